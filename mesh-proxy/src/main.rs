@@ -1,0 +1,3 @@
+//! mesh-proxy.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! An embeddable service mesh.
