@@ -1,1 +1,11 @@
-//! An embeddable service mesh.
+//! The mesh's model and every decision it makes.
+//!
+//! Nothing here performs I/O, reads a clock, draws from a global random generator or spawns a task: time is an
+//! argument (`now: Instant`), randomness is an argument (`rng: &mut impl Rng`). The same code therefore decides in the
+//! library, in the proxy, in offline explanations and in tests that run a week of ejections in a millisecond.
+//!
+//! * [`model`]: immutable, validated configuration values, one file per xDS concept.
+//! * everything else: what is compiled from them, and the state machines that act on them.
+
+pub mod model;
+pub mod telemetry;

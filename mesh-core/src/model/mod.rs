@@ -1,0 +1,43 @@
+//! Immutable configuration values, validated once at the edge (xDS decoding, builder API) and never again.
+//!
+//! One file per xDS concept; field names are Envoy's. A value of these types is always well-formed: numbers are in
+//! range, regular expressions are compiled, header names are valid, defaults are filled in. Runtime state (counters,
+//! ejections, connections) never lives here.
+
+mod access_log;
+mod cluster;
+mod endpoint;
+mod fault;
+mod header;
+mod http_connection_manager;
+mod listener;
+mod matcher;
+mod name;
+mod percent;
+mod retry;
+mod route;
+
+pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
+pub use cluster::{
+    CircuitBreakers, Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, HttpProtocol,
+    HttpProtocolOptions, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds,
+};
+pub use endpoint::{Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload};
+pub use fault::{Abort, AbortStatus, Delay, Fault};
+pub use header::{AppendAction, HeaderMutation, HeaderMutations};
+pub use http_connection_manager::{
+    Codec, ForwardedFor, HttpConnectionManager, HttpFilter, PathNormalization, RouteSource, ServerHeader,
+};
+pub use listener::{Listener, ListenerAddress, TrafficDirection};
+pub use matcher::{
+    HeaderKey, HeaderMatch, HeaderMatcher, InvalidRegex, PathMatcher, QueryParameterMatcher, SafeRegex, StringMatcher,
+    StringPattern,
+};
+pub use name::{ClusterName, RouteConfigName};
+pub use percent::{FractionalPercent, Percent, PercentOutOfRange};
+pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};
+pub use route::{
+    Action, ClusterSpecifier, DirectResponse, HostRewrite, MaxStreamDuration, PathRedirect, PathRewrite, Redirect,
+    Route, RouteAction, RouteConfiguration, RouteMatch, RoutingPriority, UpgradeConfig, VirtualHost, WeightedCluster,
+    WeightedClusters,
+};

@@ -1,0 +1,190 @@
+//! Retry configuration. Envoy `route.v3.RetryPolicy`; conditions in `features.md` E20 to E25.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use http::StatusCode;
+use thiserror::Error;
+
+use super::{HeaderMatcher, Percent};
+
+/// A set of retry conditions. Envoy `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryOn(u32);
+
+/// A retry condition that Envoy does not know.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("unknown retry condition {0:?}")]
+pub struct UnknownRetryCondition(pub String);
+
+macro_rules! retry_conditions {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal << $bit:literal;)*) => {
+        impl RetryOn {
+            $($(#[$doc])* pub const $constant: Self = Self(1 << $bit);)*
+
+            /// Every condition with its configured name.
+            pub const ALL: &'static [(&'static str, Self)] = &[$(($name, Self::$constant)),*];
+        }
+    };
+}
+
+retry_conditions! {
+    /// Any 5xx answer, or none at all: disconnect, reset, per-try timeout. Contains connect-failure and refused-stream.
+    FIVE_XX = "5xx" << 0;
+    /// 502, 503 or 504.
+    GATEWAY_ERROR = "gateway-error" << 1;
+    /// No answer: disconnect, reset, per-try timeout.
+    RESET = "reset" << 2;
+    /// No answer, and the request's headers were not sent.
+    RESET_BEFORE_REQUEST = "reset-before-request" << 3;
+    /// The connection could not be made (refused, connect timeout).
+    CONNECT_FAILURE = "connect-failure" << 4;
+    /// An answer with `x-envoy-ratelimited`.
+    ENVOY_RATELIMITED = "envoy-ratelimited" << 5;
+    /// 409 only.
+    RETRIABLE_4XX = "retriable-4xx" << 6;
+    /// The upstream reset the stream with REFUSED_STREAM.
+    REFUSED_STREAM = "refused-stream" << 7;
+    /// A status in [`RetryPolicy::retriable_status_codes`].
+    RETRIABLE_STATUS_CODES = "retriable-status-codes" << 8;
+    /// An answer with a header in [`RetryPolicy::retriable_headers`].
+    RETRIABLE_HEADERS = "retriable-headers" << 9;
+    /// HTTP/3 only; accepted, never true here.
+    HTTP3_POST_CONNECT_FAILURE = "http3-post-connect-failure" << 10;
+    /// gRPC status 1 in response headers.
+    CANCELLED = "cancelled" << 11;
+    /// gRPC status 4 in response headers.
+    DEADLINE_EXCEEDED = "deadline-exceeded" << 12;
+    /// gRPC status 13 in response headers.
+    INTERNAL = "internal" << 13;
+    /// gRPC status 8 in response headers.
+    RESOURCE_EXHAUSTED = "resource-exhausted" << 14;
+    /// gRPC status 14 in response headers.
+    UNAVAILABLE = "unavailable" << 15;
+}
+
+impl RetryOn {
+    /// No condition: never retry.
+    pub const NONE: Self = Self(0);
+
+    /// A comma-separated list, blanks ignored.
+    ///
+    /// # Errors
+    /// At the first condition that is not in [`RetryOn::ALL`].
+    pub fn parse(list: &str) -> Result<Self, UnknownRetryCondition> {
+        let mut set = Self::NONE;
+        for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let (_, condition) = Self::ALL
+                .iter()
+                .find(|(known, _)| *known == name)
+                .ok_or_else(|| UnknownRetryCondition(name.to_owned()))?;
+            set = set.union(*condition);
+        }
+        Ok(set)
+    }
+
+    /// Whether any condition of `other` is in this set.
+    #[must_use]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The conditions of both sets.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether the set is empty.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Delay before a retry: uniform in `[0, (2^n - 1) * base_interval)`, capped. Envoy `RetryPolicy.RetryBackOff` (E22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackOff {
+    /// Default 25 ms, at least 1 ms.
+    pub base_interval: Duration,
+    /// Default ten times the base, never below it.
+    pub max_interval: Duration,
+}
+
+impl BackOff {
+    /// Back-off with the default cap of ten times `base_interval`.
+    #[must_use]
+    pub fn from_base(base_interval: Duration) -> Self {
+        Self { base_interval, max_interval: base_interval.saturating_mul(10) }
+    }
+}
+
+impl Default for BackOff {
+    fn default() -> Self {
+        Self::from_base(Duration::from_millis(25))
+    }
+}
+
+/// When and how a request is tried again. Envoy `route.v3.RetryPolicy`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// The conditions under which a try is repeated.
+    pub retry_on: RetryOn,
+    /// Retries after the first try. Default 1.
+    pub num_retries: u32,
+    /// Limit for one try, `None` = the route timeout only. Ignored if not below the route timeout.
+    pub per_try_timeout: Option<Duration>,
+    /// Longest silence within one try, `None` = unlimited.
+    pub per_try_idle_timeout: Option<Duration>,
+    /// Avoid endpoints tried before (`envoy.retry_host_predicates.previous_hosts`). Default false.
+    pub previous_hosts: bool,
+    /// How often another endpoint is picked when a predicate rejects one, default 1 (Istio 5); then the last is used.
+    pub host_selection_retry_max_attempts: u32,
+    /// Status codes for `retriable-status-codes`.
+    pub retriable_status_codes: Vec<StatusCode>,
+    /// Response headers for `retriable-headers`: any match retries.
+    pub retriable_headers: Vec<HeaderMatcher>,
+    /// Only requests that match one of these are retried; empty = all.
+    pub retriable_request_headers: Vec<HeaderMatcher>,
+    /// Delay between tries.
+    pub back_off: BackOff,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            retry_on: RetryOn::NONE,
+            num_retries: 1,
+            per_try_timeout: None,
+            per_try_idle_timeout: None,
+            previous_hosts: false,
+            host_selection_retry_max_attempts: 1,
+            retriable_status_codes: Vec::new(),
+            retriable_headers: Vec::new(),
+            retriable_request_headers: Vec::new(),
+            back_off: BackOff::default(),
+        }
+    }
+}
+
+/// Limits retries to a share of the requests in flight; replaces `max_retries`. Envoy
+/// `cluster.v3.CircuitBreakers.Thresholds.RetryBudget` (E24).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Share of active and pending requests that may be retries. Default 20.
+    pub budget_percent: Percent,
+    /// Retries always allowed at once. Default 3.
+    pub min_retry_concurrency: NonZeroU32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn condition_lists_parse_and_unknown_ones_are_named() {
+        let set = RetryOn::parse("gateway-error, connect-failure,,unavailable").unwrap();
+        assert!(set.intersects(RetryOn::UNAVAILABLE) && set.intersects(RetryOn::GATEWAY_ERROR));
+        assert!(!set.intersects(RetryOn::FIVE_XX));
+        assert_eq!(RetryOn::parse("5xx,sometimes").unwrap_err().to_string(), "unknown retry condition \"sometimes\"");
+    }
+}
