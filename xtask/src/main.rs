@@ -1,3 +1,36 @@
-//! xtask.
+//! Developer commands of this workspace: `cargo xtask <command>`.
+//!
+//! Nothing here is needed to build or to use the mesh. Commands check or regenerate what is checked in; each one has a
+//! module, and this file only chooses between them.
 
-fn main() {}
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  tidy              check what rustfmt and clippy cannot: file length, module docs, dependency direction
+";
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports on the terminal")]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["tidy"] => tidy::run(&workspace_root()),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprint!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The directory of the workspace's `Cargo.toml`, wherever the command was started.
+fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace root").to_path_buf()
+}

@@ -1,0 +1,264 @@
+//! `cargo xtask tidy`: the house rules that neither rustfmt nor clippy knows.
+//!
+//! - a Rust file has at most [`MAX_LINES`] lines without its tests;
+//! - a Rust file begins with `//!`, so every module says what it is for;
+//! - a crate depends only on what its place in the architecture allows ([`FORBIDDEN_DEPENDENCIES`]);
+//! - a note about work to do names an issue;
+//! - no checked-in file names a directory of the machine it was written on, and `Cargo.lock` names no registry but
+//!   crates.io.
+//!
+//! The rules also run as a test of this crate, so `cargo test` fails where this command would. There is no list of
+//! exceptions; a file that grows too long is to be split.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Lines a Rust file may have, not counting a test module at its end.
+const MAX_LINES: usize = 500;
+
+/// Generated sources, checked by the generator's own comparison.
+const GENERATED: &str = "mesh-xds/src/proto/";
+
+/// The one registry that `Cargo.lock` may name.
+const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+/// Which crate may not depend on what, in any dependency section: the arrows that the architecture does not have.
+const FORBIDDEN_DEPENDENCIES: &[(&str, &[&str])] = &[
+    (
+        "mesh-core",
+        &["hyper", "hyper-util", "mesh-control", "mesh-tower", "mesh-xds", "prost", "prost-types", "tokio", "tonic"],
+    ),
+    ("mesh-tower", &["mesh-control", "mesh-xds", "prost", "prost-reflect", "prost-types", "serde-saphyr"]),
+    ("mesh-xds", &["mesh-control", "mesh-tower"]),
+    ("mesh-control", &["mesh-tower"]),
+];
+
+/// One broken rule at one place.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    path: PathBuf,
+    line: usize,
+    rule: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.path.display(), self.line, self.rule)
+    }
+}
+
+/// Checks the tree at `root` and prints what it finds.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports on the terminal")]
+pub(crate) fn run(root: &Path) -> ExitCode {
+    match findings(root) {
+        Ok(findings) if findings.is_empty() => ExitCode::SUCCESS,
+        Ok(findings) => {
+            for finding in &findings {
+                println!("{finding}");
+            }
+            println!("{} findings", findings.len());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn findings(root: &Path) -> std::io::Result<Vec<Finding>> {
+    let machine = machine_directories(root);
+    let mut findings = Vec::new();
+    for path in checked_in_files(root)? {
+        let Ok(bytes) = std::fs::read(root.join(&path)) else { continue };
+        let Ok(text) = String::from_utf8(bytes) else { continue };
+        check_file(&path, &text, &machine, &mut |line, rule| {
+            findings.push(Finding { path: path.clone(), line, rule });
+        });
+    }
+    Ok(findings)
+}
+
+/// Files known to git and new files that it does not ignore, so that a mistake shows before it is committed.
+fn checked_in_files(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let listing = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .output()?;
+    if !listing.status.success() {
+        let cause = String::from_utf8_lossy(&listing.stderr).trim().to_owned();
+        return Err(std::io::Error::other(format!("git ls-files in {}: {cause}", root.display())));
+    }
+    Ok(String::from_utf8_lossy(&listing.stdout).lines().map(PathBuf::from).collect())
+}
+
+/// This checkout and the home directory of whoever runs the check: paths that mean nothing elsewhere.
+fn machine_directories(root: &Path) -> Vec<String> {
+    let home = std::env::home_dir().filter(|home| home.components().count() > 1);
+    [Some(root.to_path_buf()), home].into_iter().flatten().map(|path| format!("{}/", path.display())).collect()
+}
+
+fn check_file(path: &Path, text: &str, machine: &[String], report: &mut dyn FnMut(usize, String)) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let generated = path.starts_with(GENERATED);
+    if path.extension().is_some_and(|extension| extension == "rs") && !generated {
+        check_length(path, text, report);
+        check_module_docs(text, report);
+    }
+    if name == "Cargo.toml" {
+        check_dependencies(text, report);
+    }
+    if name == "Cargo.lock" {
+        check_registries(text, report);
+    }
+    if !generated {
+        check_notes(text, report);
+        check_machine_paths(text, machine, report);
+    }
+}
+
+fn check_length(path: &Path, text: &str, report: &mut dyn FnMut(usize, String)) {
+    let only_tests = path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+    let lines = lines_without_tests(text);
+    if !only_tests && lines > MAX_LINES {
+        report(lines, format!("{lines} lines without tests, at most {MAX_LINES}: split the file by concern"));
+    }
+}
+
+/// Lines before the test module that ends a file.
+fn lines_without_tests(text: &str) -> usize {
+    let lines: Vec<&str> = text.lines().collect();
+    let tests = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
+    lines.windows(2).position(tests).unwrap_or(lines.len())
+}
+
+fn check_module_docs(text: &str, report: &mut dyn FnMut(usize, String)) {
+    if !text.starts_with("//!") {
+        report(1, "a module begins with `//!` and says what it does and why".to_owned());
+    }
+}
+
+fn check_dependencies(manifest: &str, report: &mut dyn FnMut(usize, String)) {
+    let package = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap_or_default().trim_matches('"');
+    let Some((_, forbidden)) = FORBIDDEN_DEPENDENCIES.iter().find(|(name, _)| *name == package) else { return };
+    let mut in_dependencies = false;
+    for (index, line) in manifest.lines().enumerate() {
+        if line.starts_with('[') {
+            in_dependencies = line.trim_end().trim_end_matches(']').ends_with("dependencies");
+            continue;
+        }
+        let dependency = line.split(['.', ' ', '=']).next().unwrap_or_default();
+        if in_dependencies && forbidden.contains(&dependency) {
+            report(index + 1, format!("{package} may not depend on {dependency} (see ARCHITECTURE.md)"));
+        }
+    }
+}
+
+fn check_registries(lock: &str, report: &mut dyn FnMut(usize, String)) {
+    for (index, line) in lock.lines().enumerate() {
+        if line.strip_prefix("source = ").is_some_and(|source| source.trim_matches('"') != CRATES_IO) {
+            report(index + 1, format!("locked to another registry than crates.io: {line}"));
+        }
+    }
+}
+
+/// A note without an issue is never found again; the other marks have no form at all.
+fn check_notes(text: &str, report: &mut dyn FnMut(usize, String)) {
+    const NOTE: &str = concat!("TO", "DO");
+    const MARKS: [&str; 2] = [concat!("FIX", "ME"), concat!("XX", "X:")];
+    for (index, line) in text.lines().enumerate() {
+        let unnamed = line.match_indices(NOTE).any(|(at, _)| !names_issue(&line[at + NOTE.len()..]));
+        if unnamed || MARKS.iter().any(|mark| line.contains(mark)) {
+            report(index + 1, format!("a note about work to do has the form {NOTE}(#issue)"));
+        }
+    }
+}
+
+fn names_issue(rest: &str) -> bool {
+    let number = rest.strip_prefix("(#").and_then(|rest| rest.split_once(')')).map_or("", |(number, _)| number);
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn check_machine_paths(text: &str, machine: &[String], report: &mut dyn FnMut(usize, String)) {
+    for (index, line) in text.lines().enumerate() {
+        if let Some(directory) = machine.iter().find(|directory| line.contains(directory.as_str())) {
+            report(index + 1, format!("names a directory of this machine: {directory}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(path: &str, text: &str) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        check_file(Path::new(path), text, &["/somewhere/checkout/".to_owned()], &mut |line, rule| {
+            found.push((line, rule));
+        });
+        found
+    }
+
+    #[track_caller]
+    fn check(path: &str, text: &str, line: usize, words: &str) {
+        let found = rules(path, text);
+        assert!(found.iter().any(|(at, rule)| *at == line && rule.contains(words)), "{found:?}");
+    }
+
+    #[test]
+    fn the_workspace_is_tidy() {
+        let findings: Vec<String> =
+            findings(&crate::workspace_root()).unwrap().iter().map(ToString::to_string).collect();
+        assert!(findings.is_empty(), "{}", findings.join("\n"));
+    }
+
+    #[test]
+    fn a_long_file_is_found_unless_its_tests_make_it_long() {
+        let code = |lines| format!("//! Docs.\n{}", "\n".repeat(lines - 1));
+        assert_eq!(rules("a/src/lib.rs", &code(MAX_LINES)), []);
+        check("a/src/lib.rs", &code(MAX_LINES + 1), MAX_LINES + 1, "501 lines");
+        assert_eq!(rules("a/src/tests.rs", &code(MAX_LINES + 1)), []);
+        assert_eq!(rules("a/tests/it/main.rs", &code(MAX_LINES + 1)), []);
+        assert_eq!(rules("mesh-xds/src/proto/envoy.rs", &"\n".repeat(9000)), []);
+        let with_tests = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", code(MAX_LINES - 1), "\n".repeat(90));
+        assert_eq!(rules("a/src/lib.rs", &with_tests), []);
+    }
+
+    #[test]
+    fn a_module_without_docs_is_found() {
+        check("a/src/lib.rs", "use std::fmt;\n//! Late.\n", 1, "begins with");
+    }
+
+    #[test]
+    fn an_arrow_that_the_architecture_lacks_is_found_in_every_section() {
+        let core = |section: &str, line: &str| format!("[package]\nname = \"mesh-core\"\n[{section}]\n{line}\n");
+        check("mesh-core/Cargo.toml", &core("dependencies", "tokio.workspace = true"), 4, "not depend on tokio");
+        check("mesh-core/Cargo.toml", &core("dev-dependencies", "prost = \"1\""), 4, "not depend on prost");
+        check("mesh-core/Cargo.toml", &core("target.'cfg(unix)'.dependencies", "hyper = \"1\""), 4, "hyper");
+        assert_eq!(rules("mesh-core/Cargo.toml", &core("dependencies", "tokio-like = \"1\"")), []);
+        assert_eq!(rules("mesh-core/Cargo.toml", &core("features", "tokio = []")), []);
+    }
+
+    #[test]
+    fn a_lock_on_another_registry_is_found() {
+        check("Cargo.lock", "source = \"registry+https://mirror.example/index\"\n", 1, "another registry");
+        assert_eq!(rules("Cargo.lock", &format!("source = \"{CRATES_IO}\"\n")), []);
+    }
+
+    #[test]
+    fn a_note_names_its_issue() {
+        let note = |rest: &str| format!("//! Docs.\n// {}{rest}\n", concat!("TO", "DO"));
+        assert_eq!(rules("a/src/lib.rs", &note("(#12): faster")), []);
+        for rest in [": faster", "(me): faster", "(#): faster", "(#12"] {
+            check("a/src/lib.rs", &note(rest), 2, "#issue");
+        }
+        check("a.md", concat!("FIX", "ME later\n"), 1, "#issue");
+    }
+
+    #[test]
+    fn a_path_of_the_machine_is_found() {
+        check("README.md", "cd /somewhere/checkout/examples\n", 1, "directory of this machine");
+        assert_eq!(rules("README.md", "cd /somewhere/else/\n"), []);
+    }
+}
