@@ -3,6 +3,7 @@
 //! Nothing here is needed to build or to use the mesh. Commands check or regenerate what is checked in; each one has a
 //! module, and this file only chooses between them.
 
+mod codegen;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
+  codegen           write mesh-xds/src/proto/ from the xDS .proto files
+  codegen --check   fail if the checked-in files differ from what would be written
   tidy              check what rustfmt and clippy cannot: file length, module docs, dependency direction
 ";
 
@@ -18,6 +21,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
+        ["codegen"] => codegen::run(&workspace_root(), codegen::write),
+        ["codegen", "--check"] => codegen::run(&workspace_root(), codegen::check),
         ["tidy"] => tidy::run(&workspace_root()),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
