@@ -45,6 +45,8 @@ pub(super) fn rust(set: FileDescriptorSet, out: &Path, workspace: &Path) -> Resu
     prost_build::Config::new()
         .out_dir(&raw)
         .bytes(["."])
+        // Sorted, so that equal messages have equal bytes.
+        .btree_map(["."])
         .enable_type_names()
         .type_name_domain(["."], "type.googleapis.com")
         .compile_fds(set)?;

@@ -2,8 +2,8 @@
 
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ContextParams {
-    #[prost(map = "string, string", tag = "1")]
-    pub params: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    #[prost(btree_map = "string, string", tag = "1")]
+    pub params: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
 }
 impl ::prost::Name for ContextParams {
     const NAME: &'static str = "ContextParams";

@@ -58,9 +58,11 @@ pub struct Bootstrap {
     pub default_config_source: ::core::option::Option<super::super::core::v3::ConfigSource>,
     #[prost(string, tag = "24")]
     pub default_socket_interface: ::prost::alloc::string::String,
-    #[prost(map = "string, message", tag = "25")]
-    pub certificate_provider_instances:
-        ::std::collections::HashMap<::prost::alloc::string::String, super::super::core::v3::TypedExtensionConfig>,
+    #[prost(btree_map = "string, message", tag = "25")]
+    pub certificate_provider_instances: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        super::super::core::v3::TypedExtensionConfig,
+    >,
     #[prost(message, repeated, tag = "32")]
     pub inline_headers: ::prost::alloc::vec::Vec<CustomInlineHeader>,
     #[prost(string, tag = "33")]

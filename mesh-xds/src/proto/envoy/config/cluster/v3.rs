@@ -193,9 +193,9 @@ pub struct Cluster {
     pub http_protocol_options: ::core::option::Option<super::super::core::v3::Http1ProtocolOptions>,
     #[prost(message, optional, tag = "14")]
     pub http2_protocol_options: ::core::option::Option<super::super::core::v3::Http2ProtocolOptions>,
-    #[prost(map = "string, message", tag = "36")]
+    #[prost(btree_map = "string, message", tag = "36")]
     pub typed_extension_protocol_options:
-        ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Any>,
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost_types::Any>,
     #[prost(message, optional, tag = "16")]
     pub dns_refresh_rate: ::core::option::Option<::prost_types::Duration>,
     #[prost(message, optional, tag = "58")]

@@ -467,8 +467,8 @@ pub struct Node {
     pub cluster: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub metadata: ::core::option::Option<::prost_types::Struct>,
-    #[prost(map = "string, message", tag = "12")]
-    pub dynamic_parameters: ::std::collections::HashMap<
+    #[prost(btree_map = "string, message", tag = "12")]
+    pub dynamic_parameters: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         super::super::super::super::xds::core::v3::ContextParams,
     >,
@@ -507,10 +507,11 @@ impl ::prost::Name for Node {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Metadata {
-    #[prost(map = "string, message", tag = "1")]
-    pub filter_metadata: ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Struct>,
-    #[prost(map = "string, message", tag = "2")]
-    pub typed_filter_metadata: ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Any>,
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub filter_metadata: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost_types::Struct>,
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub typed_filter_metadata:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost_types::Any>,
 }
 impl ::prost::Name for Metadata {
     const NAME: &'static str = "Metadata";
@@ -1454,8 +1455,8 @@ pub mod grpc_service {
         }
         #[derive(Clone, PartialEq, ::prost::Message)]
         pub struct ChannelArgs {
-            #[prost(map = "string, message", tag = "1")]
-            pub args: ::std::collections::HashMap<::prost::alloc::string::String, channel_args::Value>,
+            #[prost(btree_map = "string, message", tag = "1")]
+            pub args: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, channel_args::Value>,
         }
         /// Nested message and enum types in `ChannelArgs`.
         pub mod channel_args {

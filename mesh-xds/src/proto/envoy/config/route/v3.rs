@@ -26,8 +26,9 @@ pub struct VirtualHost {
     pub response_headers_to_remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "8")]
     pub cors: ::core::option::Option<CorsPolicy>,
-    #[prost(map = "string, message", tag = "15")]
-    pub typed_per_filter_config: ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Any>,
+    #[prost(btree_map = "string, message", tag = "15")]
+    pub typed_per_filter_config:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost_types::Any>,
     #[prost(bool, tag = "14")]
     pub include_request_attempt_count: bool,
     #[prost(bool, tag = "19")]
@@ -118,8 +119,9 @@ pub struct Route {
     pub metadata: ::core::option::Option<super::super::core::v3::Metadata>,
     #[prost(message, optional, tag = "5")]
     pub decorator: ::core::option::Option<Decorator>,
-    #[prost(map = "string, message", tag = "13")]
-    pub typed_per_filter_config: ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Any>,
+    #[prost(btree_map = "string, message", tag = "13")]
+    pub typed_per_filter_config:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost_types::Any>,
     #[prost(message, repeated, tag = "9")]
     pub request_headers_to_add: ::prost::alloc::vec::Vec<super::super::core::v3::HeaderValueOption>,
     #[prost(string, repeated, tag = "12")]
@@ -198,8 +200,9 @@ pub mod weighted_cluster {
         pub response_headers_to_add: ::prost::alloc::vec::Vec<super::super::super::core::v3::HeaderValueOption>,
         #[prost(string, repeated, tag = "6")]
         pub response_headers_to_remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-        #[prost(map = "string, message", tag = "10")]
-        pub typed_per_filter_config: ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Any>,
+        #[prost(btree_map = "string, message", tag = "10")]
+        pub typed_per_filter_config:
+            ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost_types::Any>,
         #[prost(oneof = "cluster_weight::HostRewriteSpecifier", tags = "11")]
         pub host_rewrite_specifier: ::core::option::Option<cluster_weight::HostRewriteSpecifier>,
     }
@@ -1712,8 +1715,9 @@ pub struct RouteConfiguration {
     pub vhost_header: ::prost::alloc::string::String,
     #[prost(bool, tag = "15")]
     pub ignore_path_parameters_in_path_matching: bool,
-    #[prost(map = "string, message", tag = "16")]
-    pub typed_per_filter_config: ::std::collections::HashMap<::prost::alloc::string::String, ::prost_types::Any>,
+    #[prost(btree_map = "string, message", tag = "16")]
+    pub typed_per_filter_config:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost_types::Any>,
     #[prost(message, optional, tag = "17")]
     pub metadata: ::core::option::Option<super::super::core::v3::Metadata>,
     #[prost(message, repeated, tag = "19")]

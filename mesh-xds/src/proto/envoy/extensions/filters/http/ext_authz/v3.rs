@@ -209,8 +209,9 @@ impl ::prost::Name for ExtAuthzPerRoute {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckSettings {
-    #[prost(map = "string, string", tag = "1")]
-    pub context_extensions: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    #[prost(btree_map = "string, string", tag = "1")]
+    pub context_extensions:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
     #[prost(bool, tag = "2")]
     pub disable_request_body_buffering: bool,
     #[prost(message, optional, tag = "3")]

@@ -278,8 +278,8 @@ impl ::prost::Name for RequirementRule {
 pub struct FilterStateRule {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    #[prost(map = "string, message", tag = "3")]
-    pub requires: ::std::collections::HashMap<::prost::alloc::string::String, JwtRequirement>,
+    #[prost(btree_map = "string, message", tag = "3")]
+    pub requires: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, JwtRequirement>,
 }
 impl ::prost::Name for FilterStateRule {
     const NAME: &'static str = "FilterStateRule";
@@ -293,16 +293,16 @@ impl ::prost::Name for FilterStateRule {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JwtAuthentication {
-    #[prost(map = "string, message", tag = "1")]
-    pub providers: ::std::collections::HashMap<::prost::alloc::string::String, JwtProvider>,
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub providers: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, JwtProvider>,
     #[prost(message, repeated, tag = "2")]
     pub rules: ::prost::alloc::vec::Vec<RequirementRule>,
     #[prost(message, optional, tag = "3")]
     pub filter_state_rules: ::core::option::Option<FilterStateRule>,
     #[prost(bool, tag = "4")]
     pub bypass_cors_preflight: bool,
-    #[prost(map = "string, message", tag = "5")]
-    pub requirement_map: ::std::collections::HashMap<::prost::alloc::string::String, JwtRequirement>,
+    #[prost(btree_map = "string, message", tag = "5")]
+    pub requirement_map: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, JwtRequirement>,
     #[prost(bool, tag = "6")]
     pub strip_failure_response: bool,
     #[prost(string, tag = "7")]

@@ -1,0 +1,78 @@
+//! Protobuf-JSON and Envoy's YAML, in both directions.
+//!
+//! Reading takes YAML or JSON text (JSON is YAML) and yields a generated message. Fields may be named in snake_case or
+//! lowerCamelCase, enum values by name or number, durations are `1.5s`, and an `Any` is an object with `@type`: what
+//! Envoy takes. Everything else is refused with file, line, column, field path and the offending value; an unknown
+//! field is never skipped.
+//!
+//! Writing gives what Envoy's admin endpoint gives: fields under their proto names, defaults left out, each `Any`
+//! expanded in place. A message type that is not among the descriptors is shown as base64, so printing never fails.
+//!
+//! Both work on the descriptors in [`proto::DESCRIPTORS`](crate::proto::DESCRIPTORS); no code is generated per message.
+
+mod error;
+mod read;
+mod scalar;
+mod text;
+mod write;
+
+use std::sync::LazyLock;
+
+use prost::{Message, Name};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_types::Any;
+
+pub use error::TextError;
+pub use write::Json;
+
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("the checked-in descriptor set is well-formed")
+});
+
+/// Reads YAML or JSON `text` into a message; `source_name` (a file path, usually) stands in errors.
+///
+/// # Errors
+/// At the first thing that is not YAML, not a field of the message, or not a value of its field.
+///
+/// # Panics
+/// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
+pub fn from_text<M: Message + Name + Default>(text: &str, source_name: &str) -> Result<M, TextError> {
+    let root = text::parse(text, source_name)?;
+    let message = read::message(&descriptor::<M>(), &root).map_err(|error| error.in_source(source_name))?;
+    Ok(transcode(&message))
+}
+
+/// A view of `message` that prints as protobuf-JSON.
+///
+/// # Panics
+/// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
+#[must_use]
+pub fn to_json<M: Message + Name>(message: &M) -> Json {
+    let mut dynamic = DynamicMessage::new(descriptor::<M>());
+    dynamic.transcode_from(message).expect("a message and its descriptor come from the same definition");
+    Json::new(dynamic)
+}
+
+/// A view of `any` that prints as protobuf-JSON, with its message expanded beside `@type`.
+#[must_use]
+pub fn any_to_json(any: &Any) -> Json {
+    to_json(any)
+}
+
+/// The full message name in a type URL such as `type.googleapis.com/envoy.config.cluster.v3.Cluster`.
+#[must_use]
+pub fn type_name(type_url: &str) -> &str {
+    type_url.rsplit_once('/').map_or(type_url, |(_, name)| name)
+}
+
+fn descriptor<M: Name>() -> MessageDescriptor {
+    let name = M::full_name();
+    POOL.get_message_by_name(&name).unwrap_or_else(|| panic!("{name} is not among the generated messages"))
+}
+
+fn transcode<M: Message + Default>(message: &DynamicMessage) -> M {
+    message.transcode_to().expect("a message and its descriptor come from the same definition")
+}
+
+#[cfg(test)]
+mod tests;

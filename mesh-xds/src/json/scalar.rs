@@ -1,0 +1,221 @@
+//! Numbers, strings, enums and the well-known types that JSON writes as one.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use bytes::Bytes;
+use prost_reflect::{DynamicMessage, EnumDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value};
+use prost_types::{Duration, Timestamp};
+
+use super::error::{Fault, Result};
+use super::read;
+use super::text::{self, Key, Node};
+
+/// Whether JSON has a form of its own for this message, other than an object with its fields.
+pub(super) fn is_well_known(descriptor: &MessageDescriptor) -> bool {
+    const NAMES: &[&str] = &[
+        "BoolValue",
+        "BytesValue",
+        "DoubleValue",
+        "Duration",
+        "Empty",
+        "FloatValue",
+        "Int32Value",
+        "Int64Value",
+        "ListValue",
+        "StringValue",
+        "Struct",
+        "Timestamp",
+        "UInt32Value",
+        "UInt64Value",
+        "Value",
+    ];
+    descriptor.package_name() == "google.protobuf" && NAMES.contains(&descriptor.name())
+}
+
+/// A message of a well-known type; `None` if `descriptor` is none, or one whose JSON is the usual object.
+pub(super) fn well_known(descriptor: &MessageDescriptor, node: &Node) -> Result<Option<DynamicMessage>> {
+    if descriptor.package_name() != "google.protobuf" {
+        return Ok(None);
+    }
+    let mut message = DynamicMessage::new(descriptor.clone());
+    let name = descriptor.name();
+    match name {
+        "Duration" => {
+            let parsed: Duration = parse_string(node, "a duration such as \"1.5s\"", parse_duration)?;
+            message.set_field_by_name("seconds", Value::I64(parsed.seconds));
+            message.set_field_by_name("nanos", Value::I32(parsed.nanos));
+        }
+        "Timestamp" => {
+            let expected = "a time such as \"2026-01-31T12:00:00Z\"";
+            let parsed: Timestamp = parse_string(node, expected, |text| text.parse().ok())?;
+            message.set_field_by_name("seconds", Value::I64(parsed.seconds));
+            message.set_field_by_name("nanos", Value::I32(parsed.nanos));
+        }
+        _ if name.ends_with("Value") && !matches!(name, "Value" | "ListValue") => {
+            let field = descriptor.get_field_by_name("value").expect("a wrapper has this one field");
+            message.set_field(&field, value(&field.kind(), node)?);
+        }
+        "Struct" => set_struct(&mut message, node)?,
+        "ListValue" => set_list(&mut message, node)?,
+        "Value" => set_value(&mut message, node)?,
+        _ => return Ok(None),
+    }
+    Ok(Some(message))
+}
+
+/// A value of any kind but message.
+pub(super) fn value(kind: &Kind, node: &Node) -> Result<Value> {
+    match kind {
+        Kind::Bool => match node.value {
+            text::Value::Bool(truth) => Ok(Value::Bool(truth)),
+            _ => Err(expected(node, "true or false")),
+        },
+        Kind::String => match &node.value {
+            text::Value::String(text) => Ok(Value::String(text.clone())),
+            text::Value::Bool(_) | text::Value::Integer(_) | text::Value::Float(_) => {
+                Err(expected(node, "a string (put quotes around it)"))
+            }
+            _ => Err(expected(node, "a string")),
+        },
+        Kind::Bytes => parse_string(node, "base64", decode_base64).map(Value::Bytes),
+        Kind::Double => float(node).map(Value::F64),
+        #[expect(clippy::cast_possible_truncation, reason = "a float field holds the nearest float, as in protobuf")]
+        Kind::Float => float(node).map(|number| Value::F32(number as f32)),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => integer(node, i32::MIN, i32::MAX).map(Value::I32),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => integer(node, i64::MIN, i64::MAX).map(Value::I64),
+        Kind::Uint32 | Kind::Fixed32 => integer(node, u32::MIN, u32::MAX).map(Value::U32),
+        Kind::Uint64 | Kind::Fixed64 => integer(node, u64::MIN, u64::MAX).map(Value::U64),
+        Kind::Enum(descriptor) => enum_number(descriptor, node).map(Value::EnumNumber),
+        Kind::Message(descriptor) => read::message(descriptor, node).map(Value::Message),
+    }
+}
+
+/// A map key, which JSON always writes as a string.
+pub(super) fn map_key(kind: &Kind, key: &Key) -> Result<MapKey> {
+    let node = Node { position: key.position, value: text::Value::String(key.name.clone()) };
+    match kind {
+        Kind::String => Ok(MapKey::String(key.name.clone())),
+        Kind::Bool => match key.name.as_str() {
+            "true" => Ok(MapKey::Bool(true)),
+            "false" => Ok(MapKey::Bool(false)),
+            _ => Err(expected(&node, "true or false")),
+        },
+        kind => Ok(value(kind, &node)?.into_map_key().expect("every other key kind is an integer")),
+    }
+}
+
+/// ` (did you mean x?)` for the known name that is closest to `name`, if any is close.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase());
+    known
+        .map(|candidate| (distance(candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(name.len()) / 3)
+        .min()
+        .map_or_else(String::new, |(_, candidate)| format!(" (did you mean {candidate}?)"))
+}
+
+fn expected(node: &Node, what: &str) -> Box<Fault> {
+    Fault::new(node.position, format!("expected {what}, found {}", node.value.describe()))
+}
+
+fn parse_string<T>(node: &Node, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
+    match &node.value {
+        text::Value::String(text) => parse(text).ok_or_else(|| expected(node, what)),
+        _ => Err(expected(node, what)),
+    }
+}
+
+fn decode_base64(text: &str) -> Option<Bytes> {
+    STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok().map(Bytes::from)
+}
+
+fn float(node: &Node) -> Result<f64> {
+    match &node.value {
+        text::Value::Float(number) => Ok(*number),
+        #[expect(clippy::cast_precision_loss, reason = "a double holds the nearest number, as in protobuf")]
+        text::Value::Integer(number) => Ok(*number as f64),
+        text::Value::String(text) => match text.as_str() {
+            "NaN" => Ok(f64::NAN),
+            "Infinity" => Ok(f64::INFINITY),
+            "-Infinity" => Ok(f64::NEG_INFINITY),
+            text => text.parse().map_err(|_| expected(node, "a number")),
+        },
+        _ => Err(expected(node, "a number")),
+    }
+}
+
+fn integer<N>(node: &Node, min: N, max: N) -> Result<N>
+where
+    N: TryFrom<i128> + Copy + std::fmt::Display,
+{
+    let number = match &node.value {
+        text::Value::Integer(number) => Some(*number),
+        text::Value::String(text) => text.parse().ok(),
+        // Protobuf-JSON takes 1.0 and 1e3; both are exact up to 2^53.
+        #[expect(clippy::cast_possible_truncation, reason = "the guard leaves whole numbers that fit")]
+        text::Value::Float(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => Some(*number as i128),
+        _ => None,
+    };
+    number
+        .and_then(|number| N::try_from(number).ok())
+        .ok_or_else(|| expected(node, &format!("an integer in {min}..={max}")))
+}
+
+fn enum_number(descriptor: &EnumDescriptor, node: &Node) -> Result<i32> {
+    let known = || descriptor.values().map(|value| value.name().to_owned()).collect::<Vec<_>>();
+    match &node.value {
+        text::Value::String(name) => descriptor
+            .get_value_by_name(name)
+            .map(|value| value.number())
+            .ok_or_else(|| expected(node, &format!("one of {}", known().join(", ")))),
+        text::Value::Integer(_) => integer(node, i32::MIN, i32::MAX),
+        _ => Err(expected(node, &format!("one of {}", known().join(", ")))),
+    }
+}
+
+/// Protobuf-JSON's duration: decimal seconds with up to nine digits of fraction, and `s`.
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+    const MAX_SECONDS: i64 = 315_576_000_000;
+    let number = text.strip_suffix('s')?;
+    let (negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let seconds: i64 = whole.parse().ok().filter(|seconds| *seconds <= MAX_SECONDS)?;
+    let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
+    let sign = if negative { -1 } else { 1 };
+    Some(Duration { seconds: seconds * i64::from(sign), nanos: nanos * sign })
+}
+
+fn set_struct(message: &mut DynamicMessage, node: &Node) -> Result<()> {
+    let text::Value::Object(_) = &node.value else { return Err(expected(node, "an object")) };
+    // As a field of `Value`'s kind, the map is read like any other.
+    let field = message.descriptor().get_field_by_name("fields").expect("a Struct has this one field");
+    message.set_field(&field, read::field_value(&field, node)?);
+    Ok(())
+}
+
+fn set_list(message: &mut DynamicMessage, node: &Node) -> Result<()> {
+    let field = message.descriptor().get_field_by_name("values").expect("a ListValue has this one field");
+    message.set_field(&field, read::field_value(&field, node)?);
+    Ok(())
+}
+
+fn set_value(message: &mut DynamicMessage, node: &Node) -> Result<()> {
+    let name = match &node.value {
+        text::Value::Null => {
+            message.set_field_by_name("null_value", Value::EnumNumber(0));
+            return Ok(());
+        }
+        text::Value::Bool(_) => "bool_value",
+        text::Value::Integer(_) | text::Value::Float(_) => "number_value",
+        text::Value::String(_) => "string_value",
+        text::Value::List(_) => "list_value",
+        text::Value::Object(_) => "struct_value",
+    };
+    let field = message.descriptor().get_field_by_name(name).expect("a Value has a field for each kind");
+    message.set_field(&field, value(&field.kind(), node)?);
+    Ok(())
+}

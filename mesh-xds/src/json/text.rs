@@ -1,0 +1,159 @@
+//! YAML or JSON text as a tree whose nodes know where they stand.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{Spanned, options::DuplicateKeyPolicy};
+
+use super::TextError;
+
+/// A value and its line and column.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) position: (u64, u64),
+    pub(super) value: Value,
+}
+
+/// What stands at a [`Node`].
+#[derive(Debug)]
+pub(super) enum Value {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    String(String),
+    List(Vec<Node>),
+    /// In written order; keys are unique.
+    Object(Vec<(Key, Node)>),
+}
+
+/// A key of an object.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) position: (u64, u64),
+    pub(super) name: String,
+}
+
+/// Parses one document. Booleans are `true` and `false` only: `yes` and `on` are strings, as in YAML 1.2 and JSON.
+pub(super) fn parse(text: &str, source_name: &str) -> Result<Node, TextError> {
+    // Bounds that admit a bootstrap with 100,000 clusters; aliases stay bounded, since they multiply.
+    let mut budget = serde_saphyr::budget::Budget::default();
+    budget.max_events = 20_000_000;
+    budget.max_nodes = 10_000_000;
+    let options = serde_saphyr::options! {
+        budget: Some(budget),
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let position = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+        let message = error.to_string();
+        let reason = message.split(" at line ").next().unwrap_or_default().trim_end_matches(':').to_owned();
+        TextError::syntax(source_name, position, reason)
+    })
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        Ok(Self { position: (spanned.referenced.line(), spanned.referenced.column()), value: spanned.value })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Integer(value.into()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok(Value::Integer(value))
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Value, E> {
+        i128::try_from(value).map(Value::Integer).map_err(|_| E::custom(format!("number {value} is too large")))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::List(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some((key, value)) = object.next_entry::<Node, Node>()? {
+            let name = match key.value {
+                Value::String(name) => name,
+                Value::Integer(number) => number.to_string(),
+                Value::Bool(truth) => truth.to_string(),
+                other => return Err(A::Error::custom(format!("a key must be a string, found {}", other.describe()))),
+            };
+            entries.push((Key { position: key.position, name }, value));
+        }
+        Ok(Value::Object(entries))
+    }
+}
+
+impl Value {
+    /// The value as it is shown in errors.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(truth) => truth.to_string(),
+            Self::Integer(number) => number.to_string(),
+            Self::Float(number) => number.to_string(),
+            Self::String(text) => format!("{text:?}"),
+            Self::List(_) => "a list".to_owned(),
+            Self::Object(_) => "an object".to_owned(),
+        }
+    }
+}
