@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  codegen           write mesh-xds/src/proto/ from the xDS .proto files
+  codegen           write mesh-xds/src/proto/ and examples/generated/ from .proto files
   codegen --check   fail if the checked-in files differ from what would be written
   tidy              check what rustfmt and clippy cannot: file length, module docs, dependency direction
 ";

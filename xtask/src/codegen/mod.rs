@@ -3,8 +3,11 @@
 //! The `.proto` files are those that the registry package `envoy-types` ships, plus the few in `xtask/proto/` that it
 //! lacks. Those that [`roots::ROOTS`] name are compiled (by protox, so nobody needs protoc), cut to what they
 //! reach, and turned into Rust by prost. The result is checked in: building the mesh runs none of this.
+//!
+//! The gRPC services of the examples are generated beside them ([`examples`]).
 
 mod emit;
+mod examples;
 mod prune;
 mod roots;
 mod source;
@@ -40,39 +43,53 @@ pub(crate) fn run(workspace: &Path, command: fn(&Path) -> Result<String, Error>)
     }
 }
 
-/// Replaces the checked-in tree by a freshly generated one.
+/// Replaces the checked-in trees by freshly generated ones.
 pub(crate) fn write(workspace: &Path) -> Result<String, Error> {
-    let target = workspace.join(TARGET);
-    let tree = generate(workspace)?;
-    if target.exists() {
-        std::fs::remove_dir_all(&target)?;
+    let mut done = Vec::new();
+    for (target, tree) in generate(workspace)? {
+        let dir = workspace.join(target);
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        for (path, content) in &tree {
+            let path = dir.join(path);
+            std::fs::create_dir_all(path.parent().expect("joined below the target directory"))?;
+            std::fs::write(path, content)?;
+        }
+        done.push(format!("wrote {} files to {}", tree.len(), dir.display()));
     }
-    for (path, content) in &tree {
-        let path = target.join(path);
-        std::fs::create_dir_all(path.parent().expect("joined below the target directory"))?;
-        std::fs::write(path, content)?;
-    }
-    Ok(format!("wrote {} files to {}", tree.len(), target.display()))
+    Ok(done.join("\n"))
 }
 
-/// Fails, naming each file, if the checked-in tree is not what [`write()`] would produce.
+/// Fails, naming each file, if the checked-in trees are not what [`write()`] would produce.
 pub(crate) fn check(workspace: &Path) -> Result<String, Error> {
-    let (expected, found) = (generate(workspace)?, read_tree(&workspace.join(TARGET))?);
-    let stale: Vec<String> = expected
-        .keys()
-        .chain(found.keys().filter(|path| !expected.contains_key(*path)))
-        .filter(|path| expected.get(*path) != found.get(*path))
-        .map(|path| path.display().to_string())
-        .collect();
+    let mut stale = Vec::new();
+    let mut up_to_date = 0;
+    for (target, expected) in generate(workspace)? {
+        let found = read_tree(&workspace.join(target))?;
+        let paths = expected.keys().chain(found.keys().filter(|path| !expected.contains_key(*path)));
+        for path in paths {
+            if expected.get(path) == found.get(path) {
+                up_to_date += 1;
+            } else {
+                stale.push(Path::new(target).join(path).display().to_string());
+            }
+        }
+    }
     if stale.is_empty() {
-        return Ok(format!("{} generated files are up to date", expected.len()));
+        return Ok(format!("{up_to_date} generated files are up to date"));
     }
     Err(format!("out of date, run `cargo xtask codegen`: {}", stale.join(", ")).into())
 }
 
-fn generate(workspace: &Path) -> Result<Tree, Error> {
+/// Every generated tree with the folder it belongs in.
+fn generate(workspace: &Path) -> Result<[(&'static str, Tree); 2], Error> {
     let work = workspace.join("target/xtask-codegen");
-    let includes = source::include_dirs(&work, &workspace.join("xtask/proto"))?;
+    Ok([(TARGET, xds(workspace, &work)?), (examples::TARGET, examples::generate(workspace, &work.join("examples"))?)])
+}
+
+fn xds(workspace: &Path, work: &Path) -> Result<Tree, Error> {
+    let includes = source::include_dirs(work, &workspace.join("xtask/proto"))?;
     let all = source::compile(&includes, roots::ROOTS)?;
     let kept = prune::prune(&all, roots::ROOTS)?;
     let descriptors = kept.encode_to_vec();
