@@ -1,0 +1,117 @@
+//! What is known about one request while it is under way.
+//!
+//! One [`StreamInfo`] accompanies a request from the edge to the endpoint and back: the upstream side writes which
+//! route, cluster and endpoint were chosen and what went wrong, and telemetry reads it when the response body has ended.
+//! It is one allocation per request and a cheap handle afterwards. Byte counts are atomics, since both directions of a
+//! stream run at once; everything else sits behind a lock that only this request ever takes, so it is never contended.
+
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    ops::DerefMut,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime},
+};
+
+use parking_lot::Mutex;
+
+/// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
+///
+/// Servers put it into the request's extensions once. Whoever needs it later takes it from there.
+#[derive(Clone, Debug)]
+pub struct StreamInfo(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    start: Instant,
+    start_time: SystemTime,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    state: Mutex<StreamState>,
+}
+
+/// The changing part of a [`StreamInfo`]. Fields have the names of Envoy's `StreamInfo`.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct StreamState {
+    /// Why the answer is what it is, such as `via_upstream`; `None` until there is an answer.
+    pub response_code_details: Option<Cow<'static, str>>,
+    /// Tries so far; 0 = none was made.
+    pub attempt_count: u32,
+    /// Our address on the connection to the endpoint.
+    pub upstream_local_address: Option<SocketAddr>,
+    /// Why a connection to an endpoint could not be made.
+    pub upstream_transport_failure_reason: Option<Cow<'static, str>>,
+    /// When what happened on the upstream side; of the last try.
+    pub upstream_timing: UpstreamTiming,
+}
+
+/// When the parts of an exchange with an endpoint happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTiming {
+    /// The first byte of the request was handed to a connection.
+    pub first_upstream_tx_byte_sent: Option<Instant>,
+    /// The last byte of the request was handed to a connection.
+    pub last_upstream_tx_byte_sent: Option<Instant>,
+    /// The response headers arrived.
+    pub first_upstream_rx_byte_received: Option<Instant>,
+    /// The response ended.
+    pub last_upstream_rx_byte_received: Option<Instant>,
+}
+
+impl StreamInfo {
+    /// Begins at `start`, which is `start_time` on the calendar.
+    #[must_use]
+    pub fn new(start: Instant, start_time: SystemTime) -> Self {
+        Self(Arc::new(Shared {
+            start,
+            start_time,
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// When the request began.
+    #[must_use]
+    pub fn start(&self) -> Instant {
+        self.0.start
+    }
+
+    /// When the request began, on the calendar.
+    #[must_use]
+    pub fn start_time(&self) -> SystemTime {
+        self.0.start_time
+    }
+
+    /// Body bytes received from downstream.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.0.bytes_received.load(Ordering::Relaxed)
+    }
+
+    /// Body bytes sent downstream.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.0.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Counts body bytes received from downstream.
+    pub fn add_bytes_received(&self, bytes: u64) {
+        self.0.bytes_received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts body bytes sent downstream.
+    pub fn add_bytes_sent(&self, bytes: u64) {
+        self.0.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The changing part, to read and to write. Keep it for a few statements only.
+    #[must_use]
+    pub fn state(&self) -> impl DerefMut<Target = StreamState> + '_ {
+        self.0.state.lock()
+    }
+}
