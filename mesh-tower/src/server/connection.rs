@@ -1,0 +1,335 @@
+//! One downstream connection: drives its codec, closes it when it is idle, old or drained.
+//!
+//! Timers are armed once per connection and looked at only when they have fired; a request merely notes when it ended.
+
+use std::{
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::HttpService,
+};
+use hyper_util::rt::TokioIo;
+use mesh_core::model::Codec;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep},
+};
+
+use super::{
+    codec::{Codecs, StreamExecutor},
+    io::{DownstreamIo, Protocol},
+};
+use crate::{
+    drain::{DrainWatch, Phase},
+    telemetry::HttpStats,
+};
+
+/// What requests of a connection share.
+#[derive(Debug)]
+pub(crate) struct ConnectionInfo {
+    pub(crate) remote_address: SocketAddr,
+    pub(crate) local_address: SocketAddr,
+    start: Instant,
+    active: AtomicU32,
+    requests: AtomicU32,
+    idle_since_ms: AtomicU64,
+    last_request_seen: AtomicBool,
+}
+
+/// When a connection ends without being asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_connection_duration: Option<Duration>,
+}
+
+impl ConnectionInfo {
+    pub(crate) fn new(remote_address: SocketAddr, local_address: SocketAddr) -> Self {
+        Self {
+            remote_address,
+            local_address,
+            start: Instant::now(),
+            active: AtomicU32::new(0),
+            requests: AtomicU32::new(0),
+            idle_since_ms: AtomicU64::new(0),
+            last_request_seen: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts a request in; returns how many there have been.
+    pub(crate) fn request_started(&self) -> u32 {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Counts a request out that ended at `now`.
+    pub(crate) fn request_ended(&self, now: std::time::Instant) {
+        let idle_since = now.saturating_duration_since(self.start.into_std()).as_millis();
+        self.idle_since_ms.store(u64::try_from(idle_since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The request just started is the last this connection takes.
+    pub(crate) fn take_no_more(&self) {
+        self.last_request_seen.store(true, Ordering::Relaxed);
+    }
+
+    fn idle_until(&self, idle_timeout: Duration) -> Instant {
+        if self.active.load(Ordering::Relaxed) > 0 {
+            return Instant::now() + idle_timeout;
+        }
+        self.start + Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed)) + idle_timeout
+    }
+}
+
+/// A hyper connection that can be asked to end after the requests it has.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S> Graceful for http1::UpgradeableConnection<I, S>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: HttpService<Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+impl<I, S> Graceful for http2::Connection<I, S, StreamExecutor>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: HttpService<Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::ResBody: http_body::Body + 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    StreamExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) struct Connection<I> {
+    pub(crate) io: I,
+    pub(crate) info: Arc<ConnectionInfo>,
+    pub(crate) stats: Arc<HttpStats>,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) drain: DrainWatch,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
+    pub(crate) async fn serve<S, B>(self, codecs: &Codecs, service: S)
+    where
+        S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        StreamExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+    {
+        let Self { io, info, stats, lifetime, mut drain } = self;
+        let counted = CountedConnection::new(Arc::clone(&stats));
+        let mut io = DownstreamIo::new(io, Arc::clone(&stats));
+        let protocol = match codecs.codec_type {
+            Codec::Http1 => Protocol::Http1,
+            Codec::Http2 => Protocol::Http2,
+            Codec::Auto => {
+                let Some(protocol) = detect(&mut io, &mut drain, lifetime.idle_timeout).await else { return };
+                protocol
+            }
+        };
+        let mut driver = Driver::new(info, Arc::clone(&stats), lifetime, drain, protocol);
+        let io = TokioIo::new(io);
+        let ended = match protocol {
+            Protocol::Http1 => {
+                let _active = counted.http1();
+                driver.drive(pin!(codecs.http1.serve_connection(io, service).with_upgrades())).await
+            }
+            Protocol::Http2 => {
+                let _active = counted.http2();
+                driver.drive(pin!(codecs.http2.serve_connection(io, service))).await
+            }
+        };
+        if let Err(error) = ended {
+            if error.is_parse() {
+                stats.downstream_cx_protocol_error.increment();
+            }
+            tracing::debug!(%error, "downstream connection ended");
+        }
+    }
+}
+
+/// The protocol, unless the connection ends, drains or says nothing for too long before it is known.
+async fn detect<I: AsyncRead + Unpin>(
+    io: &mut DownstreamIo<I>,
+    drain: &mut DrainWatch,
+    idle_timeout: Option<Duration>,
+) -> Option<Protocol> {
+    let drained = async { while drain.changed().await < Phase::Closing {} };
+    let silent = async {
+        match idle_timeout {
+            Some(idle_timeout) => tokio::time::sleep(idle_timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        detected = io.detect() => detected.ok().flatten(),
+        () = drained => None,
+        () = silent => None,
+    }
+}
+
+struct Driver {
+    info: Arc<ConnectionInfo>,
+    stats: Arc<HttpStats>,
+    lifetime: Lifetime,
+    drain: DrainWatch,
+    protocol: Protocol,
+    timer: Option<Pin<Box<Sleep>>>,
+    timer_is_armed: bool,
+    is_closing: bool,
+}
+
+impl Driver {
+    fn new(
+        info: Arc<ConnectionInfo>,
+        stats: Arc<HttpStats>,
+        lifetime: Lifetime,
+        drain: DrainWatch,
+        protocol: Protocol,
+    ) -> Self {
+        let mut driver =
+            Self { info, stats, lifetime, drain, protocol, timer: None, timer_is_armed: false, is_closing: false };
+        driver.timer = driver.deadline().map(|at| Box::pin(tokio::time::sleep_until(at)));
+        driver
+    }
+
+    async fn drive<C: Graceful>(&mut self, mut connection: Pin<&mut C>) -> hyper::Result<()> {
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(phase) = self.drain.poll_change(cx) {
+                match phase {
+                    // An idle HTTP/1 connection may have a request on its way; it is closed with its next answer.
+                    Phase::Draining if self.protocol == Protocol::Http1 => {}
+                    Phase::Closed => return Poll::Ready(Ok(())),
+                    _ => {
+                        self.stats.downstream_cx_drain_close.increment();
+                        self.close(connection.as_mut());
+                    }
+                }
+            }
+            while self.poll_timer(cx) {
+                self.handle_timeout(connection.as_mut());
+            }
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            if self.protocol == Protocol::Http2
+                && self.info.last_request_seen.load(Ordering::Relaxed)
+                && !self.is_closing
+            {
+                self.close(connection.as_mut());
+                return connection.as_mut().poll(cx);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn close<C: Graceful>(&mut self, connection: Pin<&mut C>) {
+        self.is_closing = true;
+        self.timer = None;
+        connection.graceful_shutdown();
+    }
+
+    /// Whether the timer has fired. A timer that has been polled once wakes the task, so it is only looked at.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(timer) = &mut self.timer else { return false };
+        if self.timer_is_armed {
+            return timer.is_elapsed();
+        }
+        self.timer_is_armed = true;
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn handle_timeout<C: Graceful>(&mut self, connection: Pin<&mut C>) {
+        let now = Instant::now();
+        let is_old = self.lifetime.max_connection_duration.is_some_and(|max| self.info.start + max <= now);
+        let is_idle = self.lifetime.idle_timeout.is_some_and(|timeout| self.info.idle_until(timeout) <= now);
+        if is_old {
+            self.stats.downstream_cx_max_duration_reached.increment();
+        } else if is_idle {
+            self.stats.downstream_cx_idle_timeout.increment();
+        }
+        if is_old || is_idle {
+            self.close(connection);
+        } else if let (Some(at), Some(timer)) = (self.deadline(), &mut self.timer) {
+            timer.as_mut().reset(at);
+            self.timer_is_armed = false;
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let idle = self.lifetime.idle_timeout.map(|timeout| self.info.idle_until(timeout));
+        let old = self.lifetime.max_connection_duration.map(|max| self.info.start + max);
+        match (idle, old) {
+            (Some(idle), Some(old)) => Some(idle.min(old)),
+            (idle, old) => idle.or(old),
+        }
+    }
+}
+
+/// Keeps the connection gauges right however the connection ends.
+struct CountedConnection(Arc<HttpStats>);
+
+struct Active<'a>(&'a crate::telemetry::Gauge);
+
+impl CountedConnection {
+    fn new(stats: Arc<HttpStats>) -> Self {
+        stats.downstream_cx_total.increment();
+        stats.downstream_cx_active.increment();
+        Self(stats)
+    }
+
+    fn http1(&self) -> Active<'_> {
+        self.0.downstream_cx_http1_total.increment();
+        self.0.downstream_cx_http1_active.increment();
+        Active(&self.0.downstream_cx_http1_active)
+    }
+
+    fn http2(&self) -> Active<'_> {
+        self.0.downstream_cx_http2_total.increment();
+        self.0.downstream_cx_http2_active.increment();
+        Active(&self.0.downstream_cx_http2_active)
+    }
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        self.0.downstream_cx_active.decrement();
+        self.0.downstream_cx_destroy.increment();
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.decrement();
+    }
+}

@@ -1,0 +1,12 @@
+//! Serving: listening sockets, the accept loop, protocol detection and the life of a connection.
+//!
+//! hyper's connections are driven directly, one task per connection, so that a request is read, routed, sent and
+//! answered without changing tasks.
+
+mod accept;
+mod codec;
+mod connection;
+mod io;
+mod listen;
+
+pub use listen::{BindError, bind};

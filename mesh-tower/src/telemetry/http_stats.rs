@@ -1,0 +1,274 @@
+//! Envoy's statistics of listeners and of HTTP connection managers, under Envoy's names.
+//!
+//! Only what this implementation can count is listed; a statistic that would always read zero is left out.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use http::{StatusCode, Version};
+use parking_lot::Mutex;
+
+use super::{
+    metric::{Counter, Gauge, Histogram},
+    stat::{Scope, StatSource, StatValue, StatVisitor},
+};
+
+macro_rules! stats {
+    (
+        $(#[$doc:meta])* $name:ident {
+            counters { $($(#[$counter_doc:meta])* $counter:ident = $counter_name:literal,)* }
+            gauges { $($(#[$gauge_doc:meta])* $gauge:ident = $gauge_name:literal,)* }
+            histograms { $($(#[$histogram_doc:meta])* $histogram:ident = $histogram_name:literal,)* }
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name {
+            $($(#[$counter_doc])* pub $counter: Counter,)*
+            $($(#[$gauge_doc])* pub $gauge: Gauge,)*
+            $($(#[$histogram_doc])* pub $histogram: Histogram,)*
+        }
+
+        impl $name {
+            fn visit(&self, scope: Scope<'_>, visitor: &mut StatVisitor<'_>) {
+                $(visitor(scope, $counter_name, StatValue::Counter(self.$counter.get()));)*
+                $(visitor(scope, $gauge_name, StatValue::Gauge(self.$gauge.get()));)*
+                $(visitor(scope, $histogram_name, StatValue::Histogram(&self.$histogram));)*
+            }
+
+            /// Sets every counter to 0.
+            pub fn reset_counters(&self) {
+                $(self.$counter.reset();)*
+            }
+        }
+    };
+}
+
+stats! {
+    /// Statistics of the connection managers with one `stat_prefix`. Envoy `http.<stat_prefix>.`.
+    HttpStats {
+        counters {
+            /// Connections accepted.
+            downstream_cx_total = "downstream_cx_total",
+            /// Connections that spoke HTTP/1.
+            downstream_cx_http1_total = "downstream_cx_http1_total",
+            /// Connections that spoke HTTP/2.
+            downstream_cx_http2_total = "downstream_cx_http2_total",
+            /// Connections that ended.
+            downstream_cx_destroy = "downstream_cx_destroy",
+            /// Connections ended by a protocol error.
+            downstream_cx_protocol_error = "downstream_cx_protocol_error",
+            /// Connections closed because they were idle.
+            downstream_cx_idle_timeout = "downstream_cx_idle_timeout",
+            /// Connections drained because they were old.
+            downstream_cx_max_duration_reached = "downstream_cx_max_duration_reached",
+            /// Connections closed after their last allowed request.
+            downstream_cx_max_requests_reached = "downstream_cx_max_requests_reached",
+            /// Connections closed by draining.
+            downstream_cx_drain_close = "downstream_cx_drain_close",
+            /// Connections that became tunnels.
+            downstream_cx_upgrades_total = "downstream_cx_upgrades_total",
+            /// Bytes received.
+            downstream_cx_rx_bytes_total = "downstream_cx_rx_bytes_total",
+            /// Bytes sent.
+            downstream_cx_tx_bytes_total = "downstream_cx_tx_bytes_total",
+            /// Requests.
+            downstream_rq_total = "downstream_rq_total",
+            /// Requests over HTTP/1.
+            downstream_rq_http1_total = "downstream_rq_http1_total",
+            /// Requests over HTTP/2.
+            downstream_rq_http2_total = "downstream_rq_http2_total",
+            /// Requests that were answered.
+            downstream_rq_completed = "downstream_rq_completed",
+            /// Requests answered with 1xx.
+            downstream_rq_1xx = "downstream_rq_1xx",
+            /// Requests answered with 2xx.
+            downstream_rq_2xx = "downstream_rq_2xx",
+            /// Requests answered with 3xx.
+            downstream_rq_3xx = "downstream_rq_3xx",
+            /// Requests answered with 4xx.
+            downstream_rq_4xx = "downstream_rq_4xx",
+            /// Requests answered with 5xx.
+            downstream_rq_5xx = "downstream_rq_5xx",
+            /// Requests given up by the client.
+            downstream_rq_rx_reset = "downstream_rq_rx_reset",
+            /// Requests whose path could not be normalized.
+            downstream_rq_failed_path_normalization = "downstream_rq_failed_path_normalization",
+            /// Requests with too many or too large headers.
+            downstream_rq_too_large = "downstream_rq_too_large",
+            /// Upgrades that no configuration allows.
+            downstream_rq_ws_on_non_ws_route = "downstream_rq_ws_on_non_ws_route",
+            /// Streams ended because nothing moved.
+            downstream_rq_idle_timeout = "downstream_rq_idle_timeout",
+            /// Streams ended because they lasted too long.
+            downstream_rq_max_duration_reached = "downstream_rq_max_duration_reached",
+            /// Requests that took too long to come in.
+            downstream_rq_timeout = "downstream_rq_timeout",
+            /// Requests without a route.
+            no_route = "no_route",
+            /// Requests to a cluster that does not exist.
+            no_cluster = "no_cluster",
+            /// Requests answered by the route itself, redirects among them.
+            rq_direct_response = "rq_direct_response",
+            /// Internal redirects followed.
+            rq_redirect = "rq_redirect",
+            /// Requests handed to an upstream.
+            rq_total = "rq_total",
+        }
+        gauges {
+            /// Connections open.
+            downstream_cx_active = "downstream_cx_active",
+            /// Connections open that speak HTTP/1.
+            downstream_cx_http1_active = "downstream_cx_http1_active",
+            /// Connections open that speak HTTP/2.
+            downstream_cx_http2_active = "downstream_cx_http2_active",
+            /// Tunnels open.
+            downstream_cx_upgrades_active = "downstream_cx_upgrades_active",
+            /// Requests in flight.
+            downstream_rq_active = "downstream_rq_active",
+        }
+        histograms {
+            /// Milliseconds from the first byte of a request to the last of its answer.
+            downstream_rq_time = "downstream_rq_time",
+        }
+    }
+}
+
+stats! {
+    /// Statistics of one listener. Envoy `listener.<stat_prefix>.`.
+    ListenerStats {
+        counters {
+            /// Connections accepted.
+            downstream_cx_total = "downstream_cx_total",
+            /// Connections that ended.
+            downstream_cx_destroy = "downstream_cx_destroy",
+        }
+        gauges {
+            /// Connections open.
+            downstream_cx_active = "downstream_cx_active",
+        }
+        histograms {}
+    }
+}
+
+stats! {
+    /// Answers given by one listener's connection manager. Envoy `listener.<stat_prefix>.http.<stat_prefix>.`.
+    ListenerHttpStats {
+        counters {
+            /// Requests that were answered.
+            downstream_rq_completed = "downstream_rq_completed",
+            /// Requests answered with 1xx.
+            downstream_rq_1xx = "downstream_rq_1xx",
+            /// Requests answered with 2xx.
+            downstream_rq_2xx = "downstream_rq_2xx",
+            /// Requests answered with 3xx.
+            downstream_rq_3xx = "downstream_rq_3xx",
+            /// Requests answered with 4xx.
+            downstream_rq_4xx = "downstream_rq_4xx",
+            /// Requests answered with 5xx.
+            downstream_rq_5xx = "downstream_rq_5xx",
+        }
+        gauges {}
+        histograms {}
+    }
+}
+
+impl HttpStats {
+    /// Counts a request that begins.
+    pub fn request_started(&self, version: Version) {
+        self.downstream_rq_total.increment();
+        self.downstream_rq_active.increment();
+        if version == Version::HTTP_2 {
+            self.downstream_rq_http2_total.increment();
+        } else {
+            self.downstream_rq_http1_total.increment();
+        }
+    }
+
+    /// Counts the answer of a request.
+    pub fn response(&self, status: StatusCode) {
+        self.downstream_rq_completed.increment();
+        if let Some(class) = self.response_class(status) {
+            class.increment();
+        }
+    }
+
+    fn response_class(&self, status: StatusCode) -> Option<&Counter> {
+        Some(match status.as_u16() / 100 {
+            1 => &self.downstream_rq_1xx,
+            2 => &self.downstream_rq_2xx,
+            3 => &self.downstream_rq_3xx,
+            4 => &self.downstream_rq_4xx,
+            5 => &self.downstream_rq_5xx,
+            _ => return None,
+        })
+    }
+}
+
+impl ListenerHttpStats {
+    /// Counts the answer of a request.
+    pub fn response(&self, status: StatusCode) {
+        self.downstream_rq_completed.increment();
+        match status.as_u16() / 100 {
+            1 => self.downstream_rq_1xx.increment(),
+            2 => self.downstream_rq_2xx.increment(),
+            3 => self.downstream_rq_3xx.increment(),
+            4 => self.downstream_rq_4xx.increment(),
+            5 => self.downstream_rq_5xx.increment(),
+            _ => {}
+        }
+    }
+}
+
+/// `stat_prefix` of a listener and of its connection manager.
+type ListenerHttpKey = (Arc<str>, Arc<str>);
+
+/// The statistics of every listener and connection manager, by name. They live as long as the process, as in Envoy: a
+/// listener that comes back goes on counting.
+#[derive(Debug, Default)]
+pub struct DownstreamStats {
+    http: Mutex<HashMap<Arc<str>, Arc<HttpStats>>>,
+    listeners: Mutex<HashMap<Arc<str>, Arc<ListenerStats>>>,
+    listener_http: Mutex<HashMap<ListenerHttpKey, Arc<ListenerHttpStats>>>,
+}
+
+impl DownstreamStats {
+    /// The statistics of connection managers with this `stat_prefix`.
+    #[must_use]
+    pub fn http(&self, stat_prefix: &Arc<str>) -> Arc<HttpStats> {
+        Arc::clone(self.http.lock().entry(Arc::clone(stat_prefix)).or_default())
+    }
+
+    /// The statistics of the listener with this `stat_prefix`.
+    #[must_use]
+    pub fn listener(&self, stat_prefix: &Arc<str>) -> Arc<ListenerStats> {
+        Arc::clone(self.listeners.lock().entry(Arc::clone(stat_prefix)).or_default())
+    }
+
+    /// The statistics of one listener's connection manager.
+    #[must_use]
+    pub fn listener_http(&self, listener: &Arc<str>, stat_prefix: &Arc<str>) -> Arc<ListenerHttpStats> {
+        let key = (Arc::clone(listener), Arc::clone(stat_prefix));
+        Arc::clone(self.listener_http.lock().entry(key).or_default())
+    }
+}
+
+impl StatSource for DownstreamStats {
+    fn visit(&self, visitor: &mut StatVisitor<'_>) {
+        for (stat_prefix, stats) in &*self.http.lock() {
+            stats.visit(Scope::Http(stat_prefix), visitor);
+        }
+        for (stat_prefix, stats) in &*self.listeners.lock() {
+            stats.visit(Scope::Listener(stat_prefix), visitor);
+        }
+        for ((listener, stat_prefix), stats) in &*self.listener_http.lock() {
+            stats.visit(Scope::ListenerHttp { listener, stat_prefix }, visitor);
+        }
+    }
+
+    fn reset_counters(&self) {
+        self.http.lock().values().for_each(|stats| stats.reset_counters());
+        self.listeners.lock().values().for_each(|stats| stats.reset_counters());
+        self.listener_http.lock().values().for_each(|stats| stats.reset_counters());
+    }
+}

@@ -1,0 +1,175 @@
+//! Counters, gauges and histograms: atomics, updated without a lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+/// A number that goes up and down; a fall below zero is a bug and shows as 0.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+/// A distribution over Envoy's default buckets (`features.md` M2), with a resolution of a thousandth.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    sum_thousandths: AtomicU64,
+}
+
+/// What a [`Histogram`] holds at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramSnapshot {
+    /// Upper bound of each bucket and how many values are at or below it; the last bound is infinite.
+    pub cumulative: Vec<(f64, u64)>,
+    /// Sum of all values.
+    pub sum: f64,
+}
+
+/// Upper bounds in thousandths of the unit.
+const BOUNDS: [u64; 19] = [
+    500,
+    1_000,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    600_000_000,
+    1_800_000_000,
+    3_600_000_000,
+];
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Back to 0, for Envoy's `/reset_counters`.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Gauge {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes one off.
+    pub fn decrement(&self) {
+        let before = self.0.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before != 0, "a gauge fell below zero");
+    }
+
+    /// Replaces the number.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        let n = self.0.load(Ordering::Relaxed);
+        if n > u64::MAX / 2 { 0 } else { n }
+    }
+}
+
+impl Histogram {
+    /// Adds a value given in thousandths: microseconds for a histogram of milliseconds.
+    pub fn observe_thousandths(&self, value: u64) {
+        let bucket = BOUNDS.partition_point(|bound| *bound < value);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_thousandths.fetch_add(value, Ordering::Relaxed);
+    }
+
+    /// Adds a value.
+    pub fn observe(&self, value: u64) {
+        self.observe_thousandths(value.saturating_mul(1_000));
+    }
+
+    /// What has been observed. Values that come in meanwhile may be counted in one part only.
+    #[must_use]
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        let bounds = BOUNDS.iter().map(|bound| thousandths(*bound)).chain([f64::INFINITY]);
+        let mut count = 0;
+        let cumulative = bounds
+            .zip(&self.buckets)
+            .map(|(bound, bucket)| {
+                count += bucket.load(Ordering::Relaxed);
+                (bound, count)
+            })
+            .collect();
+        HistogramSnapshot { cumulative, sum: thousandths(self.sum_thousandths.load(Ordering::Relaxed)) }
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { buckets: [const { AtomicU64::new(0) }; BOUNDS.len() + 1], sum_thousandths: AtomicU64::new(0) }
+    }
+}
+
+impl HistogramSnapshot {
+    /// How many values there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.cumulative.last().map_or(0, |(_, count)| *count)
+    }
+}
+
+fn thousandths(value: u64) -> f64 {
+    value as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_at_a_bound_belongs_to_its_bucket() {
+        let histogram = Histogram::default();
+        for value in [500, 501, 5_000, 4_000_000_000] {
+            histogram.observe_thousandths(value);
+        }
+        histogram.observe(2);
+        let snapshot = histogram.snapshot();
+        assert_eq!(&snapshot.cumulative[..4], &[(0.5, 1), (1.0, 2), (5.0, 4), (10.0, 4)]);
+        assert_eq!(&snapshot.cumulative[18..], &[(3_600_000.0, 4), (f64::INFINITY, 5)]);
+        assert_eq!((snapshot.count(), snapshot.sum), (5, 4_000_008.001));
+    }
+
+    #[test]
+    fn a_counter_can_be_reset_and_a_gauge_falls() {
+        let (counter, gauge) = (Counter::default(), Gauge::default());
+        counter.add(3);
+        counter.reset();
+        counter.increment();
+        gauge.set(2);
+        gauge.decrement();
+        gauge.increment();
+        assert_eq!((counter.get(), gauge.get()), (1, 2));
+    }
+}

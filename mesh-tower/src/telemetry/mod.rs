@@ -1,0 +1,11 @@
+//! What is told about requests: metrics in Envoy's and Istio's names, and access logs.
+
+mod http_stats;
+mod log_file;
+mod metric;
+mod stat;
+
+pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
+pub use log_file::{LogFile, LogFiles, OpenError};
+pub use metric::{Counter, Gauge, Histogram, HistogramSnapshot};
+pub use stat::{Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text};
