@@ -1,1 +1,10 @@
-//! An embeddable service mesh.
+//! The control plane of a mesh: what Pilot and Galley did.
+//!
+//! [`config`] reads a directory of Istio resources and says what is wrong with it, [`registry`] makes services of them.
+//! Everything here is a pure function of the configuration; only the directory watch touches files and time.
+
+pub mod config;
+pub mod diagnostic;
+pub mod host;
+pub mod registry;
+pub mod rules;

@@ -1,0 +1,44 @@
+//! The command line: arguments in, text and an exit code out. Everything else is in the library.
+
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code when the arguments or the directory cannot be used; 1 means that the configuration has errors.
+const EXIT_USAGE: u8 = 2;
+
+/// The control plane of a mesh, on the command line.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks all resources of a directory and says what is wrong, as a compiler does.
+    Validate(validate::Arguments),
+}
+
+/// Parses the arguments and does what they say.
+pub(crate) fn run() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Validate(arguments) => validate::run(&arguments),
+    }
+}
+
+/// Prints an error with its causes.
+#[expect(clippy::print_stderr, reason = "a command line tool reports on the terminal")]
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprint!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::from(EXIT_USAGE)
+}

@@ -1,0 +1,217 @@
+//! Reads typed values out of a [`Node`] tree and collects every complaint on the way.
+//!
+//! A reader function reads *all* fields of its object before it returns, so that one run reports all mistakes; a value
+//! that cannot be had is `None` after a diagnostic was recorded. Asking an [`Object`] for a field makes the field's
+//! name known; whatever the file holds beyond the known names is reported by [`Object::finish`].
+
+mod object;
+mod suggest;
+mod values;
+
+pub(crate) use object::Object;
+pub(crate) use suggest::nearest;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::Strictness;
+use super::yaml::{Mark, Node, Value};
+use crate::diagnostic::{Code, Diagnostic, Position, Severity, Source};
+
+/// A value of a configuration file and the place where it stands.
+#[derive(Clone, Debug)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub position: Position,
+}
+
+impl<T> Deref for Located<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A type that can be read from a node.
+pub(crate) trait FromNode: Sized {
+    /// `None` after a diagnostic was recorded.
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self>;
+}
+
+/// What all nodes of one document share.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) source: Arc<Source>,
+    /// `VirtualService default/reviews`, once known.
+    pub(crate) resource: String,
+    /// Namespace in which short names are resolved.
+    pub(crate) namespace: String,
+    pub(crate) strictness: Strictness,
+    pub(crate) diagnostics: RefCell<Vec<Diagnostic>>,
+}
+
+/// A document and the path to the node being read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    document: &'a Document,
+    parent: Option<&'a Self>,
+    segment: Segment<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Segment<'a> {
+    Root,
+    Field(&'a str),
+    Index(usize),
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn root(document: &'a Document) -> Self {
+        Self { document, parent: None, segment: Segment::Root }
+    }
+
+    pub(crate) fn field<'b>(&'b self, name: &'b str) -> Context<'b> {
+        Context { document: self.document, parent: Some(self), segment: Segment::Field(name) }
+    }
+
+    pub(crate) fn index(&self, index: usize) -> Context<'_> {
+        Context { document: self.document, parent: Some(self), segment: Segment::Index(index) }
+    }
+
+    pub(crate) fn namespace(&self) -> &'a str {
+        &self.document.namespace
+    }
+
+    pub(crate) fn position(&self, mark: Mark) -> Position {
+        mark.in_source(&self.document.source)
+    }
+
+    pub(crate) fn report(&self, diagnostic: Diagnostic) {
+        self.document.diagnostics.borrow_mut().push(diagnostic.at(self.document.resource.clone(), self.to_string()));
+    }
+
+    /// Reports a value that the field cannot have; `expected` says what it can.
+    pub(crate) fn invalid(&self, mark: Mark, message: impl Into<String>, expected: impl Into<String>) {
+        self.report(Diagnostic::error(Code::SchemaValidation, self.position(mark), message).label(expected));
+    }
+
+    /// As [`Self::invalid`], for a value whose node is no longer at hand.
+    pub(crate) fn refuse(&self, position: Position, message: impl Into<String>, expected: impl Into<String>) {
+        self.report(Diagnostic::error(Code::SchemaValidation, position, message).label(expected));
+    }
+
+    /// Reports something that Istio has and this version has not. It is never skipped in silence: an error when the
+    /// configuration is to be served, a warning in the comparison mode.
+    pub(crate) fn unsupported(&self, mark: Mark, message: impl Into<String>) {
+        self.unsupported_at(self.position(mark), message, None);
+    }
+
+    /// As [`Self::unsupported`], with advice.
+    pub(crate) fn unsupported_at(&self, position: Position, message: impl Into<String>, help: Option<String>) {
+        let mut diagnostic = Diagnostic::error(Code::Unsupported, position, message).label("not supported");
+        if self.document.strictness == Strictness::Lenient {
+            diagnostic.severity = Severity::Warning;
+            diagnostic.label.push_str(": left out");
+        }
+        diagnostic.help.extend(help);
+        self.report(diagnostic);
+    }
+
+    /// Reports a value of the wrong kind.
+    fn mismatch(&self, node: &Node, expected: &str) {
+        let mut diagnostic = Diagnostic::error(
+            Code::SchemaValidation,
+            self.position(node.mark),
+            format!("expected {expected}, found {}", node.value.describe()),
+        )
+        .label(format!("expected {expected}"));
+        let is_scalar = matches!(node.value, Value::Bool(_) | Value::Integer(_) | Value::Float(_));
+        if expected == "a string" && is_scalar {
+            diagnostic = diagnostic.help("quote it to make it a string");
+        }
+        self.report(diagnostic);
+    }
+
+    /// Reads an enum by name, or by number as protobuf-JSON allows. `None` in the table marks a value that Istio has
+    /// and this version has not.
+    pub(crate) fn enumeration<T: Copy>(&self, node: &Node, table: &[(&str, i128, Option<T>)]) -> Option<T> {
+        let found = match &node.value {
+            Value::String(text) => table.iter().find(|(name, ..)| name == text),
+            Value::Integer(number) => table.iter().find(|(_, value, _)| value == number),
+            _ => {
+                self.mismatch(node, "a string");
+                return None;
+            }
+        };
+        if let Some((name, _, value)) = found {
+            if value.is_none() {
+                self.unsupported(node.mark, format!("{name} is not supported yet"));
+            }
+            return *value;
+        }
+        let names: Vec<_> = table.iter().filter(|(.., value)| value.is_some()).map(|(name, ..)| *name).collect();
+        let message = format!("{} is not a value of this field", node.value.describe());
+        let mut diagnostic = Diagnostic::error(Code::SchemaValidation, self.position(node.mark), message)
+            .label(format!("expected one of {}", names.join(", ")));
+        if let Value::String(text) = &node.value {
+            diagnostic = suggest::suggest(diagnostic, text, &names);
+        }
+        self.report(diagnostic);
+        None
+    }
+
+    /// Reads an integer between the bounds.
+    pub(crate) fn integer(&self, node: &Node, minimum: i128, maximum: i128) -> Option<i128> {
+        match node.value {
+            Value::Integer(value) if (minimum..=maximum).contains(&value) => Some(value),
+            Value::Integer(value) => {
+                let message = format!("{value} is out of range: must be between {minimum} and {maximum}");
+                self.invalid(node.mark, message, format!("expected {minimum} to {maximum}"));
+                None
+            }
+            _ => {
+                self.mismatch(node, "an integer");
+                None
+            }
+        }
+    }
+
+    /// Reads a number, integer or not, between the bounds.
+    pub(crate) fn number(&self, node: &Node, minimum: f64, maximum: f64) -> Option<f64> {
+        let value = match node.value {
+            #[expect(clippy::cast_precision_loss, reason = "values that matter are small")]
+            Value::Integer(value) => value as f64,
+            Value::Float(value) => value,
+            _ => {
+                self.mismatch(node, "a number");
+                return None;
+            }
+        };
+        if (minimum..=maximum).contains(&value) {
+            return Some(value);
+        }
+        let message = format!("{value} is out of range: must be between {minimum} and {maximum}");
+        self.invalid(node.mark, message, format!("expected {minimum} to {maximum}"));
+        None
+    }
+}
+
+impl fmt::Display for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        let is_first = self.parent.is_none_or(|parent| matches!(parent.segment, Segment::Root));
+        match self.segment {
+            Segment::Root => Ok(()),
+            Segment::Field(name) if is_first => f.write_str(name),
+            Segment::Field(name) => write!(f, ".{name}"),
+            Segment::Index(index) => write!(f, "[{index}]"),
+        }
+    }
+}

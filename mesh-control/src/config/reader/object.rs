@@ -1,0 +1,160 @@
+//! A mapping whose fields are read by name.
+
+use std::cell::{Cell, RefCell};
+
+use super::suggest::suggest;
+use super::{Context, FromNode};
+use crate::config::yaml::{Key, Mark, Node, Value};
+use crate::diagnostic::{Code, Diagnostic, Position};
+
+/// A mapping whose fields are read by name.
+#[derive(Debug)]
+pub(crate) struct Object<'a> {
+    pub(crate) cx: Context<'a>,
+    node: &'a Node,
+    entries: &'a [(Key, Node)],
+    /// In a cell so that fields can be read while a context borrowed from the object is in use.
+    known: RefCell<Vec<&'static str>>,
+    unsupported: Cell<&'static [&'static str]>,
+    ignored: Cell<&'static [&'static str]>,
+}
+
+impl<'a> Object<'a> {
+    pub(crate) fn new(node: &'a Node, cx: Context<'a>) -> Option<Self> {
+        let Value::Mapping(entries) = &node.value else {
+            cx.mismatch(node, "an object");
+            return None;
+        };
+        Some(Self {
+            cx,
+            node,
+            entries,
+            known: RefCell::default(),
+            unsupported: Cell::default(),
+            ignored: Cell::default(),
+        })
+    }
+
+    /// Place of the object itself.
+    pub(crate) fn mark(&self) -> Mark {
+        self.node.mark
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.cx.position(self.node.mark)
+    }
+
+    /// The field's node; protobuf-JSON's `null` is an absent field.
+    pub(crate) fn node(&self, name: &'static str) -> Option<&'a Node> {
+        self.known.borrow_mut().push(name);
+        let (_, node) = self.entries.iter().find(|(key, _)| key.name == name)?;
+        (!matches!(node.value, Value::Null)).then_some(node)
+    }
+
+    /// Place of the field's name, or of the object if it is not there.
+    pub(crate) fn key_mark(&self, name: &str) -> Mark {
+        self.entries.iter().find(|(key, _)| key.name == name).map_or(self.node.mark, |(key, _)| key.mark)
+    }
+
+    /// Place of the field's value, or of the object if it is not there.
+    pub(crate) fn value_mark(&self, name: &str) -> Mark {
+        self.entries.iter().find(|(key, _)| key.name == name).map_or(self.node.mark, |(_, node)| node.mark)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, node)| key.name == name && !matches!(node.value, Value::Null))
+    }
+
+    pub(crate) fn optional<T: FromNode>(&self, name: &'static str) -> Option<T> {
+        let node = self.node(name)?;
+        T::from_node(node, self.cx.field(name))
+    }
+
+    /// Reports the field if it is missing.
+    pub(crate) fn required<T: FromNode>(&self, name: &'static str) -> Option<T> {
+        if !self.has(name) {
+            self.known.borrow_mut().push(name);
+            self.missing(name);
+            return None;
+        }
+        self.optional(name)
+    }
+
+    pub(crate) fn missing(&self, name: &str) {
+        let cx = self.cx.field(name);
+        cx.invalid(self.node.mark, format!("{name} is missing"), format!("{name} is required here"));
+    }
+
+    /// A list that must have items; what is wrong with an item is said of the item.
+    pub(crate) fn filled_list<T: FromNode>(&self, name: &'static str) -> Vec<T> {
+        if let Some(Node { value: Value::Sequence(items), .. }) = self.node(name)
+            && items.is_empty()
+        {
+            let cx = self.cx.field(name);
+            cx.invalid(self.key_mark(name), format!("{name} is empty"), "expected at least one item");
+        }
+        self.required(name).unwrap_or_default()
+    }
+
+    /// A list, empty if absent.
+    pub(crate) fn list<T: FromNode>(&self, name: &'static str) -> Vec<T> {
+        self.optional(name).unwrap_or_default()
+    }
+
+    pub(crate) fn flag(&self, name: &'static str) -> bool {
+        self.optional(name).unwrap_or(false)
+    }
+
+    /// A field in units of the caller, between the bounds.
+    pub(crate) fn integer<T: TryFrom<i128>>(&self, name: &'static str, minimum: i128, maximum: i128) -> Option<T> {
+        let node = self.node(name)?;
+        self.cx.field(name).integer(node, minimum, maximum).and_then(|value| T::try_from(value).ok())
+    }
+
+    /// A port, 1-65535.
+    pub(crate) fn port(&self, name: &'static str) -> Option<u16> {
+        self.integer(name, 1, 65_535)
+    }
+
+    /// Fields that Istio has in this object and this version has not.
+    pub(crate) fn unsupported(&self, names: &'static [&'static str]) {
+        self.unsupported.set(names);
+    }
+
+    /// Fields that mean nothing to a mesh and may stand in the file.
+    pub(crate) fn ignored(&self, names: &'static [&'static str]) {
+        self.ignored.set(names);
+    }
+
+    /// Reports all but the first of the fields if several are there; at most one may be.
+    pub(crate) fn at_most_one_of(&self, names: &[&str]) {
+        let mut present = names.iter().filter(|name| self.has(name));
+        let Some(first) = present.next() else { return };
+        for name in present {
+            let message = format!("{name} cannot be set together with {first}");
+            let expected = format!("expected at most one of {}", names.join(", "));
+            self.cx.field(name).invalid(self.key_mark(name), message, expected);
+        }
+    }
+
+    /// Reports the fields that nobody asked for.
+    pub(crate) fn finish(self) {
+        let known = self.known.borrow();
+        for (key, node) in self.entries {
+            let name = key.name.as_str();
+            if known.contains(&name) || self.ignored.get().contains(&name) {
+                continue;
+            }
+            let cx = self.cx.field(&key.name);
+            if self.unsupported.get().contains(&name) {
+                if !matches!(node.value, Value::Null) {
+                    cx.unsupported(key.mark, format!("{} is not supported yet", key.name));
+                }
+                continue;
+            }
+            let message = format!("unknown field {:?}", key.name);
+            let diagnostic = Diagnostic::error(Code::SchemaValidation, cx.position(key.mark), message);
+            cx.report(suggest(diagnostic.label("unknown field"), &key.name, &known));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Small values that several kinds of resources share: durations, string matches, labels, visibility.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::reader::{Context, FromNode, Object};
+use super::yaml::{Mark, Node, Value};
+use crate::host::{Host, is_namespace};
+
+/// Labels of a workload, or a selector of labels.
+pub type Labels = BTreeMap<String, String>;
+
+/// Longest regular expression that Istio takes, in bytes.
+const MAX_REGEX_BYTES: usize = 1024;
+
+/// How a string is compared. Istio `StringMatch`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StringMatch {
+    /// Equal, case-sensitive.
+    Exact(String),
+    /// Begins with the text; a plain comparison of strings, not of path segments.
+    Prefix(String),
+    /// The whole value matches the expression (RE2 syntax).
+    Regex(String),
+    /// Any value: `{}` or `regex: "*"`, for headers and query parameters only.
+    Present,
+}
+
+impl StringMatch {
+    /// Reads a match that may be `{}`: the header or parameter is there.
+    pub(crate) fn or_present(node: &Node, cx: Context<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Mapping(entries) if entries.is_empty() => Some(Self::Present),
+            _ => match Self::read(node, cx)? {
+                Self::Regex(regex) if regex == "*" => Some(Self::Present),
+                other => Some(other),
+            },
+        }
+    }
+
+    fn read(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let object = Object::new(node, cx)?;
+        object.at_most_one_of(&["exact", "prefix", "regex"]);
+        let exact = object.optional("exact").map(Self::Exact);
+        let prefix = object.optional("prefix").map(Self::Prefix);
+        let regex = object.optional("regex").map(Self::Regex);
+        if !["exact", "prefix", "regex"].into_iter().any(|name| object.has(name)) {
+            cx.invalid(object.mark(), "the match is empty", "expected one of exact, prefix, regex");
+        }
+        if let Some(Self::Regex(text)) = &regex
+            && text != "*"
+        {
+            let mark = object.value_mark("regex");
+            check_regex(text, mark, cx.field("regex"))?;
+        }
+        object.finish();
+        exact.or(prefix).or(regex)
+    }
+}
+
+impl FromNode for StringMatch {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        Self::read(node, cx)
+    }
+}
+
+/// Reports an expression that is too long or does not compile.
+pub(crate) fn check_regex(text: &str, mark: Mark, cx: Context<'_>) -> Option<()> {
+    if text.len() > MAX_REGEX_BYTES {
+        let message = format!("the expression has {} bytes: at most {MAX_REGEX_BYTES} are allowed", text.len());
+        cx.invalid(mark, message, "too long");
+        return None;
+    }
+    match regex::Regex::new(text) {
+        Ok(_) => Some(()),
+        Err(error) => {
+            // The crate draws a picture of several lines; its last line says what is wrong.
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            cx.invalid(mark, format!("{text:?} is not a regular expression: {reason}"), "expected RE2 syntax");
+            None
+        }
+    }
+}
+
+/// At least one millisecond, in whole milliseconds, as Istio requires.
+impl FromNode for Duration {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let value = read_duration(node, cx)?;
+        if value < Self::from_millis(1) {
+            cx.invalid(
+                node.mark,
+                format!("{} is too short: must be at least 1ms", text(node)),
+                "expected at least 1ms",
+            );
+            return None;
+        }
+        Some(value)
+    }
+}
+
+/// A duration that may also be zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DurationOrZero(pub(crate) Duration);
+
+impl FromNode for DurationOrZero {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        read_duration(node, cx).map(Self)
+    }
+}
+
+fn text(node: &Node) -> String {
+    if let Value::String(text) = &node.value { format!("{text:?}") } else { String::new() }
+}
+
+fn read_duration(node: &Node, cx: Context<'_>) -> Option<Duration> {
+    const EXPECTED: &str = "expected a duration such as 1h, 1m, 1s or 1ms";
+    let Value::String(text) = &node.value else {
+        let message = format!("{} is not a duration: its unit is missing", node.value.describe());
+        cx.invalid(node.mark, message, EXPECTED);
+        return None;
+    };
+    let Some(value) = parse_duration(text) else {
+        cx.invalid(node.mark, format!("{text:?} is not a duration"), EXPECTED);
+        return None;
+    };
+    if value.subsec_nanos() % 1_000_000 != 0 {
+        cx.invalid(node.mark, format!("{text:?} is not a whole number of milliseconds"), EXPECTED);
+        return None;
+    }
+    Some(value)
+}
+
+/// Go's `time.ParseDuration` without sign: `1h30m`, `1.5s`. `None` if malformed or over a century.
+fn parse_duration(text: &str) -> Option<Duration> {
+    const CENTURY_NANOS: u128 = 36_525 * 24 * 3600 * 1_000_000_000;
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut rest, mut nanos) = (text, 0_u128);
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(number_end);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let unit_nanos: u128 = match unit {
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            "us" | "µs" => 1_000,
+            "ns" => 1,
+            _ => return None,
+        };
+        nanos = nanos.checked_add(scaled(number, unit_nanos)?).filter(|&nanos| nanos <= CENTURY_NANOS)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then(|| Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+}
+
+/// `number` (decimal, perhaps with a fraction) times `unit`, rounded down.
+fn scaled(number: &str, unit: u128) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || whole.len() > 18 || fraction.len() > 18 {
+        return None;
+    }
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u128>().ok() };
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    Some(digits(whole)?.checked_mul(unit)? + digits(fraction)? * unit / scale)
+}
+
+impl FromNode for Host {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let text = String::from_node(node, cx)?;
+        match Self::parse(&text, cx.namespace()) {
+            Ok(host) => Some(host),
+            Err(error) => {
+                cx.invalid(node.mark, format!("{text:?} is not a host: {error}"), "expected a host");
+                None
+            }
+        }
+    }
+}
+
+/// Who may see a resource. Istio `exportTo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// Its own namespace: `.`.
+    Own,
+    /// Every namespace: `*`; the default.
+    All,
+    /// Nobody: `~`.
+    None,
+    /// The named namespace.
+    Namespace(String),
+}
+
+impl Visibility {
+    /// Whether a client in `client` sees a resource of `owner` that is exported to `list`.
+    pub fn includes(list: &[Self], owner: &str, client: &str) -> bool {
+        list.is_empty()
+            || list.iter().any(|entry| match entry {
+                Self::Own => owner == client,
+                Self::All => true,
+                Self::None => false,
+                Self::Namespace(name) => name == client,
+            })
+    }
+}
+
+impl FromNode for Visibility {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let text = String::from_node(node, cx)?;
+        match text.as_str() {
+            "." => Some(Self::Own),
+            "*" => Some(Self::All),
+            "~" => Some(Self::None),
+            _ if is_namespace(&text) => Some(Self::Namespace(text)),
+            _ => {
+                cx.invalid(
+                    node.mark,
+                    format!("{text:?} is not a namespace"),
+                    "expected \".\", \"*\", \"~\" or a namespace",
+                );
+                None
+            }
+        }
+    }
+}
+
+/// Reads labels that select something: `*` is not a wildcard there, so it is refused rather than misunderstood.
+pub(crate) fn selector(object: &Object<'_>, name: &'static str) -> Option<Labels> {
+    let labels: Labels = object.optional(name)?;
+    let node = object.node(name)?;
+    if let Value::Mapping(entries) = &node.value {
+        let cx = object.cx.field(name);
+        for (key, value) in entries {
+            let text = labels.get(&key.name).map_or("", String::as_str);
+            if key.name.contains('*') || text.contains('*') {
+                cx.field(&key.name).invalid(
+                    value.mark,
+                    "wildcard is not supported in selector",
+                    "expected exact labels",
+                );
+            }
+        }
+    }
+    Some(labels)
+}
+
+/// Whether the labels have all that the selector asks for; an empty selector selects everything.
+pub fn selects(selector: &Labels, labels: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (text, expected) in [
+            ("1h", Some(3_600_000)),
+            ("1h30m", Some(5_400_000)),
+            ("1.5s", Some(1_500)),
+            (".5s", Some(500)),
+            ("0s", Some(0)),
+            ("15ms", Some(15)),
+            ("", None),
+            ("5", None),
+            ("s", None),
+            ("-1s", None),
+            ("1d", None),
+            ("1s ", None),
+            ("1..5s", None),
+            ("99999999999h", None),
+        ] {
+            assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn visibility_follows_export_to() {
+        let named = |name: &str| Visibility::Namespace(name.into());
+        for (list, client, expected) in [
+            (vec![], "other", true),
+            (vec![Visibility::All], "other", true),
+            (vec![Visibility::Own], "own", true),
+            (vec![Visibility::Own], "other", false),
+            (vec![Visibility::None], "own", false),
+            (vec![Visibility::Own, named("other")], "other", true),
+            (vec![named("third")], "other", false),
+        ] {
+            assert_eq!(Visibility::includes(&list, "own", client), expected, "{list:?} seen by {client}");
+        }
+    }
+}

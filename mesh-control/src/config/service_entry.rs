@@ -1,0 +1,303 @@
+//! `ServiceEntry`: a service of the mesh, or one outside of it.
+//!
+//! Source: `networking/v1alpha3/service_entry.proto`. Without Kubernetes this is the registry.
+
+use std::net::IpAddr;
+
+use super::metadata::Metadata;
+use super::reader::{Context, FromNode, Located, Object};
+use super::scalar::{Labels, Visibility, selector};
+use super::workload_entry::Workload;
+use super::yaml::Node;
+use crate::diagnostic::{Code, Diagnostic, Position};
+use crate::host::Host;
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct ServiceEntry {
+    /// Name, namespace, labels.
+    pub metadata: Metadata,
+    /// Names of the service, at least one.
+    pub hosts: Vec<Located<Host>>,
+    /// Virtual addresses by which clients may also call it.
+    pub addresses: Vec<IpAddr>,
+    /// Ports; none makes it unreachable.
+    pub ports: Vec<ServicePort>,
+    /// Whether its workloads are in the mesh.
+    pub location: Location,
+    /// How its endpoints are found.
+    pub resolution: Resolution,
+    /// Its workloads, if listed here.
+    pub endpoints: Vec<Workload>,
+    /// Selects WorkloadEntries of its namespace, if not listed here.
+    pub workload_selector: Option<Labels>,
+    /// Namespaces that see it.
+    pub export_to: Vec<Visibility>,
+}
+
+/// Istio `ServiceEntry.Location`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Outside of the mesh; the default.
+    MeshExternal,
+    /// Part of the mesh.
+    MeshInternal,
+}
+
+/// Istio `ServiceEntry.Resolution`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The addresses of the endpoints.
+    Static,
+    /// All addresses that DNS gives for the endpoints, or for the host itself if there are none.
+    Dns,
+    /// One address of those that DNS gives, kept as long as connections last.
+    DnsRoundRobin,
+}
+
+/// A port of a service. Istio `ServicePort`.
+#[derive(Clone, Debug)]
+pub struct ServicePort {
+    /// Where it stands.
+    pub position: Position,
+    /// Port that clients call, 1-65535.
+    pub number: u16,
+    /// Name, unique in the service.
+    pub name: String,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// Port of the endpoints, by default the same.
+    pub target_port: Option<u16>,
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 in cleartext, with prior knowledge.
+    Http2,
+    /// gRPC.
+    Grpc,
+    /// gRPC-Web over HTTP/1.1.
+    GrpcWeb,
+    /// TLS that the client begins, with HTTP in it.
+    Https,
+    /// TLS that the client begins.
+    Tls,
+    /// Bytes.
+    Tcp,
+    /// Bytes; Istio only counts what MongoDB says.
+    Mongo,
+}
+
+impl Protocol {
+    /// The name in resources.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Http2 => "HTTP2",
+            Self::Grpc => "GRPC",
+            Self::GrpcWeb => "GRPC-WEB",
+            Self::Https => "HTTPS",
+            Self::Tls => "TLS",
+            Self::Tcp => "TCP",
+            Self::Mongo => "MONGO",
+        }
+    }
+
+    /// Whether requests can be routed: HTTP without TLS around it.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2 | Self::Grpc | Self::GrpcWeb)
+    }
+
+    /// Whether endpoints are called with HTTP/2.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
+}
+
+impl ServiceEntry {
+    pub(super) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
+        let object = Object::new(spec, cx)?;
+        object.at_most_one_of(&["workloadSelector", "endpoints"]);
+        let resolution = read_resolution(&object);
+        let addresses: Vec<Located<String>> = object.list("addresses");
+        let workload_selector = object.node("workloadSelector").and_then(|node| {
+            let selected = Object::new(node, cx.field("workloadSelector"))?;
+            let labels = selector(&selected, "labels");
+            selected.finish();
+            Some(labels.unwrap_or_default())
+        });
+        let entry = Self {
+            hosts: object.filled_list("hosts"),
+            addresses: addresses.iter().enumerate().filter_map(|(i, a)| read_address(a, i, resolution, cx)).collect(),
+            ports: object.list("ports"),
+            location: read_location(&object),
+            resolution: resolution.unwrap_or(Resolution::Static),
+            endpoints: object.list("endpoints"),
+            workload_selector,
+            export_to: object.list("exportTo"),
+            metadata,
+        };
+        object.unsupported(&["subjectAltNames"]);
+        if resolution.is_none() && !entry.endpoints.is_empty() {
+            cx.invalid(object.key_mark("endpoints"), "NONE mode cannot set endpoints", "set resolution STATIC or DNS");
+        }
+        entry.check(cx);
+        object.finish();
+        resolution.is_some().then_some(entry)
+    }
+
+    fn check(&self, cx: Context<'_>) {
+        for (i, host) in self.hosts.iter().enumerate() {
+            let refuse = |code, message: String| {
+                cx.field("hosts").index(i).report(Diagnostic::error(code, host.position.clone(), message));
+            };
+            if host.as_str() == "*" {
+                refuse(Code::SchemaValidation, "hostname cannot be wildcard".into());
+            } else if host.is_wildcard() && self.resolution != Resolution::Static {
+                refuse(Code::SchemaValidation, format!("{} cannot be resolved by DNS: it is a wildcard", host.value));
+            }
+            if self.hosts[..i].iter().any(|other| other.value == host.value) {
+                refuse(Code::Duplicate, format!("host {} is listed twice", host.value));
+            }
+        }
+        for (i, port) in self.ports.iter().enumerate() {
+            let refuse = |message: String| {
+                let diagnostic = Diagnostic::error(Code::SchemaValidation, port.position.clone(), message);
+                cx.field("ports").index(i).report(diagnostic.label("expected unique names and numbers"));
+            };
+            if self.ports[..i].iter().any(|other| other.number == port.number) {
+                refuse(format!("port number cannot be duplicated: {} is listed twice", port.number));
+            }
+            if self.ports[..i].iter().any(|other| other.name == port.name) {
+                refuse(format!("Duplicate value: port name {:?} is listed twice", port.name));
+            }
+        }
+        self.check_endpoints(cx.field("endpoints"));
+    }
+
+    fn check_endpoints(&self, cx: Context<'_>) {
+        for (i, endpoint) in self.endpoints.iter().enumerate() {
+            let refuse = |position: &Position, message: String, expected: &str| {
+                let diagnostic = Diagnostic::error(Code::SchemaValidation, position.clone(), message);
+                cx.index(i).report(diagnostic.label(expected));
+            };
+            let address = &endpoint.address;
+            if self.resolution == Resolution::Static && address.parse::<IpAddr>().is_err() {
+                let message = format!("{:?} is not an IP address", address.value);
+                refuse(
+                    &address.position,
+                    message,
+                    "resolution STATIC needs IP addresses; use resolution DNS for names",
+                );
+            }
+            for name in endpoint.ports.keys() {
+                if !self.ports.iter().any(|port| port.name == *name) {
+                    let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
+                    let expected = format!("expected one of {}", names.join(", "));
+                    refuse(&endpoint.position, format!("the service has no port named {name:?}"), &expected);
+                }
+            }
+            if self.resolution == Resolution::DnsRoundRobin && i > 0 {
+                let message = "DNS_ROUND_ROBIN mode cannot have multiple endpoints".into();
+                refuse(&endpoint.position, message, "expected at most one endpoint");
+            }
+        }
+    }
+}
+
+fn read_resolution(object: &Object<'_>) -> Option<Resolution> {
+    let cx = object.cx.field("resolution");
+    let Some(node) = object.node("resolution") else {
+        // Absent means NONE, the enum's zero value.
+        let mark = object.mark();
+        cx.unsupported(mark, "resolution NONE, the default, is not supported yet: set STATIC, DNS or DNS_ROUND_ROBIN");
+        return None;
+    };
+    let table = [
+        ("NONE", 0, None),
+        ("STATIC", 1, Some(Resolution::Static)),
+        ("DNS", 2, Some(Resolution::Dns)),
+        ("DNS_ROUND_ROBIN", 3, Some(Resolution::DnsRoundRobin)),
+        ("DYNAMIC_DNS", 4, None),
+    ];
+    cx.enumeration(node, &table)
+}
+
+fn read_location(object: &Object<'_>) -> Location {
+    let table =
+        [("MESH_EXTERNAL", 0, Some(Location::MeshExternal)), ("MESH_INTERNAL", 1, Some(Location::MeshInternal))];
+    let cx = object.cx.field("location");
+    object.node("location").and_then(|node| cx.enumeration(node, &table)).unwrap_or(Location::MeshExternal)
+}
+
+fn read_address(
+    address: &Located<String>,
+    i: usize,
+    resolution: Option<Resolution>,
+    cx: Context<'_>,
+) -> Option<IpAddr> {
+    let field = cx.field("addresses");
+    let cx = field.index(i);
+    let refuse = |code, message: String, expected: &str| {
+        cx.report(Diagnostic::error(code, address.position.clone(), message).label(expected));
+    };
+    if let Ok(ip) = address.parse() {
+        return Some(ip);
+    }
+    if address.parse::<ipnet::IpNet>().is_err() {
+        let message = format!("{:?} is not an IP address", address.value);
+        refuse(Code::SchemaValidation, message, "expected an IP address");
+    } else if resolution == Some(Resolution::Static) || resolution.is_none() {
+        refuse(
+            Code::Unsupported,
+            format!("{:?}: CIDR addresses are not supported yet", address.value),
+            "not supported",
+        );
+    } else {
+        let message = format!("{:?}: CIDR addresses are allowed only for NONE/STATIC resolution types", address.value);
+        refuse(Code::SchemaValidation, message, "expected an IP address");
+    }
+    None
+}
+
+impl FromNode for ServicePort {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let object = Object::new(node, cx)?;
+        if !object.has("number") {
+            object.missing("number");
+        }
+        let number = object.port("number");
+        let name: Option<String> = object.required("name");
+        let protocol = read_protocol(&object).unwrap_or(Some(Protocol::Tcp));
+        let target_port = object.port("targetPort");
+        let position = cx.position(object.value_mark("number"));
+        object.finish();
+        Some(Self { position, number: number?, name: name?, protocol: protocol?, target_port })
+    }
+}
+
+/// The protocol, in any case as Istio takes it; outer `None` if absent, inner `None` if it was refused.
+pub(super) fn read_protocol(object: &Object<'_>) -> Option<Option<Protocol>> {
+    let cx = object.cx.field("protocol");
+    let node = object.node("protocol")?;
+    let Some(text) = String::from_node(node, cx) else { return Some(None) };
+    const ALL: [Protocol; 8] = [
+        Protocol::Http,
+        Protocol::Http2,
+        Protocol::Grpc,
+        Protocol::GrpcWeb,
+        Protocol::Https,
+        Protocol::Tls,
+        Protocol::Tcp,
+        Protocol::Mongo,
+    ];
+    let found = ALL.into_iter().find(|protocol| protocol.as_str().eq_ignore_ascii_case(&text));
+    if found.is_none() {
+        let names: Vec<_> = ALL.iter().map(|protocol| protocol.as_str()).collect();
+        cx.invalid(node.mark, format!("{text:?} is not a protocol"), format!("expected one of {}", names.join(", ")));
+    }
+    Some(found)
+}

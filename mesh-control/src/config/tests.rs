@@ -1,0 +1,434 @@
+//! Each mistake with the one line that it must give, through the whole reader.
+
+use super::*;
+
+/// A mesh that is right: every test breaks one thing of it, or adds one resource.
+const MESH: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews}
+spec:
+  hosts: [reviews.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints:
+  - {address: 127.0.0.1, labels: {version: v1}}
+  - {address: 127.0.0.2, labels: {version: v2}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: two-ports}
+spec:
+  hosts: [two.example]
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 81, name: other, protocol: GRPC}]
+  resolution: DNS
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec:
+  host: reviews
+  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: [books.example]}]
+---
+";
+
+fn load(files: &[(&str, &str)]) -> Loaded {
+    let source = |(path, text): &(&str, &str)| Arc::new(Source { path: path.into(), text: (*text).into() });
+    Loaded::from_sources(files.iter().map(source).collect(), Strictness::Strict)
+}
+
+/// `CODE line `text` field: message` of everything found in a file beside [`MESH`], where `text` is what is underlined.
+fn findings(text: &str) -> Vec<String> {
+    let loaded = load(&[("mesh.yaml", MESH), ("x.yaml", text)]);
+    loaded.diagnostics.iter().map(finding).collect()
+}
+
+fn finding(diagnostic: &Diagnostic) -> String {
+    let Diagnostic { code, position, field, message, .. } = diagnostic;
+    let line = position.source.text.lines().nth(position.line as usize - 1).unwrap_or_default();
+    let underlined: String = line.chars().skip(position.column as usize - 1).take(position.length as usize).collect();
+    format!("{} {} `{underlined}` {field}: {message}", code.as_str(), position.line)
+}
+
+/// The text gives exactly one diagnostic, which begins with what is expected.
+#[track_caller]
+fn check(text: &str, expected: &str) {
+    let found = findings(text);
+    assert_eq!(found.len(), 1, "expected one finding of {text:?}, found {found:#?}");
+    assert!(found[0].starts_with(expected), "{text:?}\n gave      {}\n expected {expected}", found[0]);
+}
+
+fn resource(kind: &str, spec: &str) -> String {
+    format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n")
+}
+
+#[test]
+fn the_example_mesh_is_valid() {
+    assert_eq!(findings(""), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_no_known_resource_is_refused_by_name() {
+    for (text, expected) in [
+        ("a: [", "MESH0002 1 `[` "),
+        ("- 1\n", "IST0106 1 `-` : expected an object, found a list"),
+        ("kind: Sidecar\n", "IST0106 1 `k` apiVersion: apiVersion is missing"),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n",
+            "MESH0003 2 `Service` kind: Service is not supported yet",
+        ),
+        (
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n",
+            "MESH0003 2 `AuthorizationPolicy` kind: AuthorizationPolicy is not supported yet: refusing to load a configuration \
+             whose security policy would not be enforced",
+        ),
+        (
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n",
+            "MESH0003 2 `Gateway` kind: Gateway of gateway.networking.k8s.io is not supported yet",
+        ),
+        (
+            "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: g}\nspec: {servers: [{port: {number: \
+             1, name: h, protocol: HTTP}, hosts: ['*']}]}",
+            "IST0106 1 `networking.istio.io/v2` apiVersion: Gateway has no version \"v2\"",
+        ),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s}\n",
+            "IST0106 1 `a` spec: spec is missing",
+        ),
+    ] {
+        check(text, expected);
+    }
+}
+
+#[test]
+fn lists_comments_and_what_a_server_adds_are_taken() {
+    let text = "# nothing\n---\n---\napiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems:\n\
+                - apiVersion: networking.istio.io/v1beta1\n  kind: DestinationRule\n  metadata: {name: a, uid: x, \
+                managedFields: [{manager: y}]}\n  spec: {host: two.example}\n  status: {observedGeneration: 1}\n";
+    assert_eq!(findings(text), Vec::<String>::new());
+}
+
+fn rule_of_a_service(rule: &str) -> String {
+    let route = "route: [{destination: {host: reviews}}]";
+    resource("VirtualService", &format!("{{hosts: [two.example], http: [{{{rule}, {route}}}]}}"))
+}
+
+#[test]
+fn matches_of_a_virtual_service_are_checked() {
+    for (rule, expected) in [
+        ("match: [{urii: {exact: /}}]", "IST0106 4 `urii` spec.http[0].match[0].urii: unknown field \"urii\""),
+        (
+            "match: [{uri: {exact: 1}}]",
+            "IST0106 4 `1` spec.http[0].match[0].uri.exact: expected a string, found the number 1",
+        ),
+        (
+            "match: [{uri: {regex: '('}}]",
+            "IST0106 4 `'('` spec.http[0].match[0].uri.regex: \"(\" is not a regular expression: unclosed group",
+        ),
+        ("match: [{uri: {}}]", "IST0106 4 `{` spec.http[0].match[0].uri: the match is empty"),
+        (
+            "match: [{uri: {exact: a, prefix: b}}]",
+            "IST0106 4 `prefix` spec.http[0].match[0].uri.prefix: prefix cannot be set together with exact",
+        ),
+        (
+            "match: [{port: 70000}]",
+            "IST0106 4 `70000` spec.http[0].match[0].port: 70000 is out of range: must be between 1 and 65535",
+        ),
+        (
+            "match: [{headers: {'a b': {exact: x}}}]",
+            "IST0106 4 `'a b'` spec.http[0].match[0].headers.a b: \"a b\" is not a header name",
+        ),
+    ] {
+        check(&rule_of_a_service(rule), expected);
+    }
+}
+
+#[test]
+fn actions_of_a_virtual_service_are_checked() {
+    for (rule, expected) in [
+        ("timeout: 5", "IST0106 4 `5` spec.http[0].timeout: the number 5 is not a duration: its unit is missing"),
+        ("timeout: 100us", "IST0106 4 `100us` spec.http[0].timeout: \"100us\" is not a whole number of milliseconds"),
+        ("timeout: 0s", "IST0106 4 `0s` spec.http[0].timeout: \"0s\" is too short: must be at least 1ms"),
+        ("retries: {attempts: -1}", "IST0106 4 `-1` spec.http[0].retries.attempts: -1 is out of range"),
+        (
+            "retries: {retryOn: '5xx,nonsense'}",
+            "IST0106 4 `'5xx,nonsense'` spec.http[0].retries.retryOn: \"nonsense\" is not a condition to retry on",
+        ),
+        ("retries: {attempts: 0, retryOn: 5xx}", "IST0106 4 `attempts` spec.http[0].retries.attempts: attempts is 0"),
+        (
+            "retries: {retryRemoteLocalities: true}",
+            "MESH0003 4 `retryRemoteLocalities` spec.http[0].retries.retryRemoteLocalities: retryRemoteLocalities is not supported yet",
+        ),
+        ("mirror: {host: reviews}", "MESH0003 4 `mirror` spec.http[0].mirror: mirror is not supported yet"),
+        ("corsPolicy: {}", "MESH0003 4 `corsPolicy` spec.http[0].corsPolicy: corsPolicy is not supported yet"),
+        (
+            "fault: {abort: {httpStatus: 700}}",
+            "IST0106 4 `700` spec.http[0].fault.abort.httpStatus: 700 is out of range",
+        ),
+        (
+            "fault: {abort: {grpcStatus: AWAY}}",
+            "IST0106 4 `AWAY` spec.http[0].fault.abort.grpcStatus: the string \"AWAY\" is not a value of this field",
+        ),
+        (
+            "fault: {delay: {percentage: {value: 101}, fixedDelay: 1s}}",
+            "IST0106 4 `101` spec.http[0].fault.delay.percentage.value: 101 is out of range",
+        ),
+        (
+            "redirect: {uri: /}",
+            "IST0106 4 `redirect` spec.http[0].redirect: redirect cannot be set together with route",
+        ),
+        (
+            "headers: {response: {remove: [':status']}}",
+            "IST0106 4 `remove` spec.http[0].headers.response.remove: \":status\" cannot be removed",
+        ),
+        (
+            "rewrite: {authority: a}, headers: {request: {set: {host: b}}}",
+            "IST0106 4 `headers` spec.http[0]: the authority is rewritten several times",
+        ),
+    ] {
+        check(&rule_of_a_service(rule), expected);
+    }
+}
+
+#[test]
+fn routes_must_lead_somewhere() {
+    let route = |destinations: &str| {
+        resource("VirtualService", &format!("\n  hosts: [two.example]\n  http:\n  - route: [{destinations}]"))
+    };
+    for (destinations, expected) in [
+        (
+            "{destination: {host: revews}}",
+            "IST0101 7 `revews` spec.http[0].route[0].destination.host: no service has the host revews.default.svc.cluster.local",
+        ),
+        (
+            "{destination: {host: reviews, subset: v9}}",
+            "IST0101 7 `v9` spec.http[0].route[0].destination.subset: reviews.default.svc.cluster.local has no subset \"v9\"",
+        ),
+        (
+            "{destination: {host: reviews, port: {number: 1}}}",
+            "IST0101 7 `1` spec.http[0].route[0].destination.port.number: reviews.default.svc.cluster.local has no port 1",
+        ),
+        (
+            "{destination: {host: two.example}}",
+            "IST0112 7 `{` spec.http[0].route[0].destination.port: two.example has several ports",
+        ),
+        (
+            "{destination: {host: reviews}, weight: -5}",
+            "IST0106 7 `-5` spec.http[0].route[0].weight: -5 is out of range",
+        ),
+        (
+            "{destination: {host: reviews}}, {destination: {host: reviews, subset: v1}}",
+            "IST0106 7 `route` spec.http[0].route: total weight is 0",
+        ),
+        ("", "IST0106 7 `route` spec.http[0].route: route has no destination"),
+    ] {
+        check(&route(destinations), expected);
+    }
+}
+
+#[test]
+fn hosts_gateways_and_reachability_are_checked_across_resources() {
+    let service = |text: &str| resource("VirtualService", text);
+    let to = "route: [{destination: {host: reviews}}]";
+    for (text, expected) in [
+        (service(&format!("{{hosts: ['*'], http: [{{{to}}}]}}")), "IST0106 4 `'*'` spec.hosts[0]: wildcard host"),
+        (service(&format!("{{hosts: [a.b, a.b], gateways: [edge], http: [{{{to}}}]}}")), "MESH0004"),
+        (
+            service(&format!("{{hosts: [books.example], gateways: [edgy], http: [{{{to}}}]}}")),
+            "IST0101 4 `edgy` spec.gateways[0]: there is no Gateway default/edgy",
+        ),
+        (
+            service(&format!("{{hosts: [cooks.example], gateways: [edge], http: [{{{to}}}]}}")),
+            "IST0132 4 `cooks.example` spec.hosts[0]: Gateway default/edge does not serve the host cooks.example",
+        ),
+        (service(&format!("{{hosts: [a.b], http: [{{{to}}}, {{match: [{{uri: {{exact: /}}}}], {to}}}]}}")), "IST0130"),
+        (
+            service(&format!(
+                "{{hosts: [a.b], http: [{{match: [{{uri: {{exact: /}}}}], {to}}}, {{match: [{{uri: {{exact: /}}}}, {{uri: {{exact: /b}}}}], {to}}}]}}"
+            )),
+            "IST0131",
+        ),
+        (
+            format!(
+                "{0}---\n{1}",
+                service(&format!("{{hosts: [a.b], http: [{{{to}}}]}}")),
+                service(&format!("{{hosts: [a.b], http: [{{{to}}}]}}")).replace("{name: x}", "{name: y}")
+            ),
+            "IST0109 9 `a.b` spec.hosts[0]: host a.b is claimed by VirtualService default/x too",
+        ),
+        (
+            format!("{0}---\n{0}", service(&format!("{{hosts: [a.b], http: [{{{to}}}]}}"))),
+            "MESH0004 8 `x` metadata.name: VirtualService default/x is declared twice",
+        ),
+    ] {
+        let found = findings(&text);
+        assert!(found.iter().any(|line| line.starts_with(expected)), "{text}\n gave {found:#?}\n expected {expected}");
+    }
+}
+
+#[test]
+fn destination_rules_are_checked() {
+    for (spec, expected) in [
+        ("{host: reviewz}", "IST0174 4 `reviewz` spec.host: no service has the host"),
+        (
+            "{host: two.example, subsets: [{name: a, labels: {version: v9}}]}",
+            "IST0173 4 `a` spec.subsets[0].labels: subset \"a\" selects no endpoint",
+        ),
+        (
+            "{host: two.example, subsets: [{name: a}, {name: a}]}",
+            "MESH0004 4 `a` spec.subsets[1]: subset \"a\" is defined twice",
+        ),
+        (
+            "{host: two.example, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}",
+            "MESH0003 4 `ISTIO_MUTUAL` spec.trafficPolicy.tls.mode: ISTIO_MUTUAL is not supported yet",
+        ),
+        (
+            "{host: two.example, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}",
+            "MESH0003 4 `consistentHash` spec.trafficPolicy.loadBalancer.consistentHash: consistentHash is not supported yet",
+        ),
+        (
+            "{host: two.example, trafficPolicy: {loadBalancer: {simple: LEST_REQUEST}}}",
+            "IST0106 4 `LEST_REQUEST` spec.trafficPolicy.loadBalancer.simple: the string \"LEST_REQUEST\" is not a value of this field",
+        ),
+        (
+            "{host: two.example, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1.5}}}}",
+            "IST0106 4 `1.5` spec.trafficPolicy.connectionPool.tcp.maxConnections: expected an integer, found the number 1.5",
+        ),
+        (
+            "{host: two.example, trafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}}",
+            "IST0106 4 `101` spec.trafficPolicy.outlierDetection.maxEjectionPercent: 101 is out of range",
+        ),
+        (
+            "{host: two.example, trafficPolicy: {portLevelSettings: [{port: {number: 82}}]}}",
+            "IST0101 4 `82` spec.trafficPolicy.portLevelSettings[0].port.number: two.example has no port 82",
+        ),
+    ] {
+        check(&resource("DestinationRule", spec), expected);
+    }
+}
+
+#[test]
+fn services_and_workloads_are_checked() {
+    let port = "ports: [{number: 80, name: http, protocol: HTTP}]";
+    for (spec, expected) in [
+        (format!("{{{port}, resolution: STATIC}}"), "IST0106 4 `{` spec.hosts: hosts is missing"),
+        (format!("{{hosts: [a.b], {port}}}"), "MESH0003 4 `{` spec.resolution: resolution NONE, the default, is not supported yet"),
+        (format!("{{hosts: ['*'], {port}, resolution: STATIC}}"), "IST0106 4 `'*'` spec.hosts[0]: hostname cannot be wildcard"),
+        (format!("{{hosts: [a.b], {port}, resolution: STATIC, endpoints: [{{address: b.c}}]}}"), "IST0106 4 `b.c` spec.endpoints[0]: \"b.c\" is not an IP address"),
+        (format!("{{hosts: [a.b], {port}, resolution: STATIC, endpoints: [{{address: 127.0.0.1, ports: {{htp: 1}}}}]}}"), "IST0106 4 `{` spec.endpoints[0]: the service has no port named \"htp\""),
+        (format!("{{hosts: [a.b], {port}, resolution: DNS, workloadSelector: {{}}, endpoints: []}}"), "IST0106 4 `endpoints` spec.endpoints: endpoints cannot be set together with workloadSelector"),
+        ("{hosts: [a.b], ports: [{number: 80, name: a, protocol: HTTP}, {number: 80, name: b, protocol: HTTP}], resolution: DNS}".to_owned(), "IST0106 4 `80` spec.ports[1]: port number cannot be duplicated"),
+        ("{hosts: [a.b], ports: [{number: 80, name: a, protocol: HTPP}], resolution: DNS}".to_owned(), "IST0106 4 `HTPP` spec.ports[0].protocol: \"HTPP\" is not a protocol"),
+        ("{hosts: [a.b], ports: [{number: 80, name: a, protocol: TCP}], resolution: DNS}".to_owned(), "IST0134 4 `80` spec.addresses: port 80 speaks TCP"),
+        ("{hosts: [two.example], ports: [{number: 80, name: a, protocol: HTTP2}], resolution: DNS}".to_owned(), "IST0177 4 `80` spec.ports: port 80 of two.example speaks HTTP2 here and HTTP in ServiceEntry default/two-ports"),
+    ] {
+        check(&resource("ServiceEntry", &spec), expected);
+    }
+    for (spec, expected) in [
+        ("{}", "IST0106 4 `{` spec.address: Address is required"),
+        ("{address: unix:///tmp/x}", "MESH0003 4 `unix:///tmp/x` spec.address: Unix sockets are not supported yet"),
+        ("{address: 127.0.0.1, ports: {http: 0}}", "IST0106 4 `0` spec.ports.http: port must be between 1-65535"),
+        (
+            "{address: 127.0.0.1, labels: {app: '*'}}",
+            "IST0106 4 `'*'` spec.labels.app: wildcard is not supported in selector",
+        ),
+    ] {
+        check(&resource("WorkloadEntry", spec), expected);
+    }
+}
+
+#[test]
+fn gateways_and_sidecars_are_checked() {
+    let server = |more: &str| {
+        format!("{{servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*'], {more}}}]}}")
+    };
+    for (spec, expected) in [
+        (server("tls: {mode: SIMPLE}"), "MESH0003 4 `mode` spec.servers[0].tls.mode: mode is not supported yet"),
+        (server("bind: nowhere"), "IST0106 4 `nowhere` spec.servers[0].bind: \"nowhere\" is not an IP address"),
+        ("{servers: []}".to_owned(), "IST0106 4 `servers` spec.servers: servers is empty"),
+        (
+            "{servers: [{port: {number: 80, name: a, protocol: TLS}, hosts: ['*']}]}".to_owned(),
+            "MESH0003 4 `TLS` spec.servers[0].port.protocol: servers of protocol TLS are not supported yet",
+        ),
+        (
+            "{servers: [{port: {number: 8080, name: a, protocol: HTTP}, hosts: ['books']}]}".to_owned(),
+            "IST0106 4 `'books'` spec.servers[0].hosts[0]: short names (non FQDN) are not allowed",
+        ),
+    ] {
+        check(&resource("Gateway", &spec), expected);
+    }
+    let selected = "workloadSelector: {labels: {app: a}}";
+    let port = "port: {number: 80, protocol: HTTP, name: http}";
+    for (spec, expected) in [
+        (format!("{{ingress: [{{{port}}}]}}"), "IST0106 4 `{` spec.ingress: ingress needs a workloadSelector"),
+        (
+            format!("{{{selected}, ingress: [{{{port}, defaultEndpoint: '10.0.0.1:80'}}]}}"),
+            "IST0106 4 `'10.0.0.1:80'` spec.ingress[0].defaultEndpoint: \"10.0.0.1:80\" is not the workload itself",
+        ),
+        (format!("{{{selected}, ingress: [{{{port}, defaultEndpoint: 'unix:///x'}}]}}"), "MESH0003"),
+        (
+            "{egress: [{hosts: [reviews]}]}".to_owned(),
+            "IST0106 4 `reviews` spec.egress[0].hosts[0]: \"reviews\" is not a host with its namespace",
+        ),
+        ("{egress: [{hosts: ['./*']}, {hosts: ['*/*']}]}".to_owned(), "IST0106"),
+    ] {
+        let found = findings(&resource("Sidecar", &spec));
+        assert!(found.iter().any(|line| line.starts_with(expected)), "{spec}\n gave {found:#?}\n expected {expected}");
+    }
+    let two = format!("{}---\n{}", resource("Sidecar", "{}"), resource("Sidecar", "{}").replace("name: x", "name: y"));
+    assert_eq!(findings(&two).iter().filter(|line| line.starts_with("IST0111")).count(), 2);
+}
+
+#[test]
+fn all_mistakes_of_all_files_are_reported_at_once() {
+    let spec = "{host: a.b, nope: 1, subsets: [{nope: 2}], trafficPolicy: {loadBalancer: {simple: 99}}}";
+    let text = resource("DestinationRule", spec);
+    let loaded = load(&[("b.yaml", &text), ("a.yaml", "kind: x\n"), ("c.yaml", "[")]);
+    let places: Vec<_> = loaded.diagnostics.iter().map(|diagnostic| diagnostic.position.to_string()).collect();
+    assert_eq!(places, ["a.yaml:1:1", "b.yaml:4:19", "b.yaml:4:38", "b.yaml:4:39", "b.yaml:4:89", "c.yaml:1:1"]);
+}
+
+#[test]
+fn lenient_mode_leaves_out_what_is_not_supported_and_says_so() {
+    let text = resource(
+        "DestinationRule",
+        "{host: reviews, trafficPolicy: {tls: {mode: SIMPLE}, loadBalancer: {simple: RANDOM}}}",
+    );
+    let source = Arc::new(Source { path: "x.yaml".into(), text });
+    let loaded = Loaded::from_sources(vec![source], Strictness::Lenient);
+    assert!(loaded.is_valid());
+    assert_eq!(loaded.config.destination_rules[0].traffic_policy.load_balancer, Some(LoadBalancer::Random));
+    assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.message == "SIMPLE is not supported yet"));
+}
+
+#[test]
+fn only_yaml_and_json_files_of_visible_folders_count() {
+    let directory = std::env::temp_dir().join(format!("mesh-control-load-{}", std::process::id()));
+    let empty = "apiVersion: v1\nkind: List\nitems: []\n";
+    for path in ["b.yml", "a/c.yaml", "a/d.json", "e.txt", ".hidden/f.yaml", "a/.g.yaml", "h.yaml~"] {
+        let path = directory.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, if empty.is_empty() { "" } else { empty }).unwrap();
+    }
+    let loaded = Loaded::from_directory(&directory, Strictness::Strict).unwrap();
+    let names: Vec<_> = loaded
+        .sources
+        .iter()
+        .map(|source| source.path.strip_prefix(&directory).unwrap().display().to_string())
+        .collect();
+    std::fs::write(directory.join("z.yaml"), [0xff, 0xfe]).unwrap();
+    let broken = Loaded::from_directory(&directory, Strictness::Strict).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(names, ["a/c.yaml", "a/d.json", "b.yml"]);
+    assert_eq!(broken.diagnostics.len(), 1);
+    assert!(broken.diagnostics[0].to_string().contains("z.yaml: cannot read the file"), "{}", broken.diagnostics[0]);
+    assert!(Loaded::from_directory(&directory, Strictness::Strict).is_err());
+}

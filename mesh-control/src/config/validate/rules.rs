@@ -1,0 +1,57 @@
+//! DestinationRules with the services that they are about.
+
+use crate::config::{Config, DestinationRule, selects};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::registry::{Registry, Service};
+
+pub(super) fn check(config: &Config, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+    for rule in &config.destination_rules {
+        let services: Vec<_> = if rule.host.is_wildcard() {
+            registry.services().iter().filter(|service| rule.host.covers(&service.host)).collect()
+        } else {
+            registry.find(&rule.host, &rule.metadata.namespace).into_iter().collect()
+        };
+        if services.is_empty() {
+            let message = format!("no service has the host {}", rule.host.value);
+            let mut diagnostic =
+                Diagnostic::warning(Code::UnknownDestinationRuleHost, rule.host.position.clone(), message)
+                    .at(rule.metadata.resource(), "spec.host")
+                    .label("the rule has no effect");
+            diagnostic.help.extend(super::similar_host(&rule.host, registry));
+            diagnostics.push(diagnostic);
+        } else {
+            check_subsets(rule, &services, diagnostics);
+            check_ports(rule, &services, diagnostics);
+        }
+    }
+}
+
+fn check_subsets(rule: &DestinationRule, services: &[&Service], diagnostics: &mut Vec<Diagnostic>) {
+    for (i, subset) in rule.subsets.iter().enumerate() {
+        let mut endpoints = services.iter().flat_map(|service| &service.endpoints);
+        if endpoints.any(|endpoint| selects(&subset.labels, &endpoint.labels)) {
+            continue;
+        }
+        let message = format!("subset {:?} selects no endpoint of {}", subset.name.value, rule.host.value);
+        let code = Code::DestinationRuleSubsetsNotSelectPods;
+        diagnostics.push(
+            Diagnostic::warning(code, subset.name.position.clone(), message)
+                .at(rule.metadata.resource(), format!("spec.subsets[{i}].labels"))
+                .label("requests to it fail with 503"),
+        );
+    }
+}
+
+fn check_ports(rule: &DestinationRule, services: &[&Service], diagnostics: &mut Vec<Diagnostic>) {
+    for (i, settings) in rule.traffic_policy.port_level_settings.iter().enumerate() {
+        let port = &settings.port;
+        if !services.iter().any(|service| service.port(port.value).is_some()) {
+            let message = format!("{} has no port {}", rule.host.value, port.value);
+            diagnostics.push(
+                Diagnostic::warning(Code::ReferencedResourceNotFound, port.position.clone(), message)
+                    .at(rule.metadata.resource(), format!("spec.trafficPolicy.portLevelSettings[{i}].port.number"))
+                    .label("the settings have no effect"),
+            );
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What a rule does with a request.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::reader::Located;
+use crate::diagnostic::Position;
+use crate::host::Host;
+
+/// What happens to a request that a rule matches.
+#[derive(Clone, Debug)]
+pub enum HttpAction {
+    /// It is sent to one of the destinations, chosen by weight for each request.
+    Route(Vec<WeightedDestination>),
+    /// The client is told to go elsewhere.
+    Redirect(Redirect),
+    /// It is answered.
+    DirectResponse(DirectResponse),
+}
+
+/// A destination and its share of the requests. Istio `HTTPRouteDestination`.
+#[derive(Clone, Debug)]
+pub struct WeightedDestination {
+    /// Where to.
+    pub destination: Destination,
+    /// Share relative to the sum of the rule's weights, default 0; a single destination gets everything.
+    pub weight: u32,
+    /// Changes of headers for this destination.
+    pub headers: Headers,
+}
+
+/// A service, or some of its endpoints.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Where it stands.
+    pub position: Position,
+    /// The service.
+    pub host: Located<Host>,
+    /// A subset that a DestinationRule of the host defines.
+    pub subset: Option<Located<String>>,
+    /// The service's port; required if it has several.
+    pub port: Option<Located<u16>>,
+}
+
+/// Istio `HTTPRewrite`.
+#[derive(Clone, Debug, Default)]
+pub struct Rewrite {
+    /// Change of the path.
+    pub uri: Option<UriRewrite>,
+    /// New `Host`.
+    pub authority: Option<String>,
+}
+
+/// Change of a path.
+#[derive(Clone, Debug)]
+pub enum UriRewrite {
+    /// Replaces the matched prefix, or the whole path if the match is not a prefix.
+    Uri(String),
+    /// Replaces every match of the expression.
+    Regex {
+        /// RE2 expression.
+        pattern: String,
+        /// Replacement with `\1` for groups.
+        substitution: String,
+    },
+}
+
+/// Istio `HTTPRedirect`.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// New path; replaces the whole path and, unless it has one, the query.
+    pub uri: Option<String>,
+    /// New `Host`.
+    pub authority: Option<String>,
+    /// New scheme, `http` or `https`.
+    pub scheme: Option<String>,
+    /// New port.
+    pub port: Option<RedirectPort>,
+    /// 301 (default), 302, 303, 307 or 308.
+    pub redirect_code: u16,
+}
+
+/// Port of a redirect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedirectPort {
+    /// This port.
+    Port(u16),
+    /// The port of the request: `derivePort: FROM_REQUEST_PORT`.
+    FromRequest,
+    /// None, so the scheme's own: `derivePort: FROM_PROTOCOL_DEFAULT`.
+    ProtocolDefault,
+}
+
+/// Istio `HTTPDirectResponse`.
+#[derive(Clone, Debug)]
+pub struct DirectResponse {
+    /// Status, 200-599.
+    pub status: u16,
+    /// Body, at most 1 MiB; may be empty.
+    pub body: String,
+}
+
+/// Istio `HTTPRetry`.
+#[derive(Clone, Debug)]
+pub struct RetryPolicy {
+    /// Retries after the first try; 0 disables retrying, none means Istio's default of 2.
+    pub attempts: Option<u32>,
+    /// Time for each try; none means the route's timeout.
+    pub per_try_timeout: Option<Duration>,
+    /// Conditions and status codes; empty means Istio's default conditions.
+    pub retry_on: Vec<String>,
+    /// First interval between tries; the longest is ten times as much.
+    pub backoff: Option<Duration>,
+    /// Whether a retry avoids endpoints already tried; default true.
+    pub retry_ignore_previous_hosts: bool,
+}
+
+/// Istio `HTTPFaultInjection`.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Delay before the request is sent.
+    pub delay: Option<Delay>,
+    /// Answer in the service's place.
+    pub abort: Option<Abort>,
+}
+
+/// An injected delay.
+#[derive(Clone, Copy, Debug)]
+pub struct Delay {
+    /// Share of requests in millionths, 0-1 000 000.
+    pub parts_per_million: u32,
+    /// How long.
+    pub fixed_delay: Duration,
+}
+
+/// An injected answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Abort {
+    /// Share of requests in millionths, 0-1 000 000.
+    pub parts_per_million: u32,
+    /// The answer.
+    pub status: FaultStatus,
+}
+
+/// Status of an injected answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultStatus {
+    /// HTTP status, 200-599.
+    Http(u16),
+    /// gRPC status, 0-16.
+    Grpc(u8),
+}
+
+/// Changes of headers in both directions. Istio `Headers`.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    /// Changes of the request.
+    pub request: HeaderOperations,
+    /// Changes of the response.
+    pub response: HeaderOperations,
+}
+
+/// Istio `Headers.HeaderOperations`.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderOperations {
+    /// Headers that are overwritten.
+    pub set: BTreeMap<String, String>,
+    /// Headers that are appended.
+    pub add: BTreeMap<String, String>,
+    /// Headers that are removed.
+    pub remove: Vec<String>,
+}

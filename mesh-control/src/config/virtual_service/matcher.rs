@@ -1,0 +1,142 @@
+//! Conditions of a rule: `HTTPMatchRequest`.
+
+use std::collections::BTreeMap;
+
+use super::GatewayName;
+use crate::config::reader::{Context, FromNode, Located, Object};
+use crate::config::scalar::{Labels, StringMatch, selector};
+use crate::config::yaml::{Node, Value};
+use crate::diagnostic::Position;
+
+/// Conditions that must all hold.
+#[derive(Clone, Debug)]
+pub struct HttpMatch {
+    /// Where it stands.
+    pub position: Position,
+    /// Appended to the rule's name; may be empty.
+    pub name: String,
+    /// The path, without the query.
+    pub uri: Option<StringMatch>,
+    /// Whether `uri` (exact or prefix) is compared without regard to case; default false.
+    pub ignore_uri_case: bool,
+    /// `http` or `https`.
+    pub scheme: Option<StringMatch>,
+    /// The method.
+    pub method: Option<StringMatch>,
+    /// `Host` or `:authority`.
+    pub authority: Option<StringMatch>,
+    /// Headers that must match, then headers that must not.
+    pub headers: Vec<HeaderMatch>,
+    /// Query parameters that must match.
+    pub query_params: BTreeMap<String, StringMatch>,
+    /// Port that the request was sent to.
+    pub port: Option<u16>,
+    /// Labels that the client must have; not for gateways.
+    pub source_labels: Labels,
+    /// Namespace that the client must be in.
+    pub source_namespace: Option<String>,
+    /// Replaces the VirtualService's gateways if not empty.
+    pub gateways: Vec<Located<GatewayName>>,
+}
+
+impl HttpMatch {
+    /// Whether every request matches that reaches the rule at all: nothing of the request is looked at.
+    pub fn is_catch_all(&self) -> bool {
+        let any_path = match &self.uri {
+            None => true,
+            Some(StringMatch::Prefix(prefix)) => prefix.is_empty() || prefix == "/",
+            Some(StringMatch::Regex(regex)) => regex == "*" || regex == ".*",
+            Some(_) => false,
+        };
+        any_path
+            && self.scheme.is_none()
+            && self.method.is_none()
+            && self.authority.is_none()
+            && self.headers.is_empty()
+            && self.query_params.is_empty()
+            && self.port.is_none()
+            && self.source_labels.is_empty()
+            && self.source_namespace.is_none()
+            && self.gateways.is_empty()
+    }
+}
+
+/// A condition on one header.
+#[derive(Clone, Debug)]
+pub struct HeaderMatch {
+    /// Lower-case name.
+    pub name: String,
+    /// What the value must be.
+    pub value: StringMatch,
+    /// The condition must not hold (`withoutHeaders`).
+    pub invert: bool,
+}
+
+impl FromNode for HttpMatch {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let object = Object::new(node, cx)?;
+        let mut headers = header_matches(&object, "headers", false);
+        headers.extend(header_matches(&object, "withoutHeaders", true));
+        let matcher = Self {
+            position: object.position(),
+            name: object.optional("name").unwrap_or_default(),
+            uri: object.optional("uri"),
+            ignore_uri_case: object.flag("ignoreUriCase"),
+            scheme: object.optional("scheme"),
+            method: object.optional("method"),
+            authority: object.optional("authority"),
+            headers,
+            query_params: named_matches(&object, "queryParams").into_iter().collect(),
+            port: object.port("port"),
+            source_labels: selector(&object, "sourceLabels").unwrap_or_default(),
+            source_namespace: object.optional("sourceNamespace"),
+            gateways: object.list("gateways"),
+        };
+        object.unsupported(&["statPrefix"]);
+        object.finish();
+        Some(matcher)
+    }
+}
+
+fn header_matches(object: &Object<'_>, field: &'static str, invert: bool) -> Vec<HeaderMatch> {
+    let cx = object.cx;
+    let matches = named_matches(object, field);
+    let mut headers = Vec::with_capacity(matches.len());
+    for (name, value) in matches {
+        let mark = object.node(field).map_or_else(|| object.mark(), |node| key_mark(node, &name));
+        let cx = cx.field(field);
+        let cx = cx.field(&name);
+        if matches!(name.as_str(), "uri" | "scheme" | "method" | "authority") {
+            let message = format!("{name:?} as a header key is ignored by Istio");
+            cx.invalid(mark, message, format!("use the field {name} of the match"));
+        } else if name.starts_with('@') {
+            cx.unsupported(mark, "matching on JWT claims is not supported yet");
+        } else if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            cx.invalid(mark, format!("{name:?} is not a header name"), "expected a header name");
+        } else {
+            headers.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert });
+        }
+    }
+    headers
+}
+
+/// A map of matches whose values may be `{}`, in the order of the file.
+fn named_matches(object: &Object<'_>, field: &'static str) -> Vec<(String, StringMatch)> {
+    let cx = object.cx;
+    let Some(node) = object.node(field) else { return Vec::new() };
+    let cx = cx.field(field);
+    let Value::Mapping(entries) = &node.value else {
+        // Reports the mismatch.
+        Object::new(node, cx);
+        return Vec::new();
+    };
+    let read = |(key, value): &(crate::config::yaml::Key, Node)| {
+        Some((key.name.clone(), StringMatch::or_present(value, cx.field(&key.name))?))
+    };
+    entries.iter().filter_map(read).collect()
+}
+
+fn key_mark(node: &Node, name: &str) -> crate::config::yaml::Mark {
+    let Value::Mapping(entries) = &node.value else { return node.mark };
+    entries.iter().find(|(key, _)| key.name == name).map_or(node.mark, |(key, _)| key.mark)
+}

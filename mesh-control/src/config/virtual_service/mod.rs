@@ -1,0 +1,89 @@
+//! `VirtualService`: how requests to a host are routed.
+//!
+//! Source: `networking/v1alpha3/virtual_service.proto`. Routes of TLS and TCP, delegates, mirrors and CORS policies are
+//! not implemented and refused by name.
+
+mod action;
+mod matcher;
+mod read;
+mod read_action;
+mod read_headers;
+mod read_resilience;
+
+pub(super) use read::read_port;
+
+pub use action::{
+    Abort, Delay, Destination, DirectResponse, Fault, FaultStatus, HeaderOperations, Headers, HttpAction, Redirect,
+    RedirectPort, RetryPolicy, Rewrite, UriRewrite, WeightedDestination,
+};
+pub use matcher::{HeaderMatch, HttpMatch};
+
+use std::time::Duration;
+
+use super::metadata::Metadata;
+use super::reader::Located;
+use super::scalar::Visibility;
+use crate::diagnostic::Position;
+use crate::host::Host;
+
+/// Name of the gateway that stands for all sidecars.
+const MESH_GATEWAY: &str = "mesh";
+
+/// Routing of requests to some hosts.
+#[derive(Clone, Debug)]
+pub struct VirtualService {
+    /// Name, namespace, labels.
+    pub metadata: Metadata,
+    /// Hosts it applies to, at least one.
+    pub hosts: Vec<Located<Host>>,
+    /// Gateways it applies to; the default is the mesh alone.
+    pub gateways: Vec<Located<GatewayName>>,
+    /// Rules in order; the first that matches decides.
+    pub http: Vec<HttpRoute>,
+    /// Namespaces that see it.
+    pub export_to: Vec<Visibility>,
+}
+
+impl VirtualService {
+    /// Whether sidecars and library clients follow it.
+    pub fn applies_to_mesh(&self) -> bool {
+        self.gateways.iter().any(|gateway| gateway.value == GatewayName::Mesh)
+    }
+}
+
+/// The gateway that a rule is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GatewayName {
+    /// All sidecars and library clients: `mesh`.
+    Mesh,
+    /// A `Gateway` resource.
+    Gateway {
+        /// Namespace of the resource.
+        namespace: String,
+        /// Name of the resource.
+        name: String,
+    },
+}
+
+/// One rule. Istio `HTTPRoute`.
+#[derive(Clone, Debug)]
+pub struct HttpRoute {
+    /// Where it stands.
+    pub position: Position,
+    /// Name for logs and metrics; may be empty.
+    pub name: String,
+    /// Any of these must match; none means that every request matches.
+    pub matches: Vec<HttpMatch>,
+    /// What happens to a request.
+    pub action: HttpAction,
+    /// Changes of the request's URI and authority.
+    pub rewrite: Rewrite,
+    /// Time for the whole request with its retries; none means no limit.
+    pub timeout: Option<Duration>,
+    /// How failed requests are repeated; none means Istio's default policy.
+    pub retries: Option<RetryPolicy>,
+    /// Faults to inject.
+    pub fault: Option<Fault>,
+    /// Changes of headers.
+    pub headers: Headers,
+}

@@ -1,0 +1,125 @@
+//! `WorkloadEntry`, and the endpoint of a ServiceEntry, which has the same fields.
+//!
+//! Source: `networking/v1alpha3/workload_entry.proto`.
+
+use std::collections::BTreeMap;
+
+use super::metadata::Metadata;
+use super::reader::{Context, FromNode, Located, Object};
+use super::scalar::{Labels, selector};
+use super::yaml::{Mark, Node};
+use crate::diagnostic::Position;
+use crate::host::Host;
+
+/// A workload: an inline endpoint, or the `spec` of a WorkloadEntry.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Where it stands.
+    pub position: Position,
+    /// IP address, or a name if the service is resolved by DNS.
+    pub address: Located<String>,
+    /// Ports by the names of the service's ports.
+    pub ports: BTreeMap<String, u16>,
+    /// Labels, by which subsets select.
+    pub labels: Labels,
+    /// `region/zone/subzone`.
+    pub locality: String,
+    /// Share of requests relative to the other endpoints of its service, default 1.
+    pub weight: Option<u32>,
+    /// Service account, from which its identity follows.
+    pub service_account: String,
+}
+
+/// A workload that ServiceEntries can select.
+#[derive(Clone, Debug)]
+pub struct WorkloadEntry {
+    /// Name, namespace, labels.
+    pub metadata: Metadata,
+    /// The workload.
+    pub workload: Workload,
+}
+
+impl WorkloadEntry {
+    pub(super) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
+        let workload = Workload::from_node(spec, cx)?;
+        Some(Self { metadata, workload })
+    }
+}
+
+impl FromNode for Workload {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let object = Object::new(node, cx)?;
+        let (position, address) = (object.position(), read_address(&object));
+        let ports = read_ports(&object);
+        let labels = selector(&object, "labels").unwrap_or_default();
+        let locality = object.optional("locality").unwrap_or_default();
+        let weight = object.optional("weight");
+        let service_account = object.optional("serviceAccount").unwrap_or_default();
+        // Without an address it names the network whose gateway is to be used; with one it only says where it is.
+        object.optional::<String>("network");
+        object.finish();
+        Some(Self { position, address: address?, ports, labels, locality, weight, service_account })
+    }
+}
+
+fn read_address(object: &Object<'_>) -> Option<Located<String>> {
+    let cx = object.cx.field("address");
+    let Some(address) = object.optional("address").filter(|address: &Located<String>| !address.is_empty()) else {
+        if object.has("network") {
+            cx.unsupported(object.key_mark("network"), "the gateway of a network as address is not supported yet");
+        } else {
+            cx.invalid(object.mark(), "Address is required", "address is required here");
+        }
+        return None;
+    };
+    let mark = object.value_mark("address");
+    if address.starts_with("unix:") {
+        return refuse_unix(object, &address, mark);
+    }
+    if let Err(error) = Host::parse(&address, "") {
+        cx.invalid(mark, format!("{:?} is not an address: {error}", address.value), "expected an IP address or a name");
+        return None;
+    }
+    Some(address)
+}
+
+fn refuse_unix(object: &Object<'_>, address: &str, mark: Mark) -> Option<Located<String>> {
+    let cx = object.cx.field("address");
+    let path = address.strip_prefix("unix://").unwrap_or_default();
+    if !path.starts_with(['/', '@']) {
+        cx.invalid(
+            mark,
+            format!("{address:?}: UDS must be an absolute path or abstract socket"),
+            "expected unix:///PATH",
+        );
+    } else if path.ends_with('/') {
+        cx.invalid(mark, format!("{address:?}: UDS may not be a dir"), "expected unix:///PATH");
+    } else if object.has("ports") {
+        cx.invalid(object.key_mark("ports"), "UDS may not include ports", "a Unix socket has no ports");
+    } else {
+        cx.unsupported(mark, "Unix sockets are not supported yet");
+    }
+    None
+}
+
+fn read_ports(object: &Object<'_>) -> BTreeMap<String, u16> {
+    let numbers: BTreeMap<String, Located<u32>> = object.optional("ports").unwrap_or_default();
+    let cx = object.cx.field("ports");
+    let mut ports = BTreeMap::new();
+    for (name, number) in numbers {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+            cx.refuse(number.position.clone(), format!("{name:?} is not a port name"), "name of a port of the service");
+        }
+        match u16::try_from(number.value) {
+            Ok(port) if port != 0 => {
+                ports.insert(name, port);
+            }
+            _ => cx.field(&name).refuse(
+                number.position.clone(),
+                format!("port must be between 1-65535, found {}", number.value),
+                "expected 1 to 65535",
+            ),
+        }
+    }
+    ports
+}

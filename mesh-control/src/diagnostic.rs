@@ -1,0 +1,373 @@
+//! What is wrong with a configuration, where, and what would be right.
+//!
+//! A [`Diagnostic`] owns all that it needs to be shown (its [`Position`] shares the source text), so it can travel
+//! from a parser to a terminal, a log line or an admin page without the file being read again. Two forms exist:
+//! [`Diagnostic::render`] is what `rustc` prints, for people at a terminal; [`Diagnostic`]'s `Display` is one line
+//! `file:line:column: field: reason`, for logs.
+
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A configuration file as it was read: its name and its text.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Name shown to the user, as given by whoever loaded the file.
+    pub path: PathBuf,
+    /// The whole text, from which excerpts are quoted.
+    pub text: String,
+}
+
+/// A place in a [`Source`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The file.
+    pub source: Arc<Source>,
+    /// Line, counted from 1; 0 means the file as a whole.
+    pub line: u32,
+    /// Column in characters, counted from 1.
+    pub column: u32,
+    /// Characters that the offending text covers on its first line, at least 1.
+    pub length: u32,
+}
+
+impl Position {
+    /// The file as a whole, for what has no line (an unreadable file, an empty one).
+    pub fn whole_file(source: Arc<Source>) -> Self {
+        Self { source, line: 0, column: 0, length: 0 }
+    }
+
+    fn excerpt(&self) -> Option<&str> {
+        let index = usize::try_from(self.line).ok()?.checked_sub(1)?;
+        self.source.text.lines().nth(index)
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.source.path.display())?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        Ok(())
+    }
+}
+
+/// How bad it is. Only errors refuse a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The configuration is refused.
+    Error,
+    /// The configuration is taken, but part of it is unlikely to do what was meant.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        })
+    }
+}
+
+/// What kind of problem it is. Numbers beginning with `IST` are those of `istioctl analyze`, with the same meaning;
+/// those beginning with `MESH` are ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Code {
+    /// `MESH0001`: a file or directory cannot be read.
+    Unreadable,
+    /// `MESH0002`: the text is not YAML or JSON.
+    Syntax,
+    /// `MESH0003`: a kind, field or value exists in Istio, but this version does not implement it.
+    Unsupported,
+    /// `MESH0004`: the same resource or host is declared twice.
+    Duplicate,
+    /// `IST0101`: a resource that another one refers to does not exist.
+    ReferencedResourceNotFound,
+    /// `IST0106`: a field is unknown, missing or has a value it cannot have.
+    SchemaValidation,
+    /// `IST0109`: two VirtualServices claim one host on the mesh.
+    ConflictingMeshGatewayVirtualServiceHosts,
+    /// `IST0110`: two Sidecars select the same workload.
+    ConflictingSidecarWorkloadSelectors,
+    /// `IST0111`: one namespace has several Sidecars without a selector.
+    MultipleSidecarsWithoutWorkloadSelectors,
+    /// `IST0112`: a destination on a service of several ports names none.
+    VirtualServiceDestinationPortSelectorRequired,
+    /// `IST0130`: a rule can never match.
+    VirtualServiceUnreachableRule,
+    /// `IST0131`: a match can never be the first to match.
+    VirtualServiceIneffectiveMatch,
+    /// `IST0132`: a VirtualService's host is not served by its gateway.
+    VirtualServiceHostNotFoundInGateway,
+    /// `IST0134`: a ServiceEntry needs addresses to be told apart from others.
+    ServiceEntryAddressesRequired,
+    /// `IST0145`: two gateways claim one port and host.
+    ConflictingGateways,
+    /// `IST0173`: a subset's labels select no endpoint.
+    DestinationRuleSubsetsNotSelectPods,
+    /// `IST0174`: a DestinationRule's host is no service.
+    UnknownDestinationRuleHost,
+    /// `IST0177`: two ServiceEntries give one host and port different protocols.
+    ServiceEntryConflictingProtocol,
+}
+
+impl Code {
+    /// The identifier shown to users.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "MESH0001",
+            Self::Syntax => "MESH0002",
+            Self::Unsupported => "MESH0003",
+            Self::Duplicate => "MESH0004",
+            Self::ReferencedResourceNotFound => "IST0101",
+            Self::SchemaValidation => "IST0106",
+            Self::ConflictingMeshGatewayVirtualServiceHosts => "IST0109",
+            Self::ConflictingSidecarWorkloadSelectors => "IST0110",
+            Self::MultipleSidecarsWithoutWorkloadSelectors => "IST0111",
+            Self::VirtualServiceDestinationPortSelectorRequired => "IST0112",
+            Self::VirtualServiceUnreachableRule => "IST0130",
+            Self::VirtualServiceIneffectiveMatch => "IST0131",
+            Self::VirtualServiceHostNotFoundInGateway => "IST0132",
+            Self::ServiceEntryAddressesRequired => "IST0134",
+            Self::ConflictingGateways => "IST0145",
+            Self::DestinationRuleSubsetsNotSelectPods => "IST0173",
+            Self::UnknownDestinationRuleHost => "IST0174",
+            Self::ServiceEntryConflictingProtocol => "IST0177",
+        }
+    }
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What kind of problem it is.
+    pub code: Code,
+    /// What is wrong, with the value: lower case, no full stop.
+    pub message: String,
+    /// Where.
+    pub position: Position,
+    /// What was expected at that place, shown beside the underline; may be empty.
+    pub label: String,
+    /// The resource, as `VirtualService default/reviews`; empty if the problem is not in one.
+    pub resource: String,
+    /// Path of the field inside the resource, as `spec.http[0].timeout`; may be empty.
+    pub field: String,
+    /// Advice: allowed values, the name that was probably meant.
+    pub help: Vec<String>,
+}
+
+impl Diagnostic {
+    /// An error without field, label or advice.
+    pub fn error(code: Code, position: Position, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, code, position, message)
+    }
+
+    /// A warning without field, label or advice.
+    pub fn warning(code: Code, position: Position, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, code, position, message)
+    }
+
+    fn new(severity: Severity, code: Code, position: Position, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            code,
+            message: message.into(),
+            position,
+            label: String::new(),
+            resource: String::new(),
+            field: String::new(),
+            help: Vec::new(),
+        }
+    }
+
+    /// Says what was expected.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Says in which resource and field it is.
+    #[must_use]
+    pub fn at(mut self, resource: impl Into<String>, field: impl Into<String>) -> Self {
+        self.resource = resource.into();
+        self.field = field.into();
+        self
+    }
+
+    /// Adds advice.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help.push(help.into());
+        self
+    }
+
+    /// The problem as `rustc` would print it, ending with a line break.
+    pub fn render(&self, style: Style) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write(&mut out, style);
+        out
+    }
+
+    fn write(&self, out: &mut String, style: Style) -> fmt::Result {
+        let severity = style.severity(self.severity);
+        let (bold, blue, reset) = (style.code("1"), style.code("1;34"), style.code("0"));
+        writeln!(
+            out,
+            "{severity}{}[{}]{reset}{bold}: {}{reset}",
+            self.severity,
+            self.code.as_str(),
+            plain(&self.message)
+        )?;
+        let gutter = self.position.line.to_string().len();
+        writeln!(out, "{:gutter$}{blue}-->{reset} {}", "", self.position)?;
+        if let Some(excerpt) = self.position.excerpt() {
+            let (underline, text) = (underline(excerpt, &self.position), plain(excerpt));
+            writeln!(out, "{:gutter$} {blue}|{reset}", "")?;
+            writeln!(out, "{blue}{} |{reset} {text}", self.position.line)?;
+            let label = plain(&self.label);
+            writeln!(out, "{:gutter$} {blue}|{reset} {severity}{underline} {label}{reset}", "")?;
+        }
+        if !self.resource.is_empty() || !self.field.is_empty() {
+            writeln!(out, "{:gutter$} {blue}|{reset}", "")?;
+            writeln!(out, "{:gutter$} {blue}={reset} {bold}in{reset}: {}", "", self.place())?;
+        }
+        for help in &self.help {
+            writeln!(out, "{:gutter$} {blue}={reset} {bold}help{reset}: {}", "", plain(help))?;
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> String {
+        match (self.field.is_empty(), self.resource.is_empty()) {
+            (false, false) => format!("{} of {}", self.field, self.resource),
+            (false, true) => self.field.clone(),
+            (true, _) => self.resource.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.position)?;
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&plain(&self.message))
+    }
+}
+
+/// Whether text is decorated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// For files and pipes.
+    Plain,
+    /// For terminals: ANSI colours.
+    Ansi,
+}
+
+impl Style {
+    /// Colours if `stream` is a terminal and the user has not set `NO_COLOR`.
+    pub fn of(stream: &impl std::io::IsTerminal) -> Self {
+        if stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() { Self::Ansi } else { Self::Plain }
+    }
+
+    fn code(self, code: &str) -> String {
+        match self {
+            Self::Plain => String::new(),
+            Self::Ansi => format!("\u{1b}[{code}m"),
+        }
+    }
+
+    fn severity(self, severity: Severity) -> String {
+        self.code(match severity {
+            Severity::Error => "1;31",
+            Severity::Warning => "1;33",
+            Severity::Info => "1;36",
+        })
+    }
+}
+
+/// Spaces up to the column, then carets. Tabs are kept, so the carets stand under the text at any tab width.
+fn underline(excerpt: &str, position: &Position) -> String {
+    let before = position.column.saturating_sub(1) as usize;
+    let mut line: String = excerpt.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let rest = excerpt.chars().count().saturating_sub(before).max(1);
+    line.extend(std::iter::repeat_n('^', (position.length.max(1) as usize).min(rest)));
+    line
+}
+
+/// Text of a file must not be able to drive the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Severity, then file, line and column: the order in which a user works through them.
+pub(crate) fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by(|a, b| {
+        (&a.position.source.path, a.position.line, a.position.column, a.severity, a.code).cmp(&(
+            &b.position.source.path,
+            b.position.line,
+            b.position.column,
+            b.severity,
+            b.code,
+        ))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnostic(length: u32) -> Diagnostic {
+        let source = Source { path: "mesh/a.yaml".into(), text: "hosts:\n\t- rëviews \u{7} # x\n".into() };
+        let position = Position { source: Arc::new(source), line: 2, column: 4, length };
+        Diagnostic::error(Code::ReferencedResourceNotFound, position, "host \"rëviews\" is not declared")
+            .label("no ServiceEntry has it")
+            .at("VirtualService default/a", "spec.hosts[0]")
+            .help("did you mean \"reviews\"?")
+    }
+
+    #[test]
+    fn renders_the_line_with_the_offending_text_underlined() {
+        let expected = "error[IST0101]: host \"rëviews\" is not declared\n \
+                        --> mesh/a.yaml:2:4\n  |\n\
+                        2 | \t- rëviews \u{fffd} # x\n  \
+                        | \t  ^^^^^^^ no ServiceEntry has it\n  |\n  \
+                        = in: spec.hosts[0] of VirtualService default/a\n  \
+                        = help: did you mean \"reviews\"?\n";
+        assert_eq!(diagnostic(7).render(Style::Plain), expected);
+    }
+
+    #[test]
+    fn one_line_form_names_file_line_column_field_and_reason() {
+        assert_eq!(diagnostic(7).to_string(), "mesh/a.yaml:2:4: spec.hosts[0]: host \"rëviews\" is not declared");
+    }
+
+    #[test]
+    fn underline_never_runs_past_the_line() {
+        let rendered = diagnostic(1000).render(Style::Plain);
+        assert!(rendered.contains("| \t  ^^^^^^^^^^^^^ no"), "{rendered}");
+    }
+
+    #[test]
+    fn colours_only_in_ansi_style() {
+        assert!(!diagnostic(1).render(Style::Plain).contains('\u{1b}'));
+        assert!(diagnostic(1).render(Style::Ansi).starts_with("\u{1b}[1;31merror"));
+    }
+}

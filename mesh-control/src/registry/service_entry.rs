@@ -1,0 +1,200 @@
+//! Services from `ServiceEntry` and `WorkloadEntry` resources.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Endpoint, Port, Service};
+use crate::config::{Config, Resolution, ServiceEntry, ServicePort, Workload, WorkloadEntry, selects};
+use crate::host::Host;
+
+/// One service for each host and namespace. Entries for the same host add ports and endpoints to one service.
+pub(super) fn services(config: &Config) -> Vec<Service> {
+    let mut services: Vec<Service> = Vec::new();
+    let mut index: HashMap<(Host, String), usize> = HashMap::new();
+    let mut workloads: HashMap<&str, Vec<&WorkloadEntry>> = HashMap::new();
+    for entry in &config.workload_entries {
+        workloads.entry(&entry.metadata.namespace).or_default().push(entry);
+    }
+    for entry in &config.service_entries {
+        let candidates = workloads.get(entry.metadata.namespace.as_str()).map_or(&[][..], Vec::as_slice);
+        for host in &entry.hosts {
+            let service = declare(entry, &host.value, &host.position, candidates);
+            match index.get(&(service.host.clone(), service.namespace.clone())) {
+                Some(&i) => merge(&mut services[i], service),
+                None => {
+                    index.insert((service.host.clone(), service.namespace.clone()), services.len());
+                    services.push(service);
+                }
+            }
+        }
+    }
+    services
+}
+
+fn declare(
+    entry: &ServiceEntry,
+    host: &Host,
+    position: &crate::diagnostic::Position,
+    candidates: &[&WorkloadEntry],
+) -> Service {
+    let namespace = &entry.metadata.namespace;
+    let port = |port: &ServicePort| Port { number: port.number, name: port.name.clone(), protocol: port.protocol };
+    Service {
+        host: host.clone(),
+        namespace: namespace.clone(),
+        ports: entry.ports.iter().map(port).collect(),
+        addresses: entry.addresses.clone(),
+        resolution: entry.resolution,
+        location: entry.location,
+        export_to: entry.export_to.clone(),
+        endpoints: endpoints(entry, host, candidates),
+        position: position.clone(),
+    }
+}
+
+fn endpoints(entry: &ServiceEntry, host: &Host, candidates: &[&WorkloadEntry]) -> Vec<Endpoint> {
+    let namespace = &entry.metadata.namespace;
+    if let Some(selector) = &entry.workload_selector {
+        let selected = candidates.iter().filter(|candidate| selects(selector, &candidate.workload.labels));
+        // An address that needs DNS has no place in a static set; validation has said so.
+        let usable = selected.filter(|candidate| {
+            entry.resolution != Resolution::Static || candidate.workload.address.parse::<std::net::IpAddr>().is_ok()
+        });
+        return usable.map(|candidate| endpoint(entry, &candidate.workload, namespace)).collect();
+    }
+    if entry.endpoints.is_empty() && entry.resolution != Resolution::Static {
+        return vec![Endpoint {
+            address: host.as_str().to_owned(),
+            ports: ports(entry, &BTreeMap::new()),
+            labels: entry.metadata.labels.clone(),
+            locality: String::new(),
+            weight: 1,
+            service_account: String::new(),
+            namespace: namespace.clone(),
+        }];
+    }
+    entry.endpoints.iter().map(|workload| endpoint(entry, workload, namespace)).collect()
+}
+
+fn endpoint(entry: &ServiceEntry, workload: &Workload, namespace: &str) -> Endpoint {
+    Endpoint {
+        address: workload.address.value.clone(),
+        ports: ports(entry, &workload.ports),
+        labels: workload.labels.clone(),
+        locality: workload.locality.clone(),
+        weight: workload.weight.unwrap_or(1).max(1),
+        service_account: workload.service_account.clone(),
+        namespace: namespace.to_owned(),
+    }
+}
+
+/// The workload's own port by name, else the entry's target port, else the port itself.
+fn ports(entry: &ServiceEntry, own: &BTreeMap<String, u16>) -> BTreeMap<u16, u16> {
+    let target = |port: &ServicePort| own.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
+    entry.ports.iter().map(|port| (port.number, target(port))).collect()
+}
+
+fn merge(service: &mut Service, other: Service) {
+    for port in other.ports {
+        if service.port(port.number).is_none() {
+            service.ports.push(port);
+        }
+    }
+    for address in other.addresses {
+        if !service.addresses.contains(&address) {
+            service.addresses.push(address);
+        }
+    }
+    service.endpoints.extend(other.endpoints);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Loaded, Strictness};
+    use crate::diagnostic::Source;
+    use crate::registry::Registry;
+
+    fn registry(text: &str) -> Registry {
+        let source = Source { path: "a.yaml".into(), text: text.into() };
+        let loaded = Loaded::from_sources(vec![Arc::new(source)], Strictness::Strict);
+        assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
+        Registry::from_config(&loaded.config)
+    }
+
+    fn endpoints(service: &Service) -> Vec<String> {
+        let text = |endpoint: &Endpoint| format!("{} {:?}", endpoint.address, endpoint.ports);
+        service.endpoints.iter().map(text).collect()
+    }
+
+    const RATINGS: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: ratings}
+spec:
+  hosts: [ratings.default.svc.cluster.local]
+  ports: [{number: 9080, name: http, protocol: HTTP, targetPort: 19080}]
+  resolution: STATIC
+";
+
+    #[test]
+    fn port_of_an_endpoint_is_its_own_then_the_target_then_the_same() {
+        let text = format!(
+            "{RATINGS}  endpoints: [{{address: 127.0.0.1, ports: {{http: 1}}}}, {{address: 127.0.0.2}}]\n---{}",
+            RATINGS.replace("name: ratings", "name: more").replace(", targetPort: 19080", "").replace("9080", "80")
+                + "  endpoints: [{address: 127.0.0.3}]"
+        );
+        let registry = registry(&text);
+        let [service] = registry.services() else { panic!("two entries for one host are one service") };
+        assert_eq!(endpoints(service), ["127.0.0.3 {80: 80}", "127.0.0.1 {9080: 1}", "127.0.0.2 {9080: 19080}"]);
+    }
+
+    #[test]
+    fn selector_picks_workload_entries_of_the_namespace() {
+        let entry = |name: &str, namespace: &str, labels: &str| {
+            format!(
+                "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: {name}, namespace: \
+                 {namespace}}}\nspec: {{address: 127.0.0.{}, labels: {labels}}}\n",
+                name.len()
+            )
+        };
+        let text = format!(
+            "{RATINGS}  workloadSelector: {{labels: {{app: ratings}}}}\n{}{}{}",
+            entry("a", "default", "{app: ratings, version: v1}"),
+            entry("bb", "default", "{app: reviews}"),
+            entry("ccc", "other", "{app: ratings}"),
+        );
+        assert_eq!(endpoints(&registry(&text).services()[0]), ["127.0.0.1 {9080: 19080}"]);
+    }
+
+    #[test]
+    fn dns_without_endpoints_resolves_the_host_itself() {
+        let registry = registry(&RATINGS.replace("STATIC", "DNS"));
+        assert_eq!(endpoints(&registry.services()[0]), ["ratings.default.svc.cluster.local {9080: 19080}"]);
+    }
+
+    #[test]
+    fn a_client_prefers_the_service_of_its_own_namespace_and_exact_names() {
+        let named = |name: &str, host: &str| {
+            RATINGS.replace("{name: ratings}", name).replace("ratings.default.svc.cluster.local", host)
+        };
+        let text = [
+            named("{name: a, namespace: one}", "api.example"),
+            named("{name: b, namespace: two}", "api.example"),
+            named("{name: c, namespace: two}", "'*.example'"),
+        ]
+        .join("---");
+        let registry = registry(&text);
+        for (host, client, expected) in [
+            ("api.example", "one", Some("one")),
+            ("api.example", "two", Some("two")),
+            ("api.example", "three", Some("one")),
+            ("other.example", "one", Some("two")),
+            ("example", "one", None),
+        ] {
+            let host = Host::parse(host, "ns").unwrap();
+            assert_eq!(registry.find(&host, client).map(|service| service.namespace.as_str()), expected, "{host}");
+        }
+    }
+}
