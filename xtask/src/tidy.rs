@@ -102,11 +102,10 @@ fn machine_directories(root: &Path) -> Vec<String> {
 fn check_file(path: &Path, text: &str, machine: &[String], report: &mut dyn FnMut(usize, String)) {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let generated = path.starts_with(GENERATED);
-    if path.extension().is_some_and(|extension| extension == "rs") && !generated {
-        if !only_tests(path) {
-            check_length(text, report);
-            check_module_docs(text, report);
-        }
+    let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+    if is_rust && !generated && !only_tests(path) {
+        check_length(text, report);
+        check_module_docs(text, report);
     }
     if name == "Cargo.toml" {
         check_dependencies(text, report);
