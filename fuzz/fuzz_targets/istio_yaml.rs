@@ -1,0 +1,25 @@
+//! A file of Istio resources: any text is read, and every diagnostic about it can be shown.
+#![no_main]
+
+use std::sync::Arc;
+
+use libfuzzer_sys::fuzz_target;
+use mesh_control::config::{Loaded, Strictness};
+use mesh_control::diagnostic::{Source, Style};
+
+fuzz_target!(|text: &str| {
+    let read = |strictness| {
+        let source = Source { path: "input.yaml".into(), text: text.to_owned() };
+        Loaded::from_sources(vec![Arc::new(source)], strictness)
+    };
+    let strict = read(Strictness::Strict);
+    for diagnostic in &strict.diagnostics {
+        let shown = diagnostic.render(Style::Plain);
+        assert!(shown.contains("input.yaml"), "{shown}");
+    }
+    let lenient = read(Strictness::Lenient);
+    if strict.is_valid() {
+        assert!(lenient.is_valid(), "leniency refuses what strictness takes: {:?}", lenient.diagnostics);
+        assert_eq!(lenient.config.len(), strict.config.len());
+    }
+});
