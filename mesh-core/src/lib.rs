@@ -7,5 +7,9 @@
 //! * [`model`]: immutable, validated configuration values, one file per xDS concept.
 //! * everything else: what is compiled from them, and the state machines that act on them.
 
+pub mod local_reply;
 pub mod model;
+pub mod policy;
+pub mod request;
+pub mod route;
 pub mod telemetry;

@@ -31,7 +31,8 @@ pub struct HeaderMutation {
     pub keep_empty_value: bool,
 }
 
-/// Headers to write and to remove, in configured order. Removal happens after writing, as in Envoy.
+/// Headers to write and to remove, in configured order. Removal comes first, as in Envoy, so that a header may be
+/// removed and written anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderMutations {
     /// Headers written.

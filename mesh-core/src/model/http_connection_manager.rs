@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::HeaderValue;
+use ipnet::IpNet;
 
 use super::{AccessLog, Fault, RouteConfigName, RouteConfiguration, UpgradeConfig};
 
@@ -144,7 +145,7 @@ pub enum HttpFilter {
 }
 
 /// Which address counts as the client's, and what is believed of forwarded headers (E100).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForwardedFor {
     /// The peer is the client (edge) instead of what `x-forwarded-for` says. Default false.
     pub use_remote_address: bool,
@@ -152,6 +153,8 @@ pub struct ForwardedFor {
     pub xff_num_trusted_hops: u32,
     /// Do not append the peer to `x-forwarded-for`. Default false.
     pub skip_xff_append: bool,
+    /// Addresses whose requests are trusted as coming from within; default none. Envoy `internal_address_config`.
+    pub internal_addresses: Vec<IpNet>,
 }
 
 /// When `server` is written to a response. Envoy `ServerHeaderTransformation`.

@@ -230,8 +230,17 @@ pub struct HeaderMatcher {
 pub struct QueryParameterMatcher {
     /// Name of the parameter, case-sensitive, as it stands in the URL (not percent-decoded).
     pub name: Box<str>,
-    /// What is asked of its first occurrence; `None` asks for presence only.
-    pub value: Option<StringMatcher>,
+    /// What is asked of its first occurrence.
+    pub matches: QueryParameterMatch,
+}
+
+/// What is asked of a query parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryParameterMatch {
+    /// The parameter is there (`true`) or is not there (`false`).
+    Present(bool),
+    /// The parameter is there with such a value; `name` alone counts as an empty value.
+    String(StringMatcher),
 }
 
 /// A predicate over the request path without its query. Envoy `route.v3.RouteMatch.path_specifier`.

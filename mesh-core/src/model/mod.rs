@@ -30,8 +30,8 @@ pub use http_connection_manager::{
 };
 pub use listener::{Listener, ListenerAddress, TrafficDirection};
 pub use matcher::{
-    HeaderKey, HeaderMatch, HeaderMatcher, InvalidRegex, PathMatcher, QueryParameterMatcher, SafeRegex, StringMatcher,
-    StringPattern,
+    HeaderKey, HeaderMatch, HeaderMatcher, InvalidRegex, PathMatcher, QueryParameterMatch, QueryParameterMatcher,
+    SafeRegex, StringMatcher, StringPattern,
 };
 pub use name::{ClusterName, RouteConfigName};
 pub use percent::{FractionalPercent, Percent, PercentOutOfRange};

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    ClusterName, Fault, FractionalPercent, HeaderMatcher, HeaderMutations, PathMatcher, QueryParameterMatcher,
-    RetryPolicy, RouteConfigName, SafeRegex,
+    ClusterName, Fault, FractionalPercent, HeaderKey, HeaderMatcher, HeaderMutations, PathMatcher,
+    QueryParameterMatcher, RetryPolicy, RouteConfigName, SafeRegex,
 };
 
 /// Virtual hosts by domain, each with its routes.
@@ -183,8 +183,8 @@ pub enum ClusterSpecifier {
     Cluster(ClusterName),
     /// One of several, by weight.
     Weighted(WeightedClusters),
-    /// The one named by a request header.
-    ClusterHeader(HeaderName),
+    /// The one named by a request header or pseudo-header.
+    ClusterHeader(HeaderKey),
 }
 
 /// A split over clusters. Envoy `route.v3.WeightedCluster` (E3).

@@ -1,0 +1,353 @@
+//! What the mesh answers itself: status, text, response flags and details, as Envoy gives them (E93).
+//!
+//! A gRPC request gets HTTP 200, the status in `grpc-status` and the text in `grpc-message` instead. Texts are recorded
+//! answers of Envoy 1.40.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+
+use crate::{
+    policy::{fault::FaultAbort, grpc},
+    telemetry::{ResponseFlags, details},
+};
+
+/// `x-envoy-overloaded`: told when a circuit breaker's threshold overflows.
+pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
+/// An answer of the mesh's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The text; empty = no body.
+    pub body: Cow<'static, str>,
+    /// The flags that the answer sets.
+    pub flags: ResponseFlags,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: Cow<'static, str>,
+    /// The gRPC status for gRPC requests; `None` = the one that stands for `status`.
+    pub grpc_status: Option<u32>,
+    /// Whether to tell `x-envoy-overloaded`.
+    pub overloaded: bool,
+}
+
+/// Why a request to an upstream ended before an answer began. Envoy `StreamResetReason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamReset {
+    /// The connection could not be made: refused or unreachable.
+    RemoteConnectionFailure,
+    /// The connection could not be made for a reason on this side, such as TLS.
+    LocalConnectionFailure,
+    /// The connection was not made in time.
+    ConnectionTimeout,
+    /// The upstream closed the connection.
+    ConnectionTermination,
+    /// The upstream reset the stream.
+    RemoteReset,
+    /// The upstream refused the stream and has not processed it.
+    RemoteRefusedStreamReset,
+    /// This side reset the stream.
+    LocalReset,
+    /// A circuit breaker's threshold overflowed.
+    Overflow,
+    /// The upstream broke the protocol.
+    ProtocolError,
+}
+
+impl UpstreamReset {
+    /// The reason in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RemoteConnectionFailure => "remote connection failure",
+            Self::LocalConnectionFailure => "local connection failure",
+            Self::ConnectionTimeout => "connection timeout",
+            Self::ConnectionTermination => "connection termination",
+            Self::RemoteReset => "remote reset",
+            Self::RemoteRefusedStreamReset => "remote refused stream reset",
+            Self::LocalReset => "local reset",
+            Self::Overflow => "overflow",
+            Self::ProtocolError => "protocol error",
+        }
+    }
+
+    /// The flag it sets.
+    #[must_use]
+    pub const fn flag(self) -> ResponseFlags {
+        match self {
+            Self::RemoteConnectionFailure | Self::LocalConnectionFailure | Self::ConnectionTimeout => {
+                ResponseFlags::UPSTREAM_CONNECTION_FAILURE
+            }
+            Self::ConnectionTermination => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+            Self::RemoteReset | Self::RemoteRefusedStreamReset => ResponseFlags::UPSTREAM_REMOTE_RESET,
+            Self::LocalReset => ResponseFlags::LOCAL_RESET,
+            Self::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
+            Self::ProtocolError => ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+        }
+    }
+}
+
+impl LocalReply {
+    /// No route, or no virtual host.
+    pub const ROUTE_NOT_FOUND: Self =
+        Self::new(StatusCode::NOT_FOUND, "", ResponseFlags::NO_ROUTE_FOUND, details::ROUTE_NOT_FOUND);
+    /// The cluster has no healthy endpoint.
+    pub const NO_HEALTHY_UPSTREAM: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no healthy upstream",
+        ResponseFlags::NO_HEALTHY_UPSTREAM,
+        details::NO_HEALTHY_UPSTREAM,
+    );
+    /// The route's timeout ended.
+    pub const RESPONSE_TIMEOUT: Self = Self::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "upstream request timeout",
+        ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+        details::RESPONSE_TIMEOUT,
+    );
+    /// The last try's timeout ended.
+    pub const PER_TRY_TIMEOUT: Self = Self::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "upstream request timeout",
+        ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+        details::UPSTREAM_PER_TRY_TIMEOUT,
+    );
+    /// The stream's maximum duration ended.
+    pub const MAX_DURATION_TIMEOUT: Self = Self::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "downstream duration timeout",
+        ResponseFlags::DURATION_TIMEOUT,
+        details::MAX_DURATION_TIMEOUT,
+    );
+    /// Nothing moved for too long after the request was complete.
+    pub const STREAM_IDLE_TIMEOUT: Self = Self::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "stream timeout",
+        ResponseFlags::STREAM_IDLE_TIMEOUT,
+        details::STREAM_IDLE_TIMEOUT,
+    );
+    /// Nothing moved for too long before the request was complete.
+    pub const REQUEST_IDLE_TIMEOUT: Self = Self::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "stream timeout",
+        ResponseFlags::STREAM_IDLE_TIMEOUT,
+        details::STREAM_IDLE_TIMEOUT,
+    );
+    /// The request did not arrive in time.
+    pub const REQUEST_TIMEOUT: Self = Self::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "request timeout",
+        ResponseFlags::NONE,
+        details::REQUEST_OVERALL_TIMEOUT,
+    );
+    /// The request headers did not arrive in time.
+    pub const REQUEST_HEADER_TIMEOUT: Self = Self::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "request header timeout",
+        ResponseFlags::NONE,
+        details::REQUEST_HEADER_TIMEOUT,
+    );
+    /// The upgrade is not allowed.
+    pub const UPGRADE_FAILED: Self = Self::new(StatusCode::FORBIDDEN, "", ResponseFlags::NONE, details::UPGRADE_FAILED);
+    /// HTTP/1.0 is not accepted.
+    pub const UPGRADE_REQUIRED: Self =
+        Self::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", ResponseFlags::NONE, details::LOW_VERSION);
+    /// The request names no host.
+    pub const MISSING_HOST: Self = Self::new(StatusCode::BAD_REQUEST, "", ResponseFlags::NONE, details::MISSING_HOST);
+    /// The target is not an absolute path.
+    pub const ABSOLUTE_PATH_REJECTED: Self =
+        Self::new(StatusCode::NOT_FOUND, "", ResponseFlags::NONE, details::ABSOLUTE_PATH_REJECTED);
+    /// The path cannot be normalized.
+    pub const PATH_NORMALIZATION_FAILED: Self =
+        Self::new(StatusCode::BAD_REQUEST, "", ResponseFlags::NONE, details::PATH_NORMALIZATION_FAILED);
+    /// The client broke HTTP/1.1.
+    pub const BAD_REQUEST: Self = Self::new(
+        StatusCode::BAD_REQUEST,
+        "Bad Request",
+        ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
+        details::HTTP1_CODEC_ERROR,
+    );
+    /// More header bytes than allowed.
+    pub const HEADERS_TOO_LARGE: Self = Self::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "Request Header Fields Too Large",
+        ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
+        details::HEADERS_TOO_LARGE,
+    );
+    /// More headers than allowed.
+    pub const TOO_MANY_HEADERS: Self = Self::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "Request Header Fields Too Large",
+        ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
+        details::TOO_MANY_HEADERS,
+    );
+    /// The body is larger than what must be buffered of it.
+    pub const PAYLOAD_TOO_LARGE: Self = Self::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "Payload Too Large",
+        ResponseFlags::NONE,
+        details::REQUEST_PAYLOAD_TOO_LARGE,
+    );
+    /// A limit of this process is reached.
+    pub const OVERLOAD: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "envoy overloaded",
+        ResponseFlags::OVERLOAD_MANAGER,
+        details::OVERLOAD,
+    );
+
+    /// An answer with this status and text.
+    #[must_use]
+    pub const fn new(status: StatusCode, body: &'static str, flags: ResponseFlags, details: &'static str) -> Self {
+        let (body, details) = (Cow::Borrowed(body), Cow::Borrowed(details));
+        Self { status, body, flags, details, grpc_status: None, overloaded: false }
+    }
+
+    /// The route's cluster does not exist. `status` is the route's `cluster_not_found_response_code`.
+    #[must_use]
+    pub const fn cluster_not_found(status: StatusCode) -> Self {
+        Self::new(status, "", ResponseFlags::NO_CLUSTER_FOUND, details::CLUSTER_NOT_FOUND)
+    }
+
+    /// A failure injected on purpose.
+    #[must_use]
+    pub fn fault(abort: FaultAbort) -> Self {
+        let (status, grpc_status) = match abort {
+            FaultAbort::Http(status) => (status, None),
+            FaultAbort::Grpc(status) => (StatusCode::OK, Some(status)),
+        };
+        let text = "fault filter abort";
+        let reply = Self::new(status, text, ResponseFlags::FAULT_INJECTED, details::FAULT_FILTER_ABORT);
+        Self { grpc_status, ..reply }
+    }
+
+    /// A request to an upstream ended before an answer began. `failure` is the transport's own text, which may be
+    /// empty; `retried` says whether there were tries before.
+    #[must_use]
+    pub fn upstream_reset(reset: UpstreamReset, failure: &str, retried: bool) -> Self {
+        let told = if retried { "retried and the latest reset reason" } else { "reset reason" };
+        let reason = reset.as_str();
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            body: format!("upstream connect error or disconnect/reset before headers. {told}: {reason}").into(),
+            flags: reset.flag(),
+            details: details::upstream_reset_before_response_started(reason, failure).into(),
+            grpc_status: None,
+            overloaded: reset == UpstreamReset::Overflow,
+        }
+    }
+
+    /// The answer, for a request that `is_grpc` or not. Its length is left to the codec.
+    #[must_use]
+    pub fn into_response(self, is_grpc: bool) -> Response<Bytes> {
+        let mut headers = HeaderMap::new();
+        let (status, body) = if is_grpc {
+            headers.insert(CONTENT_TYPE, grpc::APPLICATION_GRPC);
+            let grpc_status = self.grpc_status.unwrap_or_else(|| grpc::status_of_http(self.status));
+            headers.insert(grpc::GRPC_STATUS, grpc_status.into());
+            if !self.body.is_empty() {
+                headers.insert(grpc::GRPC_MESSAGE, grpc::message_value(&self.body));
+            }
+            (StatusCode::OK, Bytes::new())
+        } else {
+            if !self.body.is_empty() {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            }
+            let body = match self.body {
+                Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+                Cow::Owned(text) => Bytes::from(text),
+            };
+            (self.status, body)
+        };
+        if self.overloaded {
+            headers.insert(X_ENVOY_OVERLOADED, HeaderValue::from_static("true"));
+        }
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(reply: &LocalReply) -> String {
+        format!("{} {} {} {}", reply.status.as_u16(), reply.flags, reply.details, reply.body)
+    }
+
+    #[test]
+    fn e93_answers_are_envoys() {
+        let refused = "delayed connect error: Connection refused";
+        for (reply, expected) in [
+            (LocalReply::NO_HEALTHY_UPSTREAM, "503 UH no_healthy_upstream no healthy upstream"),
+            (LocalReply::RESPONSE_TIMEOUT, "504 UT response_timeout upstream request timeout"),
+            (LocalReply::cluster_not_found(StatusCode::SERVICE_UNAVAILABLE), "503 NC cluster_not_found "),
+            (LocalReply::ROUTE_NOT_FOUND, "404 NR route_not_found "),
+            (
+                LocalReply::fault(FaultAbort::Http(StatusCode::IM_A_TEAPOT)),
+                "418 FI fault_filter_abort fault filter abort",
+            ),
+            (
+                LocalReply::upstream_reset(UpstreamReset::RemoteConnectionFailure, refused, false),
+                "503 UF upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:\
+                 _Connection_refused} upstream connect error or disconnect/reset before headers. reset reason: \
+                 remote connection failure",
+            ),
+            (
+                LocalReply::upstream_reset(UpstreamReset::RemoteConnectionFailure, "", true),
+                "503 UF upstream_reset_before_response_started{remote_connection_failure} upstream connect error or \
+                 disconnect/reset before headers. retried and the latest reset reason: remote connection failure",
+            ),
+            (
+                LocalReply::upstream_reset(UpstreamReset::Overflow, "", false),
+                "503 UO upstream_reset_before_response_started{overflow} upstream connect error or \
+                 disconnect/reset before headers. reset reason: overflow",
+            ),
+        ] {
+            assert_eq!(text(&reply), expected);
+        }
+    }
+
+    fn response(reply: LocalReply, is_grpc: bool) -> String {
+        let response = reply.into_response(is_grpc);
+        let mut headers: Vec<_> =
+            response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        headers.sort();
+        let body = std::str::from_utf8(response.body()).unwrap();
+        format!("{} [{}] {body}", response.status().as_u16(), headers.join(", "))
+    }
+
+    #[test]
+    fn e93_plain_requests_get_text() {
+        let overflow = LocalReply::upstream_reset(UpstreamReset::Overflow, "", false);
+        assert_eq!(
+            response(overflow, false),
+            "503 [content-type: text/plain, x-envoy-overloaded: true] upstream connect error or disconnect/reset \
+             before headers. reset reason: overflow"
+        );
+        assert_eq!(response(LocalReply::ROUTE_NOT_FOUND, false), "404 [] ");
+    }
+
+    #[test]
+    fn e93_grpc_requests_get_trailers_only() {
+        let overflow = LocalReply::upstream_reset(UpstreamReset::Overflow, "", false);
+        assert_eq!(
+            response(overflow, true),
+            "200 [content-type: application/grpc, grpc-message: upstream connect error or disconnect/reset before \
+             headers. reset reason: overflow, grpc-status: 14, x-envoy-overloaded: true] "
+        );
+        assert_eq!(
+            response(LocalReply::ROUTE_NOT_FOUND, true),
+            "200 [content-type: application/grpc, grpc-status: 12] "
+        );
+        let abort = LocalReply::fault(FaultAbort::Grpc(9));
+        assert_eq!(
+            response(abort, true),
+            "200 [content-type: application/grpc, grpc-message: fault filter abort, grpc-status: 9] "
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! Whether a request is delayed or failed on purpose (E70, VS12).
+//!
+//! Delay and abort are drawn independently. Where a fault is driven by request headers, their percentages can only
+//! lower the configured share. Counting active faults against `max_active_faults` is the driver's: it knows when one
+//! ends.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::{
+    model::{Abort, AbortStatus, Delay, Fault, FractionalPercent},
+    request::RequestHead,
+};
+
+/// Milliseconds to hold a request.
+pub const X_ENVOY_FAULT_DELAY_REQUEST: HeaderName = HeaderName::from_static("x-envoy-fault-delay-request");
+/// Percentage of requests held, at most the configured one.
+pub const X_ENVOY_FAULT_DELAY_REQUEST_PERCENTAGE: HeaderName =
+    HeaderName::from_static("x-envoy-fault-delay-request-percentage");
+/// HTTP status to answer, 200 to 599.
+pub const X_ENVOY_FAULT_ABORT_REQUEST: HeaderName = HeaderName::from_static("x-envoy-fault-abort-request");
+/// gRPC status to answer, 0 to 16.
+pub const X_ENVOY_FAULT_ABORT_GRPC_REQUEST: HeaderName = HeaderName::from_static("x-envoy-fault-abort-grpc-request");
+/// Percentage of requests answered, at most the configured one.
+pub const X_ENVOY_FAULT_ABORT_REQUEST_PERCENTAGE: HeaderName =
+    HeaderName::from_static("x-envoy-fault-abort-request-percentage");
+
+/// What happens to a request; by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultDecision {
+    /// Hold it for so long first; flag DI.
+    pub delay: Option<Duration>,
+    /// Then answer it with this; flag FI.
+    pub abort: Option<FaultAbort>,
+}
+
+/// The answer of an injected failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultAbort {
+    /// An HTTP status; a gRPC request gets the mapped gRPC status.
+    Http(StatusCode),
+    /// A gRPC status, with HTTP 200.
+    Grpc(u32),
+}
+
+/// Decides about `request`, which goes to `cluster` if that is known. `draws` are two fresh random numbers, for delay
+/// and abort.
+#[must_use]
+pub fn decide(fault: &Fault, request: &RequestHead<'_>, cluster: Option<&str>, draws: [u64; 2]) -> FaultDecision {
+    let other_cluster = fault.upstream_cluster.as_ref().is_some_and(|name| Some(name.as_str()) != cluster);
+    if other_cluster || !fault.headers.iter().all(|header| header.matches(request)) {
+        return FaultDecision::default();
+    }
+    let [delay_draw, abort_draw] = draws;
+    FaultDecision {
+        delay: fault.delay.as_ref().and_then(|delay| delay_of(delay, request.headers, delay_draw)),
+        abort: fault.abort.as_ref().and_then(|abort| abort_of(abort, request.headers, abort_draw)),
+    }
+}
+
+fn delay_of(delay: &Delay, headers: &HeaderMap, draw: u64) -> Option<Duration> {
+    let (duration, percentage) = match delay.fixed_delay {
+        Some(duration) => (duration, delay.percentage),
+        None => {
+            let milliseconds = number(headers, &X_ENVOY_FAULT_DELAY_REQUEST)?;
+            let percentage = lowered(delay.percentage, headers, &X_ENVOY_FAULT_DELAY_REQUEST_PERCENTAGE);
+            (Duration::from_millis(milliseconds), percentage)
+        }
+    };
+    (!duration.is_zero() && percentage.hits(draw)).then_some(duration)
+}
+
+fn abort_of(abort: &Abort, headers: &HeaderMap, draw: u64) -> Option<FaultAbort> {
+    let (answer, percentage) = match abort.status {
+        AbortStatus::Http(status) => (FaultAbort::Http(status), abort.percentage),
+        AbortStatus::Grpc(status) => (FaultAbort::Grpc(status), abort.percentage),
+        AbortStatus::Header => {
+            let percentage = lowered(abort.percentage, headers, &X_ENVOY_FAULT_ABORT_REQUEST_PERCENTAGE);
+            (requested_answer(headers)?, percentage)
+        }
+    };
+    percentage.hits(draw).then_some(answer)
+}
+
+fn requested_answer(headers: &HeaderMap) -> Option<FaultAbort> {
+    let http = number(headers, &X_ENVOY_FAULT_ABORT_REQUEST).filter(|status| (200..600).contains(status));
+    if let Some(status) = http.and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok()) {
+        return Some(FaultAbort::Http(status));
+    }
+    let grpc = number(headers, &X_ENVOY_FAULT_ABORT_GRPC_REQUEST).filter(|status| *status <= 16)?;
+    Some(FaultAbort::Grpc(u32::try_from(grpc).ok()?))
+}
+
+/// `configured`, or what the header says if that is less. The header counts in whole percent.
+fn lowered(configured: FractionalPercent, headers: &HeaderMap, name: &HeaderName) -> FractionalPercent {
+    let percent = number(headers, name).map(|percent| u32::try_from(percent.min(100)).unwrap_or(100));
+    percent.map_or(configured, |percent| configured.min(FractionalPercent::from_parts_per_million(percent * 10_000)))
+}
+
+fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::model::{HeaderKey, HeaderMatch, HeaderMatcher, StringMatcher};
+
+    fn decided(fault: &Fault, headers: &[(&'static str, &str)], draws: [u64; 2]) -> FaultDecision {
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let (method, scheme, authority) = (&Method::GET, "http", "localhost");
+        decide(
+            fault,
+            &RequestHead { method, scheme, authority, path_and_query: "/", headers: &headers },
+            Some("up1"),
+            draws,
+        )
+    }
+
+    fn abort(status: AbortStatus, percentage: FractionalPercent) -> Fault {
+        Fault { abort: Some(Abort { status, percentage }), ..Fault::default() }
+    }
+
+    #[test]
+    fn e70_delay_and_abort_are_drawn_independently() {
+        let percentage = FractionalPercent::from_parts_per_million(500_000);
+        let (delay, status) = (Duration::from_millis(400), StatusCode::TOO_MANY_REQUESTS);
+        let fault = Fault {
+            delay: Some(Delay { fixed_delay: Some(delay), percentage }),
+            abort: Some(Abort { status: AbortStatus::Http(status), percentage }),
+            ..Fault::default()
+        };
+        let abort = FaultAbort::Http(status);
+        for (draws, expected) in [
+            ([0, 0], (Some(delay), Some(abort))),
+            ([0, 999_999], (Some(delay), None)),
+            ([999_999, 0], (None, Some(abort))),
+            ([999_999, 999_999], (None, None)),
+        ] {
+            let decision = decided(&fault, &[], draws);
+            assert_eq!((decision.delay, decision.abort), expected, "{draws:?}");
+        }
+    }
+
+    #[test]
+    fn e70_headers_choose_the_fault_and_can_only_lower_its_share() {
+        let by_header = abort(AbortStatus::Header, FractionalPercent::from_parts_per_million(500_000));
+        for (headers, draw, expected) in [
+            (&[][..], 0, None),
+            (&[("x-envoy-fault-abort-request", "418")], 0, Some(FaultAbort::Http(StatusCode::IM_A_TEAPOT))),
+            (&[("x-envoy-fault-abort-request", "199")], 0, None),
+            (&[("x-envoy-fault-abort-request", "600")], 0, None),
+            (&[("x-envoy-fault-abort-request", "x")], 0, None),
+            (&[("x-envoy-fault-abort-grpc-request", "9")], 0, Some(FaultAbort::Grpc(9))),
+            (&[("x-envoy-fault-abort-grpc-request", "17")], 0, None),
+            (
+                &[("x-envoy-fault-abort-request", "418"), ("x-envoy-fault-abort-request-percentage", "100")],
+                500_000,
+                None,
+            ),
+            (
+                &[("x-envoy-fault-abort-request", "418"), ("x-envoy-fault-abort-request-percentage", "10")],
+                100_000,
+                None,
+            ),
+        ] {
+            assert_eq!(decided(&by_header, headers, [0, draw]).abort, expected, "{headers:?}");
+        }
+        let delay = Delay { fixed_delay: None, percentage: FractionalPercent::ALWAYS };
+        let by_header = Fault { delay: Some(delay), ..Fault::default() };
+        let headers = [("x-envoy-fault-delay-request", "300")];
+        assert_eq!(decided(&by_header, &headers, [0, 0]).delay, Some(Duration::from_millis(300)));
+        assert_eq!(decided(&by_header, &[], [0, 0]).delay, None);
+    }
+
+    #[test]
+    fn e70_a_fixed_fault_takes_no_orders_from_headers() {
+        let fixed = abort(AbortStatus::Http(StatusCode::BAD_GATEWAY), FractionalPercent::ALWAYS);
+        let headers = [("x-envoy-fault-abort-request", "418"), ("x-envoy-fault-abort-request-percentage", "0")];
+        assert_eq!(decided(&fixed, &headers, [0, 0]).abort, Some(FaultAbort::Http(StatusCode::BAD_GATEWAY)));
+    }
+
+    #[test]
+    fn e70_header_and_cluster_conditions_limit_the_fault() {
+        let mut fault = abort(AbortStatus::Grpc(14), FractionalPercent::ALWAYS);
+        fault.headers.push(HeaderMatcher {
+            key: HeaderKey::parse("x-fault").unwrap(),
+            matches: HeaderMatch::String(StringMatcher::exact("on")),
+            invert_match: false,
+            treat_missing_header_as_empty: false,
+        });
+        assert_eq!(decided(&fault, &[], [0, 0]), FaultDecision::default());
+        assert_eq!(decided(&fault, &[("x-fault", "on")], [0, 0]).abort, Some(FaultAbort::Grpc(14)));
+        fault.upstream_cluster = Some("up2".into());
+        assert_eq!(decided(&fault, &[("x-fault", "on")], [0, 0]), FaultDecision::default());
+    }
+}

@@ -1,0 +1,169 @@
+//! What HTTP needs to know of gRPC: recognizing it, its status codes, its headers' encodings.
+//!
+//! Source: gRPC "PROTOCOL-HTTP2", "HTTP to gRPC Status Code Mapping", "Status codes and their use in gRPC".
+
+use std::{borrow::Cow, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
+
+/// `grpc-status`: number of the status.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// `grpc-message`: text of the status, percent-encoded.
+pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// `grpc-timeout`: how long the client waits.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// `content-type` of gRPC answers.
+pub const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// Camel and snake name of each status, by number.
+const STATUS_NAMES: [(&str, &str); 17] = [
+    ("OK", "OK"),
+    ("Canceled", "CANCELLED"),
+    ("Unknown", "UNKNOWN"),
+    ("InvalidArgument", "INVALID_ARGUMENT"),
+    ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+    ("NotFound", "NOT_FOUND"),
+    ("AlreadyExists", "ALREADY_EXISTS"),
+    ("PermissionDenied", "PERMISSION_DENIED"),
+    ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+    ("FailedPrecondition", "FAILED_PRECONDITION"),
+    ("Aborted", "ABORTED"),
+    ("OutOfRange", "OUT_OF_RANGE"),
+    ("Unimplemented", "UNIMPLEMENTED"),
+    ("Internal", "INTERNAL"),
+    ("Unavailable", "UNAVAILABLE"),
+    ("DataLoss", "DATA_LOSS"),
+    ("Unauthenticated", "UNAUTHENTICATED"),
+];
+
+/// Whether these are the headers of a gRPC request: `content-type` is `application/grpc` or begins with
+/// `application/grpc+`; gRPC-Web is not gRPC.
+#[must_use]
+pub fn is_grpc_request(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type
+        .and_then(|value| value.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+}
+
+/// The gRPC status that stands for an HTTP status.
+#[must_use]
+pub fn status_of_http(status: StatusCode) -> u32 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// The names of a status, such as `InvalidArgument` and `INVALID_ARGUMENT`; `None` for numbers without one.
+#[must_use]
+pub fn status_names(status: u32) -> Option<(&'static str, &'static str)> {
+    STATUS_NAMES.get(usize::try_from(status).ok()?).copied()
+}
+
+/// The number in `grpc-status` of response headers or trailers, if it is there and a number.
+#[must_use]
+pub fn status_of(headers: &HeaderMap) -> Option<u32> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+/// Encodes the text of a status for `grpc-message`: visible ASCII but `%` as it is, every other byte as `%XX`.
+#[must_use]
+pub fn encode_message(message: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
+    if message.bytes().all(plain) {
+        return Cow::Borrowed(message);
+    }
+    let mut encoded = String::with_capacity(message.len() + 8);
+    for byte in message.bytes() {
+        if plain(byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                encoded.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+            }
+        }
+    }
+    Cow::Owned(encoded)
+}
+
+/// The value of `grpc-message` for the text of a status.
+#[must_use]
+pub fn message_value(message: &str) -> HeaderValue {
+    visible_ascii(&encode_message(message))
+}
+
+fn visible_ascii(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("an encoded message is visible ASCII")
+}
+
+/// Parses `grpc-timeout`: one to eight digits and a unit of `H M S m u n`; `None` if it is anything else.
+#[must_use]
+pub fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
+    let (unit, digits) = value.as_bytes().split_last()?;
+    if !(1..=8).contains(&digits.len()) {
+        return None;
+    }
+    let number = digits
+        .iter()
+        .try_fold(0u64, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0')))?;
+    match unit {
+        b'H' => Some(Duration::from_secs(number * 3600)),
+        b'M' => Some(Duration::from_secs(number * 60)),
+        b'S' => Some(Duration::from_secs(number)),
+        b'm' => Some(Duration::from_millis(number)),
+        b'u' => Some(Duration::from_micros(number)),
+        b'n' => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_grpc_content_types_are_grpc() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            assert_eq!(is_grpc_request(&headers), expected, "{content_type}");
+        }
+        assert!(!is_grpc_request(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        assert_eq!(encode_message("fault filter abort"), "fault filter abort");
+        assert_eq!(encode_message("mapped 410 /nothing/M\n"), "mapped 410 /nothing/M%0A");
+        assert_eq!(encode_message("100% é"), "100%25 %C3%A9");
+    }
+
+    #[test]
+    fn timeouts_have_one_to_eight_digits_and_a_unit() {
+        for (text, expected) in [
+            ("1S", Some(Duration::from_secs(1))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("0n", Some(Duration::ZERO)),
+            ("123456789m", None),
+            ("S", None),
+            ("1", None),
+            ("-1S", None),
+            ("1s", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_timeout(&HeaderValue::from_static(text)), expected, "{text:?}");
+        }
+    }
+}

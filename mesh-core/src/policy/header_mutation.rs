@@ -1,0 +1,185 @@
+//! Configured changes of headers (E8).
+//!
+//! A level (route, virtual host, …) removes first, then evaluates all its values against the headers as they are, then
+//! overwrites, then adds: so that a value can read a header which the same level replaces. Levels apply one after the
+//! other. This is Envoy's `HeaderParser`; the recorded answers of `headers_levels` are among the tests.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use crate::{
+    model::{AppendAction, HeaderMutation, HeaderMutations},
+    telemetry::{Attributes, Missing},
+};
+
+/// Changes request headers, level by level. `attributes` need not hold `request_headers`: values read `headers`.
+pub fn apply_to_request<'m>(
+    levels: impl IntoIterator<Item = &'m HeaderMutations>,
+    headers: &mut HeaderMap,
+    attributes: &Attributes<'_>,
+) {
+    for level in levels {
+        remove(level, headers);
+        let values = evaluate(level, headers, &Attributes { request_headers: Some(headers), ..*attributes });
+        write(values, headers);
+    }
+}
+
+/// Changes response headers, level by level. `attributes` need not hold `response_headers`: values read `headers`.
+pub fn apply_to_response<'m>(
+    levels: impl IntoIterator<Item = &'m HeaderMutations>,
+    headers: &mut HeaderMap,
+    attributes: &Attributes<'_>,
+) {
+    for level in levels {
+        remove(level, headers);
+        let values = evaluate(level, headers, &Attributes { response_headers: Some(headers), ..*attributes });
+        write(values, headers);
+    }
+}
+
+type Values<'m> = SmallVec<[(&'m HeaderName, HeaderValue, bool); 4]>;
+
+fn remove(level: &HeaderMutations, headers: &mut HeaderMap) {
+    for name in &level.remove {
+        headers.remove(name);
+    }
+}
+
+/// The values to write, with whether each overwrites.
+fn evaluate<'m>(level: &'m HeaderMutations, headers: &HeaderMap, attributes: &Attributes<'_>) -> Values<'m> {
+    let mut buffer = Vec::new();
+    let values = level.add.iter().filter_map(|mutation| {
+        let exists = headers.contains_key(&mutation.name);
+        let overwrite = match mutation.append_action {
+            AppendAction::AppendIfExistsOrAdd => false,
+            AppendAction::AddIfAbsent if exists => return None,
+            AppendAction::AddIfAbsent => false,
+            AppendAction::OverwriteIfExists if !exists => return None,
+            AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd => true,
+        };
+        let value = value(mutation, attributes, &mut buffer)?;
+        (mutation.keep_empty_value || !value.is_empty()).then_some((&mutation.name, value, overwrite))
+    });
+    values.collect()
+}
+
+/// The value of a mutation; `None` if what it reads cannot stand in a header.
+fn value(mutation: &HeaderMutation, attributes: &Attributes<'_>, buffer: &mut Vec<u8>) -> Option<HeaderValue> {
+    if let Some(literal) = mutation.value.literal_value() {
+        return Some(literal.clone());
+    }
+    buffer.clear();
+    mutation.value.write(attributes, Missing::Empty, buffer);
+    HeaderValue::from_bytes(buffer).ok()
+}
+
+fn write(values: Values<'_>, headers: &mut HeaderMap) {
+    let (overwriting, adding): (Values<'_>, Values<'_>) = values.into_iter().partition(|(.., overwrite)| *overwrite);
+    for (name, value, _) in overwriting {
+        headers.insert(name, value);
+    }
+    for (name, value, _) in adding {
+        headers.append(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Format;
+
+    fn add(name: &'static str, value: &str, append_action: AppendAction) -> HeaderMutation {
+        let value = Format::parse(value).unwrap();
+        HeaderMutation { name: HeaderName::from_static(name), value, append_action, keep_empty_value: false }
+    }
+
+    fn level(add: Vec<HeaderMutation>, remove: &[&'static str]) -> HeaderMutations {
+        HeaderMutations { add, remove: remove.iter().map(|name| HeaderName::from_static(name)).collect() }
+    }
+
+    fn apply(levels: &[HeaderMutations], before: &[(&'static str, &str)]) -> Vec<(String, String)> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in before {
+            headers.append(*name, value.parse().unwrap());
+        }
+        apply_to_request(levels, &mut headers, &Attributes::default());
+        let mut after: Vec<_> =
+            headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+        after.sort_by(|a, b| a.0.cmp(&b.0));
+        after
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// The request levels of the `headers_levels` comparison with Envoy.
+    fn levels() -> [HeaderMutations; 3] {
+        use AppendAction::{AddIfAbsent, AppendIfExistsOrAdd, OverwriteIfExists, OverwriteIfExistsOrAdd};
+        let simple = |name: &str| {
+            let lvl = add("x-lvl", name, AppendIfExistsOrAdd);
+            vec![lvl, add("x-ow", name, OverwriteIfExistsOrAdd)]
+        };
+        let mut route = simple("route");
+        route.extend([
+            add("x-absent", "added", AddIfAbsent),
+            add("x-have", "no", AddIfAbsent),
+            add("x-exist", "changed", OverwriteIfExists),
+            add("x-nope", "never", OverwriteIfExists),
+            add("x-app", "two", AppendIfExistsOrAdd),
+            add("x-empty", "%REQ(x-missing)%", AppendIfExistsOrAdd),
+            HeaderMutation { keep_empty_value: true, ..add("x-kept", "%REQ(x-missing)%", OverwriteIfExistsOrAdd) },
+        ]);
+        [level(route, &["x-gone", "x-also-gone"]), level(simple("vhost"), &[]), level(simple("config"), &[])]
+    }
+
+    #[test]
+    fn e8_levels_apply_in_order_and_the_last_overwrites() {
+        assert_eq!(
+            apply(&levels(), &[]),
+            pairs(&[
+                ("x-absent", "added"),
+                ("x-app", "two"),
+                ("x-have", "no"),
+                ("x-kept", ""),
+                ("x-lvl", "route"),
+                ("x-lvl", "vhost"),
+                ("x-lvl", "config"),
+                ("x-ow", "config"),
+            ])
+        );
+        let client =
+            [("x-have", "yes"), ("x-exist", "1"), ("x-exist", "2"), ("x-app", "one"), ("x-gone", "1"), ("x-lvl", "c")];
+        assert_eq!(
+            apply(&levels(), &client),
+            pairs(&[
+                ("x-absent", "added"),
+                ("x-app", "one"),
+                ("x-app", "two"),
+                ("x-exist", "changed"),
+                ("x-have", "yes"),
+                ("x-kept", ""),
+                ("x-lvl", "c"),
+                ("x-lvl", "route"),
+                ("x-lvl", "vhost"),
+                ("x-lvl", "config"),
+                ("x-ow", "config"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_level_reads_headers_before_it_writes_and_after_it_removes() {
+        let swap = level(
+            vec![
+                add("x-a", "%REQ(x-b)%", AppendAction::OverwriteIfExistsOrAdd),
+                add("x-b", "%REQ(x-a)%", AppendAction::OverwriteIfExistsOrAdd),
+                add("x-c", "new", AppendAction::AppendIfExistsOrAdd),
+            ],
+            &["x-c"],
+        );
+        let before = [("x-a", "1"), ("x-b", "2"), ("x-c", "old")];
+        assert_eq!(apply(&[swap], &before), pairs(&[("x-a", "2"), ("x-b", "1"), ("x-c", "new")]));
+    }
+}

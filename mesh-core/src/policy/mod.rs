@@ -1,0 +1,9 @@
+//! What is done to a request besides routing it: injected faults, header changes, the edge's hygiene, gRPC's rules.
+
+pub mod fault;
+pub mod forwarded;
+pub mod grpc;
+pub mod header_mutation;
+pub mod hop_by_hop;
+pub mod path_normalize;
+pub mod request_id;

@@ -1,0 +1,144 @@
+//! One form for every spelling of a path, before anything matches on it (E103).
+//!
+//! RFC 3986 section 6 as Envoy's `normalize_path` does it: escapes of unreserved characters are decoded, `\` becomes
+//! `/`, dot segments are resolved; then `merge_slashes`. The query is left alone. Escaped slashes (`%2F`, `%5C`) stay
+//! as they are.
+
+use thiserror::Error;
+
+use crate::model::PathNormalization;
+
+/// A path that has no normal form: 400, details `path_normalization_failed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("path does not begin with /")]
+pub struct PathNormalizationFailed;
+
+/// The normal form of `:path`; `None` if it has it already, which costs one scan and no allocation.
+///
+/// # Errors
+/// If something is to be normalized and the path does not begin with `/`.
+pub fn normalize(config: PathNormalization, path_and_query: &str) -> Result<Option<String>, PathNormalizationFailed> {
+    if !config.normalize_path && !config.merge_slashes {
+        return Ok(None);
+    }
+    let end = path_and_query.find(['?', '#']).unwrap_or(path_and_query.len());
+    let (path, rest) = path_and_query.split_at(end);
+    if !path.starts_with('/') {
+        return Err(PathNormalizationFailed);
+    }
+    let unclean = config.normalize_path && (path.contains(['%', '\\']) || path.contains("/."));
+    let doubled = config.merge_slashes && path.contains("//");
+    if !unclean && !doubled {
+        return Ok(None);
+    }
+    let mut normal = if config.normalize_path { resolve_dots(&decode(path)) } else { path.to_owned() };
+    if config.merge_slashes {
+        normal = merge_slashes(&normal);
+    }
+    normal.push_str(rest);
+    Ok((normal != path_and_query).then_some(normal))
+}
+
+/// Decodes escapes of unreserved characters and turns `\` into `/`.
+fn decode(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find(['%', '\\']) {
+        decoded.push_str(&rest[..at]);
+        let escape = rest.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok()).map(char::from);
+        let length = match escape {
+            _ if rest.as_bytes()[at] == b'\\' => {
+                decoded.push('/');
+                1
+            }
+            Some(c) if c.is_ascii_alphanumeric() || "-._~".contains(c) => {
+                decoded.push(c);
+                3
+            }
+            _ => {
+                decoded.push('%');
+                1
+            }
+        };
+        rest = &rest[at + length..];
+    }
+    decoded + rest
+}
+
+/// Removes `.` segments and each `..` segment with the one before it. A path that ends in one keeps its last `/`.
+fn resolve_dots(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    let mut ends_in_directory = false;
+    for segment in path.split('/').skip(1) {
+        ends_in_directory = matches!(segment, "." | "..");
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            other => segments.push(other),
+        }
+    }
+    if ends_in_directory {
+        segments.push("");
+    }
+    let mut resolved = String::with_capacity(path.len());
+    for segment in segments {
+        resolved.push('/');
+        resolved.push_str(segment);
+    }
+    resolved
+}
+
+fn merge_slashes(path: &str) -> String {
+    let mut merged = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !merged.ends_with('/') {
+            merged.push(c);
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e103_paths_have_one_form() {
+        let all = PathNormalization { normalize_path: true, merge_slashes: true };
+        for (path, expected) in [
+            ("/a/../b", "/b"),
+            ("/a/./b", "/a/b"),
+            ("/../../x", "/x"),
+            ("/a//b///c", "/a/b/c"),
+            ("/%61b", "/ab"),
+            ("/a%2e%2e/b", "/a../b"),
+            ("/a/%2e%2e/b", "/b"),
+            ("/a?x=/../y//z%2F", "/a?x=/../y//z%2F"),
+            ("/a\\b", "/a/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/..", "/"),
+            ("/a%2Fb", "/a%2Fb"),
+            ("/%zz", "/%zz"),
+            ("/%", "/%"),
+            ("/%+1", "/%+1"),
+            ("/é%41", "/éA"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/", "/"),
+        ] {
+            let normal = normalize(all, path).unwrap();
+            assert_eq!(normal.as_deref().unwrap_or(path), expected, "{path}");
+            assert_eq!(normalize(all, expected), Ok(None), "{expected} is normal");
+        }
+    }
+
+    #[test]
+    fn e103_each_step_is_optional() {
+        let dots = PathNormalization { normalize_path: true, merge_slashes: false };
+        assert_eq!(normalize(dots, "/a//./b"), Ok(Some("/a//b".to_owned())));
+        let slashes = PathNormalization { normalize_path: false, merge_slashes: true };
+        assert_eq!(normalize(slashes, "//a/../b"), Ok(Some("/a/../b".to_owned())));
+        assert_eq!(normalize(PathNormalization::default(), "//a/../b"), Ok(None));
+        assert_eq!(normalize(dots, "*"), Err(PathNormalizationFailed));
+    }
+}

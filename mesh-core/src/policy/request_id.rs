@@ -1,0 +1,62 @@
+//! The `x-request-id` of a request (E101).
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// `x-request-id`: one id for a request on all its way.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Whether to keep an id that a request brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Keep it: the request comes from within, or external ids are to be preserved.
+    Keep,
+    /// Replace it: the request comes from outside.
+    Replace,
+}
+
+/// Sees that a request has an id. `random` are two fresh random numbers; they are used only if one is made.
+pub fn ensure(headers: &mut HeaderMap, existing: Existing, random: impl FnOnce() -> [u64; 2]) {
+    if existing == Existing::Replace || !headers.contains_key(X_REQUEST_ID) {
+        headers.insert(X_REQUEST_ID, generate(random()));
+    }
+}
+
+/// A UUID of version 4 (RFC 9562 section 5.4) out of two random numbers.
+#[must_use]
+pub fn generate([high, low]: [u64; 2]) -> HeaderValue {
+    let high = high & 0xffff_ffff_ffff_0fff | 0x4000;
+    let low = low & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000;
+    header_value(u128::from(high) << 64 | u128::from(low))
+}
+
+fn header_value(uuid: u128) -> HeaderValue {
+    const DASHES: [usize; 4] = [8, 13, 18, 23];
+    let nibbles = uuid.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let mut text = [b'-'; 36];
+    let positions = (0..text.len()).filter(|position| !DASHES.contains(position));
+    for (position, nibble) in positions.zip(nibbles) {
+        text[position] = b"0123456789abcdef"[usize::from(nibble)];
+    }
+    HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes are visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_uuid_of_version_4() {
+        assert_eq!(generate([0, 0]), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(generate([u64::MAX, u64::MAX]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(generate([0x0123_4567_89ab_cdef, 0x0123_4567_89ab_cdef]), "01234567-89ab-4def-8123-456789abcdef");
+    }
+
+    #[test]
+    fn an_existing_id_is_kept_or_replaced() {
+        let mut headers = HeaderMap::from_iter([(X_REQUEST_ID, HeaderValue::from_static("mine"))]);
+        ensure(&mut headers, Existing::Keep, || unreachable!("no id is needed"));
+        assert_eq!(headers[X_REQUEST_ID], "mine");
+        ensure(&mut headers, Existing::Replace, || [0, 0]);
+        assert_eq!(headers[X_REQUEST_ID], generate([0, 0]));
+    }
+}

@@ -1,0 +1,65 @@
+//! Evaluation of route predicates other than the path, which the table finds by its index.
+
+use crate::{
+    model::{HeaderMatch, HeaderMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch},
+    policy::grpc,
+    request::RequestHead,
+};
+
+impl HeaderMatcher {
+    /// Whether the request's header satisfies the predicate.
+    ///
+    /// Repeated lines are tested one by one and any hit suffices. A missing header satisfies no value predicate, not
+    /// even an inverted one, unless it is to be treated as empty (E2).
+    #[must_use]
+    pub fn matches(&self, request: &RequestHead<'_>) -> bool {
+        let mut lines = request.values(&self.key).peekable();
+        let missing = lines.peek().is_none();
+        let hit = match &self.matches {
+            HeaderMatch::Present(wanted) => (!missing || self.treat_missing_header_as_empty) == *wanted,
+            value if missing && self.treat_missing_header_as_empty => value_hits(value, b""),
+            _ if missing => return false,
+            value => lines.any(|line| value_hits(value, line)),
+        };
+        hit != self.invert_match
+    }
+}
+
+/// Lines that are not UTF-8 have no value to compare: no predicate over values hits them.
+fn value_hits(matches: &HeaderMatch, line: &[u8]) -> bool {
+    let Ok(line) = std::str::from_utf8(line) else { return false };
+    match matches {
+        HeaderMatch::Present(wanted) => *wanted,
+        HeaderMatch::String(matcher) => matcher.matches(line),
+        HeaderMatch::Range { start, end } => line.parse().is_ok_and(|number| (*start..*end).contains(&number)),
+    }
+}
+
+impl QueryParameterMatcher {
+    /// Whether the query satisfies the predicate; only the first parameter of the name counts.
+    #[must_use]
+    pub fn matches(&self, query: Option<&str>) -> bool {
+        let value = query.and_then(|query| query_parameter(query, &self.name));
+        match &self.matches {
+            QueryParameterMatch::Present(wanted) => value.is_some() == *wanted,
+            QueryParameterMatch::String(matcher) => value.is_some_and(|value| matcher.matches(value)),
+        }
+    }
+}
+
+/// The value of the first parameter called `name`, not percent-decoded; a parameter without `=` has an empty one.
+#[must_use]
+pub fn query_parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find_map(|(n, v)| (n == name).then_some(v))
+}
+
+/// Whether everything but the path holds. Cheap tests come first; all are pure, so their order cannot be observed.
+pub(super) fn conditions_hold(route: &RouteMatch, request: &RequestHead<'_>, random: u64) -> bool {
+    route.runtime_fraction.is_none_or(|share| share.hits(random))
+        && (!route.grpc || grpc::is_grpc_request(request.headers))
+        && route.headers.iter().all(|header| header.matches(request))
+        && (route.query_parameters.is_empty() || {
+            let query = request.query();
+            route.query_parameters.iter().all(|parameter| parameter.matches(query))
+        })
+}

@@ -1,0 +1,112 @@
+//! Which routes of a virtual host a path can reach, without looking at the others.
+
+use http::Method;
+
+use super::{
+    literal_prefix::literal_prefix,
+    trie::{Lowercase, Plain, Trie},
+};
+use crate::{
+    model::{PathMatcher, Route},
+    request::RequestHead,
+};
+
+/// The routes of a virtual host by path.
+///
+/// A route is filed under the bytes that its path must begin with. One walk along the request's path visits every
+/// route that can match and few others; the visits are ordered by length, not by configuration, so the search keeps
+/// the smallest matching route number and skips what cannot beat it. That gives "the first match decides" without
+/// collecting candidates.
+#[derive(Debug)]
+pub(super) struct PathIndex {
+    case_sensitive: Trie<Candidate>,
+    case_insensitive: Trie<Candidate>,
+    connect: Box<[u32]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    route: u32,
+    rest: Rest,
+}
+
+/// What must hold of the path after the bytes that a [`Candidate`] is filed under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Anything.
+    Any,
+    /// Nothing is left.
+    Empty,
+    /// Nothing is left, or another segment begins.
+    Segments,
+}
+
+impl PathIndex {
+    /// The index of `routes`, in configured order.
+    pub(super) fn new(routes: &[Route]) -> Self {
+        let (mut case_sensitive, mut case_insensitive, mut connect) = (Vec::new(), Vec::new(), Vec::new());
+        for (route, number) in routes.iter().zip(0u32..) {
+            let matches = &route.matches;
+            let (key, rest) = match &matches.path {
+                PathMatcher::Prefix(prefix) => (prefix.clone(), Rest::Any),
+                PathMatcher::Exact(path) => (path.clone(), Rest::Empty),
+                PathMatcher::PathSeparatedPrefix(prefix) if prefix.ends_with('/') => (prefix.clone(), Rest::Any),
+                PathMatcher::PathSeparatedPrefix(prefix) => (prefix.clone(), Rest::Segments),
+                PathMatcher::Regex(regex) => (literal_prefix(regex.as_str()).into(), Rest::Any),
+                PathMatcher::Connect => {
+                    connect.push(number);
+                    continue;
+                }
+            };
+            let candidate = Candidate { route: number, rest };
+            if matches.case_sensitive || matches!(matches.path, PathMatcher::Regex(_)) {
+                case_sensitive.push((key.into_boxed_bytes(), candidate));
+            } else {
+                case_insensitive.push((key.to_ascii_lowercase().into_boxed_str().into_boxed_bytes(), candidate));
+            }
+        }
+        Self {
+            case_sensitive: Trie::new(case_sensitive),
+            case_insensitive: Trie::new(case_insensitive),
+            connect: connect.into(),
+        }
+    }
+
+    /// The first route, in configured order, whose path matches and that `accept` takes.
+    ///
+    /// `accept` must also test regular expressions: the index knows only how they begin.
+    pub(super) fn first(&self, request: &RequestHead<'_>, accept: impl Fn(u32) -> bool) -> Option<u32> {
+        let path = request.path().as_bytes();
+        let mut best = u32::MAX;
+        let mut visit = |length: usize, candidates: &[Candidate]| {
+            for candidate in candidates {
+                if candidate.route >= best {
+                    break;
+                }
+                if candidate.rest.holds(&path[length..]) && accept(candidate.route) {
+                    best = candidate.route;
+                    break;
+                }
+            }
+        };
+        self.case_sensitive.walk(Plain(path), &mut visit);
+        if !self.case_insensitive.is_empty() {
+            self.case_insensitive.walk(Lowercase(path), &mut visit);
+        }
+        if *request.method == Method::CONNECT {
+            let earlier = self.connect.iter().copied().take_while(|&route| route < best);
+            best = earlier.into_iter().find(|&route| accept(route)).unwrap_or(best);
+        }
+        (best != u32::MAX).then_some(best)
+    }
+}
+
+impl Rest {
+    fn holds(self, rest: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Empty => rest.is_empty(),
+            Self::Segments => matches!(rest.first(), None | Some(b'/')),
+        }
+    }
+}

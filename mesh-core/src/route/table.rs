@@ -1,0 +1,149 @@
+//! The compiled route configuration.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use thiserror::Error;
+
+use super::{RouteEntry, domain_index, domain_index::DomainIndex, matcher, path_index::PathIndex};
+use crate::{
+    model::{ClusterName, PathMatcher, RouteConfiguration, VirtualHost},
+    request::RequestHead,
+};
+
+/// A route configuration, compiled. `C` is what stands for a cluster: resolved once here, so that a request looks up
+/// no name.
+#[derive(Debug)]
+pub struct RouteTable<C> {
+    config: Arc<RouteConfiguration>,
+    domains: DomainIndex,
+    hosts: Box<[Host<C>]>,
+}
+
+#[derive(Debug)]
+struct Host<C> {
+    paths: PathIndex,
+    entries: Box<[Arc<RouteEntry<C>>]>,
+}
+
+/// What a table says about a request.
+#[derive(Debug)]
+pub enum RouteResult<'t, C> {
+    /// No virtual host serves the authority: 404, flag NR.
+    NoVirtualHost,
+    /// The virtual host has no route for the request: 404, flag NR.
+    NoRoute(&'t VirtualHost),
+    /// The virtual host wants TLS and the request came without: 301 to [`https_location`](super::https_location).
+    TlsRequired(&'t VirtualHost),
+    /// This route decides.
+    Matched(&'t Arc<RouteEntry<C>>),
+}
+
+/// A route configuration that cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RouteTableError {
+    /// Two virtual hosts, or one twice, claim the same authority.
+    #[error(
+        "domain {domain:?} of virtual host {second:?} is already claimed by virtual host {first:?}; domains must be unique"
+    )]
+    DuplicateDomain {
+        /// The domain as configured second.
+        domain: Box<str>,
+        /// The virtual host that has it.
+        first: Arc<str>,
+        /// The virtual host that wants it too.
+        second: Arc<str>,
+    },
+    /// A domain without a name.
+    #[error("virtual host {virtual_host:?} has an empty domain")]
+    EmptyDomain {
+        /// The virtual host.
+        virtual_host: Arc<str>,
+    },
+    /// A weighted route whose weights sum to nothing, or to more than 4294967295.
+    #[error("route {route:?} of virtual host {virtual_host:?}: the sum of weights is not in 1..=4294967295")]
+    TotalWeight {
+        /// The virtual host.
+        virtual_host: Arc<str>,
+        /// The route's name, or its position.
+        route: Box<str>,
+    },
+}
+
+impl<C> RouteTable<C> {
+    /// Compiles `config`; `resolve` is asked once per mention of a cluster.
+    ///
+    /// # Errors
+    /// If domains are not unique or weights sum to nothing.
+    pub fn compile(
+        config: Arc<RouteConfiguration>,
+        resolve: &mut dyn FnMut(&ClusterName) -> C,
+    ) -> Result<Self, RouteTableError> {
+        let domains = DomainIndex::new(&config.virtual_hosts)?;
+        let hosts = (config.virtual_hosts.iter().enumerate())
+            .map(|(host, virtual_host)| {
+                let entries = (0..virtual_host.routes.len())
+                    .map(|route| RouteEntry::compile(&config, (host, route), resolve).map(Arc::new))
+                    .collect::<Result<_, _>>()?;
+                Ok(Host { paths: PathIndex::new(&virtual_host.routes), entries })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { config, domains, hosts })
+    }
+
+    /// What was compiled.
+    #[must_use]
+    pub fn config(&self) -> &Arc<RouteConfiguration> {
+        &self.config
+    }
+
+    /// The number of routes of all virtual hosts.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.hosts.iter().map(|host| host.entries.len()).sum()
+    }
+
+    /// Finds the route for `request`. `random` is the request's one random number: the same value selects among
+    /// weighted clusters later, and a second call with it gives the same answer.
+    #[must_use]
+    pub fn route(&self, request: &RequestHead<'_>, random: u64) -> RouteResult<'_, C> {
+        let authority = match self.config.ignore_port_in_host_matching {
+            true => domain_index::without_port(request.authority),
+            false => request.authority,
+        };
+        let Some(number) = self.domains.find(authority) else { return RouteResult::NoVirtualHost };
+        let (host, virtual_host) = (&self.hosts[number as usize], &self.config.virtual_hosts[number as usize]);
+        if virtual_host.require_tls && request.scheme != "https" {
+            return RouteResult::TlsRequired(virtual_host);
+        }
+        let accept = |route: u32| {
+            let matches = &virtual_host.routes[route as usize].matches;
+            matcher::conditions_hold(matches, request, random)
+                && match &matches.path {
+                    PathMatcher::Regex(regex) => regex.matches(request.path()),
+                    _ => true,
+                }
+        };
+        match host.paths.first(request, accept) {
+            Some(route) => RouteResult::Matched(&host.entries[route as usize]),
+            None => RouteResult::NoRoute(virtual_host),
+        }
+    }
+}
+
+/// The sum of weights of route number `route`, or an error that names it.
+pub(super) fn total_weight(
+    host: &VirtualHost,
+    route: usize,
+    total: Option<NonZeroU32>,
+) -> Result<NonZeroU32, RouteTableError> {
+    total.ok_or_else(|| {
+        let name = &host.routes[route].name;
+        let name = if name.is_empty() { format!("#{route}") } else { name.as_ref().to_owned() };
+        RouteTableError::TotalWeight { virtual_host: host.name.clone(), route: name.into() }
+    })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

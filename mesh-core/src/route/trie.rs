@@ -1,0 +1,228 @@
+//! A radix tree over byte strings that finds every key that is a prefix of a text in one walk.
+//!
+//! Built once, then read-only: nodes lie in one arena, the children of a node side by side and in order, so a walk
+//! touches one node per branching and no heap cell beyond. Keys may repeat; the values of equal keys keep the order in
+//! which they were given.
+
+use std::ops::Range;
+
+/// The tree. `V` is what a key stands for.
+#[derive(Debug)]
+pub(super) struct Trie<V> {
+    nodes: Vec<Node>,
+    /// First byte of each node's label, beside `nodes`, so that choosing a child reads one cache line.
+    first_bytes: Vec<u8>,
+    labels: Vec<u8>,
+    values: Vec<V>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    label: Range<u32>,
+    children: Range<u32>,
+    values: Range<u32>,
+}
+
+/// A text that a [`Trie`] walks along.
+pub(super) trait Text: Copy {
+    /// Length in bytes.
+    fn len(self) -> usize;
+    /// The byte at `index`, which is less than the length.
+    fn at(self, index: usize) -> u8;
+    /// Whether `label` stands at `index`; there may be fewer bytes left.
+    fn has(self, index: usize, label: &[u8]) -> bool;
+}
+
+/// A text as it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Plain<'a>(pub(super) &'a [u8]);
+
+/// A text with ASCII letters in lower case.
+#[derive(Clone, Copy)]
+pub(super) struct Lowercase<'a>(pub(super) &'a [u8]);
+
+/// A text from its end, with ASCII letters in lower case.
+#[derive(Clone, Copy)]
+pub(super) struct ReversedLowercase<'a>(pub(super) &'a [u8]);
+
+impl Text for Plain<'_> {
+    fn len(self) -> usize {
+        self.0.len()
+    }
+
+    fn at(self, index: usize) -> u8 {
+        self.0[index]
+    }
+
+    fn has(self, index: usize, label: &[u8]) -> bool {
+        self.0[index..].starts_with(label)
+    }
+}
+
+impl Text for Lowercase<'_> {
+    fn len(self) -> usize {
+        self.0.len()
+    }
+
+    fn at(self, index: usize) -> u8 {
+        self.0[index].to_ascii_lowercase()
+    }
+
+    fn has(self, index: usize, label: &[u8]) -> bool {
+        self.0[index..].get(..label.len()).is_some_and(|part| part.eq_ignore_ascii_case(label))
+    }
+}
+
+impl Text for ReversedLowercase<'_> {
+    fn len(self) -> usize {
+        self.0.len()
+    }
+
+    fn at(self, index: usize) -> u8 {
+        self.0[self.0.len() - 1 - index].to_ascii_lowercase()
+    }
+
+    fn has(self, index: usize, label: &[u8]) -> bool {
+        let rest = &self.0[..self.0.len() - index];
+        rest.len() >= label.len() && rest.iter().rev().zip(label).all(|(a, b)| a.eq_ignore_ascii_case(b))
+    }
+}
+
+impl<V> Trie<V> {
+    /// The tree of `entries`.
+    pub(super) fn new(mut entries: Vec<(Box<[u8]>, V)>) -> Self {
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        let mut trie = Self { nodes: vec![Node::default()], first_bytes: vec![0], labels: Vec::new(), values };
+        let mut pending = vec![Pending { node: 0, keys: 0..keys.len(), depth: 0 }];
+        // Breadth is not needed, only that siblings are numbered together; a stack of ranges cannot overflow the
+        // call stack however deep the keys nest.
+        while let Some(next) = pending.pop() {
+            trie.grow(&keys, &next, &mut pending);
+        }
+        trie
+    }
+
+    /// Whether nothing was put in.
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Calls `visit(length, values)` for every key that `text` begins with, shortest first.
+    pub(super) fn walk<T: Text>(&self, text: T, mut visit: impl FnMut(usize, &[V])) {
+        let (mut index, mut depth) = (0, 0);
+        loop {
+            let node = &self.nodes[index];
+            if !text.has(depth, &self.labels[span(&node.label)]) {
+                return;
+            }
+            depth += node.label.len();
+            if !node.values.is_empty() {
+                visit(depth, &self.values[span(&node.values)]);
+            }
+            if depth == text.len() {
+                return;
+            }
+            let children = span(&node.children);
+            match self.first_bytes[children.clone()].binary_search(&text.at(depth)) {
+                Ok(child) => index = children.start + child,
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn grow(&mut self, keys: &[Box<[u8]>], pending: &Pending, more: &mut Vec<Pending>) {
+        let Range { start, end } = pending.keys;
+        // Sorted keys agree on as much as the first and the last of them do.
+        let depth = match keys[start..end] {
+            [ref first, .., ref last] => common_prefix(first, last),
+            [ref only] => only.len(),
+            [] => 0,
+        };
+        let label = keys.get(start).map_or(&[][..], |key| &key[pending.depth..depth]);
+        let label_start = index(self.labels.len());
+        self.labels.extend_from_slice(label);
+        let values_end = start + keys[start..end].iter().take_while(|key| key.len() == depth).count();
+        let children_start = index(self.nodes.len());
+        let mut rest = values_end;
+        while rest < end {
+            let byte = keys[rest][depth];
+            let group_end = rest + keys[rest..end].partition_point(|key| key[depth] == byte);
+            more.push(Pending { node: self.nodes.len(), keys: rest..group_end, depth });
+            self.nodes.push(Node::default());
+            self.first_bytes.push(byte);
+            rest = group_end;
+        }
+        self.nodes[pending.node] = Node {
+            label: label_start..index(self.labels.len()),
+            children: children_start..index(self.nodes.len()),
+            values: index(start)..index(values_end),
+        };
+    }
+}
+
+/// A node still to be filled: its keys share `depth` bytes that its ancestors hold.
+struct Pending {
+    node: usize,
+    keys: Range<usize>,
+    depth: usize,
+}
+
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Positions are stored in 32 bits; a configuration of 4 GiB of paths does not fit a control plane's message.
+fn index(position: usize) -> u32 {
+    u32::try_from(position).expect("a route table holds less than 4 GiB of keys")
+}
+
+fn span(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found<T: Text>(keys: &[&str], text: T) -> Vec<(usize, Vec<usize>)> {
+        let entries = keys.iter().enumerate().map(|(value, key)| (key.as_bytes().into(), value)).collect();
+        let mut found = Vec::new();
+        Trie::new(entries).walk(text, |length, values| found.push((length, values.to_vec())));
+        found
+    }
+
+    #[test]
+    fn every_key_that_begins_the_text_is_visited_shortest_first() {
+        let keys = ["/a", "/", "/ab/c", "/b", "/a", "", "/ab/cd/e"];
+        assert_eq!(found(&keys, Plain(b"/ab/cd")), [(0, vec![5]), (1, vec![1]), (2, vec![0, 4]), (5, vec![2])]);
+        assert_eq!(found(&keys, Plain(b"")), [(0, vec![5])]);
+        assert_eq!(found(&keys, Plain(b"x")), [(0, vec![5])]);
+        assert_eq!(found(&[], Plain(b"x")), []);
+    }
+
+    #[test]
+    fn texts_fold_case_and_run_backwards() {
+        assert_eq!(found(&["/ab", "/ac"], Lowercase(b"/aBc")), [(3, vec![0])]);
+        assert_eq!(found(&["moc.", "moc.b"], ReversedLowercase(b"a.B.Com")), [(4, vec![0]), (5, vec![1])]);
+        assert_eq!(found(&["moc.longer"], ReversedLowercase(b"r.com")), []);
+    }
+
+    #[test]
+    fn random_keys_agree_with_a_scan() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut word = |longest: usize| -> String {
+            (0..rng.usize(..=longest)).map(|_| rng.choice(['a', 'b', '/']).unwrap()).collect()
+        };
+        for round in 0..200 {
+            let keys: Vec<String> = (0..round).map(|_| word(8)).collect();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let text = word(12);
+            let mut expected: Vec<usize> = (0..keys.len()).filter(|&key| text.starts_with(keys[key])).collect();
+            expected.sort_by_key(|&key| keys[key].len());
+            let actual: Vec<usize> =
+                found(&keys, Plain(text.as_bytes())).into_iter().flat_map(|(_, values)| values).collect();
+            assert_eq!(actual, expected, "{keys:?} on {text:?}");
+        }
+    }
+}

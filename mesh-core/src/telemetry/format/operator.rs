@@ -1,0 +1,149 @@
+//! The commands of the format language and their names.
+
+use http::HeaderName;
+
+use super::TimeFormat;
+use crate::model::HeaderKey;
+
+/// What a command writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// `REQ(X?Y)`: request header X, else Y.
+    Request(HeaderSource),
+    /// `RESP(X?Y)`: response header X, else Y.
+    Response(FieldSource),
+    /// `TRAILER(X?Y)`: response trailer X, else Y.
+    Trailer(FieldSource),
+    /// `START_TIME(FORMAT)`: when the request began.
+    StartTime(TimeFormat),
+    /// `EMIT_TIME(FORMAT)`: when the line is written.
+    EmitTime(TimeFormat),
+    /// `PATH(QUERY:SOURCE)`: the path, with or without its query.
+    Path {
+        /// Whether the query belongs to it.
+        with_query: bool,
+        /// Which path.
+        source: PathSource,
+    },
+    /// `QUERY_PARAM(X)`: the first query parameter called X.
+    QueryParam(Box<str>),
+    /// `GRPC_STATUS(STYLE)`, `GRPC_STATUS_NUMBER`: status of a gRPC answer.
+    GrpcStatus(GrpcStatusStyle),
+    /// A command without an argument.
+    Fact(Fact),
+}
+
+/// A request header and another for when it is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderSource {
+    /// The header.
+    pub main: HeaderKey,
+    /// For when it is missing.
+    pub alternative: Option<HeaderKey>,
+}
+
+/// A response header or trailer and another for when it is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldSource {
+    /// The header.
+    pub main: HeaderName,
+    /// For when it is missing.
+    pub alternative: Option<HeaderName>,
+}
+
+/// Which path `PATH` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathSource {
+    /// `ORIG`: before a rewrite, if there was one.
+    Original,
+    /// `PATH`: as it is sent upstream.
+    Path,
+    /// `ORIG_OR_PATH`: before a rewrite, else as it is. The default.
+    OriginalOrPath,
+}
+
+/// How a gRPC status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcStatusStyle {
+    /// `InvalidArgument`. The default.
+    CamelString,
+    /// `INVALID_ARGUMENT`.
+    SnakeString,
+    /// `3`.
+    Number,
+}
+
+macro_rules! facts {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// A command without an argument.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fact {
+            $(#[doc = concat!("`", $text, "`.")] $(#[$doc])* $name,)*
+        }
+
+        impl Fact {
+            /// The fact that `name` stands for.
+            #[must_use]
+            pub fn parse(name: &str) -> Option<Self> {
+                match name {
+                    $($text => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+facts! {
+    Protocol = "PROTOCOL";
+    UpstreamProtocol = "UPSTREAM_PROTOCOL";
+    ResponseCode = "RESPONSE_CODE";
+    ResponseCodeDetails = "RESPONSE_CODE_DETAILS";
+    ConnectionTerminationDetails = "CONNECTION_TERMINATION_DETAILS";
+    ResponseFlags = "RESPONSE_FLAGS";
+    ResponseFlagsLong = "RESPONSE_FLAGS_LONG";
+    LocalReplyBody = "LOCAL_REPLY_BODY";
+    BytesReceived = "BYTES_RECEIVED";
+    BytesSent = "BYTES_SENT";
+    RequestHeadersBytes = "REQUEST_HEADERS_BYTES";
+    ResponseHeadersBytes = "RESPONSE_HEADERS_BYTES";
+    ResponseTrailersBytes = "RESPONSE_TRAILERS_BYTES";
+    Duration = "DURATION";
+    RequestDuration = "REQUEST_DURATION";
+    RequestTxDuration = "REQUEST_TX_DURATION";
+    ResponseDuration = "RESPONSE_DURATION";
+    ResponseTxDuration = "RESPONSE_TX_DURATION";
+    DownstreamRemoteAddress = "DOWNSTREAM_REMOTE_ADDRESS";
+    DownstreamRemoteAddressWithoutPort = "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT";
+    DownstreamRemotePort = "DOWNSTREAM_REMOTE_PORT";
+    DownstreamDirectRemoteAddress = "DOWNSTREAM_DIRECT_REMOTE_ADDRESS";
+    DownstreamDirectRemoteAddressWithoutPort = "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT";
+    DownstreamDirectRemotePort = "DOWNSTREAM_DIRECT_REMOTE_PORT";
+    DownstreamLocalAddress = "DOWNSTREAM_LOCAL_ADDRESS";
+    DownstreamLocalAddressWithoutPort = "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT";
+    DownstreamLocalPort = "DOWNSTREAM_LOCAL_PORT";
+    ConnectionId = "CONNECTION_ID";
+    RequestedServerName = "REQUESTED_SERVER_NAME";
+    DownstreamTlsVersion = "DOWNSTREAM_TLS_VERSION";
+    DownstreamPeerUriSan = "DOWNSTREAM_PEER_URI_SAN";
+    DownstreamLocalUriSan = "DOWNSTREAM_LOCAL_URI_SAN";
+    UpstreamHost = "UPSTREAM_HOST";
+    UpstreamHostName = "UPSTREAM_HOST_NAME";
+    UpstreamRemoteAddress = "UPSTREAM_REMOTE_ADDRESS";
+    UpstreamRemoteAddressWithoutPort = "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT";
+    UpstreamRemotePort = "UPSTREAM_REMOTE_PORT";
+    UpstreamLocalAddress = "UPSTREAM_LOCAL_ADDRESS";
+    UpstreamLocalAddressWithoutPort = "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT";
+    UpstreamLocalPort = "UPSTREAM_LOCAL_PORT";
+    UpstreamCluster = "UPSTREAM_CLUSTER";
+    UpstreamClusterRaw = "UPSTREAM_CLUSTER_RAW";
+    UpstreamRequestAttemptCount = "UPSTREAM_REQUEST_ATTEMPT_COUNT";
+    UpstreamTransportFailureReason = "UPSTREAM_TRANSPORT_FAILURE_REASON";
+    RouteName = "ROUTE_NAME";
+    VirtualHostName = "VIRTUAL_HOST_NAME";
+    /// Always missing: virtual clusters are not supported and their configuration is refused.
+    VirtualClusterName = "VIRTUAL_CLUSTER_NAME";
+    Hostname = "HOSTNAME";
+    TraceId = "TRACE_ID";
+    AccessLogType = "ACCESS_LOG_TYPE";
+}

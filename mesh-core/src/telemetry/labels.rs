@@ -1,0 +1,324 @@
+//! Names and rules of Istio's standard metric labels (M1 to M12).
+//!
+//! Dashboards and Kiali read these words, so names, order and fallbacks are Istio's to the letter: what is not known is
+//! `unknown`, a missing canonical revision is `latest`, no response is code `0`, no flag is `-`.
+
+use http::StatusCode;
+use smallvec::SmallVec;
+
+use super::ResponseFlags;
+use crate::model::{DestinationService, Workload};
+
+/// Requests, client and server side each. Counter.
+pub const ISTIO_REQUESTS_TOTAL: &str = "istio_requests_total";
+/// Whole request. Histogram in milliseconds.
+pub const ISTIO_REQUEST_DURATION_MILLISECONDS: &str = "istio_request_duration_milliseconds";
+/// Wire bytes of request headers and body. Histogram.
+pub const ISTIO_REQUEST_BYTES: &str = "istio_request_bytes";
+/// Wire bytes of response headers and body. Histogram.
+pub const ISTIO_RESPONSE_BYTES: &str = "istio_response_bytes";
+
+/// Upper bounds of histogram buckets; `+Inf` follows. Envoy's defaults for Prometheus.
+pub const BUCKETS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
+const UNKNOWN: &str = "unknown";
+const LATEST: &str = "latest";
+
+/// Which end reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reporter {
+    /// The client's.
+    Source,
+    /// The server's.
+    Destination,
+}
+
+/// Protocol of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestProtocol {
+    /// Any but gRPC.
+    Http,
+    /// gRPC.
+    Grpc,
+}
+
+/// How the connection is secured, as far as the reporter knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionSecurityPolicy {
+    /// The client does not say.
+    Unknown,
+    /// Not at all.
+    None,
+    /// Both ends proved who they are.
+    MutualTls,
+}
+
+/// The facts behind the labels of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLabels<'a> {
+    /// Which end reports.
+    pub reporter: Reporter,
+    /// The client's workload.
+    pub source: Option<&'a Workload>,
+    /// The server's workload.
+    pub destination: Option<&'a Workload>,
+    /// The service that was called.
+    pub destination_service: Option<&'a DestinationService>,
+    /// The protocol.
+    pub request_protocol: RequestProtocol,
+    /// The status; `None` if there was no response.
+    pub response_code: Option<StatusCode>,
+    /// The gRPC status, for gRPC requests that got one.
+    pub grpc_response_status: Option<u32>,
+    /// What happened beyond the status.
+    pub response_flags: ResponseFlags,
+    /// How the connection is secured.
+    pub connection_security_policy: ConnectionSecurityPolicy,
+}
+
+/// The labels of HTTP and gRPC metrics, in their order.
+pub const REQUEST_LABELS: [&str; 25] = [
+    "reporter",
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_service",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_service_name",
+    "destination_service_namespace",
+    "destination_cluster",
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "response_flags",
+    "connection_security_policy",
+];
+
+impl RequestLabels<'_> {
+    /// Calls `visit` with name and value of every label, in their order. Does not allocate.
+    pub fn for_each(&self, visit: &mut dyn FnMut(&'static str, &str)) {
+        let mut flags = SmallVec::<[u8; 64]>::new();
+        let flags = flags_text(self.response_flags, &mut flags);
+        let code = self.response_code;
+        let (source, destination) = (Peer(self.source), Peer(self.destination));
+        let service = |field: fn(&DestinationService) -> &str| or(self.destination_service.map_or("", field), UNKNOWN);
+        let values: [&str; 25] = [
+            self.reporter.as_str(),
+            source.known(|workload| &workload.name),
+            source.known(|workload| &workload.canonical_service),
+            source.canonical_revision(),
+            source.known(|workload| &workload.namespace),
+            source.known(|workload| &workload.principal),
+            source.known(|workload| &workload.app),
+            source.known(|workload| &workload.version),
+            source.known(|workload| &workload.cluster),
+            destination.known(|workload| &workload.name),
+            destination.known(|workload| &workload.namespace),
+            destination.known(|workload| &workload.principal),
+            destination.known(|workload| &workload.app),
+            destination.known(|workload| &workload.version),
+            service(|service| &service.host),
+            destination.known(|workload| &workload.canonical_service),
+            destination.canonical_revision(),
+            service(|service| &service.name),
+            service(|service| &service.namespace),
+            destination.known(|workload| &workload.cluster),
+            self.request_protocol.as_str(),
+            code.as_ref().map_or("0", StatusCode::as_str),
+            self.grpc_response_status.map_or("", grpc_status_text),
+            flags,
+            self.connection_security_policy.as_str(),
+        ];
+        for (name, value) in REQUEST_LABELS.into_iter().zip(values) {
+            visit(name, value);
+        }
+    }
+}
+
+struct Peer<'a>(Option<&'a Workload>);
+
+impl<'a> Peer<'a> {
+    fn known(&self, field: fn(&Workload) -> &str) -> &'a str {
+        or(self.0.map_or("", field), UNKNOWN)
+    }
+
+    fn canonical_revision(&self) -> &'a str {
+        or(self.0.map_or("", |workload| &workload.canonical_revision), LATEST)
+    }
+}
+
+fn or<'a>(value: &'a str, fallback: &'a str) -> &'a str {
+    if value.is_empty() { fallback } else { value }
+}
+
+fn flags_text(flags: ResponseFlags, buffer: &mut SmallVec<[u8; 64]>) -> &str {
+    if let Some(name) = flags.as_static_str() {
+        return name;
+    }
+    for (_, short, _) in flags.iter() {
+        buffer.extend_from_slice(if buffer.is_empty() { b"" } else { b"," });
+        buffer.extend_from_slice(short.as_bytes());
+    }
+    std::str::from_utf8(buffer).expect("flag names are ASCII")
+}
+
+/// Numbers without a meaning share one value, so that an upstream cannot make up series.
+fn grpc_status_text(status: u32) -> &'static str {
+    const NUMBERS: [&str; 17] =
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"];
+    usize::try_from(status).ok().and_then(|status| NUMBERS.get(status)).copied().unwrap_or(UNKNOWN)
+}
+
+impl Reporter {
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+impl RequestProtocol {
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+impl ConnectionSecurityPolicy {
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => UNKNOWN,
+            Self::None => "none",
+            Self::MutualTls => "mutual_tls",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(labels: &RequestLabels<'_>) -> String {
+        let mut text = String::new();
+        labels.for_each(&mut |name, value| text.push_str(&format!("{name}={value} ")));
+        text
+    }
+
+    const NOTHING: RequestLabels<'static> = RequestLabels {
+        reporter: Reporter::Source,
+        source: None,
+        destination: None,
+        destination_service: None,
+        request_protocol: RequestProtocol::Http,
+        response_code: None,
+        grpc_response_status: None,
+        response_flags: ResponseFlags::NONE,
+        connection_security_policy: ConnectionSecurityPolicy::Unknown,
+    };
+
+    #[test]
+    fn m10_what_is_not_known_is_said_in_istios_words() {
+        assert_eq!(
+            labels(&NOTHING),
+            "reporter=source source_workload=unknown source_canonical_service=unknown \
+             source_canonical_revision=latest source_workload_namespace=unknown source_principal=unknown \
+             source_app=unknown source_version=unknown source_cluster=unknown destination_workload=unknown \
+             destination_workload_namespace=unknown destination_principal=unknown destination_app=unknown \
+             destination_version=unknown destination_service=unknown destination_canonical_service=unknown \
+             destination_canonical_revision=latest destination_service_name=unknown \
+             destination_service_namespace=unknown destination_cluster=unknown request_protocol=http \
+             response_code=0 grpc_response_status= response_flags=- connection_security_policy=unknown "
+        );
+    }
+
+    #[test]
+    fn m1_what_is_known_stands_under_its_name() {
+        let workload = Workload {
+            name: "reviews-v1".into(),
+            namespace: "default".into(),
+            canonical_service: "reviews".into(),
+            canonical_revision: "v1".into(),
+            app: "reviews".into(),
+            version: "v1".into(),
+            cluster: "Kubernetes".into(),
+            principal: "spiffe://cluster.local/ns/default/sa/reviews".into(),
+        };
+        let service = DestinationService {
+            host: "reviews.default.svc.cluster.local".into(),
+            name: "reviews".into(),
+            namespace: "default".into(),
+        };
+        let flags = ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED.union(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT);
+        let text = labels(&RequestLabels {
+            reporter: Reporter::Destination,
+            destination: Some(&workload),
+            destination_service: Some(&service),
+            request_protocol: RequestProtocol::Grpc,
+            response_code: Some(StatusCode::GATEWAY_TIMEOUT),
+            grpc_response_status: Some(4),
+            response_flags: flags,
+            connection_security_policy: ConnectionSecurityPolicy::MutualTls,
+            ..NOTHING
+        });
+        for expected in [
+            "reporter=destination ",
+            "destination_workload=reviews-v1 destination_workload_namespace=default \
+             destination_principal=spiffe://cluster.local/ns/default/sa/reviews destination_app=reviews \
+             destination_version=v1 destination_service=reviews.default.svc.cluster.local \
+             destination_canonical_service=reviews destination_canonical_revision=v1 \
+             destination_service_name=reviews destination_service_namespace=default destination_cluster=Kubernetes \
+             request_protocol=grpc response_code=504 grpc_response_status=4 response_flags=URX,UT \
+             connection_security_policy=mutual_tls ",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_cannot_make_up_grpc_statuses() {
+        assert!(
+            labels(&RequestLabels { grpc_response_status: Some(17), ..NOTHING })
+                .contains("grpc_response_status=unknown ")
+        );
+    }
+}
