@@ -24,7 +24,7 @@ pub struct LocalityEndpoints {
     pub locality: Locality,
     /// 0 is used first; without gaps.
     pub priority: u32,
-    /// Weight of the locality among its priority; `None` = not weighted by locality.
+    /// Weight of the locality among its priority, used under `Cluster::locality_weighted_lb` only; `None` = gets nothing then.
     pub load_balancing_weight: Option<NonZeroU32>,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
