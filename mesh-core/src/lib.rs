@@ -7,9 +7,15 @@
 //! * [`model`]: immutable, validated configuration values, one file per xDS concept.
 //! * everything else: what is compiled from them, and the state machines that act on them.
 
+pub mod balance;
+pub mod cluster;
+pub mod health;
 pub mod local_reply;
 pub mod model;
 pub mod policy;
 pub mod request;
+pub mod resilience;
+pub mod rng;
 pub mod route;
+pub mod store;
 pub mod telemetry;

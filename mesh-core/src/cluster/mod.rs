@@ -1,0 +1,21 @@
+//! The runtime side of a cluster: its endpoints, who gets the next request, and what is in flight.
+//!
+//! [`ClusterState`] is an immutable configuration around a runtime that configuration updates hand on: endpoint states
+//! with their connections, ejections, circuit-breaker counts, statistics and the round-robin position. A request takes
+//! one `ClusterState` and decides everything by its configuration, while newer requests may already see the next.
+//!
+//! The request path ([`ClusterState::pick`], [`ClusterState::record`], `try_*`) takes no lock and allocates nothing; the
+//! one exception is a failure that ejects an endpoint. Updates, ejections and sweeps serialize on one lock per cluster
+//! and publish a new immutable [`EndpointSet`].
+
+mod endpoint;
+mod endpoint_set;
+mod state;
+mod stats;
+
+pub(crate) use endpoint::EndpointRuntime;
+pub use endpoint::{ActiveRequest, Attachment, EndpointId, EndpointState, EndpointStats, Health, Placement};
+pub use endpoint_set::EndpointSet;
+pub(crate) use endpoint_set::Members;
+pub use state::ClusterState;
+pub use stats::{ClusterStats, Counter, Gauge, RequestOrigin, StatKind};

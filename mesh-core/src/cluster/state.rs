@@ -1,0 +1,309 @@
+//! [`ClusterState`].
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+
+use super::{ClusterStats, EndpointSet, EndpointState, Members, StatKind};
+use crate::{
+    balance::{Avoid, Cursors, NoHealthyEndpoint},
+    health::outlier::{Context, Detector, Ejected, Outcome},
+    model::{Cluster, Discovery, LoadAssignment, RoutingPriority, Thresholds},
+    resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
+    rng::Rng,
+};
+
+/// A cluster as requests use it.
+#[derive(Debug)]
+pub struct ClusterState {
+    config: Arc<Cluster>,
+    runtime: Arc<Runtime>,
+}
+
+/// What configuration updates hand on.
+#[derive(Debug)]
+struct Runtime {
+    stats: ClusterStats,
+    breaker: Arc<CircuitBreaker>,
+    endpoints: ArcSwap<EndpointSet>,
+    control: Mutex<Control>,
+}
+
+/// What changes only with updates, ejections and sweeps.
+#[derive(Debug)]
+struct Control {
+    /// The newest configuration: what decides how the endpoint set is built, whoever causes it to be built.
+    config: Arc<Cluster>,
+    cursors: Cursors,
+    detector: Detector,
+}
+
+impl ClusterState {
+    /// A cluster without history. Endpoints of a [`Discovery::Static`] cluster are there at once, others come by
+    /// [`ClusterState::set_endpoints`].
+    #[must_use]
+    pub fn new(config: Arc<Cluster>, now: Instant, rng: &mut impl Rng) -> Self {
+        let mut control =
+            Control { config: Arc::clone(&config), cursors: Cursors::default(), detector: Detector::new(now) };
+        let members = match &config.discovery {
+            Discovery::Static(assignment) => Members::empty().reconciled(assignment),
+            _ => Members::empty(),
+        };
+        let stats = ClusterStats::default();
+        if !members.endpoints().is_empty() {
+            stats.membership_change.inc();
+        }
+        let endpoints = EndpointSet::new(Arc::new(members), &config, &mut control.cursors, rng);
+        let runtime = Runtime {
+            stats,
+            breaker: Arc::default(),
+            endpoints: ArcSwap::from_pointee(endpoints),
+            control: Mutex::new(control),
+        };
+        Self { config, runtime: Arc::new(runtime) }
+    }
+
+    /// The same cluster under another configuration. Endpoint states, what is in flight, ejections and statistics
+    /// continue; attachments of endpoints only if the way to connect is the same.
+    #[must_use]
+    pub fn reconfigured(&self, config: Arc<Cluster>, now: Instant, rng: &mut impl Rng) -> Self {
+        let mut control = self.control();
+        let mut members = Arc::clone(self.runtime.endpoints.load().members());
+        if !connects_alike(&control.config, &config) {
+            members = Arc::new(members.detached());
+        }
+        if let Discovery::Static(assignment) = &config.discovery {
+            members = Arc::new(members.reconciled(assignment));
+        }
+        control.config = Arc::clone(&config);
+        control.detector.reconfigure(config.outlier_detection.as_ref(), &self.runtime.stats, now);
+        self.publish(&mut control, members, rng);
+        drop(control);
+        Self { config, runtime: Arc::clone(&self.runtime) }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Arc<Cluster> {
+        &self.config
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> &ClusterStats {
+        &self.runtime.stats
+    }
+
+    /// The endpoints as they are now.
+    #[must_use]
+    pub fn endpoints(&self) -> Arc<EndpointSet> {
+        self.runtime.endpoints.load_full()
+    }
+
+    /// Replaces the endpoints. States of endpoints whose address stays are kept; the cost depends on this cluster only.
+    pub fn set_endpoints(&self, assignment: &LoadAssignment, rng: &mut impl Rng) {
+        let mut control = self.control();
+        let current = Arc::clone(self.runtime.endpoints.load().members());
+        let members = current.reconciled(assignment);
+        self.runtime.stats.update_success.inc();
+        if members.endpoints().is_empty() {
+            self.runtime.stats.update_empty.inc();
+        }
+        if members.is_same(&current) {
+            self.runtime.stats.update_no_rebuild.inc();
+            return;
+        }
+        self.publish(&mut control, Arc::new(members), rng);
+    }
+
+    /// Chooses the endpoint for a try.
+    ///
+    /// # Errors
+    /// If no endpoint may get traffic.
+    pub fn pick(&self, avoid: Avoid<'_>, rng: &mut impl Rng) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
+        let endpoints = self.runtime.endpoints.load();
+        let mut attempts_left = avoid.max_attempts;
+        loop {
+            let Some(picked) = endpoints.picker().pick(rng) else {
+                self.runtime.stats.upstream_cx_none_healthy.inc();
+                return Err(NoHealthyEndpoint);
+            };
+            if picked.in_panic {
+                self.runtime.stats.lb_healthy_panic.inc();
+            }
+            if attempts_left == 0 || !avoid.endpoints.contains(&picked.endpoint.id()) {
+                return Ok(Arc::clone(picked.endpoint));
+            }
+            attempts_left -= 1;
+        }
+    }
+
+    /// Takes the right to a connection; `upstream_cx_overflow` counts refusals.
+    ///
+    /// # Errors
+    /// If `max_connections` are open.
+    pub fn try_connection(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
+        let permit = self.try_acquire(priority, Resource::Connections);
+        permit.inspect_err(|_| self.runtime.stats.upstream_cx_overflow.inc())
+    }
+
+    /// Takes the right to wait for a connection; `upstream_rq_pending_overflow` counts refusals.
+    ///
+    /// # Errors
+    /// If `max_pending_requests` wait.
+    pub fn try_pending(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
+        let permit = self.try_acquire(priority, Resource::PendingRequests);
+        permit.inspect_err(|_| self.runtime.stats.upstream_rq_pending_overflow.inc())
+    }
+
+    /// Takes the right to send a request; hold it until the response body ends. `upstream_rq_active_overflow` counts
+    /// refusals.
+    ///
+    /// # Errors
+    /// If `max_requests` are active.
+    pub fn try_request(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
+        let permit = self.try_acquire(priority, Resource::Requests);
+        permit.inspect_err(|_| self.runtime.stats.upstream_rq_active_overflow.inc())
+    }
+
+    /// Takes the right to retry; `upstream_rq_retry_overflow` counts refusals.
+    ///
+    /// # Errors
+    /// If `max_retries` are under way, or what the retry budget allows.
+    pub fn try_retry(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
+        let permit = self.try_acquire(priority, Resource::Retries);
+        permit.inspect_err(|_| self.runtime.stats.upstream_rq_retry_overflow.inc())
+    }
+
+    fn try_acquire(&self, priority: RoutingPriority, resource: Resource) -> Result<Permit, Overflow> {
+        self.runtime.breaker.try_acquire(priority, resource, self.thresholds(priority))
+    }
+
+    fn thresholds(&self, priority: RoutingPriority) -> &Thresholds {
+        match priority {
+            RoutingPriority::Default => &self.config.circuit_breakers.default,
+            RoutingPriority::High => &self.config.circuit_breakers.high,
+        }
+    }
+
+    /// Takes note of how a try ended, for the endpoint's counts and for outlier detection.
+    ///
+    /// If the answer has [`Ejected::starts_sweeping`], the caller arranges for [`ClusterState::handle_timeout`] to be
+    /// called whenever [`ClusterState::poll_timeout`] says so, until that is `None`. Any `ClusterState` of the cluster
+    /// will do, also one that was replaced since.
+    pub fn record(
+        &self,
+        endpoint: &EndpointState,
+        outcome: Outcome,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Option<Ejected> {
+        outcome.count(endpoint.stats());
+        let config = self.config.outlier_detection.as_ref()?;
+        let runtime = endpoint.runtime();
+        let mut ejected = None;
+        for detection in runtime.outlier.record(outcome, config).into_iter().flatten() {
+            let mut control = self.control();
+            let members = Arc::clone(self.runtime.endpoints.load().members());
+            let is_member = members.endpoints().iter().any(|member| member.id() == endpoint.id());
+            let Some(config) = control.config.outlier_detection.filter(|_| is_member) else { continue };
+            let hosts = members.endpoints().len();
+            let context = Context { config: &config, hosts, stats: &self.runtime.stats, now };
+            if let Some(ejection) = control.detector.eject(runtime, detection, context, rng) {
+                self.publish(&mut control, members, rng);
+                ejected = Some(Ejected {
+                    address: endpoint.address(),
+                    detection,
+                    ejection_time: ejection.time,
+                    starts_sweeping: ejection.starts_sweeping,
+                });
+            }
+        }
+        ejected
+    }
+
+    /// When [`ClusterState::handle_timeout`] is due; `None` = nothing to do before the next ejection.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let control = self.control();
+        control.detector.next_sweep()
+    }
+
+    /// Sweeps if a sweep is due: endpoints whose ejection time is over get traffic again.
+    pub fn handle_timeout(&self, now: Instant, rng: &mut impl Rng) {
+        let mut control = self.control();
+        let Some(config) = control.config.outlier_detection else { return };
+        if control.detector.sweep(&config, &self.runtime.stats, now) {
+            let members = Arc::clone(self.runtime.endpoints.load().members());
+            self.publish(&mut control, members, rng);
+        }
+    }
+
+    /// Every statistic of the cluster with its name after `cluster.<name>.`, its kind and its value.
+    pub fn for_each_stat(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
+        self.runtime.stats.for_each(visit);
+        let mut gauge = |name: &str, value: u64| visit(name, StatKind::Gauge, value);
+        let endpoints = self.runtime.endpoints.load();
+        gauge("membership_total", endpoints.endpoints().len() as u64);
+        gauge("membership_healthy", endpoints.healthy() as u64);
+        gauge("membership_degraded", endpoints.degraded() as u64);
+        gauge("membership_excluded", 0);
+        let active = |resource| {
+            [RoutingPriority::Default, RoutingPriority::High]
+                .map(|priority| u64::from(self.runtime.breaker.in_use(priority, resource)))
+                .iter()
+                .sum()
+        };
+        gauge("upstream_cx_active", active(Resource::Connections));
+        gauge("upstream_rq_active", active(Resource::Requests));
+        gauge("upstream_rq_pending_active", active(Resource::PendingRequests));
+        self.for_each_breaker_stat(&mut gauge);
+    }
+
+    fn for_each_breaker_stat(&self, gauge: &mut dyn FnMut(&str, u64)) {
+        for (label, priority) in [("default", RoutingPriority::Default), ("high", RoutingPriority::High)] {
+            let thresholds = self.thresholds(priority);
+            for (open, remaining, resource) in [
+                ("cx_open", "remaining_cx", Resource::Connections),
+                ("rq_pending_open", "remaining_pending", Resource::PendingRequests),
+                ("rq_open", "remaining_rq", Resource::Requests),
+                ("rq_retry_open", "remaining_retries", Resource::Retries),
+            ] {
+                let used = self.runtime.breaker.in_use(priority, resource);
+                let limit = self.runtime.breaker.limit(priority, resource, thresholds);
+                gauge(&format!("circuit_breakers.{label}.{open}"), u64::from(used >= limit));
+                if thresholds.track_remaining {
+                    let left = limit.saturating_sub(used);
+                    gauge(&format!("circuit_breakers.{label}.{remaining}"), u64::from(left));
+                }
+            }
+        }
+    }
+
+    /// Makes `members` the endpoint set.
+    fn publish(&self, control: &mut Control, members: Arc<Members>, rng: &mut impl Rng) {
+        let current = self.runtime.endpoints.load();
+        if !Arc::ptr_eq(current.members(), &members) {
+            self.runtime.stats.membership_change.inc();
+            let stays = |id| members.endpoints().iter().any(|endpoint| endpoint.id() == id);
+            control.detector.forget_unless(stays, &self.runtime.stats.ejections_active);
+        }
+        let endpoints = EndpointSet::new(members, &control.config, &mut control.cursors, rng);
+        self.runtime.endpoints.store(Arc::new(endpoints));
+    }
+
+    /// A panic while the lock was held cannot leave a half-made set behind, since sets are published whole.
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.runtime.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether connections made under `one` may carry requests under `other`.
+fn connects_alike(one: &Cluster, other: &Cluster) -> bool {
+    one.http_protocol_options == other.http_protocol_options
+        && one.tcp_keepalive == other.tcp_keepalive
+        && one.connect_timeout == other.connect_timeout
+}

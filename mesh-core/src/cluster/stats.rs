@@ -1,0 +1,343 @@
+//! Counters and gauges of a cluster under Envoy's names (`cluster.<name>.*`).
+//!
+//! Adding to one is a relaxed atomic addition on a field; nothing is looked up by name on the request path. What is
+//! known elsewhere is not counted twice: `*_active` gauges are the circuit breaker's counts and `membership_*` are
+//! properties of the endpoint set, both read when statistics are ([`ClusterState::for_each_stat`]).
+//!
+//! [`ClusterState::for_each_stat`]: super::ClusterState::for_each_stat
+
+use std::{
+    fmt::Write,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::StatusCode;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes one off. The caller added it before.
+    pub fn dec(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a statistic is exposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatKind {
+    /// Only grows.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+}
+
+/// Who sent a request: decides between `external.upstream_rq_*` and `internal.upstream_rq_*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestOrigin {
+    /// From outside the mesh: `x-envoy-internal` is not `true`.
+    #[default]
+    External,
+    /// From inside.
+    Internal,
+}
+
+macro_rules! cluster_counters {
+    ($($(#[$doc:meta])* $field:ident => $name:literal,)*) => {
+        /// Counters of one cluster; they survive configuration updates.
+        #[derive(Debug, Default)]
+        pub struct ClusterStats {
+            $($(#[$doc])* pub $field: Counter,)*
+            /// Endpoints ejected now: `outlier_detection.ejections_active`.
+            pub ejections_active: Gauge,
+            external: ResponseCodes,
+            internal: ResponseCodes,
+        }
+
+        impl ClusterStats {
+            fn for_each_counter(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
+                $(visit($name, StatKind::Counter, self.$field.get());)*
+            }
+        }
+    };
+}
+
+cluster_counters! {
+    /// Connections attempted.
+    upstream_cx_total => "upstream_cx_total",
+    /// HTTP/1 connections made.
+    upstream_cx_http1_total => "upstream_cx_http1_total",
+    /// HTTP/2 connections made.
+    upstream_cx_http2_total => "upstream_cx_http2_total",
+    /// Connections that could not be made, timeouts included.
+    upstream_cx_connect_fail => "upstream_cx_connect_fail",
+    /// Connections that were not made within `connect_timeout`.
+    upstream_cx_connect_timeout => "upstream_cx_connect_timeout",
+    /// TCP proxying: connect attempts used up.
+    upstream_cx_connect_attempts_exceeded => "upstream_cx_connect_attempts_exceeded",
+    /// Connections not opened because `max_connections` were.
+    upstream_cx_overflow => "upstream_cx_overflow",
+    /// Connections closed for being idle.
+    upstream_cx_idle_timeout => "upstream_cx_idle_timeout",
+    /// Connections closed for their age.
+    upstream_cx_max_duration_reached => "upstream_cx_max_duration_reached",
+    /// Connections closed for the number of their requests.
+    upstream_cx_max_requests => "upstream_cx_max_requests",
+    /// Requests for which no endpoint was healthy.
+    upstream_cx_none_healthy => "upstream_cx_none_healthy",
+    /// Connections ended.
+    upstream_cx_destroy => "upstream_cx_destroy",
+    /// Connections ended by us.
+    upstream_cx_destroy_local => "upstream_cx_destroy_local",
+    /// Connections ended by the endpoint.
+    upstream_cx_destroy_remote => "upstream_cx_destroy_remote",
+    /// Connections ended with requests on them.
+    upstream_cx_destroy_with_active_rq => "upstream_cx_destroy_with_active_rq",
+    /// Connections ended by us with requests on them.
+    upstream_cx_destroy_local_with_active_rq => "upstream_cx_destroy_local_with_active_rq",
+    /// Connections ended by the endpoint with requests on them.
+    upstream_cx_destroy_remote_with_active_rq => "upstream_cx_destroy_remote_with_active_rq",
+    /// HTTP/1 connections closed after a response that asked for it, or HTTP/2 ones after GOAWAY.
+    upstream_cx_close_notify => "upstream_cx_close_notify",
+    /// Connections ended for a violation of the protocol.
+    upstream_cx_protocol_error => "upstream_cx_protocol_error",
+    /// Bytes received.
+    upstream_cx_rx_bytes_total => "upstream_cx_rx_bytes_total",
+    /// Bytes sent.
+    upstream_cx_tx_bytes_total => "upstream_cx_tx_bytes_total",
+    /// Tries sent on a connection.
+    upstream_rq_total => "upstream_rq_total",
+    /// Tries that had to wait for a connection.
+    upstream_rq_pending_total => "upstream_rq_pending_total",
+    /// Tries refused because `max_pending_requests` waited, or no connection could be opened.
+    upstream_rq_pending_overflow => "upstream_rq_pending_overflow",
+    /// Tries that failed while waiting because the connection failed.
+    upstream_rq_pending_failure_eject => "upstream_rq_pending_failure_eject",
+    /// Tries refused because `max_requests` were active.
+    upstream_rq_active_overflow => "upstream_rq_active_overflow",
+    /// Tries cancelled before a connection was there.
+    upstream_rq_cancelled => "upstream_rq_cancelled",
+    /// Requests answered with 503 for maintenance.
+    upstream_rq_maintenance_mode => "upstream_rq_maintenance_mode",
+    /// Requests that outlived the route timeout.
+    upstream_rq_timeout => "upstream_rq_timeout",
+    /// Requests that outlived `max_stream_duration`.
+    upstream_rq_max_duration_reached => "upstream_rq_max_duration_reached",
+    /// Tries that outlived `per_try_timeout`.
+    upstream_rq_per_try_timeout => "upstream_rq_per_try_timeout",
+    /// Tries silent for `per_try_idle_timeout`.
+    upstream_rq_per_try_idle_timeout => "upstream_rq_per_try_idle_timeout",
+    /// Tries reset by the endpoint.
+    upstream_rq_rx_reset => "upstream_rq_rx_reset",
+    /// Tries reset by us.
+    upstream_rq_tx_reset => "upstream_rq_tx_reset",
+    /// Retries made.
+    upstream_rq_retry => "upstream_rq_retry",
+    /// Retries that waited by exponential back-off.
+    upstream_rq_retry_backoff_exponential => "upstream_rq_retry_backoff_exponential",
+    /// Retries that waited as a response asked.
+    upstream_rq_retry_backoff_ratelimited => "upstream_rq_retry_backoff_ratelimited",
+    /// Requests that used up their retries.
+    upstream_rq_retry_limit_exceeded => "upstream_rq_retry_limit_exceeded",
+    /// Retries not made because of `max_retries` or the retry budget.
+    upstream_rq_retry_overflow => "upstream_rq_retry_overflow",
+    /// Requests that a retry saved.
+    upstream_rq_retry_success => "upstream_rq_retry_success",
+    /// Requests not retried because their body was larger than the buffer.
+    retry_or_shadow_abandoned => "retry_or_shadow_abandoned",
+    /// Picks among all endpoints because too few were healthy.
+    lb_healthy_panic => "lb_healthy_panic",
+    /// Changes of the endpoint set.
+    membership_change => "membership_change",
+    /// Endpoint updates begun.
+    update_attempt => "update_attempt",
+    /// Endpoint updates done.
+    update_success => "update_success",
+    /// Endpoint updates failed.
+    update_failure => "update_failure",
+    /// Endpoint updates without an endpoint.
+    update_empty => "update_empty",
+    /// Endpoint updates that changed nothing.
+    update_no_rebuild => "update_no_rebuild",
+    /// Ejections made.
+    ejections_enforced_total => "outlier_detection.ejections_enforced_total",
+    /// Ejections not made because `max_ejection_percent` were.
+    ejections_overflow => "outlier_detection.ejections_overflow",
+    /// `consecutive_5xx` reached.
+    ejections_detected_consecutive_5xx => "outlier_detection.ejections_detected_consecutive_5xx",
+    /// Ejections by `consecutive_5xx`.
+    ejections_enforced_consecutive_5xx => "outlier_detection.ejections_enforced_consecutive_5xx",
+    /// `consecutive_gateway_failure` reached.
+    ejections_detected_consecutive_gateway_failure =>
+        "outlier_detection.ejections_detected_consecutive_gateway_failure",
+    /// Ejections by `consecutive_gateway_failure`.
+    ejections_enforced_consecutive_gateway_failure =>
+        "outlier_detection.ejections_enforced_consecutive_gateway_failure",
+    /// `consecutive_local_origin_failure` reached.
+    ejections_detected_consecutive_local_origin_failure =>
+        "outlier_detection.ejections_detected_consecutive_local_origin_failure",
+    /// Ejections by `consecutive_local_origin_failure`.
+    ejections_enforced_consecutive_local_origin_failure =>
+        "outlier_detection.ejections_enforced_consecutive_local_origin_failure",
+}
+
+impl ClusterStats {
+    /// Counts a response: `upstream_rq_completed`, `upstream_rq_2xx`, `upstream_rq_200` and the same under `external.`
+    /// or `internal.`. Local replies for a failed upstream are counted too, as in Envoy.
+    pub fn count_response(&self, status: StatusCode, origin: RequestOrigin) {
+        match origin {
+            RequestOrigin::External => self.external.count(status),
+            RequestOrigin::Internal => self.internal.count(status),
+        }
+    }
+
+    /// Every counter and `outlier_detection.ejections_active`; response codes only if they occurred.
+    pub(super) fn for_each(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
+        self.for_each_counter(visit);
+        visit("outlier_detection.ejections_active", StatKind::Gauge, self.ejections_active.get());
+        let mut name = String::new();
+        for (prefix, origins) in [
+            ("", [Some(&self.external), Some(&self.internal)]),
+            ("external.", [Some(&self.external), None]),
+            ("internal.", [None, Some(&self.internal)]),
+        ] {
+            for_each_response_code(&mut name, prefix, origins, visit);
+        }
+    }
+}
+
+fn for_each_response_code(
+    name: &mut String,
+    prefix: &str,
+    origins: [Option<&ResponseCodes>; 2],
+    visit: &mut dyn FnMut(&str, StatKind, u64),
+) {
+    let mut emit = |name: &mut String, what: std::fmt::Arguments<'_>, count: u64| {
+        if count > 0 {
+            name.clear();
+            // Writing to a String cannot fail.
+            let _ = write!(name, "{prefix}upstream_rq_{what}");
+            visit(name, StatKind::Counter, count);
+        }
+    };
+    let mut completed = 0;
+    for class in 0..ResponseCodes::CLASSES {
+        let mut in_class = 0;
+        for code in 0..ResponseCodes::PER_CLASS {
+            let count = origins.iter().flatten().map(|codes| codes.get(class, code)).sum();
+            emit(name, format_args!("{}{code:02}", class + 1), count);
+            in_class += count;
+        }
+        emit(name, format_args!("{}xx", class + 1), in_class);
+        completed += in_class;
+    }
+    emit(name, format_args!("completed"), completed);
+}
+
+/// Responses by status code. A class takes memory from its first response on: a process may hold 10,000 clusters, most
+/// of which see one class or none.
+#[derive(Debug, Default)]
+struct ResponseCodes {
+    classes: [OnceLock<Box<[Counter; Self::PER_CLASS]>>; Self::CLASSES],
+}
+
+impl ResponseCodes {
+    const CLASSES: usize = 5;
+    const PER_CLASS: usize = 100;
+
+    /// Codes from 600 on, which no client may send, are not counted.
+    fn count(&self, status: StatusCode) {
+        let code = usize::from(status.as_u16()) - Self::PER_CLASS;
+        if let Some(class) = self.classes.get(code / Self::PER_CLASS) {
+            class.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default())))[code % Self::PER_CLASS].inc();
+        }
+    }
+
+    fn get(&self, class: usize, code: usize) -> u64 {
+        self.classes[class].get().map_or(0, |codes| codes[code].get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn responses_appear_by_code_class_and_origin() {
+        let stats = ClusterStats::default();
+        for (status, origin, times) in
+            [(200, RequestOrigin::External, 2), (204, RequestOrigin::Internal, 1), (503, RequestOrigin::External, 1)]
+        {
+            (0..times).for_each(|_| stats.count_response(StatusCode::from_u16(status).unwrap(), origin));
+        }
+        stats.count_response(StatusCode::from_u16(999).unwrap(), RequestOrigin::External);
+
+        let mut seen = BTreeMap::new();
+        stats.for_each(&mut |name, _, value| {
+            if value > 0 {
+                seen.insert(name.to_owned(), value);
+            }
+        });
+        let expected = [
+            ("external.upstream_rq_200", 2),
+            ("external.upstream_rq_2xx", 2),
+            ("external.upstream_rq_503", 1),
+            ("external.upstream_rq_5xx", 1),
+            ("external.upstream_rq_completed", 3),
+            ("internal.upstream_rq_204", 1),
+            ("internal.upstream_rq_2xx", 1),
+            ("internal.upstream_rq_completed", 1),
+            ("upstream_rq_200", 2),
+            ("upstream_rq_204", 1),
+            ("upstream_rq_2xx", 3),
+            ("upstream_rq_503", 1),
+            ("upstream_rq_5xx", 1),
+            ("upstream_rq_completed", 4),
+        ];
+        assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+}

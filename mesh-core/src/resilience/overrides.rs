@@ -1,0 +1,140 @@
+//! What a trusted caller may ask for in request headers (E5).
+//!
+//! The edge strips these headers from requests of untrusted sources; whatever arrives here counts. They are read in one
+//! pass over the request's headers, since most requests carry none of them.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
+
+use crate::model::RetryOn;
+
+/// Requests of a trusted caller about retries and timeouts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `x-envoy-retry-on` and `x-envoy-retry-grpc-on`: added to the route's conditions. Unknown ones are ignored.
+    pub retry_on: RetryOn,
+    /// `x-envoy-max-retries`: replaces `num_retries`.
+    pub max_retries: Option<u32>,
+    /// `x-envoy-retriable-status-codes`: added to the route's.
+    pub retriable_status_codes: SmallVec<[StatusCode; 4]>,
+    /// `x-envoy-retriable-header-names`: a response with any of these headers is retried under `retriable-headers`.
+    pub retriable_header_names: SmallVec<[HeaderName; 1]>,
+    /// `x-envoy-upstream-rq-timeout-ms`: replaces the route timeout; zero = unlimited.
+    pub timeout: Option<Duration>,
+    /// `x-envoy-upstream-rq-per-try-timeout-ms`: replaces `per_try_timeout`; zero = unlimited.
+    pub per_try_timeout: Option<Duration>,
+}
+
+/// What all of them begin with.
+const PREFIX: &str = "x-envoy-";
+
+const RETRY_ON: HeaderName = HeaderName::from_static("x-envoy-retry-on");
+const RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-on");
+const MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
+const RETRIABLE_STATUS_CODES: HeaderName = HeaderName::from_static("x-envoy-retriable-status-codes");
+const RETRIABLE_HEADER_NAMES: HeaderName = HeaderName::from_static("x-envoy-retriable-header-names");
+const TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
+const PER_TRY_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
+const HEDGE_ON_PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-hedge-on-per-try-timeout");
+
+impl Overrides {
+    /// Takes the headers out of a request: they are addressed to this hop. Values that cannot be read are ignored.
+    #[must_use]
+    pub fn take_from(headers: &mut HeaderMap) -> Self {
+        let mut overrides = Self::default();
+        if !headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
+            return overrides;
+        }
+        for name in [RETRY_ON, RETRY_GRPC_ON] {
+            if let Some(value) = take_str(headers, &name).as_ref().and_then(text) {
+                overrides.retry_on = overrides.retry_on.union(known_conditions(value));
+            }
+        }
+        overrides.max_retries =
+            take_number(headers, &MAX_RETRIES).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let milliseconds = |number: Option<u64>| number.map(Duration::from_millis);
+        overrides.timeout = milliseconds(take_number(headers, &TIMEOUT_MS));
+        overrides.per_try_timeout = milliseconds(take_number(headers, &PER_TRY_TIMEOUT_MS));
+        if let Some(value) = take_str(headers, &RETRIABLE_STATUS_CODES) {
+            overrides.retriable_status_codes = list(&value).filter_map(|code| code.parse().ok()).collect();
+        }
+        if let Some(value) = take_str(headers, &RETRIABLE_HEADER_NAMES) {
+            overrides.retriable_header_names = list(&value).filter_map(|name| name.parse().ok()).collect();
+        }
+        // Hedging is not implemented, and the header is not for the next hop either.
+        headers.remove(HEDGE_ON_PER_TRY_TIMEOUT);
+        overrides
+    }
+}
+
+fn take_str(headers: &mut HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    headers.remove(name)
+}
+
+fn take_number(headers: &mut HeaderMap, name: &HeaderName) -> Option<u64> {
+    take_str(headers, name).as_ref().and_then(text)?.trim().parse().ok()
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
+}
+
+fn list(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    text(value).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// One header lists HTTP, the other gRPC conditions; the names do not overlap, so either may list any.
+fn known_conditions(value: &str) -> RetryOn {
+    value.split(',').filter_map(|condition| RetryOn::parse(condition).ok()).fold(RetryOn::NONE, RetryOn::union)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines.iter().map(|&(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn headers_are_read_and_taken_out() {
+        let mut request = headers(&[
+            ("x-envoy-retry-on", "5xx, sometimes,retriable-status-codes"),
+            ("x-envoy-retry-grpc-on", "unavailable"),
+            ("x-envoy-max-retries", "4"),
+            ("x-envoy-retriable-status-codes", "404, 409,x"),
+            ("x-envoy-retriable-header-names", "x-again"),
+            ("x-envoy-upstream-rq-timeout-ms", "300"),
+            ("x-envoy-upstream-rq-per-try-timeout-ms", "0"),
+            ("x-envoy-hedge-on-per-try-timeout", "true"),
+            ("x-envoy-attempt-count", "1"),
+            ("accept", "*/*"),
+        ]);
+        let overrides = Overrides::take_from(&mut request);
+        assert_eq!(
+            overrides,
+            Overrides {
+                retry_on: RetryOn::FIVE_XX.union(RetryOn::RETRIABLE_STATUS_CODES).union(RetryOn::UNAVAILABLE),
+                max_retries: Some(4),
+                retriable_status_codes: [StatusCode::NOT_FOUND, StatusCode::CONFLICT].into_iter().collect(),
+                retriable_header_names: [HeaderName::from_static("x-again")].into_iter().collect(),
+                timeout: Some(Duration::from_millis(300)),
+                per_try_timeout: Some(Duration::ZERO),
+            }
+        );
+        assert_eq!(request, headers(&[("x-envoy-attempt-count", "1"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn values_that_are_no_numbers_ask_for_nothing() {
+        let mut request = headers(&[
+            ("x-envoy-max-retries", "many"),
+            ("x-envoy-upstream-rq-timeout-ms", "bad"),
+            ("x-envoy-upstream-rq-per-try-timeout-ms", "-1"),
+        ]);
+        assert_eq!(Overrides::take_from(&mut request), Overrides::default());
+        assert!(request.is_empty());
+    }
+}

@@ -1,0 +1,278 @@
+//! Whether a try is repeated (E20 to E25).
+//!
+//! A [`RetryState`] accompanies a request that may be retried. After every try it is told what came back and decides by
+//! Envoy's rules:
+//!
+//! ```text
+//!   answer or reset ─► does a condition of `retry_on` hold? ──no──► Done
+//!                                  │ yes
+//!                       retries left? ──no──► LimitExceeded (flag URX)
+//!                                  │ yes
+//!              room for a retry in the cluster? ──no──► Overflow (flag UO)
+//!                                  │ yes
+//!                             Retry { after }
+//! ```
+//!
+//! It holds the cluster's retry permit from that decision to the next one, so that retries are limited by what is under
+//! way. What it cannot know is the caller's to check: that nothing was sent downstream yet, that the request body can be
+//! replayed, and that the route timeout has not ended (a request that is out of time is never retried).
+//!
+//! Deliberately absent: hedging and `rate_limited_retry_back_off`, which the model does not have.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, StatusCode};
+use smallvec::SmallVec;
+
+use super::{
+    breaker::{Overflow, Permit},
+    overrides::Overrides,
+};
+use crate::{
+    balance::Avoid,
+    cluster::{ClusterState, EndpointId},
+    model::{HeaderKey, HeaderMatch, HeaderMatcher, RetryOn, RetryPolicy, RoutingPriority},
+    rng::Rng,
+};
+
+/// Why a try ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetReason {
+    /// A connection could not be made: refused, unreachable, TLS.
+    ConnectionFailure,
+    /// A connection could not be made within `connect_timeout`.
+    ConnectionTimeout,
+    /// The endpoint refused the stream unprocessed: REFUSED_STREAM, or GOAWAY before it.
+    RemoteRefusedStreamReset,
+    /// The endpoint reset the stream.
+    RemoteReset,
+    /// We reset the stream, such as for a violation of the protocol.
+    LocalReset,
+    /// The connection ended while the try was on it.
+    ConnectionTermination,
+    /// `per_try_timeout` or `per_try_idle_timeout` ended. Retried like a reset.
+    PerTryTimeout,
+    /// A circuit breaker refused the try. Never retried.
+    Overflow,
+}
+
+/// How much of the request the endpoint may have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestProgress {
+    /// Not a byte was sent.
+    NotStarted,
+    /// Headers were sent.
+    Started,
+}
+
+/// What to do after a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// No condition for a retry holds: the result stands.
+    Done,
+    /// Try again after this delay.
+    Retry {
+        /// How long to wait first.
+        after: Duration,
+    },
+    /// A condition holds, but all retries are used up: the result stands, with response flag URX.
+    LimitExceeded,
+    /// A condition holds, but the cluster has no room for a retry: the result stands, with response flag UO.
+    Overflow,
+}
+
+/// What a request knows about its retries.
+#[derive(Debug)]
+pub struct RetryState {
+    policy: Arc<RetryPolicy>,
+    retry_on: RetryOn,
+    priority: RoutingPriority,
+    retries_remaining: u32,
+    retries_made: u32,
+    retriable_status_codes: SmallVec<[StatusCode; 4]>,
+    retriable_header_names: SmallVec<[HeaderName; 1]>,
+    tried: SmallVec<[EndpointId; 4]>,
+    /// Held while a retry is waited for or under way.
+    permit: Option<Permit>,
+}
+
+impl RetryState {
+    /// The state of a request that has not been tried yet; `None` if it will never be retried.
+    #[must_use]
+    pub fn new(
+        policy: &Arc<RetryPolicy>,
+        request_headers: &HeaderMap,
+        overrides: &Overrides,
+        priority: RoutingPriority,
+    ) -> Option<Self> {
+        let retry_on = policy.retry_on.union(overrides.retry_on);
+        let wanted = &policy.retriable_request_headers;
+        let is_eligible = wanted.is_empty() || wanted.iter().any(|matcher| is_satisfied(matcher, request_headers));
+        if retry_on.is_empty() || !is_eligible {
+            return None;
+        }
+        Some(Self {
+            retry_on,
+            priority,
+            retries_remaining: overrides.max_retries.unwrap_or(policy.num_retries),
+            retries_made: 0,
+            retriable_status_codes: overrides.retriable_status_codes.clone(),
+            retriable_header_names: overrides.retriable_header_names.clone(),
+            tried: SmallVec::new(),
+            permit: None,
+            policy: Arc::clone(policy),
+        })
+    }
+
+    /// Whether another retry is possible as far as this request is concerned: whether its body has to be kept.
+    #[must_use]
+    pub fn may_retry(&self) -> bool {
+        self.retries_remaining > 0
+    }
+
+    /// Retries decided so far; `x-envoy-attempt-count` is one more.
+    #[must_use]
+    pub fn retries_made(&self) -> u32 {
+        self.retries_made
+    }
+
+    /// Endpoints the next try should avoid.
+    #[must_use]
+    pub fn avoid(&self) -> Avoid<'_> {
+        Avoid { endpoints: &self.tried, max_attempts: self.policy.host_selection_retry_max_attempts }
+    }
+
+    /// Takes note of the endpoint of a try.
+    pub fn handle_pick(&mut self, endpoint: EndpointId) {
+        if self.policy.previous_hosts {
+            self.tried.push(endpoint);
+        }
+    }
+
+    /// Decides after response headers.
+    pub fn handle_response(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        cluster: &ClusterState,
+        rng: &mut impl Rng,
+    ) -> Decision {
+        let wanted = self.wants_retry_of_response(status, headers);
+        self.decide(wanted, cluster, rng)
+    }
+
+    /// Decides after a try without an answer.
+    pub fn handle_reset(
+        &mut self,
+        reason: ResetReason,
+        progress: RequestProgress,
+        cluster: &ClusterState,
+        rng: &mut impl Rng,
+    ) -> Decision {
+        let wanted = self.wants_retry_of_reset(reason, progress);
+        self.decide(wanted, cluster, rng)
+    }
+
+    fn wants_retry_of_response(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let on = |condition| self.retry_on.intersects(condition);
+        if headers.contains_key("x-envoy-ratelimited") {
+            return on(RetryOn::ENVOY_RATELIMITED);
+        }
+        let code = status.as_u16();
+        (on(RetryOn::FIVE_XX) && status.is_server_error())
+            || (on(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&code))
+            || (on(RetryOn::RETRIABLE_4XX) && status == StatusCode::CONFLICT)
+            || (on(RetryOn::RETRIABLE_STATUS_CODES) && self.is_retriable_status(status))
+            || (on(RetryOn::RETRIABLE_HEADERS) && self.has_retriable_header(headers))
+            || (on(GRPC_CONDITIONS) && self.is_retriable_grpc_status(headers))
+    }
+
+    fn is_retriable_status(&self, status: StatusCode) -> bool {
+        self.policy.retriable_status_codes.contains(&status) || self.retriable_status_codes.contains(&status)
+    }
+
+    fn has_retriable_header(&self, headers: &HeaderMap) -> bool {
+        self.policy.retriable_headers.iter().any(|matcher| is_satisfied(matcher, headers))
+            || self.retriable_header_names.iter().any(|name| headers.contains_key(name))
+    }
+
+    /// In response headers only: once a status arrives in trailers, the answer has been sent on.
+    fn is_retriable_grpc_status(&self, headers: &HeaderMap) -> bool {
+        let status = headers.get("grpc-status").and_then(|value| value.to_str().ok());
+        let condition = match status {
+            Some("1") => RetryOn::CANCELLED,
+            Some("4") => RetryOn::DEADLINE_EXCEEDED,
+            Some("8") => RetryOn::RESOURCE_EXHAUSTED,
+            Some("13") => RetryOn::INTERNAL,
+            Some("14") => RetryOn::UNAVAILABLE,
+            _ => RetryOn::NONE,
+        };
+        self.retry_on.intersects(condition)
+    }
+
+    fn wants_retry_of_reset(&self, reason: ResetReason, progress: RequestProgress) -> bool {
+        const ANY_RESET: RetryOn = RetryOn::RESET.union(RetryOn::FIVE_XX).union(RetryOn::GATEWAY_ERROR);
+        let on = |condition| self.retry_on.intersects(condition);
+        match reason {
+            ResetReason::Overflow => false,
+            _ if on(ANY_RESET) => true,
+            _ if on(RetryOn::RESET_BEFORE_REQUEST) && progress == RequestProgress::NotStarted => true,
+            ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout => on(RetryOn::CONNECT_FAILURE),
+            ResetReason::RemoteRefusedStreamReset => on(RetryOn::REFUSED_STREAM),
+            ResetReason::RemoteReset
+            | ResetReason::LocalReset
+            | ResetReason::ConnectionTermination
+            | ResetReason::PerTryTimeout => false,
+        }
+    }
+
+    fn decide(&mut self, wanted: bool, cluster: &ClusterState, rng: &mut impl Rng) -> Decision {
+        let stats = cluster.stats();
+        let was_retry = self.permit.take().is_some();
+        if !wanted {
+            if was_retry {
+                stats.upstream_rq_retry_success.inc();
+            }
+            return Decision::Done;
+        }
+        if self.retries_remaining == 0 {
+            stats.upstream_rq_retry_limit_exceeded.inc();
+            return Decision::LimitExceeded;
+        }
+        self.retries_remaining -= 1;
+        match cluster.try_retry(self.priority) {
+            Err(Overflow { .. }) => Decision::Overflow,
+            Ok(permit) => {
+                self.permit = Some(permit);
+                self.retries_made += 1;
+                stats.upstream_rq_retry.inc();
+                stats.upstream_rq_retry_backoff_exponential.inc();
+                Decision::Retry { after: self.policy.back_off.delay(self.retries_made, rng) }
+            }
+        }
+    }
+}
+
+const GRPC_CONDITIONS: RetryOn = RetryOn::CANCELLED
+    .union(RetryOn::DEADLINE_EXCEEDED)
+    .union(RetryOn::INTERNAL)
+    .union(RetryOn::RESOURCE_EXHAUSTED)
+    .union(RetryOn::UNAVAILABLE);
+
+/// Whether a header field satisfies a predicate; lines are tested one by one, and a missing field satisfies no value
+/// predicate, not even an inverted one (E2).
+fn is_satisfied(matcher: &HeaderMatcher, headers: &HeaderMap) -> bool {
+    let HeaderKey::Field(name) = &matcher.key else { return false };
+    let mut lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).peekable();
+    let is_missing = lines.peek().is_none();
+    let holds = match &matcher.matches {
+        HeaderMatch::Present(wanted) => is_missing != *wanted,
+        _ if is_missing && !matcher.treat_missing_header_as_empty => return false,
+        HeaderMatch::String(string) if is_missing => string.matches(""),
+        HeaderMatch::String(string) => lines.any(|line| string.matches(line)),
+        HeaderMatch::Range { start, end } => {
+            lines.any(|line| line.parse().is_ok_and(|number: i64| (*start..*end).contains(&number)))
+        }
+    };
+    holds != matcher.invert_match
+}
