@@ -2,9 +2,11 @@
 
 mod body;
 pub mod drain;
+mod http_connection_manager;
 pub mod server;
 mod stream_info;
 pub mod telemetry;
+mod upgrade;
 
 pub use body::{Body, BoxError};
 pub use stream_info::{StreamInfo, StreamState, UpstreamTiming};

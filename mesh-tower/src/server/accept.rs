@@ -7,7 +7,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::drain::{Drain, Phase};
+use crate::drain::DrainWatch;
 
 /// First pause after an error of the listener itself, such as too many open files; doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(5);
@@ -17,15 +17,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Hands every connection to `serve` until `drain` begins. Connections the system has accepted by then are served too;
 /// closing the socket would reset them.
-pub(crate) async fn accept(listener: TcpListener, drain: Drain, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+pub(crate) async fn accept(listener: TcpListener, mut drain: DrainWatch, mut serve: impl FnMut(TcpStream, SocketAddr)) {
     let mut pause = MIN_PAUSE;
-    let draining = drain.reached(Phase::Draining);
-    tokio::pin!(draining);
     loop {
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            () = &mut draining => return,
+            _ = drain.changed() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -53,6 +51,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain::Drain;
 
     #[tokio::test]
     async fn connections_made_before_draining_are_served_and_then_the_port_is_free() {
@@ -62,7 +61,7 @@ mod tests {
         let drain = Drain::new();
         drain.begin();
         let mut served = Vec::new();
-        accept(listener, drain, |_, peer| served.push(peer)).await;
+        accept(listener, drain.watch(), |_, peer| served.push(peer)).await;
         assert_eq!(served, clients.map(|client| client.local_addr().unwrap()));
         assert!(TcpStream::connect(address).await.is_err());
     }

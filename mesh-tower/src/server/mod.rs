@@ -8,5 +8,9 @@ mod codec;
 mod connection;
 mod io;
 mod listen;
+mod listeners;
+mod workers;
 
 pub use listen::{BindError, bind};
+pub use listeners::{ListenerChange, ListenerError, ListenerStatus, Listeners, MakeServer, ServeConnection};
+pub use workers::Workers;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mesh_core::telemetry::labels::BUCKETS;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -27,27 +29,15 @@ pub struct HistogramSnapshot {
 }
 
 /// Upper bounds in thousandths of the unit.
-const BOUNDS: [u64; 19] = [
-    500,
-    1_000,
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    30_000_000,
-    60_000_000,
-    300_000_000,
-    600_000_000,
-    1_800_000_000,
-    3_600_000_000,
-];
+const BOUNDS: [u64; BUCKETS.len()] = {
+    let mut bounds = [0; BUCKETS.len()];
+    let mut bucket = 0;
+    while bucket < BUCKETS.len() {
+        bounds[bucket] = (BUCKETS[bucket] * 1_000.0) as u64;
+        bucket += 1;
+    }
+    bounds
+};
 
 impl Counter {
     /// Adds one.
@@ -113,7 +103,7 @@ impl Histogram {
     /// What has been observed. Values that come in meanwhile may be counted in one part only.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {
-        let bounds = BOUNDS.iter().map(|bound| thousandths(*bound)).chain([f64::INFINITY]);
+        let bounds = BUCKETS.into_iter().chain([f64::INFINITY]);
         let mut count = 0;
         let cumulative = bounds
             .zip(&self.buckets)

@@ -1,11 +1,16 @@
 //! What is told about requests: metrics in Envoy's and Istio's names, and access logs.
 
 mod http_stats;
+mod istio;
+mod layer;
 mod log_file;
 mod metric;
 mod stat;
 
 pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
+pub use istio::{IstioMetrics, RequestSample, SeriesKey};
+pub use layer::{Metrics, MetricsBody, MetricsLayer, ResponseFuture};
 pub use log_file::{LogFile, LogFiles, OpenError};
+pub use mesh_core::telemetry::labels::{Reporter, RequestProtocol};
 pub use metric::{Counter, Gauge, Histogram, HistogramSnapshot};
 pub use stat::{Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text};

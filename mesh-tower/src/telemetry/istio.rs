@@ -1,0 +1,319 @@
+//! Istio's standard metrics: `istio_requests_total`, `istio_request_duration_milliseconds`, `istio_request_bytes` and
+//! `istio_response_bytes`, with Istio's labels in Istio's order (`features.md` M1 to M13).
+//!
+//! The 25 labels of a request are never built on the request path. What distinguishes one series from another is a few
+//! handles and small numbers ([`SeriesKey`]); each thread keeps a small map from those to the series. Labels are looked
+//! up once per thread and written out when somebody scrapes.
+
+use std::{
+    cell::RefCell,
+    fmt::Write as _,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use hashbrown::HashMap;
+use http::StatusCode;
+use mesh_core::{
+    model::{DestinationService, Workload},
+    telemetry::{
+        ResponseFlags,
+        labels::{
+            ConnectionSecurityPolicy, ISTIO_REQUEST_BYTES, ISTIO_REQUEST_DURATION_MILLISECONDS, ISTIO_REQUESTS_TOTAL,
+            ISTIO_RESPONSE_BYTES, Reporter, RequestLabels, RequestProtocol,
+        },
+    },
+};
+use parking_lot::Mutex;
+
+use super::{
+    metric::{Counter, Histogram},
+    stat::{Escaped, write_histogram},
+};
+
+/// Series a thread remembers; past that it forgets all and looks them up again.
+const MAX_REMEMBERED: usize = 4096;
+
+/// Series of a process. Requests of further series are counted in [`IstioMetrics::dropped`] only.
+const MAX_SERIES: usize = 100_000;
+
+/// Everything that tells one series from another. Equal handles mean equal labels; two handles with equal values merely
+/// cost one more look-up.
+#[derive(Clone, Debug)]
+pub struct SeriesKey {
+    /// Who tells.
+    pub reporter: Reporter,
+    /// Who asked; `None` = unknown.
+    pub source: Option<Arc<Workload>>,
+    /// Who answered; `None` = unknown, or nobody did.
+    pub destination: Option<Arc<Workload>>,
+    /// The service that was asked; `None` = unknown.
+    pub service: Option<Arc<DestinationService>>,
+    /// HTTP or gRPC.
+    pub protocol: RequestProtocol,
+    /// Status; 0 if there was no answer.
+    pub response_code: u16,
+    /// gRPC status, if it is gRPC and there was one.
+    pub grpc_status: Option<u32>,
+    /// Envoy's response flags.
+    pub flags: ResponseFlags,
+}
+
+/// Sizes and duration of one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestSample {
+    /// From the first byte of the request to the last of the response.
+    pub duration: Duration,
+    /// Bytes of request headers and body.
+    pub request_bytes: u64,
+    /// Bytes of response headers and body.
+    pub response_bytes: u64,
+}
+
+/// Istio's metrics of one process. Clones are handles to the same.
+#[derive(Clone, Debug, Default)]
+pub struct IstioMetrics {
+    registry: Arc<Registry>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    by_labels: Mutex<HashMap<String, Arc<Series>>>,
+    dropped: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Series {
+    requests: Counter,
+    duration_milliseconds: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+}
+
+thread_local! {
+    /// Handles in the keys keep their values alive, so that an address stands for one value as long as it is here.
+    static REMEMBERED: RefCell<HashMap<Remembered, Arc<Series>>> = RefCell::default();
+}
+
+struct Remembered {
+    registry: Arc<Registry>,
+    key: SeriesKey,
+}
+
+impl IstioMetrics {
+    /// Counts a request that has ended.
+    pub fn record(&self, key: SeriesKey, sample: RequestSample) {
+        let remembered = Remembered { registry: Arc::clone(&self.registry), key };
+        REMEMBERED.with_borrow_mut(|map| {
+            if let Some(series) = map.get(&remembered) {
+                return series.record(sample);
+            }
+            let Some(series) = self.registry.series(&remembered.key) else { return };
+            series.record(sample);
+            if map.len() >= MAX_REMEMBERED {
+                map.clear();
+            }
+            map.insert(remembered, series);
+        });
+    }
+
+    /// Requests that were not counted because there are too many series.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.registry.dropped.get()
+    }
+
+    /// All series in Prometheus' text format.
+    #[must_use]
+    pub fn prometheus_text(&self) -> String {
+        let mut series: Vec<(String, Arc<Series>)> = {
+            let by_labels = self.registry.by_labels.lock();
+            by_labels.iter().map(|(labels, series)| (labels.clone(), Arc::clone(series))).collect()
+        };
+        series.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut text = String::new();
+        if series.is_empty() {
+            return text;
+        }
+        let _ = writeln!(text, "# TYPE {ISTIO_REQUESTS_TOTAL} counter");
+        for (labels, series) in &series {
+            let _ = writeln!(text, "{ISTIO_REQUESTS_TOTAL}{{{labels}}} {}", series.requests.get());
+        }
+        let histograms: [(&str, fn(&Series) -> &Histogram); 3] = [
+            (ISTIO_REQUEST_DURATION_MILLISECONDS, |series| &series.duration_milliseconds),
+            (ISTIO_REQUEST_BYTES, |series| &series.request_bytes),
+            (ISTIO_RESPONSE_BYTES, |series| &series.response_bytes),
+        ];
+        for (name, histogram) in histograms {
+            let _ = writeln!(text, "# TYPE {name} histogram");
+            for (labels, series) in &series {
+                write_histogram(&mut text, name, labels, &histogram(series).snapshot());
+            }
+        }
+        text
+    }
+}
+
+impl Registry {
+    fn series(&self, key: &SeriesKey) -> Option<Arc<Series>> {
+        let labels = labels_text(key);
+        let mut by_labels = self.by_labels.lock();
+        if let Some(series) = by_labels.get(&labels) {
+            return Some(Arc::clone(series));
+        }
+        if by_labels.len() >= MAX_SERIES {
+            self.dropped.increment();
+            return None;
+        }
+        let series = Arc::new(Series::default());
+        by_labels.insert(labels, Arc::clone(&series));
+        Some(series)
+    }
+}
+
+impl Series {
+    fn record(&self, sample: RequestSample) {
+        self.requests.increment();
+        let microseconds = u64::try_from(sample.duration.as_micros()).unwrap_or(u64::MAX);
+        self.duration_milliseconds.observe_thousandths(microseconds);
+        self.request_bytes.observe(sample.request_bytes);
+        self.response_bytes.observe(sample.response_bytes);
+    }
+}
+
+fn address<T>(handle: Option<&Arc<T>>) -> *const T {
+    handle.map_or(std::ptr::null(), Arc::as_ptr)
+}
+
+impl Remembered {
+    /// Everything that counts, as plain numbers.
+    fn identity(&self) -> (*const Registry, [*const (); 3], u64) {
+        let key = &self.key;
+        let handles = [
+            address(key.source.as_ref()).cast(),
+            address(key.destination.as_ref()).cast(),
+            address(key.service.as_ref()).cast(),
+        ];
+        let grpc_status = key.grpc_status.map_or(0xFF, |status| u64::from(status.min(0xFE)));
+        let small = u64::from(key.flags.bits()) << 32
+            | u64::from(key.response_code) << 16
+            | grpc_status << 8
+            | u64::from(key.protocol == RequestProtocol::Grpc) << 1
+            | u64::from(key.reporter == Reporter::Source);
+        (Arc::as_ptr(&self.registry), handles, small)
+    }
+}
+
+impl PartialEq for Remembered {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Remembered {}
+
+impl Hash for Remembered {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+/// The labels of a series as they stand between the braces.
+fn labels_text(key: &SeriesKey) -> String {
+    let labels = RequestLabels {
+        reporter: key.reporter,
+        source: key.source.as_deref(),
+        destination: key.destination.as_deref(),
+        destination_service: key.service.as_deref(),
+        request_protocol: key.protocol,
+        response_code: StatusCode::from_u16(key.response_code).ok(),
+        grpc_response_status: key.grpc_status,
+        response_flags: key.flags,
+        // The client cannot tell what the connection turns out to be; the server knows that there was no TLS.
+        connection_security_policy: match key.reporter {
+            Reporter::Source => ConnectionSecurityPolicy::Unknown,
+            Reporter::Destination => ConnectionSecurityPolicy::None,
+        },
+    };
+    let mut text = String::new();
+    labels.for_each(&mut |name, value| {
+        let separator = if text.is_empty() { "" } else { "," };
+        let _ = write!(text, "{separator}{name}=\"{}\"", Escaped(value));
+    });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> SeriesKey {
+        SeriesKey {
+            reporter: Reporter::Source,
+            source: Some(Arc::new(Workload {
+                name: "productpage-v1".into(),
+                namespace: "default".into(),
+                canonical_service: "productpage".into(),
+                canonical_revision: "v1".into(),
+                app: "productpage".into(),
+                version: "v1".into(),
+                cluster: "Kubernetes".into(),
+                principal: "spiffe://cluster.local/ns/default/sa/productpage".into(),
+            })),
+            destination: None,
+            service: Some(Arc::new(DestinationService {
+                host: "reviews.default.svc.cluster.local".into(),
+                name: "reviews".into(),
+                namespace: "default".into(),
+            })),
+            protocol: RequestProtocol::Http,
+            response_code: 503,
+            grpc_status: None,
+            flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
+        }
+    }
+
+    #[test]
+    fn labels_are_istios_in_istios_order() {
+        let expected = "reporter=\"source\",source_workload=\"productpage-v1\",source_canonical_service=\"productpage\",\
+            source_canonical_revision=\"v1\",source_workload_namespace=\"default\",\
+            source_principal=\"spiffe://cluster.local/ns/default/sa/productpage\",source_app=\"productpage\",\
+            source_version=\"v1\",source_cluster=\"Kubernetes\",destination_workload=\"unknown\",\
+            destination_workload_namespace=\"unknown\",destination_principal=\"unknown\",destination_app=\"unknown\",\
+            destination_version=\"unknown\",destination_service=\"reviews.default.svc.cluster.local\",\
+            destination_canonical_service=\"unknown\",destination_canonical_revision=\"latest\",\
+            destination_service_name=\"reviews\",destination_service_namespace=\"default\",\
+            destination_cluster=\"unknown\",request_protocol=\"http\",response_code=\"503\",\
+            grpc_response_status=\"\",response_flags=\"UH\",connection_security_policy=\"unknown\"";
+        assert_eq!(labels_text(&key()), expected);
+    }
+
+    #[test]
+    fn equal_labels_are_one_series_even_from_different_handles() {
+        let metrics = IstioMetrics::default();
+        let sample = RequestSample { duration: Duration::from_micros(1500), request_bytes: 10, response_bytes: 2000 };
+        for _ in 0..3 {
+            metrics.record(key(), sample);
+        }
+        let shared = key();
+        metrics.record(shared.clone(), sample);
+        metrics.record(SeriesKey { response_code: 200, grpc_status: Some(0), ..shared }, sample);
+        let text = metrics.prometheus_text();
+        assert_eq!(text.lines().filter(|line| line.starts_with("istio_requests_total{")).count(), 2, "{text}");
+        assert!(text.lines().any(|line| line.ends_with("} 4") && line.starts_with("istio_requests_total{")), "{text}");
+        let of_duration =
+            |line: &&str| line.starts_with("istio_request_duration_milliseconds_bucket{") && line.contains("503");
+        let le_5 = text.lines().filter(of_duration).find(|line| line.contains("le=\"5\"")).unwrap();
+        assert!(le_5.ends_with(" 4"), "{le_5}");
+    }
+
+    #[test]
+    fn two_registries_do_not_mix() {
+        let (first, second) = (IstioMetrics::default(), IstioMetrics::default());
+        let shared = key();
+        first.record(shared.clone(), RequestSample::default());
+        second.record(shared, RequestSample::default());
+        assert_eq!(first.prometheus_text(), second.prometheus_text());
+    }
+}
