@@ -9,12 +9,14 @@ use std::{
     error::Error,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use crate::StreamInfo;
 
 /// Any error; the error type of [`Body`].
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -29,6 +31,8 @@ enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
+    /// A request body whose bytes are counted on their way.
+    Counted(Incoming, StreamInfo),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -53,6 +57,18 @@ impl Body {
             return incoming.take().map_or_else(Self::empty, Self::from);
         }
         body.map_or_else(Self::empty, |body| Self(Kind::Boxed(Box::pin(Boxable { body }))))
+    }
+}
+
+impl Body {
+    /// The body of a request: `info` counts its bytes and learns when it has ended.
+    #[must_use]
+    pub(crate) fn counted(incoming: Incoming, info: &StreamInfo) -> Self {
+        if incoming.is_end_stream() {
+            info.complete_request();
+            return Self::empty();
+        }
+        Self(Kind::Counted(incoming, info.clone()))
     }
 }
 
@@ -102,6 +118,7 @@ impl HttpBody for Body {
             Kind::Incoming(incoming) => {
                 Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
+            Kind::Counted(incoming, info) => poll_counted(incoming, info, cx),
             Kind::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -110,7 +127,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Incoming(incoming) => incoming.is_end_stream(),
+            Kind::Incoming(incoming) | Kind::Counted(incoming, _) => incoming.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -119,10 +136,25 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Incoming(incoming) => incoming.size_hint(),
+            Kind::Incoming(incoming) | Kind::Counted(incoming, _) => incoming.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }
+}
+
+fn poll_counted(
+    incoming: &mut Incoming,
+    info: &StreamInfo,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+    if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+        info.add_bytes_received(data.len() as u64);
+    }
+    if frame.is_none() || incoming.is_end_stream() {
+        info.complete_request();
+    }
+    Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
 }
 
 impl fmt::Debug for Body {
@@ -131,6 +163,7 @@ impl fmt::Debug for Body {
             Kind::Empty => "Empty",
             Kind::Full(_) => "Full",
             Kind::Incoming(_) => "Incoming",
+            Kind::Counted(..) => "Counted",
             Kind::Boxed(_) => "Boxed",
         };
         f.debug_tuple("Body").field(&kind).field(&self.size_hint()).finish()

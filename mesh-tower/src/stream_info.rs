@@ -11,11 +11,17 @@ use std::{
     ops::DerefMut,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime},
 };
 
+use mesh_core::{
+    cluster::{ClusterState, EndpointState},
+    route::RouteEntry,
+    store::ClusterSlot,
+    telemetry::ResponseFlags,
+};
 use parking_lot::Mutex;
 
 /// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
@@ -30,6 +36,7 @@ struct Shared {
     start_time: SystemTime,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
+    request_complete: AtomicBool,
     state: Mutex<StreamState>,
 }
 
@@ -37,6 +44,17 @@ struct Shared {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct StreamState {
+    /// The route that decides about the request, once there is one. Whoever has the request routed writes it; the
+    /// upstream side reads it.
+    pub route: Option<Arc<RouteEntry<Arc<ClusterSlot>>>>,
+    /// The request's one random number: route, weighted cluster and retries all draw on it, so that they agree.
+    pub random: u64,
+    /// The cluster that the request was sent to.
+    pub upstream_cluster: Option<Arc<ClusterState>>,
+    /// The endpoint of the last try.
+    pub upstream_host: Option<Arc<EndpointState>>,
+    /// What happened beyond the status.
+    pub response_flags: ResponseFlags,
     /// Why the answer is what it is, such as `via_upstream`; `None` until there is an answer.
     pub response_code_details: Option<Cow<'static, str>>,
     /// Tries so far; 0 = none was made.
@@ -71,6 +89,7 @@ impl StreamInfo {
             start_time,
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
+            request_complete: AtomicBool::new(false),
             state: Mutex::default(),
         }))
     }
@@ -107,6 +126,17 @@ impl StreamInfo {
     /// Counts body bytes sent downstream.
     pub fn add_bytes_sent(&self, bytes: u64) {
         self.0.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the whole request has been received.
+    #[must_use]
+    pub fn is_request_complete(&self) -> bool {
+        self.0.request_complete.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the whole request has been received.
+    pub fn complete_request(&self) {
+        self.0.request_complete.store(true, Ordering::Relaxed);
     }
 
     /// The changing part, to read and to write. Keep it for a few statements only.
