@@ -31,9 +31,7 @@ use super::{
 use crate::{
     balance::Avoid,
     cluster::{ClusterState, EndpointId},
-    model::{RetryOn, RetryPolicy, RoutingPriority},
-    policy::grpc,
-    request::RequestHead,
+    model::{HeaderKey, HeaderMatch, HeaderMatcher, RetryOn, RetryPolicy, RoutingPriority},
     rng::Rng,
 };
 
@@ -48,8 +46,10 @@ pub enum ResetReason {
     RemoteRefusedStreamReset,
     /// The endpoint reset the stream.
     RemoteReset,
-    /// We reset the stream, such as for a violation of the protocol.
+    /// We reset the stream.
     LocalReset,
+    /// The endpoint violated the protocol.
+    ProtocolError,
     /// The connection ended while the try was on it.
     ConnectionTermination,
     /// `per_try_timeout` or `per_try_idle_timeout` ended. Retried like a reset.
@@ -103,13 +103,13 @@ impl RetryState {
     #[must_use]
     pub fn new(
         policy: &Arc<RetryPolicy>,
-        request: &RequestHead<'_>,
+        request_headers: &HeaderMap,
         overrides: &Overrides,
         priority: RoutingPriority,
     ) -> Option<Self> {
         let retry_on = policy.retry_on.union(overrides.retry_on);
         let wanted = &policy.retriable_request_headers;
-        let is_eligible = wanted.is_empty() || wanted.iter().any(|matcher| matcher.matches(request));
+        let is_eligible = wanted.is_empty() || wanted.iter().any(|matcher| is_satisfied(matcher, request_headers));
         if retry_on.is_empty() || !is_eligible {
             return None;
         }
@@ -194,18 +194,19 @@ impl RetryState {
     }
 
     fn has_retriable_header(&self, headers: &HeaderMap) -> bool {
-        self.policy.retriable_headers.iter().any(|matcher| matcher.matches_response(headers))
+        self.policy.retriable_headers.iter().any(|matcher| is_satisfied(matcher, headers))
             || self.retriable_header_names.iter().any(|name| headers.contains_key(name))
     }
 
     /// In response headers only: once a status arrives in trailers, the answer has been sent on.
     fn is_retriable_grpc_status(&self, headers: &HeaderMap) -> bool {
-        let condition = match grpc::status_of(headers) {
-            Some(1) => RetryOn::CANCELLED,
-            Some(4) => RetryOn::DEADLINE_EXCEEDED,
-            Some(8) => RetryOn::RESOURCE_EXHAUSTED,
-            Some(13) => RetryOn::INTERNAL,
-            Some(14) => RetryOn::UNAVAILABLE,
+        let status = headers.get("grpc-status").and_then(|value| value.to_str().ok());
+        let condition = match status {
+            Some("1") => RetryOn::CANCELLED,
+            Some("4") => RetryOn::DEADLINE_EXCEEDED,
+            Some("8") => RetryOn::RESOURCE_EXHAUSTED,
+            Some("13") => RetryOn::INTERNAL,
+            Some("14") => RetryOn::UNAVAILABLE,
             _ => RetryOn::NONE,
         };
         self.retry_on.intersects(condition)
@@ -222,6 +223,7 @@ impl RetryState {
             ResetReason::RemoteRefusedStreamReset => on(RetryOn::REFUSED_STREAM),
             ResetReason::RemoteReset
             | ResetReason::LocalReset
+            | ResetReason::ProtocolError
             | ResetReason::ConnectionTermination
             | ResetReason::PerTryTimeout => false,
         }
@@ -259,3 +261,21 @@ const GRPC_CONDITIONS: RetryOn = RetryOn::CANCELLED
     .union(RetryOn::INTERNAL)
     .union(RetryOn::RESOURCE_EXHAUSTED)
     .union(RetryOn::UNAVAILABLE);
+
+/// Whether a header field satisfies a predicate; lines are tested one by one, and a missing field satisfies no value
+/// predicate, not even an inverted one (E2).
+fn is_satisfied(matcher: &HeaderMatcher, headers: &HeaderMap) -> bool {
+    let HeaderKey::Field(name) = &matcher.key else { return false };
+    let mut lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).peekable();
+    let is_missing = lines.peek().is_none();
+    let holds = match &matcher.matches {
+        HeaderMatch::Present(wanted) => is_missing != *wanted,
+        _ if is_missing && !matcher.treat_missing_header_as_empty => return false,
+        HeaderMatch::String(string) if is_missing => string.matches(""),
+        HeaderMatch::String(string) => lines.any(|line| string.matches(line)),
+        HeaderMatch::Range { start, end } => {
+            lines.any(|line| line.parse().is_ok_and(|number: i64| (*start..*end).contains(&number)))
+        }
+    };
+    holds != matcher.invert_match
+}
