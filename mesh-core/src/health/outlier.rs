@@ -30,6 +30,7 @@ use http::StatusCode;
 use crate::{
     cluster::{ClusterStats, EndpointId, EndpointRuntime, EndpointStats, Gauge},
     model::{OutlierDetection, Percent},
+    policy::grpc,
     rng::Rng,
 };
 
@@ -60,7 +61,7 @@ impl Outcome {
     fn status_code(self) -> u16 {
         match self {
             Self::Status(status) => status.as_u16(),
-            Self::GrpcStatus(status) => http_status_of_grpc(status),
+            Self::GrpcStatus(status) => grpc::http_of_status(status),
             Self::LocalOrigin(LocalOriginFailure::Timeout) => 504,
             Self::LocalOrigin(LocalOriginFailure::ConnectFailed | LocalOriginFailure::Reset) => 503,
         }
@@ -74,24 +75,6 @@ impl Outcome {
         if self == Self::LocalOrigin(LocalOriginFailure::Timeout) {
             stats.rq_timeout.inc();
         }
-    }
-}
-
-/// gRPC's mapping of its status codes to HTTP, as Envoy's `grpcToHttpStatus`.
-fn http_status_of_grpc(status: u32) -> u16 {
-    match status {
-        0 => 200,
-        1 => 499,
-        3 | 9 | 11 => 400,
-        4 => 504,
-        5 => 404,
-        6 | 10 => 409,
-        7 => 403,
-        8 => 429,
-        12 => 501,
-        14 => 503,
-        16 => 401,
-        _ => 500,
     }
 }
 

@@ -59,6 +59,26 @@ pub fn status_of_http(status: StatusCode) -> u32 {
     }
 }
 
+/// The HTTP status that stands for a gRPC status, for those who only know HTTP, such as outlier detection. Envoy
+/// `grpcToHttpStatus`.
+#[must_use]
+pub fn http_of_status(status: u32) -> u16 {
+    match status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
 /// The names of a status, such as `InvalidArgument` and `INVALID_ARGUMENT`; `None` for numbers without one.
 #[must_use]
 pub fn status_names(status: u32) -> Option<(&'static str, &'static str)> {

@@ -31,7 +31,9 @@ use super::{
 use crate::{
     balance::Avoid,
     cluster::{ClusterState, EndpointId},
-    model::{HeaderKey, HeaderMatch, HeaderMatcher, RetryOn, RetryPolicy, RoutingPriority},
+    model::{RetryOn, RetryPolicy, RoutingPriority},
+    policy::grpc,
+    request::RequestHead,
     rng::Rng,
 };
 
@@ -103,13 +105,13 @@ impl RetryState {
     #[must_use]
     pub fn new(
         policy: &Arc<RetryPolicy>,
-        request_headers: &HeaderMap,
+        request: &RequestHead<'_>,
         overrides: &Overrides,
         priority: RoutingPriority,
     ) -> Option<Self> {
         let retry_on = policy.retry_on.union(overrides.retry_on);
         let wanted = &policy.retriable_request_headers;
-        let is_eligible = wanted.is_empty() || wanted.iter().any(|matcher| is_satisfied(matcher, request_headers));
+        let is_eligible = wanted.is_empty() || wanted.iter().any(|matcher| matcher.matches(request));
         if retry_on.is_empty() || !is_eligible {
             return None;
         }
@@ -194,19 +196,18 @@ impl RetryState {
     }
 
     fn has_retriable_header(&self, headers: &HeaderMap) -> bool {
-        self.policy.retriable_headers.iter().any(|matcher| is_satisfied(matcher, headers))
+        self.policy.retriable_headers.iter().any(|matcher| matcher.matches_response(headers))
             || self.retriable_header_names.iter().any(|name| headers.contains_key(name))
     }
 
     /// In response headers only: once a status arrives in trailers, the answer has been sent on.
     fn is_retriable_grpc_status(&self, headers: &HeaderMap) -> bool {
-        let status = headers.get("grpc-status").and_then(|value| value.to_str().ok());
-        let condition = match status {
-            Some("1") => RetryOn::CANCELLED,
-            Some("4") => RetryOn::DEADLINE_EXCEEDED,
-            Some("8") => RetryOn::RESOURCE_EXHAUSTED,
-            Some("13") => RetryOn::INTERNAL,
-            Some("14") => RetryOn::UNAVAILABLE,
+        let condition = match grpc::status_of(headers) {
+            Some(1) => RetryOn::CANCELLED,
+            Some(4) => RetryOn::DEADLINE_EXCEEDED,
+            Some(8) => RetryOn::RESOURCE_EXHAUSTED,
+            Some(13) => RetryOn::INTERNAL,
+            Some(14) => RetryOn::UNAVAILABLE,
             _ => RetryOn::NONE,
         };
         self.retry_on.intersects(condition)
@@ -261,21 +262,3 @@ const GRPC_CONDITIONS: RetryOn = RetryOn::CANCELLED
     .union(RetryOn::INTERNAL)
     .union(RetryOn::RESOURCE_EXHAUSTED)
     .union(RetryOn::UNAVAILABLE);
-
-/// Whether a header field satisfies a predicate; lines are tested one by one, and a missing field satisfies no value
-/// predicate, not even an inverted one (E2).
-fn is_satisfied(matcher: &HeaderMatcher, headers: &HeaderMap) -> bool {
-    let HeaderKey::Field(name) = &matcher.key else { return false };
-    let mut lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).peekable();
-    let is_missing = lines.peek().is_none();
-    let holds = match &matcher.matches {
-        HeaderMatch::Present(wanted) => is_missing != *wanted,
-        _ if is_missing && !matcher.treat_missing_header_as_empty => return false,
-        HeaderMatch::String(string) if is_missing => string.matches(""),
-        HeaderMatch::String(string) => lines.any(|line| string.matches(line)),
-        HeaderMatch::Range { start, end } => {
-            lines.any(|line| line.parse().is_ok_and(|number: i64| (*start..*end).contains(&number)))
-        }
-    };
-    holds != matcher.invert_match
-}

@@ -9,7 +9,10 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::overrides::Overrides;
-use crate::model::{RetryPolicy, RouteAction};
+use crate::{
+    model::{RetryPolicy, RouteAction},
+    policy::grpc,
+};
 
 /// Limits of one request; `None` = unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,29 +77,11 @@ fn max_stream_duration(
 ) -> Option<Duration> {
     let Some(config) = &action.max_stream_duration else { return stream_default.and_then(limited) };
     if let Some(max) = config.grpc_timeout_header_max
-        && let Some(asked) = headers.get("grpc-timeout").and_then(|value| parse_grpc_timeout(value.as_bytes()))
+        && let Some(asked) = headers.get(grpc::GRPC_TIMEOUT).and_then(grpc::parse_timeout)
     {
         let capped = limited(max).map_or(asked, |max| asked.min(max));
         // A caller whose time is up gets no time, not unlimited time.
         return Some(capped.saturating_sub(config.grpc_timeout_header_offset));
     }
     config.max_stream_duration.or(stream_default).and_then(limited)
-}
-
-/// `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
-fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let number = digits.iter().fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0'));
-    match unit {
-        b'H' => Some(Duration::from_secs(number * 3600)),
-        b'M' => Some(Duration::from_secs(number * 60)),
-        b'S' => Some(Duration::from_secs(number)),
-        b'm' => Some(Duration::from_millis(number)),
-        b'u' => Some(Duration::from_micros(number)),
-        b'n' => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
 }

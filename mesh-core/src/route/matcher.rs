@@ -1,7 +1,9 @@
 //! Evaluation of route predicates other than the path, which the table finds by its index.
 
+use http::{HeaderMap, HeaderValue};
+
 use crate::{
-    model::{HeaderMatch, HeaderMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch},
+    model::{HeaderKey, HeaderMatch, HeaderMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch},
     policy::grpc,
     request::RequestHead,
 };
@@ -13,7 +15,21 @@ impl HeaderMatcher {
     /// even an inverted one, unless it is to be treated as empty (E2).
     #[must_use]
     pub fn matches(&self, request: &RequestHead<'_>) -> bool {
-        let mut lines = request.values(&self.key).peekable();
+        self.matches_lines(request.values(&self.key))
+    }
+
+    /// Whether the response's header satisfies the predicate; responses have no pseudo-headers to look at.
+    #[must_use]
+    pub fn matches_response(&self, headers: &HeaderMap) -> bool {
+        let field = match &self.key {
+            HeaderKey::Field(name) => Some(name),
+            HeaderKey::Method | HeaderKey::Authority | HeaderKey::Path | HeaderKey::Scheme => None,
+        };
+        self.matches_lines(field.into_iter().flat_map(|name| headers.get_all(name)).map(HeaderValue::as_bytes))
+    }
+
+    fn matches_lines<'l>(&self, lines: impl Iterator<Item = &'l [u8]>) -> bool {
+        let mut lines = lines.peekable();
         let missing = lines.peek().is_none();
         let hit = match &self.matches {
             HeaderMatch::Present(wanted) => (!missing || self.treat_missing_header_as_empty) == *wanted,

@@ -1,8 +1,9 @@
-//! What the data plane reads: every cluster and listener there is, under its name.
+//! What the data plane reads: every cluster, route configuration and listener there is, under its name.
 //!
-//! Names are resolved when configuration changes, not per request. Whoever refers to a cluster holds its [`ClusterSlot`],
-//! which is there from the first mention of the name, is filled and refilled by updates, and is empty while the cluster
-//! does not exist. An update of one cluster therefore touches its slot alone, however many clusters and routes there are.
+//! Names are resolved when configuration changes, not per request. Whoever refers to a cluster or to routes holds their
+//! [`Slot`], which is there from the first mention of the name, is filled and refilled by updates, and is empty while the
+//! resource does not exist. An update of one cluster therefore touches its slot alone, however many clusters and routes
+//! there are, and resources may arrive in any order.
 //!
 //! Updates serialize on one lock; reading a slot takes none.
 
@@ -10,20 +11,30 @@ mod services;
 mod slot;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
 
-use self::services::Services;
-pub use self::slot::ClusterSlot;
+pub use self::slot::Slot;
+use self::{services::Services, slot::Slots};
 use crate::{
     cluster::ClusterState,
-    model::{Cluster, ClusterName, Discovery, Listener, LoadAssignment},
+    model::{Cluster, ClusterName, Discovery, Listener, LoadAssignment, RouteConfigName, RouteConfiguration},
     rng::Rng,
+    route::{RouteTable, RouteTableError},
 };
+
+/// The place of a cluster.
+pub type ClusterSlot = Slot<ClusterName, ClusterState>;
+
+/// Routes whose clusters are slots of the store.
+pub type Routes = RouteTable<Arc<ClusterSlot>>;
+
+/// The place of a route configuration.
+pub type RouteSlot = Slot<RouteConfigName, Routes>;
 
 /// All listeners by name.
 pub type ListenerMap = BTreeMap<Arc<str>, Arc<Listener>>;
@@ -31,35 +42,11 @@ pub type ListenerMap = BTreeMap<Arc<str>, Arc<Listener>>;
 /// Everything the data plane acts upon.
 #[derive(Debug, Default)]
 pub struct Store {
-    clusters: RwLock<Slots>,
+    clusters: Slots<ClusterName, ClusterState>,
+    routes: Slots<RouteConfigName, Routes>,
     /// Also serializes updates.
     services: Mutex<Services>,
     listeners: ArcSwap<ListenerMap>,
-}
-
-/// Slots by name. A name that is neither mentioned any more nor has a cluster is forgotten in time.
-#[derive(Debug, Default)]
-struct Slots {
-    by_name: HashMap<ClusterName, Arc<ClusterSlot>>,
-    /// Size at which unused slots are looked for, so that this costs a constant share of each insertion.
-    sweep_at: usize,
-}
-
-impl Slots {
-    const MIN_SWEEP_AT: usize = 64;
-
-    fn intern(&mut self, name: &ClusterName) -> Arc<ClusterSlot> {
-        if let Some(slot) = self.by_name.get(name) {
-            return Arc::clone(slot);
-        }
-        if self.by_name.len() >= self.sweep_at.max(Self::MIN_SWEEP_AT) {
-            self.by_name.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.load().is_some());
-            self.sweep_at = self.by_name.len() * 2;
-        }
-        let slot = Arc::new(ClusterSlot::new(name.clone()));
-        self.by_name.insert(name.clone(), Arc::clone(&slot));
-        slot
-    }
 }
 
 impl Store {
@@ -72,23 +59,19 @@ impl Store {
     /// The slot of a cluster, whether or not the cluster exists.
     #[must_use]
     pub fn cluster_slot(&self, name: &ClusterName) -> Arc<ClusterSlot> {
-        if let Some(slot) = self.clusters.read().unwrap_or_else(PoisonError::into_inner).by_name.get(name) {
-            return Arc::clone(slot);
-        }
-        self.clusters.write().unwrap_or_else(PoisonError::into_inner).intern(name)
+        self.clusters.intern(name)
     }
 
     /// The cluster of this name, for requests that name their cluster in a header.
     #[must_use]
     pub fn cluster(&self, name: &str) -> Option<Arc<ClusterState>> {
-        self.clusters.read().unwrap_or_else(PoisonError::into_inner).by_name.get(name)?.load()
+        self.clusters.find(name)?.load()
     }
 
     /// All clusters, in no particular order.
     #[must_use]
     pub fn clusters(&self) -> Vec<Arc<ClusterState>> {
-        let slots = self.clusters.read().unwrap_or_else(PoisonError::into_inner);
-        slots.by_name.values().filter_map(|slot| slot.load()).collect()
+        self.clusters.values()
     }
 
     /// Adds a cluster or replaces its configuration; what is known from using it is kept. Endpoints that were set for its
@@ -119,7 +102,7 @@ impl Store {
     /// Removes a cluster. Requests under way on it end as they would have.
     pub fn remove_cluster(&self, name: &ClusterName) {
         let mut services = self.services();
-        let slot = self.cluster_slot(name);
+        let Some(slot) = self.clusters.find(name.as_str()) else { return };
         if let Some(old) = slot.load()
             && let Some(service) = eds_service(old.config())
         {
@@ -149,6 +132,35 @@ impl Store {
         let _services = self.services();
         if let Some(state) = self.cluster(cluster.as_str()) {
             state.set_endpoints(assignment, rng);
+        }
+    }
+
+    /// The slot of a route configuration, whether or not it exists.
+    #[must_use]
+    pub fn route_slot(&self, name: &RouteConfigName) -> Arc<RouteSlot> {
+        self.routes.intern(name)
+    }
+
+    /// All route configurations, in no particular order.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Arc<Routes>> {
+        self.routes.values()
+    }
+
+    /// Adds or replaces a route configuration. Its clusters need not exist yet.
+    ///
+    /// # Errors
+    /// If it cannot be compiled; then the one before stays.
+    pub fn set_routes(&self, config: &Arc<RouteConfiguration>) -> Result<(), RouteTableError> {
+        let routes = Routes::compile(Arc::clone(config), &mut |cluster| self.cluster_slot(cluster))?;
+        self.route_slot(&config.name).store(Some(Arc::new(routes)));
+        Ok(())
+    }
+
+    /// Removes a route configuration.
+    pub fn remove_routes(&self, name: &RouteConfigName) {
+        if let Some(slot) = self.routes.find(name.as_str()) {
+            slot.store(None);
         }
     }
 
