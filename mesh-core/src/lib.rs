@@ -18,5 +18,4 @@ pub mod resilience;
 pub mod rng;
 pub mod route;
 pub mod store;
-pub mod target;
 pub mod telemetry;

@@ -2,8 +2,14 @@
 //!
 //! - [`proto`]: the generated messages and their descriptors;
 //! - [`json`]: protobuf-JSON and Envoy's YAML, in both directions.
+//! - [`resource`]: listeners, routes, clusters and endpoints as model values;
+//! - [`ads`]: the client of a control plane, in process or remote;
+//! - [`apply`]: accepted resources in an order that breaks nothing.
 //!
 //! Protobuf types stop here: what leaves this crate are model values and reports.
 
+pub mod ads;
+pub mod apply;
 pub mod json;
 pub mod proto;
+pub mod resource;

@@ -48,10 +48,8 @@ pub enum ResetReason {
     RemoteRefusedStreamReset,
     /// The endpoint reset the stream.
     RemoteReset,
-    /// We reset the stream.
+    /// We reset the stream, such as for a violation of the protocol.
     LocalReset,
-    /// The endpoint violated the protocol.
-    ProtocolError,
     /// The connection ended while the try was on it.
     ConnectionTermination,
     /// `per_try_timeout` or `per_try_idle_timeout` ended. Retried like a reset.
@@ -224,7 +222,6 @@ impl RetryState {
             ResetReason::RemoteRefusedStreamReset => on(RetryOn::REFUSED_STREAM),
             ResetReason::RemoteReset
             | ResetReason::LocalReset
-            | ResetReason::ProtocolError
             | ResetReason::ConnectionTermination
             | ResetReason::PerTryTimeout => false,
         }

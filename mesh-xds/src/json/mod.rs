@@ -65,6 +65,12 @@ pub fn type_name(type_url: &str) -> &str {
     type_url.rsplit_once('/').map_or(type_url, |(_, name)| name)
 }
 
+/// Whether a message of this full name is among the generated ones.
+#[must_use]
+pub fn is_known(full_name: &str) -> bool {
+    POOL.get_message_by_name(full_name).is_some()
+}
+
 fn descriptor<M: Name>() -> MessageDescriptor {
     let name = M::full_name();
     POOL.get_message_by_name(&name).unwrap_or_else(|| panic!("{name} is not among the generated messages"))

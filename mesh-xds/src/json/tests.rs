@@ -1,3 +1,5 @@
+//! Reading and writing protobuf-JSON, through the public functions.
+
 use prost::Name;
 use serde_json::json;
 

@@ -17,6 +17,7 @@ pub(super) const ROOTS: &[&str] = &[
     "envoy.config.cluster.v3.Cluster",
     "envoy.config.endpoint.v3.ClusterLoadAssignment",
     "envoy.config.listener.v3.Listener",
+    "envoy.config.route.v3.FilterConfig",
     "envoy.config.route.v3.RouteConfiguration",
     "envoy.config.route.v3.ScopedRouteConfiguration",
     "envoy.extensions.transport_sockets.tls.v3.Secret",

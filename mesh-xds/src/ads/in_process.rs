@@ -1,0 +1,59 @@
+//! A control plane in the same process: two ends of a bounded channel instead of a connection.
+
+use tokio::sync::mpsc;
+
+use super::{Disconnected, Request, Stream, Transport};
+use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
+
+/// Messages that may wait in either direction before the sender has to.
+const CAPACITY: usize = 16;
+
+/// A client end and a server end that reach each other.
+#[must_use]
+pub fn pair() -> (InProcess, Acceptor) {
+    let (sender, receiver) = mpsc::channel(CAPACITY);
+    (InProcess { streams: sender }, Acceptor { streams: receiver })
+}
+
+/// The client end: a [`Transport`].
+#[derive(Clone, Debug)]
+pub struct InProcess {
+    streams: mpsc::Sender<ServerStream>,
+}
+
+/// The server end: yields the streams that clients open.
+#[derive(Debug)]
+pub struct Acceptor {
+    streams: mpsc::Receiver<ServerStream>,
+}
+
+/// The control plane's half of a [`Stream`].
+#[derive(Debug)]
+pub struct ServerStream {
+    /// Yields requests; `None` when the client is gone.
+    pub requests: mpsc::Receiver<Request>,
+    /// Takes responses.
+    pub responses: mpsc::Sender<Result<DiscoveryResponse, Disconnected>>,
+}
+
+impl Transport for InProcess {
+    async fn connect(&mut self) -> Result<Stream, Disconnected> {
+        let (requests, server_requests) = mpsc::channel(CAPACITY);
+        let (server_responses, responses) = mpsc::channel(CAPACITY);
+        let server = ServerStream { requests: server_requests, responses: server_responses };
+        match self.streams.send(server).await {
+            Ok(()) => Ok(Stream { requests, responses }),
+            Err(_) => Err(Disconnected { reason: "it was shut down".to_owned() }),
+        }
+    }
+}
+
+impl Acceptor {
+    /// The next stream; `None` when every client end is gone.
+    ///
+    /// # Cancel safety
+    /// No stream is lost if the future is dropped.
+    pub async fn accept(&mut self) -> Option<ServerStream> {
+        self.streams.recv().await
+    }
+}

@@ -1,0 +1,200 @@
+//! Clusters and their endpoints on the way to the data plane.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hashbrown::{HashMap, HashSet};
+use mesh_core::model::{Cluster, ClusterName, Discovery, LoadAssignment};
+
+use super::state::{Change, Slot};
+use crate::ads::RESOURCE_TIMEOUT;
+
+/// What is known of clusters and endpoints.
+#[derive(Debug, Default)]
+pub(super) struct Clusters {
+    slots: HashMap<ClusterName, Slot<Cluster>>,
+    /// Endpoint resources in force.
+    endpoints: HashSet<Arc<str>>,
+    /// Wanted clusters that wait for endpoints, by the name of these.
+    cold: HashMap<Arc<str>, HashSet<ClusterName>>,
+    /// Clusters in force that are not wanted any more, and until when they may stay for the sake of routes.
+    doomed: HashMap<ClusterName, Instant>,
+    /// Endpoints and clusters that the control plane does not have.
+    missing_endpoints: HashSet<Arc<str>>,
+    missing: HashSet<ClusterName>,
+    /// How many route configurations in force name a cluster.
+    users: HashMap<ClusterName, usize>,
+    /// Whether a cluster went or changed since [`Clusters::remove_unused`] looked for unused endpoints.
+    may_be_unused: bool,
+}
+
+impl Clusters {
+    /// Takes a new or changed cluster.
+    pub(super) fn want(&mut self, cluster: &Arc<Cluster>, now: Instant, changes: &mut VecDeque<Change>) {
+        let name = cluster.name.clone();
+        self.missing.remove(&name);
+        self.doomed.remove(&name);
+        self.forget_cold(&name);
+        let slot = self.slots.entry(name.clone()).or_insert_with(|| Slot::empty(now));
+        slot.want(Arc::clone(cluster), now + RESOURCE_TIMEOUT);
+        match &cluster.discovery {
+            Discovery::Eds { service_name } if !self.has_endpoints(service_name) => {
+                self.cold.entry(Arc::clone(service_name)).or_default().insert(name);
+            }
+            _ => self.put_in_force(&name, changes),
+        }
+    }
+
+    /// A cluster that the control plane no longer has.
+    pub(super) fn unwant(&mut self, name: &str, now: Instant) {
+        let Some((name, slot)) = self.slots.get_key_value(name) else { return };
+        let (name, is_in_force) = (name.clone(), slot.in_force.is_some());
+        self.forget_cold(&name);
+        if is_in_force {
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.wanted = None;
+            }
+            self.doomed.insert(name, now + RESOURCE_TIMEOUT);
+        } else {
+            self.slots.remove(&name);
+        }
+    }
+
+    /// Takes endpoints; clusters that waited for them go into force.
+    pub(super) fn set_endpoints(
+        &mut self,
+        service_name: &Arc<str>,
+        assignment: Arc<LoadAssignment>,
+        changes: &mut VecDeque<Change>,
+    ) {
+        self.missing_endpoints.remove(service_name);
+        self.endpoints.insert(Arc::clone(service_name));
+        // First the endpoints: a cluster finds those of its service and is never seen without.
+        changes.push_back(Change::SetEndpoints { service_name: Arc::clone(service_name), assignment });
+        for name in self.cold.remove(service_name).into_iter().flatten() {
+            self.put_in_force(&name, changes);
+        }
+    }
+
+    /// Endpoints that do not exist: their clusters go into force without.
+    pub(super) fn set_endpoints_missing(&mut self, service_name: Arc<str>, changes: &mut VecDeque<Change>) {
+        for name in self.cold.remove(&service_name).into_iter().flatten() {
+            self.put_in_force(&name, changes);
+        }
+        self.missing_endpoints.insert(service_name);
+    }
+
+    /// A cluster that does not exist: nothing waits for it.
+    pub(super) fn set_missing(&mut self, name: ClusterName) {
+        self.missing.insert(name);
+    }
+
+    /// Clusters that have waited long enough go into force without endpoints.
+    pub(super) fn handle_timeout(&mut self, now: Instant, changes: &mut VecDeque<Change>) {
+        let slots = &self.slots;
+        let is_due = |name: &ClusterName| slots.get(name).is_none_or(|slot| slot.until <= now);
+        let mut due = Vec::new();
+        self.cold.retain(|_, names| {
+            due.extend(names.extract_if(is_due));
+            !names.is_empty()
+        });
+        for name in &due {
+            self.put_in_force(name, changes);
+        }
+    }
+
+    /// Removes clusters that are not wanted, once no route in force names them or their time is over, and then the
+    /// endpoints that no cluster uses.
+    pub(super) fn remove_unused(&mut self, now: Instant, changes: &mut VecDeque<Change>) {
+        let users = &self.users;
+        let gone = self.doomed.extract_if(|name, until| *until <= now || !users.contains_key(name));
+        for (name, _) in gone {
+            self.slots.remove(&name);
+            self.may_be_unused = true;
+            changes.push_back(Change::RemoveCluster(name));
+        }
+        if std::mem::take(&mut self.may_be_unused) {
+            let clusters = self.slots.values().flat_map(|slot| [&slot.wanted, &slot.in_force]).flatten();
+            let used: HashSet<&Arc<str>> = clusters.filter_map(|cluster| service_name(cluster)).collect();
+            let unused = self.endpoints.extract_if(|name| !used.contains(name));
+            changes.extend(unused.map(Change::RemoveEndpoints));
+        }
+    }
+
+    /// Whether a route that names the cluster may go into force: the cluster is there, or is not to be expected.
+    /// Clusters that were never heard of are expected only if they come `by_name`.
+    pub(super) fn is_settled(&self, name: &ClusterName, by_name: bool) -> bool {
+        match self.slots.get(name) {
+            Some(slot) => slot.in_force.is_some(),
+            None => !by_name || self.missing.contains(name),
+        }
+    }
+
+    /// Counts a route configuration that names these clusters.
+    pub(super) fn add_users(&mut self, names: &BTreeSet<ClusterName>) {
+        for name in names {
+            *self.users.entry(name.clone()).or_default() += 1;
+        }
+    }
+
+    /// Takes back [`Clusters::add_users`].
+    pub(super) fn remove_users(&mut self, names: &BTreeSet<ClusterName>) {
+        for name in names {
+            if let Some(count) = self.users.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.users.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Names of the endpoint resources of all wanted clusters.
+    pub(super) fn endpoint_interest(&mut self) -> BTreeSet<Arc<str>> {
+        let wanted = self.slots.values().filter_map(|slot| slot.wanted.as_ref());
+        let names: BTreeSet<Arc<str>> = wanted.filter_map(|cluster| service_name(cluster).map(Arc::clone)).collect();
+        self.missing_endpoints.retain(|name| names.contains(name));
+        names
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.cold.is_empty()
+    }
+
+    /// When [`Clusters::handle_timeout`] or [`Clusters::remove_unused`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let waiting = self.cold.values().flatten().filter_map(|name| self.slots.get(name)).map(|slot| slot.until);
+        waiting.chain(self.doomed.values().copied()).min()
+    }
+
+    fn has_endpoints(&self, service_name: &str) -> bool {
+        self.endpoints.contains(service_name) || self.missing_endpoints.contains(service_name)
+    }
+
+    fn forget_cold(&mut self, name: &ClusterName) {
+        let wanted = self.slots.get(name).and_then(|slot| slot.wanted.as_deref());
+        let Some(service_name) = wanted.and_then(service_name) else { return };
+        if let Some(names) = self.cold.get_mut(service_name) {
+            names.remove(name);
+            if names.is_empty() {
+                self.cold.remove(service_name);
+            }
+        }
+    }
+
+    fn put_in_force(&mut self, name: &ClusterName, changes: &mut VecDeque<Change>) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let Some(cluster) = slot.wanted.clone() else { return };
+        self.may_be_unused |= slot.in_force.replace(Arc::clone(&cluster)).is_some();
+        changes.push_back(Change::SetCluster(cluster));
+    }
+}
+
+fn service_name(cluster: &Cluster) -> Option<&Arc<str>> {
+    match &cluster.discovery {
+        Discovery::Eds { service_name } => Some(service_name),
+        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) => None,
+    }
+}

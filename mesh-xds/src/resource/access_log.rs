@@ -1,0 +1,128 @@
+//! Access logs: `envoy.config.accesslog.v3.AccessLog` with a file, stdout or stderr sink.
+
+use std::path::PathBuf;
+
+use mesh_core::model::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
+use mesh_core::telemetry::DEFAULT_TEXT;
+use prost_types::{Struct, Value, value::Kind};
+
+use super::field::{At, Result, fields};
+use super::value::{format, required, unpack};
+use crate::json::type_name;
+use crate::proto::envoy::config::accesslog::v3::{AccessLog as ProtoAccessLog, access_log::ConfigType};
+use crate::proto::envoy::config::core::v3::{
+    DataSource, SubstitutionFormatString, data_source, substitution_format_string::Format,
+};
+use crate::proto::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use crate::proto::envoy::extensions::access_loggers::stream::v3::{
+    StderrAccessLog, StdoutAccessLog, stderr_access_log, stdout_access_log,
+};
+
+/// One access log.
+pub(super) fn decode(at: &At<'_>, log: &ProtoAccessLog) -> Result<AccessLog> {
+    fields! {
+        ProtoAccessLog = log, at;
+        use { name, config_type }
+        ignore {}
+        refuse { filter }
+    }
+    let Some(ConfigType::TypedConfig(config)) = config_type else {
+        return Err(at.field("typed_config").refuse(format_args!("is missing in access log {name:?}")));
+    };
+    let at = at.field("typed_config");
+    match type_name(&config.type_url) {
+        "envoy.extensions.access_loggers.file.v3.FileAccessLog" => file(&at, &unpack(&at, config)?),
+        "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog" => {
+            let StdoutAccessLog { access_log_format } = unpack(&at, config)?;
+            let format = access_log_format.map(|stdout_access_log::AccessLogFormat::LogFormat(format)| format);
+            Ok(AccessLog { sink: AccessLogSink::Stdout, format: log_format(&at, format.as_ref())? })
+        }
+        "envoy.extensions.access_loggers.stream.v3.StderrAccessLog" => {
+            let StderrAccessLog { access_log_format } = unpack(&at, config)?;
+            let format = access_log_format.map(|stderr_access_log::AccessLogFormat::LogFormat(format)| format);
+            Ok(AccessLog { sink: AccessLogSink::Stderr, format: log_format(&at, format.as_ref())? })
+        }
+        other => Err(at.refuse(format_args!("access log {name:?} of type {other}: not supported"))),
+    }
+}
+
+fn file(at: &At<'_>, log: &FileAccessLog) -> Result<AccessLog> {
+    let FileAccessLog { path, access_log_format } = log;
+    let sink = match path.as_str() {
+        "" => return Err(at.field("path").refuse("is empty")),
+        "/dev/stdout" => AccessLogSink::Stdout,
+        "/dev/stderr" => AccessLogSink::Stderr,
+        path => AccessLogSink::File(PathBuf::from(path)),
+    };
+    let format = match access_log_format {
+        None => log_format(at, None)?,
+        Some(file_access_log::AccessLogFormat::Format(text)) => text_format(&at.field("format"), text)?,
+        Some(file_access_log::AccessLogFormat::JsonFormat(object)) => json_format(&at.field("json_format"), object)?,
+        Some(file_access_log::AccessLogFormat::TypedJsonFormat(object)) => {
+            json_format(&at.field("typed_json_format"), object)?
+        }
+        Some(file_access_log::AccessLogFormat::LogFormat(format)) => log_format(at, Some(format))?,
+    };
+    Ok(AccessLog { sink, format })
+}
+
+fn log_format(at: &At<'_>, value: Option<&SubstitutionFormatString>) -> Result<AccessLogFormat> {
+    let at = at.field("log_format");
+    let Some(value) = value else {
+        return text_format(&at, DEFAULT_TEXT);
+    };
+    fields! {
+        SubstitutionFormatString = value, at;
+        use { format }
+        ignore {
+            content_type: "it is a matter of HTTP bodies",
+            json_format_options: "keys are always sorted",
+        }
+        refuse { omit_empty_values, formatters }
+    }
+    match format {
+        Some(Format::TextFormat(text)) => text_format(&at.field("text_format"), text),
+        Some(Format::JsonFormat(object)) => json_format(&at.field("json_format"), object),
+        Some(Format::TextFormatSource(source)) => text_source(&at.field("text_format_source"), source),
+        None => Err(at.refuse("no format is given")),
+    }
+}
+
+fn text_source(at: &At<'_>, source: &DataSource) -> Result<AccessLogFormat> {
+    fields! {
+        DataSource = source, at;
+        use { specifier }
+        ignore {}
+        refuse { watched_directory }
+    }
+    match required(at, specifier.as_ref())? {
+        data_source::Specifier::InlineString(text) => text_format(&at.field("inline_string"), text),
+        _ => Err(at.refuse("only inline_string is supported")),
+    }
+}
+
+fn text_format(at: &At<'_>, text: &str) -> Result<AccessLogFormat> {
+    // An empty format is Envoy's way to ask for the default one.
+    format(at, if text.is_empty() { DEFAULT_TEXT } else { text }).map(AccessLogFormat::Text)
+}
+
+fn json_format(at: &At<'_>, object: &Struct) -> Result<AccessLogFormat> {
+    json_object(at, object).map(AccessLogFormat::Json)
+}
+
+fn json_object(at: &At<'_>, object: &Struct) -> Result<Vec<(Box<str>, JsonField)>> {
+    object.fields.iter().map(|(key, value)| Ok((key.as_str().into(), json_field(&at.field(key), value)?))).collect()
+}
+
+fn json_field(at: &At<'_>, value: &Value) -> Result<JsonField> {
+    match &value.kind {
+        Some(Kind::StringValue(text)) => format(at, text).map(JsonField::Format),
+        Some(Kind::StructValue(object)) => json_object(at, object).map(JsonField::Object),
+        Some(Kind::ListValue(list)) => {
+            list.values.iter().map(|value| json_field(at, value)).collect::<Result<_>>().map(JsonField::List)
+        }
+        Some(Kind::NumberValue(_) | Kind::BoolValue(_) | Kind::NullValue(_)) | None => {
+            Err(at.refuse("only strings, objects and lists may stand in a JSON format"))
+        }
+    }
+}

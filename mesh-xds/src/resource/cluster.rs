@@ -1,0 +1,214 @@
+//! `envoy.config.cluster.v3.Cluster`. How its endpoints are spoken to is in `protocol_options`, its limits and
+//! passive health checking in `resilience`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::model::{Cluster, Discovery, DnsLookupFamily, DnsOptions, Percent};
+
+use super::endpoint::{self, Names};
+use super::field::{At, Result, fields};
+use super::transport_socket::{only_aggregated, only_plain_text};
+use super::value::{duration, enumeration, optional, positive_duration, required, whole_percent};
+use super::{http_filter, lb_policy, metadata, protocol_options, resilience};
+use crate::json::type_name;
+use crate::proto::envoy::config::cluster::v3::{
+    Cluster as ProtoCluster,
+    cluster::{
+        ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily as ProtoDnsLookupFamily, EdsClusterConfig,
+        common_lb_config::LocalityConfigSpecifier,
+    },
+};
+use crate::proto::envoy::config::core::v3::TypedExtensionConfig;
+
+/// Why DNS details have no effect.
+const OWN_RESOLVER: &str = "names are resolved by the mesh's own resolver";
+
+/// A cluster.
+pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
+    fields! {
+        ProtoCluster = cluster, at;
+        use {
+            name, alt_stat_name, eds_cluster_config, connect_timeout, per_connection_buffer_limit_bytes, lb_policy,
+            load_assignment, circuit_breakers, typed_extension_protocol_options, dns_refresh_rate, respect_dns_ttl,
+            dns_lookup_family, typed_dns_resolver_config, outlier_detection, common_lb_config, transport_socket,
+            metadata, upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config,
+            max_requests_per_connection, common_http_protocol_options, http_protocol_options, http2_protocol_options,
+            protocol_selection,
+        }
+        ignore {
+            stats_matcher: "all statistics are kept",
+            dns_jitter: OWN_RESOLVER,
+            dns_failure_refresh_rate: "a failed query is repeated at dns_refresh_rate",
+            use_tcp_for_dns_lookups: OWN_RESOLVER,
+            wait_for_warm_on_init: "a cluster without endpoints yet answers 503",
+            cleanup_interval: "it concerns original destination clusters only",
+            ignore_health_on_host_removal: "there is no active health checking",
+            track_timeout_budgets: "it is a statistic",
+            track_cluster_stats: "it chooses statistics",
+            preconnect_policy: "connections are made when they are needed",
+            per_connection_buffer_high_watermark_timeout: "it is a matter of Envoy's buffers",
+            close_connections_on_host_health_failure: "there is no active health checking",
+        }
+        refuse {
+            transport_socket_matches, transport_socket_matcher, health_checks, upstream_http_protocol_options,
+            dns_resolvers, dns_resolution_config, upstream_bind_config, lb_subset_config, lrs_server,
+            lrs_report_endpoint_metrics, upstream_config, connection_pool_per_downstream_connection, queuing_policies,
+        }
+    }
+    optional(&at.field("transport_socket"), transport_socket.as_ref(), only_plain_text)?;
+    optional(&at.field("typed_dns_resolver_config"), typed_dns_resolver_config.as_ref(), only_default_resolver)?;
+    for (index, filter) in filters.iter().enumerate() {
+        http_filter::network_no_op(&at.item("filters", index), &filter.name, filter.typed_config.as_ref())?;
+    }
+    let common_lb = optional(&at.field("common_lb_config"), common_lb_config.as_ref(), common_lb)?.unwrap_or_default();
+    let lb = lb_policy::decode(at, *lb_policy, lb_config.as_ref(), load_balancing_policy.as_ref())?;
+    let refresh_rate = optional(&at.field("dns_refresh_rate"), dns_refresh_rate.as_ref(), positive_duration)?;
+    let dns = DnsOptions {
+        dns_refresh_rate: refresh_rate.unwrap_or(Duration::from_secs(5)),
+        respect_dns_ttl: *respect_dns_ttl,
+        dns_lookup_family: lookup_family(enumeration(&at.field("dns_lookup_family"), *dns_lookup_family)?),
+    };
+    let endpoints =
+        Endpoints { kind: cluster_discovery_type.as_ref(), load_assignment, eds: eds_cluster_config.as_ref() };
+    let mut model = Cluster::new(name.as_str(), discovery(at, name, &endpoints, dns)?);
+    if !alt_stat_name.is_empty() {
+        model.stat_name = alt_stat_name.as_str().into();
+    }
+    let connect_timeout = optional(&at.field("connect_timeout"), connect_timeout.as_ref(), positive_duration)?;
+    model.connect_timeout = connect_timeout.unwrap_or(model.connect_timeout);
+    model.lb_policy = lb.policy;
+    model.locality_weighted_lb = common_lb.locality_weighted || lb.locality_weighted;
+    model.healthy_panic_threshold = common_lb.healthy_panic_threshold.unwrap_or(model.healthy_panic_threshold);
+    let breakers_at = at.field("circuit_breakers");
+    let breakers = optional(&breakers_at, circuit_breakers.as_ref(), resilience::circuit_breakers)?;
+    model.circuit_breakers = breakers.unwrap_or_default();
+    let outlier_at = at.field("outlier_detection");
+    model.outlier_detection = optional(&outlier_at, outlier_detection.as_ref(), resilience::outlier_detection)?;
+    let source = protocol_options::Source {
+        typed: typed_extension_protocol_options,
+        common: common_http_protocol_options.as_ref(),
+        http1: http_protocol_options.as_ref(),
+        http2: http2_protocol_options.as_ref(),
+        protocol_selection: *protocol_selection,
+        max_requests_per_connection: *max_requests_per_connection,
+    };
+    model.http_protocol_options = protocol_options::decode(at, &source)?;
+    let options_at = at.field("upstream_connection_options");
+    model.tcp_keepalive =
+        optional(&options_at, upstream_connection_options.as_ref(), protocol_options::tcp_keepalive)?.flatten();
+    if let Some(limit) = per_connection_buffer_limit_bytes {
+        model.retry_buffer_bytes = usize::try_from(*limit).unwrap_or(usize::MAX);
+    }
+    model.service = metadata.as_ref().and_then(metadata::service).map(Arc::new);
+    Ok(model)
+}
+
+/// The fields that say where endpoints come from.
+struct Endpoints<'a> {
+    kind: Option<&'a ClusterDiscoveryType>,
+    load_assignment: &'a Option<crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment>,
+    eds: Option<&'a EdsClusterConfig>,
+}
+
+fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions) -> Result<Discovery> {
+    if name.is_empty() {
+        return Err(at.field("name").refuse("is empty"));
+    }
+    let kind = match endpoints.kind {
+        Some(ClusterDiscoveryType::Type(kind)) => enumeration(&at.field("type"), *kind)?,
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            return Err(at.field("cluster_type").refuse(format_args!("{:?}: not supported", custom.name)));
+        }
+        None => DiscoveryType::Static,
+    };
+    let assignment_at = at.field("load_assignment");
+    let assignment = |names| {
+        let assignment = endpoints.load_assignment.as_ref();
+        optional(&assignment_at, assignment, |at, value| endpoint::decode(at, value, names))
+            .map(Option::unwrap_or_default)
+    };
+    match kind {
+        DiscoveryType::Static => Ok(Discovery::Static(assignment(Names::Refused)?)),
+        DiscoveryType::StrictDns => Ok(Discovery::StrictDns(assignment(Names::Allowed)?, dns)),
+        DiscoveryType::LogicalDns => {
+            let assignment = assignment(Names::Allowed)?;
+            let count: usize = assignment.localities.iter().map(|group| group.endpoints.len()).sum();
+            if count != 1 {
+                return Err(assignment_at.refuse(format_args!("LOGICAL_DNS takes exactly one endpoint, not {count}")));
+            }
+            Ok(Discovery::LogicalDns(assignment, dns))
+        }
+        DiscoveryType::Eds => {
+            if endpoints.load_assignment.is_some() {
+                return Err(assignment_at.refuse("cannot be given in a cluster of type EDS"));
+            }
+            let at = at.field("eds_cluster_config");
+            let EdsClusterConfig { eds_config, service_name } = required(&at, endpoints.eds)?;
+            let config_at = at.field("eds_config");
+            only_aggregated(&config_at, required(&config_at, eds_config.as_ref())?)?;
+            let service_name = if service_name.is_empty() { name } else { service_name };
+            Ok(Discovery::Eds { service_name: service_name.into() })
+        }
+        DiscoveryType::OriginalDst => Err(at.field("type").refuse("ORIGINAL_DST: not supported")),
+    }
+}
+
+fn only_default_resolver(at: &At<'_>, resolver: &TypedExtensionConfig) -> Result<()> {
+    use crate::proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
+    let TypedExtensionConfig { name, typed_config } = resolver;
+    let Some(config) = typed_config else { return Ok(()) };
+    if type_name(&config.type_url) != "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig" {
+        return Err(at.refuse(format_args!("{name:?}: not supported")));
+    }
+    let config: CaresDnsResolverConfig = super::value::unpack(at, config)?;
+    if !config.resolvers.is_empty() {
+        return Err(at.field("resolvers").refuse("not supported"));
+    }
+    at.ignore(OWN_RESOLVER);
+    Ok(())
+}
+
+fn lookup_family(family: ProtoDnsLookupFamily) -> DnsLookupFamily {
+    match family {
+        ProtoDnsLookupFamily::Auto => DnsLookupFamily::Auto,
+        ProtoDnsLookupFamily::V4Only => DnsLookupFamily::V4Only,
+        ProtoDnsLookupFamily::V6Only => DnsLookupFamily::V6Only,
+        ProtoDnsLookupFamily::V4Preferred => DnsLookupFamily::V4Preferred,
+        ProtoDnsLookupFamily::All => DnsLookupFamily::All,
+    }
+}
+
+#[derive(Default)]
+struct CommonLb {
+    healthy_panic_threshold: Option<Percent>,
+    locality_weighted: bool,
+}
+
+fn common_lb(at: &At<'_>, config: &CommonLbConfig) -> Result<CommonLb> {
+    fields! {
+        CommonLbConfig = config, at;
+        use { healthy_panic_threshold, update_merge_window, locality_config_specifier }
+        ignore {
+            ignore_new_hosts_until_first_hc: "there is no active health checking",
+            consistent_hashing_lb_config: "only ring hash and maglev read it, and these are refused",
+        }
+        refuse { close_connections_on_host_set_change, override_host_status }
+    }
+    let window = optional(&at.field("update_merge_window"), update_merge_window.as_ref(), duration)?;
+    if window.is_some_and(|window| window > Duration::ZERO) {
+        at.field("update_merge_window").ignore("an update is applied at once");
+    }
+    let locality_weighted = match locality_config_specifier {
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            return Err(at.field("zone_aware_lb_config").refuse("not supported"));
+        }
+        None => false,
+    };
+    let threshold_at = at.field("healthy_panic_threshold");
+    Ok(CommonLb {
+        healthy_panic_threshold: optional(&threshold_at, healthy_panic_threshold.as_ref(), whole_percent)?,
+        locality_weighted,
+    })
+}

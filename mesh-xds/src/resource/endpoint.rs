@@ -1,0 +1,170 @@
+//! `envoy.config.endpoint.v3.ClusterLoadAssignment`.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use mesh_core::model::{
+    Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload,
+};
+
+use super::field::{At, Result, fields};
+use super::value::{address, enumeration, in_range, list, optional, required};
+use crate::proto::envoy::config::core::v3::{HealthStatus as ProtoHealthStatus, Locality as ProtoLocality, Metadata};
+use crate::proto::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint as ProtoEndpoint, LbEndpoint, LocalityLbEndpoints, cluster_load_assignment::Policy,
+    lb_endpoint::HostIdentifier,
+};
+
+/// Whether endpoints may be names that are still to be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// In clusters that resolve them.
+    Allowed,
+    /// Everywhere else: an address must be an IP address.
+    Refused,
+}
+
+/// Envoy's default of `overprovisioning_factor`, in percent.
+const DEFAULT_OVERPROVISIONING: u32 = 140;
+
+/// The endpoints of a cluster.
+pub(super) fn decode(at: &At<'_>, assignment: &ClusterLoadAssignment, names: Names) -> Result<LoadAssignment> {
+    fields! {
+        ClusterLoadAssignment = assignment, at;
+        use { cluster_name, endpoints, policy }
+        ignore {}
+        refuse { named_endpoints }
+    }
+    // The resource goes by this name, so its absence is told by whoever looks it up.
+    let _ = cluster_name;
+    let localities = list(at, "endpoints", endpoints, |at, group| locality(at, group, names))?;
+    refuse_priority_gap(at, &localities)?;
+    let overprovisioning_factor = optional(&at.field("policy"), policy.as_ref(), overprovisioning_factor)?;
+    Ok(LoadAssignment {
+        localities,
+        overprovisioning_factor: overprovisioning_factor.unwrap_or(DEFAULT_OVERPROVISIONING),
+    })
+}
+
+fn overprovisioning_factor(at: &At<'_>, policy: &Policy) -> Result<u32> {
+    fields! {
+        Policy = policy, at;
+        use { overprovisioning_factor }
+        ignore { endpoint_stale_after: "endpoints stay until they are replaced" }
+        refuse { drop_overloads, weighted_priority_health }
+    }
+    let factor = overprovisioning_factor.unwrap_or(DEFAULT_OVERPROVISIONING);
+    in_range(&at.field("overprovisioning_factor"), factor, 1, u32::MAX)
+}
+
+/// Priorities start at 0 and leave out none, as Envoy and gRPC demand.
+fn refuse_priority_gap(at: &At<'_>, localities: &[LocalityEndpoints]) -> Result<()> {
+    let mut priorities: Vec<u32> = localities.iter().map(|group| group.priority).collect();
+    priorities.sort_unstable();
+    priorities.dedup();
+    match priorities.iter().zip(0u32..).find(|(found, expected)| *found != expected) {
+        None => Ok(()),
+        Some((found, expected)) => {
+            let reason = format!("priority {found} is used, priority {expected} is not: priorities leave out none");
+            Err(at.field("endpoints").refuse(reason))
+        }
+    }
+}
+
+fn locality(at: &At<'_>, group: &LocalityLbEndpoints, names: Names) -> Result<LocalityEndpoints> {
+    fields! {
+        LocalityLbEndpoints = group, at;
+        use { locality, lb_endpoints, load_balancing_weight, priority }
+        ignore {
+            metadata: "no rule reads the metadata of a locality",
+            proximity: "Envoy does not read it either",
+        }
+        refuse { lb_config }
+    }
+    let locality = locality.as_ref().map_or_else(Locality::default, |locality| {
+        let ProtoLocality { region, zone, sub_zone } = locality;
+        Locality { region: region.as_str().into(), zone: zone.as_str().into(), sub_zone: sub_zone.as_str().into() }
+    });
+    Ok(LocalityEndpoints {
+        locality,
+        priority: in_range(&at.field("priority"), *priority, 0, 128)?,
+        load_balancing_weight: load_balancing_weight.and_then(NonZeroU32::new),
+        endpoints: list(at, "lb_endpoints", lb_endpoints, |at, endpoint| lb_endpoint(at, endpoint, names))?,
+    })
+}
+
+fn lb_endpoint(at: &At<'_>, lb_endpoint: &LbEndpoint, names: Names) -> Result<Endpoint> {
+    let LbEndpoint { health_status, metadata, load_balancing_weight, host_identifier } = lb_endpoint;
+    let endpoint = match host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
+        Some(HostIdentifier::EndpointName(_)) => return Err(at.field("endpoint_name").refuse("not supported")),
+        None => return Err(at.field("endpoint").refuse("is missing")),
+    };
+    let at_endpoint = at.field("endpoint");
+    fields! {
+        ProtoEndpoint = endpoint, at_endpoint;
+        use { address, hostname }
+        ignore {
+            health_check_config: "there is no active health checking",
+            observability_name: "endpoints are named by their address",
+        }
+        refuse { additional_addresses }
+    }
+    let weight_at = at.field("load_balancing_weight");
+    let load_balancing_weight = optional(&weight_at, load_balancing_weight.as_ref(), |at, weight| {
+        NonZeroU32::new(*weight).ok_or_else(|| at.refuse("0 is not in 1..=4294967295"))
+    })?;
+    Ok(Endpoint {
+        address: endpoint_address(&at_endpoint.field("address"), address.as_ref(), names)?,
+        hostname: (!hostname.is_empty()).then(|| hostname.as_str().into()),
+        load_balancing_weight: load_balancing_weight.unwrap_or(NonZeroU32::MIN),
+        health_status: health(enumeration(&at.field("health_status"), *health_status)?),
+        workload: metadata.as_ref().and_then(workload).map(Arc::new),
+    })
+}
+
+fn endpoint_address(
+    at: &At<'_>,
+    value: Option<&crate::proto::envoy::config::core::v3::Address>,
+    names: Names,
+) -> Result<EndpointAddress> {
+    match address(at, required(at, value)?)? {
+        EndpointAddress::Name { host, .. } if names == Names::Refused => {
+            let reason = format!("{host:?} is not an IP address (the cluster's type does not resolve names)");
+            Err(at.field("socket_address.address").refuse(reason))
+        }
+        address => Ok(address),
+    }
+}
+
+fn health(status: ProtoHealthStatus) -> HealthStatus {
+    match status {
+        ProtoHealthStatus::Unknown => HealthStatus::Unknown,
+        ProtoHealthStatus::Healthy => HealthStatus::Healthy,
+        ProtoHealthStatus::Unhealthy => HealthStatus::Unhealthy,
+        ProtoHealthStatus::Draining => HealthStatus::Draining,
+        ProtoHealthStatus::Timeout => HealthStatus::Timeout,
+        ProtoHealthStatus::Degraded => HealthStatus::Degraded,
+    }
+}
+
+/// Istio's `filter_metadata["istio"]["workload"]`: `workload;namespace;canonical service;canonical revision;cluster`.
+///
+/// Every other metadata of an endpoint is read only by subset selection and by transport socket matches, both of which
+/// are refused where a cluster asks for them.
+fn workload(metadata: &Metadata) -> Option<Workload> {
+    let text = super::metadata::string(metadata, "istio", "workload")?;
+    let mut parts = text.split(';').map(Arc::<str>::from);
+    let mut next = || parts.next().unwrap_or_default();
+    let (name, namespace, service, revision, cluster) = (next(), next(), next(), next(), next());
+    Some(Workload {
+        name,
+        namespace,
+        app: Arc::clone(&service),
+        version: Arc::clone(&revision),
+        canonical_service: service,
+        canonical_revision: revision,
+        cluster,
+        principal: Arc::default(),
+    })
+}

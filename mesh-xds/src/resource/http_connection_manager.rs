@@ -1,0 +1,246 @@
+//! `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use mesh_core::model::{
+    Codec, ForwardedFor, HttpConnectionManager, PathNormalization, RouteSource, ServerHeader, UpgradeConfig,
+};
+
+use super::field::{At, Result, fields};
+use super::transport_socket::only_aggregated;
+use super::value::{duration, enumeration, header_value, in_range, limit, list, optional, required, unpack};
+use super::{access_log, http_filter, protocol_options, route_configuration};
+use crate::proto::envoy::config::core::v3::{
+    CidrRange, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
+};
+use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager as ProtoHttpConnectionManager, Rds, RequestIdExtension,
+    http_connection_manager::{
+        CodecType, ForwardClientCertDetails, InternalAddressConfig, PathWithEscapedSlashesAction, RouteSpecifier,
+        ServerHeaderTransformation, StripPortMode, UpgradeConfig as ProtoUpgradeConfig,
+    },
+};
+use crate::proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+
+/// Why details of client certificates have no effect.
+const NO_CLIENT_CERTIFICATES: &str = "there are no client certificates without TLS, which is refused";
+
+/// How a listener treats HTTP.
+pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<HttpConnectionManager> {
+    fields! {
+        ProtoHttpConnectionManager = hcm, at;
+        use {
+            codec_type, stat_prefix, http_filters, common_http_protocol_options, http_protocol_options,
+            http2_protocol_options, server_name, server_header_transformation, max_request_headers_kb,
+            stream_idle_timeout, request_timeout, request_headers_timeout, drain_timeout, access_log,
+            use_remote_address, internal_address_config, xff_num_trusted_hops, skip_xff_append, via, generate_request_id,
+            preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
+            upgrade_configs, normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension,
+            strip_matching_host_port, route_specifier, strip_port_mode,
+        }
+        ignore {
+            tracing: "no spans are exported; trace context passes",
+            http1_safe_max_connection_duration: "a connection is closed between requests only",
+            http3_protocol_options: "it matters only with HTTP/3, which is refused",
+            stream_flush_timeout: "it is a matter of Envoy's buffers",
+            drain_timeout_jitter: "connections drain at once",
+            delayed_close_timeout: "it is a matter of Envoy's buffers",
+            access_log_flush_interval: ONE_LINE,
+            flush_access_log_on_new_request: ONE_LINE,
+            access_log_options: ONE_LINE,
+            set_current_client_cert_details: NO_CLIENT_CERTIFICATES,
+            proxy_100_continue: "100 Continue always passes",
+            stream_error_on_invalid_http_message: "an invalid message closes its HTTP/1 connection",
+            append_local_overload: "there is no overload manager",
+        }
+        refuse {
+            add_user_agent, scheme_header_transformation, original_ip_detection_extensions,
+            early_header_mutation_extensions, forward_client_cert_matcher,
+            represent_ipv4_remote_address_as_ipv4_mapped_ipv6, local_reply_config, path_normalization_options,
+            strip_trailing_host_dot, proxy_status_config, typed_header_validation_config, append_x_forwarded_port,
+            add_proxy_protocol_connection_state, forward_proto_config,
+        }
+    }
+    forward_client_cert(at, *forward_client_cert_details)?;
+    escaped_slashes(at, *path_with_escaped_slashes_action)?;
+    optional(&at.field("request_id_extension"), request_id_extension.as_ref(), request_id)?;
+    let chain = http_filter::decode_chain(at, http_filters)?;
+    let mut model = HttpConnectionManager::new(stat_prefix, routes(at, route_specifier.as_ref())?);
+    model.codec_type = codec(at, *codec_type)?;
+    model.http_filters = chain.filters;
+    model.envoy_headers = !chain.suppress_envoy_headers;
+    model.access_log = list(at, "access_log", access_log, access_log::decode)?;
+    let internal =
+        optional(&at.field("internal_address_config"), internal_address_config.as_ref(), internal_addresses)?;
+    model.forwarded_for = ForwardedFor {
+        use_remote_address: use_remote_address.unwrap_or(false),
+        xff_num_trusted_hops: *xff_num_trusted_hops,
+        skip_xff_append: *skip_xff_append,
+        internal_addresses: internal.unwrap_or_default(),
+    };
+    model.generate_request_id = generate_request_id.unwrap_or(true);
+    model.preserve_external_request_id = *preserve_external_request_id;
+    model.always_set_request_id_in_response = *always_set_request_id_in_response;
+    if !server_name.is_empty() {
+        model.server_name = header_value(&at.field("server_name"), server_name)?;
+    }
+    model.server_header_transformation = server_header(at, *server_header_transformation)?;
+    model.via = (!via.is_empty()).then(|| header_value(&at.field("via"), via)).transpose()?;
+    model.path_normalization =
+        PathNormalization { normalize_path: normalize_path.unwrap_or(false), merge_slashes: *merge_slashes };
+    model.strip_matching_host_port = *strip_matching_host_port;
+    model.strip_any_host_port = matches!(strip_port_mode, Some(StripPortMode::StripAnyHostPort(true)));
+    model.upgrade_configs = list(at, "upgrade_configs", upgrade_configs, upgrade)?;
+    model.stream_idle_timeout =
+        limit(&at.field("stream_idle_timeout"), stream_idle_timeout.as_ref(), model.stream_idle_timeout)?;
+    model.request_timeout = limit(&at.field("request_timeout"), request_timeout.as_ref(), None)?;
+    model.request_headers_timeout =
+        limit(&at.field("request_headers_timeout"), request_headers_timeout.as_ref(), None)?;
+    let drain_timeout = optional(&at.field("drain_timeout"), drain_timeout.as_ref(), duration)?;
+    model.drain_timeout = drain_timeout.unwrap_or(model.drain_timeout);
+    let header_limit = max_request_headers_kb.unwrap_or(model.max_request_headers_kb);
+    model.max_request_headers_kb = in_range(&at.field("max_request_headers_kb"), header_limit, 1, 8192)?;
+    let options =
+        (common_http_protocol_options.as_ref(), http_protocol_options.as_ref(), http2_protocol_options.as_ref());
+    set_protocol_options(at, &mut model, options)?;
+    Ok(model)
+}
+
+/// Why options of intermediate log lines have no effect.
+const ONE_LINE: &str = "a request has one log line, at its end";
+
+type ProtocolOptions<'a> =
+    (Option<&'a HttpProtocolOptions>, Option<&'a Http1ProtocolOptions>, Option<&'a Http2ProtocolOptions>);
+
+fn set_protocol_options(
+    at: &At<'_>,
+    model: &mut HttpConnectionManager,
+    (common, http1, http2): ProtocolOptions<'_>,
+) -> Result<()> {
+    if let Some(common) = common {
+        let common = protocol_options::common(&at.field("common_http_protocol_options"), common)?;
+        model.idle_timeout = common.idle_timeout;
+        model.max_connection_duration = common.max_connection_duration;
+        model.max_stream_duration = common.max_stream_duration;
+        model.max_requests_per_connection = common.max_requests_per_connection;
+        model.max_headers_count = common.max_headers_count.unwrap_or(model.max_headers_count);
+    }
+    if let Some(http1) = http1 {
+        model.accept_http_10 = protocol_options::http1(&at.field("http_protocol_options"), http1)?;
+    }
+    if let Some(http2) = http2 {
+        let limits = protocol_options::http2(&at.field("http2_protocol_options"), http2)?;
+        model.max_concurrent_streams = limits.max_concurrent_streams;
+        model.initial_stream_window_size = limits.initial_stream_window_size;
+        model.initial_connection_window_size = limits.initial_connection_window_size;
+    }
+    Ok(())
+}
+
+fn internal_addresses(at: &At<'_>, config: &InternalAddressConfig) -> Result<Vec<IpNet>> {
+    fields! {
+        InternalAddressConfig = config, at;
+        use { cidr_ranges }
+        ignore { unix_sockets: "requests come over TCP only" }
+        refuse {}
+    }
+    list(at, "cidr_ranges", cidr_ranges, |at, range| {
+        let CidrRange { address_prefix, prefix_len } = range;
+        let length = u8::try_from(prefix_len.unwrap_or(0)).unwrap_or(u8::MAX);
+        let address = address_prefix
+            .parse()
+            .map_err(|_| at.field("address_prefix").refuse(format_args!("{address_prefix:?} is not an IP address")))?;
+        IpNet::new(address, length)
+            .map_err(|_| at.field("prefix_len").refuse(format_args!("{length} is too long for {address}")))
+    })
+}
+
+fn routes(at: &At<'_>, specifier: Option<&RouteSpecifier>) -> Result<RouteSource> {
+    match specifier {
+        Some(RouteSpecifier::RouteConfig(config)) => {
+            let routes = route_configuration::decode(&at.field("route_config"), config)?;
+            Ok(RouteSource::Inline(Arc::new(routes)))
+        }
+        Some(RouteSpecifier::Rds(Rds { config_source, route_config_name })) => {
+            let at = at.field("rds");
+            let source_at = at.field("config_source");
+            only_aggregated(&source_at, required(&source_at, config_source.as_ref())?)?;
+            if route_config_name.is_empty() {
+                return Err(at.field("route_config_name").refuse("is empty"));
+            }
+            Ok(RouteSource::Rds(route_config_name.as_str().into()))
+        }
+        Some(RouteSpecifier::ScopedRoutes(_)) => Err(at.field("scoped_routes").refuse("not supported")),
+        None => Err(at.refuse("none of route_config and rds is given")),
+    }
+}
+
+fn codec(at: &At<'_>, value: i32) -> Result<Codec> {
+    let at = at.field("codec_type");
+    match enumeration(&at, value)? {
+        CodecType::Auto => Ok(Codec::Auto),
+        CodecType::Http1 => Ok(Codec::Http1),
+        CodecType::Http2 => Ok(Codec::Http2),
+        CodecType::Http3 => Err(at.refuse("HTTP3: not supported")),
+    }
+}
+
+fn server_header(at: &At<'_>, value: i32) -> Result<ServerHeader> {
+    Ok(match enumeration(&at.field("server_header_transformation"), value)? {
+        ServerHeaderTransformation::Overwrite => ServerHeader::Overwrite,
+        ServerHeaderTransformation::AppendIfAbsent => ServerHeader::AppendIfAbsent,
+        ServerHeaderTransformation::PassThrough => ServerHeader::PassThrough,
+    })
+}
+
+/// Without TLS every mode comes to dropping or passing the header of the peer; only dropping is done.
+fn forward_client_cert(at: &At<'_>, value: i32) -> Result<()> {
+    let at = at.field("forward_client_cert_details");
+    match enumeration(&at, value)? {
+        ForwardClientCertDetails::Sanitize => Ok(()),
+        ForwardClientCertDetails::ForwardOnly
+        | ForwardClientCertDetails::AppendForward
+        | ForwardClientCertDetails::SanitizeSet => {
+            at.ignore(NO_CLIENT_CERTIFICATES);
+            Ok(())
+        }
+        ForwardClientCertDetails::AlwaysForwardOnly => Err(at.refuse("ALWAYS_FORWARD_ONLY: not supported")),
+    }
+}
+
+fn escaped_slashes(at: &At<'_>, value: i32) -> Result<()> {
+    use PathWithEscapedSlashesAction as Action;
+    let at = at.field("path_with_escaped_slashes_action");
+    match enumeration(&at, value)? {
+        Action::ImplementationSpecificDefault | Action::KeepUnchanged => Ok(()),
+        other => Err(at.refuse(format_args!("{}: not supported", other.as_str_name()))),
+    }
+}
+
+/// Request ids are UUIDs; Envoy's marks of a trace decision in them are not set.
+fn request_id(at: &At<'_>, extension: &RequestIdExtension) -> Result<()> {
+    let RequestIdExtension { typed_config } = extension;
+    let at = at.field("typed_config");
+    let config = required(&at, typed_config.as_ref())?;
+    fields! {
+        UuidRequestIdConfig = &unpack(&at, config)?, at;
+        use {}
+        ignore {
+            pack_trace_reason: "no spans are exported",
+            use_request_id_for_trace_sampling: "no spans are exported",
+        }
+        refuse {}
+    }
+    Ok(())
+}
+
+fn upgrade(at: &At<'_>, config: &ProtoUpgradeConfig) -> Result<UpgradeConfig> {
+    fields! {
+        ProtoUpgradeConfig = config, at;
+        use { upgrade_type, enabled }
+        ignore {}
+        refuse { filters }
+    }
+    Ok(UpgradeConfig { upgrade_type: upgrade_type.as_str().into(), enabled: enabled.unwrap_or(true) })
+}

@@ -1,0 +1,264 @@
+//! xDS resources as values of the mesh's model: decode, then validate.
+//!
+//! Every field of every message is looked at. It is decoded, or it is *ignored* with a reason why that is harmless
+//! (and the reason is reported), or it is refused by its path: a policy that nobody would enforce never passes in
+//! silence. Each decoder is one table of these three kinds over one message; a field that a newer version of the API
+//! brings does not compile until it has its place.
+//!
+//! A refusal concerns one resource. What else came with it is not affected.
+
+mod access_log;
+mod cluster;
+mod endpoint;
+mod fault;
+mod field;
+mod header;
+mod http_connection_manager;
+mod http_filter;
+mod lb_policy;
+mod listener;
+mod metadata;
+mod protocol_options;
+mod resilience;
+mod retry;
+mod route_action;
+mod route_configuration;
+mod route_match;
+mod transport_socket;
+mod value;
+
+use std::fmt;
+use std::sync::Arc;
+
+use mesh_core::model;
+use prost::{Message, Name};
+use prost_types::Any;
+use thiserror::Error;
+
+pub use field::{FieldError, Ignored};
+
+use field::{At, Notes};
+
+use crate::json::type_name;
+use crate::proto::envoy::config::cluster::v3::Cluster;
+use crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use crate::proto::envoy::config::listener::v3::Listener;
+use crate::proto::envoy::config::route::v3::RouteConfiguration;
+use crate::proto::envoy::service::discovery::v3::Resource as Wrapper;
+
+/// The kinds of resources, in the order in which additions must be made so that nothing refers to what is not there
+/// yet; removals go the other way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceType {
+    /// `envoy.config.cluster.v3.Cluster` (CDS).
+    Cluster,
+    /// `envoy.config.endpoint.v3.ClusterLoadAssignment` (EDS).
+    ClusterLoadAssignment,
+    /// `envoy.config.listener.v3.Listener` (LDS).
+    Listener,
+    /// `envoy.config.route.v3.RouteConfiguration` (RDS).
+    RouteConfiguration,
+}
+
+impl ResourceType {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration];
+
+    /// The full name of the protobuf message.
+    #[must_use]
+    pub const fn message_name(self) -> &'static str {
+        match self {
+            Self::Cluster => "envoy.config.cluster.v3.Cluster",
+            Self::ClusterLoadAssignment => "envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Listener => "envoy.config.listener.v3.Listener",
+            Self::RouteConfiguration => "envoy.config.route.v3.RouteConfiguration",
+        }
+    }
+
+    /// The type URL in discovery requests and responses.
+    #[must_use]
+    pub fn type_url(self) -> String {
+        format!("type.googleapis.com/{}", self.message_name())
+    }
+
+    /// The kind with this type URL, whatever its prefix.
+    #[must_use]
+    pub fn from_type_url(type_url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.message_name() == type_name(type_url))
+    }
+}
+
+impl fmt::Display for ResourceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "cluster",
+            Self::ClusterLoadAssignment => "endpoints",
+            Self::Listener => "listener",
+            Self::RouteConfiguration => "route configuration",
+        })
+    }
+}
+
+/// A decoded resource.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resource {
+    /// A cluster.
+    Cluster(Arc<model::Cluster>),
+    /// The endpoints of the clusters whose EDS service name is `cluster_name`.
+    ClusterLoadAssignment {
+        /// The name of the resource.
+        cluster_name: Arc<str>,
+        /// The endpoints.
+        assignment: Arc<model::LoadAssignment>,
+    },
+    /// A listener.
+    Listener(Arc<model::Listener>),
+    /// The routes of listeners that name it.
+    RouteConfiguration(Arc<model::RouteConfiguration>),
+}
+
+impl Resource {
+    /// The kind of resource.
+    #[must_use]
+    pub fn resource_type(&self) -> ResourceType {
+        match self {
+            Self::Cluster(_) => ResourceType::Cluster,
+            Self::ClusterLoadAssignment { .. } => ResourceType::ClusterLoadAssignment,
+            Self::Listener(_) => ResourceType::Listener,
+            Self::RouteConfiguration(_) => ResourceType::RouteConfiguration,
+        }
+    }
+
+    /// The name, unique among its kind.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Cluster(cluster) => cluster.name.as_str(),
+            Self::ClusterLoadAssignment { cluster_name, .. } => cluster_name,
+            Self::Listener(listener) => &listener.name,
+            Self::RouteConfiguration(routes) => routes.name.as_str(),
+        }
+    }
+}
+
+/// A resource and what of it has no effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// The resource.
+    pub resource: Resource,
+    /// Fields that are set and harmlessly passed over.
+    pub ignored: Vec<Ignored>,
+}
+
+/// A resource that is not taken. Its predecessor of the same name stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{kind} {}: {error}", if name.is_empty() { "(unnamed)" } else { name })]
+pub struct ResourceError {
+    /// The kind of resource, or the full name of a message that is none.
+    pub kind: String,
+    /// Its name; empty if it could not even be read.
+    pub name: String,
+    /// The field and the reason.
+    pub error: FieldError,
+}
+
+/// Decodes a resource as it comes in a discovery response, alone or wrapped in a `discovery.v3.Resource`.
+///
+/// # Errors
+/// If the message is not one of [`ResourceType::ALL`], not well-formed, or refused.
+pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
+    let unread = |kind: &str, reason: String| {
+        let error = FieldError { path: String::new(), reason };
+        Box::new(ResourceError { kind: kind.to_owned(), name: String::new(), error })
+    };
+    let name = type_name(&any.type_url);
+    if name == "envoy.service.discovery.v3.Resource" {
+        let wrapper = Wrapper::decode(any.value.as_slice()).map_err(|error| unread(name, error.to_string()))?;
+        let inner = wrapper.resource.ok_or_else(|| unread(name, "no resource inside".to_owned()))?;
+        if type_name(&inner.type_url) == name {
+            return Err(unread(name, "a wrapper inside a wrapper".to_owned()));
+        }
+        return decode(&inner);
+    }
+    let Some(kind) = ResourceType::from_type_url(&any.type_url) else {
+        return Err(unread(name, "not a kind of resource that is supported".to_owned()));
+    };
+    let malformed = |error: prost::DecodeError| unread(&kind.to_string(), format!("malformed message: {error}"));
+    let bytes = any.value.as_slice();
+    match kind {
+        ResourceType::Cluster => decode_cluster(&Cluster::decode(bytes).map_err(malformed)?),
+        ResourceType::ClusterLoadAssignment => {
+            decode_endpoints(&ClusterLoadAssignment::decode(bytes).map_err(malformed)?)
+        }
+        ResourceType::Listener => decode_listener(&Listener::decode(bytes).map_err(malformed)?),
+        ResourceType::RouteConfiguration => decode_routes(&RouteConfiguration::decode(bytes).map_err(malformed)?),
+    }
+}
+
+/// The name of a resource without decoding it; empty if it cannot be read.
+#[must_use]
+pub fn name(any: &Any) -> String {
+    /// The name is field 1 of every kind of resource, and of the wrapper.
+    #[derive(PartialEq, Message)]
+    struct Named {
+        #[prost(string, tag = "1")]
+        name: String,
+    }
+    Named::decode(any.value.as_slice()).map(|named| named.name).unwrap_or_default()
+}
+
+/// Decodes a cluster.
+///
+/// # Errors
+/// At the first field that is refused.
+pub fn decode_cluster(message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
+    run(ResourceType::Cluster, &message.name, |at| Ok(Resource::Cluster(Arc::new(cluster::decode(at, message)?))))
+}
+
+/// Decodes the endpoints of a cluster.
+///
+/// # Errors
+/// At the first field that is refused.
+pub fn decode_endpoints(message: &ClusterLoadAssignment) -> Result<Decoded, Box<ResourceError>> {
+    let name = &message.cluster_name;
+    run(ResourceType::ClusterLoadAssignment, name, |at| {
+        let assignment = endpoint::decode(at, message, endpoint::Names::Refused)?;
+        Ok(Resource::ClusterLoadAssignment { cluster_name: name.as_str().into(), assignment: Arc::new(assignment) })
+    })
+}
+
+/// Decodes a listener.
+///
+/// # Errors
+/// At the first field that is refused.
+pub fn decode_listener(message: &Listener) -> Result<Decoded, Box<ResourceError>> {
+    run(ResourceType::Listener, &message.name, |at| Ok(Resource::Listener(Arc::new(listener::decode(at, message)?))))
+}
+
+/// Decodes a route configuration.
+///
+/// # Errors
+/// At the first field that is refused.
+pub fn decode_routes(message: &RouteConfiguration) -> Result<Decoded, Box<ResourceError>> {
+    run(ResourceType::RouteConfiguration, &message.name, |at| {
+        Ok(Resource::RouteConfiguration(Arc::new(route_configuration::decode(at, message)?)))
+    })
+}
+
+fn run(
+    kind: ResourceType,
+    name: &str,
+    decode: impl FnOnce(&At<'_>) -> field::Result<Resource>,
+) -> Result<Decoded, Box<ResourceError>> {
+    let notes = Notes::default();
+    match decode(&At::root(&notes)) {
+        Ok(resource) => Ok(Decoded { resource, ignored: notes.into_inner() }),
+        Err(error) => Err(Box::new(ResourceError { kind: kind.to_string(), name: name.to_owned(), error: *error })),
+    }
+}
+
+/// An `Any` with `message`, for a discovery response.
+#[must_use]
+pub fn pack<M: Message + Name>(message: &M) -> Any {
+    Any { type_url: M::type_url(), value: message.encode_to_vec() }
+}

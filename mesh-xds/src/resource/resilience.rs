@@ -1,0 +1,164 @@
+//! `envoy.config.cluster.v3.CircuitBreakers` and `OutlierDetection`.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use mesh_core::model::{CircuitBreakers, OutlierDetection, Percent, RetryBudget, Thresholds};
+
+use super::field::{At, Result, fields};
+use super::value::{duration, enumeration, optional, percent, positive_duration, whole_percent};
+use crate::proto::envoy::config::cluster::v3::{
+    CircuitBreakers as ProtoCircuitBreakers, OutlierDetection as ProtoOutlierDetection,
+    circuit_breakers::{Thresholds as ProtoThresholds, thresholds::RetryBudget as ProtoRetryBudget},
+};
+use crate::proto::envoy::config::core::v3::RoutingPriority;
+
+/// Limits by priority. Of several entries for one priority the first counts, as in Envoy.
+pub(super) fn circuit_breakers(at: &At<'_>, breakers: &ProtoCircuitBreakers) -> Result<CircuitBreakers> {
+    fields! {
+        ProtoCircuitBreakers = breakers, at;
+        use { thresholds }
+        ignore {}
+        refuse { per_host_thresholds }
+    }
+    let (mut default, mut high) = (None, None);
+    for (index, entry) in thresholds.iter().enumerate() {
+        let at = at.item("thresholds", index);
+        let limits = decode_thresholds(&at, entry)?;
+        match enumeration(&at.field("priority"), entry.priority)? {
+            RoutingPriority::Default => default.get_or_insert(limits),
+            RoutingPriority::High => high.get_or_insert(limits),
+        };
+    }
+    Ok(CircuitBreakers { default: default.unwrap_or_default(), high: high.unwrap_or_default() })
+}
+
+fn decode_thresholds(at: &At<'_>, thresholds: &ProtoThresholds) -> Result<Thresholds> {
+    fields! {
+        ProtoThresholds = thresholds, at;
+        use {
+            priority, max_connections, max_pending_requests, max_requests, max_retries, retry_budget, track_remaining,
+        }
+        ignore { max_connection_pools: "a cluster has one pool per endpoint" }
+        refuse {}
+    }
+    let _ = priority;
+    let defaults = Thresholds::default();
+    Ok(Thresholds {
+        max_connections: max_connections.unwrap_or(defaults.max_connections),
+        max_pending_requests: max_pending_requests.unwrap_or(defaults.max_pending_requests),
+        max_requests: max_requests.unwrap_or(defaults.max_requests),
+        max_retries: max_retries.unwrap_or(defaults.max_retries),
+        retry_budget: optional(&at.field("retry_budget"), retry_budget.as_ref(), decode_retry_budget)?,
+        track_remaining: *track_remaining,
+    })
+}
+
+fn decode_retry_budget(at: &At<'_>, budget: &ProtoRetryBudget) -> Result<RetryBudget> {
+    fields! {
+        ProtoRetryBudget = budget, at;
+        use { budget_percent, min_retry_concurrency }
+        ignore {}
+        refuse { budget_interval }
+    }
+    let percent_at = at.field("budget_percent");
+    let budget_percent = match optional(&percent_at, budget_percent.as_ref(), whole_percent)? {
+        Some(percent) => percent,
+        None => percent(&percent_at, &20)?,
+    };
+    let concurrency_at = at.field("min_retry_concurrency");
+    let min_retry_concurrency = NonZeroU32::new(min_retry_concurrency.unwrap_or(3))
+        .ok_or_else(|| concurrency_at.refuse("0 is not in 1..=4294967295"))?;
+    Ok(RetryBudget { budget_percent, min_retry_concurrency })
+}
+
+/// Why a field of success-rate or failure-percentage ejection alone has no effect.
+const NOT_ENFORCED: &str = "ejection by success rate or failure percentage is not enforced";
+
+/// Passive health checking.
+pub(super) fn outlier_detection(at: &At<'_>, outlier: &ProtoOutlierDetection) -> Result<OutlierDetection> {
+    fields! {
+        ProtoOutlierDetection = outlier, at;
+        use {
+            consecutive_5xx, interval, base_ejection_time, max_ejection_percent, enforcing_consecutive_5xx,
+            enforcing_success_rate, consecutive_gateway_failure, enforcing_consecutive_gateway_failure,
+            split_external_local_origin_errors, consecutive_local_origin_failure,
+            enforcing_consecutive_local_origin_failure, enforcing_local_origin_success_rate,
+            enforcing_failure_percentage, enforcing_failure_percentage_local_origin, max_ejection_time,
+            max_ejection_time_jitter, always_eject_one_host,
+        }
+        ignore {
+            success_rate_minimum_hosts: NOT_ENFORCED,
+            success_rate_request_volume: NOT_ENFORCED,
+            success_rate_stdev_factor: NOT_ENFORCED,
+            failure_percentage_threshold: NOT_ENFORCED,
+            failure_percentage_minimum_hosts: NOT_ENFORCED,
+            failure_percentage_request_volume: NOT_ENFORCED,
+            successful_active_health_check_uneject_host: "there is no active health checking",
+        }
+        refuse { monitors, detect_degraded_hosts }
+    }
+    refuse_enforced(at, "enforcing_success_rate", *enforcing_success_rate)?;
+    refuse_enforced(at, "enforcing_failure_percentage", *enforcing_failure_percentage)?;
+    refuse_enforced(at, "enforcing_failure_percentage_local_origin", *enforcing_failure_percentage_local_origin)?;
+    if *split_external_local_origin_errors {
+        refuse_enforced(at, "enforcing_local_origin_success_rate", *enforcing_local_origin_success_rate)?;
+    }
+    if enforcing_success_rate.is_none() {
+        at.field("enforcing_success_rate").ignore("Envoy's default of 100 is not enforced; write 0 to say so");
+    }
+    let defaults = OutlierDetection::default();
+    let share = |name, value: &Option<u32>, default: Percent| {
+        optional(&at.field(name), value.as_ref(), percent).map(|share| share.unwrap_or(default))
+    };
+    let time = |name, value: &Option<_>, default: Duration| {
+        optional(&at.field(name), value.as_ref(), positive_duration).map(|time| time.unwrap_or(default))
+    };
+    let base_ejection_time = time("base_ejection_time", base_ejection_time, defaults.base_ejection_time)?;
+    let jitter_at = at.field("max_ejection_time_jitter");
+    Ok(OutlierDetection {
+        consecutive_5xx: consecutive_5xx.unwrap_or(defaults.consecutive_5xx),
+        enforcing_consecutive_5xx: share(
+            "enforcing_consecutive_5xx",
+            enforcing_consecutive_5xx,
+            defaults.enforcing_consecutive_5xx,
+        )?,
+        consecutive_gateway_failure: consecutive_gateway_failure.unwrap_or(defaults.consecutive_gateway_failure),
+        enforcing_consecutive_gateway_failure: share(
+            "enforcing_consecutive_gateway_failure",
+            enforcing_consecutive_gateway_failure,
+            defaults.enforcing_consecutive_gateway_failure,
+        )?,
+        split_external_local_origin_errors: *split_external_local_origin_errors,
+        consecutive_local_origin_failure: consecutive_local_origin_failure
+            .unwrap_or(defaults.consecutive_local_origin_failure),
+        enforcing_consecutive_local_origin_failure: share(
+            "enforcing_consecutive_local_origin_failure",
+            enforcing_consecutive_local_origin_failure,
+            defaults.enforcing_consecutive_local_origin_failure,
+        )?,
+        interval: time("interval", interval, defaults.interval)?,
+        base_ejection_time,
+        max_ejection_time: max_ejection(at, max_ejection_time.as_ref(), base_ejection_time)?,
+        max_ejection_time_jitter: optional(&jitter_at, max_ejection_time_jitter.as_ref(), duration)?
+            .unwrap_or(defaults.max_ejection_time_jitter),
+        max_ejection_percent: share("max_ejection_percent", max_ejection_percent, defaults.max_ejection_percent)?,
+        always_eject_one_host: always_eject_one_host.unwrap_or(defaults.always_eject_one_host),
+    })
+}
+
+fn refuse_enforced(at: &At<'_>, name: &str, enforcing: Option<u32>) -> Result<()> {
+    match enforcing {
+        None | Some(0) => Ok(()),
+        Some(percent) => Err(at.field(name).refuse(format_args!("{percent}: not supported, only 0 is"))),
+    }
+}
+
+fn max_ejection(at: &At<'_>, value: Option<&prost_types::Duration>, base: Duration) -> Result<Duration> {
+    let at = at.field("max_ejection_time");
+    match optional(&at, value, positive_duration)? {
+        None => Ok(OutlierDetection::default().max_ejection_time.max(base)),
+        Some(max) if max < base => Err(at.refuse(format_args!("{max:?} is below base_ejection_time, {base:?}"))),
+        Some(max) => Ok(max),
+    }
+}

@@ -1,0 +1,228 @@
+//! `envoy.config.route.v3.RouteConfiguration`: virtual hosts and their routes. What a route matches and does is in
+//! `route_match` and `route_action`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use mesh_core::model::{Action, DirectResponse, Fault, Route, RouteConfiguration, VirtualHost};
+use prost_types::Any;
+
+use super::field::{At, Result, fields};
+use super::value::{enumeration, in_range, list, required, unpack};
+use super::{fault, header, metadata, retry, route_action, route_match, value};
+use crate::json::type_name;
+use crate::proto::envoy::config::core::v3::{DataSource, data_source};
+use crate::proto::envoy::config::route::v3::{
+    Decorator, DirectResponseAction, FilterConfig, Route as ProtoRoute, RouteConfiguration as ProtoRouteConfiguration,
+    VirtualHost as ProtoVirtualHost, route, virtual_host::TlsRequirementType,
+};
+
+/// Largest body of a direct response without a limit of its own, in bytes. Envoy
+/// `max_direct_response_body_size_bytes`.
+const DEFAULT_MAX_BODY: u32 = 4096;
+/// Largest limit taken.
+const MAX_BODY_LIMIT: u32 = 1024 * 1024;
+
+/// All routes of a listener.
+pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<RouteConfiguration> {
+    fields! {
+        ProtoRouteConfiguration = config, at;
+        use {
+            name, virtual_hosts, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
+            response_headers_to_remove, most_specific_header_mutations_wins, max_direct_response_body_size_bytes,
+            ignore_port_in_host_matching,
+        }
+        ignore {
+            validate_clusters: "a route to an unknown cluster is answered with its cluster_not_found_response_code",
+            metadata: "no rule reads the metadata of a route configuration",
+        }
+        refuse {
+            vhds, internal_only_headers, cluster_specifier_plugins, request_mirror_policies, vhost_header,
+            ignore_path_parameters_in_path_matching, typed_per_filter_config, route_specifiers,
+        }
+    }
+    let max_body = max_direct_response_body_size_bytes.unwrap_or(DEFAULT_MAX_BODY);
+    let max_body = in_range(&at.field("max_direct_response_body_size_bytes"), max_body, 0, MAX_BODY_LIMIT)?;
+    let virtual_hosts = list(at, "virtual_hosts", virtual_hosts, |at, host| virtual_host(at, host, max_body))?;
+    refuse_shared_domain(at, &virtual_hosts)?;
+    Ok(RouteConfiguration {
+        name: name.as_str().into(),
+        virtual_hosts,
+        request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
+        response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
+        ignore_port_in_host_matching: *ignore_port_in_host_matching,
+        most_specific_header_mutations_wins: *most_specific_header_mutations_wins,
+    })
+}
+
+/// A domain belongs to one virtual host: otherwise the order of hosts would decide.
+fn refuse_shared_domain(at: &At<'_>, hosts: &[VirtualHost]) -> Result<()> {
+    let mut owners = HashMap::new();
+    for (index, host) in hosts.iter().enumerate() {
+        for domain in &host.domains {
+            if let Some(owner) = owners.insert(domain.to_ascii_lowercase(), &host.name) {
+                let reason = format!("domain {domain:?} is also in virtual host {owner:?}");
+                return Err(at.item("virtual_hosts", index).field("domains").refuse(reason));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<VirtualHost> {
+    fields! {
+        ProtoVirtualHost = host, at;
+        use {
+            name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
+            response_headers_to_add, response_headers_to_remove, typed_per_filter_config,
+            include_request_attempt_count, include_attempt_count_in_response, retry_policy,
+        }
+        ignore {
+            virtual_clusters: "they are statistics only",
+            per_request_buffer_limit_bytes: RETRY_BUFFER,
+            request_body_buffer_limit: RETRY_BUFFER,
+            metadata: "no rule reads the metadata of a virtual host",
+        }
+        refuse {
+            matcher, rate_limits, cors, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
+            request_mirror_policies, route_specifiers,
+        }
+    }
+    if domains.is_empty() {
+        return Err(at.field("domains").refuse("is empty: no request can reach this virtual host"));
+    }
+    let retry_at = at.field("retry_policy");
+    Ok(VirtualHost {
+        name: name.as_str().into(),
+        domains: list(at, "domains", domains, |at, name| domain(at, name))?,
+        routes: list(at, "routes", routes, |at, route| decode_route(at, route, max_body))?,
+        request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
+        response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
+        retry_policy: retry_policy.as_ref().map(|policy| retry::decode(&retry_at, policy)).transpose()?.map(Arc::new),
+        include_request_attempt_count: *include_request_attempt_count,
+        include_attempt_count_in_response: *include_attempt_count_in_response,
+        require_tls: enumeration::<TlsRequirementType>(&at.field("require_tls"), *require_tls)?
+            != TlsRequirementType::None,
+        fault: per_filter_config(at, typed_per_filter_config)?,
+    })
+}
+
+/// Why a buffer limit of a route has no effect.
+const RETRY_BUFFER: &str = "what is kept of a body for a retry is limited by the cluster";
+
+/// Exact, `*.suffix`, `prefix.*` or `*`.
+fn domain(at: &At<'_>, domain: &str) -> Result<Box<str>> {
+    let stars = domain.matches('*').count();
+    let is_wildcard = domain.starts_with('*') || domain.ends_with('*');
+    if domain.is_empty() || stars > 1 || (stars == 1 && !is_wildcard) {
+        let reason = format!("{domain:?} is not a domain: exact, *suffix, prefix* or *");
+        return Err(at.refuse(reason));
+    }
+    Ok(domain.into())
+}
+
+fn decode_route(at: &At<'_>, route: &ProtoRoute, max_body: u32) -> Result<Route> {
+    fields! {
+        ProtoRoute = route, at;
+        use {
+            name, r#match, metadata, decorator, typed_per_filter_config, request_headers_to_add,
+            request_headers_to_remove, response_headers_to_add, response_headers_to_remove, action,
+        }
+        ignore {
+            tracing: "no spans are exported",
+            per_request_buffer_limit_bytes: RETRY_BUFFER,
+            stat_prefix: "no statistics per route are kept",
+            request_body_buffer_limit: RETRY_BUFFER,
+        }
+        refuse { route_specifiers }
+    }
+    let match_at = at.field("match");
+    Ok(Route {
+        name: name.as_str().into(),
+        matches: route_match::decode(&match_at, required(&match_at, r#match.as_ref())?)?,
+        action: decode_action(at, action.as_ref(), max_body)?,
+        request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
+        response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
+        fault: per_filter_config(at, typed_per_filter_config)?,
+        operation: decorator.as_ref().map_or("", |Decorator { operation, propagate: _ }| operation).into(),
+        origin: metadata.as_ref().and_then(metadata::origin).unwrap_or_default().into(),
+    })
+}
+
+fn decode_action(at: &At<'_>, action: Option<&route::Action>, max_body: u32) -> Result<Action> {
+    match action {
+        Some(route::Action::Route(route)) => {
+            Ok(Action::Route(Box::new(route_action::decode(&at.field("route"), route)?)))
+        }
+        Some(route::Action::Redirect(redirect)) => {
+            Ok(Action::Redirect(Box::new(route_action::redirect(&at.field("redirect"), redirect)?)))
+        }
+        Some(route::Action::DirectResponse(response)) => {
+            direct_response(&at.field("direct_response"), response, max_body).map(Action::DirectResponse)
+        }
+        Some(route::Action::NonForwardingAction(_)) => Ok(Action::NonForwarding),
+        Some(route::Action::FilterAction(_)) => Err(at.field("filter_action").refuse("not supported")),
+        None => Err(at.refuse("none of route, redirect, direct_response and non_forwarding_action is given")),
+    }
+}
+
+fn direct_response(at: &At<'_>, response: &DirectResponseAction, max_body: u32) -> Result<DirectResponse> {
+    fields! {
+        DirectResponseAction = response, at;
+        use { status, body }
+        ignore {}
+        refuse { body_format }
+    }
+    let body = match body {
+        None => bytes::Bytes::new(),
+        Some(source) => {
+            let at = at.field("body");
+            let body = inline_data(&at, source)?;
+            let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+            in_range(&at, length, 0, max_body)?;
+            body
+        }
+    };
+    Ok(DirectResponse { status: value::status(&at.field("status"), status)?, body })
+}
+
+fn inline_data(at: &At<'_>, source: &DataSource) -> Result<bytes::Bytes> {
+    fields! {
+        DataSource = source, at;
+        use { specifier }
+        ignore {}
+        refuse { watched_directory }
+    }
+    match specifier {
+        Some(data_source::Specifier::InlineString(text)) => Ok(text.clone().into()),
+        Some(data_source::Specifier::InlineBytes(bytes)) => Ok(bytes.clone()),
+        _ => Err(at.refuse("only inline_string and inline_bytes are supported")),
+    }
+}
+
+/// The fault configuration among the filter configurations of a route, virtual host or weighted cluster. That of any
+/// other filter is refused: it would be a policy that nobody enforces.
+pub(super) fn per_filter_config(at: &At<'_>, configs: &BTreeMap<String, Any>) -> Result<Option<Arc<Fault>>> {
+    let mut fault = None;
+    for (filter, config) in configs {
+        let at = at.entry("typed_per_filter_config", filter);
+        match type_name(&config.type_url) {
+            "envoy.extensions.filters.http.fault.v3.HTTPFault" => {
+                fault = Some(Arc::new(fault::decode(&at, &unpack(&at, config)?)?));
+            }
+            "envoy.config.route.v3.FilterConfig" => {
+                let wrapper: FilterConfig = unpack(&at, config)?;
+                fields! {
+                    FilterConfig = &wrapper, at;
+                    use { is_optional }
+                    ignore {}
+                    refuse { config, disabled }
+                }
+                let _ = is_optional;
+            }
+            other => return Err(at.refuse(format_args!("http filter configuration {other}: not supported"))),
+        }
+    }
+    Ok(fault)
+}

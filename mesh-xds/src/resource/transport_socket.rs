@@ -1,0 +1,37 @@
+//! Transport sockets and config sources: what a connection and a subscription run over. Only plain text and the one
+//! aggregated stream are spoken, so decoding is checking.
+
+use super::field::{At, Result, fields};
+use crate::json::type_name;
+use crate::proto::envoy::config::core::v3::{
+    ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier, transport_socket,
+};
+
+/// Refuses anything but plain text: to speak it where TLS is asked for would be a hole.
+pub(super) fn only_plain_text(at: &At<'_>, socket: &TransportSocket) -> Result<()> {
+    let TransportSocket { name, config_type } = socket;
+    let kind = config_type
+        .as_ref()
+        .map_or(name.as_str(), |transport_socket::ConfigType::TypedConfig(config)| type_name(&config.type_url));
+    match kind {
+        "envoy.transport_sockets.raw_buffer" | "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => Ok(()),
+        other => Err(at.refuse(format_args!("transport socket {other}: not supported"))),
+    }
+}
+
+/// Refuses a source other than the stream that the referrer came over.
+pub(super) fn only_aggregated(at: &At<'_>, source: &ConfigSource) -> Result<()> {
+    fields! {
+        ConfigSource = source, at;
+        use { config_source_specifier }
+        ignore {
+            initial_fetch_timeout: "a resource is awaited for 15 s",
+            resource_api_version: "only version 3 is spoken",
+        }
+        refuse { authorities }
+    }
+    match config_source_specifier {
+        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => Ok(()),
+        _ => Err(at.refuse("only ads and self are supported")),
+    }
+}

@@ -1,0 +1,243 @@
+//! Values that occur in many messages: durations, percentages, names, addresses, `Any`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use mesh_core::model::{
+    EndpointAddress, FractionalPercent, HeaderKey, Percent, SafeRegex, StringMatcher, StringPattern,
+};
+use mesh_core::telemetry::Format;
+use prost::{Message, Name};
+use prost_types::{Any, Duration as ProtoDuration};
+
+use super::field::{At, Result, fields};
+use crate::json::type_name;
+use crate::proto::envoy::config::core::v3::{
+    Address, RuntimeFractionalPercent, SocketAddress, address, socket_address,
+};
+use crate::proto::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher as ProtoStringMatcher, string_matcher};
+use crate::proto::envoy::r#type::v3::{
+    FractionalPercent as ProtoFractionalPercent, Percent as ProtoPercent, fractional_percent::DenominatorType,
+};
+
+/// Applies `decode` to a field that is there.
+pub(super) fn optional<T, U>(
+    at: &At<'_>,
+    value: Option<&T>,
+    decode: impl FnOnce(&At<'_>, &T) -> Result<U>,
+) -> Result<Option<U>> {
+    value.map(|value| decode(at, value)).transpose()
+}
+
+/// Applies `decode` to each element of the repeated field `name`.
+pub(super) fn list<T, U>(
+    at: &At<'_>,
+    name: &str,
+    values: &[T],
+    decode: impl Fn(&At<'_>, &T) -> Result<U>,
+) -> Result<Vec<U>> {
+    values.iter().enumerate().map(|(index, value)| decode(&at.item(name, index), value)).collect()
+}
+
+/// A field without which the message means nothing.
+pub(super) fn required<'v, T>(at: &At<'_>, value: Option<&'v T>) -> Result<&'v T> {
+    value.ok_or_else(|| at.refuse("is missing"))
+}
+
+/// A duration of at least zero.
+pub(super) fn duration(at: &At<'_>, value: &ProtoDuration) -> Result<Duration> {
+    let ProtoDuration { seconds, nanos } = value;
+    let whole = u64::try_from(*seconds);
+    let fraction = u32::try_from(*nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    match (whole, fraction) {
+        (Ok(seconds), Some(nanos)) => Ok(Duration::new(seconds, nanos)),
+        _ => Err(at.refuse(format_args!("{seconds} s and {nanos} ns is not a duration of at least 0"))),
+    }
+}
+
+/// A duration greater than zero.
+pub(super) fn positive_duration(at: &At<'_>, value: &ProtoDuration) -> Result<Duration> {
+    match duration(at, value)? {
+        Duration::ZERO => Err(at.refuse("0 s is not greater than 0")),
+        duration => Ok(duration),
+    }
+}
+
+/// A limit whose zero turns it off; `default` applies if the field is absent.
+pub(super) fn limit(at: &At<'_>, value: Option<&ProtoDuration>, default: Option<Duration>) -> Result<Option<Duration>> {
+    Ok(match optional(at, value, duration)? {
+        None => default,
+        Some(Duration::ZERO) => None,
+        set => set,
+    })
+}
+
+/// A number that must lie in `min..=max`.
+pub(super) fn in_range<N: Copy + PartialOrd + std::fmt::Display>(at: &At<'_>, value: N, min: N, max: N) -> Result<N> {
+    if min <= value && value <= max {
+        return Ok(value);
+    }
+    Err(at.refuse(format_args!("{value} is not in {min}..={max}")))
+}
+
+/// Whole percent as an integer field.
+pub(super) fn percent(at: &At<'_>, value: &u32) -> Result<Percent> {
+    Percent::new(*value).map_err(|error| at.refuse(error))
+}
+
+/// Whole percent in a message with a floating-point number.
+pub(super) fn whole_percent(at: &At<'_>, value: &ProtoPercent) -> Result<Percent> {
+    let ProtoPercent { value } = *value;
+    if !(0.0..=100.0).contains(&value) {
+        return Err(at.refuse(format_args!("{value} is not in 0..=100")));
+    }
+    if value.fract() != 0.0 {
+        return Err(at.refuse(format_args!("{value} is not a whole percent")));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and in 0..=100")]
+    percent(at, &(value as u32))
+}
+
+/// A probability; above 1 it means "always", as in Envoy.
+pub(super) fn fraction(at: &At<'_>, value: &ProtoFractionalPercent) -> Result<FractionalPercent> {
+    let ProtoFractionalPercent { numerator, denominator } = value;
+    let parts = match enumeration(&at.field("denominator"), *denominator)? {
+        DenominatorType::Hundred => numerator.saturating_mul(10_000),
+        DenominatorType::TenThousand => numerator.saturating_mul(100),
+        DenominatorType::Million => *numerator,
+    };
+    Ok(FractionalPercent::from_parts_per_million(parts))
+}
+
+/// A probability that Envoy could change at run time; here its default always applies.
+pub(super) fn runtime_fraction(at: &At<'_>, value: &RuntimeFractionalPercent) -> Result<FractionalPercent> {
+    fields! {
+        RuntimeFractionalPercent = value, at;
+        use { default_value }
+        ignore { runtime_key: NO_RUNTIME }
+        refuse {}
+    }
+    let at = at.field("default_value");
+    Ok(optional(&at, default_value.as_ref(), fraction)?.unwrap_or(FractionalPercent::ALWAYS))
+}
+
+/// Why runtime keys have no effect.
+pub(super) const NO_RUNTIME: &str = "there is no runtime to override it; the default applies";
+
+/// A value of a protobuf enum.
+pub(super) fn enumeration<E: TryFrom<i32>>(at: &At<'_>, value: i32) -> Result<E> {
+    E::try_from(value).map_err(|_| at.refuse(format_args!("unknown value {value}")))
+}
+
+/// The message inside an `Any` of that type.
+pub(super) fn unpack<M: Message + Name + Default>(at: &At<'_>, any: &Any) -> Result<M> {
+    if type_name(&any.type_url) != M::full_name() {
+        return Err(at.refuse(format_args!("{} is not a {}", type_name(&any.type_url), M::full_name())));
+    }
+    M::decode(any.value.as_slice()).map_err(|error| at.refuse(format_args!("invalid {}: {error}", M::full_name())))
+}
+
+/// The name of a header field; pseudo-headers and `host` are none that a rule may touch.
+pub(super) fn header_name(at: &At<'_>, name: &str) -> Result<HeaderName> {
+    match name.to_ascii_lowercase().parse::<HeaderName>() {
+        Ok(http::header::HOST) => Err(at.refuse("\"host\" cannot be named here, only rewritten")),
+        Ok(name) => Ok(name),
+        Err(_) => Err(at.refuse(format_args!("{name:?} is not the name of a header field"))),
+    }
+}
+
+/// The name of a header field or pseudo-header that is read.
+pub(super) fn header_key(at: &At<'_>, name: &str) -> Result<HeaderKey> {
+    HeaderKey::parse(name).map_err(|_| at.refuse(format_args!("{name:?} is not the name of a header")))
+}
+
+/// The value of a header field.
+pub(super) fn header_value(at: &At<'_>, value: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(value).map_err(|_| at.refuse(format_args!("{value:?} is not a header value")))
+}
+
+/// An HTTP status in `200..=599`.
+pub(super) fn status(at: &At<'_>, value: &u32) -> Result<StatusCode> {
+    let code = in_range(at, *value, 200, 599)?;
+    u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| at.refuse(value))
+}
+
+/// A text with `%COMMAND%` substitutions.
+pub(super) fn format(at: &At<'_>, text: &str) -> Result<Format> {
+    Format::parse(text).map_err(|error| at.refuse(error))
+}
+
+/// A regular expression.
+pub(super) fn regex(at: &At<'_>, value: &RegexMatcher) -> Result<SafeRegex> {
+    fields! {
+        RegexMatcher = value, at;
+        use { regex }
+        ignore { engine_type: "expressions are RE2's whatever the engine" }
+        refuse {}
+    }
+    let at = at.field("regex");
+    SafeRegex::new(regex).map_err(|error| at.refuse(error))
+}
+
+/// A predicate over a string.
+pub(super) fn string_matcher(at: &At<'_>, value: &ProtoStringMatcher) -> Result<StringMatcher> {
+    use string_matcher::MatchPattern;
+    let ProtoStringMatcher { ignore_case, match_pattern } = value;
+    let pattern = match match_pattern {
+        Some(MatchPattern::Exact(text)) => StringPattern::Exact(text.as_str().into()),
+        Some(MatchPattern::Prefix(text)) => StringPattern::Prefix(text.as_str().into()),
+        Some(MatchPattern::Suffix(text)) => StringPattern::Suffix(text.as_str().into()),
+        Some(MatchPattern::Contains(text)) => StringPattern::Contains(text.as_str().into()),
+        Some(MatchPattern::SafeRegex(expression)) => StringPattern::Regex(regex(&at.field("safe_regex"), expression)?),
+        Some(MatchPattern::Custom(_)) => return Err(at.field("custom").refuse("not supported")),
+        None => return Err(at.refuse("no pattern is given")),
+    };
+    Ok(StringMatcher::new(pattern, *ignore_case))
+}
+
+/// A TCP address: an IP address and port, or a name and port.
+pub(super) fn address(at: &At<'_>, value: &Address) -> Result<EndpointAddress> {
+    match &value.address {
+        Some(address::Address::SocketAddress(socket)) => socket_address(&at.field("socket_address"), socket),
+        Some(address::Address::Pipe(_)) => Err(at.field("pipe").refuse("not supported")),
+        Some(address::Address::EnvoyInternalAddress(_)) => {
+            Err(at.field("envoy_internal_address").refuse("not supported"))
+        }
+        None => Err(at.refuse("no address is given")),
+    }
+}
+
+fn socket_address(at: &At<'_>, value: &SocketAddress) -> Result<EndpointAddress> {
+    use socket_address::{PortSpecifier, Protocol};
+    fields! {
+        SocketAddress = value, at;
+        use { protocol, address, port_specifier }
+        ignore { ipv4_compat: "IPv4 peers of an IPv6 socket are taken as the system has it" }
+        refuse { resolver_name, network_namespace_filepath }
+    }
+    if enumeration::<Protocol>(&at.field("protocol"), *protocol)? != Protocol::Tcp {
+        return Err(at.field("protocol").refuse("only TCP is supported"));
+    }
+    let port = match port_specifier {
+        Some(PortSpecifier::PortValue(port)) => u16::try_from(*port)
+            .map_err(|_| at.field("port_value").refuse(format_args!("{port} is not in 0..=65535")))?,
+        Some(PortSpecifier::NamedPort(_)) => return Err(at.field("named_port").refuse("not supported")),
+        None => return Err(at.field("port_value").refuse("is missing")),
+    };
+    match address.parse::<IpAddr>() {
+        Ok(ip) => Ok(EndpointAddress::Socket(SocketAddr::new(ip, port))),
+        Err(_) if address.is_empty() => Err(at.field("address").refuse("is empty")),
+        Err(_) => Ok(EndpointAddress::Name { host: address.as_str().into(), port }),
+    }
+}
+
+/// A TCP address that is an IP address and port.
+pub(super) fn ip_address(at: &At<'_>, value: &Address) -> Result<SocketAddr> {
+    match address(at, value)? {
+        EndpointAddress::Socket(socket) => Ok(socket),
+        EndpointAddress::Name { host, .. } => {
+            Err(at.field("socket_address.address").refuse(format_args!("{host:?} is not an IP address")))
+        }
+    }
+}
