@@ -1,5 +1,6 @@
 //! The command line: arguments in, text and an exit code out. Everything else is in the library.
 
+mod translate;
 mod validate;
 
 use std::process::ExitCode;
@@ -21,12 +22,15 @@ struct Arguments {
 enum Command {
     /// Checks all resources of a directory and says what is wrong, as a compiler does.
     Validate(validate::Arguments),
+    /// Prints the xDS resources that a node of the mesh gets, as protobuf-JSON.
+    Translate(translate::Arguments),
 }
 
 /// Parses the arguments and does what they say.
 pub(crate) fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Validate(arguments) => validate::run(&arguments),
+        Command::Translate(arguments) => translate::run(&arguments),
     }
 }
 

@@ -159,7 +159,7 @@ fn actions_of_a_virtual_service_are_checked() {
         ("timeout: 0s", "IST0106 4 `0s` spec.http[0].timeout: \"0s\" is too short: must be at least 1ms"),
         ("retries: {attempts: -1}", "IST0106 4 `-1` spec.http[0].retries.attempts: -1 is out of range"),
         (
-            "retries: {retryOn: '5xx,nonsense'}",
+            "retries: {attempts: 1, retryOn: '5xx,nonsense'}",
             "IST0106 4 `'5xx,nonsense'` spec.http[0].retries.retryOn: \"nonsense\" is not a condition to retry on",
         ),
         ("retries: {attempts: 0, retryOn: 5xx}", "IST0106 4 `attempts` spec.http[0].retries.attempts: attempts is 0"),

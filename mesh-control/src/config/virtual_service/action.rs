@@ -103,8 +103,8 @@ pub struct DirectResponse {
 /// Istio `HTTPRetry`.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// Retries after the first try; 0 disables retrying, none means Istio's default of 2.
-    pub attempts: Option<u32>,
+    /// Retries after the first try; 0, the default of a policy that is given, disables retrying.
+    pub attempts: u32,
     /// Time for each try; none means the route's timeout.
     pub per_try_timeout: Option<Duration>,
     /// Conditions and status codes; empty means Istio's default conditions.

@@ -54,28 +54,26 @@ impl FromNode for RetryPolicy {
         let object = Object::new(node, cx)?;
         let retry_on: Option<String> = object.optional("retryOn");
         let policy = Self {
-            attempts: object.integer("attempts", 0, i32::MAX.into()),
+            attempts: object.integer("attempts", 0, i32::MAX.into()).unwrap_or(0),
             per_try_timeout: object.optional("perTryTimeout"),
             retry_on: split_conditions(retry_on.as_deref().unwrap_or_default()),
             backoff: object.optional("backoff"),
             retry_ignore_previous_hosts: object.optional("retryIgnorePreviousHosts").unwrap_or(true),
         };
         object.unsupported(&["retryRemoteLocalities"]);
-        let mark = object.value_mark("retryOn");
         for condition in &policy.retry_on {
             let is_status = condition.parse::<u16>().is_ok_and(|code| (100..=599).contains(&code));
             if !is_status && !RETRY_CONDITIONS.contains(&condition.as_str()) {
                 let expected = format!("expected status codes or any of {}", RETRY_CONDITIONS.join(", "));
-                cx.field("retryOn").invalid(mark, format!("{condition:?} is not a condition to retry on"), expected);
+                let message = format!("{condition:?} is not a condition to retry on");
+                cx.field("retryOn").invalid(object.value_mark("retryOn"), message, expected);
             }
         }
+        // An absent number is protobuf's 0, which disables retries.
         let has_more = ["perTryTimeout", "retryOn", "backoff"].into_iter().any(|name| object.has(name));
-        if policy.attempts == Some(0) && has_more {
-            cx.field("attempts").invalid(
-                object.key_mark("attempts"),
-                "attempts is 0, so the policy has no effect",
-                "0 disables retries",
-            );
+        if policy.attempts == 0 && has_more {
+            let message = "attempts is 0, so the policy has no effect";
+            cx.field("attempts").invalid(object.key_mark("attempts"), message, "0 or absent disables retries");
         }
         object.finish();
         Some(policy)

@@ -1,0 +1,130 @@
+//! `mesh-control translate DIR --service X`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use mesh_control::config::{Labels, Loaded, Strictness};
+use mesh_control::diagnostic::Style;
+use mesh_control::registry::Registry;
+use mesh_control::translate::{self, Interception, Node, Resources};
+use mesh_xds::json;
+use prost::{Message, Name};
+use serde_json::{Map, Value};
+
+/// Arguments of `translate`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Directory with `*.yaml`, `*.yml` and `*.json` files, searched recursively.
+    directory: PathBuf,
+    /// The service that the node serves: NAME, NAME.NAMESPACE or a full host name.
+    #[arg(long)]
+    service: String,
+    /// What the node is.
+    #[arg(long, value_enum, default_value_t = Role::Sidecar)]
+    role: Role,
+    /// A label of the workload, as KEY=VALUE; may be given several times. By default those that all endpoints of the
+    /// service share, and `istio=ingressgateway` for a gateway.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+    /// Namespace of the node, if it is not the service's.
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Print this type of resource only.
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Role {
+    /// A proxy beside a workload, listening where Sidecar resources say.
+    Sidecar,
+    /// A proxy beside a workload whose traffic the kernel redirects.
+    Intercepting,
+    /// A proxy at the edge.
+    Gateway,
+    /// A program that is itself part of the mesh.
+    Library,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Listeners.
+    Lds,
+    /// Routes.
+    Rds,
+    /// Clusters.
+    Cds,
+    /// Endpoints.
+    Eds,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Exit code 0 if the configuration could be translated, 1 if it has errors.
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let loaded = match Loaded::from_directory(&arguments.directory, Strictness::Strict) {
+        Ok(loaded) => loaded,
+        Err(error) => return super::fail(&error),
+    };
+    if !loaded.is_valid() {
+        let mut out = io::stderr().lock();
+        let style = Style::of(&out);
+        for diagnostic in &loaded.diagnostics {
+            let _ = writeln!(out, "{}", diagnostic.render(style));
+        }
+        return ExitCode::FAILURE;
+    }
+    let registry = Registry::from_config(&loaded.config);
+    let node = match node(arguments, &registry) {
+        Ok(node) => node,
+        Err(error) => return super::fail(&error),
+    };
+    let resources = translate::translate(&loaded.config, &registry, &node);
+    let text = serde_json::to_string_pretty(&to_json(&resources, arguments.kind)).unwrap_or_default();
+    // Nobody reads on when the pipe is closed.
+    let _ = writeln!(io::stdout().lock(), "{text}");
+    ExitCode::SUCCESS
+}
+
+fn node(arguments: &Arguments, registry: &Registry) -> Result<Node, mesh_control::host::HostError> {
+    let role = match arguments.role {
+        Role::Sidecar => translate::Role::Sidecar(Interception::None),
+        Role::Intercepting => translate::Role::Sidecar(Interception::Redirect),
+        Role::Gateway => translate::Role::Gateway,
+        Role::Library => translate::Role::Library,
+    };
+    let labels: Labels = arguments.labels.iter().cloned().collect();
+    let mut node = Node::of_service(role, &arguments.service, labels, registry)?;
+    if let Some(namespace) = &arguments.namespace {
+        node.namespace.clone_from(namespace);
+    }
+    Ok(node)
+}
+
+fn to_json(resources: &Resources, only: Option<Kind>) -> Value {
+    let Resources { listeners, routes, clusters, endpoints } = resources;
+    let all = [
+        (Kind::Lds, "listeners", list(listeners)),
+        (Kind::Rds, "routes", list(routes)),
+        (Kind::Cds, "clusters", list(clusters)),
+        (Kind::Eds, "endpoints", list(endpoints)),
+    ];
+    let wanted = all.into_iter().filter(|(kind, ..)| only.is_none_or(|only| only == *kind));
+    Value::Object(wanted.map(|(_, name, list)| (name.to_owned(), list)).collect())
+}
+
+fn list<M: Message + Name>(resources: &[M]) -> Value {
+    let typed = |resource: &M| {
+        let mut fields = Map::from_iter([("@type".to_owned(), Value::String(M::type_url()))]);
+        if let Ok(Value::Object(own)) = serde_json::to_value(json::to_json(resource)) {
+            fields.extend(own);
+        }
+        Value::Object(fields)
+    };
+    Value::Array(resources.iter().map(typed).collect())
+}

@@ -1,0 +1,205 @@
+//! Where a running mesh gets its configuration from: a directory of files, followed as they change.
+//!
+//! A change is taken whole or not at all. The directory is read again once it has been quiet for a moment, all of it
+//! is checked, and only a configuration without errors becomes the next [`Mesh`]; otherwise the last good one stays and
+//! the [`Reload`] says why. Nothing happens if the files say what they said before.
+
+mod debounce;
+
+use debounce::Settled;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Config, LoadError, Loaded, Strictness, is_config_file};
+use crate::diagnostic::{Diagnostic, Source};
+use crate::registry::Registry;
+
+/// A configuration without errors, and what follows from it.
+#[derive(Debug)]
+pub struct Mesh {
+    /// The resources.
+    pub config: Config,
+    /// The services that they declare.
+    pub registry: Registry,
+    /// 1 for the first configuration, then one more for each that replaces it.
+    pub version: u64,
+}
+
+impl Mesh {
+    /// The mesh of a valid configuration.
+    pub fn new(config: Config, version: u64) -> Self {
+        let registry = Registry::from_config(&config);
+        Self { config, registry, version }
+    }
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum Reload {
+    /// It is in force; the diagnostics are warnings.
+    Applied {
+        /// The new configuration.
+        mesh: Arc<Mesh>,
+        /// Warnings.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// It has errors; the last good configuration stays.
+    Rejected {
+        /// Errors and warnings.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// The directory cannot be read; the last good configuration stays.
+    Unreadable(LoadError),
+}
+
+/// The directory cannot be the source of a mesh.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It cannot be listed.
+    #[error(transparent)]
+    Unreadable(#[from] LoadError),
+    /// What it holds has errors.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Diagnostic>),
+    /// The operating system does not report changes.
+    #[error("cannot watch the directory {} for changes", path.display())]
+    Watch {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: notify::Error,
+    },
+}
+
+fn summary(diagnostics: &[Diagnostic]) -> String {
+    let lines: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+    format!("the configuration has errors:\n{}", lines.join("\n"))
+}
+
+/// A directory that is followed while [`Directory::run`] is polled.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    fingerprint: u64,
+    meshes: watch::Sender<Arc<Mesh>>,
+    changes: mpsc::Receiver<()>,
+    /// Reports changes as long as it lives.
+    _watcher: RecommendedWatcher,
+}
+
+impl Directory {
+    /// Reads the directory for the first time; the receiver yields this mesh and those that follow. Warnings are logged.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be read or watched, or its configuration has errors.
+    pub fn open(path: &Path) -> Result<(Self, watch::Receiver<Arc<Mesh>>), OpenError> {
+        // A change while it is being read must not go unnoticed.
+        let (watcher, changes) = watch_changes(path)?;
+        let loaded = Loaded::from_directory(path, Strictness::Strict)?;
+        if !loaded.is_valid() {
+            return Err(OpenError::Invalid(loaded.diagnostics));
+        }
+        for diagnostic in &loaded.diagnostics {
+            tracing::warn!("{diagnostic}");
+        }
+        let fingerprint = fingerprint(&loaded.sources);
+        let (meshes, receiver) = watch::channel(Arc::new(Mesh::new(loaded.config, 1)));
+        Ok((Self { path: path.to_owned(), fingerprint, meshes, changes, _watcher: watcher }, receiver))
+    }
+
+    /// Follows the directory and tells what became of each change, until every receiver is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the following; the last mesh stays with the receivers.
+    pub async fn run(mut self, mut on_reload: impl FnMut(&Reload)) {
+        loop {
+            let settled = tokio::select! {
+                () = self.meshes.closed() => return,
+                settled = debounce::settled(&mut self.changes) => settled,
+            };
+            if settled == Settled::Closed {
+                return;
+            }
+            let path = self.path.clone();
+            let load = move || Loaded::from_directory(&path, Strictness::Strict);
+            // Files may be slow, and other things share this thread.
+            let Ok(loaded) = tokio::task::spawn_blocking(load).await else { return };
+            // What was read while something was being written may be half of it.
+            let is_whole = self.changes.is_empty() || settled == Settled::Overdue;
+            if is_whole && let Some(reload) = self.take(loaded) {
+                on_reload(&reload);
+            }
+        }
+    }
+
+    /// Puts a configuration in force if it is new and valid; `None` if nothing has changed.
+    fn take(&mut self, loaded: Result<Loaded, LoadError>) -> Option<Reload> {
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.fingerprint = 0;
+                return Some(Reload::Unreadable(error));
+            }
+        };
+        let fingerprint = fingerprint(&loaded.sources);
+        if std::mem::replace(&mut self.fingerprint, fingerprint) == fingerprint {
+            return None;
+        }
+        if !loaded.is_valid() {
+            return Some(Reload::Rejected { diagnostics: loaded.diagnostics });
+        }
+        let version = self.meshes.borrow().version + 1;
+        let mesh = Arc::new(Mesh::new(loaded.config, version));
+        self.meshes.send_replace(Arc::clone(&mesh));
+        Some(Reload::Applied { mesh, diagnostics: loaded.diagnostics })
+    }
+}
+
+/// Names and texts of all files as one number, to notice that nothing has changed.
+fn fingerprint(sources: &[Arc<Source>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for source in sources {
+        (&source.path, &source.text).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// One message for any number of changes.
+fn watch_changes(path: &Path) -> Result<(RecommendedWatcher, mpsc::Receiver<()>), OpenError> {
+    let (sender, receiver) = mpsc::channel(1);
+    let on_event = move |event: notify::Result<notify::Event>| {
+        // After an error it is better to look again.
+        if event.is_ok_and(|event| !is_relevant(&event)) {
+            return;
+        }
+        // A message that waits already says the same.
+        let _ = sender.try_send(());
+    };
+    let mut watcher =
+        notify::recommended_watcher(on_event).map_err(|source| OpenError::Watch { path: path.to_owned(), source })?;
+    match watcher.watch(path, RecursiveMode::Recursive) {
+        Ok(()) => Ok((watcher, receiver)),
+        Err(source) => Err(OpenError::Watch { path: path.to_owned(), source }),
+    }
+}
+
+/// Reading is an event, too, and other files may be in the directory. Hidden names count: Kubernetes replaces a mounted
+/// ConfigMap by renaming one.
+fn is_relevant(event: &notify::Event) -> bool {
+    let is_other = |path: &PathBuf| {
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        path.extension().is_some() && !is_hidden && !is_config_file(path)
+    };
+    !event.kind.is_access() && !(event.paths.iter().all(is_other) && !event.paths.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

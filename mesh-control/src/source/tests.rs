@@ -1,0 +1,90 @@
+//! A directory that changes under a running mesh, through the real file watch.
+
+use std::fs;
+use std::time::Duration;
+
+use super::*;
+
+fn entry(port: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\nspec: {{hosts: [a.example], \
+         resolution: DNS, ports: [{{number: {port}, name: http, protocol: HTTP}}]}}\n"
+    )
+}
+
+/// A new directory, removed with the value.
+struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mesh-control-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.join(name), text).unwrap();
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Follows the directory beside the test; the receiver yields what became of each change.
+fn follow(directory: Directory) -> mpsc::UnboundedReceiver<Result<u64, String>> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(directory.run(move |reload| {
+        let _ = sender.send(match reload {
+            Reload::Applied { mesh, .. } => Ok(mesh.version),
+            Reload::Rejected { diagnostics } => Err(diagnostics[0].to_string()),
+            Reload::Unreadable(error) => Err(error.to_string()),
+        });
+    }));
+    receiver
+}
+
+async fn next(reloads: &mut mpsc::UnboundedReceiver<Result<u64, String>>) -> Result<u64, String> {
+    tokio::time::timeout(Duration::from_secs(20), reloads.recv()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_broken_change_leaves_the_last_good_configuration_in_force() {
+    let files = TemporaryDirectory::new("reload");
+    files.write("a.yaml", &entry("80"));
+    let (directory, meshes) = Directory::open(&files.0).unwrap();
+    let port = || meshes.borrow().registry.services()[0].ports[0].number;
+    let mut reloads = follow(directory);
+    files.write("a.yaml", &entry("81"));
+    assert_eq!((next(&mut reloads).await, port()), (Ok(2), 81));
+    files.write("a.yaml", &entry("70000"));
+    let error = next(&mut reloads).await.unwrap_err();
+    assert!(error.contains("a.yaml:4:62: spec.ports[0].number: 70000 is out of range"), "{error}");
+    assert_eq!((port(), meshes.borrow().version), (81, 2));
+    // The same text again is no change; the next good one is.
+    files.write("notes.txt", "not a resource");
+    files.write("a.yaml", &entry("82"));
+    assert_eq!((next(&mut reloads).await, port()), (Ok(3), 82));
+}
+
+#[tokio::test]
+async fn following_ends_when_nobody_listens() {
+    let files = TemporaryDirectory::new("end");
+    files.write("a.yaml", &entry("80"));
+    let (directory, meshes) = Directory::open(&files.0).unwrap();
+    drop(meshes);
+    directory.run(|_| {}).await;
+}
+
+#[tokio::test]
+async fn a_directory_with_errors_does_not_open() {
+    let files = TemporaryDirectory::new("invalid");
+    files.write("a.yaml", &entry("0"));
+    let error = Directory::open(&files.0).unwrap_err();
+    assert!(matches!(&error, OpenError::Invalid(diagnostics) if diagnostics.len() == 1));
+    assert!(error.to_string().contains("0 is out of range"), "{error}");
+    let error = Directory::open(&files.0.join("nowhere")).unwrap_err();
+    assert!(matches!(error, OpenError::Watch { .. } | OpenError::Unreadable(_)));
+}

@@ -1,0 +1,179 @@
+//! Clusters of the services that a node may call, and of the workload it serves.
+
+use super::endpoint::load_assignment;
+use super::names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, inbound_cluster, outbound_cluster};
+use super::node::{Interception, Role};
+use super::proto::{
+    ads, boolean, cluster as envoy, duration, endpoint, istio_metadata, list, object, socket_address, string,
+};
+use super::traffic_policy::Policy;
+use super::view::View;
+use crate::config::{Labels, Location, Resolution, Subset};
+use crate::registry::{Port, Service};
+use crate::rules::MergedRule;
+use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
+use prost_types::Struct;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Time until a name is looked up again after a failure. Istio `MeshConfig.dnsRefreshRate`.
+const DNS_REFRESH_RATE: Duration = Duration::from_secs(60);
+/// Time to connect of clusters without service.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A cluster for each port and subset of each service, and the endpoints of those that have them discovered.
+pub(super) fn outbound(view: &View<'_>) -> (Vec<envoy::Cluster>, Vec<endpoint::ClusterLoadAssignment>) {
+    let mut clusters = special(view);
+    let mut endpoints = Vec::new();
+    for &service in &view.services {
+        let rule = view.rules.find(service, &view.node.namespace);
+        let subsets = rule.into_iter().flat_map(|rule| rule.subsets.iter().copied().map(Some));
+        for subset in std::iter::once(None).chain(subsets) {
+            for port in &service.ports {
+                let part = Part { service, port, rule, subset };
+                let (cluster, assignment) = part.build(view);
+                clusters.push(cluster);
+                endpoints.extend(assignment);
+            }
+        }
+    }
+    (clusters, endpoints)
+}
+
+/// A port of a service, or of a subset of its endpoints.
+struct Part<'a> {
+    service: &'a Service,
+    port: &'a Port,
+    rule: Option<&'a MergedRule<'a>>,
+    subset: Option<&'a Subset>,
+}
+
+impl Part<'_> {
+    fn build(&self, view: &View<'_>) -> (envoy::Cluster, Option<endpoint::ClusterLoadAssignment>) {
+        let subset = self.subset.map_or("", |subset| subset.name.as_str());
+        let name = outbound_cluster(self.port.number, subset, &self.service.host);
+        let policy = Policy::of(self.rule, self.subset.map(|subset| &subset.traffic_policy), self.port.number);
+        let no_labels = Labels::new();
+        let labels = self.subset.map_or(&no_labels, |subset| &subset.labels);
+        // Istio fails over between localities only where outlier detection can tell that one has failed.
+        let failover_from = policy.outlier_detection.map(|_| view.node.locality(view.registry));
+        let assignment = load_assignment(&name, self.service, self.port.number, labels, failover_from);
+        let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };
+        policy.write(&mut cluster, self.port.protocol.is_http2());
+        cluster.metadata = Some(istio_metadata(self.metadata()));
+        let assignment = match self.service.resolution {
+            Resolution::Static => {
+                set_type(&mut cluster, DiscoveryType::Eds);
+                cluster.eds_cluster_config =
+                    Some(envoy::cluster::EdsClusterConfig { eds_config: Some(ads()), service_name: name });
+                Some(assignment)
+            }
+            Resolution::Dns => {
+                set_dns(&mut cluster, DiscoveryType::StrictDns, assignment);
+                None
+            }
+            Resolution::DnsRoundRobin => {
+                set_dns(&mut cluster, DiscoveryType::LogicalDns, assignment);
+                None
+            }
+        };
+        (cluster, assignment)
+    }
+
+    fn metadata(&self) -> Struct {
+        let mut fields = object([("services", list(vec![service_metadata(self.service)]))]);
+        let mut add = |name: &str, value| fields.fields.insert(name.to_owned(), value);
+        if let Some(rule) = self.rule {
+            add("config", string(rule.rule.metadata.config_path()));
+        }
+        if let Some(subset) = self.subset {
+            add("subset", string(subset.name.as_str()));
+        }
+        if self.service.location == Location::MeshExternal {
+            add("external", boolean(true));
+        }
+        fields
+    }
+}
+
+fn service_metadata(service: &Service) -> Struct {
+    let host = service.host.as_str();
+    object([("host", string(host)), ("name", string(host)), ("namespace", string(service.namespace.as_str()))])
+}
+
+fn set_type(cluster: &mut envoy::Cluster, discovery: DiscoveryType) {
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(discovery.into()));
+}
+
+fn set_dns(cluster: &mut envoy::Cluster, discovery: DiscoveryType, assignment: endpoint::ClusterLoadAssignment) {
+    set_type(cluster, discovery);
+    cluster.load_assignment = Some(assignment);
+    cluster.dns_refresh_rate = Some(duration(DNS_REFRESH_RATE));
+    cluster.respect_dns_ttl = true;
+    cluster.set_dns_lookup_family(DnsLookupFamily::V4Only);
+}
+
+/// Where requests go that have no service.
+fn special(view: &View<'_>) -> Vec<envoy::Cluster> {
+    let named = |name: &str, discovery| {
+        let mut cluster = envoy::Cluster {
+            name: name.to_owned(),
+            connect_timeout: Some(duration(CONNECT_TIMEOUT)),
+            ..envoy::Cluster::default()
+        };
+        set_type(&mut cluster, discovery);
+        cluster
+    };
+    match view.node.role {
+        Role::Library | Role::Sidecar(Interception::None) => Vec::new(),
+        Role::Gateway => vec![named(BLACK_HOLE_CLUSTER, DiscoveryType::Static)],
+        Role::Sidecar(Interception::Redirect) => {
+            let mut passthrough = named(PASSTHROUGH_CLUSTER, DiscoveryType::OriginalDst);
+            Policy::default().write_limits(&mut passthrough);
+            passthrough.set_lb_policy(envoy::cluster::LbPolicy::ClusterProvided);
+            vec![named(BLACK_HOLE_CLUSTER, DiscoveryType::Static), passthrough]
+        }
+    }
+}
+
+/// The cluster by which a sidecar reaches its workload; `None` means wherever the connection was going to.
+pub(super) fn inbound(view: &View<'_>, port: u16, is_http2: bool, target: Option<SocketAddr>) -> envoy::Cluster {
+    let name = inbound_cluster(port);
+    let service = view.node.service.as_ref().and_then(|host| view.registry.find(host, &view.node.namespace));
+    // A rule's limits for callers also limit the side that is called.
+    let rule = service.and_then(|service| view.rules.find(service, &view.node.namespace));
+    let policy = Policy::of(rule, None, port);
+    let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };
+    policy.write_limits(&mut cluster);
+    Policy::write_default_protocol(&mut cluster, is_http2);
+    if let Some(service) = service {
+        cluster.metadata = Some(istio_metadata(object([("services", list(vec![service_metadata(service)]))])));
+    }
+    match target {
+        None => {
+            set_type(&mut cluster, DiscoveryType::OriginalDst);
+            cluster.set_lb_policy(envoy::cluster::LbPolicy::ClusterProvided);
+        }
+        Some(target) => {
+            set_type(&mut cluster, DiscoveryType::Static);
+            let address = socket_address(&target.ip().to_string(), target.port());
+            cluster.load_assignment = Some(single_endpoint(name, address));
+        }
+    }
+    cluster
+}
+
+fn single_endpoint(cluster_name: String, address: super::proto::core::Address) -> endpoint::ClusterLoadAssignment {
+    let endpoint = endpoint::Endpoint { address: Some(address), ..endpoint::Endpoint::default() };
+    let lb_endpoint = endpoint::LbEndpoint {
+        host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)),
+        ..endpoint::LbEndpoint::default()
+    };
+    let locality =
+        endpoint::LocalityLbEndpoints { lb_endpoints: vec![lb_endpoint], ..endpoint::LocalityLbEndpoints::default() };
+    endpoint::ClusterLoadAssignment {
+        cluster_name,
+        endpoints: vec![locality],
+        ..endpoint::ClusterLoadAssignment::default()
+    }
+}

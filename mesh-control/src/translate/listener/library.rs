@@ -1,0 +1,90 @@
+//! A library calls by name: one listener without socket for each port of each service, called `HOST:PORT`. It serves
+//! through a listener for each address of its own service.
+//!
+//! Names and shapes are those of istiod's `grpc` generator, so a stock gRPC client can use them too.
+
+use std::collections::BTreeSet;
+
+use super::Front;
+use super::http_connection_manager::Side;
+use super::http_connection_manager::{filter_chain, http_filters, inline, listener, rds};
+use crate::registry::Service;
+use crate::translate::names::{LIBRARY_INBOUND_PREFIX, outbound_cluster};
+use crate::translate::proto::{any, http, listener as envoy, route as envoy_route, socket_address};
+use crate::translate::route;
+use crate::translate::view::View;
+
+/// Stands for every address of the machine.
+const ANY_ADDRESS: &str = "0.0.0.0";
+
+pub(super) fn build(view: &View<'_>) -> Front {
+    let mut front = Front { listeners: inbound(view), ..Front::default() };
+    for &service in &view.services {
+        for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
+            front.listeners.push(outbound(service, port.number));
+            front.routes.push(route::library(view, service, port.number));
+        }
+    }
+    front
+}
+
+fn outbound(service: &Service, port: u16) -> envoy::Listener {
+    let manager = http::HttpConnectionManager {
+        http_filters: http_filters(),
+        route_specifier: Some(rds(outbound_cluster(port, "", &service.host))),
+        ..http::HttpConnectionManager::default()
+    };
+    let address = service.addresses.first().map_or_else(|| ANY_ADDRESS.to_owned(), ToString::to_string);
+    envoy::Listener {
+        name: format!("{}:{port}", service.host),
+        address: Some(socket_address(&address, port)),
+        api_listener: Some(envoy::ApiListener { api_listener: Some(any(&manager)) }),
+        ..envoy::Listener::default()
+    }
+}
+
+/// The node's endpoints, and every address with one of their ports.
+fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
+    let mut addresses = BTreeSet::new();
+    for endpoint in view.node.endpoints(view.registry) {
+        for &port in endpoint.ports.values() {
+            addresses.insert((endpoint.address.clone(), port));
+            addresses.insert((ANY_ADDRESS.to_owned(), port));
+        }
+    }
+    let build = |(address, port): (String, u16)| {
+        let manager = http::HttpConnectionManager {
+            http_filters: http_filters(),
+            route_specifier: Some(inline(served_here())),
+            ..http::HttpConnectionManager::default()
+        };
+        let mut listener = listener(Side::Inbound, &address, port, vec![filter_chain(&manager)]);
+        listener.name = format!("{LIBRARY_INBOUND_PREFIX}{address}:{port}");
+        listener
+    };
+    addresses.into_iter().map(build).collect()
+}
+
+/// Requests end in the program itself.
+fn served_here() -> envoy_route::RouteConfiguration {
+    let matcher = envoy_route::RouteMatch {
+        path_specifier: Some(envoy_route::route_match::PathSpecifier::Prefix("/".to_owned())),
+        ..envoy_route::RouteMatch::default()
+    };
+    let route = envoy_route::Route {
+        r#match: Some(matcher),
+        action: Some(envoy_route::route::Action::NonForwardingAction(envoy_route::NonForwardingAction {})),
+        ..envoy_route::Route::default()
+    };
+    let virtual_host = envoy_route::VirtualHost {
+        name: "inbound".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        ..envoy_route::VirtualHost::default()
+    };
+    envoy_route::RouteConfiguration {
+        name: "inbound".to_owned(),
+        virtual_hosts: vec![virtual_host],
+        ..envoy_route::RouteConfiguration::default()
+    }
+}

@@ -1,0 +1,109 @@
+//! A sidecar listens where its `Sidecar` resource says. With interception it has istiod's listeners instead: one for
+//! each port of the mesh, and one for everything that comes in.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::Front;
+use super::http_connection_manager::{Side, filter_chain, inline, listener, manager, rds};
+use crate::config::{EgressListener, IngressListener, OutboundTrafficPolicy, Protocol};
+use crate::translate::cluster;
+use crate::translate::node::Interception;
+use crate::translate::proto::listener as envoy;
+use crate::translate::route;
+use crate::translate::view::View;
+
+/// Port to which the kernel redirects what comes in. Istio `MeshConfig.proxyInboundListenPort`.
+const INBOUND_PORT: u16 = 15_006;
+const ANY_ADDRESS: &str = "0.0.0.0";
+
+pub(super) fn build(view: &View<'_>, interception: Interception) -> Front {
+    let mut front = Front::default();
+    let (ingress, egress) = view.sidecar.map_or((&[][..], &[][..]), |sidecar| (&sidecar.ingress, &sidecar.egress));
+    for listener in ingress {
+        add_ingress(view, listener, &mut front);
+    }
+    for listener in egress {
+        add_egress(view, listener, &mut front);
+    }
+    if interception == Interception::Redirect {
+        add_captured_outbound(view, &mut front);
+        if ingress.is_empty() {
+            add_captured_inbound(view, &mut front);
+        }
+    }
+    front
+}
+
+/// Calls to the workload: they come in at the port of the mesh and go on to the program.
+fn add_ingress(view: &View<'_>, ingress: &IngressListener, front: &mut Front) {
+    let port = ingress.port.number;
+    let own = view.node.address(view.registry, port);
+    let bind = ingress.bind.or(own).map_or_else(|| ANY_ADDRESS.to_owned(), |bind| bind.to_string());
+    let target = match ingress.default_endpoint {
+        // The unspecified address stands for the workload's own.
+        Some(endpoint) if endpoint.ip().is_unspecified() => {
+            SocketAddr::new(own.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), endpoint.port())
+        }
+        Some(endpoint) => endpoint,
+        None => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
+    };
+    let routes = route::inbound(port, ingress.port.protocol == Protocol::Grpc);
+    let manager = manager(Side::Inbound, format!("inbound_{bind}_{port}"), inline(routes));
+    front.listeners.push(listener(Side::Inbound, &bind, port, vec![filter_chain(&manager)]));
+    front.clusters.push(cluster::inbound(view, port, ingress.port.protocol.is_http2(), Some(target)));
+}
+
+/// Calls from the workload, which sends them to the port instead of to the service.
+fn add_egress(view: &View<'_>, egress: &EgressListener, front: &mut Front) {
+    let Some(listener_port) = &egress.port else { return };
+    let port = listener_port.number;
+    let bind = egress.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_string();
+    let mut routes = route::sidecar(view, port, &view.egress_services(egress), OutboundTrafficPolicy::RegistryOnly);
+    let same_port = |other: &&EgressListener| other.port.as_ref().is_some_and(|other| other.number == port);
+    if view.sidecar.is_some_and(|sidecar| sidecar.egress.iter().filter(same_port).count() > 1) {
+        // Each offers its own services, so the port alone does not say which routes are meant.
+        routes.name = format!("{bind}:{port}");
+    }
+    let manager = manager(Side::Outbound, format!("outbound_{bind}_{port}"), rds(routes.name.clone()));
+    front.listeners.push(listener(Side::Outbound, &bind, port, vec![filter_chain(&manager)]));
+    front.routes.push(routes);
+}
+
+fn add_captured_outbound(view: &View<'_>, front: &mut Front) {
+    let http = view.services.iter().flat_map(|service| &service.ports).filter(|port| port.protocol.is_http());
+    let ports: BTreeSet<u16> = http.map(|port| port.number).collect();
+    for port in ports {
+        let routes = route::sidecar(view, port, &view.services, view.outbound_traffic_policy());
+        let manager = manager(Side::Outbound, format!("outbound_{ANY_ADDRESS}_{port}"), rds(routes.name.clone()));
+        let mut listener = listener(Side::Outbound, ANY_ADDRESS, port, vec![filter_chain(&manager)]);
+        listener.bind_to_port = Some(false);
+        front.listeners.push(listener);
+        front.routes.push(routes);
+    }
+}
+
+fn add_captured_inbound(view: &View<'_>, front: &mut Front) {
+    let service = view.node.service.as_ref().and_then(|host| view.registry.find(host, &view.node.namespace));
+    let Some(service) = service else { return };
+    let mut chains = Vec::new();
+    let target_ports: BTreeSet<(u16, u16)> =
+        view.node.endpoints(view.registry).flat_map(|endpoint| endpoint.ports.clone()).collect();
+    for (port, target) in target_ports {
+        let Some(port) = service.port(port).filter(|port| port.protocol.is_http()) else { continue };
+        let routes = route::inbound(target, port.protocol == Protocol::Grpc);
+        let manager = manager(Side::Inbound, format!("inbound_{ANY_ADDRESS}_{target}"), inline(routes));
+        let mut chain = filter_chain(&manager);
+        chain.name = crate::translate::names::listener(ANY_ADDRESS, target);
+        chain.filter_chain_match = Some(envoy::FilterChainMatch {
+            destination_port: Some(target.into()),
+            transport_protocol: "raw_buffer".to_owned(),
+            ..envoy::FilterChainMatch::default()
+        });
+        chains.push(chain);
+        front.clusters.push(cluster::inbound(view, target, port.protocol.is_http2(), None));
+    }
+    let mut listener = listener(Side::Inbound, ANY_ADDRESS, INBOUND_PORT, chains);
+    listener.name = "virtualInbound".to_owned();
+    front.listeners.push(listener);
+}

@@ -1,0 +1,58 @@
+//! Services and rules become xDS resources for one node: what Pilot did.
+//!
+//! Pure functions from a [`Config`] to protobuf; nothing here knows files, sockets or time. Names, shapes and defaults
+//! are istiod's, so that a stock Envoy or gRPC would do the same with them, and any difference is a bug or said here:
+//!
+//! - a listener of its own (a Sidecar's `egress` with a port) has no original destination, so calls to unknown hosts
+//!   are answered with 502 there, whatever the outbound traffic policy;
+//! - a destination without port means the service's only port wherever the request came in. istiod means the port of
+//!   the listener, even if the service does not have it;
+//! - a library gets the routes of the called service only, not those of all services of the port;
+//! - filters and metadata that only feed istiod's own telemetry are left out.
+
+mod cluster;
+mod endpoint;
+mod listener;
+mod names;
+mod node;
+mod proto;
+mod route;
+mod traffic_policy;
+mod view;
+
+pub use node::{Interception, Node, Role};
+
+use mesh_xds::proto::envoy::config::cluster::v3::Cluster;
+use mesh_xds::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use mesh_xds::proto::envoy::config::listener::v3::Listener;
+use mesh_xds::proto::envoy::config::route::v3::RouteConfiguration;
+
+use crate::config::Config;
+use crate::registry::Registry;
+use view::View;
+
+/// All resources of one node, each type sorted by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resources {
+    /// Listener discovery.
+    pub listeners: Vec<Listener>,
+    /// Route discovery.
+    pub routes: Vec<RouteConfiguration>,
+    /// Cluster discovery.
+    pub clusters: Vec<Cluster>,
+    /// Endpoint discovery.
+    pub endpoints: Vec<ClusterLoadAssignment>,
+}
+
+/// The resources that the configuration means for the node. `registry` must be made from the same configuration.
+pub fn translate(config: &Config, registry: &Registry, node: &Node) -> Resources {
+    let view = View::new(config, registry, node);
+    let listener::Front { mut listeners, mut routes, clusters: inbound } = listener::build(&view);
+    let (mut clusters, mut endpoints) = cluster::outbound(&view);
+    clusters.extend(inbound);
+    listeners.sort_by(|a, b| a.name.cmp(&b.name));
+    routes.sort_by(|a, b| a.name.cmp(&b.name));
+    clusters.sort_by(|a, b| a.name.cmp(&b.name));
+    endpoints.sort_by(|a, b| a.cluster_name.cmp(&b.cluster_name));
+    Resources { listeners, routes, clusters, endpoints }
+}

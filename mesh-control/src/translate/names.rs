@@ -1,0 +1,33 @@
+//! Names on the wire, which are istiod's: tools and dashboards know them.
+
+use crate::host::Host;
+
+/// Cluster whose requests go nowhere.
+pub(super) const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
+/// Cluster whose requests go where the client wanted them to go.
+pub(super) const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+/// Prefix of the listener by which a library serves; an address follows.
+pub(super) const LIBRARY_INBOUND_PREFIX: &str = "xds.istio.io/grpc/lds/inbound/";
+
+/// Cluster of a service's port, or of a subset of its endpoints.
+pub(super) fn outbound_cluster(port: u16, subset: &str, host: &Host) -> String {
+    format!("outbound|{port}|{subset}|{host}")
+}
+
+/// Cluster of the workload itself.
+pub(super) fn inbound_cluster(port: u16) -> String {
+    format!("inbound|{port}||")
+}
+
+/// Routes of a gateway's port of plain HTTP.
+pub(super) fn gateway_routes(port: u16, bind: Option<std::net::IpAddr>) -> String {
+    match bind {
+        None => format!("http.{port}"),
+        Some(bind) => format!("http.{port}.{bind}"),
+    }
+}
+
+/// Listener of an address and port.
+pub(super) fn listener(address: &str, port: u16) -> String {
+    format!("{address}_{port}")
+}

@@ -1,0 +1,87 @@
+//! Conditions of a route.
+
+use crate::config::{HeaderMatch, HttpMatch, StringMatch};
+use crate::translate::proto::{matcher as envoy_matcher, route as envoy};
+use envoy::header_matcher::HeaderMatchSpecifier;
+use envoy::query_parameter_matcher::QueryParameterMatchSpecifier;
+use envoy::route_match::PathSpecifier;
+
+/// The conditions of a match; none means every path.
+pub(super) fn route_match(matcher: Option<&HttpMatch>) -> envoy::RouteMatch {
+    let Some(matcher) = matcher else {
+        return envoy::RouteMatch { path_specifier: Some(any_path()), ..envoy::RouteMatch::default() };
+    };
+    let path = match &matcher.uri {
+        Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
+        Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
+        Some(StringMatch::Regex(expression)) => PathSpecifier::SafeRegex(regex(expression)),
+        Some(StringMatch::Present) | None => any_path(),
+    };
+    let pseudo = [(":method", &matcher.method), (":authority", &matcher.authority), (":scheme", &matcher.scheme)];
+    let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some(header(name, value.as_ref()?, false)));
+    let headers = matcher.headers.iter().map(|HeaderMatch { name, value, invert }| header(name, value, *invert));
+    envoy::RouteMatch {
+        path_specifier: Some(path),
+        case_sensitive: Some(!matcher.ignore_uri_case),
+        headers: headers.chain(pseudo).collect(),
+        query_parameters: matcher.query_params.iter().map(|(name, value)| query_parameter(name, value)).collect(),
+        ..envoy::RouteMatch::default()
+    }
+}
+
+fn any_path() -> PathSpecifier {
+    PathSpecifier::Prefix("/".to_owned())
+}
+
+/// Envoy's expressions match the whole value, as Istio's do.
+pub(super) fn regex(expression: &str) -> envoy_matcher::RegexMatcher {
+    envoy_matcher::RegexMatcher { regex: expression.to_owned(), ..envoy_matcher::RegexMatcher::default() }
+}
+
+/// `None` if any value will do.
+fn string_matcher(value: &StringMatch) -> Option<envoy_matcher::StringMatcher> {
+    use envoy_matcher::string_matcher::MatchPattern;
+    let pattern = match value {
+        StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
+        StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
+        StringMatch::Regex(expression) => MatchPattern::SafeRegex(regex(expression)),
+        StringMatch::Present => return None,
+    };
+    Some(envoy_matcher::StringMatcher { match_pattern: Some(pattern), ..envoy_matcher::StringMatcher::default() })
+}
+
+fn header(name: &str, value: &StringMatch, invert: bool) -> envoy::HeaderMatcher {
+    let pattern = string_matcher(value);
+    envoy::HeaderMatcher {
+        name: name.to_owned(),
+        invert_match: invert,
+        // A header that is not there does not have the value either.
+        treat_missing_header_as_empty: invert && pattern.is_some(),
+        header_match_specifier: Some(match pattern {
+            Some(pattern) => HeaderMatchSpecifier::StringMatch(pattern),
+            None => HeaderMatchSpecifier::PresentMatch(true),
+        }),
+    }
+}
+
+fn query_parameter(name: &str, value: &StringMatch) -> envoy::QueryParameterMatcher {
+    envoy::QueryParameterMatcher {
+        name: name.to_owned(),
+        query_parameter_match_specifier: Some(match string_matcher(value) {
+            Some(pattern) => QueryParameterMatchSpecifier::StringMatch(pattern),
+            None => QueryParameterMatchSpecifier::PresentMatch(true),
+        }),
+    }
+}
+
+/// Whether a route takes every request, so that none behind it is ever reached.
+pub(super) fn is_catch_all(route: &envoy::Route) -> bool {
+    route.r#match.as_ref().is_some_and(|matcher| {
+        let any_path = match &matcher.path_specifier {
+            Some(PathSpecifier::Prefix(prefix)) => prefix == "/" || prefix.is_empty(),
+            Some(PathSpecifier::SafeRegex(regex)) => regex.regex == ".*",
+            _ => false,
+        };
+        any_path && matcher.headers.is_empty() && matcher.query_parameters.is_empty()
+    })
+}

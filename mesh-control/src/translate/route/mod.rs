@@ -1,0 +1,12 @@
+//! Virtual hosts and routes.
+
+mod action;
+mod gateway;
+mod headers;
+mod matcher;
+mod resilience;
+mod rules;
+mod virtual_host;
+
+pub(super) use gateway::routes as gateway_routes;
+pub(super) use virtual_host::{inbound, library, sidecar};

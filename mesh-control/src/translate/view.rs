@@ -1,0 +1,122 @@
+//! What one node sees of the mesh: the Sidecar that applies to it, and the services, routes and rules in its scope.
+
+use std::collections::HashMap;
+
+use super::node::{Node, Role};
+use crate::config::{Config, EgressListener, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects};
+use crate::host::Host;
+use crate::registry::{Registry, Service};
+use crate::rules::{DestinationRules, ROOT_NAMESPACE};
+
+/// The mesh as one node sees it.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub(super) node: &'a Node,
+    pub(super) config: &'a Config,
+    pub(super) registry: &'a Registry,
+    pub(super) rules: DestinationRules<'a>,
+    /// Never for gateways.
+    pub(super) sidecar: Option<&'a Sidecar>,
+    /// Services that the node may call, oldest first.
+    pub(super) services: Vec<&'a Service>,
+    pub(super) routes: MeshRoutes<'a>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(config: &'a Config, registry: &'a Registry, node: &'a Node) -> Self {
+        let sidecar = if node.role == Role::Gateway { None } else { sidecar(config, node) };
+        let visible = registry.visible_to(&node.namespace);
+        let services = visible.filter(|service| sidecar.is_none_or(|sidecar| imports(sidecar, service))).collect();
+        let routes = MeshRoutes::new(config, &node.namespace);
+        Self { node, config, registry, rules: DestinationRules::from_config(config), sidecar, services, routes }
+    }
+
+    /// The services of the scope that an egress listener offers: those of its hosts that have its port.
+    pub(super) fn egress_services(&self, listener: &EgressListener) -> Vec<&'a Service> {
+        let is_offered = |service: &Service| {
+            let has_port = listener.port.as_ref().is_none_or(|port| service.port(port.number).is_some());
+            has_port && listener.hosts.iter().any(|host| host.admits(&service.namespace, &service.host))
+        };
+        self.services.iter().copied().filter(|service| is_offered(service)).collect()
+    }
+
+    /// Whether calls to unknown hosts are passed on. A listener of its own has no original destination to pass them to.
+    pub(super) fn outbound_traffic_policy(&self) -> OutboundTrafficPolicy {
+        let policy = self.sidecar.and_then(|sidecar| sidecar.outbound_traffic_policy);
+        policy.unwrap_or(OutboundTrafficPolicy::AllowAny)
+    }
+}
+
+/// The Sidecar that selects the node, else its namespace's, else the mesh's.
+fn sidecar<'a>(config: &'a Config, node: &Node) -> Option<&'a Sidecar> {
+    let of = |namespace: &'a str| config.sidecars.iter().filter(move |it| it.metadata.namespace == namespace);
+    let own = || config.sidecars.iter().filter(|it| it.metadata.namespace == node.namespace);
+    let selecting = own()
+        .find(|sidecar| sidecar.workload_selector.as_ref().is_some_and(|selector| selects(selector, &node.labels)));
+    let is_default = |sidecar: &&Sidecar| sidecar.workload_selector.is_none();
+    selecting.or_else(|| own().find(is_default)).or_else(|| of(ROOT_NAMESPACE).find(is_default))
+}
+
+/// Whether the Sidecar's egress has the service; without egress everything is.
+fn imports(sidecar: &Sidecar, service: &Service) -> bool {
+    let mut hosts = sidecar.egress.iter().flat_map(|listener| &listener.hosts);
+    sidecar.egress.is_empty() || hosts.any(|host| host.admits(&service.namespace, &service.host))
+}
+
+/// VirtualServices for the mesh, found by host.
+#[derive(Debug, Default)]
+pub(super) struct MeshRoutes<'a> {
+    exact: HashMap<&'a Host, &'a VirtualService>,
+    /// Most specific first.
+    wildcard: Vec<(&'a Host, &'a VirtualService)>,
+}
+
+impl<'a> MeshRoutes<'a> {
+    fn new(config: &'a Config, namespace: &str) -> Self {
+        let mut routes = Self::default();
+        let is_visible = |service: &&VirtualService| {
+            Visibility::includes(&service.export_to, &service.metadata.namespace, namespace)
+        };
+        // A host belongs to the first in order of visibility, then age: private, exported to the client, public.
+        let mut services: Vec<_> =
+            config.virtual_services.iter().filter(|service| service.applies_to_mesh()).filter(is_visible).collect();
+        services.sort_by_key(|service| visibility_rank(&service.export_to));
+        for service in services {
+            for host in &service.hosts {
+                if host.is_wildcard() {
+                    routes.wildcard.push((&host.value, service));
+                } else {
+                    routes.exact.entry(&host.value).or_insert(service);
+                }
+            }
+        }
+        routes.wildcard.sort_by(|(a, _), (b, _)| a.by_specificity(b));
+        routes
+    }
+
+    /// The VirtualService for a host, by its own name or the most specific wildcard.
+    pub(super) fn find(&self, host: &Host) -> Option<&'a VirtualService> {
+        self.exact
+            .get(host)
+            .copied()
+            .or_else(|| self.wildcard.iter().find(|(wildcard, _)| wildcard.covers(host)).map(|(_, service)| *service))
+    }
+
+    /// All hosts with a VirtualService of their own, sorted by name.
+    pub(super) fn hosts(&self) -> Vec<(&'a Host, &'a VirtualService)> {
+        let mut hosts: Vec<_> = self.exact.iter().map(|(host, service)| (*host, *service)).collect();
+        hosts.extend(&self.wildcard);
+        hosts.sort_by_key(|(host, _)| host.as_str());
+        hosts
+    }
+}
+
+fn visibility_rank(export_to: &[Visibility]) -> u8 {
+    if export_to.is_empty() || export_to.contains(&Visibility::All) {
+        2
+    } else if export_to.iter().any(|entry| matches!(entry, Visibility::Namespace(_))) {
+        1
+    } else {
+        0
+    }
+}
