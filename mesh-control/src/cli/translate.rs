@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let registry = Registry::from_config(&loaded.config);
-    let node = match node(arguments, &registry) {
+    let node = match node(arguments) {
         Ok(node) => node,
         Err(error) => return super::fail(&error),
     };
@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn node(arguments: &Arguments, registry: &Registry) -> Result<Node, mesh_control::host::HostError> {
+fn node(arguments: &Arguments) -> Result<Node, mesh_control::host::HostError> {
     let role = match arguments.role {
         Role::Sidecar => translate::Role::Sidecar(Interception::None),
         Role::Intercepting => translate::Role::Sidecar(Interception::Redirect),
@@ -99,7 +99,7 @@ fn node(arguments: &Arguments, registry: &Registry) -> Result<Node, mesh_control
         Role::Library => translate::Role::Library,
     };
     let labels: Labels = arguments.labels.iter().cloned().collect();
-    let mut node = Node::of_service(role, &arguments.service, labels, registry)?;
+    let mut node = Node::of_service(role, &arguments.service, labels)?;
     if let Some(namespace) = &arguments.namespace {
         node.namespace.clone_from(namespace);
     }

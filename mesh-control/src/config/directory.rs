@@ -40,6 +40,11 @@ pub(super) fn read(directory: &Path) -> Result<(Vec<Arc<Source>>, Vec<Diagnostic
     Ok((sources, diagnostics))
 }
 
+/// Whether a file counts, by its name.
+pub(crate) fn is_config_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
+}
+
 fn list(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), LoadError> {
     let fail = |source| LoadError { path: directory.to_owned(), source };
     if depth > MAX_DEPTH {
@@ -53,7 +58,7 @@ fn list(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), 
         }
         if path.is_dir() {
             list(&path, depth + 1, paths)?;
-        } else if path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known)) {
+        } else if is_config_file(&path) {
             paths.push(path);
         }
     }

@@ -22,6 +22,7 @@ pub use destination_rule::{
     ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset, TcpKeepalive, TrafficPolicy,
 };
 pub use directory::LoadError;
+pub(crate) use directory::is_config_file;
 pub use gateway::{Gateway, NamespaceScope, NamespacedHost, Server};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
 pub use reader::Located;

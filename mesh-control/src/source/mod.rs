@@ -198,7 +198,9 @@ fn is_relevant(event: &notify::Event) -> bool {
         let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         path.extension().is_some() && !is_hidden && !is_config_file(path)
     };
-    !event.kind.is_access() && !(event.paths.iter().all(is_other) && !event.paths.is_empty())
+    // An event without paths may be about anything.
+    let may_be_ours = event.paths.is_empty() || !event.paths.iter().all(is_other);
+    may_be_ours && !event.kind.is_access()
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ pub struct Resources {
 
 /// The resources that the configuration means for the node. `registry` must be made from the same configuration.
 pub fn translate(config: &Config, registry: &Registry, node: &Node) -> Resources {
-    let view = View::new(config, registry, node);
+    let node = node.clone().with_labels(registry);
+    let view = View::new(config, registry, &node);
     let listener::Front { mut listeners, mut routes, clusters: inbound } = listener::build(&view);
     let (mut clusters, mut endpoints) = cluster::outbound(&view);
     clusters.extend(inbound);

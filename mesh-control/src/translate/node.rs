@@ -49,21 +49,25 @@ impl Node {
     /// # Errors
     ///
     /// If the name cannot be a host.
-    pub fn of_service(role: Role, service: &str, labels: Labels, registry: &Registry) -> Result<Self, HostError> {
+    pub fn of_service(role: Role, service: &str, labels: Labels) -> Result<Self, HostError> {
         let (host, namespace) = resolve(service)?;
-        let mut node = Self { role, namespace, labels, service: Some(host) };
-        if node.labels.is_empty() {
-            node.labels = match role {
-                Role::Gateway => DEFAULT_GATEWAY_LABELS.map(|(key, value)| (key.into(), value.into())).into(),
-                Role::Sidecar(_) | Role::Library => node.shared_labels(registry),
-            };
-        }
-        Ok(node)
+        Ok(Self { role, namespace, labels, service: Some(host) })
     }
 
     /// A node that serves nothing.
     pub fn client(role: Role, namespace: impl Into<String>) -> Self {
         Self { role, namespace: namespace.into(), labels: Labels::new(), service: None }
+    }
+
+    /// The node with the labels that it has if it names none.
+    pub(super) fn with_labels(mut self, registry: &Registry) -> Self {
+        if self.labels.is_empty() {
+            self.labels = match self.role {
+                Role::Gateway => DEFAULT_GATEWAY_LABELS.map(|(key, value)| (key.into(), value.into())).into(),
+                Role::Sidecar(_) | Role::Library => self.shared_labels(registry),
+            };
+        }
+        self
     }
 
     fn shared_labels(&self, registry: &Registry) -> Labels {
