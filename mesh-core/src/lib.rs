@@ -18,4 +18,5 @@ pub mod resilience;
 pub mod rng;
 pub mod route;
 pub mod store;
+pub mod target;
 pub mod telemetry;

@@ -2,7 +2,6 @@
 //!
 //! - [`proto`]: the generated messages and their descriptors;
 //! - [`json`]: protobuf-JSON and Envoy's YAML, in both directions.
-//! - [`bootstrap`]: Envoy's bootstrap file;
 //! - [`resource`]: listeners, routes, clusters and endpoints as model values;
 //! - [`ads`]: the client of a control plane, in process or remote;
 //! - [`apply`]: accepted resources in an order that breaks nothing.
@@ -11,7 +10,6 @@
 
 pub mod ads;
 pub mod apply;
-pub mod bootstrap;
 pub mod json;
 pub mod proto;
 pub mod resource;

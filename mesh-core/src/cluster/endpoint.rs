@@ -69,7 +69,7 @@ pub struct EndpointState {
 #[derive(Debug)]
 pub(crate) struct EndpointRuntime {
     id: EndpointId,
-    stats: EndpointStats,
+    stats: Arc<EndpointStats>,
     pub(crate) outlier: Monitor,
 }
 
@@ -97,7 +97,7 @@ pub struct EndpointStats {
 impl EndpointState {
     pub(super) fn new(address: SocketAddr, config: Endpoint, placement: Placement) -> Self {
         let runtime =
-            EndpointRuntime { id: EndpointId::unique(), stats: EndpointStats::default(), outlier: Monitor::default() };
+            EndpointRuntime { id: EndpointId::unique(), stats: Arc::default(), outlier: Monitor::default() };
         Self { address, config, placement, attachment: Arc::default(), runtime: Arc::new(runtime) }
     }
 
@@ -186,7 +186,7 @@ impl EndpointState {
 
     /// Its counts.
     #[must_use]
-    pub fn stats(&self) -> &EndpointStats {
+    pub fn stats(&self) -> &Arc<EndpointStats> {
         &self.runtime.stats
     }
 

@@ -26,7 +26,7 @@ pub struct ClusterState {
 /// What configuration updates hand on.
 #[derive(Debug)]
 struct Runtime {
-    stats: ClusterStats,
+    stats: Arc<ClusterStats>,
     breaker: Arc<CircuitBreaker>,
     endpoints: ArcSwap<EndpointSet>,
     control: Mutex<Control>,
@@ -52,7 +52,7 @@ impl ClusterState {
             Discovery::Static(assignment) => Members::empty().reconciled(assignment),
             _ => Members::empty(),
         };
-        let stats = ClusterStats::default();
+        let stats = Arc::<ClusterStats>::default();
         if !members.endpoints().is_empty() {
             stats.membership_change.inc();
         }
@@ -91,9 +91,9 @@ impl ClusterState {
         &self.config
     }
 
-    /// The counters.
+    /// The counters. Connections keep them beyond the cluster's end.
     #[must_use]
-    pub fn stats(&self) -> &ClusterStats {
+    pub fn stats(&self) -> &Arc<ClusterStats> {
         &self.runtime.stats
     }
 
@@ -148,6 +148,13 @@ impl ClusterState {
     pub fn try_connection(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
         let permit = self.try_acquire(priority, Resource::Connections);
         permit.inspect_err(|_| self.runtime.stats.upstream_cx_overflow.inc())
+    }
+
+    /// Whether [`ClusterState::try_connection`] would succeed now; takes and counts nothing.
+    #[must_use]
+    pub fn has_room_for_connection(&self, priority: RoutingPriority) -> bool {
+        let in_use = self.runtime.breaker.in_use(priority, Resource::Connections);
+        in_use < self.thresholds(priority).max_connections
     }
 
     /// Takes the right to wait for a connection; `upstream_rq_pending_overflow` counts refusals.

@@ -12,6 +12,7 @@ mod header;
 mod http_connection_manager;
 mod listener;
 mod matcher;
+mod metadata;
 mod name;
 mod percent;
 mod retry;
@@ -33,6 +34,8 @@ pub use matcher::{
     HeaderKey, HeaderMatch, HeaderMatcher, InvalidRegex, PathMatcher, QueryParameterMatch, QueryParameterMatcher,
     SafeRegex, StringMatcher, StringPattern,
 };
+pub(crate) use metadata::json_string;
+pub use metadata::{Metadata, MetadataValue};
 pub use name::{ClusterName, RouteConfigName};
 pub use percent::{FractionalPercent, Percent, PercentOutOfRange};
 pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};

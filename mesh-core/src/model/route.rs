@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    ClusterName, Fault, FractionalPercent, HeaderKey, HeaderMatcher, HeaderMutations, PathMatcher,
+    ClusterName, Fault, FractionalPercent, HeaderKey, HeaderMatcher, HeaderMutations, Metadata, PathMatcher,
     QueryParameterMatcher, RetryPolicy, RouteConfigName, SafeRegex,
 };
 
@@ -72,6 +72,8 @@ pub struct Route {
     pub operation: Arc<str>,
     /// Where the rule was written, such as `virtual-service/reviews.default`; empty if unknown.
     pub origin: Arc<str>,
+    /// Facts for logs and headers, `%METADATA(ROUTE:…)%`; `None` if there are none.
+    pub metadata: Option<Arc<Metadata>>,
 }
 
 /// Which requests a route takes: everything must hold. Envoy `route.v3.RouteMatch`.

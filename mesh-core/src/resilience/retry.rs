@@ -48,8 +48,10 @@ pub enum ResetReason {
     RemoteRefusedStreamReset,
     /// The endpoint reset the stream.
     RemoteReset,
-    /// We reset the stream, such as for a violation of the protocol.
+    /// We reset the stream.
     LocalReset,
+    /// The endpoint violated the protocol.
+    ProtocolError,
     /// The connection ended while the try was on it.
     ConnectionTermination,
     /// `per_try_timeout` or `per_try_idle_timeout` ended. Retried like a reset.
@@ -222,6 +224,7 @@ impl RetryState {
             ResetReason::RemoteRefusedStreamReset => on(RetryOn::REFUSED_STREAM),
             ResetReason::RemoteReset
             | ResetReason::LocalReset
+            | ResetReason::ProtocolError
             | ResetReason::ConnectionTermination
             | ResetReason::PerTryTimeout => false,
         }

@@ -23,3 +23,6 @@ pub use matcher::query_parameter;
 pub use redirect::https_location;
 pub use rewrite::AuthorityRewrite;
 pub use table::{RouteResult, RouteTable, RouteTableError};
+
+#[cfg(test)]
+mod tests;

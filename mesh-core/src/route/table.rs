@@ -143,7 +143,3 @@ pub(super) fn total_weight(
         RouteTableError::TotalWeight { virtual_host: host.name.clone(), route: name.into() }
     })
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::ResponseFlags;
-use crate::request::RequestHead;
+use crate::{model::Metadata, request::RequestHead};
 
 /// What is known of a request, once and for everybody: access logs, header values, metrics and policies read this one
 /// value, so they cannot disagree.
@@ -104,6 +104,8 @@ pub struct Attributes<'a> {
     pub upstream_transport_failure_reason: Option<&'a str>,
     /// Name of the route.
     pub route_name: Option<&'a str>,
+    /// Facts attached to the route.
+    pub route_metadata: Option<&'a Metadata>,
     /// Name of the virtual host.
     pub virtual_host_name: Option<&'a str>,
     /// Name of this machine.

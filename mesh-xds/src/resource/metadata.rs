@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mesh_core::model::DestinationService;
+use mesh_core::model::{DestinationService, Metadata as ModelMetadata, MetadataValue};
 use prost_types::{Struct, Value, value::Kind};
 
 use crate::proto::envoy::config::core::v3::Metadata;
@@ -28,6 +28,27 @@ pub(super) fn origin(metadata: &Metadata) -> Option<String> {
     let mut parts = config.rsplit('/');
     let (name, kind, namespace) = (parts.next()?, parts.next()?, parts.next()?);
     Some(format!("{kind}/{name}.{namespace}"))
+}
+
+/// All facts of a resource, for log lines and header values that read them.
+pub(super) fn decode(metadata: &Metadata) -> ModelMetadata {
+    let facts = metadata.filter_metadata.iter().map(|(namespace, facts)| (namespace.as_str().into(), object(facts)));
+    ModelMetadata { filter_metadata: facts.collect() }
+}
+
+fn object(facts: &Struct) -> MetadataValue {
+    MetadataValue::Object(facts.fields.iter().map(|(key, fact)| (key.as_str().into(), value(fact))).collect())
+}
+
+fn value(fact: &Value) -> MetadataValue {
+    match &fact.kind {
+        None | Some(Kind::NullValue(_)) => MetadataValue::Null,
+        Some(Kind::BoolValue(fact)) => MetadataValue::Bool(*fact),
+        Some(Kind::NumberValue(fact)) => MetadataValue::Number(*fact),
+        Some(Kind::StringValue(fact)) => MetadataValue::String(fact.as_str().into()),
+        Some(Kind::ListValue(list)) => MetadataValue::List(list.values.iter().map(value).collect()),
+        Some(Kind::StructValue(fact)) => object(fact),
+    }
 }
 
 fn text<'s>(object: &'s Struct, key: &str) -> Option<&'s str> {

@@ -147,6 +147,7 @@ fn decode_route(at: &At<'_>, route: &ProtoRoute, max_body: u32) -> Result<Route>
         fault: per_filter_config(at, typed_per_filter_config)?,
         operation: decorator.as_ref().map_or("", |Decorator { operation, propagate: _ }| operation).into(),
         origin: metadata.as_ref().and_then(metadata::origin).unwrap_or_default().into(),
+        metadata: metadata.as_ref().map(|metadata| Arc::new(metadata::decode(metadata))),
     })
 }
 

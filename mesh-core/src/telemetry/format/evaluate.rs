@@ -14,7 +14,7 @@ use super::{
     operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, Operator, PathSource},
 };
 use crate::{
-    model::HeaderKey,
+    model::{HeaderKey, MetadataValue},
     policy::grpc,
     request::split_query,
     route::query_parameter,
@@ -31,7 +31,7 @@ pub enum Missing {
 }
 
 /// What a command yields, before it is text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     /// The fact does not exist.
     Missing,
@@ -49,6 +49,8 @@ pub enum Value<'a> {
     Flags(ResponseFlags),
     /// Long names of flags.
     FlagsLong(ResponseFlags),
+    /// A fact of the configuration.
+    Metadata(&'a MetadataValue),
     /// A point in time.
     Time(SystemTime, &'a TimeFormat),
 }
@@ -95,6 +97,8 @@ impl Value<'_> {
             Self::Ip(ip) => display(ip, out),
             Self::Flags(flags) => display(flags, out),
             Self::FlagsLong(flags) => long_names(flags, out),
+            Self::Metadata(MetadataValue::String(text)) => out.extend_from_slice(text.as_bytes()),
+            Self::Metadata(value) => value.write_json(out),
             Self::Time(time, format) => format.write(time, out),
         }
     }
@@ -128,6 +132,10 @@ impl Operator {
             Self::QueryParam(name) => {
                 let query = attributes.path.and_then(|path| split_query(path).1);
                 query.and_then(|query| query_parameter(query, name)).map_or(Value::Missing, Value::Text)
+            }
+            Self::RouteMetadata { namespace, path } => {
+                let fact = attributes.route_metadata.and_then(|metadata| metadata.get(namespace, path));
+                fact.map_or(Value::Missing, Value::Metadata)
             }
             Self::GrpcStatus(style) => grpc_status(*style, attributes),
             Self::Fact(fact) => fact.value(attributes),

@@ -27,6 +27,13 @@ pub enum Operator {
     },
     /// `QUERY_PARAM(X)`: the first query parameter called X.
     QueryParam(Box<str>),
+    /// `METADATA(ROUTE:NAMESPACE:KEY:…)`: a fact attached to the route.
+    RouteMetadata {
+        /// Whom the fact is meant for.
+        namespace: Box<str>,
+        /// Names of the fact and of the objects it lies in.
+        path: Box<[Box<str>]>,
+    },
     /// `GRPC_STATUS(STYLE)`, `GRPC_STATUS_NUMBER`: status of a gRPC answer.
     GrpcStatus(GrpcStatusStyle),
     /// A command without an argument.

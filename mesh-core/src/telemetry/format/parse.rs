@@ -82,6 +82,7 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator, String> {
         ("EMIT_TIME", argument) => TimeFormat::parse(argument.unwrap_or("")).map(Operator::EmitTime),
         ("PATH", argument) => path(argument.unwrap_or("")),
         ("QUERY_PARAM", Some(parameter)) => Ok(Operator::QueryParam(parameter.into())),
+        ("METADATA", argument) => metadata(argument.unwrap_or("")),
         ("GRPC_STATUS_NUMBER", None) => Ok(Operator::GrpcStatus(GrpcStatusStyle::Number)),
         ("GRPC_STATUS", None | Some("" | "CAMEL_STRING")) => Ok(Operator::GrpcStatus(GrpcStatusStyle::CamelString)),
         ("GRPC_STATUS", Some("SNAKE_STRING")) => Ok(Operator::GrpcStatus(GrpcStatusStyle::SnakeString)),
@@ -107,6 +108,18 @@ fn header_names<N>(argument: &str, parse: impl Fn(&str) -> Option<N>) -> Result<
 fn field(argument: &str) -> Result<FieldSource, String> {
     let (main, alternative) = header_names(argument, |name| HeaderName::from_bytes(name.as_bytes()).ok())?;
     Ok(FieldSource { main, alternative })
+}
+
+fn metadata(argument: &str) -> Result<Operator, String> {
+    let (source, rest) = argument.split_once(':').unwrap_or((argument, ""));
+    if source != "ROUTE" {
+        return Err(format!("metadata of {source:?} is not supported, only of ROUTE"));
+    }
+    let mut names = rest.split(':').map(Box::from);
+    match names.next() {
+        Some(namespace) if !rest.is_empty() => Ok(Operator::RouteMetadata { namespace, path: names.collect() }),
+        _ => Err("needs a namespace, as in METADATA(ROUTE:NAMESPACE:KEY)".to_owned()),
+    }
 }
 
 fn path(argument: &str) -> Result<Operator, String> {

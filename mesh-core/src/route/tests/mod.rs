@@ -1,0 +1,165 @@
+//! Tests of routing: recorded answers of Envoy, and random tables against a linear scan.
+
+mod envoy;
+mod first_match;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::*;
+use crate::{
+    model::{
+        Action, ClusterName, ClusterSpecifier, DirectResponse, HeaderKey, HeaderMatch, HeaderMatcher, HeaderMutations,
+        PathMatcher, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, SafeRegex, StringMatcher,
+        StringPattern, VirtualHost,
+    },
+    request::RequestHead,
+};
+
+/// A request that owns its parts.
+#[derive(Clone, Debug)]
+struct Request {
+    method: Method,
+    scheme: &'static str,
+    authority: String,
+    path_and_query: String,
+    headers: HeaderMap,
+}
+
+impl Request {
+    fn get(path_and_query: &str) -> Self {
+        Self {
+            method: Method::GET,
+            scheme: "http",
+            authority: "localhost".to_owned(),
+            path_and_query: path_and_query.to_owned(),
+            headers: HeaderMap::new(),
+        }
+    }
+
+    fn method(self, method: Method) -> Self {
+        Self { method, ..self }
+    }
+
+    fn host(self, authority: &str) -> Self {
+        Self { authority: authority.to_owned(), ..self }
+    }
+
+    fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        self
+    }
+
+    fn head(&self) -> RequestHead<'_> {
+        RequestHead {
+            method: &self.method,
+            scheme: self.scheme,
+            authority: &self.authority,
+            path_and_query: &self.path_and_query,
+            headers: &self.headers,
+        }
+    }
+}
+
+fn prefix(path: &str) -> PathMatcher {
+    PathMatcher::Prefix(path.into())
+}
+
+fn exact(path: &str) -> PathMatcher {
+    PathMatcher::Exact(path.into())
+}
+
+fn segments(path: &str) -> PathMatcher {
+    PathMatcher::PathSeparatedPrefix(path.into())
+}
+
+fn regex(source: &str) -> PathMatcher {
+    PathMatcher::Regex(SafeRegex::new(source).unwrap())
+}
+
+fn header(name: &str, matches: HeaderMatch) -> HeaderMatcher {
+    let key = HeaderKey::parse(name).unwrap();
+    HeaderMatcher { key, matches, invert_match: false, treat_missing_header_as_empty: false }
+}
+
+fn string(pattern: StringPattern) -> HeaderMatch {
+    HeaderMatch::String(StringMatcher::new(pattern, false))
+}
+
+fn route(name: &str, matches: RouteMatch, action: Action) -> Route {
+    Route {
+        name: name.into(),
+        matches,
+        action,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        fault: None,
+        operation: "".into(),
+        origin: "".into(),
+        metadata: None,
+    }
+}
+
+/// A route that answers itself, known by its name.
+fn answer(name: &str, matches: RouteMatch) -> Route {
+    let direct = DirectResponse { status: StatusCode::OK, body: bytes::Bytes::new() };
+    route(name, matches, Action::DirectResponse(direct))
+}
+
+fn forward(path: PathMatcher, action: RouteAction) -> Route {
+    route("", RouteMatch::path(path), Action::Route(Box::new(action)))
+}
+
+fn host(name: &str, domains: &[&str], routes: Vec<Route>) -> VirtualHost {
+    VirtualHost {
+        name: name.into(),
+        domains: domains.iter().map(|domain| (*domain).into()).collect(),
+        routes,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        retry_policy: None,
+        include_request_attempt_count: false,
+        include_attempt_count_in_response: false,
+        require_tls: false,
+        fault: None,
+    }
+}
+
+fn config(virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
+    RouteConfiguration {
+        name: "routes".into(),
+        virtual_hosts,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        ignore_port_in_host_matching: false,
+        most_specific_header_mutations_wins: false,
+    }
+}
+
+/// Clusters stand for themselves.
+fn compile(config: RouteConfiguration) -> Result<RouteTable<ClusterName>, RouteTableError> {
+    RouteTable::compile(Arc::new(config), &mut ClusterName::clone)
+}
+
+/// A table whose one virtual host takes every authority.
+fn table(routes: Vec<Route>) -> RouteTable<ClusterName> {
+    compile(config(vec![host("all", &["*"], routes)])).unwrap()
+}
+
+fn matched<'t>(table: &'t RouteTable<ClusterName>, request: &Request) -> &'t Arc<RouteEntry<ClusterName>> {
+    match table.route(&request.head(), 0) {
+        RouteResult::Matched(entry) => entry,
+        other => panic!("{request:?}: {other:?}"),
+    }
+}
+
+/// The name of the matching route, or what there is instead.
+fn outcome<'t>(table: &'t RouteTable<ClusterName>, request: &Request) -> &'t str {
+    match table.route(&request.head(), 0) {
+        RouteResult::Matched(entry) => &entry.route().name,
+        RouteResult::NoRoute(_) => "no route",
+        RouteResult::NoVirtualHost => "no virtual host",
+        RouteResult::TlsRequired(_) => "tls required",
+    }
+}
