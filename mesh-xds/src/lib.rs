@@ -2,6 +2,7 @@
 //!
 //! - [`proto`]: the generated messages and their descriptors;
 //! - [`json`]: protobuf-JSON and Envoy's YAML, in both directions.
+//! - [`bootstrap`]: Envoy's bootstrap file;
 //! - [`resource`]: listeners, routes, clusters and endpoints as model values;
 //! - [`ads`]: the client of a control plane, in process or remote;
 //! - [`apply`]: accepted resources in an order that breaks nothing.
@@ -10,6 +11,7 @@
 
 pub mod ads;
 pub mod apply;
+pub mod bootstrap;
 pub mod json;
 pub mod proto;
 pub mod resource;

@@ -19,7 +19,7 @@ use crate::proto::envoy::extensions::access_loggers::stream::v3::{
 };
 
 /// One access log.
-pub(super) fn decode(at: &At<'_>, log: &ProtoAccessLog) -> Result<AccessLog> {
+pub(crate) fn decode(at: &At<'_>, log: &ProtoAccessLog) -> Result<AccessLog> {
     fields! {
         ProtoAccessLog = log, at;
         use { name, config_type }

@@ -25,6 +25,7 @@ use crate::proto::envoy::config::core::v3::TypedExtensionConfig;
 const OWN_RESOLVER: &str = "names are resolved by the mesh's own resolver";
 
 /// A cluster.
+#[expect(clippy::too_many_lines, reason = "one table over one message, then one line per field")]
 pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     fields! {
         ProtoCluster = cluster, at;

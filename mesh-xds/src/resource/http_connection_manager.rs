@@ -27,6 +27,7 @@ use crate::proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 const NO_CLIENT_CERTIFICATES: &str = "there are no client certificates without TLS, which is refused";
 
 /// How a listener treats HTTP.
+#[expect(clippy::too_many_lines, reason = "one table over one message, then one line per field")]
 pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<HttpConnectionManager> {
     fields! {
         ProtoHttpConnectionManager = hcm, at;

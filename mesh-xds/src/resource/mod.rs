@@ -7,11 +7,11 @@
 //!
 //! A refusal concerns one resource. What else came with it is not affected.
 
-mod access_log;
+pub(crate) mod access_log;
 mod cluster;
 mod endpoint;
 mod fault;
-mod field;
+pub(crate) mod field;
 mod header;
 mod http_connection_manager;
 mod http_filter;
@@ -25,7 +25,7 @@ mod route_action;
 mod route_configuration;
 mod route_match;
 mod transport_socket;
-mod value;
+pub(crate) mod value;
 
 use std::fmt;
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use crate::proto::envoy::r#type::v3::{
 };
 
 /// Applies `decode` to a field that is there.
-pub(super) fn optional<T, U>(
+pub(crate) fn optional<T, U>(
     at: &At<'_>,
     value: Option<&T>,
     decode: impl FnOnce(&At<'_>, &T) -> Result<U>,
@@ -31,7 +31,7 @@ pub(super) fn optional<T, U>(
 }
 
 /// Applies `decode` to each element of the repeated field `name`.
-pub(super) fn list<T, U>(
+pub(crate) fn list<T, U>(
     at: &At<'_>,
     name: &str,
     values: &[T],
@@ -41,12 +41,12 @@ pub(super) fn list<T, U>(
 }
 
 /// A field without which the message means nothing.
-pub(super) fn required<'v, T>(at: &At<'_>, value: Option<&'v T>) -> Result<&'v T> {
+pub(crate) fn required<'v, T>(at: &At<'_>, value: Option<&'v T>) -> Result<&'v T> {
     value.ok_or_else(|| at.refuse("is missing"))
 }
 
 /// A duration of at least zero.
-pub(super) fn duration(at: &At<'_>, value: &ProtoDuration) -> Result<Duration> {
+pub(crate) fn duration(at: &At<'_>, value: &ProtoDuration) -> Result<Duration> {
     let ProtoDuration { seconds, nanos } = value;
     let whole = u64::try_from(*seconds);
     let fraction = u32::try_from(*nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
@@ -57,7 +57,7 @@ pub(super) fn duration(at: &At<'_>, value: &ProtoDuration) -> Result<Duration> {
 }
 
 /// A duration greater than zero.
-pub(super) fn positive_duration(at: &At<'_>, value: &ProtoDuration) -> Result<Duration> {
+pub(crate) fn positive_duration(at: &At<'_>, value: &ProtoDuration) -> Result<Duration> {
     match duration(at, value)? {
         Duration::ZERO => Err(at.refuse("0 s is not greater than 0")),
         duration => Ok(duration),
@@ -65,7 +65,7 @@ pub(super) fn positive_duration(at: &At<'_>, value: &ProtoDuration) -> Result<Du
 }
 
 /// A limit whose zero turns it off; `default` applies if the field is absent.
-pub(super) fn limit(at: &At<'_>, value: Option<&ProtoDuration>, default: Option<Duration>) -> Result<Option<Duration>> {
+pub(crate) fn limit(at: &At<'_>, value: Option<&ProtoDuration>, default: Option<Duration>) -> Result<Option<Duration>> {
     Ok(match optional(at, value, duration)? {
         None => default,
         Some(Duration::ZERO) => None,
@@ -74,7 +74,7 @@ pub(super) fn limit(at: &At<'_>, value: Option<&ProtoDuration>, default: Option<
 }
 
 /// A number that must lie in `min..=max`.
-pub(super) fn in_range<N: Copy + PartialOrd + std::fmt::Display>(at: &At<'_>, value: N, min: N, max: N) -> Result<N> {
+pub(crate) fn in_range<N: Copy + PartialOrd + std::fmt::Display>(at: &At<'_>, value: N, min: N, max: N) -> Result<N> {
     if min <= value && value <= max {
         return Ok(value);
     }
@@ -82,12 +82,12 @@ pub(super) fn in_range<N: Copy + PartialOrd + std::fmt::Display>(at: &At<'_>, va
 }
 
 /// Whole percent as an integer field.
-pub(super) fn percent(at: &At<'_>, value: &u32) -> Result<Percent> {
+pub(crate) fn percent(at: &At<'_>, value: &u32) -> Result<Percent> {
     Percent::new(*value).map_err(|error| at.refuse(error))
 }
 
 /// Whole percent in a message with a floating-point number.
-pub(super) fn whole_percent(at: &At<'_>, value: &ProtoPercent) -> Result<Percent> {
+pub(crate) fn whole_percent(at: &At<'_>, value: &ProtoPercent) -> Result<Percent> {
     let ProtoPercent { value } = *value;
     if !(0.0..=100.0).contains(&value) {
         return Err(at.refuse(format_args!("{value} is not in 0..=100")));
@@ -100,7 +100,7 @@ pub(super) fn whole_percent(at: &At<'_>, value: &ProtoPercent) -> Result<Percent
 }
 
 /// A probability; above 1 it means "always", as in Envoy.
-pub(super) fn fraction(at: &At<'_>, value: &ProtoFractionalPercent) -> Result<FractionalPercent> {
+pub(crate) fn fraction(at: &At<'_>, value: &ProtoFractionalPercent) -> Result<FractionalPercent> {
     let ProtoFractionalPercent { numerator, denominator } = value;
     let parts = match enumeration(&at.field("denominator"), *denominator)? {
         DenominatorType::Hundred => numerator.saturating_mul(10_000),
@@ -111,7 +111,7 @@ pub(super) fn fraction(at: &At<'_>, value: &ProtoFractionalPercent) -> Result<Fr
 }
 
 /// A probability that Envoy could change at run time; here its default always applies.
-pub(super) fn runtime_fraction(at: &At<'_>, value: &RuntimeFractionalPercent) -> Result<FractionalPercent> {
+pub(crate) fn runtime_fraction(at: &At<'_>, value: &RuntimeFractionalPercent) -> Result<FractionalPercent> {
     fields! {
         RuntimeFractionalPercent = value, at;
         use { default_value }
@@ -126,12 +126,12 @@ pub(super) fn runtime_fraction(at: &At<'_>, value: &RuntimeFractionalPercent) ->
 pub(super) const NO_RUNTIME: &str = "there is no runtime to override it; the default applies";
 
 /// A value of a protobuf enum.
-pub(super) fn enumeration<E: TryFrom<i32>>(at: &At<'_>, value: i32) -> Result<E> {
+pub(crate) fn enumeration<E: TryFrom<i32>>(at: &At<'_>, value: i32) -> Result<E> {
     E::try_from(value).map_err(|_| at.refuse(format_args!("unknown value {value}")))
 }
 
 /// The message inside an `Any` of that type.
-pub(super) fn unpack<M: Message + Name + Default>(at: &At<'_>, any: &Any) -> Result<M> {
+pub(crate) fn unpack<M: Message + Name + Default>(at: &At<'_>, any: &Any) -> Result<M> {
     if type_name(&any.type_url) != M::full_name() {
         return Err(at.refuse(format_args!("{} is not a {}", type_name(&any.type_url), M::full_name())));
     }
@@ -139,7 +139,7 @@ pub(super) fn unpack<M: Message + Name + Default>(at: &At<'_>, any: &Any) -> Res
 }
 
 /// The name of a header field; pseudo-headers and `host` are none that a rule may touch.
-pub(super) fn header_name(at: &At<'_>, name: &str) -> Result<HeaderName> {
+pub(crate) fn header_name(at: &At<'_>, name: &str) -> Result<HeaderName> {
     match name.to_ascii_lowercase().parse::<HeaderName>() {
         Ok(http::header::HOST) => Err(at.refuse("\"host\" cannot be named here, only rewritten")),
         Ok(name) => Ok(name),
@@ -148,28 +148,28 @@ pub(super) fn header_name(at: &At<'_>, name: &str) -> Result<HeaderName> {
 }
 
 /// The name of a header field or pseudo-header that is read.
-pub(super) fn header_key(at: &At<'_>, name: &str) -> Result<HeaderKey> {
+pub(crate) fn header_key(at: &At<'_>, name: &str) -> Result<HeaderKey> {
     HeaderKey::parse(name).map_err(|_| at.refuse(format_args!("{name:?} is not the name of a header")))
 }
 
 /// The value of a header field.
-pub(super) fn header_value(at: &At<'_>, value: &str) -> Result<HeaderValue> {
+pub(crate) fn header_value(at: &At<'_>, value: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(value).map_err(|_| at.refuse(format_args!("{value:?} is not a header value")))
 }
 
 /// An HTTP status in `200..=599`.
-pub(super) fn status(at: &At<'_>, value: &u32) -> Result<StatusCode> {
+pub(crate) fn status(at: &At<'_>, value: &u32) -> Result<StatusCode> {
     let code = in_range(at, *value, 200, 599)?;
     u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| at.refuse(value))
 }
 
 /// A text with `%COMMAND%` substitutions.
-pub(super) fn format(at: &At<'_>, text: &str) -> Result<Format> {
+pub(crate) fn format(at: &At<'_>, text: &str) -> Result<Format> {
     Format::parse(text).map_err(|error| at.refuse(error))
 }
 
 /// A regular expression.
-pub(super) fn regex(at: &At<'_>, value: &RegexMatcher) -> Result<SafeRegex> {
+pub(crate) fn regex(at: &At<'_>, value: &RegexMatcher) -> Result<SafeRegex> {
     fields! {
         RegexMatcher = value, at;
         use { regex }
@@ -181,7 +181,7 @@ pub(super) fn regex(at: &At<'_>, value: &RegexMatcher) -> Result<SafeRegex> {
 }
 
 /// A predicate over a string.
-pub(super) fn string_matcher(at: &At<'_>, value: &ProtoStringMatcher) -> Result<StringMatcher> {
+pub(crate) fn string_matcher(at: &At<'_>, value: &ProtoStringMatcher) -> Result<StringMatcher> {
     use string_matcher::MatchPattern;
     let ProtoStringMatcher { ignore_case, match_pattern } = value;
     let pattern = match match_pattern {
@@ -197,7 +197,7 @@ pub(super) fn string_matcher(at: &At<'_>, value: &ProtoStringMatcher) -> Result<
 }
 
 /// A TCP address: an IP address and port, or a name and port.
-pub(super) fn address(at: &At<'_>, value: &Address) -> Result<EndpointAddress> {
+pub(crate) fn address(at: &At<'_>, value: &Address) -> Result<EndpointAddress> {
     match &value.address {
         Some(address::Address::SocketAddress(socket)) => socket_address(&at.field("socket_address"), socket),
         Some(address::Address::Pipe(_)) => Err(at.field("pipe").refuse("not supported")),
@@ -233,7 +233,7 @@ fn socket_address(at: &At<'_>, value: &SocketAddress) -> Result<EndpointAddress>
 }
 
 /// A TCP address that is an IP address and port.
-pub(super) fn ip_address(at: &At<'_>, value: &Address) -> Result<SocketAddr> {
+pub(crate) fn ip_address(at: &At<'_>, value: &Address) -> Result<SocketAddr> {
     match address(at, value)? {
         EndpointAddress::Socket(socket) => Ok(socket),
         EndpointAddress::Name { host, .. } => {

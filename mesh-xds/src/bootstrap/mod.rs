@@ -1,0 +1,269 @@
+//! Envoy's bootstrap file: listeners, clusters, the admin address and who this node is.
+//!
+//! The file is YAML or JSON and is read by [`json`](crate::json); its resources go through the same decoders as those
+//! of a control plane. Nothing is skipped: what is not supported is refused under its path, and what has no effect is
+//! reported with the reason.
+
+use std::net::SocketAddr;
+
+use mesh_core::model::AccessLog;
+use prost_types::{Struct, value::Kind};
+use thiserror::Error;
+
+use crate::json::{self, TextError};
+use crate::proto::envoy::config::bootstrap::v3::{
+    Admin as ProtoAdmin, Bootstrap as ProtoBootstrap, ClusterManager, LayeredRuntime, RuntimeLayer,
+    bootstrap::StaticResources, runtime_layer::LayerSpecifier,
+};
+use crate::proto::envoy::config::core::v3::Node;
+use crate::resource::field::{At, Notes, Result as FieldResult, fields, is_set};
+use crate::resource::{self, Decoded, FieldError, Ignored, Resource, ResourceError, access_log, value};
+
+/// A bootstrap that can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bootstrap {
+    /// Who this process is to control planes; all empty if the file does not say.
+    pub node: Node,
+    /// The admin endpoint; `None` = there is none.
+    pub admin: Option<Admin>,
+    /// Clusters, then listeners, in the order of the file.
+    pub resources: Vec<Resource>,
+    /// Fields that are set and have no effect, with the resource or part of the file they stand in.
+    pub ignored: Vec<(String, Ignored)>,
+}
+
+/// The admin endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens; port 0 = one chosen by the system.
+    pub address: SocketAddr,
+    /// Logs of its requests.
+    pub access_log: Vec<AccessLog>,
+}
+
+/// A bootstrap that cannot be run.
+#[derive(Debug, Error)]
+pub enum BootstrapError {
+    /// The text is not YAML, or has fields or values that a bootstrap does not have.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A part that is not supported or out of range.
+    #[error("{source_name}: {error}")]
+    Field {
+        /// The file.
+        source_name: String,
+        /// The field and the reason.
+        error: FieldError,
+    },
+    /// Resources that are refused; all of them are named.
+    #[error("{source_name}: {}", list(.errors))]
+    Resources {
+        /// The file.
+        source_name: String,
+        /// Each resource, field and reason; at least one.
+        errors: Vec<ResourceError>,
+    },
+}
+
+fn list(errors: &[ResourceError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Reads a bootstrap; `source_name` (a file path, usually) stands in errors.
+///
+/// # Errors
+/// If the text is malformed or anything in it is refused.
+pub fn from_text(text: &str, source_name: &str) -> Result<Bootstrap, BootstrapError> {
+    let message: ProtoBootstrap = json::from_text(text, source_name)?;
+    from_proto(&message, source_name)
+}
+
+/// Decodes a bootstrap.
+///
+/// # Errors
+/// If anything in it is refused.
+pub fn from_proto(message: &ProtoBootstrap, source_name: &str) -> Result<Bootstrap, BootstrapError> {
+    let source_name = source_name.to_owned();
+    let notes = Notes::default();
+    let parts = match decode(&At::root(&notes), message) {
+        Ok(parts) => parts,
+        Err(error) => return Err(BootstrapError::Field { source_name, error: *error }),
+    };
+    let mut ignored: Vec<(String, Ignored)> =
+        notes.into_inner().into_iter().map(|note| ("bootstrap".to_owned(), note)).collect();
+    let (mut resources, mut errors) = (Vec::new(), Vec::new());
+    for decoded in parts.resources {
+        match decoded {
+            Ok(Decoded { resource, ignored: notes }) => {
+                let place = format!("{} {}", resource.resource_type(), resource.name());
+                ignored.extend(notes.into_iter().map(|note| (place.clone(), note)));
+                resources.push(resource);
+            }
+            Err(error) => errors.push(*error),
+        }
+    }
+    errors.extend(shared_names(&resources));
+    if !errors.is_empty() {
+        return Err(BootstrapError::Resources { source_name, errors });
+    }
+    Ok(Bootstrap { node: parts.node, admin: parts.admin, resources, ignored })
+}
+
+/// A name stands for one resource: of two, one would silently be lost.
+fn shared_names(resources: &[Resource]) -> Vec<ResourceError> {
+    let mut seen = hashbrown::HashSet::new();
+    let repeated = resources.iter().filter(|resource| !seen.insert((resource.resource_type(), resource.name())));
+    repeated
+        .map(|resource| {
+            let error = FieldError { path: "name".to_owned(), reason: "is used twice".to_owned() };
+            ResourceError { kind: resource.resource_type().to_string(), name: resource.name().to_owned(), error }
+        })
+        .collect()
+}
+
+struct Parts {
+    node: Node,
+    admin: Option<Admin>,
+    resources: Vec<Result<Decoded, Box<ResourceError>>>,
+}
+
+/// Why Envoy's process-wide settings have no effect.
+const OWN_PROCESS: &str = "it tunes Envoy's process";
+/// Why settings of statistics have no effect.
+const OWN_STATISTICS: &str = "all statistics are kept, under their usual names";
+
+fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
+    fields! {
+        ProtoBootstrap = message, at;
+        use { node, static_resources, cluster_manager, layered_runtime, admin, stats_flush_interval }
+        ignore {
+            node_context_params: "resources are not named by xdstp URLs",
+            flags_path: OWN_PROCESS,
+            deferred_stat_options: OWN_STATISTICS,
+            stats_config: OWN_STATISTICS,
+            watchdog: OWN_PROCESS,
+            watchdogs: OWN_PROCESS,
+            overload_manager: "limits are those of listeners and clusters",
+            enable_dispatcher_stats: OWN_STATISTICS,
+            stats_server_version_override: OWN_STATISTICS,
+            use_tcp_for_dns_lookups: "names are resolved by the mesh's own resolver",
+            fatal_actions: OWN_PROCESS,
+            default_socket_interface: OWN_PROCESS,
+            inline_headers: OWN_PROCESS,
+            perf_tracing_file_path: OWN_PROCESS,
+            default_regex_engine: "expressions are RE2's",
+            listener_manager: OWN_PROCESS,
+            application_log_config: "the log format is given on the command line",
+            grpc_async_client_manager_config: OWN_PROCESS,
+            memory_allocator_manager: OWN_PROCESS,
+            enable_worker_cpu_affinity: OWN_PROCESS,
+            stats_flush: "statistics are read, not flushed",
+            stats_eviction: OWN_STATISTICS,
+        }
+        refuse {
+            dynamic_resources, hds_config, stats_sinks, tracing, header_prefix, dns_resolution_config,
+            typed_dns_resolver_config, bootstrap_extensions, config_sources, default_config_source,
+            certificate_provider_instances, xds_delegate_extension, xds_config_tracker_extension,
+        }
+    }
+    if is_set(stats_flush_interval) {
+        at.field("stats_flush_interval").ignore("statistics are read, not flushed");
+    }
+    value::optional(&at.field("cluster_manager"), cluster_manager.as_ref(), cluster_manager_is_harmless)?;
+    value::optional(&at.field("layered_runtime"), layered_runtime.as_ref(), runtime_is_harmless)?;
+    let static_at = at.field("static_resources");
+    Ok(Parts {
+        node: node.clone().unwrap_or_default(),
+        admin: value::optional(&at.field("admin"), admin.as_ref(), decode_admin)?.flatten(),
+        resources: value::optional(&static_at, static_resources.as_ref(), decode_resources)?.unwrap_or_default(),
+    })
+}
+
+fn decode_resources(at: &At<'_>, message: &StaticResources) -> FieldResult<Vec<Result<Decoded, Box<ResourceError>>>> {
+    fields! {
+        StaticResources = message, at;
+        use { listeners, clusters }
+        ignore {}
+        refuse { secrets }
+    }
+    // Clusters first, so that resources applied in this order never name what is not there.
+    let clusters = clusters.iter().map(resource::decode_cluster);
+    Ok(clusters.chain(listeners.iter().map(resource::decode_listener)).collect())
+}
+
+fn decode_admin(at: &At<'_>, message: &ProtoAdmin) -> FieldResult<Option<Admin>> {
+    fields! {
+        ProtoAdmin = message, at;
+        use { access_log, address }
+        ignore {
+            profile_path: "there is no profiler",
+            ignore_global_conn_limit: "there is no global limit of connections",
+        }
+        refuse { access_log_path, socket_options, allow_paths }
+    }
+    let Some(address) = address else { return Ok(None) };
+    Ok(Some(Admin {
+        address: value::ip_address(&at.field("address"), address)?,
+        access_log: value::list(at, "access_log", access_log, access_log::decode)?,
+    }))
+}
+
+fn cluster_manager_is_harmless(at: &At<'_>, message: &ClusterManager) -> FieldResult<()> {
+    fields! {
+        ClusterManager = message, at;
+        use {}
+        ignore {
+            local_cluster_name: "it serves zone-aware balancing, which is refused",
+            outlier_detection: "ejections are told in the log and in statistics",
+            enable_deferred_cluster_creation: OWN_PROCESS,
+        }
+        refuse { upstream_bind_config, load_stats_config }
+    }
+    Ok(())
+}
+
+/// Runtime keys that may be set: they choose between implementations or limits of Envoy's own. Others switch features
+/// or change values of other fields, and are refused by name.
+const HARMLESS_RUNTIME_KEYS: &[&str] = &[
+    "overload.global_downstream_max_connections",
+    "re2.max_program_size.error_level",
+    "re2.max_program_size.warn_level",
+];
+/// Beginnings of such keys.
+const HARMLESS_RUNTIME_PREFIXES: &[&str] = &["envoy.reloadable_features.", "envoy.restart_features."];
+
+fn runtime_is_harmless(at: &At<'_>, message: &LayeredRuntime) -> FieldResult<()> {
+    for (index, layer) in message.layers.iter().enumerate() {
+        let at = at.item("layers", index);
+        let RuntimeLayer { name: _, layer_specifier } = layer;
+        match layer_specifier {
+            Some(LayerSpecifier::StaticLayer(values)) => static_layer(&at.field("static_layer"), "", values)?,
+            Some(LayerSpecifier::AdminLayer(_)) => at.field("admin_layer").ignore("there is no runtime to change"),
+            Some(LayerSpecifier::DiskLayer(_)) => return Err(at.field("disk_layer").refuse("not supported")),
+            Some(LayerSpecifier::RtdsLayer(_)) => return Err(at.field("rtds_layer").refuse("not supported")),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Keys may be written with dots or as nested objects.
+fn static_layer(at: &At<'_>, prefix: &str, values: &Struct) -> FieldResult<()> {
+    for (key, value) in &values.fields {
+        let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        if let Some(Kind::StructValue(inner)) = &value.kind {
+            static_layer(at, &key, inner)?;
+            continue;
+        }
+        let is_harmless = HARMLESS_RUNTIME_KEYS.contains(&key.as_str())
+            || HARMLESS_RUNTIME_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+        if !is_harmless {
+            return Err(at.field(&key).refuse("not supported"));
+        }
+        at.field(&key).ignore(OWN_PROCESS);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
