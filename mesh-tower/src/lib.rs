@@ -9,4 +9,5 @@ pub mod telemetry;
 mod upgrade;
 
 pub use body::{Body, BoxError};
+pub use http_connection_manager::{ConnectionManager, ListenerConfigError, ResponseBody};
 pub use stream_info::{StreamInfo, StreamState, UpstreamTiming};

@@ -16,6 +16,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use http::Version;
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
     route::RouteEntry,
@@ -44,6 +45,18 @@ struct Shared {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct StreamState {
+    /// Protocol of the downstream connection; `None` if the request began in this process.
+    pub protocol: Option<Version>,
+    /// The client's address, which a trusted `x-forwarded-for` may tell.
+    pub downstream_remote_address: Option<SocketAddr>,
+    /// The peer of the downstream connection.
+    pub downstream_direct_remote_address: Option<SocketAddr>,
+    /// This end of the downstream connection.
+    pub downstream_local_address: Option<SocketAddr>,
+    /// Number of the downstream connection.
+    pub connection_id: Option<u64>,
+    /// Whether the client is within the trusted network, so that its `x-envoy-*` headers may steer retries and timeouts.
+    pub internal: bool,
     /// The route that decides about the request, once there is one. Whoever has the request routed writes it; the
     /// upstream side reads it.
     pub route: Option<Arc<RouteEntry<Arc<ClusterSlot>>>>,

@@ -1,3 +1,28 @@
 //! What a listener does with each request, from its first byte to the last of its answer.
+//!
+//! ```text
+//! canonical form ► client and trust ► request id ► route ► upgrade allowed? ► http filters ► what the route says
+//!                                                                                ├ redirect, direct response
+//!                                                                                └ the service: upstream or the user's
+//! response headers ◄ hop-by-hop, server, via, x-request-id ◄─────────────────────┘
+//! body ► its end: statistics, Istio's metrics, access log
+//! ```
+//!
+//! The route is found before the filters run, because it configures them. What the service at the end does is not known
+//! here: the proxy puts an upstream there, a library server the user's service.
 
+mod access_log;
+mod body;
 mod canonical;
+mod listener;
+mod manager;
+mod pipeline;
+mod recorder;
+mod response;
+
+pub use body::ResponseBody;
+pub use listener::ListenerConfigError;
+pub use manager::ConnectionManager;
+
+#[cfg(test)]
+mod tests;

@@ -31,15 +31,19 @@ use super::{
     io::{DownstreamIo, Protocol},
 };
 use crate::{
-    drain::{DrainWatch, Phase},
+    drain::{Drain, DrainWatch, Phase},
     telemetry::HttpStats,
 };
 
 /// What requests of a connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
+    /// Unique in this process.
+    pub(crate) id: u64,
     pub(crate) remote_address: SocketAddr,
     pub(crate) local_address: SocketAddr,
+    /// The group that the connection belongs to.
+    pub(crate) drain: Drain,
     start: Instant,
     active: AtomicU32,
     requests: AtomicU32,
@@ -55,8 +59,11 @@ pub(crate) struct Lifetime {
 }
 
 impl ConnectionInfo {
-    pub(crate) fn new(remote_address: SocketAddr, local_address: SocketAddr) -> Self {
+    pub(crate) fn new(remote_address: SocketAddr, local_address: SocketAddr, drain: Drain) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            drain,
             remote_address,
             local_address,
             start: Instant::now(),

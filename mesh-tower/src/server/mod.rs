@@ -11,6 +11,8 @@ mod listen;
 mod listeners;
 mod workers;
 
+pub(crate) use codec::Codecs;
+pub(crate) use connection::{Connection, ConnectionInfo, Lifetime};
 pub use listen::{BindError, bind};
 pub use listeners::{ListenerChange, ListenerError, ListenerStatus, Listeners, MakeServer, ServeConnection};
 pub use workers::Workers;

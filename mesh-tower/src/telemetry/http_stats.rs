@@ -205,6 +205,26 @@ impl HttpStats {
     }
 }
 
+/// A connection, counted for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct CountedConnection<'a>(&'a ListenerStats);
+
+impl ListenerStats {
+    /// Counts a connection.
+    pub(crate) fn connection(&self) -> CountedConnection<'_> {
+        self.downstream_cx_total.increment();
+        self.downstream_cx_active.increment();
+        CountedConnection(self)
+    }
+}
+
+impl Drop for CountedConnection<'_> {
+    fn drop(&mut self) {
+        self.0.downstream_cx_active.decrement();
+        self.0.downstream_cx_destroy.increment();
+    }
+}
+
 impl ListenerHttpStats {
     /// Counts the answer of a request.
     pub fn response(&self, status: StatusCode) {

@@ -91,6 +91,9 @@ struct Series {
     response_bytes: Histogram,
 }
 
+/// A metric's name and where a series keeps it.
+type HistogramOf = (&'static str, fn(&Series) -> &Histogram);
+
 thread_local! {
     /// Handles in the keys keep their values alive, so that an address stands for one value as long as it is here.
     static REMEMBERED: RefCell<HashMap<Remembered, Arc<Series>>> = RefCell::default();
@@ -140,7 +143,7 @@ impl IstioMetrics {
         for (labels, series) in &series {
             let _ = writeln!(text, "{ISTIO_REQUESTS_TOTAL}{{{labels}}} {}", series.requests.get());
         }
-        let histograms: [(&str, fn(&Series) -> &Histogram); 3] = [
+        let histograms: [HistogramOf; 3] = [
             (ISTIO_REQUEST_DURATION_MILLISECONDS, |series| &series.duration_milliseconds),
             (ISTIO_REQUEST_BYTES, |series| &series.request_bytes),
             (ISTIO_RESPONSE_BYTES, |series| &series.response_bytes),

@@ -114,14 +114,14 @@ impl LogFile {
     }
 
     /// Appends `line`, which brings its own line end.
-    pub fn write(&self, line: &str) {
+    pub fn write(&self, line: &[u8]) {
         let mut lines = self.shared.lines.lock();
         if lines.bytes.len() + line.len() > MAX_BUFFERED {
             self.shared.dropped.increment();
             return;
         }
         let before = lines.bytes.len();
-        lines.bytes.extend_from_slice(line.as_bytes());
+        lines.bytes.extend_from_slice(line);
         if before < FLUSH_SIZE && lines.bytes.len() >= FLUSH_SIZE {
             self.shared.more.notify_one();
         }
@@ -220,8 +220,8 @@ mod tests {
         let sink = AccessLogSink::File(path.clone());
         let files = LogFiles::default();
         let (first, second) = (files.open(&sink).unwrap(), files.open(&sink).unwrap());
-        first.write("a\n");
-        second.write("b\n");
+        first.write(b"a\n");
+        second.write(b"b\n");
         drop((first, second, files));
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -241,7 +241,7 @@ mod tests {
         let file = LogFile::new(Box::new(Stuck { allowed, written }));
         let line = "x".repeat(MAX_BUFFERED / 4);
         for _ in 0..16 {
-            file.write(&line);
+            file.write(line.as_bytes());
         }
         assert!(file.dropped() >= 8, "{}", file.dropped());
         drop(allow);

@@ -29,6 +29,7 @@ pub struct HistogramSnapshot {
 }
 
 /// Upper bounds in thousandths of the unit.
+#[expect(clippy::cast_possible_truncation, reason = "bounds are small multiples of a half")]
 const BOUNDS: [u64; BUCKETS.len()] = {
     let mut bounds = [0; BUCKETS.len()];
     let mut bucket = 0;

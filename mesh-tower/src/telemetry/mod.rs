@@ -5,12 +5,15 @@ mod istio;
 mod layer;
 mod log_file;
 mod metric;
+mod shared;
 mod stat;
 
 pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
 pub use istio::{IstioMetrics, RequestSample, SeriesKey};
+pub(crate) use layer::header_bytes;
 pub use layer::{Metrics, MetricsBody, MetricsLayer, ResponseFuture};
 pub use log_file::{LogFile, LogFiles, OpenError};
 pub use mesh_core::telemetry::labels::{Reporter, RequestProtocol};
 pub use metric::{Counter, Gauge, Histogram, HistogramSnapshot};
+pub use shared::{Telemetry, local_address};
 pub use stat::{Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text};

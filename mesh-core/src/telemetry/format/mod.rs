@@ -124,11 +124,19 @@ impl Format {
 
     /// The request headers that the format reads, so that a driver can keep those and drop the rest.
     pub fn request_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        let commands = self.parts.iter().filter_map(|part| match part {
+        self.operators().flat_map(Operator::request_headers)
+    }
+
+    /// The response headers that the format reads.
+    pub fn response_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.operators().flat_map(Operator::response_headers)
+    }
+
+    fn operators(&self) -> impl Iterator<Item = &Operator> {
+        self.parts.iter().filter_map(|part| match part {
             Part::Command(command) => Some(&command.operator),
             Part::Literal(_) => None,
-        });
-        commands.flat_map(Operator::request_headers)
+        })
     }
 }
 
@@ -149,6 +157,17 @@ impl Operator {
             HeaderKey::Field(name) => Some(name),
             HeaderKey::Method | HeaderKey::Authority | HeaderKey::Path | HeaderKey::Scheme => None,
         })
+    }
+
+    fn response_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        // A gRPC status stands in the headers if there is no body.
+        static GRPC_STATUS: HeaderName = crate::policy::grpc::GRPC_STATUS;
+        let names = match self {
+            Self::Response(source) => [Some(&source.main), source.alternative.as_ref()],
+            Self::GrpcStatus(_) => [Some(&GRPC_STATUS), None],
+            _ => [None, None],
+        };
+        names.into_iter().flatten()
     }
 }
 

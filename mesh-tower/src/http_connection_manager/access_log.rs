@@ -1,0 +1,84 @@
+//! The access logs of a listener, compiled: where lines go, and which headers have to be kept until they are written.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+use mesh_core::{
+    model::{AccessLog, AccessLogFormat, JsonField},
+    telemetry::{Attributes, Format, Missing, write_json},
+};
+
+use crate::telemetry::{LogFile, LogFiles, OpenError};
+
+/// The access logs of one listener.
+#[derive(Debug, Default)]
+pub(super) struct AccessLogs {
+    logs: Vec<(Arc<LogFile>, AccessLogFormat)>,
+    request_headers: Vec<HeaderName>,
+    response_headers: Vec<HeaderName>,
+}
+
+impl AccessLogs {
+    pub(super) fn open(configs: &[AccessLog], files: &LogFiles) -> Result<Self, OpenError> {
+        let mut logs = Self::default();
+        for config in configs {
+            logs.logs.push((files.open(&config.sink)?, config.format.clone()));
+            let mut visit = |format: &Format| {
+                logs.request_headers.extend(format.request_headers().cloned());
+                logs.response_headers.extend(format.response_headers().cloned());
+            };
+            match &config.format {
+                AccessLogFormat::Text(format) => visit(format),
+                AccessLogFormat::Json(fields) => fields.iter().for_each(|(_, field)| visit_formats(field, &mut visit)),
+            }
+        }
+        Ok(logs)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.logs.is_empty()
+    }
+
+    /// The request headers that lines tell of.
+    pub(super) fn keep_request_headers(&self, headers: &HeaderMap) -> HeaderMap {
+        keep(&self.request_headers, headers)
+    }
+
+    /// The response headers that lines tell of.
+    pub(super) fn keep_response_headers(&self, headers: &HeaderMap) -> HeaderMap {
+        keep(&self.response_headers, headers)
+    }
+
+    pub(super) fn write(&self, attributes: &Attributes<'_>) {
+        let mut line = Vec::with_capacity(512);
+        for (file, format) in &self.logs {
+            line.clear();
+            match format {
+                AccessLogFormat::Text(format) => format.write(attributes, Missing::Dash, &mut line),
+                AccessLogFormat::Json(fields) => write_json(fields, attributes, &mut line),
+            }
+            file.write(&line);
+        }
+    }
+}
+
+fn visit_formats(field: &JsonField, visit: &mut impl FnMut(&Format)) {
+    match field {
+        JsonField::Format(format) => visit(format),
+        JsonField::Object(fields) => fields.iter().for_each(|(_, field)| visit_formats(field, visit)),
+        JsonField::List(items) => items.iter().for_each(|item| visit_formats(item, visit)),
+    }
+}
+
+fn keep(names: &[HeaderName], headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(names.len());
+    for name in names {
+        // A name that two formats read is kept once.
+        if !kept.contains_key(name) {
+            headers.get_all(name).iter().for_each(|value| {
+                kept.append(name, value.clone());
+            });
+        }
+    }
+    kept
+}

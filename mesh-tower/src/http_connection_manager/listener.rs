@@ -1,0 +1,89 @@
+//! What all requests of a listener have in common.
+
+use std::{net::IpAddr, sync::Arc};
+
+use mesh_core::{
+    model::{DestinationService, HttpConnectionManager, Listener, RouteSource, TrafficDirection, Workload},
+    route::{RouteTable, RouteTableError},
+    store::{ClusterSlot, RouteSlot, Store},
+};
+use thiserror::Error;
+
+use super::access_log::AccessLogs;
+use crate::{
+    server::{Codecs, Lifetime},
+    telemetry::{
+        HttpStats, IstioMetrics, ListenerHttpStats, ListenerStats, OpenError, Reporter, Telemetry, local_address,
+    },
+};
+
+/// A listener that cannot be served as configured.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ListenerConfigError {
+    /// Its routes contradict themselves.
+    #[error("its routes: {0}")]
+    Routes(#[from] RouteTableError),
+    /// Its access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
+}
+
+/// A listener's configuration, compiled, and where it counts.
+pub(super) struct ListenerContext {
+    pub(super) config: Arc<HttpConnectionManager>,
+    pub(super) routes: Routes,
+    pub(super) codecs: Codecs,
+    pub(super) access_logs: AccessLogs,
+    pub(super) stats: Arc<HttpStats>,
+    pub(super) listener_stats: Arc<ListenerStats>,
+    pub(super) http_stats: Arc<ListenerHttpStats>,
+    pub(super) istio: IstioMetrics,
+    pub(super) reporter: Reporter,
+    pub(super) workload: Option<Arc<Workload>>,
+    pub(super) service: Option<Arc<DestinationService>>,
+    pub(super) local_address: Option<IpAddr>,
+}
+
+/// Where the routes of a listener come from.
+pub(super) enum Routes {
+    Inline(Arc<RouteTable<Arc<ClusterSlot>>>),
+    Rds(Arc<RouteSlot>),
+}
+
+impl ListenerContext {
+    pub(super) fn new(listener: &Listener, store: &Store, telemetry: &Telemetry) -> Result<Self, ListenerConfigError> {
+        let config = Arc::clone(&listener.http);
+        let routes = match &config.routes {
+            RouteSource::Inline(routes) => {
+                let resolve = &mut |name: &_| store.cluster_slot(name);
+                Routes::Inline(Arc::new(RouteTable::compile(Arc::clone(routes), resolve)?))
+            }
+            RouteSource::Rds(name) => Routes::Rds(store.route_slot(name)),
+        };
+        Ok(Self {
+            routes,
+            codecs: Codecs::new(&config),
+            access_logs: AccessLogs::open(&config.access_log, &telemetry.logs)?,
+            stats: telemetry.stats.http(&config.stat_prefix),
+            listener_stats: telemetry.stats.listener(&listener.stat_prefix),
+            http_stats: telemetry.stats.listener_http(&listener.stat_prefix, &config.stat_prefix),
+            istio: telemetry.istio.clone(),
+            reporter: match listener.traffic_direction {
+                TrafficDirection::Inbound => Reporter::Destination,
+                TrafficDirection::Outbound | TrafficDirection::Unspecified => Reporter::Source,
+            },
+            workload: telemetry.workload.clone(),
+            service: telemetry.service.clone().filter(|_| listener.traffic_direction == TrafficDirection::Inbound),
+            local_address: local_address(),
+            config,
+        })
+    }
+
+    pub(super) fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            idle_timeout: self.config.idle_timeout,
+            max_connection_duration: self.config.max_connection_duration,
+        }
+    }
+}

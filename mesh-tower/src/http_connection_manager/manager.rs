@@ -1,0 +1,87 @@
+//! The connection manager of a listener: serves connections.
+
+use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc};
+
+use http::{Request, Response};
+use hyper::service::service_fn;
+use mesh_core::{model::Listener, store::Store};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tower_service::Service;
+
+use super::listener::{ListenerConfigError, ListenerContext};
+use crate::{
+    Body,
+    drain::Drain,
+    server::{Connection, ConnectionInfo, ServeConnection},
+    telemetry::Telemetry,
+};
+
+/// Serves the connections of one listener; `S` is asked for what the listener's routes do not answer themselves.
+pub struct ConnectionManager<S> {
+    pub(super) listener: Arc<ListenerContext>,
+    pub(super) service: S,
+}
+
+impl<S> ConnectionManager<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    /// A connection manager for `listener`, whose routes and clusters are those of `store`.
+    ///
+    /// # Errors
+    /// If routes given in the listener cannot be compiled, or an access log cannot be opened.
+    pub fn new(
+        listener: &Listener,
+        store: &Store,
+        telemetry: &Telemetry,
+        service: S,
+    ) -> Result<Self, ListenerConfigError> {
+        Ok(Self { listener: Arc::new(ListenerContext::new(listener, store, telemetry)?), service })
+    }
+
+    /// Serves one connection to its end, as a member of `drain`'s group.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cuts the connection.
+    pub async fn serve_connection<I>(self: Arc<Self>, io: I, remote: SocketAddr, local: SocketAddr, drain: Drain)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let watch = drain.watch();
+        let info = Arc::new(ConnectionInfo::new(remote, local, drain));
+        let listener = Arc::clone(&self.listener);
+        let _counted = listener.listener_stats.connection();
+        let connection = Connection {
+            io,
+            info: Arc::clone(&info),
+            stats: Arc::clone(&listener.stats),
+            lifetime: listener.lifetime(),
+            drain: watch,
+        };
+        let service = service_fn(move |request| Arc::clone(&self).handle(Arc::clone(&info), request));
+        connection.serve(&listener.codecs, service).await;
+    }
+}
+
+impl<S> ServeConnection for ConnectionManager<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: &Drain) {
+        let Ok(local) = stream.local_addr() else { return };
+        // Without it small answers wait for acknowledgements; a socket that cannot have it still works.
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(self.serve_connection(stream, peer, local, drain.clone()));
+    }
+}
+
+impl<S> fmt::Debug for ConnectionManager<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionManager").field("config", &self.listener.config).finish_non_exhaustive()
+    }
+}

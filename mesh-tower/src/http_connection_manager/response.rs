@@ -1,0 +1,92 @@
+//! The headers that a connection manager gives every response.
+
+use http::{HeaderMap, HeaderValue, Method, Response, Version, header, response};
+use http_body::Body as _;
+use mesh_core::{
+    model::{HttpConnectionManager, ServerHeader},
+    policy::{
+        hop_by_hop::{Upgrade, remove_hop_by_hop},
+        request_id::X_REQUEST_ID,
+    },
+};
+
+use crate::Body;
+
+/// Who made a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An upstream, or the user's service.
+    Service,
+    /// This connection manager.
+    Local,
+}
+
+/// Whether the connection goes on after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Persistence {
+    Keep,
+    Close,
+}
+
+/// What of the request matters for its response.
+pub(super) struct RequestFacts {
+    pub(super) version: Version,
+    pub(super) request_id: Option<HeaderValue>,
+    pub(super) persistence: Persistence,
+}
+
+/// A response to HEAD tells the length of the body that it does not have.
+pub(super) fn without_body_for_head(mut response: Response<Body>, method: &Method) -> Response<Body> {
+    if *method != Method::HEAD || response.body().is_end_stream() {
+        return response;
+    }
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    response.map(|_| Body::empty())
+}
+
+/// Gives `response` the headers that every response of the listener has.
+pub(super) fn finish(
+    response: &mut response::Parts,
+    config: &HttpConnectionManager,
+    request: RequestFacts,
+    origin: Origin,
+) {
+    let headers = &mut response.headers;
+    let upgrade =
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS { Upgrade::Pass } else { Upgrade::Remove };
+    if origin == Origin::Service {
+        remove_hop_by_hop(headers, upgrade);
+    }
+    match config.server_header_transformation {
+        ServerHeader::Overwrite => {
+            headers.insert(header::SERVER, config.server_name.clone());
+        }
+        ServerHeader::AppendIfAbsent => {
+            headers.entry(header::SERVER).or_insert_with(|| config.server_name.clone());
+        }
+        ServerHeader::PassThrough => {}
+    }
+    if let Some(via) = &config.via {
+        append_via(headers, via);
+    }
+    if let Some(request_id) = request.request_id {
+        headers.insert(X_REQUEST_ID, request_id);
+    }
+    if request.persistence == Persistence::Close && upgrade == Upgrade::Remove && request.version < Version::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Adds this hop to `via`, in the line that is there.
+pub(super) fn append_via(headers: &mut HeaderMap, via: &HeaderValue) {
+    let value = match headers.get(header::VIA) {
+        Some(before) => [before.as_bytes(), b", ", via.as_bytes()].concat(),
+        None => via.as_bytes().to_vec(),
+    };
+    // Two header values joined by a comma are a header value.
+    if let Ok(value) = HeaderValue::from_bytes(&value) {
+        headers.insert(header::VIA, value);
+    }
+}

@@ -1,0 +1,366 @@
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use mesh_core::{
+    model::{
+        Abort, AbortStatus, AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, Delay, DirectResponse,
+        Fault, FractionalPercent, HeaderMutation, HeaderMutations, HttpConnectionManager, HttpFilter, Listener,
+        ListenerAddress, PathMatcher, PathRedirect, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch,
+        RouteSource, TrafficDirection, VirtualHost,
+    },
+    store::Store,
+    telemetry::{DEFAULT_TEXT, Format},
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tower::util::BoxCloneSyncService;
+
+use super::*;
+use crate::{
+    Body, StreamInfo,
+    drain::{Drain, DrainTimes},
+    telemetry::{Stat, StatSnapshot, Telemetry},
+};
+
+type TestService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// A listener in memory.
+struct Fixture {
+    manager: Arc<ConnectionManager<TestService>>,
+    telemetry: Telemetry,
+    drain: Drain,
+}
+
+impl Fixture {
+    fn new(http: HttpConnectionManager, service: TestService) -> Self {
+        let telemetry = Telemetry::default();
+        let listener = Listener {
+            name: "test".into(),
+            address: ListenerAddress::Api,
+            traffic_direction: TrafficDirection::Outbound,
+            stat_prefix: "test".into(),
+            http: Arc::new(http),
+        };
+        let manager = ConnectionManager::new(&listener, &Store::new(), &telemetry, service).unwrap();
+        Self { manager: Arc::new(manager), telemetry, drain: Drain::new() }
+    }
+
+    fn connect(&self) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let (remote, local) = ("10.9.8.7:1234".parse().unwrap(), "10.0.0.1:8080".parse().unwrap());
+        tokio::spawn(Arc::clone(&self.manager).serve_connection(server, remote, local, self.drain.clone()));
+        client
+    }
+
+    /// Sends `request` and returns everything until the connection ends, without the date.
+    async fn exchange(&self, request: &str) -> String {
+        let mut client = self.connect();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        normalized(&answer)
+    }
+
+    fn stat(&self, name: &str) -> u64 {
+        let stats = Stat::collect([&*self.telemetry.stats as _]);
+        match &stats.iter().find(|stat| stat.name == name).expect("a known statistic").value {
+            StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n,
+            StatSnapshot::Histogram(histogram) => histogram.count(),
+        }
+    }
+
+    fn istio(&self, part: &str) -> bool {
+        self.telemetry.istio.prometheus_text().lines().any(|line| line.contains(part) && line.ends_with(" 1"))
+    }
+}
+
+/// Lines sorted within each head, without the date.
+fn normalized(answer: &str) -> String {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let mut lines: Vec<_> = head.lines().filter(|line| !line.starts_with("date:")).collect();
+    if lines.len() > 1 {
+        lines[1..].sort_unstable();
+    }
+    format!("{} | {body}", lines.join(" | "))
+}
+
+/// Answers 200 with the request's target and some of its headers as text.
+fn echo() -> TestService {
+    service(|request| async move {
+        let header = |name: &str| request.headers().get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
+        assert!(request.extensions().get::<StreamInfo>().is_some_and(|info| info.state().route.is_some()));
+        let text = format!(
+            "{} host={} proto={} xff={} timeout={} te={} id={}",
+            request.uri(),
+            header("host"),
+            header("x-forwarded-proto"),
+            header("x-forwarded-for"),
+            header("x-envoy-upstream-rq-timeout-ms"),
+            header("te"),
+            header("x-request-id").len(),
+        );
+        Response::builder().header("server", "inner").header("keep-alive", "5").body(Body::from(text)).unwrap()
+    })
+}
+
+fn service<F>(answer: impl Fn(Request<Body>) -> F + Clone + Send + Sync + 'static) -> TestService
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    BoxCloneSyncService::new(tower::service_fn(move |request| {
+        let answer = answer(request);
+        async move { Ok(answer.await) }
+    }))
+}
+
+fn route(path: PathMatcher, action: Action) -> Route {
+    Route {
+        name: "".into(),
+        matches: RouteMatch::path(path),
+        action,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        fault: None,
+        operation: "".into(),
+        origin: "".into(),
+        metadata: Default::default(),
+    }
+}
+
+fn http(routes: Vec<Route>) -> HttpConnectionManager {
+    let virtual_host = VirtualHost {
+        name: "all".into(),
+        domains: vec!["a.test".into()],
+        routes,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        retry_policy: None,
+        include_request_attempt_count: false,
+        include_attempt_count_in_response: false,
+        require_tls: false,
+        fault: None,
+    };
+    let routes = RouteConfiguration {
+        name: "r".into(),
+        virtual_hosts: vec![virtual_host],
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        ignore_port_in_host_matching: false,
+        most_specific_header_mutations_wins: false,
+    };
+    HttpConnectionManager::new("in", RouteSource::Inline(Arc::new(routes)))
+}
+
+fn everything_to_the_service() -> Vec<Route> {
+    vec![route(PathMatcher::Prefix("/".into()), Action::Route(Box::new(RouteAction::to_cluster("c"))))]
+}
+
+const GET: &str = "GET /p?q HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_request_reaches_the_service_in_canonical_form() {
+    let fixture = Fixture::new(http(everything_to_the_service()), echo());
+    let request = "GET http://a.test/p?q HTTP/1.1\r\nhost: b.test\r\nx-envoy-upstream-rq-timeout-ms: 1\r\n\
+                   te: trailers, gzip\r\nkeep-alive: 1\r\nconnection: close\r\n\r\n";
+    assert_eq!(
+        fixture.exchange(request).await,
+        "HTTP/1.1 200 OK | connection: close | content-length: 67 | server: envoy | \
+         /p?q host=a.test proto=http xff=- timeout=- te=trailers id=36"
+            .replace("67", &"/p?q host=a.test proto=http xff=- timeout=- te=trailers id=36".len().to_string())
+    );
+    for (stat, expected) in [
+        ("http.in.downstream_rq_total", 1),
+        ("http.in.downstream_rq_http1_total", 1),
+        ("http.in.downstream_rq_2xx", 1),
+        ("http.in.downstream_rq_active", 0),
+        ("http.in.downstream_rq_time", 1),
+        ("listener.test.http.in.downstream_rq_2xx", 1),
+        ("listener.test.downstream_cx_total", 1),
+    ] {
+        assert_eq!(fixture.stat(stat), expected, "{stat}");
+    }
+    assert!(fixture.istio("reporter=\"source\"") && fixture.istio("response_code=\"200\""));
+}
+
+#[tokio::test]
+async fn what_the_mesh_answers_itself_is_envoys_word() {
+    let direct = DirectResponse { status: StatusCode::OK, body: "hello".into() };
+    let redirect = Redirect {
+        scheme_redirect: Some("https".into()),
+        host_redirect: None,
+        port_redirect: None,
+        path: PathRedirect::Keep,
+        response_code: StatusCode::FOUND,
+        strip_query: false,
+    };
+    let mut direct = route(PathMatcher::Exact("/direct".into()), Action::DirectResponse(direct));
+    direct.response_headers.add.push(HeaderMutation {
+        name: HeaderName::from_static("x-proto"),
+        value: Format::parse("%PROTOCOL% %RESPONSE_CODE%").unwrap(),
+        append_action: AppendAction::default(),
+        keep_empty_value: false,
+    });
+    let fixture = Fixture::new(
+        http(vec![direct, route(PathMatcher::Exact("/moved".into()), Action::Redirect(Box::new(redirect)))]),
+        echo(),
+    );
+    let cases = [
+        (
+            "GET /direct",
+            "a.test",
+            "200 OK | connection: close | content-length: 5 | content-type: text/plain | server: envoy | x-proto: HTTP/1.1 200 | hello",
+        ),
+        (
+            "HEAD /direct",
+            "a.test",
+            "200 OK | connection: close | content-length: 5 | content-type: text/plain | server: envoy | x-proto: HTTP/1.1 200 | ",
+        ),
+        (
+            "GET /moved?x",
+            "a.test",
+            "302 Found | connection: close | content-length: 0 | location: https://a.test/moved?x | server: envoy | ",
+        ),
+        ("GET /none", "a.test", "404 Not Found | connection: close | content-length: 0 | server: envoy | "),
+        ("GET /direct", "other", "404 Not Found | connection: close | content-length: 0 | server: envoy | "),
+        ("OPTIONS *", "a.test", "404 Not Found | connection: close | content-length: 0 | server: envoy | "),
+    ];
+    for (line, host, expected) in cases {
+        let request = format!("{line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        assert_eq!(fixture.exchange(&request).await, format!("HTTP/1.1 {expected}"), "{line} of {host}");
+    }
+    assert_eq!(
+        fixture.exchange("GET / HTTP/1.0\r\n\r\n").await,
+        "HTTP/1.0 426 Upgrade Required | content-length: 16 | content-type: text/plain | server: envoy | Upgrade Required"
+    );
+    let websocket = "GET /direct HTTP/1.1\r\nhost: a.test\r\nconnection: close, upgrade\r\nupgrade: websocket\r\n\r\n";
+    assert!(fixture.exchange(websocket).await.starts_with("HTTP/1.1 403 Forbidden"));
+    let upload = "POST /direct HTTP/1.1\r\nhost: a.test\r\ncontent-length: 100000\r\n\r\nxx";
+    assert!(fixture.exchange(upload).await.contains("connection: close"), "the rest of the upload is not awaited");
+    let counts = [("rq_direct_response", 4), ("no_route", 2), ("downstream_rq_ws_on_non_ws_route", 1)];
+    for (stat, expected) in counts {
+        assert_eq!(fixture.stat(&format!("http.in.{stat}")), expected, "{stat}");
+    }
+    assert!(fixture.istio("response_code=\"404\",grpc_response_status=\"\",response_flags=\"-\""), "of OPTIONS *");
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_delay_and_abort() {
+    let percentage = FractionalPercent::ALWAYS;
+    let fault = Fault {
+        delay: Some(Delay { fixed_delay: Some(Duration::from_secs(7)), percentage }),
+        abort: Some(Abort { status: AbortStatus::Http(StatusCode::IM_A_TEAPOT), percentage }),
+        ..Fault::default()
+    };
+    let mut config = http(everything_to_the_service());
+    config.http_filters.push(HttpFilter::Fault(Arc::new(fault)));
+    let fixture = Fixture::new(config, echo());
+    let start = tokio::time::Instant::now();
+    let answer = fixture.exchange(GET).await;
+    assert!(answer.starts_with("HTTP/1.1 418 ") && answer.ends_with("| fault filter abort"), "{answer}");
+    assert_eq!(start.elapsed(), Duration::from_secs(7));
+    assert!(fixture.istio("response_flags=\"DI,FI\""));
+}
+
+#[tokio::test]
+async fn an_access_log_line_is_written_when_the_answer_has_ended() {
+    let path = std::env::temp_dir().join(format!("mesh-hcm-log-{}", std::process::id()));
+    let mut config = http(everything_to_the_service());
+    config.access_log.push(AccessLog {
+        sink: AccessLogSink::File(path.clone()),
+        format: AccessLogFormat::Text(Format::parse(DEFAULT_TEXT).unwrap()),
+    });
+    let fixture = Fixture::new(config, service(|_| async { Response::new(Body::from("12345")) }));
+    fixture.exchange("GET /p?q HTTP/1.1\r\nhost: a.test\r\nuser-agent: curl\r\nconnection: close\r\n\r\n").await;
+    fixture.telemetry.logs.flush();
+    let line = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let (start_time, rest) = line.split_once("] ").unwrap();
+    assert!(start_time.starts_with("[20"), "{line}");
+    let id = rest.split('"').rev().nth(5).unwrap();
+    assert_eq!(id.len(), 36, "{line}");
+    let rest = rest.replace(id, "ID");
+    assert_eq!(rest, "\"GET /p?q HTTP/1.1\" 200 - 0 5 0 - \"-\" \"curl\" \"ID\" \"a.test\" \"-\"\n");
+}
+
+#[tokio::test]
+async fn grpc_answers_keep_their_trailers_and_are_told_by_their_status() {
+    let fixture = Fixture::new(
+        http(everything_to_the_service()),
+        service(|_| async {
+            let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("5"))]);
+            let body = Full::new(Bytes::from("x")).with_trailers(std::future::ready(Some(Ok(trailers))));
+            Response::new(Body::new(body))
+        }),
+    );
+    let io = hyper_util::rt::TokioIo::new(fixture.connect());
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://a.test/pkg.Service/Method")
+        .header("content-type", "application/grpc")
+        .body(Full::new(Bytes::from("request")))
+        .unwrap();
+    let response = client.send_request(request).await.unwrap();
+    let collected = response.into_body().collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()["grpc-status"], "5");
+    assert!(fixture.istio("request_protocol=\"grpc\",response_code=\"200\",grpc_response_status=\"5\""));
+    assert_eq!(fixture.stat("http.in.downstream_rq_http2_total"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_lets_requests_finish_and_tells_clients_to_go() {
+    let slow = service(|_| async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Response::new(Body::from("done"))
+    });
+    let fixture = Fixture::new(http(everything_to_the_service()), slow);
+    let (mut busy, mut idle) = (fixture.connect(), fixture.connect());
+    let keep_alive = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
+    busy.write_all(keep_alive.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = tokio::time::Instant::now();
+    let times = DrainTimes { idle_grace: Duration::from_secs(1), drain_time: Duration::from_secs(60) };
+    let drain = fixture.drain.clone();
+    let draining = tokio::spawn(async move { drain.run(times).await });
+    let mut nothing = String::new();
+    idle.read_to_string(&mut nothing).await.unwrap();
+    assert_eq!(
+        (nothing.as_str(), start.elapsed().as_secs()),
+        ("", 1),
+        "the idle connection was closed after its grace"
+    );
+    let mut answer = String::new();
+    busy.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("connection: close") && answer.ends_with("done"), "{answer}");
+    draining.await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_end_and_so_do_those_with_enough_requests() {
+    let mut config = http(everything_to_the_service());
+    config.idle_timeout = Some(Duration::from_secs(30));
+    config.max_requests_per_connection = std::num::NonZeroU32::new(2);
+    let fixture = Fixture::new(config, echo());
+    let start = tokio::time::Instant::now();
+    assert_eq!(fixture.exchange("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await.matches("200 OK").count(), 1);
+    assert_eq!((start.elapsed().as_secs(), fixture.stat("http.in.downstream_cx_idle_timeout")), (30, 1));
+    let three = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n".repeat(3);
+    assert_eq!(fixture.exchange(&three).await.matches("200 OK").count(), 2);
+    assert_eq!((start.elapsed().as_secs(), fixture.stat("http.in.downstream_cx_max_requests_reached")), (30, 1));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_is_recorded_with_code_zero() {
+    let fixture = Fixture::new(http(everything_to_the_service()), service(|_| std::future::pending()));
+    let mut client = fixture.connect();
+    client.write_all(GET.as_bytes()).await.unwrap();
+    while fixture.stat("http.in.downstream_rq_active") == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    fixture.drain.emptied().await;
+    assert!(fixture.istio("response_code=\"0\",grpc_response_status=\"\",response_flags=\"DC\""));
+    assert_eq!(fixture.stat("http.in.downstream_rq_rx_reset"), 1);
+}

@@ -1,0 +1,34 @@
+//! What the listeners and channels of a process share for telemetry.
+
+use std::{
+    net::{IpAddr, UdpSocket},
+    sync::Arc,
+};
+
+use mesh_core::model::{DestinationService, Workload};
+
+use super::{DownstreamStats, IstioMetrics, LogFiles};
+
+/// Where a process counts and logs, and who it is. Clones are handles to the same.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    /// Envoy's statistics of listeners and connection managers.
+    pub stats: Arc<DownstreamStats>,
+    /// Istio's metrics.
+    pub istio: IstioMetrics,
+    /// Access logs.
+    pub logs: Arc<LogFiles>,
+    /// The workload that this process is or stands in front of; `None` = unknown.
+    pub workload: Option<Arc<Workload>>,
+    /// The service that requests to this workload ask for where their cluster does not say; `None` = unknown.
+    pub service: Option<Arc<DestinationService>>,
+}
+
+/// An address by which others can reach this machine; `None` if it has no network.
+#[must_use]
+pub fn local_address() -> Option<IpAddr> {
+    // Connecting a datagram socket sends nothing; the system only looks up the route to a documentation address.
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified() && !address.is_loopback())
+}
