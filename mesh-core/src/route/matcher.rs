@@ -3,7 +3,9 @@
 use http::{HeaderMap, HeaderValue};
 
 use crate::{
-    model::{HeaderKey, HeaderMatch, HeaderMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch},
+    model::{
+        HeaderKey, HeaderMatch, HeaderMatcher, PathMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch,
+    },
     policy::grpc,
     request::RequestHead,
 };
@@ -69,8 +71,16 @@ pub fn query_parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find_map(|(n, v)| (n == name).then_some(v))
 }
 
-/// Whether everything but the path holds. Cheap tests come first; all are pure, so their order cannot be observed.
-pub(super) fn conditions_hold(route: &RouteMatch, request: &RequestHead<'_>, random: u64) -> bool {
+/// Whether a request with the right path may still not be the route's: [`holds`] has something to test.
+pub(super) fn is_conditional(route: &RouteMatch) -> bool {
+    let RouteMatch { path, case_sensitive: _, headers, query_parameters, grpc, runtime_fraction } = route;
+    let by_path = !matches!(path, PathMatcher::Regex(_)) && headers.is_empty() && query_parameters.is_empty();
+    !by_path || *grpc || runtime_fraction.is_some()
+}
+
+/// Whether everything holds that the path index does not know: the conditions besides the path, and all of a regular
+/// expression. Cheap tests come first; all are pure, so their order cannot be observed.
+pub(super) fn holds(route: &RouteMatch, request: &RequestHead<'_>, random: u64) -> bool {
     route.runtime_fraction.is_none_or(|share| share.hits(random))
         && (!route.grpc || grpc::is_grpc_request(request.headers))
         && route.headers.iter().all(|header| header.matches(request))
@@ -78,4 +88,11 @@ pub(super) fn conditions_hold(route: &RouteMatch, request: &RequestHead<'_>, ran
             let query = request.query();
             route.query_parameters.iter().all(|parameter| parameter.matches(query))
         })
+        && match &route.path {
+            PathMatcher::Regex(regex) => regex.matches(request.path()),
+            PathMatcher::Prefix(_)
+            | PathMatcher::Exact(_)
+            | PathMatcher::PathSeparatedPrefix(_)
+            | PathMatcher::Connect => true,
+        }
 }

@@ -4,6 +4,7 @@ use http::Method;
 
 use super::{
     literal_prefix::literal_prefix,
+    matcher,
     trie::{Lowercase, Plain, Trie},
 };
 use crate::{
@@ -28,6 +29,8 @@ pub(super) struct PathIndex {
 struct Candidate {
     route: u32,
     rest: Rest,
+    /// Whether more than the path must hold. Kept here so that most requests touch no route but the one they take.
+    conditional: bool,
 }
 
 /// What must hold of the path after the bytes that a [`Candidate`] is filed under.
@@ -58,7 +61,8 @@ impl PathIndex {
                     continue;
                 }
             };
-            let candidate = Candidate { route: number, rest };
+            let conditional = matcher::is_conditional(matches);
+            let candidate = Candidate { route: number, rest, conditional };
             if matches.case_sensitive || matches!(matches.path, PathMatcher::Regex(_)) {
                 case_sensitive.push((key.into_boxed_bytes(), candidate));
             } else {
@@ -74,7 +78,8 @@ impl PathIndex {
 
     /// The first route, in configured order, whose path matches and that `accept` takes.
     ///
-    /// `accept` must also test regular expressions: the index knows only how they begin.
+    /// `accept` is asked about routes with more conditions than the path, and about regular expressions, of which the
+    /// index knows only how they begin.
     pub(super) fn first(&self, request: &RequestHead<'_>, accept: impl Fn(u32) -> bool) -> Option<u32> {
         let path = request.path().as_bytes();
         let mut best = u32::MAX;
@@ -83,7 +88,8 @@ impl PathIndex {
                 if candidate.route >= best {
                     break;
                 }
-                if candidate.rest.holds(&path[length..]) && accept(candidate.route) {
+                let accepted = || !candidate.conditional || accept(candidate.route);
+                if candidate.rest.holds(&path[length..]) && accepted() {
                     best = candidate.route;
                     break;
                 }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{RouteEntry, domain_index, domain_index::DomainIndex, matcher, path_index::PathIndex};
 use crate::{
-    model::{ClusterName, PathMatcher, RouteConfiguration, VirtualHost},
+    model::{ClusterName, RouteConfiguration, VirtualHost},
     request::RequestHead,
 };
 
@@ -116,14 +116,7 @@ impl<C> RouteTable<C> {
         if virtual_host.require_tls && request.scheme != "https" {
             return RouteResult::TlsRequired(virtual_host);
         }
-        let accept = |route: u32| {
-            let matches = &virtual_host.routes[route as usize].matches;
-            matcher::conditions_hold(matches, request, random)
-                && match &matches.path {
-                    PathMatcher::Regex(regex) => regex.matches(request.path()),
-                    _ => true,
-                }
-        };
+        let accept = |route: u32| matcher::holds(&virtual_host.routes[route as usize].matches, request, random);
         match host.paths.first(request, accept) {
             Some(route) => RouteResult::Matched(&host.entries[route as usize]),
             None => RouteResult::NoRoute(virtual_host),

@@ -1,8 +1,6 @@
 //! From [`Attributes`] to text.
 
 use std::{
-    fmt,
-    io::Write as _,
     net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
@@ -11,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Version};
 
 use super::{
     Format, Part, TimeFormat,
+    number::{self, decimal},
     operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, Operator, PathSource},
 };
 use crate::{
@@ -92,10 +91,10 @@ impl Value<'_> {
             Self::Missing => {}
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
             Self::Bytes(bytes) => out.extend_from_slice(bytes),
-            Self::Number(number) => display(number, out),
-            Self::Address(address) => display(address, out),
-            Self::Ip(ip) => display(ip, out),
-            Self::Flags(flags) => display(flags, out),
+            Self::Number(number) => decimal(number, 1, out),
+            Self::Address(address) => number::socket(address, out),
+            Self::Ip(ip) => number::ip(ip, out),
+            Self::Flags(flags) => short_names(flags, out),
             Self::FlagsLong(flags) => long_names(flags, out),
             Self::Metadata(MetadataValue::String(text)) => out.extend_from_slice(text.as_bytes()),
             Self::Metadata(value) => value.write_json(out),
@@ -104,17 +103,24 @@ impl Value<'_> {
     }
 }
 
-fn display(value: impl fmt::Display, out: &mut Vec<u8>) {
-    write!(out, "{value}").expect("writing to memory does not fail");
+fn short_names(flags: ResponseFlags, out: &mut Vec<u8>) {
+    match flags.as_static_str() {
+        Some(name) => out.extend_from_slice(name.as_bytes()),
+        None => join(flags.iter().map(|(_, short, _)| short), out),
+    }
 }
 
 fn long_names(flags: ResponseFlags, out: &mut Vec<u8>) {
     if flags.is_empty() {
         out.push(b'-');
     }
-    for (position, (_, _, long)) in flags.iter().enumerate() {
+    join(flags.iter().map(|(_, _, long)| long), out);
+}
+
+fn join(names: impl Iterator<Item = &'static str>, out: &mut Vec<u8>) {
+    for (position, name) in names.enumerate() {
         out.extend_from_slice(if position == 0 { b"" } else { b"," });
-        out.extend_from_slice(long.as_bytes());
+        out.extend_from_slice(name.as_bytes());
     }
 }
 

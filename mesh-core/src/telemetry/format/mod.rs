@@ -9,6 +9,7 @@
 
 mod evaluate;
 mod json;
+mod number;
 mod operator;
 mod parse;
 mod time;

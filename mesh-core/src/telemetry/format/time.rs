@@ -1,9 +1,8 @@
 //! Points in time as text, in UTC.
 
-use std::{
-    io::Write as _,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::number::decimal;
 
 /// A compiled `strftime` format. Supported: `%Y %m %d %e %j %H %M %S %T %F %b %a %z %Z %s %%`, fractions of the second
 /// as `%f` (nanoseconds) and `%1f` to `%9f`, and `%E3S`-like seconds with a fraction.
@@ -67,26 +66,28 @@ impl TimeFormat {
         let (days, second) = (since_epoch.as_secs() / SECONDS_PER_DAY, since_epoch.as_secs() % SECONDS_PER_DAY);
         let date = Date::of(days);
         for piece in &self.0 {
-            let written = match piece {
-                Piece::Literal(text) => out.write_all(text.as_bytes()),
-                Piece::Year => write!(out, "{:04}", date.year),
-                Piece::Month => write!(out, "{:02}", date.month),
-                Piece::MonthName => out.write_all(MONTHS[date.month - 1].as_bytes()),
-                Piece::Day => write!(out, "{:02}", date.day),
-                Piece::DayPadded => write!(out, "{:2}", date.day),
-                Piece::DayOfYear => write!(out, "{:03}", date.day_of_year),
-                Piece::Weekday => out.write_all(WEEKDAYS[date.weekday].as_bytes()),
-                Piece::Hour => write!(out, "{:02}", second / 3600),
-                Piece::Minute => write!(out, "{:02}", second / 60 % 60),
-                Piece::Second => write!(out, "{:02}", second % 60),
-                Piece::Fraction(digits) => {
-                    let mut text = [b'0'; 9];
-                    write!(&mut text[..], "{:09}", since_epoch.subsec_nanos())
-                        .and_then(|()| out.write_all(&text[..*digits]))
+            match piece {
+                Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Year => decimal(date.year, 4, out),
+                Piece::Month => decimal(date.month as u64, 2, out),
+                Piece::MonthName => out.extend_from_slice(MONTHS[date.month - 1].as_bytes()),
+                Piece::Day => decimal(date.day, 2, out),
+                Piece::DayPadded => {
+                    out.extend_from_slice(if date.day < 10 { b" " } else { b"" });
+                    decimal(date.day, 1, out);
                 }
-                Piece::EpochSeconds => write!(out, "{}", since_epoch.as_secs()),
-            };
-            written.expect("writing to memory does not fail");
+                Piece::DayOfYear => decimal(date.day_of_year, 3, out),
+                Piece::Weekday => out.extend_from_slice(WEEKDAYS[date.weekday].as_bytes()),
+                Piece::Hour => decimal(second / 3600, 2, out),
+                Piece::Minute => decimal(second / 60 % 60, 2, out),
+                Piece::Second => decimal(second % 60, 2, out),
+                Piece::Fraction(digits) => {
+                    let start = out.len();
+                    decimal(since_epoch.subsec_nanos().into(), 9, out);
+                    out.truncate(start + digits);
+                }
+                Piece::EpochSeconds => decimal(since_epoch.as_secs(), 1, out),
+            }
         }
     }
 }
