@@ -3,18 +3,19 @@
 //! With equal weights: the least busy of `choice_count` endpoints drawn at random, of equally busy ones the first drawn.
 //!
 //! With unequal weights Envoy runs earliest deadline first with the weight `weight / (active_requests + 1)^bias` taken at
-//! each pick, which needs a queue behind a lock. Here a few consecutive slots of the static weighted schedule are drawn
-//! from a random position, and one of them wins with a chance in proportion to `1 / (active_requests + 1)^bias`. Shares
-//! have the same meaning: idle endpoints are used by weight, load shifts them by the same factor, and a bias of 0 ignores
-//! load. What is lost is the strict order of the queue.
+//! each pick, which needs a queue behind a lock. Here an endpoint is drawn with a chance in proportion to that same
+//! weight, so shares are Envoy's and only the strict order of the queue is lost. Up to [`CANDIDATES`] endpoints are all
+//! weighed. Of more, as many consecutive slots of the static weighted schedule are, from a random position, each by
+//! `1 / (active_requests + 1)^bias`: the same shares while load is even, and a close approximation otherwise, unless most
+//! of the weight sits on few overloaded endpoints, which then fill most of the slots looked at.
 
 use std::num::NonZeroU32;
 
 use super::EndpointList;
 use crate::rng::Rng;
 
-/// Slots of the schedule that compete with unequal weights. More follow the load more exactly and cost more.
-const WEIGHTED_CANDIDATES: usize = 4;
+/// Endpoints weighed against each other in one pick with unequal weights.
+const CANDIDATES: usize = 8;
 
 /// The endpoint for the next request.
 pub(super) fn pick(list: &EndpointList, choice_count: NonZeroU32, bias_milli: u32, rng: &mut impl Rng) -> usize {
@@ -35,19 +36,32 @@ fn least_of(list: &EndpointList, choice_count: NonZeroU32, rng: &mut impl Rng) -
 }
 
 fn weighted(list: &EndpointList, bias_milli: u32, rng: &mut impl Rng) -> usize {
+    let appeal_of = |index: usize| appeal(list.endpoints[index].active_requests(), bias_milli);
+    let count = list.endpoints.len();
+    if count <= CANDIDATES {
+        let weigh = |index: usize| f64::from(list.endpoints[index].weight().get()) * appeal_of(index);
+        let candidates = std::array::from_fn(|index| if index < count { (index, weigh(index)) } else { (0, 0.0) });
+        return draw(&candidates, rng);
+    }
     let start = rng.index(list.turns.slots());
-    let candidates: [(usize, f64); WEIGHTED_CANDIDATES] = std::array::from_fn(|offset| {
+    let candidates = std::array::from_fn(|offset| {
         let index = list.turns.at(start + offset);
-        (index, appeal(list.endpoints[index].active_requests(), bias_milli))
+        (index, appeal_of(index))
     });
-    let mut drawn = rng.unit_interval() * candidates.iter().map(|(_, appeal)| appeal).sum::<f64>();
-    for (index, appeal) in candidates {
-        drawn -= appeal;
+    draw(&candidates, rng)
+}
+
+/// One of the candidates, with a chance in proportion to its weight.
+fn draw(candidates: &[(usize, f64); CANDIDATES], rng: &mut impl Rng) -> usize {
+    let mut drawn = rng.unit_interval() * candidates.iter().map(|(_, weight)| weight).sum::<f64>();
+    for (index, weight) in candidates {
+        drawn -= weight;
         if drawn < 0.0 {
-            return index;
+            return *index;
         }
     }
-    candidates[WEIGHTED_CANDIDATES - 1].0
+    // Only rounding leads here.
+    candidates[0].0
 }
 
 /// `1 / (active + 1)^bias`.

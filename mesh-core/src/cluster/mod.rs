@@ -19,3 +19,8 @@ pub use endpoint_set::EndpointSet;
 pub(crate) use endpoint_set::Members;
 pub use state::ClusterState;
 pub use stats::{ClusterStats, Counter, Gauge, RequestOrigin, StatKind};
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

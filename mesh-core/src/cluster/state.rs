@@ -1,13 +1,14 @@
 //! [`ClusterState`].
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
 
-use super::{ClusterStats, EndpointSet, EndpointState, Members, StatKind};
+use super::{ClusterStats, EndpointId, EndpointSet, EndpointState, Members, StatKind};
 use crate::{
     balance::{Avoid, Cursors, NoHealthyEndpoint},
     health::outlier::{Context, Detector, Ejected, Outcome},
@@ -214,9 +215,8 @@ impl ClusterState {
         let mut ejected = None;
         for detection in runtime.outlier.record(outcome, config).into_iter().flatten() {
             let mut control = self.control();
+            let Some(config) = control.config.outlier_detection else { continue };
             let members = Arc::clone(self.runtime.endpoints.load().members());
-            let is_member = members.endpoints().iter().any(|member| member.id() == endpoint.id());
-            let Some(config) = control.config.outlier_detection.filter(|_| is_member) else { continue };
             let hosts = members.endpoints().len();
             let context = Context { config: &config, hosts, stats: &self.runtime.stats, now };
             if let Some(ejection) = control.detector.eject(runtime, detection, context, rng) {
@@ -295,8 +295,9 @@ impl ClusterState {
         let current = self.runtime.endpoints.load();
         if !Arc::ptr_eq(current.members(), &members) {
             self.runtime.stats.membership_change.inc();
-            let stays = |id| members.endpoints().iter().any(|endpoint| endpoint.id() == id);
-            control.detector.forget_unless(stays, &self.runtime.stats.ejections_active);
+            let staying: HashSet<EndpointId> = members.endpoints().iter().map(|endpoint| endpoint.id()).collect();
+            let leaving = current.endpoints().iter().filter(|endpoint| !staying.contains(&endpoint.id()));
+            leaving.for_each(|endpoint| control.detector.retire(endpoint.runtime(), &self.runtime.stats));
         }
         let endpoints = EndpointSet::new(members, &control.config, &mut control.cursors, rng);
         self.runtime.endpoints.store(Arc::new(endpoints));

@@ -101,18 +101,22 @@ pub struct RetryState {
 }
 
 impl RetryState {
-    /// The state of a request that has not been tried yet; `None` if it will never be retried.
+    /// The state of a request that has not been tried yet; `None` if it will never be retried. Without a policy the
+    /// defaults count for what the request itself asks for.
     #[must_use]
     pub fn new(
-        policy: &Arc<RetryPolicy>,
+        policy: Option<&Arc<RetryPolicy>>,
         request: &RequestHead<'_>,
         overrides: &Overrides,
         priority: RoutingPriority,
     ) -> Option<Self> {
-        let retry_on = policy.retry_on.union(overrides.retry_on);
+        let retry_on = policy.map_or(RetryOn::NONE, |policy| policy.retry_on).union(overrides.retry_on);
+        if retry_on.is_empty() {
+            return None;
+        }
+        let policy = policy.cloned().unwrap_or_default();
         let wanted = &policy.retriable_request_headers;
-        let is_eligible = wanted.is_empty() || wanted.iter().any(|matcher| matcher.matches(request));
-        if retry_on.is_empty() || !is_eligible {
+        if !wanted.is_empty() && !wanted.iter().any(|matcher| matcher.matches(request)) {
             return None;
         }
         Some(Self {
@@ -124,7 +128,7 @@ impl RetryState {
             retriable_header_names: overrides.retriable_header_names.clone(),
             tried: SmallVec::new(),
             permit: None,
-            policy: Arc::clone(policy),
+            policy,
         })
     }
 

@@ -15,23 +15,23 @@
 //! `max_ejection_percent` is Envoy's rule: an ejection must leave the share at or below the maximum, so with the default
 //! of 10 % no endpoint of a cluster of fewer than ten is ever ejected unless `always_eject_one_host` is set (E34).
 
+mod detector;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::HashMap,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    time::Duration,
 };
 
 use http::StatusCode;
 
+pub(crate) use self::detector::{Context, Detector};
 use crate::{
-    cluster::{ClusterStats, EndpointId, EndpointRuntime, EndpointStats, Gauge},
+    cluster::{ClusterStats, EndpointStats},
     model::{OutlierDetection, Percent},
     policy::grpc,
-    rng::Rng,
 };
 
 /// How a try at an endpoint ended.
@@ -129,31 +129,6 @@ pub struct Ejected {
     pub starts_sweeping: bool,
 }
 
-/// In which cluster, and when, something is decided.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Context<'a> {
-    pub(crate) config: &'a OutlierDetection,
-    /// Members of the cluster, healthy or not.
-    pub(crate) hosts: usize,
-    pub(crate) stats: &'a ClusterStats,
-    pub(crate) now: Instant,
-}
-
-impl Context<'_> {
-    fn may_eject_one_more(&self) -> bool {
-        let ejected = self.stats.ejections_active.get();
-        let allowed = u64::from(self.config.max_ejection_percent.get()) * self.hosts as u64;
-        100 * (ejected + 1) <= allowed || (self.config.always_eject_one_host && ejected == 0)
-    }
-}
-
-/// What [`Detector::eject`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ejection {
-    pub(crate) time: Duration,
-    pub(crate) starts_sweeping: bool,
-}
-
 /// What is counted per endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
@@ -161,6 +136,8 @@ pub(crate) struct Monitor {
     consecutive_gateway_failure: AtomicU32,
     consecutive_local_origin_failure: AtomicU32,
     ejected: AtomicBool,
+    /// No longer a member of its cluster.
+    retired: AtomicBool,
 }
 
 impl Monitor {
@@ -221,141 +198,4 @@ fn reset(counter: &AtomicU32) {
     if counter.load(Ordering::Relaxed) != 0 {
         counter.store(0, Ordering::Relaxed);
     }
-}
-
-/// Decides about the ejections of one cluster.
-#[derive(Debug)]
-pub(crate) struct Detector {
-    /// Origin of the grid of sweeps.
-    epoch: Instant,
-    next_sweep: Option<Instant>,
-    /// Endpoints that are ejected, or whose multiplier has not fallen to 0 since.
-    offenders: HashMap<EndpointId, Offender>,
-}
-
-#[derive(Debug)]
-struct Offender {
-    runtime: Arc<EndpointRuntime>,
-    ejected_at: Instant,
-    multiplier: u32,
-    jitter: Duration,
-}
-
-impl Offender {
-    fn ejection_time(&self, config: &OutlierDetection) -> Duration {
-        let longest = config.max_ejection_time.max(config.base_ejection_time);
-        config.base_ejection_time.saturating_mul(self.multiplier).min(longest) + self.jitter
-    }
-}
-
-impl Detector {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { epoch: now, next_sweep: None, offenders: HashMap::new() }
-    }
-
-    pub(crate) fn next_sweep(&self) -> Option<Instant> {
-        self.next_sweep
-    }
-
-    /// Without outlier detection nothing stays ejected; with another interval the grid of sweeps begins anew.
-    pub(crate) fn reconfigure(&mut self, config: Option<&OutlierDetection>, stats: &ClusterStats, now: Instant) {
-        self.epoch = now;
-        match config {
-            Some(config) => self.schedule(config, now),
-            None => self.forget_unless(|_| false, &stats.ejections_active),
-        }
-    }
-
-    /// Ejects an endpoint for `detection` if chance and the share of ejected endpoints allow it, and says for how long.
-    pub(crate) fn eject(
-        &mut self,
-        runtime: &Arc<EndpointRuntime>,
-        detection: Detection,
-        context: Context<'_>,
-        rng: &mut impl Rng,
-    ) -> Option<Ejection> {
-        let Context { config, stats, now, .. } = context;
-        let monitor = &runtime.outlier;
-        if monitor.is_ejected() {
-            return None;
-        }
-        detection.count_detected(stats);
-        // Another run of failures must be able to get here even if this one does not eject.
-        reset(monitor.counter(detection));
-        if !context.may_eject_one_more() {
-            stats.ejections_overflow.inc();
-            return None;
-        }
-        if rng.below(100) >= u64::from(detection.enforcing(config).get()) {
-            return None;
-        }
-        detection.count_enforced(stats);
-        stats.ejections_active.inc();
-        monitor.ejected.store(true, Ordering::Relaxed);
-        let jitter = jitter(config.max_ejection_time_jitter, rng);
-        let runtime = Arc::clone(runtime);
-        let offender =
-            self.offenders.entry(runtime.id()).or_insert(Offender { runtime, ejected_at: now, multiplier: 0, jitter });
-        offender.ejected_at = now;
-        offender.jitter = jitter;
-        // Beyond the longest ejection the multiplier would only delay its own decay.
-        let longest = config.max_ejection_time.max(config.base_ejection_time);
-        if config.base_ejection_time.saturating_mul(offender.multiplier) < longest + config.base_ejection_time {
-            offender.multiplier = offender.multiplier.saturating_add(1);
-        }
-        let time = offender.ejection_time(config);
-        let starts_sweeping = self.next_sweep.is_none();
-        self.schedule(config, now);
-        Some(Ejection { time, starts_sweeping })
-    }
-
-    /// Ends ejections whose time is over and lets the multipliers of the others fall. Says whether any ended.
-    pub(crate) fn sweep(&mut self, config: &OutlierDetection, stats: &ClusterStats, now: Instant) -> bool {
-        if self.next_sweep.is_none_or(|due| now < due) {
-            return false;
-        }
-        let mut any_ended = false;
-        self.offenders.retain(|_, offender| {
-            if !offender.runtime.outlier.is_ejected() {
-                offender.multiplier = offender.multiplier.saturating_sub(1);
-                return offender.multiplier > 0;
-            }
-            if offender.ejection_time(config) <= now.saturating_duration_since(offender.ejected_at) {
-                offender.runtime.outlier.uneject();
-                stats.ejections_active.dec();
-                any_ended = true;
-            }
-            true
-        });
-        self.schedule(config, now);
-        any_ended
-    }
-
-    /// Forgets endpoints that are no longer members, ejected or not.
-    pub(crate) fn forget_unless(&mut self, mut stays: impl FnMut(EndpointId) -> bool, ejections_active: &Gauge) {
-        self.offenders.retain(|id, offender| {
-            let stays = stays(*id);
-            if !stays && offender.runtime.outlier.is_ejected() {
-                offender.runtime.outlier.uneject();
-                ejections_active.dec();
-            }
-            stays
-        });
-        if self.offenders.is_empty() {
-            self.next_sweep = None;
-        }
-    }
-
-    /// The first point of the grid after `now`, if there is anything to sweep.
-    fn schedule(&mut self, config: &OutlierDetection, now: Instant) {
-        let interval = config.interval.max(Duration::from_millis(1));
-        let intervals = now.saturating_duration_since(self.epoch).as_nanos() / interval.as_nanos() + 1;
-        let offset = u32::try_from(intervals).map_or(interval, |intervals| interval.saturating_mul(intervals));
-        self.next_sweep = (!self.offenders.is_empty()).then(|| self.epoch + offset);
-    }
-}
-
-fn jitter(max: Duration, rng: &mut impl Rng) -> Duration {
-    let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(rng.below(max.saturating_add(1)))
 }

@@ -1,0 +1,414 @@
+//! A cluster as the data plane uses it: through its public methods, with seeds for chance and additions for time.
+
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    ClusterState, Health,
+    testing::{Bench, assignment, endpoint, epoch, group, healthy},
+};
+use crate::{
+    balance::{Avoid, NoHealthyEndpoint},
+    health::outlier::{LocalOriginFailure, Outcome},
+    model::{
+        Cluster, Discovery, Endpoint, EndpointAddress, HealthStatus, HttpProtocol, LbPolicy, LoadAssignment,
+        LocalityEndpoints, OutlierDetection, Percent,
+    },
+    rng::SplitMix64,
+};
+
+#[test]
+fn equal_weights_are_used_in_turn() {
+    let mut bench = Bench::new(assignment(healthy(1..=3)), |_| {});
+    let ports = bench.ports(9);
+    assert!(ports.windows(2).all(|pair| pair[1] == pair[0] % 3 + 1), "{ports:?}");
+}
+
+#[test]
+fn round_robin_begins_anywhere() {
+    let first = |seed| {
+        let config = Arc::new(Cluster::new("c", Discovery::Static(assignment(healthy(0..4)))));
+        let mut rng = SplitMix64::new(seed);
+        let cluster = ClusterState::new(config, epoch(), &mut rng);
+        cluster.pick(Avoid::NONE, &mut rng).unwrap().address().port()
+    };
+    let firsts: BTreeSet<u16> = (0..64).map(first).collect();
+    assert_eq!(firsts.len(), 4, "{firsts:?}");
+}
+
+#[test]
+fn round_robin_goes_on_after_an_update() {
+    let mut bench = Bench::new(assignment(healthy(0..4)), |_| {});
+    let before = bench.port();
+    bench.cluster.set_endpoints(&assignment(healthy((0..4).chain([9]))), &mut bench.rng);
+    bench.cluster.set_endpoints(&assignment(healthy(0..4)), &mut bench.rng);
+    assert_eq!(bench.port(), (before + 1) % 4);
+    bench.reconfigure(|config| config.healthy_panic_threshold = Percent::ZERO);
+    assert_eq!(bench.port(), (before + 2) % 4);
+}
+
+#[test]
+fn weights_are_exact_within_every_round() {
+    let weights = [(1, 1), (2, 2), (3, 5)];
+    let endpoints = weights.map(|(port, weight)| endpoint(port, weight, HealthStatus::Unknown)).to_vec();
+    let mut bench = Bench::new(assignment(endpoints), |_| {});
+    for _ in 0..5 {
+        assert_eq!(bench.tally(8), [(1, 1), (2, 2), (3, 5)].into());
+    }
+}
+
+#[test]
+fn a_cluster_of_ten_thousand_weighted_endpoints_keeps_every_share() {
+    let weight_of = |port: u16| u32::from(port % 100) + 1;
+    let endpoints = (0..10_000).map(|port| endpoint(port, weight_of(port), HealthStatus::Unknown)).collect();
+    let mut bench = Bench::new(assignment(endpoints), |_| {});
+    let tally = bench.tally(160_000);
+    assert_eq!(tally.len(), 10_000, "nobody is left out");
+    // A schedule of 16 slots per endpoint cannot be more exact than half a slot of 32 for the average weight.
+    let heavy: u32 = tally.iter().filter(|(port, _)| weight_of(**port) > 50).map(|(_, count)| count).sum();
+    assert!((118_000..122_000).contains(&heavy), "{heavy} of 160000 where weights say 119604");
+}
+
+#[test]
+fn threads_share_one_round() {
+    let bench = Bench::new(assignment(healthy(0..5)), |_| {});
+    let counts: [AtomicU32; 5] = Default::default();
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let (cluster, counts) = (&bench.cluster, &counts);
+            scope.spawn(move || {
+                let mut rng = SplitMix64::new(seed);
+                for _ in 0..2_500 {
+                    let picked = cluster.pick(Avoid::NONE, &mut rng).unwrap();
+                    counts[usize::from(picked.address().port())].fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(counts.map(AtomicU32::into_inner), [2_000; 5]);
+}
+
+#[test]
+fn random_ignores_weights() {
+    let endpoints = vec![endpoint(1, 1, HealthStatus::Unknown), endpoint(2, 99, HealthStatus::Unknown)];
+    let mut bench = Bench::new(assignment(endpoints), |config| config.lb_policy = LbPolicy::Random);
+    assert_eq!(bench.shares(20_000), [(1, 50), (2, 50)].into());
+}
+
+#[test]
+fn least_request_avoids_the_busy_endpoint() {
+    let least = |config: &mut Cluster| {
+        config.lb_policy =
+            LbPolicy::LeastRequest { choice_count: NonZeroU32::new(40).unwrap(), active_request_bias_milli: 1000 };
+    };
+    let mut bench = Bench::new(assignment(healthy(1..=2)), least);
+    let busy = bench.pick().start_request();
+    let idle = 3 - busy.endpoint().address().port();
+    assert_eq!(bench.tally(200), [(idle, 200)].into());
+    drop(busy);
+    assert_eq!(bench.shares(10_000), [(1, 50), (2, 50)].into());
+}
+
+#[test]
+fn two_random_choices_find_the_less_busy_one_three_times_of_four() {
+    let mut bench = Bench::new(assignment(healthy(1..=2)), |config| config.lb_policy = LbPolicy::least_request());
+    let _busy = bench.find(1).start_request();
+    assert_eq!(bench.shares(20_000), [(1, 25), (2, 75)].into());
+}
+
+/// Endpoints (weight, active requests) under least request; the share of each is to be that of
+/// weight / (active + 1)^bias.
+fn check_least_request_shares(bias_milli: u32, endpoints: &[(u32, u64)], tolerance: f64) {
+    let weights: Vec<_> =
+        (0..).zip(endpoints).map(|(port, (weight, _))| endpoint(port, *weight, HealthStatus::Unknown)).collect();
+    let mut bench = Bench::new(assignment(weights), |config| {
+        config.lb_policy =
+            LbPolicy::LeastRequest { choice_count: NonZeroU32::new(2).unwrap(), active_request_bias_milli: bias_milli };
+    });
+    let mut busy = Vec::new();
+    for (port, (_, active)) in (0..).zip(endpoints) {
+        busy.extend((0..*active).map(|_| bench.find(port).start_request()));
+    }
+    let weigh =
+        |(weight, active): (u32, u64)| f64::from(weight) / ((active + 1) as f64).powf(f64::from(bias_milli) / 1000.0);
+    let total: f64 = endpoints.iter().copied().map(weigh).sum();
+    let tally = bench.tally(40_000);
+    for (port, endpoint) in (0..).zip(endpoints) {
+        let share = f64::from(tally.get(&port).copied().unwrap_or(0)) / 40_000.0;
+        let expected = weigh(*endpoint) / total;
+        assert!(
+            (share - expected).abs() <= tolerance,
+            "bias {bias_milli}, {endpoints:?}: {port} has {share}, not {expected}"
+        );
+    }
+}
+
+#[test]
+fn weighted_least_request_divides_weights_by_load() {
+    for active in [[0, 0], [5, 5], [0, 2], [0, 8], [8, 0]] {
+        check_least_request_shares(1000, &[(1, active[0]), (3, active[1])], 0.01);
+    }
+    check_least_request_shares(0, &[(1, 9), (3, 0)], 0.01);
+    check_least_request_shares(2000, &[(1, 0), (3, 2)], 0.01);
+    check_least_request_shares(1000, &[(1, 0), (100, 99)], 0.01);
+}
+
+#[test]
+fn weighted_least_request_among_many_is_exact_while_idle_and_close_under_load() {
+    let idle: Vec<(u32, u64)> = (1..=40).map(|weight| (weight, 0)).collect();
+    check_least_request_shares(1000, &idle, 0.005);
+    let one_busy: Vec<(u32, u64)> = (1..=40).map(|weight| (weight, if weight == 40 { 9 } else { 0 })).collect();
+    check_least_request_shares(1000, &one_busy, 0.005);
+}
+
+#[test]
+fn a_retry_avoids_endpoints_tried_before_while_it_may_pick_again() {
+    let mut bench = Bench::new(assignment(healthy(0..3)), |_| {});
+    let tried = [bench.find(0).id(), bench.find(1).id()];
+    for _ in 0..30 {
+        let avoid = Avoid { endpoints: &tried, max_attempts: 2 };
+        assert_eq!(bench.cluster.pick(avoid, &mut bench.rng).unwrap().address().port(), 2);
+    }
+    let all = [tried[0], tried[1], bench.find(2).id()];
+    let avoid = Avoid { endpoints: &all, max_attempts: 5 };
+    assert!(bench.cluster.pick(avoid, &mut bench.rng).is_ok(), "the last pick is used");
+}
+
+#[test]
+fn reported_health_decides_who_gets_traffic() {
+    use HealthStatus::{Degraded, Draining, Healthy, Timeout, Unhealthy, Unknown};
+    let statuses = [Unknown, Healthy, Unhealthy, Draining, Timeout, Degraded];
+    let endpoints = (1..).zip(statuses).map(|(port, status)| endpoint(port, 1, status)).collect();
+    let mut bench = Bench::new(assignment(endpoints), |config| config.healthy_panic_threshold = Percent::ZERO);
+    // 2 of 6 are healthy: 140 * 2/6 = 46; 1 of 6 is degraded: 23. Of 69 that is 66 and 33, rounding goes to the first.
+    assert_eq!(bench.shares(40_000), [(1, 34), (2, 34), (6, 33)].into());
+    assert_eq!((bench.stat("membership_total"), bench.stat("membership_healthy")), (6, 2));
+    assert_eq!(bench.stat("membership_degraded"), 1);
+}
+
+#[test]
+fn panic_uses_everybody_and_no_panic_uses_the_healthy_or_nobody() {
+    // E35, E56: one of three healthy.
+    let one_of_three = || {
+        let mut endpoints = healthy([1]);
+        endpoints.extend([2, 3].map(|port| endpoint(port, 1, HealthStatus::Unhealthy)));
+        assignment(endpoints)
+    };
+    let threshold =
+        |percent| move |config: &mut Cluster| config.healthy_panic_threshold = Percent::new(percent).unwrap();
+
+    let mut bench = Bench::new(one_of_three(), threshold(50));
+    assert_eq!(bench.tally(9), [(1, 3), (2, 3), (3, 3)].into());
+    assert_eq!(bench.stat("lb_healthy_panic"), 9);
+
+    for percent in [0, 30] {
+        let mut bench = Bench::new(one_of_three(), threshold(percent));
+        assert_eq!(bench.tally(9), [(1, 9)].into(), "threshold {percent}");
+        assert_eq!(bench.stat("lb_healthy_panic"), 0);
+    }
+
+    let mut bench = Bench::new(assignment(vec![endpoint(1, 1, HealthStatus::Unhealthy)]), threshold(0));
+    let result = bench.cluster.pick(Avoid::NONE, &mut bench.rng);
+    assert_eq!(result.map(|endpoint| endpoint.address()), Err(NoHealthyEndpoint));
+    assert_eq!(bench.stat("upstream_cx_none_healthy"), 1);
+}
+
+#[test]
+fn load_spills_over_to_the_next_priority() {
+    // E57: half of priority 0 is healthy, so 70 % of the load stay.
+    let localities = vec![
+        group(0, vec![endpoint(1, 1, HealthStatus::Healthy), endpoint(2, 1, HealthStatus::Unhealthy)]),
+        group(7, vec![endpoint(3, 1, HealthStatus::Healthy)]),
+    ];
+    let mut bench = Bench::new(LoadAssignment { localities, ..LoadAssignment::default() }, |_| {});
+    assert_eq!(bench.shares(40_000), [(1, 70), (3, 30)].into());
+}
+
+#[test]
+fn localities_are_weighted_only_where_the_cluster_asks() {
+    // E58, and Envoy's answer: a locality without a weight gets nothing, an unhealthy one neither.
+    let locality =
+        |weight, endpoints| LocalityEndpoints { load_balancing_weight: NonZeroU32::new(weight), ..group(0, endpoints) };
+    let shares = |localities, is_weighted| {
+        let assignment = LoadAssignment { localities, ..LoadAssignment::default() };
+        Bench::new(assignment, |config| config.locality_weighted_lb = is_weighted).shares(24_000)
+    };
+    let two = || vec![locality(1, healthy([1])), locality(3, healthy([2, 3]))];
+    assert_eq!(shares(two(), false), [(1, 33), (2, 33), (3, 33)].into());
+    assert_eq!(shares(two(), true), [(1, 25), (2, 38), (3, 38)].into());
+    assert_eq!(shares(vec![locality(1, healthy([1])), locality(0, healthy([2]))], true), [(1, 100)].into());
+    let down = vec![locality(1, vec![endpoint(1, 1, HealthStatus::Unhealthy)]), locality(3, healthy([2, 3]))];
+    assert_eq!(shares(down, true), [(2, 50), (3, 50)].into());
+    // Half available: weight 2 * min(1, 1.4 / 2) against weight 1.
+    let half = vec![endpoint(1, 1, HealthStatus::Unknown), endpoint(2, 1, HealthStatus::Unhealthy)];
+    assert_eq!(shares(vec![locality(2, half), locality(1, healthy([3]))], true), [(1, 58), (3, 42)].into());
+}
+
+#[test]
+fn an_update_keeps_what_is_known_of_endpoints_that_stay() {
+    let mut bench = Bench::new(assignment(healthy([1, 2])), |_| {});
+    let before = bench.find(1);
+    before.attachment().set(Arc::new("pool")).unwrap();
+    let request = Arc::clone(&before).start_request();
+    let updates = bench.stat("membership_change");
+
+    bench.cluster.set_endpoints(&assignment(healthy([1, 2])), &mut bench.rng);
+    assert!(Arc::ptr_eq(&before, &bench.find(1)), "an equal update replaces nothing");
+    assert_eq!(bench.stat("membership_change"), updates);
+
+    let reweighted = vec![endpoint(1, 7, HealthStatus::Degraded), endpoint(3, 1, HealthStatus::Unknown)];
+    bench.cluster.set_endpoints(&assignment(reweighted), &mut bench.rng);
+    let after = bench.find(1);
+    assert_eq!((after.id(), after.weight().get(), after.health()), (before.id(), 7, Health::Degraded));
+    assert_eq!(after.active_requests(), 1);
+    assert!(after.attachment().get().is_some());
+    drop(request);
+    assert_eq!(after.active_requests(), 0);
+    assert_eq!((bench.stat("membership_total"), bench.stat("membership_change")), (2, updates + 1));
+
+    bench.cluster.set_endpoints(&assignment(healthy([2])), &mut bench.rng);
+    bench.cluster.set_endpoints(&assignment(healthy([1])), &mut bench.rng);
+    assert_ne!(bench.find(1).id(), before.id(), "who was gone comes back as another");
+}
+
+#[test]
+fn another_way_to_connect_drops_attachments_only() {
+    let mut bench = Bench::new(assignment(healthy([1])), |_| {});
+    let before = bench.find(1);
+    before.attachment().set(Arc::new("pool")).unwrap();
+    bench.reconfigure(|config| config.lb_policy = LbPolicy::Random);
+    assert!(bench.find(1).attachment().get().is_some());
+    bench.reconfigure(|config| config.http_protocol_options.protocol = HttpProtocol::Http2);
+    assert!(bench.find(1).attachment().get().is_none());
+    assert_eq!(bench.find(1).id(), before.id());
+}
+
+#[test]
+fn the_first_of_two_equal_addresses_counts_and_names_do_not() {
+    let mut endpoints = vec![endpoint(1, 5, HealthStatus::Unknown), endpoint(1, 9, HealthStatus::Unknown)];
+    endpoints.push(Endpoint {
+        address: EndpointAddress::Name { host: "example.org".into(), port: 80 },
+        ..endpoint(2, 1, HealthStatus::Unknown)
+    });
+    let bench = Bench::new(assignment(endpoints), |_| {});
+    assert_eq!(bench.cluster.endpoints().endpoints().len(), 1);
+    assert_eq!(bench.find(1).weight().get(), 5);
+}
+
+fn ejecting(max_ejection_percent: u32) -> impl FnOnce(&mut Cluster) {
+    move |config| {
+        config.outlier_detection = Some(OutlierDetection {
+            max_ejection_percent: Percent::new(max_ejection_percent).unwrap(),
+            ..OutlierDetection::default()
+        });
+    }
+}
+
+#[test]
+fn an_ejected_endpoint_gets_no_traffic_until_a_sweep_after_its_ejection_time() {
+    let mut bench = Bench::new(assignment(healthy([1, 2])), ejecting(50));
+    bench.record(1, 500, 4);
+    bench.record(1, 200, 1);
+    bench.record(1, 503, 4);
+    assert_eq!(bench.tally(6), [(1, 3), (2, 3)].into(), "a success in between starts the count over");
+    assert_eq!(bench.cluster.poll_timeout(), None, "nothing to sweep");
+    bench.record(1, 500, 1);
+    assert_eq!(bench.tally(6), [(2, 6)].into());
+    assert_eq!((bench.stat("outlier_detection.ejections_active"), bench.stat("membership_healthy")), (1, 1));
+
+    bench.advance(Duration::from_secs(29));
+    assert_eq!(bench.tally(6), [(2, 6)].into());
+    bench.advance(Duration::from_secs(1));
+    assert_eq!(bench.tally(6), [(1, 3), (2, 3)].into());
+    assert_eq!((bench.stat("outlier_detection.ejections_active"), bench.stat("membership_healthy")), (0, 2));
+    bench.record(1, 500, 4);
+    assert!(!bench.find(1).is_ejected(), "counts begin at zero");
+}
+
+#[test]
+fn the_only_endpoint_is_used_in_panic_even_when_ejected() {
+    // E35.
+    for (threshold, expected) in [(50, Ok(1)), (0, Err(NoHealthyEndpoint))] {
+        let mut bench = Bench::new(assignment(healthy([1])), ejecting(100));
+        bench.reconfigure(|config| config.healthy_panic_threshold = Percent::new(threshold).unwrap());
+        bench.record(1, 500, 5);
+        assert!(bench.find(1).is_ejected());
+        let picked = bench.cluster.pick(Avoid::NONE, &mut bench.rng).map(|endpoint| endpoint.address().port());
+        assert_eq!(picked, expected, "threshold {threshold}");
+    }
+}
+
+#[test]
+fn an_ejected_endpoint_that_leaves_no_longer_counts_as_ejected() {
+    let mut bench = Bench::new(assignment(healthy([1, 2])), ejecting(50));
+    let leaving = bench.find(1);
+    bench.record(1, 500, 5);
+    bench.cluster.set_endpoints(&assignment(healthy([2, 3])), &mut bench.rng);
+    assert_eq!((bench.stat("outlier_detection.ejections_active"), bench.cluster.poll_timeout()), (0, None));
+    for _ in 0..50 {
+        let outcome = Outcome::LocalOrigin(LocalOriginFailure::Reset);
+        assert_eq!(bench.cluster.record(&leaving, outcome, bench.now, &mut bench.rng), None);
+    }
+    assert_eq!(bench.stat("outlier_detection.ejections_active"), 0);
+}
+
+#[test]
+fn ejections_survive_a_configuration_update_unless_detection_is_turned_off() {
+    let mut bench = Bench::new(assignment(healthy([1, 2])), ejecting(50));
+    bench.record(1, 500, 5);
+    bench.reconfigure(|config| config.lb_policy = LbPolicy::Random);
+    assert_eq!(bench.tally(20), [(2, 20)].into());
+    bench.reconfigure(|config| config.outlier_detection = None);
+    assert!(!bench.find(1).is_ejected());
+    assert_eq!(bench.stat("outlier_detection.ejections_active"), 0);
+    assert_eq!(bench.tally(20).len(), 2);
+}
+
+#[test]
+fn an_ejection_by_a_request_of_the_old_configuration_obeys_the_new_one() {
+    let mut bench = Bench::new(assignment(healthy([1, 2])), ejecting(50));
+    let old = bench.cluster.reconfigured(Arc::clone(bench.cluster.config()), bench.now, &mut bench.rng);
+    bench.reconfigure(|config| {
+        config.lb_policy = LbPolicy::Random;
+        config.healthy_panic_threshold = Percent::new(100).unwrap();
+    });
+    let endpoint = bench.find(1);
+    for _ in 0..5 {
+        old.record(&endpoint, Outcome::GrpcStatus(14), bench.now, &mut bench.rng);
+    }
+    assert!(bench.find(1).is_ejected());
+    assert_eq!(bench.tally(40).len(), 2, "one of two healthy is panic under the new threshold");
+}
+
+#[test]
+fn circuit_breaker_gauges_say_what_is_in_use() {
+    use crate::model::RoutingPriority::{Default, High};
+    let mut bench = Bench::new(assignment(healthy([1])), |config| {
+        config.circuit_breakers.default.max_requests = 1;
+        config.circuit_breakers.default.track_remaining = true;
+    });
+    let held = bench.cluster.try_request(Default).unwrap();
+    let high = bench.cluster.try_request(High).unwrap();
+    assert_eq!(
+        bench.cluster.try_request(Default).unwrap_err().to_string(),
+        "max_requests overflow: 1 are in use, the limit"
+    );
+    assert_eq!(bench.stat("upstream_rq_active"), 2);
+    assert_eq!(bench.stat("upstream_rq_active_overflow"), 1);
+    assert_eq!(bench.stat("circuit_breakers.default.rq_open"), 1);
+    assert_eq!(bench.stat("circuit_breakers.high.rq_open"), 0);
+    assert_eq!(bench.stat("circuit_breakers.default.remaining_cx"), 1024);
+    // Counts are the cluster's, limits the configuration's.
+    bench.reconfigure(|config| config.circuit_breakers.default.max_requests = 2);
+    let second = bench.cluster.try_request(Default);
+    assert!(second.is_ok() && bench.cluster.try_request(Default).is_err());
+    drop((held, high, second));
+    assert_eq!(bench.stat("upstream_rq_active"), 0);
+}

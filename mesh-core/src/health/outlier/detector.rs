@@ -1,0 +1,182 @@
+//! Which endpoints of a cluster are ejected, and for how long.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{Detection, reset};
+use crate::{
+    cluster::{ClusterStats, EndpointId, EndpointRuntime},
+    model::OutlierDetection,
+    rng::Rng,
+};
+
+/// In which cluster, and when, something is decided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a OutlierDetection,
+    /// Members of the cluster, healthy or not.
+    pub(crate) hosts: usize,
+    pub(crate) stats: &'a ClusterStats,
+    pub(crate) now: Instant,
+}
+
+impl Context<'_> {
+    fn may_eject_one_more(&self) -> bool {
+        let ejected = self.stats.ejections_active.get();
+        let allowed = u64::from(self.config.max_ejection_percent.get()) * self.hosts as u64;
+        100 * (ejected + 1) <= allowed || (self.config.always_eject_one_host && ejected == 0)
+    }
+}
+
+/// What [`Detector::eject`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ejection {
+    pub(crate) time: Duration,
+    pub(crate) starts_sweeping: bool,
+}
+
+/// Decides about the ejections of one cluster.
+#[derive(Debug)]
+pub(crate) struct Detector {
+    /// Origin of the grid of sweeps.
+    epoch: Instant,
+    next_sweep: Option<Instant>,
+    /// Endpoints that are ejected, or whose multiplier has not fallen to 0 since.
+    offenders: HashMap<EndpointId, Offender>,
+}
+
+#[derive(Debug)]
+struct Offender {
+    runtime: Arc<EndpointRuntime>,
+    ejected_at: Instant,
+    multiplier: u32,
+    jitter: Duration,
+}
+
+impl Offender {
+    fn ejection_time(&self, config: &OutlierDetection) -> Duration {
+        let longest = config.max_ejection_time.max(config.base_ejection_time);
+        config.base_ejection_time.saturating_mul(self.multiplier).min(longest) + self.jitter
+    }
+}
+
+impl Detector {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { epoch: now, next_sweep: None, offenders: HashMap::new() }
+    }
+
+    pub(crate) fn next_sweep(&self) -> Option<Instant> {
+        self.next_sweep
+    }
+
+    /// Without outlier detection nothing stays ejected; with another interval the grid of sweeps begins anew.
+    pub(crate) fn reconfigure(&mut self, config: Option<&OutlierDetection>, stats: &ClusterStats, now: Instant) {
+        self.epoch = now;
+        match config {
+            Some(config) => self.schedule(config, now),
+            None => self.uneject_all(stats),
+        }
+    }
+
+    /// Ejects an endpoint for `detection` if chance and the share of ejected endpoints allow it, and says for how long.
+    pub(crate) fn eject(
+        &mut self,
+        runtime: &Arc<EndpointRuntime>,
+        detection: Detection,
+        context: Context<'_>,
+        rng: &mut impl Rng,
+    ) -> Option<Ejection> {
+        let Context { config, stats, now, .. } = context;
+        let monitor = &runtime.outlier;
+        if monitor.is_ejected() || monitor.retired.load(Ordering::Relaxed) {
+            return None;
+        }
+        detection.count_detected(stats);
+        // Another run of failures must be able to get here even if this one does not eject.
+        reset(monitor.counter(detection));
+        if !context.may_eject_one_more() {
+            stats.ejections_overflow.inc();
+            return None;
+        }
+        if rng.below(100) >= u64::from(detection.enforcing(config).get()) {
+            return None;
+        }
+        detection.count_enforced(stats);
+        stats.ejections_active.inc();
+        monitor.ejected.store(true, Ordering::Relaxed);
+        let jitter = jitter(config.max_ejection_time_jitter, rng);
+        let runtime = Arc::clone(runtime);
+        let offender =
+            self.offenders.entry(runtime.id()).or_insert(Offender { runtime, ejected_at: now, multiplier: 0, jitter });
+        offender.ejected_at = now;
+        offender.jitter = jitter;
+        // Beyond the longest ejection the multiplier would only delay its own decay.
+        let longest = config.max_ejection_time.max(config.base_ejection_time);
+        if config.base_ejection_time.saturating_mul(offender.multiplier) < longest + config.base_ejection_time {
+            offender.multiplier = offender.multiplier.saturating_add(1);
+        }
+        let time = offender.ejection_time(config);
+        let starts_sweeping = self.next_sweep.is_none();
+        self.schedule(config, now);
+        Some(Ejection { time, starts_sweeping })
+    }
+
+    /// Ends ejections whose time is over and lets the multipliers of the others fall. Says whether any ended.
+    pub(crate) fn sweep(&mut self, config: &OutlierDetection, stats: &ClusterStats, now: Instant) -> bool {
+        if self.next_sweep.is_none_or(|due| now < due) {
+            return false;
+        }
+        let mut any_ended = false;
+        self.offenders.retain(|_, offender| {
+            if !offender.runtime.outlier.is_ejected() {
+                offender.multiplier = offender.multiplier.saturating_sub(1);
+                return offender.multiplier > 0;
+            }
+            if offender.ejection_time(config) <= now.saturating_duration_since(offender.ejected_at) {
+                offender.runtime.outlier.uneject();
+                stats.ejections_active.dec();
+                any_ended = true;
+            }
+            true
+        });
+        self.schedule(config, now);
+        any_ended
+    }
+
+    /// An endpoint is no longer a member: requests still under way on it eject nobody.
+    pub(crate) fn retire(&mut self, runtime: &EndpointRuntime, stats: &ClusterStats) {
+        runtime.outlier.retired.store(true, Ordering::Relaxed);
+        if self.offenders.remove(&runtime.id()).is_some_and(|offender| offender.runtime.outlier.is_ejected()) {
+            stats.ejections_active.dec();
+        }
+        if self.offenders.is_empty() {
+            self.next_sweep = None;
+        }
+    }
+
+    fn uneject_all(&mut self, stats: &ClusterStats) {
+        for (_, offender) in self.offenders.drain() {
+            if offender.runtime.outlier.is_ejected() {
+                offender.runtime.outlier.uneject();
+                stats.ejections_active.dec();
+            }
+        }
+        self.next_sweep = None;
+    }
+
+    /// The first point of the grid after `now`, if there is anything to sweep.
+    fn schedule(&mut self, config: &OutlierDetection, now: Instant) {
+        let interval = config.interval.max(Duration::from_millis(1));
+        let intervals = now.saturating_duration_since(self.epoch).as_nanos() / interval.as_nanos() + 1;
+        let offset = u32::try_from(intervals).map_or(interval, |intervals| interval.saturating_mul(intervals));
+        self.next_sweep = (!self.offenders.is_empty()).then(|| self.epoch + offset);
+    }
+}
+
+fn jitter(max: Duration, rng: &mut impl Rng) -> Duration {
+    let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(rng.below(max.saturating_add(1)))
+}
