@@ -27,6 +27,21 @@ pub struct RouteConfiguration {
     pub most_specific_header_mutations_wins: bool,
 }
 
+impl RouteConfiguration {
+    /// A configuration with Envoy's defaults.
+    #[must_use]
+    pub fn new(name: impl Into<RouteConfigName>, virtual_hosts: Vec<VirtualHost>) -> Self {
+        Self {
+            name: name.into(),
+            virtual_hosts,
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            ignore_port_in_host_matching: false,
+            most_specific_header_mutations_wins: false,
+        }
+    }
+}
+
 /// The routes of some domains. Envoy `route.v3.VirtualHost`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHost {
@@ -53,6 +68,25 @@ pub struct VirtualHost {
     pub fault: Option<Arc<Fault>>,
 }
 
+impl VirtualHost {
+    /// A virtual host with Envoy's defaults for every authority.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>, routes: Vec<Route>) -> Self {
+        Self {
+            name: name.into(),
+            domains: vec!["*".into()],
+            routes,
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            retry_policy: None,
+            include_request_attempt_count: false,
+            include_attempt_count_in_response: false,
+            require_tls: false,
+            fault: None,
+        }
+    }
+}
+
 /// One rule. Envoy `route.v3.Route`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -74,6 +108,23 @@ pub struct Route {
     pub origin: Arc<str>,
     /// Facts for logs and headers, `%METADATA(ROUTE:…)%`; `None` if there are none.
     pub metadata: Option<Arc<Metadata>>,
+}
+
+impl Route {
+    /// A rule with Envoy's defaults.
+    #[must_use]
+    pub fn new(matches: RouteMatch, action: Action) -> Self {
+        Self {
+            name: "".into(),
+            matches,
+            action,
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            fault: None,
+            operation: "".into(),
+            origin: "".into(),
+        }
+    }
 }
 
 /// Which requests a route takes: everything must hold. Envoy `route.v3.RouteMatch`.
