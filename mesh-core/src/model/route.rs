@@ -123,6 +123,7 @@ impl Route {
             fault: None,
             operation: "".into(),
             origin: "".into(),
+            metadata: None,
         }
     }
 }

@@ -133,3 +133,90 @@ fn threshold_name(resource: Resource) -> &'static str {
         Resource::Retries => "max_retries",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::{
+        model::{Percent, RetryBudget},
+        rng::{Rng, SplitMix64},
+    };
+
+    const DEFAULT: RoutingPriority = RoutingPriority::Default;
+
+    #[test]
+    fn no_number_of_threads_exceeds_a_limit() {
+        let breaker = Arc::new(CircuitBreaker::default());
+        let thresholds = Thresholds { max_requests: 3, ..Thresholds::default() };
+        let (refused, most) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (inside, taken) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        let Ok(permit) = breaker.try_acquire(DEFAULT, Resource::Requests, &thresholds) else {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        };
+                        most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::Relaxed);
+                        taken.fetch_add(1, Ordering::Relaxed);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(permit);
+                    }
+                });
+            }
+        });
+        assert!(most.into_inner() <= 3);
+        assert!(taken.load(Ordering::Relaxed) > 0 && taken.into_inner() + refused.into_inner() == 40_000);
+        assert_eq!(breaker.in_use(DEFAULT, Resource::Requests), 0, "everything was given back");
+    }
+
+    #[test]
+    fn priorities_and_resources_have_limits_of_their_own() {
+        let breaker = Arc::new(CircuitBreaker::default());
+        let none = Thresholds { max_connections: 0, max_pending_requests: 0, max_retries: 0, ..Thresholds::default() };
+        let refused = |resource| breaker.try_acquire(DEFAULT, resource, &none).unwrap_err();
+        let overflow = refused(Resource::Connections);
+        assert_eq!(overflow.to_string(), "max_connections overflow: 0 are in use, the limit");
+        assert_eq!(refused(Resource::PendingRequests).resource, Resource::PendingRequests);
+        assert_eq!(refused(Resource::Retries).resource, Resource::Retries);
+        let _request = breaker.try_acquire(DEFAULT, Resource::Requests, &none).unwrap();
+        assert_eq!(breaker.in_use(DEFAULT, Resource::Requests), 1);
+        assert_eq!(breaker.in_use(RoutingPriority::High, Resource::Requests), 0);
+    }
+
+    #[test]
+    fn a_budget_is_never_overdrawn_whatever_comes_and_goes() {
+        let budget = RetryBudget {
+            budget_percent: Percent::new(25).unwrap(),
+            min_retry_concurrency: NonZeroU32::new(2).unwrap(),
+        };
+        let thresholds = Thresholds { retry_budget: Some(budget), ..Thresholds::default() };
+        for seed in 0..20 {
+            let mut rng = SplitMix64::new(seed);
+            let breaker = Arc::new(CircuitBreaker::default());
+            // The obvious model: lists of what is held.
+            let mut held: [Vec<Permit>; 3] = Default::default();
+            let resources = [Resource::Requests, Resource::PendingRequests, Resource::Retries];
+            for step in 0..2_000 {
+                let which = rng.index(3);
+                if rng.below(100) < 45 && !held[which].is_empty() {
+                    let index = rng.index(held[which].len());
+                    drop(held[which].swap_remove(index));
+                    continue;
+                }
+                let [requests, pending, retries] = held.each_ref().map(Vec::len);
+                let fits = match which {
+                    2 => retries < ((requests + pending) / 4).max(2),
+                    _ => true,
+                };
+                let permit = breaker.try_acquire(DEFAULT, resources[which], &thresholds);
+                assert_eq!(permit.is_ok(), fits, "seed {seed}, step {step}: {requests} {pending} {retries}");
+                held[which].extend(permit);
+            }
+        }
+    }
+}

@@ -85,3 +85,97 @@ fn max_stream_duration(
     }
     config.max_stream_duration.or(stream_default).and_then(limited)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::model::MaxStreamDuration;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn action(timeout: Duration) -> RouteAction {
+        RouteAction { timeout, ..RouteAction::to_cluster("c") }
+    }
+
+    fn retry(per_try_timeout: Duration) -> RetryPolicy {
+        RetryPolicy { per_try_timeout: Some(per_try_timeout), ..RetryPolicy::default() }
+    }
+
+    #[test]
+    fn a_request_may_replace_the_routes_timeouts() {
+        // E4, E5: (route, per try) as configured and as asked for, zero being unlimited.
+        let check = |configured: (u64, u64),
+                     asked: (Option<u64>, Option<u64>),
+                     expected: (Option<u64>, Option<u64>)| {
+            let overrides =
+                Overrides { timeout: asked.0.map(ms), per_try_timeout: asked.1.map(ms), ..Overrides::default() };
+            let policy = retry(ms(configured.1));
+            let timeouts = Timeouts::new(&action(ms(configured.0)), Some(&policy), &overrides, &HeaderMap::new(), None);
+            let actual = (timeouts.route, timeouts.per_try);
+            assert_eq!(actual, (expected.0.map(ms), expected.1.map(ms)), "{configured:?} asked {asked:?}");
+        };
+        check((5_000, 0), (None, None), (Some(5_000), None));
+        check((5_000, 200), (None, None), (Some(5_000), Some(200)));
+        check((5_000, 0), (Some(300), None), (Some(300), None));
+        check((5_000, 0), (Some(0), None), (None, None));
+        check((0, 200), (None, None), (None, Some(200)));
+        check((5_000, 0), (None, Some(200)), (Some(5_000), Some(200)));
+        check((5_000, 300), (None, Some(0)), (Some(5_000), None));
+        // A try that is not shorter than the request has no limit of its own.
+        check((5_000, 5_000), (None, None), (Some(5_000), None));
+        check((5_000, 400), (Some(300), None), (Some(300), None));
+    }
+
+    #[test]
+    fn the_upstream_is_told_what_is_left_for_the_try() {
+        let timeouts = |route: Option<u64>, per_try: Option<u64>| Timeouts {
+            route: route.map(ms),
+            per_try: per_try.map(ms),
+            ..Timeouts::default()
+        };
+        let check = |route, per_try, elapsed, expected: Option<u64>| {
+            assert_eq!(timeouts(route, per_try).expected(ms(elapsed)), expected.map(ms), "{route:?} {per_try:?}");
+        };
+        check(Some(15_000), None, 0, Some(15_000));
+        check(Some(15_000), None, 1_000, Some(14_000));
+        check(Some(15_000), None, 20_000, Some(1));
+        check(Some(1_000), Some(300), 200, Some(300));
+        check(Some(1_000), Some(300), 900, Some(100));
+        check(None, Some(300), 900, Some(300));
+        check(None, None, 900, None);
+    }
+
+    #[test]
+    fn grpc_timeout_counts_where_the_route_admits_it() {
+        // E6.
+        let check = |config: Option<MaxStreamDuration>, header: Option<&'static str>, expected: Option<u64>| {
+            let action = RouteAction { max_stream_duration: config, ..action(Duration::ZERO) };
+            let mut headers = HeaderMap::new();
+            headers.extend(header.map(|value| (grpc::GRPC_TIMEOUT, HeaderValue::from_static(value))));
+            let timeouts = Timeouts::new(&action, None, &Overrides::default(), &headers, Some(ms(9_000)));
+            assert_eq!(timeouts.max_stream_duration, expected.map(ms), "{config:?} {header:?}");
+        };
+        let grpc = |max, offset| {
+            Some(MaxStreamDuration {
+                max_stream_duration: Some(ms(700)),
+                grpc_timeout_header_max: Some(ms(max)),
+                grpc_timeout_header_offset: ms(offset),
+            })
+        };
+        check(None, Some("1S"), Some(9_000));
+        check(Some(MaxStreamDuration::default()), Some("1S"), Some(9_000));
+        let fixed = MaxStreamDuration { max_stream_duration: Some(ms(0)), ..MaxStreamDuration::default() };
+        check(Some(fixed), None, None);
+        check(grpc(500, 0), None, Some(700));
+        check(grpc(500, 0), Some("soon"), Some(700));
+        check(grpc(500, 0), Some("200m"), Some(200));
+        check(grpc(500, 0), Some("1S"), Some(500));
+        check(grpc(0, 0), Some("1S"), Some(1_000));
+        check(grpc(0, 100), Some("1S"), Some(900));
+        check(grpc(0, 100), Some("50m"), Some(0));
+    }
+}

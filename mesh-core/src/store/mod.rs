@@ -9,6 +9,8 @@
 
 mod services;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

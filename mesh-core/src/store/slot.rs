@@ -90,4 +90,9 @@ impl<N: Clone + Eq + Hash + Borrow<str>, T> Slots<N, T> {
         let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
         slots.by_name.values().filter_map(|slot| slot.load()).collect()
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_name.len()
+    }
 }

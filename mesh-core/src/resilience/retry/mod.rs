@@ -19,6 +19,9 @@
 //!
 //! Deliberately absent: hedging and `rate_limited_retry_back_off`, which the model does not have.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, StatusCode};

@@ -1,0 +1,155 @@
+//! The store as configuration arrives: in any order, and again.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+
+use super::{Slots, Store};
+use crate::{
+    cluster::{
+        ClusterState,
+        testing::{assignment, epoch, healthy},
+    },
+    model::{
+        Action, Cluster, ClusterName, Discovery, DnsOptions, LoadAssignment, PathMatcher, Route, RouteAction,
+        RouteConfigName, RouteConfiguration, RouteMatch, VirtualHost,
+    },
+    request::RequestHead,
+    rng::SplitMix64,
+    route::{ChosenCluster, RouteResult},
+};
+
+fn eds(name: &str, service: &str) -> Arc<Cluster> {
+    Arc::new(Cluster::new(name, Discovery::Eds { service_name: service.into() }))
+}
+
+fn endpoints(ports: std::ops::Range<u16>) -> Arc<LoadAssignment> {
+    Arc::new(assignment(healthy(ports)))
+}
+
+/// A store and what its updates are made with.
+struct Bench {
+    store: Store,
+    rng: SplitMix64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { store: Store::new(), rng: SplitMix64::new(1) }
+    }
+
+    fn set_cluster(&mut self, config: Arc<Cluster>) {
+        self.store.set_cluster(config, epoch(), &mut self.rng);
+    }
+
+    /// How many endpoints the cluster has; `None` = no such cluster.
+    fn count(&self, cluster: &str) -> Option<usize> {
+        self.store.cluster(cluster).map(|cluster| cluster.endpoints().endpoints().len())
+    }
+}
+
+#[test]
+fn endpoints_and_clusters_may_come_in_either_order() {
+    let mut bench = Bench::new();
+    bench.set_cluster(eds("a", "s"));
+    assert_eq!(bench.count("a"), Some(0));
+    bench.store.set_endpoints("s", &endpoints(0..2), &mut bench.rng);
+    assert_eq!(bench.count("a"), Some(2));
+    bench.set_cluster(eds("b", "s"));
+    assert_eq!(bench.count("b"), Some(2), "known endpoints are used at once");
+    bench.store.set_endpoints("s", &endpoints(0..3), &mut bench.rng);
+    assert_eq!((bench.count("a"), bench.count("b")), (Some(3), Some(3)));
+    bench.store.remove_endpoints("s", &mut bench.rng);
+    assert_eq!((bench.count("a"), bench.count("b")), (Some(0), Some(0)));
+}
+
+#[test]
+fn a_cluster_follows_the_service_it_names() {
+    let mut bench = Bench::new();
+    bench.store.set_endpoints("one", &endpoints(0..1), &mut bench.rng);
+    bench.store.set_endpoints("two", &endpoints(0..2), &mut bench.rng);
+    bench.set_cluster(eds("a", "one"));
+    bench.set_cluster(eds("a", "two"));
+    assert_eq!(bench.count("a"), Some(2));
+    bench.store.set_endpoints("one", &endpoints(0..9), &mut bench.rng);
+    assert_eq!(bench.count("a"), Some(2), "no longer interested");
+    bench.store.remove_cluster(&"a".into());
+    bench.store.set_endpoints("two", &endpoints(0..9), &mut bench.rng);
+    assert_eq!(bench.count("a"), None);
+}
+
+#[test]
+fn a_resolved_cluster_gets_its_addresses_by_its_own_name() {
+    let mut bench = Bench::new();
+    let names = LoadAssignment::default();
+    bench.set_cluster(Arc::new(Cluster::new("dns", Discovery::StrictDns(names, DnsOptions::default()))));
+    bench.store.set_endpoints("dns", &endpoints(0..5), &mut bench.rng);
+    assert_eq!(bench.count("dns"), Some(0), "a service of the same name is something else");
+    bench.store.set_resolved_endpoints(&"dns".into(), &endpoints(0..2), &mut bench.rng);
+    assert_eq!(bench.count("dns"), Some(2));
+    bench.store.set_resolved_endpoints(&"gone".into(), &endpoints(0..2), &mut bench.rng);
+}
+
+#[test]
+fn a_slot_outlives_its_cluster() {
+    let mut bench = Bench::new();
+    let slot = bench.store.cluster_slot(&"a".into());
+    assert!(slot.load().is_none());
+    bench.set_cluster(eds("a", "s"));
+    let first = slot.load().unwrap();
+    bench.store.remove_cluster(&"a".into());
+    assert!(slot.load().is_none() && bench.store.clusters().is_empty());
+    bench.set_cluster(eds("a", "s"));
+    assert!(!Arc::ptr_eq(&first, &slot.load().unwrap()));
+}
+
+#[test]
+fn a_route_reaches_its_cluster_whichever_comes_first() {
+    let mut bench = Bench::new();
+    let routes = |cluster: &str, domains: &[&str]| {
+        let action = Action::Route(Box::new(RouteAction::to_cluster(cluster)));
+        let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), action);
+        let domains = domains.iter().map(|&domain| domain.into()).collect();
+        let host = VirtualHost { domains, ..VirtualHost::new("host", vec![route]) };
+        Arc::new(RouteConfiguration::new("r", vec![host]))
+    };
+    let chosen = |bench: &Bench| -> Option<Arc<ClusterState>> {
+        let table = bench.store.route_slot(&"r".into()).load()?;
+        let headers = HeaderMap::new();
+        let request = RequestHead {
+            method: &Method::GET,
+            scheme: "http",
+            authority: "x",
+            path_and_query: "/",
+            headers: &headers,
+        };
+        let RouteResult::Matched(entry) = table.route(&request, 0) else { return None };
+        match entry.select_cluster(&request, 0)?.cluster {
+            ChosenCluster::Resolved(slot) => slot.load(),
+            ChosenCluster::Named(_) | ChosenCluster::Unnamed => None,
+        }
+    };
+    bench.store.set_routes(&routes("a", &["*"])).unwrap();
+    assert!(chosen(&bench).is_none());
+    bench.set_cluster(eds("a", "s"));
+    assert!(Arc::ptr_eq(&chosen(&bench).unwrap(), &bench.store.cluster("a").unwrap()));
+
+    let error = bench.store.set_routes(&routes("b", &["x", "x"])).unwrap_err().to_string();
+    assert!(error.contains("\"x\""), "{error}");
+    assert!(chosen(&bench).is_some(), "what worked before stays");
+    bench.store.remove_routes(&RouteConfigName::from("r"));
+    assert!(chosen(&bench).is_none() && bench.store.routes().is_empty());
+}
+
+#[test]
+fn names_that_nobody_uses_are_forgotten() {
+    let slots = Slots::<ClusterName, ()>::default();
+    let kept = slots.intern(&"kept".into());
+    slots.intern(&"filled".into()).store(Some(Arc::new(())));
+    for number in 0..10_000 {
+        slots.intern(&ClusterName::from(format!("mentioned-{number}")));
+    }
+    assert!(slots.len() <= 64, "{}", slots.len());
+    assert!(Arc::ptr_eq(&kept, &slots.intern(&"kept".into())));
+    assert_eq!(slots.values().len(), 1);
+}
