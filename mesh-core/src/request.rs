@@ -36,6 +36,13 @@ impl<'a> RequestHead<'a> {
         }
     }
 
+    /// The scheme the client used, as `x-forwarded-proto` tells it, else that of this request. They differ behind
+    /// something that terminates TLS.
+    #[must_use]
+    pub fn forwarded_scheme(&self) -> &'a str {
+        self.headers.get(X_FORWARDED_PROTO).and_then(|value| value.to_str().ok()).unwrap_or(self.scheme)
+    }
+
     /// The path without its query.
     #[must_use]
     pub fn path(&self) -> &'a str {

@@ -96,8 +96,7 @@ pub struct EndpointStats {
 
 impl EndpointState {
     pub(super) fn new(address: SocketAddr, config: Endpoint, placement: Placement) -> Self {
-        let runtime =
-            EndpointRuntime { id: EndpointId::unique(), stats: Arc::default(), outlier: Monitor::default() };
+        let runtime = EndpointRuntime { id: EndpointId::unique(), stats: Arc::default(), outlier: Monitor::default() };
         Self { address, config, placement, attachment: Arc::default(), runtime: Arc::new(runtime) }
     }
 

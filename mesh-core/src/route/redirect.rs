@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     model::{Action, PathMatcher, PathRedirect, Redirect},
-    request::{RequestHead, X_FORWARDED_PROTO, split_query},
+    request::{RequestHead, split_query},
 };
 
 impl<C> RouteEntry<C> {
@@ -55,8 +55,7 @@ fn location(redirect: &Redirect, matched: &PathMatcher, request: &RequestHead<'_
 fn request_host<'a>(request: &RequestHead<'a>, new_scheme: &str, new_port: bool) -> &'a str {
     let authority = request.authority;
     let Some(colon) = authority.rfind(':').filter(|&colon| !authority[colon..].contains(']')) else { return authority };
-    let forwarded = request.headers.get(X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
-    let old_scheme = forwarded.unwrap_or(request.scheme);
+    let old_scheme = request.forwarded_scheme();
     let is_default = matches!((old_scheme, &authority[colon..]), ("http", ":80") | ("https", ":443"));
     if new_port || (is_default && new_scheme != old_scheme) { &authority[..colon] } else { authority }
 }

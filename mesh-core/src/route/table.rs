@@ -113,7 +113,7 @@ impl<C> RouteTable<C> {
         };
         let Some(number) = self.domains.find(authority) else { return RouteResult::NoVirtualHost };
         let (host, virtual_host) = (&self.hosts[number as usize], &self.config.virtual_hosts[number as usize]);
-        if virtual_host.require_tls && request.scheme != "https" {
+        if virtual_host.require_tls && request.forwarded_scheme() != "https" {
             return RouteResult::TlsRequired(virtual_host);
         }
         let accept = |route: u32| matcher::holds(&virtual_host.routes[route as usize].matches, request, random);

@@ -237,6 +237,7 @@ fn a_virtual_host_may_require_tls() {
     let request = Request::get("/a?b").host("shop:8080");
     assert_eq!(outcome(&table, &request), "tls required");
     assert_eq!(https_location(&request.head()), "https://shop:8080/a?b");
+    assert_eq!(outcome(&table, &request.clone().header("x-forwarded-proto", "https")), "r");
     assert_eq!(outcome(&table, &Request { scheme: "https", ..request }), "r");
 }
 

@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Version};
 
 use super::{
-    Format, Part, TimeFormat,
+    Format, Part, TimeFormat, X_ENVOY_ORIGINAL_PATH,
     number::{self, decimal},
     operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, Operator, PathSource},
 };
@@ -53,8 +53,6 @@ pub enum Value<'a> {
     /// A point in time.
     Time(SystemTime, &'a TimeFormat),
 }
-
-const X_ENVOY_ORIGINAL_PATH: &str = "x-envoy-original-path";
 
 impl Format {
     /// Appends the text for `attributes` to `out`.

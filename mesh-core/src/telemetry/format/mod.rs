@@ -41,6 +41,9 @@ pub const ISTIO_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGI
     %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% \
     %ROUTE_NAME%\n";
 
+/// Path before a rewrite.
+const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+
 /// A compiled format: literals and commands in order.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Format {
@@ -149,15 +152,16 @@ impl fmt::Debug for Format {
 
 impl Operator {
     fn request_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        let source = match self {
-            Self::Request(source) => Some(source),
-            _ => None,
+        static CONTENT_TYPE: HeaderName = http::header::CONTENT_TYPE;
+        static ORIGINAL_PATH: HeaderName = X_ENVOY_ORIGINAL_PATH;
+        let names = match self {
+            Self::Request(source) => [field(&source.main), source.alternative.as_ref().and_then(field)],
+            // Only a gRPC request has a gRPC status.
+            Self::GrpcStatus(_) => [Some(&CONTENT_TYPE), None],
+            Self::Path { .. } => [Some(&ORIGINAL_PATH), None],
+            _ => [None, None],
         };
-        let keys = source.into_iter().flat_map(|source| [Some(&source.main), source.alternative.as_ref()]);
-        keys.flatten().filter_map(|key| match key {
-            HeaderKey::Field(name) => Some(name),
-            HeaderKey::Method | HeaderKey::Authority | HeaderKey::Path | HeaderKey::Scheme => None,
-        })
+        names.into_iter().flatten()
     }
 
     fn response_headers(&self) -> impl Iterator<Item = &HeaderName> {
@@ -169,6 +173,13 @@ impl Operator {
             _ => [None, None],
         };
         names.into_iter().flatten()
+    }
+}
+
+fn field(key: &HeaderKey) -> Option<&HeaderName> {
+    match key {
+        HeaderKey::Field(name) => Some(name),
+        HeaderKey::Method | HeaderKey::Authority | HeaderKey::Path | HeaderKey::Scheme => None,
     }
 }
 

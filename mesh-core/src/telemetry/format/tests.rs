@@ -235,6 +235,11 @@ fn a_literal_is_built_once_and_headers_read_are_known() {
     assert_eq!(format.literal_value(), None);
     let names: Vec<&str> = format.request_headers().map(HeaderName::as_str).collect();
     assert_eq!(names, ["x-a", "user-agent"]);
+    let names: Vec<&str> = format.response_headers().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["x-b"]);
+    let format = Format::parse("%GRPC_STATUS% %PATH%").unwrap();
+    let names: Vec<&str> = format.request_headers().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["content-type", "x-envoy-original-path"]);
 }
 
 #[test]
