@@ -1,6 +1,6 @@
 //! Envoy's bootstrap file: listeners, clusters, the admin address and who this node is.
 //!
-//! The file is YAML or JSON and is read by [`json`](crate::json); its resources go through the same decoders as those
+//! The file is YAML or JSON and is read by [`json`]; its resources go through the same decoders as those
 //! of a control plane. Nothing is skipped: what is not supported is refused under its path, and what has no effect is
 //! reported with the reason.
 
