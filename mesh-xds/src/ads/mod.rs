@@ -18,3 +18,6 @@ pub use driver::{ClusterInterest, Notice, Options, Sink, run};
 pub use request::Request;
 pub use state::{AdsState, Event, Interest, RESOURCE_TIMEOUT, Update};
 pub use transport::{Disconnected, Stream, Transport};
+
+#[cfg(test)]
+mod tests;

@@ -231,9 +231,10 @@ impl AdsState {
             self.events.push_back(Event::Connect);
         }
         for kind in ResourceType::ALL {
-            let awaited = &mut self.types[kind as usize].awaited;
-            for (name, _) in awaited.extract_if(|_, until| *until <= now) {
-                // Silence about a name is an answer, too.
+            let state = &mut self.types[kind as usize];
+            for (name, _) in state.awaited.extract_if(|_, until| *until <= now) {
+                // Silence is an answer, too.
+                state.answered = true;
                 self.events.push_back(Event::Missing { resource_type: kind, name });
             }
         }
