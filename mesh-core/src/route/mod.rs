@@ -3,8 +3,8 @@
 //! [`RouteTable::compile`] turns a `RouteConfiguration` into an index; [`RouteTable::route`] answers a request from it
 //! without allocating and in time that does not grow with the number of routes that cannot match: domains and path
 //! prefixes lie in radix trees, regular expressions are filed under the text they begin with. Routes that share a path
-//! and differ in headers, and regular expressions that begin alike, are tried in configured order. The answer is always that of a linear first-match scan, which
-//! the tests use as the model.
+//! and differ in headers, and regular expressions that begin alike, are tried in configured order. The answer is always
+//! that of a linear first-match scan, which the tests use as the model.
 //!
 //! Deliberately absent: URI templates and matcher trees (`matcher` API); the decoder refuses them by name.
 
