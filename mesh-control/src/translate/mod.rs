@@ -15,12 +15,14 @@ mod endpoint;
 mod listener;
 mod names;
 mod node;
+mod node_identity;
 mod proto;
 mod route;
 mod traffic_policy;
 mod view;
 
 pub use node::{Interception, Node, Role};
+pub use node_identity::IdentityError;
 
 use mesh_xds::proto::envoy::config::cluster::v3::Cluster;
 use mesh_xds::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;

@@ -30,7 +30,7 @@ pub enum Interception {
 }
 
 /// A program or proxy of the mesh.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// What it does.
     pub role: Role,
@@ -105,7 +105,7 @@ impl Node {
 }
 
 /// Host and namespace of a service's name as users write it.
-fn resolve(service: &str) -> Result<(Host, String), HostError> {
+pub(super) fn resolve(service: &str) -> Result<(Host, String), HostError> {
     let (name, namespace) = match service.split_once('.') {
         None => (service, DEFAULT_NAMESPACE),
         Some((name, namespace)) if !namespace.contains('.') => (name, namespace),

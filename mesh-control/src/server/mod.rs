@@ -1,0 +1,65 @@
+//! The ADS server for clients in the same process.
+//!
+//! A stream begins with the client's introduction; from then on it gets what the current [`Mesh`] means for that node,
+//! and after each change of the mesh only the types that changed, and of routes and endpoints only the resources that
+//! changed. [`StreamState`] is the protocol without I/O (state of the world: a response for clusters or listeners is the
+//! whole truth); [`serve`] moves its messages.
+
+mod snapshot;
+mod state;
+
+pub use state::{Refusal, StreamState};
+
+use std::sync::Arc;
+
+use mesh_xds::ads::Disconnected;
+use mesh_xds::ads::in_process::{Acceptor, ServerStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::source::Mesh;
+
+/// Serves every stream that clients open, until all clients are gone.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends all streams; clients keep what they have.
+pub async fn serve(mut acceptor: Acceptor, meshes: watch::Receiver<Arc<Mesh>>) {
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = acceptor.accept() => match accepted {
+                Some(stream) => drop(streams.spawn(serve_stream(stream, meshes.clone()))),
+                None => break,
+            },
+            Some(_) = streams.join_next() => {}
+        }
+    }
+    while streams.join_next().await.is_some() {}
+}
+
+async fn serve_stream(mut stream: ServerStream, mut meshes: watch::Receiver<Arc<Mesh>>) {
+    let mut state = StreamState::new(Arc::clone(&meshes.borrow_and_update()));
+    let mut is_followed = true;
+    loop {
+        tokio::select! {
+            request = stream.requests.recv() => {
+                let Some(request) = request else { return };
+                if let Err(refusal) = state.handle_request(request) {
+                    let _ = stream.responses.send(Err(Disconnected { reason: refusal.to_string() })).await;
+                    return;
+                }
+            }
+            changed = meshes.changed(), if is_followed => match changed {
+                Ok(()) => state.handle_mesh(Arc::clone(&meshes.borrow_and_update())),
+                // Nobody follows the source any more: what is in force stays.
+                Err(_) => is_followed = false,
+            },
+        }
+        while let Some(response) = state.poll_response() {
+            if stream.responses.send(Ok(response)).await.is_err() {
+                return;
+            }
+        }
+    }
+}

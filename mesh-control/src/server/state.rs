@@ -1,0 +1,275 @@
+//! The server's side of one stream.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use mesh_xds::ads::{Interest, Request};
+use mesh_xds::proto::envoy::service::discovery::v3::DiscoveryResponse;
+use mesh_xds::resource::ResourceType;
+use prost_types::Any;
+
+use super::snapshot::Snapshot;
+use crate::source::Mesh;
+use crate::translate::{IdentityError, Node};
+
+/// A stream cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The first request does not say who asks.
+    #[error("the first request has no node")]
+    Anonymous,
+    /// Who asks cannot be understood.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// What one client has asked for and got.
+#[derive(Debug)]
+pub struct StreamState {
+    mesh: Arc<Mesh>,
+    client: Option<(Node, Snapshot)>,
+    types: [TypeState; ResourceType::ALL.len()],
+    nonce: u64,
+    responses: VecDeque<DiscoveryResponse>,
+}
+
+#[derive(Debug, Default)]
+struct TypeState {
+    interest: Interest,
+    /// Nonce of the last response.
+    nonce: String,
+    /// What the client has, by name.
+    sent: BTreeMap<Arc<str>, Any>,
+}
+
+impl StreamState {
+    /// A stream on which nothing has been said, with the mesh in force.
+    pub fn new(mesh: Arc<Mesh>) -> Self {
+        Self { mesh, client: None, types: Default::default(), nonce: 0, responses: VecDeque::new() }
+    }
+
+    /// Takes a subscription, or the answer to a response.
+    ///
+    /// # Errors
+    ///
+    /// If the client does not introduce itself; the stream must then be closed.
+    pub fn handle_request(&mut self, request: Request) -> Result<(), Refusal> {
+        if self.client.is_none() {
+            let node = Node::from_xds(request.node.as_ref().ok_or(Refusal::Anonymous)?)?;
+            let snapshot = Snapshot::of(&self.mesh, &node);
+            self.client = Some((node, snapshot));
+        }
+        let state = &mut self.types[request.resource_type as usize];
+        // An answer to anything but the last response is about what is no longer true.
+        if !request.response_nonce.is_empty() && *request.response_nonce != *state.nonce {
+            return Ok(());
+        }
+        if let Some(error) = &request.error {
+            tracing::warn!(resource_type = %request.resource_type, "the client does not take a configuration: {error}");
+        }
+        let interest = match &state.interest {
+            Interest::Nothing | Interest::Everything if request.resource_names.is_empty() => Interest::Everything,
+            _ => Interest::Names(request.resource_names),
+        };
+        if state.interest != interest {
+            state.interest = interest;
+            state.sent.retain(|name, _| state.interest.includes(name));
+            self.push(request.resource_type, Push::Subscription);
+        }
+        Ok(())
+    }
+
+    /// The mesh has changed.
+    pub fn handle_mesh(&mut self, mesh: Arc<Mesh>) {
+        self.mesh = mesh;
+        let Some((node, snapshot)) = &mut self.client else { return };
+        *snapshot = Snapshot::of(&self.mesh, node);
+        // What is referred to is sent before what refers to it.
+        for kind in ResourceType::ALL {
+            self.push(kind, Push::Change);
+        }
+    }
+
+    /// The next message for the client.
+    pub fn poll_response(&mut self) -> Option<DiscoveryResponse> {
+        self.responses.pop_front()
+    }
+
+    fn push(&mut self, kind: ResourceType, push: Push) {
+        let (Some((_, snapshot)), state) = (&self.client, &mut self.types[kind as usize]) else { return };
+        let wanted = || snapshot.of_type(kind).iter().filter(|(name, _)| state.interest.includes(name));
+        let changed: Vec<_> = wanted().filter(|(name, any)| state.sent.get(*name) != Some(any)).collect();
+        let is_whole = matches!(kind, ResourceType::Cluster | ResourceType::Listener);
+        let has_fewer = is_whole && is_missing(state, snapshot, kind);
+        // A subscription to whole types is answered even with nothing: that is how the client learns of absence.
+        let is_due = !changed.is_empty() || has_fewer || (push == Push::Subscription && is_whole);
+        if state.interest == Interest::Nothing || !is_due {
+            return;
+        }
+        let resources = if is_whole {
+            wanted().map(|(_, any)| any.clone()).collect()
+        } else {
+            changed.iter().map(|(_, any)| Any::clone(any)).collect()
+        };
+        let sent = wanted().map(|(name, any)| (Arc::clone(name), any.clone())).collect();
+        state.sent = sent;
+        self.nonce += 1;
+        state.nonce = self.nonce.to_string();
+        self.responses.push_back(DiscoveryResponse {
+            version_info: self.mesh.version.to_string(),
+            type_url: kind.type_url(),
+            nonce: state.nonce.clone(),
+            resources,
+            ..DiscoveryResponse::default()
+        });
+    }
+}
+
+/// Why something is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Push {
+    /// The client asks.
+    Subscription,
+    /// The mesh has changed.
+    Change,
+}
+
+/// Whether the client has a resource that exists no longer.
+fn is_missing(state: &TypeState, snapshot: &Snapshot, kind: ResourceType) -> bool {
+    state.sent.keys().any(|name| !snapshot.of_type(kind).contains_key(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+
+    use super::*;
+    use crate::config::{Loaded, Strictness};
+    use crate::diagnostic::Source;
+    use crate::translate::Role;
+
+    const SERVICES: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: a}
+spec:
+  hosts: [a.example]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: b}
+spec:
+  hosts: [b.example]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.2}]
+";
+
+    fn mesh(text: &str, version: u64) -> Arc<Mesh> {
+        let source = Arc::new(Source { path: "a.yaml".into(), text: text.into() });
+        let loaded = Loaded::from_sources(vec![source], Strictness::Strict);
+        assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
+        Arc::new(Mesh::new(loaded.config, version))
+    }
+
+    fn request(resource_type: ResourceType, names: &[&str]) -> Request {
+        Request {
+            resource_type,
+            resource_names: Arc::new(names.iter().map(|name| Arc::from(*name)).collect::<BTreeSet<_>>()),
+            version_info: Arc::default(),
+            response_nonce: Arc::default(),
+            node: Some(Arc::new(Node::client(Role::Library, "default").to_xds())),
+            error: None,
+        }
+    }
+
+    /// `TYPE: names` of every response that waits; each is acknowledged.
+    fn responses(state: &mut StreamState) -> Vec<String> {
+        let mut all = Vec::new();
+        while let Some(response) = state.poll_response() {
+            let kind = ResourceType::from_type_url(&response.type_url).unwrap();
+            let names: Vec<_> = response.resources.iter().map(|any| name_of(kind, any)).collect();
+            all.push(format!("{kind:?}: {}", names.join(" ")));
+            let interest = match &state.types[kind as usize].interest {
+                Interest::Names(names) => Arc::clone(names),
+                Interest::Nothing | Interest::Everything => Arc::default(),
+            };
+            let nonce = Arc::from(response.nonce);
+            let ack = Request { resource_names: interest, response_nonce: nonce, node: None, ..request(kind, &[]) };
+            state.handle_request(ack).unwrap();
+        }
+        all
+    }
+
+    fn name_of(kind: ResourceType, any: &Any) -> String {
+        use mesh_xds::proto::envoy::config::{cluster, endpoint, listener, route};
+        let bytes = any.value.as_slice();
+        match kind {
+            ResourceType::Cluster => cluster::v3::Cluster::decode(bytes).unwrap().name,
+            ResourceType::ClusterLoadAssignment => {
+                endpoint::v3::ClusterLoadAssignment::decode(bytes).unwrap().cluster_name
+            }
+            ResourceType::Listener => listener::v3::Listener::decode(bytes).unwrap().name,
+            ResourceType::RouteConfiguration => route::v3::RouteConfiguration::decode(bytes).unwrap().name,
+        }
+    }
+
+    #[test]
+    fn a_subscription_gets_what_it_names_and_a_wildcard_everything() {
+        let mut state = StreamState::new(mesh(SERVICES, 1));
+        state.handle_request(request(ResourceType::Listener, &["a.example:80", "absent:80"])).unwrap();
+        assert_eq!(responses(&mut state), ["Listener: a.example:80"]);
+        state.handle_request(request(ResourceType::Listener, &["a.example:80", "b.example:80"])).unwrap();
+        assert_eq!(responses(&mut state), ["Listener: a.example:80 b.example:80"]);
+        state.handle_request(request(ResourceType::Cluster, &[])).unwrap();
+        assert_eq!(responses(&mut state), ["Cluster: outbound|80||a.example outbound|80||b.example"]);
+        state.handle_request(request(ResourceType::RouteConfiguration, &["outbound|80||a.example"])).unwrap();
+        assert_eq!(responses(&mut state), ["RouteConfiguration: outbound|80||a.example"]);
+        state.handle_request(request(ResourceType::ClusterLoadAssignment, &["outbound|80||absent"])).unwrap();
+        assert_eq!(responses(&mut state), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_change_brings_only_what_changed() {
+        let mut state = StreamState::new(mesh(SERVICES, 1));
+        let both = ["outbound|80||a.example", "outbound|80||b.example"];
+        for kind in ResourceType::ALL {
+            let names = if kind == ResourceType::ClusterLoadAssignment { &both[..] } else { &[] };
+            state.handle_request(request(kind, names)).unwrap();
+        }
+        assert_eq!(responses(&mut state).len(), 4);
+        state.handle_mesh(mesh(SERVICES, 2));
+        assert_eq!(responses(&mut state), Vec::<String>::new());
+        state.handle_mesh(mesh(&SERVICES.replace("127.0.0.2", "127.0.0.3"), 3));
+        assert_eq!(responses(&mut state), ["ClusterLoadAssignment: outbound|80||b.example"]);
+        let only_a = SERVICES.split("---").next().unwrap();
+        state.handle_mesh(mesh(only_a, 4));
+        assert_eq!(responses(&mut state), ["Cluster: outbound|80||a.example", "Listener: a.example:80"]);
+    }
+
+    #[test]
+    fn stale_and_negative_answers_change_nothing() {
+        let mut state = StreamState::new(mesh(SERVICES, 1));
+        state.handle_request(request(ResourceType::Cluster, &[])).unwrap();
+        let nonce = Arc::from(state.poll_response().unwrap().nonce);
+        let nack = Request { error: Some("no".into()), response_nonce: nonce, ..request(ResourceType::Cluster, &[]) };
+        state.handle_request(nack).unwrap();
+        let stale = Request { response_nonce: "other".into(), ..request(ResourceType::Cluster, &["a"]) };
+        state.handle_request(stale).unwrap();
+        assert!(state.poll_response().is_none());
+        assert_eq!(state.types[ResourceType::Cluster as usize].interest, Interest::Everything);
+    }
+
+    #[test]
+    fn a_client_must_say_who_it_is() {
+        let mut state = StreamState::new(mesh(SERVICES, 1));
+        let anonymous = Request { node: None, ..request(ResourceType::Cluster, &[]) };
+        assert_eq!(state.handle_request(anonymous).unwrap_err(), Refusal::Anonymous);
+    }
+}

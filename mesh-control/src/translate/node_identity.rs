@@ -1,0 +1,136 @@
+//! A node as it introduces itself over xDS, in the words of Istio's agent.
+//!
+//! `id` is `TYPE~IP~NAME.NAMESPACE~DOMAIN`, `cluster` the service, and metadata says the rest: `GENERATOR: grpc` for a
+//! library, `NAMESPACE`, `LABELS`, `INTERCEPTION_MODE`.
+
+use mesh_xds::proto::envoy::config::core::v3 as core;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+
+use super::node::{Interception, Node, Role, resolve};
+use super::proto::{object, string};
+use crate::config::{DEFAULT_NAMESPACE, Labels};
+use crate::host::{CLUSTER_DOMAIN, HostError};
+
+const GENERATOR: &str = "GENERATOR";
+const GRPC: &str = "grpc";
+const NAMESPACE: &str = "NAMESPACE";
+const LABELS: &str = "LABELS";
+const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
+const REDIRECT: &str = "REDIRECT";
+
+/// A node's introduction cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The id does not begin with a known type.
+    #[error("node id {0:?} has no known type: expected \"sidecar~...\" or \"router~...\"")]
+    Type(String),
+    /// The service is no host.
+    #[error("node cluster {cluster:?} is not a service")]
+    Service {
+        /// What stands there.
+        cluster: String,
+        /// Why it is no host.
+        source: HostError,
+    },
+}
+
+impl Node {
+    /// How the node introduces itself to a control plane.
+    pub fn to_xds(&self) -> core::Node {
+        let (kind, generator, interception) = match self.role {
+            Role::Sidecar(Interception::None) => ("sidecar", None, Some("NONE")),
+            Role::Sidecar(Interception::Redirect) => ("sidecar", None, Some(REDIRECT)),
+            Role::Gateway => ("router", None, None),
+            Role::Library => ("sidecar", Some(GRPC), None),
+        };
+        let service = self.service.as_ref().map(|host| match host.kubernetes_service() {
+            Some((name, namespace)) => format!("{name}.{namespace}"),
+            None => host.to_string(),
+        });
+        let labels = self.labels.iter().map(|(key, value)| (key.clone(), string(value.as_str()))).collect();
+        let mut metadata = object([
+            (NAMESPACE, string(self.namespace.as_str())),
+            (LABELS, Value { kind: Some(Kind::StructValue(Struct { fields: labels })) }),
+        ]);
+        for (key, value) in [(GENERATOR, generator), (INTERCEPTION_MODE, interception)] {
+            metadata.fields.extend(value.map(|value| (key.to_owned(), string(value))));
+        }
+        let name = service.as_deref().unwrap_or("client");
+        core::Node {
+            // Nobody looks at the address: endpoints are found by service and labels.
+            id: format!("{kind}~127.0.0.1~{name}~{}.svc.{CLUSTER_DOMAIN}", self.namespace),
+            cluster: service.unwrap_or_default(),
+            metadata: Some(metadata),
+            ..core::Node::default()
+        }
+    }
+
+    /// The node that introduces itself so.
+    ///
+    /// # Errors
+    ///
+    /// If its type is unknown or its service is no host.
+    pub fn from_xds(node: &core::Node) -> Result<Self, IdentityError> {
+        let metadata = |key: &str| node.metadata.as_ref().and_then(|metadata| metadata.fields.get(key)?.kind.as_ref());
+        let text = |key: &str| match metadata(key) {
+            Some(Kind::StringValue(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        let mut id = node.id.split('~');
+        let role = match (id.next().unwrap_or_default(), text(GENERATOR), text(INTERCEPTION_MODE)) {
+            ("sidecar", Some(GRPC), _) => Role::Library,
+            ("sidecar", _, Some(REDIRECT)) => Role::Sidecar(Interception::Redirect),
+            ("sidecar", ..) => Role::Sidecar(Interception::None),
+            ("router", ..) => Role::Gateway,
+            _ => return Err(IdentityError::Type(node.id.clone())),
+        };
+        let service = match node.cluster.as_str() {
+            "" => None,
+            cluster => {
+                Some(resolve(cluster).map_err(|source| IdentityError::Service { cluster: cluster.into(), source })?)
+            }
+        };
+        let domain = id.nth(2).and_then(|domain| domain.split('.').next()).filter(|namespace| !namespace.is_empty());
+        let namespace = text(NAMESPACE).or(domain).unwrap_or(DEFAULT_NAMESPACE).to_owned();
+        let labels = match metadata(LABELS) {
+            Some(Kind::StructValue(labels)) => labels.fields.iter().filter_map(label).collect(),
+            _ => Labels::new(),
+        };
+        Ok(Self { role, namespace, labels, service: service.map(|(host, _)| host) })
+    }
+}
+
+fn label((key, value): (&String, &Value)) -> Option<(String, String)> {
+    match &value.kind {
+        Some(Kind::StringValue(text)) => Some((key.clone(), text.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_recognised_by_its_introduction() {
+        let labels = Labels::from([("app".to_owned(), "reviews".to_owned())]);
+        for role in
+            [Role::Sidecar(Interception::None), Role::Sidecar(Interception::Redirect), Role::Gateway, Role::Library]
+        {
+            for service in ["reviews.books", "api.books.example"] {
+                let node = Node::of_service(role, service, labels.clone()).unwrap();
+                assert_eq!(Node::from_xds(&node.to_xds()).unwrap(), node);
+            }
+            let node = Node::client(role, "books");
+            assert_eq!(Node::from_xds(&node.to_xds()).unwrap(), node);
+        }
+    }
+
+    #[test]
+    fn an_unknown_type_is_refused() {
+        let node = core::Node { id: "ztunnel~127.0.0.1~a~b".into(), ..core::Node::default() };
+        assert_eq!(Node::from_xds(&node).unwrap_err(), IdentityError::Type(node.id));
+    }
+}
