@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh_xds::resource::ResourceType;
+use mesh_xds::resource::{ResourceType, pack};
 use prost::{Message, Name};
 use prost_types::Any;
 
@@ -33,10 +33,7 @@ impl Snapshot {
     }
 
     fn put<M: Message + Name>(&mut self, kind: ResourceType, resources: &[M], name: impl Fn(&M) -> &String) {
-        let encode = |resource: &M| {
-            let any = Any { type_url: M::type_url(), value: resource.encode_to_vec() };
-            (Arc::from(name(resource).as_str()), any)
-        };
+        let encode = |resource: &M| (Arc::from(name(resource).as_str()), pack(resource));
         self.types[kind as usize] = resources.iter().map(encode).collect();
     }
 }

@@ -11,21 +11,16 @@ pub(super) use mesh_xds::proto::envoy::extensions::retry::host::previous_hosts::
 pub(super) use mesh_xds::proto::envoy::extensions::upstreams::http::v3 as upstream_http;
 pub(super) use mesh_xds::proto::envoy::r#type::matcher::v3 as matcher;
 pub(super) use mesh_xds::proto::envoy::r#type::v3 as percent;
+pub(super) use mesh_xds::resource::pack as any;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prost::{Message, Name};
 use prost_types::value::Kind;
-use prost_types::{Any, Struct, Value};
+use prost_types::{Struct, Value};
 
 /// Key of Istio's own metadata.
 const ISTIO: &str = "istio";
-
-/// A message with its type.
-pub(super) fn any<M: Message + Name>(message: &M) -> Any {
-    Any { type_url: M::type_url(), value: message.encode_to_vec() }
-}
 
 pub(super) fn duration(value: Duration) -> prost_types::Duration {
     prost_types::Duration {

@@ -1,0 +1,77 @@
+//! What the configuration means, seen through the decoder of the data plane.
+
+use std::path::Path;
+
+use mesh_control::config::{Labels, Loaded, Strictness};
+use mesh_control::registry::Registry;
+use mesh_control::translate::{Interception, Node, Resources, Role, translate};
+use mesh_xds::resource::{decode, pack};
+use prost::{Message, Name};
+
+/// Resources of a node of `reviews`, from `tests/data/full`.
+fn resources(role: Role) -> Resources {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/full");
+    let loaded = Loaded::from_directory(&directory, Strictness::Strict).expect("the directory is there");
+    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+    let registry = Registry::from_config(&loaded.config);
+    let node = Node::of_service(role, "reviews", Labels::new()).expect("a valid name");
+    translate(&loaded.config, &registry, &node)
+}
+
+/// The data plane takes all of them.
+fn assert_decodable<M: Message + Name + std::fmt::Debug>(resources: &[M]) {
+    assert!(!resources.is_empty(), "no {}", M::NAME);
+    for resource in resources {
+        if let Err(error) = decode(&pack(resource)) {
+            panic!("{error}\n{resource:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_data_plane_takes_everything_that_is_generated() {
+    for role in [Role::Library, Role::Gateway, Role::Sidecar(Interception::None)] {
+        let Resources { listeners, routes, clusters, endpoints } = resources(role);
+        assert_decodable(&listeners);
+        assert_decodable(&routes);
+        assert_decodable(&clusters);
+        assert_decodable(&endpoints);
+    }
+}
+
+#[test]
+fn each_role_listens_where_it_should() {
+    let names = |role| -> Vec<String> { resources(role).listeners.into_iter().map(|listener| listener.name).collect() };
+    assert_eq!(names(Role::Sidecar(Interception::None)), ["127.0.0.1_80", "127.0.0.1_9080", "127.0.0.1_9081"]);
+    assert_eq!(names(Role::Gateway), ["0.0.0.0_8081", "127.0.0.1_8080"]);
+    assert_eq!(
+        names(Role::Library),
+        [
+            "api.example:80",
+            "cdn.example:80",
+            "reviews.default.svc.cluster.local:9080",
+            "reviews.default.svc.cluster.local:9081",
+            "xds.istio.io/grpc/lds/inbound/0.0.0.0:18080",
+            "xds.istio.io/grpc/lds/inbound/0.0.0.0:19080",
+            "xds.istio.io/grpc/lds/inbound/0.0.0.0:9081",
+            "xds.istio.io/grpc/lds/inbound/127.0.0.1:18080",
+            "xds.istio.io/grpc/lds/inbound/127.0.0.1:9081",
+            "xds.istio.io/grpc/lds/inbound/127.0.0.2:19080",
+            "xds.istio.io/grpc/lds/inbound/127.0.0.2:9081",
+        ]
+    );
+}
+
+#[test]
+fn every_cluster_that_a_route_names_is_there() {
+    for role in [Role::Library, Role::Gateway, Role::Sidecar(Interception::None), Role::Sidecar(Interception::Redirect)]
+    {
+        let resources = resources(role);
+        let text = format!("{:?}", resources.routes);
+        let named = text.split('"').filter(|text| text.starts_with("outbound|") && text.matches('|').count() == 3);
+        // A library's route configurations are named as clusters are.
+        for name in named {
+            assert!(resources.clusters.iter().any(|cluster| cluster.name == name), "{role:?} lacks {name}");
+        }
+    }
+}
