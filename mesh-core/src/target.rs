@@ -1,11 +1,18 @@
-//! What a program calls: a service under the name that the programmer knows.
+//! How a program finds the listeners that stand for what it calls and for what it serves.
 //!
-//! Names are looked up as a Kubernetes resolver does: relative to the caller's namespace first, then to the cluster's
-//! domain, then as they stand. `reviews`, `reviews.default`, `reviews.default.svc`, the fully qualified name and, for
-//! services outside, `api.books.example` all work, each with `:PORT` or, if the service has one port only, without.
-//! gRPC's spelling `xds:///reviews:9080` means the same.
+//! What it calls is a service under the name that the programmer knows. Names are looked up as a Kubernetes resolver
+//! does: relative to the caller's namespace first, then to the cluster's domain, then as they stand. `reviews`,
+//! `reviews.default`, `reviews.default.svc`, the fully qualified name and, for services outside, `api.books.example` all
+//! work, each with `:PORT` or, if the service has one port only, without. gRPC's spelling `xds:///reviews:9080` means the
+//! same.
 
-use std::{fmt, num::NonZeroU16, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
+    str::FromStr,
+    sync::Arc,
+};
 
 use thiserror::Error;
 
@@ -16,6 +23,10 @@ use crate::{
 
 /// The domain of services, which short names lack. Istio MeshConfig `trustDomain` and Kubernetes have this default.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// Begins the name of the listener for a socket of a program that is itself part of the mesh; its address follows. gRPC
+/// bootstrap `server_listener_resource_name_template`, as Istio sets it.
+pub const INBOUND_LISTENER_PREFIX: &str = "xds.istio.io/grpc/lds/inbound/";
 
 /// gRPC's scheme for names that a control plane resolves.
 const XDS_SCHEME: &str = "xds:///";
@@ -87,6 +98,19 @@ impl Target {
             host.to_string(),
         ]
     }
+}
+
+/// The listener that stands for a socket which a program opened at `address`: one for this address, else one for all
+/// addresses of the machine with its port.
+#[must_use]
+pub fn inbound_listener(listeners: &ListenerMap, address: SocketAddr) -> Option<&Arc<Listener>> {
+    let any = match address.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    [address, SocketAddr::new(any, address.port())]
+        .iter()
+        .find_map(|address| listeners.get(format!("{INBOUND_LISTENER_PREFIX}{address}").as_str()))
 }
 
 /// The listeners of `host` that stand for a service, with their ports.

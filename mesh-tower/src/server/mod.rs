@@ -9,10 +9,12 @@ mod connection;
 mod io;
 mod listen;
 mod listeners;
+mod own_service;
 mod workers;
 
 pub(crate) use codec::Codecs;
 pub(crate) use connection::{Connection, ConnectionInfo, Lifetime};
 pub use listen::{BindError, bind};
 pub use listeners::{ListenerChange, ListenerError, ListenerStatus, Listeners, MakeServer, ServeConnection};
+pub use own_service::{ServeError, Server};
 pub use workers::Workers;

@@ -1,0 +1,332 @@
+//! A program's own server: a socket that the program opened, served by its own service as the mesh's configuration says.
+//!
+//! Which listener stands for a socket is found by its address, and found again whenever listeners change: new connections
+//! get the new configuration, old ones drain. Without a listener a socket is served with Envoy's defaults, since a
+//! program that serves before it is configured is better than one that does not.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Body as HttpBody;
+use mesh_core::{
+    model::{
+        Action, HttpConnectionManager, Listener, ListenerAddress, PathMatcher, Route, RouteConfiguration, RouteMatch,
+        RouteSource, TrafficDirection, VirtualHost,
+    },
+    store::{ListenerMap, Store},
+    target,
+};
+use pin_project_lite::pin_project;
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::watch};
+use tower_service::Service;
+
+use super::{ServeConnection as _, accept::accept};
+use crate::{
+    Body, BoxError, ConnectionManager, ListenerConfigError,
+    drain::{Drain, DrainTimes},
+    telemetry::Telemetry,
+};
+
+/// Serves sockets of a program.
+#[derive(Clone, Debug)]
+pub struct Server {
+    store: Arc<Store>,
+    listeners: watch::Receiver<Arc<ListenerMap>>,
+    telemetry: Telemetry,
+    times: DrainTimes,
+}
+
+/// A socket cannot be served.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// It has no address.
+    #[error("the address of the socket is unknown")]
+    Socket(#[from] io::Error),
+    /// Its listener's configuration is impossible.
+    #[error("the listener of {address} cannot be served as configured")]
+    Config {
+        /// The socket's address.
+        address: SocketAddr,
+        /// Why.
+        source: ListenerConfigError,
+    },
+}
+
+impl Server {
+    /// A server under the configuration in `store`; `listeners` yields the store's listeners whenever they change.
+    #[must_use]
+    pub fn new(store: Arc<Store>, listeners: watch::Receiver<Arc<ListenerMap>>, telemetry: Telemetry) -> Self {
+        Self { store, listeners, telemetry, times: DrainTimes::default() }
+    }
+
+    /// How long connections may take to end. Default [`DrainTimes::default`].
+    #[must_use]
+    pub fn with_drain_times(mut self, times: DrainTimes) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Serves `socket` until `shutdown` resolves and the connections have ended.
+    ///
+    /// # Errors
+    /// If the configuration of the socket's listener cannot be served. A later configuration that cannot be is logged,
+    /// and the one before stays.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket; connections that are open are served to their end.
+    pub async fn serve<S, B>(
+        mut self,
+        socket: TcpListener,
+        service: S,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError>
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let address = socket.local_addr()?;
+        let service = OwnService(service);
+        let listener = self.current_listener(address);
+        let generation = Arc::new(ArcSwap::new(self.generation(listener, address, &service)?));
+        let accepting = Drain::new();
+        let serving = Arc::clone(&generation);
+        let accept = accept(socket, accepting.watch(), move |stream, peer| {
+            let generation = serving.load();
+            Arc::clone(&generation.manager).serve(stream, peer, &generation.connections);
+        });
+        tokio::pin!(accept, shutdown);
+        loop {
+            tokio::select! {
+                () = &mut accept => break,
+                () = &mut shutdown, if !accepting.is_draining() => accepting.begin(),
+                Ok(()) = self.listeners.changed() => self.update(&generation, address, &service),
+            }
+        }
+        generation.load().connections.run(self.times).await;
+        Ok(())
+    }
+
+    fn update<S, B>(
+        &mut self,
+        current: &ArcSwap<Generation<OwnService<S>>>,
+        address: SocketAddr,
+        service: &OwnService<S>,
+    ) where
+        OwnService<S>: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>,
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    {
+        let listener = self.current_listener(address);
+        if *listener == *current.load().listener {
+            return;
+        }
+        match self.generation(listener, address, service) {
+            Ok(new) => {
+                let (old, times) = (current.swap(new), self.times);
+                tokio::spawn(async move { old.connections.run(times).await });
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is not taken");
+            }
+        }
+    }
+
+    fn current_listener(&mut self, address: SocketAddr) -> Arc<Listener> {
+        let listeners = self.listeners.borrow_and_update();
+        target::inbound_listener(&listeners, address).map_or_else(|| Arc::new(default_listener(address)), Arc::clone)
+    }
+
+    fn generation<S>(
+        &self,
+        listener: Arc<Listener>,
+        address: SocketAddr,
+        service: &S,
+    ) -> Result<Arc<Generation<S>>, ServeError>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
+        let manager = ConnectionManager::new(&listener, &self.store, &self.telemetry, service.clone())
+            .map_err(|source| ServeError::Config { address, source })?;
+        Ok(Arc::new(Generation { listener, manager: Arc::new(manager), connections: Drain::new() }))
+    }
+}
+
+/// One version of the listener, and its connections.
+struct Generation<S> {
+    listener: Arc<Listener>,
+    manager: Arc<ConnectionManager<S>>,
+    connections: Drain,
+}
+
+/// Every request goes to the service.
+fn default_listener(address: SocketAddr) -> Listener {
+    let everything = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), Action::NonForwarding);
+    let routes = RouteConfiguration::new("inbound", vec![VirtualHost::new("inbound", vec![everything])]);
+    let name: Arc<str> = address.to_string().into();
+    Listener {
+        address: ListenerAddress::Socket(address),
+        traffic_direction: TrafficDirection::Inbound,
+        stat_prefix: Arc::clone(&name),
+        http: Arc::new(HttpConnectionManager::new(&name, RouteSource::Inline(Arc::new(routes)))),
+        name,
+    }
+}
+
+/// The user's service, whose failures become answers.
+#[derive(Clone)]
+struct OwnService<S>(S);
+
+impl<S, B> Service<Request<Body>> for OwnService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture<S>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A service that is not ready keeps its own request waiting, not the connection.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture<S> {
+        ResponseFuture { state: State::Waiting { service: self.0.clone(), request: Some(request) } }
+    }
+}
+
+impl<S> fmt::Debug for OwnService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnService").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    struct ResponseFuture<S: Service<Request<Body>>> {
+        #[pin]
+        state: State<S>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S: Service<Request<Body>>> {
+        Waiting { service: S, request: Option<Request<Body>> },
+        Called { #[pin] future: S::Future },
+    }
+}
+
+impl<S, B> Future for ResponseFuture<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let future = match this.state.as_mut().project() {
+                StateProjection::Waiting { service, request } => match ready!(service.poll_ready(cx)) {
+                    Ok(()) => {
+                        service.call(request.take().expect("the state changes with the call, so it is called once"))
+                    }
+                    Err(error) => return Poll::Ready(Ok(failed(&error.into()))),
+                },
+                StateProjection::Called { future } => {
+                    let outcome = ready!(future.poll(cx));
+                    let response =
+                        outcome.map_or_else(|error| failed(&error.into()), |response| response.map(Body::new));
+                    return Poll::Ready(Ok(response));
+                }
+            };
+            this.state.set(State::Called { future });
+        }
+    }
+}
+
+fn failed(error: &BoxError) -> Response<Body> {
+    tracing::warn!(error = &**error as &dyn StdError, "the service has failed");
+    let mut response = Response::new(Body::from("internal server error"));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+        sync::oneshot,
+    };
+    use tower::service_fn;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        format!("{} | {}", answer.lines().next().unwrap(), answer.rsplit("\r\n\r\n").next().unwrap())
+    }
+
+    fn named(name: &str, address: SocketAddr) -> Arc<ListenerMap> {
+        let mut listener = default_listener(address);
+        listener.name = format!("{}{address}", target::INBOUND_LISTENER_PREFIX).into();
+        let mut http = HttpConnectionManager::clone(&listener.http);
+        let RouteSource::Inline(routes) = &mut http.routes else { unreachable!("the default has its routes inline") };
+        let routes = Arc::make_mut(routes);
+        routes.virtual_hosts[0].routes[0].matches.path = PathMatcher::Prefix(format!("/{name}").into());
+        listener.http = Arc::new(http);
+        Arc::new(ListenerMap::from([(listener.name.clone(), Arc::new(listener))]))
+    }
+
+    #[tokio::test]
+    async fn the_configuration_of_the_sockets_address_is_obeyed_and_followed() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (listeners, receiver) = watch::channel(Arc::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let service = service_fn(async |request: Request<Body>| match request.uri().path() {
+            "/broken" => Err("no"),
+            path => Ok(Response::new(path.to_owned())),
+        });
+        let server = Server::new(Arc::default(), receiver, Telemetry::default());
+        let serving = tokio::spawn(server.serve(socket, service, async { drop(stopped.await) }));
+
+        assert_eq!(get(address, "/before").await, "HTTP/1.1 200 OK | /before");
+        assert_eq!(get(address, "/broken").await, "HTTP/1.1 500 Internal Server Error | internal server error");
+        listeners.send_replace(named("after", address));
+        while get(address, "/before").await != "HTTP/1.1 404 Not Found | " {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(get(address, "/after").await, "HTTP/1.1 200 OK | /after");
+
+        drop(stop);
+        serving.await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
