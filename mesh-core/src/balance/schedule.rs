@@ -5,8 +5,6 @@
 //! greatest common divisor goes into their sum, so the queue is run once when the schedule is built, and a pick is a
 //! look-up that any number of threads can make.
 
-use std::{cmp::Ordering, collections::BinaryHeap};
-
 /// Who has which slot.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -33,7 +31,7 @@ impl Schedule {
             let slots = if total <= max { weight } else { (weight * max + total / 2) / total };
             u64::try_from(slots).unwrap_or(u64::MAX).max(1)
         });
-        Some(Self { slots: earliest_deadline_first(scaled) })
+        Some(Self { slots: earliest_deadline_first(&scaled.collect::<Vec<_>>()) })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -46,45 +44,19 @@ impl Schedule {
     }
 }
 
-/// A member's next deadline, `picks / weight`.
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    picks: u64,
-    weight: u64,
-    queued: u64,
-    member: u32,
-}
-
-impl Ord for Entry {
-    /// The greatest, which a heap yields first, is the earliest deadline; of equal ones the one queued first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let own_deadline = u128::from(self.picks) * u128::from(other.weight);
-        let other_deadline = u128::from(other.picks) * u128::from(self.weight);
-        other_deadline.cmp(&own_deadline).then(other.queued.cmp(&self.queued))
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-fn earliest_deadline_first(weights: impl Iterator<Item = u64>) -> Box<[u32]> {
-    let mut queue: BinaryHeap<Entry> = (0..)
+/// The order in which a queue of deadlines would run for one period, by sorting all of its deadlines at once. A member
+/// returns to the queue when its previous deadline was served, so of equal deadlines the one that follows the longer gap,
+/// which is the lighter member's, was queued first; members of equal weight keep their order.
+fn earliest_deadline_first(weights: &[u64]) -> Box<[u32]> {
+    let heaviest = weights.iter().copied().max().unwrap_or(1);
+    // As many fractional bits as fit; deadlines that differ are at least 1 / heaviest^2 apart.
+    let shift = heaviest.leading_zeros();
+    let deadlines = (0u32..)
         .zip(weights)
-        .map(|(member, weight)| Entry { picks: 1, weight, queued: u64::from(member), member })
-        .collect();
-    let mut queued = queue.len() as u64;
-    let mut slots = Vec::new();
-    // By time 1 a member of weight w was picked w times, its last deadline being w/w.
-    while let Some(mut next) = queue.peek_mut().filter(|next| next.picks <= next.weight) {
-        slots.push(next.member);
-        next.picks += 1;
-        next.queued = queued;
-        queued += 1;
-    }
-    slots.into()
+        .flat_map(|(member, &weight)| (1..=weight).map(move |pick| ((pick << shift) / weight, weight, member)));
+    let mut deadlines: Vec<_> = deadlines.collect();
+    deadlines.sort_unstable();
+    deadlines.into_iter().map(|(_, _, member)| member).collect()
 }
 
 fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
@@ -97,6 +69,7 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::{Rng, SplitMix64};
 
     fn slots(weights: &[u64]) -> Option<Vec<u32>> {
         Schedule::new(weights.iter().copied()).map(|schedule| schedule.slots.into())
@@ -118,22 +91,28 @@ mod tests {
 
     #[test]
     fn a_schedule_is_the_queue_run_for_one_period() {
-        // The obvious model: search the earliest deadline for every pick, for three periods.
-        let weights = [3u64, 1, 4, 1, 5];
-        let mut picks = weights.map(|_| 0u64);
-        let mut queued = [0, 1, 2, 3, 4];
-        let mut model = Vec::new();
-        for turn in 0..3 * 14u64 {
-            let due = |member: usize| (picks[member] + 1) as f64 / weights[member] as f64;
-            let next = (0..5)
-                .min_by(|&a, &b| due(a).total_cmp(&due(b)).then(queued[a].cmp(&queued[b])))
-                .expect("five members");
-            picks[next] += 1;
-            queued[next] = 5 + turn;
-            model.push(u32::try_from(next).unwrap());
+        let mut rng = SplitMix64::new(50);
+        for _ in 0..200 {
+            let weights: Vec<u64> = (0..2 + rng.index(8)).map(|_| 1 + rng.below(12)).collect();
+            let Some(schedule) = slots(&weights) else { continue };
+            assert_eq!(schedule.repeat(3), queue(&weights, schedule.len() * 3), "weights {weights:?}");
         }
-        let schedule = slots(&weights).unwrap();
-        assert_eq!(schedule.repeat(3), model);
+    }
+
+    /// The obvious model: a queue in which the earliest deadline is searched for every pick.
+    fn queue(weights: &[u64], picks: usize) -> Vec<u32> {
+        let mut waiting: Vec<(u64, usize)> = weights.iter().map(|_| 1).zip(0..).collect();
+        let mut served = Vec::new();
+        for turn in 0..picks {
+            let earlier = |&a: &usize, &b: &usize| {
+                let (one, other) = (waiting[a], waiting[b]);
+                (one.0 * weights[b]).cmp(&(other.0 * weights[a])).then(one.1.cmp(&other.1))
+            };
+            let next = (0..weights.len()).min_by(earlier).expect("there are members");
+            served.push(u32::try_from(next).unwrap());
+            waiting[next] = (waiting[next].0 + 1, weights.len() + turn);
+        }
+        served
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use smallvec::SmallVec;
 
 use crate::model::RetryOn;
 
@@ -18,9 +17,9 @@ pub struct Overrides {
     /// `x-envoy-max-retries`: replaces `num_retries`.
     pub max_retries: Option<u32>,
     /// `x-envoy-retriable-status-codes`: added to the route's.
-    pub retriable_status_codes: SmallVec<[StatusCode; 4]>,
+    pub retriable_status_codes: Vec<StatusCode>,
     /// `x-envoy-retriable-header-names`: a response with any of these headers is retried under `retriable-headers`.
-    pub retriable_header_names: SmallVec<[HeaderName; 1]>,
+    pub retriable_header_names: Vec<HeaderName>,
     /// `x-envoy-upstream-rq-timeout-ms`: replaces the route timeout; zero = unlimited.
     pub timeout: Option<Duration>,
     /// `x-envoy-upstream-rq-per-try-timeout-ms`: replaces `per_try_timeout`; zero = unlimited.
@@ -48,7 +47,7 @@ impl Overrides {
             return overrides;
         }
         for name in [RETRY_ON, RETRY_GRPC_ON] {
-            if let Some(value) = take_str(headers, &name).as_ref().and_then(text) {
+            if let Some(value) = headers.remove(name).as_ref().and_then(text) {
                 overrides.retry_on = overrides.retry_on.union(known_conditions(value));
             }
         }
@@ -57,10 +56,10 @@ impl Overrides {
         let milliseconds = |number: Option<u64>| number.map(Duration::from_millis);
         overrides.timeout = milliseconds(take_number(headers, &TIMEOUT_MS));
         overrides.per_try_timeout = milliseconds(take_number(headers, &PER_TRY_TIMEOUT_MS));
-        if let Some(value) = take_str(headers, &RETRIABLE_STATUS_CODES) {
+        if let Some(value) = headers.remove(RETRIABLE_STATUS_CODES) {
             overrides.retriable_status_codes = list(&value).filter_map(|code| code.parse().ok()).collect();
         }
-        if let Some(value) = take_str(headers, &RETRIABLE_HEADER_NAMES) {
+        if let Some(value) = headers.remove(RETRIABLE_HEADER_NAMES) {
             overrides.retriable_header_names = list(&value).filter_map(|name| name.parse().ok()).collect();
         }
         // Hedging is not implemented, and the header is not for the next hop either.
@@ -69,12 +68,8 @@ impl Overrides {
     }
 }
 
-fn take_str(headers: &mut HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    headers.remove(name)
-}
-
 fn take_number(headers: &mut HeaderMap, name: &HeaderName) -> Option<u64> {
-    take_str(headers, name).as_ref().and_then(text)?.trim().parse().ok()
+    headers.remove(name).as_ref().and_then(text)?.trim().parse().ok()
 }
 
 fn text(value: &HeaderValue) -> Option<&str> {
@@ -118,8 +113,8 @@ mod tests {
             Overrides {
                 retry_on: RetryOn::FIVE_XX.union(RetryOn::RETRIABLE_STATUS_CODES).union(RetryOn::UNAVAILABLE),
                 max_retries: Some(4),
-                retriable_status_codes: [StatusCode::NOT_FOUND, StatusCode::CONFLICT].into_iter().collect(),
-                retriable_header_names: [HeaderName::from_static("x-again")].into_iter().collect(),
+                retriable_status_codes: vec![StatusCode::NOT_FOUND, StatusCode::CONFLICT],
+                retriable_header_names: vec![HeaderName::from_static("x-again")],
                 timeout: Some(Duration::from_millis(300)),
                 per_try_timeout: Some(Duration::ZERO),
             }

@@ -96,8 +96,8 @@ pub struct RetryState {
     priority: RoutingPriority,
     retries_remaining: u32,
     retries_made: u32,
-    retriable_status_codes: SmallVec<[StatusCode; 4]>,
-    retriable_header_names: SmallVec<[HeaderName; 1]>,
+    retriable_status_codes: Vec<StatusCode>,
+    retriable_header_names: Vec<HeaderName>,
     tried: SmallVec<[EndpointId; 4]>,
     /// Held while a retry is waited for or under way.
     permit: Option<Permit>,
