@@ -9,21 +9,40 @@ use std::{
     error::Error,
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::StreamInfo;
+use crate::{
+    StreamInfo,
+    pool::{Http1Body, Http2Body},
+    retry::ReplayBody,
+    upstream::ResponseGuard,
+};
 
 /// Any error; the error type of [`Body`].
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The body of a request or a response.
 #[derive(Default)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    watch: Watch,
+}
+
+/// Who is told of what passes.
+#[derive(Default)]
+enum Watch {
+    #[default]
+    Nobody,
+    /// Counts the bytes of a request, and notes its end.
+    Request(StreamInfo),
+    /// Holds what a response occupies until it ends, and cuts it off when its time is up.
+    Response(ResponseGuard),
+}
 
 #[derive(Default)]
 enum Kind {
@@ -31,8 +50,9 @@ enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
-    /// A request body whose bytes are counted on their way.
-    Counted(Incoming, StreamInfo),
+    Http1(Http1Body),
+    Http2(Http2Body),
+    Replay(ReplayBody),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -40,7 +60,7 @@ impl Body {
     /// A body without data or trailers.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Self::default()
     }
 
     /// Wraps any body; one allocation, or none if it is a [`Body`] already.
@@ -56,31 +76,78 @@ impl Body {
         if let Some(incoming) = (&mut body as &mut dyn std::any::Any).downcast_mut::<Option<Incoming>>() {
             return incoming.take().map_or_else(Self::empty, Self::from);
         }
-        body.map_or_else(Self::empty, |body| Self(Kind::Boxed(Box::pin(Boxable { body }))))
+        body.map_or_else(Self::empty, |body| Kind::Boxed(Box::pin(Boxable { body })).into())
+    }
+
+    /// The body of a request: `info` counts its bytes and learns when it has ended.
+    #[must_use]
+    pub(crate) fn counted(body: impl Into<Self>, info: &StreamInfo) -> Self {
+        let body = body.into();
+        if body.is_end_stream() {
+            info.complete_request();
+            return body;
+        }
+        Self { watch: Watch::Request(info.clone()), ..body }
+    }
+
+    /// The body of a response that holds `guard` until it ends.
+    pub(crate) fn guarded(self, guard: ResponseGuard) -> Self {
+        if self.is_end_stream() {
+            guard.handle_end();
+            return self;
+        }
+        Self { watch: Watch::Response(guard), ..self }
+    }
+
+    /// The same body again, if that is cheap: there is none, or it is one buffer.
+    pub(crate) fn try_copy(&self) -> Option<Self> {
+        let kind = match &self.kind {
+            Kind::Empty => Kind::Empty,
+            Kind::Full(bytes) => Kind::Full(bytes.clone()),
+            Kind::Incoming(_) | Kind::Http1(_) | Kind::Http2(_) | Kind::Replay(_) | Kind::Boxed(_) => return None,
+        };
+        let watch = match &self.watch {
+            Watch::Nobody => Watch::Nobody,
+            Watch::Request(info) => Watch::Request(info.clone()),
+            Watch::Response(_) => return None,
+        };
+        Some(Self { kind, watch })
     }
 }
 
-impl Body {
-    /// The body of a request: `info` counts its bytes and learns when it has ended.
-    #[must_use]
-    pub(crate) fn counted(incoming: Incoming, info: &StreamInfo) -> Self {
-        if incoming.is_end_stream() {
-            info.complete_request();
-            return Self::empty();
-        }
-        Self(Kind::Counted(incoming, info.clone()))
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, watch: Watch::Nobody }
     }
 }
 
 impl From<Incoming> for Body {
     fn from(incoming: Incoming) -> Self {
-        Self(Kind::Incoming(incoming))
+        Kind::Incoming(incoming).into()
+    }
+}
+
+impl From<Http1Body> for Body {
+    fn from(body: Http1Body) -> Self {
+        Kind::Http1(body).into()
+    }
+}
+
+impl From<Http2Body> for Body {
+    fn from(body: Http2Body) -> Self {
+        Kind::Http2(body).into()
+    }
+}
+
+impl From<ReplayBody> for Body {
+    fn from(body: ReplayBody) -> Self {
+        Kind::Replay(body).into()
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::empty() } else { Self(Kind::Full(bytes)) }
+        if bytes.is_empty() { Self::empty() } else { Kind::Full(bytes).into() }
     }
 }
 
@@ -106,64 +173,113 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let kind = &mut self.get_mut().0;
-        match kind {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Full(bytes) => {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Self { kind, watch } = &mut *self;
+        let frame = kind.poll_frame(cx);
+        match watch {
+            Watch::Nobody => {}
+            Watch::Request(info) => {
+                if let Poll::Ready(frame) = &frame
+                    && count_request(info, frame.as_ref(), kind)
+                {
+                    *watch = Watch::Nobody;
+                }
+            }
+            Watch::Response(guard) => match &frame {
+                Poll::Pending => {
+                    if let Poll::Ready(error) = guard.poll_cut_off(cx) {
+                        *self.get_mut() = Self::empty();
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+                Poll::Ready(Some(Ok(_))) if !kind.is_end_stream() => {}
+                Poll::Ready(Some(Err(error))) => {
+                    guard.handle_error(error);
+                    *watch = Watch::Nobody;
+                }
+                Poll::Ready(Some(Ok(_)) | None) => {
+                    guard.handle_end();
+                    *watch = Watch::Nobody;
+                }
+            },
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.kind.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.kind.size_hint()
+    }
+}
+
+/// Counts a frame of a request. True once the request has ended.
+fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError>>, kind: &Kind) -> bool {
+    if let Some(data) = frame.and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+        info.add_bytes_received(data.len() as u64);
+    }
+    let is_complete = frame.is_none() || kind.is_end_stream();
+    if is_complete {
+        info.complete_request();
+    }
+    is_complete
+}
+
+impl Kind {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                *kind = Kind::Empty;
+                *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Kind::Incoming(incoming) => {
+            Self::Incoming(incoming) => {
                 Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
-            Kind::Counted(incoming, info) => poll_counted(incoming, info, cx),
-            Kind::Boxed(body) => body.as_mut().poll_frame(cx),
+            Self::Http1(body) => body.poll_frame(cx),
+            Self::Http2(body) => body.poll_frame(cx),
+            Self::Replay(body) => body.poll_frame(cx),
+            Self::Boxed(body) => body.as_mut().poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Empty => true,
-            Kind::Full(_) => false,
-            Kind::Incoming(incoming) | Kind::Counted(incoming, _) => incoming.is_end_stream(),
-            Kind::Boxed(body) => body.is_end_stream(),
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Replay(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Incoming(incoming) | Kind::Counted(incoming, _) => incoming.size_hint(),
-            Kind::Boxed(body) => body.size_hint(),
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+            Self::Replay(body) => body.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
         }
     }
 }
 
-fn poll_counted(
-    incoming: &mut Incoming,
-    info: &StreamInfo,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-    let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-    if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-        info.add_bytes_received(data.len() as u64);
-    }
-    if frame.is_none() || incoming.is_end_stream() {
-        info.complete_request();
-    }
-    Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-}
-
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.0 {
+        let kind = match &self.kind {
             Kind::Empty => "Empty",
             Kind::Full(_) => "Full",
             Kind::Incoming(_) => "Incoming",
-            Kind::Counted(..) => "Counted",
+            Kind::Http1(_) => "Http1",
+            Kind::Http2(_) => "Http2",
+            Kind::Replay(_) => "Replay",
             Kind::Boxed(_) => "Boxed",
         };
         f.debug_tuple("Body").field(&kind).field(&self.size_hint()).finish()
@@ -218,8 +334,8 @@ mod tests {
     #[test]
     fn a_body_is_not_boxed_twice() {
         let body = Body::new(Full::new(Bytes::from("abc")));
-        assert!(matches!(body.0, Kind::Boxed(_)));
-        assert!(matches!(Body::new(Body::from("abc")).0, Kind::Full(_)));
+        assert!(matches!(body.kind, Kind::Boxed(_)));
+        assert!(matches!(Body::new(Body::from("abc")).kind, Kind::Full(_)));
         assert_eq!(Body::new(body).size_hint().exact(), Some(3));
     }
 

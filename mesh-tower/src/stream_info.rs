@@ -11,9 +11,9 @@ use std::{
     ops::DerefMut,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::Version;
@@ -24,6 +24,8 @@ use mesh_core::{
     telemetry::ResponseFlags,
 };
 use parking_lot::Mutex;
+
+use crate::timer::now;
 
 /// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
 ///
@@ -37,7 +39,8 @@ struct Shared {
     start_time: SystemTime,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
-    request_complete: AtomicBool,
+    /// Nanoseconds from the start to the end of the request, plus one; 0 = it has not ended.
+    request_complete: AtomicU64,
     state: Mutex<StreamState>,
 }
 
@@ -102,7 +105,7 @@ impl StreamInfo {
             start_time,
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
-            request_complete: AtomicBool::new(false),
+            request_complete: AtomicU64::new(0),
             state: Mutex::default(),
         }))
     }
@@ -144,12 +147,23 @@ impl StreamInfo {
     /// Whether the whole request has been received.
     #[must_use]
     pub fn is_request_complete(&self) -> bool {
-        self.0.request_complete.load(Ordering::Relaxed)
+        self.0.request_complete.load(Ordering::Relaxed) != 0
     }
 
-    /// Notes that the whole request has been received.
+    /// When the whole request had been received; `None` = it has not yet.
+    #[must_use]
+    pub fn request_completed_at(&self) -> Option<Instant> {
+        let nanoseconds = self.0.request_complete.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.0.start + Duration::from_nanos(nanoseconds))
+    }
+
+    /// Notes that the whole request has been received, if it was not known yet.
     pub fn complete_request(&self) {
-        self.0.request_complete.store(true, Ordering::Relaxed);
+        if !self.is_request_complete() {
+            let elapsed = now().saturating_duration_since(self.0.start).as_nanos();
+            let nanoseconds = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1);
+            self.0.request_complete.store(nanoseconds, Ordering::Relaxed);
+        }
     }
 
     /// The changing part, to read and to write. Keep it for a few statements only.

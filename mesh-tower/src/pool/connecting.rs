@@ -1,0 +1,52 @@
+//! Makes one connection, in a task of its own: the request that caused it may be gone before it is there.
+
+use std::sync::Arc;
+
+use mesh_core::resilience::breaker::Permit;
+
+use super::{
+    Protocol, ResetReason, Target, TransportError,
+    endpoint_pool::{EndpointPool, NewConnection},
+    http1::Http1Connection,
+    http2::Http2Connection,
+    lifetime::Lifetime,
+};
+
+pub(super) async fn connect(pool: Arc<EndpointPool>, target: Target, protocol: Protocol, permit: Permit) {
+    let stats = target.stats();
+    stats.upstream_cx_total.inc();
+    target.endpoint.stats().cx_total.inc();
+    let limit = target.cluster.config().connect_timeout;
+    let outcome = tokio::time::timeout(limit, establish(&pool, &target, protocol, permit)).await;
+    let outcome = outcome.unwrap_or_else(|_| {
+        stats.upstream_cx_connect_timeout.inc();
+        Err(TransportError::new(ResetReason::ConnectionTimeout))
+    });
+    if outcome.is_err() {
+        stats.upstream_cx_connect_fail.inc();
+        target.endpoint.stats().cx_connect_fail.inc();
+    }
+    pool.connected(protocol, outcome);
+}
+
+async fn establish(
+    pool: &Arc<EndpointPool>,
+    target: &Target,
+    protocol: Protocol,
+    permit: Permit,
+) -> Result<NewConnection, TransportError> {
+    let config = target.cluster.config();
+    let connecting = target.worker.connector().connect(target.endpoint.address(), config.tcp_keepalive);
+    let io = connecting.await.map_err(|error| TransportError::from_connect(&error))?;
+    let lifetime = Lifetime::new(pool, target, permit);
+    Ok(match protocol {
+        Protocol::Http1 => {
+            target.stats().upstream_cx_http1_total.inc();
+            NewConnection::Http1(Http1Connection::handshake(io, lifetime).await?)
+        }
+        Protocol::Http2 => {
+            target.stats().upstream_cx_http2_total.inc();
+            NewConnection::Http2(Http2Connection::handshake(io, &config.http_protocol_options, lifetime).await?)
+        }
+    })
+}

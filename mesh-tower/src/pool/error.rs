@@ -1,0 +1,97 @@
+//! Why an exchange with an endpoint failed.
+
+use std::{borrow::Cow, error::Error, fmt, io, sync::Arc};
+
+use http::Request;
+use hyper::client::conn::TrySendError;
+
+use super::ResetReason;
+use crate::Body;
+
+/// An exchange with an endpoint that failed before its response had ended.
+#[derive(Clone, Debug)]
+pub struct TransportError {
+    reason: ResetReason,
+    transport_failure: Option<Arc<str>>,
+}
+
+/// A request that a connection failed to serve.
+#[derive(Debug)]
+pub struct SendError {
+    /// What happened.
+    pub error: TransportError,
+    /// The request, if no byte of it has left: it can be sent again, whatever it asks for.
+    pub unsent: Option<Box<Request<Body>>>,
+}
+
+impl From<TransportError> for SendError {
+    fn from(error: TransportError) -> Self {
+        Self { error, unsent: None }
+    }
+}
+
+impl From<TrySendError<Request<Body>>> for SendError {
+    fn from(mut error: TrySendError<Request<Body>>) -> Self {
+        let unsent = error.take_message().map(Box::new);
+        Self { error: TransportError::from_hyper(&error.into_error()), unsent }
+    }
+}
+
+impl TransportError {
+    /// A failure without a text of the transport.
+    #[must_use]
+    pub fn new(reason: ResetReason) -> Self {
+        Self { reason, transport_failure: None }
+    }
+
+    /// What happened, in Envoy's terms.
+    #[must_use]
+    pub fn reason(&self) -> ResetReason {
+        self.reason
+    }
+
+    /// What the operating system says about a connection that could not be made.
+    #[must_use]
+    pub fn transport_failure(&self) -> Option<&Arc<str>> {
+        self.transport_failure.as_ref()
+    }
+
+    /// A connection that could not be made. The text is that of Envoy: the system's, without its error number.
+    pub(super) fn from_connect(error: &io::Error) -> Self {
+        let text = error.to_string();
+        let text = text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text);
+        let transport_failure = Some(format!("delayed connect error: {text}").into());
+        Self { transport_failure, ..Self::new(ResetReason::ConnectionFailure) }
+    }
+
+    pub(super) fn from_hyper(error: &hyper::Error) -> Self {
+        Self::new(if error.is_parse() {
+            ResetReason::ProtocolError
+        } else if error.is_user() {
+            ResetReason::LocalReset
+        } else {
+            ResetReason::ConnectionTermination
+        })
+    }
+
+    pub(super) fn from_h2(error: &h2::Error) -> Self {
+        let reason = match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) if error.is_remote() => ResetReason::RemoteRefusedStreamReset,
+            // Streams above the last one that a GOAWAY names were not looked at (RFC 9113 section 6.8).
+            Some(h2::Reason::NO_ERROR) if error.is_go_away() => ResetReason::RemoteRefusedStreamReset,
+            Some(_) if error.is_reset() && error.is_remote() => ResetReason::RemoteReset,
+            Some(_) if error.is_library() => ResetReason::ProtocolError,
+            Some(_) | None => ResetReason::ConnectionTermination,
+        };
+        Self::new(reason)
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failure = self.transport_failure.as_ref().map_or(Cow::Borrowed(""), |text| Cow::Owned(format!(": {text}")));
+        write!(f, "upstream {:?}{failure}", self.reason)
+    }
+}
+
+impl Error for TransportError {}

@@ -1,0 +1,71 @@
+//! The form of a request in each protocol: where its target and its authority stand.
+
+use http::{
+    HeaderValue, Request, Uri, Version,
+    header::HOST,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use mesh_core::resilience::retry::ResetReason;
+
+use super::TransportError;
+use crate::Body;
+
+/// HTTP/1.1: a path, and the authority in `host`. CONNECT keeps its authority as the target.
+pub(super) fn http1(mut request: Request<Body>) -> Request<Body> {
+    *request.version_mut() = Version::HTTP_11;
+    if request.uri().authority().is_none() || request.method() == http::Method::CONNECT {
+        return request;
+    }
+    let target = std::mem::take(request.uri_mut()).into_parts();
+    if let Some(host) = target.authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    *request.uri_mut() = target.path_and_query.map_or_else(Uri::default, Uri::from);
+    request
+}
+
+/// HTTP/2: scheme, authority and path in the target, and no `host`.
+pub(super) fn http2(mut request: Request<Body>) -> Result<Request<Body>, TransportError> {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(HOST);
+    if request.uri().scheme().is_some() && request.uri().authority().is_some() {
+        return Ok(request);
+    }
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    if target.authority.is_none() {
+        let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        target.authority = Some(authority.ok_or_else(|| TransportError::new(ResetReason::LocalReset))?);
+    }
+    if request.method() != http::Method::CONNECT {
+        target.scheme.get_or_insert(Scheme::HTTP);
+        target.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    }
+    *request.uri_mut() = Uri::from_parts(target).map_err(|_| TransportError::new(ResetReason::LocalReset))?;
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(form: fn(Request<Body>) -> Request<Body>, uri: &str, host: Option<&'static str>, expected: (&str, &str)) {
+        let mut request = Request::builder().uri(uri);
+        if let Some(host) = host {
+            request = request.header(HOST, host);
+        }
+        let request = form(request.body(Body::empty()).unwrap());
+        let host = request.headers().get(HOST).map_or("-", |host| host.to_str().unwrap());
+        assert_eq!((request.uri().to_string().as_str(), host), expected, "{uri}");
+    }
+
+    #[test]
+    fn each_protocol_has_the_authority_in_its_place() {
+        check(http1, "/a?b", Some("x.test"), ("/a?b", "x.test"));
+        check(http1, "http://y.test/a", None, ("/a", "y.test"));
+        check(http1, "http://y.test", Some("x.test"), ("/", "y.test"));
+        let http2 = |request| http2(request).unwrap();
+        check(http2, "/a?b", Some("x.test:80"), ("http://x.test:80/a?b", "-"));
+        check(http2, "https://y.test/a", Some("x.test"), ("https://y.test/a", "-"));
+        assert!(super::http2(Request::new(Body::empty())).is_err(), "no authority at all");
+    }
+}

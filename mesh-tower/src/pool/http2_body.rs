@@ -1,0 +1,82 @@
+//! The body of an HTTP/2 response.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, header::CONTENT_LENGTH};
+use http_body::{Frame, SizeHint};
+
+use super::http2::Http2Stream;
+use crate::BoxError;
+
+/// The body of a response; holds its stream until it has ended.
+#[derive(Debug)]
+pub(crate) struct Http2Body {
+    receive: RecvStream,
+    /// Bytes to come, if the response says how many.
+    remaining: Option<u64>,
+    data_ended: bool,
+    stream: Option<Http2Stream>,
+}
+
+impl Http2Body {
+    pub(super) fn new(headers: &HeaderMap, receive: RecvStream, stream: Http2Stream) -> Self {
+        let remaining = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let stream = (!receive.is_end_stream()).then_some(stream);
+        Self { receive, remaining, data_ended: false, stream }
+    }
+
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(self.poll_stream(cx));
+        if frame.is_none() || self.receive.is_end_stream() {
+            self.stream = None;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| self.failed(&error))))
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        while !self.data_ended {
+            match ready!(self.receive.poll_data(cx)) {
+                // The frame that only ends the stream.
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => {
+                    self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
+                    // Cannot fail: as much was just received. The window opens as fast as the reader reads.
+                    let _ = self.receive.flow_control().release_capacity(data.len());
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(end_of_early_response(error).map(Err)),
+                None => self.data_ended = true,
+            }
+        }
+        match ready!(self.receive.poll_trailers(cx)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(end_of_early_response(error).map(Err)),
+        }
+    }
+
+    fn failed(&mut self, error: &h2::Error) -> BoxError {
+        match self.stream.take() {
+            Some(stream) => stream.failed(error).into(),
+            None => super::TransportError::from_h2(error).into(),
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.receive.is_end_stream()
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self.remaining {
+            Some(remaining) => SizeHint::with_exact(remaining),
+            None if self.is_end_stream() => SizeHint::with_exact(0),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// A reset with NO_ERROR after a whole response asks only to stop the upload (RFC 9113 section 8.1).
+fn end_of_early_response(error: h2::Error) -> Option<h2::Error> {
+    (error.reason() != Some(Reason::NO_ERROR) || error.is_go_away()).then_some(error)
+}

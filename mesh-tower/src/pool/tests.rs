@@ -1,0 +1,443 @@
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh_core::{
+    model::{
+        self, CircuitBreakers, Cluster, Discovery, EndpointAddress, HealthStatus, LoadAssignment, LocalityEndpoints,
+        TcpKeepalive, Thresholds,
+    },
+    rng::SplitMix64,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::{Semaphore, mpsc},
+};
+
+use super::*;
+use crate::{BoxError, Connect, Connecting, Io, timer::now};
+
+/// An endpoint in memory: accepts whatever the script of a test says.
+#[derive(Clone, Debug)]
+struct Endpoint {
+    accepted: Arc<AtomicUsize>,
+    serve: Serve,
+    gate: Arc<Semaphore>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Serve {
+    Http1,
+    Http2 { max_streams: u32 },
+    CloseAfterResponse,
+    Echo,
+    Upgrade,
+    Refuse,
+    Never,
+}
+
+impl Endpoint {
+    fn new(serve: Serve) -> Self {
+        Self { accepted: Arc::default(), serve, gate: Arc::new(Semaphore::new(0)) }
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    async fn run(self, io: DuplexStream) {
+        let served = match self.serve {
+            Serve::Http1 | Serve::Echo | Serve::Upgrade => {
+                let service = service_fn(|request| self.answer(request));
+                let http = hyper::server::conn::http1::Builder::new();
+                http.serve_connection(TokioIo::new(io), service).with_upgrades().await
+            }
+            Serve::CloseAfterResponse => {
+                let service = service_fn(|request| self.answer(request));
+                let mut http = hyper::server::conn::http1::Builder::new();
+                let connection = http.keep_alive(true).serve_connection(TokioIo::new(io), service);
+                let _ = tokio::time::timeout(Duration::from_millis(10), connection).await;
+                return;
+            }
+            Serve::Http2 { max_streams } => {
+                let service = service_fn(move |request| {
+                    let endpoint = self.clone();
+                    async move { endpoint.answer(request).await }
+                });
+                let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                http.max_concurrent_streams(max_streams).serve_connection(TokioIo::new(io), service).await
+            }
+            Serve::Refuse | Serve::Never => return,
+        };
+        let _ = served;
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible> {
+        if request.uri().path() == "/slow" {
+            self.gate.acquire().await.unwrap().forget();
+        }
+        if let Serve::Upgrade = self.serve {
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                let mut io = TokioIo::new(upgrade.await.unwrap());
+                let mut text = [0; 5];
+                io.read_exact(&mut text).await.unwrap();
+                text.make_ascii_uppercase();
+                io.write_all(&text).await.unwrap();
+            });
+            let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS).header(header::UPGRADE, "shout");
+            return Ok(response.header(header::CONNECTION, "upgrade").body(Body::empty()).unwrap());
+        }
+        let echo = matches!(self.serve, Serve::Echo) || request.uri().path() == "/echo";
+        let body = if echo { Body::from(request.into_body()) } else { Body::from("hello") };
+        Ok(Response::new(body))
+    }
+}
+
+impl Connect for Endpoint {
+    fn connect(&self, _: SocketAddr, _: Option<TcpKeepalive>) -> Connecting {
+        let endpoint = self.clone();
+        Box::pin(async move {
+            match endpoint.serve {
+                Serve::Refuse => return Err(io::Error::from_raw_os_error(111)),
+                Serve::Never => std::future::pending::<()>().await,
+                _ => {}
+            }
+            endpoint.accepted.fetch_add(1, Ordering::SeqCst);
+            let (client, server) = tokio::io::duplex(64 * 1024);
+            tokio::spawn(endpoint.run(server));
+            Ok(Io::boxed(client))
+        })
+    }
+}
+
+/// A cluster of in-memory endpoints, all behind one connector.
+struct Fixture {
+    endpoint: Endpoint,
+    target: Target,
+}
+
+impl Fixture {
+    fn new(serve: Serve) -> Self {
+        Self::with(serve, |_| {})
+    }
+
+    fn with(serve: Serve, change: impl FnOnce(&mut Cluster)) -> Self {
+        let endpoint = Endpoint::new(serve);
+        let addresses = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let endpoints = addresses.map(|address| model::Endpoint {
+            address: EndpointAddress::Socket(address),
+            hostname: None,
+            load_balancing_weight: NonZeroU32::MIN,
+            health_status: HealthStatus::Unknown,
+            workload: None,
+        });
+        let locality = LocalityEndpoints { endpoints: endpoints.to_vec(), ..LocalityEndpoints::default() };
+        let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
+        let mut config = Cluster::new("c", Discovery::Static(assignment));
+        if let Serve::Http2 { .. } = serve {
+            config.http_protocol_options.protocol = HttpProtocol::Http2;
+        }
+        change(&mut config);
+        let cluster = Arc::new(ClusterState::new(Arc::new(config), now(), &mut SplitMix64::new(1)));
+        let worker = Worker::new(0, std::num::NonZeroUsize::MIN, endpoint.clone());
+        let first = Arc::clone(&cluster.endpoints().endpoints()[0]);
+        Self { endpoint, target: Target { worker, cluster, endpoint: first, priority: RoutingPriority::Default } }
+    }
+
+    fn second_endpoint(&self) -> Target {
+        let endpoint = Arc::clone(&self.target.cluster.endpoints().endpoints()[1]);
+        Target { endpoint, ..self.target.clone() }
+    }
+
+    async fn get(&self, path: &str) -> Result<Response<Body>, TransportError> {
+        get(&self.target, path).await
+    }
+
+    async fn get_to_end(&self) -> Bytes {
+        self.get("/").await.unwrap().into_body().collect().await.unwrap().to_bytes()
+    }
+
+    fn stats(&self) -> &ClusterStats {
+        self.target.stats()
+    }
+}
+
+async fn get(target: &Target, path: &str) -> Result<Response<Body>, TransportError> {
+    send(target, path, Body::empty()).await
+}
+
+async fn send(target: &Target, path: &str, body: Body) -> Result<Response<Body>, TransportError> {
+    let protocol = Protocol::choose(target.cluster.config().http_protocol_options.protocol, Version::HTTP_11);
+    let connection = target.connection(protocol).await?;
+    let uri = if protocol == Protocol::Http2 { format!("http://test{path}") } else { path.to_owned() };
+    connection.send(Request::post(uri).body(body).unwrap()).await.map_err(|failed| failed.error)
+}
+
+fn limit(cluster: &mut Cluster, max_connections: u32, max_pending_requests: u32) {
+    let default = Thresholds { max_connections, max_pending_requests, ..Thresholds::default() };
+    cluster.circuit_breakers = CircuitBreakers { default, high: default };
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http1_connection_is_used_again_once_its_response_has_ended() {
+    let fixture = Fixture::new(Serve::Http1);
+    for _ in 0..5 {
+        assert_eq!(fixture.get_to_end().await, "hello");
+    }
+    assert_eq!(fixture.endpoint.accepted(), 1);
+    assert_eq!(fixture.stats().upstream_cx_total.get(), 1);
+    assert_eq!(fixture.stats().upstream_rq_pending_total.get(), 1, "only the first had to wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_in_use_is_not_shared() {
+    let fixture = Fixture::new(Serve::Http1);
+    let first = fixture.get("/").await.unwrap();
+    let second = fixture.get("/").await.unwrap();
+    assert_eq!(fixture.endpoint.accepted(), 2);
+    drop((first, second));
+    fixture.get_to_end().await;
+    assert_eq!(fixture.endpoint.accepted(), 3, "connections with unread responses are closed");
+    assert_eq!(fixture.stats().upstream_cx_destroy.get(), 2);
+    assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_retired_after_max_requests() {
+    for serve in [Serve::Http1, Serve::Http2 { max_streams: 100 }] {
+        let two = NonZeroU32::new(2);
+        let fixture = Fixture::with(serve, |c| c.http_protocol_options.max_requests_per_connection = two);
+        for _ in 0..5 {
+            fixture.get_to_end().await;
+        }
+        assert_eq!(fixture.endpoint.accepted(), 3);
+        assert_eq!(fixture.stats().upstream_cx_max_requests.get(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_connection_is_closed_after_its_idle_timeout() {
+    for serve in [Serve::Http1, Serve::Http2 { max_streams: 100 }] {
+        let limit = Some(Duration::from_secs(10));
+        let fixture = Fixture::with(serve, |c| c.http_protocol_options.idle_timeout = limit);
+        fixture.get_to_end().await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        fixture.get_to_end().await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert_eq!(fixture.stats().upstream_cx_idle_timeout.get(), 0, "use renews it");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(fixture.stats().upstream_cx_idle_timeout.get(), 1);
+        assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 0);
+        fixture.get_to_end().await;
+        assert_eq!(fixture.endpoint.accepted(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_retired_at_its_maximum_age() {
+    let limit = Some(Duration::from_secs(10));
+    let fixture = Fixture::with(Serve::Http1, |c| c.http_protocol_options.max_connection_duration = limit);
+    for _ in 0..4 {
+        fixture.get_to_end().await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    assert_eq!(fixture.endpoint.accepted(), 2);
+    assert_eq!(fixture.stats().upstream_cx_max_duration_reached.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_the_endpoint_closed_is_not_used() {
+    let fixture = Fixture::new(Serve::CloseAfterResponse);
+    for round in 1..=3 {
+        assert_eq!(fixture.get_to_end().await, "hello");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(fixture.endpoint.accepted(), round);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_max_connections_requests_wait_in_line_and_more_than_max_pending_overflow() {
+    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 1));
+    let first = tokio::spawn({
+        let target = fixture.target.clone();
+        async move {
+            get(&target, "/slow")
+                .await?
+                .into_body()
+                .collect()
+                .await
+                .map_err(|_| TransportError::new(ResetReason::LocalReset))
+        }
+    });
+    tokio::task::yield_now().await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let target = fixture.target.clone();
+    let second = tokio::spawn(async move { get(&target, "/").await.map(|response| response.status()) });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let third = fixture.get("/").await.unwrap_err();
+    assert_eq!(third.reason(), ResetReason::Overflow);
+    assert_eq!(fixture.stats().upstream_rq_pending_overflow.get(), 1);
+    assert_eq!(fixture.stats().upstream_cx_overflow.get(), 1, "the second found no place for a connection");
+    assert!(!second.is_finished());
+    fixture.endpoint.gate.add_permits(1);
+    assert_eq!(first.await.unwrap().unwrap().to_bytes(), "hello");
+    assert_eq!(second.await.unwrap().unwrap(), StatusCode::OK);
+    assert_eq!(fixture.endpoint.accepted(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_given_up_leaves_the_queue() {
+    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 1));
+    let open = fixture.get("/").await.unwrap();
+    for _ in 0..3 {
+        let waiting = fixture.target.connection(Protocol::Http1);
+        assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
+    }
+    drop(open);
+    assert_eq!(fixture.get_to_end().await, "hello");
+    assert_eq!(fixture.stats().upstream_rq_pending_overflow.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_connection_to_another_endpoint_gives_way() {
+    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
+    fixture.get_to_end().await;
+    let other = fixture.second_endpoint();
+    assert_eq!(get(&other, "/").await.unwrap().status(), StatusCode::OK);
+    assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_cannot_be_made_fails_all_who_wait_for_it() {
+    let fixture = Fixture::new(Serve::Refuse);
+    let (one, other) = tokio::join!(fixture.get("/"), fixture.get("/"));
+    for error in [one.unwrap_err(), other.unwrap_err()] {
+        assert_eq!(error.reason(), ResetReason::ConnectionFailure);
+        assert_eq!(error.transport_failure().map(|text| &**text), Some("delayed connect error: Connection refused"));
+    }
+    assert!(fixture.stats().upstream_cx_connect_fail.get() >= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connecting_takes_no_longer_than_connect_timeout() {
+    let fixture = Fixture::with(Serve::Never, |c| c.connect_timeout = Duration::from_millis(250));
+    let start = now();
+    let error = fixture.get("/").await.unwrap_err();
+    assert_eq!(error.reason(), ResetReason::ConnectionTimeout);
+    assert_eq!(now() - start, Duration::from_millis(250));
+    assert_eq!(fixture.stats().upstream_cx_connect_timeout.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_requests_share_a_connection_until_its_streams_are_used_up() {
+    let fixture = Fixture::with(Serve::Http2 { max_streams: 100 }, |c| {
+        c.http_protocol_options.max_concurrent_streams = 2;
+        limit(c, 2, 8);
+    });
+    let first = fixture.get("/").await.unwrap();
+    let second = fixture.get("/").await.unwrap();
+    assert_eq!(fixture.endpoint.accepted(), 1);
+    let third = fixture.get("/").await.unwrap();
+    let fourth = fixture.get("/").await.unwrap();
+    assert_eq!(fixture.endpoint.accepted(), 2);
+    let fifth = fixture.get("/");
+    tokio::pin!(fifth);
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut fifth).await.is_err());
+    drop(second);
+    assert_eq!(fifth.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(fixture.endpoint.accepted(), 2);
+    drop((first, third, fourth));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_limit_of_the_endpoint_counts_too() {
+    let fixture = Fixture::new(Serve::Http2 { max_streams: 1 });
+    fixture.get_to_end().await;
+    let open = fixture.get("/").await.unwrap();
+    let more = fixture.get("/").await.unwrap();
+    assert_eq!(fixture.endpoint.accepted(), 2);
+    drop((open, more));
+}
+
+/// A body whose frames the test sends one by one.
+fn channel_body() -> (mpsc::Sender<Frame<Bytes>>, Body) {
+    let (sender, receiver) = mpsc::channel::<Frame<Bytes>>(1);
+    struct Frames(mpsc::Receiver<Frame<Bytes>>);
+    impl http_body::Body for Frames {
+        type Data = Bytes;
+        type Error = BoxError;
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0.poll_recv(cx).map(|frame| frame.map(Ok))
+        }
+    }
+    (sender, Body::new(Frames(receiver)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_directions_stream_at_once_with_trailers() {
+    for serve in [Serve::Http2 { max_streams: 100 }, Serve::Echo] {
+        let fixture = Fixture::new(serve);
+        let (sender, body) = channel_body();
+        let response = send(&fixture.target, "/echo", body).await.unwrap();
+        let mut body = response.into_body();
+        for word in ["one", "two"] {
+            sender.send(Frame::data(Bytes::from(word))).await.unwrap();
+            let echoed = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(echoed, word);
+        }
+        drop(sender);
+        assert!(body.frame().await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_larger_than_the_window_arrives_whole() {
+    let fixture = Fixture::with(Serve::Http2 { max_streams: 100 }, |c| {
+        c.http_protocol_options.initial_stream_window_size = 70_000;
+    });
+    let sent = Bytes::from(vec![7; 400_000]);
+    let response = send(&fixture.target, "/echo", Body::new(Full::new(sent.clone()))).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_pass_in_both_directions() {
+    let fixture = Fixture::new(Serve::Http2 { max_streams: 100 });
+    let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("t"))]);
+    let body = Full::new(Bytes::from("x")).with_trailers(std::future::ready(Some(Ok(trailers.clone()))));
+    let response = send(&fixture.target, "/echo", Body::new(body)).await.unwrap();
+    let echoed = response.into_body().collect().await.unwrap();
+    assert_eq!(echoed.trailers(), Some(&trailers));
+    assert_eq!(echoed.to_bytes(), "x");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgraded_connection_carries_bytes_and_never_comes_back() {
+    let fixture = Fixture::new(Serve::Upgrade);
+    let connection = fixture.target.connection(Protocol::Http1).await.unwrap();
+    let request = Request::get("/").header(header::UPGRADE, "shout").header(header::CONNECTION, "upgrade");
+    let mut response = connection.send(request.body(Body::empty()).unwrap()).await.map_err(|e| e.error).unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let mut io = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    io.write_all(b"hello").await.unwrap();
+    let mut answer = [0; 5];
+    io.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HELLO");
+    drop((io, response));
+    fixture.target.connection(Protocol::Http1).await.unwrap();
+    assert_eq!(fixture.endpoint.accepted(), 2);
+}

@@ -1,0 +1,5 @@
+//! Trying again.
+
+mod replay;
+
+pub(crate) use replay::{Replay, ReplayBody};

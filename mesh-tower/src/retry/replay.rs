@@ -1,0 +1,255 @@
+//! A request body that can be sent again.
+//!
+//! What a try reads from the body is kept until the bound is exceeded; from then on nothing is kept and the request is no
+//! longer retried. Nothing is read ahead: the first try streams as if the rest of this module were not there. A later
+//! try supersedes the earlier ones, whose uploads may still be under way.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+
+use crate::{Body, BoxError};
+
+/// The means to send a body again.
+#[derive(Debug)]
+pub(crate) enum Replay {
+    /// Nothing, or one buffer: copies are cheap.
+    Copy(Body),
+    /// A stream that is recorded while it is sent.
+    Recorded(Arc<Mutex<Recording>>),
+}
+
+impl Replay {
+    /// Keeps at most `limit` bytes of `body`.
+    pub(crate) fn new(body: Body, limit: usize) -> Self {
+        match body.try_copy() {
+            Some(_) => Self::Copy(body),
+            None => Self::Recorded(Arc::new(Mutex::new(Recording {
+                size_hint: body.size_hint(),
+                source: body,
+                frames: Vec::new(),
+                trailers: None,
+                limit,
+                kept: 0,
+                state: State::Recording,
+                reader: 0,
+            }))),
+        }
+    }
+
+    /// The body for the next try.
+    pub(crate) fn next_body(&self) -> Body {
+        match self {
+            Self::Copy(body) => body.try_copy().unwrap_or_default(),
+            Self::Recorded(recording) => {
+                let mut shared = recording.lock();
+                shared.reader += 1;
+                let reader = shared.reader;
+                drop(shared);
+                Body::from(ReplayBody {
+                    recording: Arc::clone(recording),
+                    reader,
+                    position: 0,
+                    is_live: false,
+                    sent: 0,
+                })
+            }
+        }
+    }
+
+    /// Whether all of the body is still there.
+    pub(crate) fn can_replay(&self) -> bool {
+        match self {
+            Self::Copy(_) => true,
+            Self::Recorded(recording) => recording.lock().state != State::Exceeded,
+        }
+    }
+
+    /// Nothing will be sent again: stops keeping.
+    pub(crate) fn stop(&self) {
+        if let Self::Recorded(recording) = self {
+            let mut recording = recording.lock();
+            if recording.state == State::Recording {
+                recording.state = State::Stopped;
+            }
+        }
+    }
+}
+
+/// A body and what was read of it.
+pub(crate) struct Recording {
+    source: Body,
+    size_hint: SizeHint,
+    frames: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+    limit: usize,
+    kept: usize,
+    state: State,
+    /// The latest reader; others are superseded.
+    reader: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The source goes on, everything is kept.
+    Recording,
+    /// The source has ended, everything was kept.
+    Ended,
+    /// The source goes on; nothing more is kept since nothing will be sent again.
+    Stopped,
+    /// The source goes on; nothing is kept since it was too much.
+    Exceeded,
+}
+
+impl Recording {
+    fn keep(&mut self, data: &Bytes) {
+        if self.state != State::Recording {
+            return;
+        }
+        self.kept += data.len();
+        if self.kept > self.limit {
+            self.state = State::Exceeded;
+            self.frames = Vec::new();
+        } else {
+            self.frames.push(data.clone());
+        }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.source).poll_frame(cx)).transpose()?;
+        match &frame {
+            Some(frame) => match (frame.data_ref(), frame.trailers_ref()) {
+                (Some(data), _) => self.keep(data),
+                (None, Some(trailers)) if self.state == State::Recording => self.trailers = Some(trailers.clone()),
+                (None, _) => {}
+            },
+            None if self.state == State::Recording => self.state = State::Ended,
+            None => {}
+        }
+        if self.state == State::Recording && self.source.is_end_stream() {
+            self.state = State::Ended;
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording").field("kept", &self.kept).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// The body of one try.
+#[derive(Debug)]
+pub(crate) struct ReplayBody {
+    recording: Arc<Mutex<Recording>>,
+    reader: u64,
+    /// Kept frames already given.
+    position: usize,
+    /// All that was kept has been given: the source follows.
+    is_live: bool,
+    sent: u64,
+}
+
+impl ReplayBody {
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut recording = self.recording.lock();
+        if recording.reader != self.reader {
+            return Poll::Ready(Some(Err("superseded by another try".into())));
+        }
+        if !self.is_live {
+            if let Some(data) = recording.frames.get(self.position) {
+                self.position += 1;
+                self.sent += data.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+            }
+            self.is_live = true;
+            if let Some(trailers) = &recording.trailers {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers.clone()))));
+            }
+        }
+        if recording.state == State::Ended {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(recording.poll_source(cx)).transpose()?;
+        self.sent += frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        Poll::Ready(frame.map(Ok))
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        let recording = self.recording.lock();
+        let has_all = self.is_live || (self.position >= recording.frames.len() && recording.trailers.is_none());
+        has_all && (recording.state == State::Ended || recording.source.is_end_stream())
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self.recording.lock().size_hint.exact() {
+            Some(total) => SizeHint::with_exact(total.saturating_sub(self.sent)),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, header};
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    fn stream(text: &'static str) -> Body {
+        let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("t"))]);
+        Body::new(Full::new(Bytes::from(text)).with_trailers(std::future::ready(Some(Ok(trailers)))))
+    }
+
+    async fn text_and_trailers(body: Body) -> (Bytes, bool) {
+        let collected = body.collect().await.unwrap();
+        let has_trailers = collected.trailers().is_some();
+        (collected.to_bytes(), has_trailers)
+    }
+
+    #[tokio::test]
+    async fn every_try_gets_the_whole_body() {
+        let replay = Replay::new(stream("hello"), 5);
+        let mut first = replay.next_body();
+        first.frame().await.unwrap().unwrap();
+        for _ in 0..2 {
+            assert_eq!(text_and_trailers(replay.next_body()).await, (Bytes::from("hello"), true));
+        }
+        assert!(replay.can_replay());
+        assert!(first.frame().await.unwrap().is_err(), "the first try is superseded");
+    }
+
+    #[tokio::test]
+    async fn more_than_the_limit_is_sent_once_and_not_kept() {
+        let replay = Replay::new(stream("hello"), 4);
+        assert!(replay.can_replay());
+        assert_eq!(text_and_trailers(replay.next_body()).await, (Bytes::from("hello"), true));
+        assert!(!replay.can_replay());
+    }
+
+    #[tokio::test]
+    async fn a_stopped_recording_lets_the_rest_pass() {
+        let replay = Replay::new(stream("hello"), 4);
+        let body = replay.next_body();
+        replay.stop();
+        assert_eq!(text_and_trailers(body).await, (Bytes::from("hello"), true));
+    }
+
+    #[tokio::test]
+    async fn bodies_in_one_piece_are_copied() {
+        let replay = Replay::new(Body::from("hello"), 0);
+        assert!(matches!(replay, Replay::Copy(_)));
+        for _ in 0..2 {
+            assert_eq!(replay.next_body().collect().await.unwrap().to_bytes(), "hello");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What belongs to one request on its way through the upstream side, and the answers it may get.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::{HeaderName, Method, Response, Uri, request::Parts};
+use mesh_core::{
+    local_reply::LocalReply,
+    policy::{grpc, header_mutation},
+    request::RequestHead,
+    route::RouteEntry,
+    store::ClusterSlot,
+    telemetry::{Attributes, ResponseFlags, details},
+};
+
+use super::{UpstreamOptions, request::X_ENVOY_ATTEMPT_COUNT};
+use crate::{Body, StreamInfo, StreamState, header_number::header_number};
+
+const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+
+/// One request and its route.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    pub(super) info: &'a StreamInfo,
+    pub(super) options: UpstreamOptions,
+    pub(super) route: &'a RouteEntry<Arc<ClusterSlot>>,
+    /// Position of the chosen cluster in the route's weighted clusters.
+    pub(super) weighted: Option<usize>,
+    pub(super) is_grpc: bool,
+    /// The request's head, if response headers are made of it.
+    request: Option<Parts>,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        info: &'a StreamInfo,
+        options: UpstreamOptions,
+        route: &'a RouteEntry<Arc<ClusterSlot>>,
+        weighted: Option<usize>,
+        parts: &Parts,
+    ) -> Self {
+        let is_grpc = grpc::is_grpc_request(&parts.headers);
+        let reads_request = route
+            .response_headers(weighted)
+            .flat_map(|level| &level.add)
+            .any(|mutation| mutation.value.literal_value().is_none());
+        let request = reads_request.then(|| kept(parts));
+        Self { info, options, route, weighted, is_grpc, request }
+    }
+
+    /// An answer of the mesh's own.
+    pub(super) fn reply(&self, reply: LocalReply) -> Response<Body> {
+        let mut state = self.info.state();
+        state.response_flags.insert(reply.flags);
+        state.response_code_details = Some(reply.details.clone());
+        drop(state);
+        let mut response = reply.into_response(self.is_grpc).map(Body::from);
+        self.change_headers(&mut response);
+        response
+    }
+
+    /// The endpoint's answer, as it is passed on.
+    pub(super) fn finish(&self, mut response: Response<Body>, service_time: Duration) -> Response<Body> {
+        if self.options.envoy_headers {
+            let milliseconds = u64::try_from(service_time.as_millis()).unwrap_or(u64::MAX);
+            response.headers_mut().insert(X_ENVOY_UPSTREAM_SERVICE_TIME, header_number(milliseconds));
+        }
+        self.info.state().response_code_details = Some(Cow::Borrowed(details::VIA_UPSTREAM));
+        self.change_headers(&mut response);
+        response
+    }
+
+    pub(super) fn flag(&self, flags: ResponseFlags) {
+        self.info.state().response_flags.insert(flags);
+    }
+
+    fn change_headers(&self, response: &mut Response<Body>) {
+        if self.route.virtual_host().include_attempt_count_in_response {
+            let attempts = self.info.state().attempt_count;
+            if attempts > 0 {
+                response.headers_mut().insert(X_ENVOY_ATTEMPT_COUNT, header_number(u64::from(attempts)));
+            }
+        }
+        let mut levels = self.route.response_headers(self.weighted).peekable();
+        if levels.peek().is_some() {
+            let status = response.status();
+            self.with_attributes(|attributes| {
+                let attributes = Attributes { response_code: Some(status), ..*attributes };
+                header_mutation::apply_to_response(levels, response.headers_mut(), &attributes);
+            });
+        }
+    }
+
+    /// What is known by now, for values of headers.
+    pub(super) fn with_attributes<T>(&self, read: impl FnOnce(&Attributes<'_>) -> T) -> T {
+        let state = self.info.state();
+        let head = self.request.as_ref().map(RequestHead::from_parts);
+        let of_request = head.as_ref().map(Attributes::of_request).unwrap_or_default();
+        read(&with_state(of_request, self.info, &state, self.route))
+    }
+}
+
+fn with_state<'s>(
+    of_request: Attributes<'s>,
+    info: &StreamInfo,
+    state: &'s StreamState,
+    route: &'s RouteEntry<Arc<ClusterSlot>>,
+) -> Attributes<'s> {
+    let host = state.upstream_host.as_deref();
+    let cluster = state.upstream_cluster.as_deref().map(|cluster| cluster.config());
+    Attributes {
+        protocol: state.protocol,
+        response_code_details: state.response_code_details.as_deref(),
+        response_flags: state.response_flags,
+        bytes_received: info.bytes_received(),
+        bytes_sent: info.bytes_sent(),
+        start_time: Some(info.start_time()),
+        downstream_remote_address: state.downstream_remote_address,
+        downstream_direct_remote_address: state.downstream_direct_remote_address,
+        downstream_local_address: state.downstream_local_address,
+        connection_id: state.connection_id,
+        upstream_host: host.map(|host| host.address()),
+        upstream_host_name: host.and_then(|host| host.hostname()).map(|name| &**name),
+        upstream_remote_address: host.map(|host| host.address()),
+        upstream_local_address: state.upstream_local_address,
+        upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
+        upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),
+        upstream_request_attempt_count: state.attempt_count,
+        upstream_transport_failure_reason: state.upstream_transport_failure_reason.as_deref(),
+        route_name: Some(&route.route().name),
+        virtual_host_name: Some(&route.virtual_host().name),
+        ..of_request
+    }
+}
+
+/// Method, target and headers; extensions may hold what must not be kept alive.
+fn kept(parts: &Parts) -> Parts {
+    let mut request = http::Request::new(());
+    *request.method_mut() = Method::clone(&parts.method);
+    *request.uri_mut() = Uri::clone(&parts.uri);
+    *request.headers_mut() = parts.headers.clone();
+    request.into_parts().0
+}

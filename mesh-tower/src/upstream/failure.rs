@@ -1,0 +1,125 @@
+//! What a try without an answer means: for the client, for the endpoint, for the statistics.
+
+use std::sync::Arc;
+
+use mesh_core::{
+    cluster::ClusterStats,
+    health::outlier::{LocalOriginFailure, Outcome},
+    local_reply::{LocalReply, UpstreamReset},
+    resilience::retry::{RequestProgress, ResetReason},
+    telemetry::ResponseFlags,
+};
+
+use super::limits::Expired;
+use crate::TransportError;
+
+/// A try without an answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No endpoint may get traffic.
+    NoHealthyUpstream,
+    /// A limit of the whole request: never retried.
+    Expired(Expired),
+    /// Anything that a retry might help against.
+    Reset {
+        reason: ResetReason,
+        progress: RequestProgress,
+        /// What the transport says of it.
+        transport_failure: Option<Arc<str>>,
+    },
+}
+
+impl Failure {
+    pub(super) fn reset(error: &TransportError, progress: RequestProgress) -> Self {
+        Self::Reset { reason: error.reason(), progress, transport_failure: error.transport_failure().cloned() }
+    }
+
+    /// A limit was reached; those of the try are failures of the try.
+    pub(super) fn expired(expired: Expired, progress: RequestProgress) -> Self {
+        match expired {
+            Expired::Route | Expired::MaxStreamDuration => Self::Expired(expired),
+            Expired::PerTry => Self::Reset { reason: ResetReason::PerTryTimeout, progress, transport_failure: None },
+        }
+    }
+
+    /// What outlier detection makes of it; nothing if the endpoint has no part in it.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        let failure = match self {
+            Self::NoHealthyUpstream | Self::Expired(Expired::MaxStreamDuration) => return None,
+            Self::Expired(_) => LocalOriginFailure::Timeout,
+            Self::Reset { reason, .. } => match reason {
+                ResetReason::Overflow | ResetReason::LocalReset => return None,
+                ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout => LocalOriginFailure::ConnectFailed,
+                ResetReason::PerTryTimeout => LocalOriginFailure::Timeout,
+                ResetReason::RemoteRefusedStreamReset
+                | ResetReason::RemoteReset
+                | ResetReason::ProtocolError
+                | ResetReason::ConnectionTermination => LocalOriginFailure::Reset,
+            },
+        };
+        Some(Outcome::LocalOrigin(failure))
+    }
+
+    pub(super) fn count(&self, stats: &ClusterStats) {
+        match self {
+            Self::NoHealthyUpstream => {}
+            Self::Expired(expired) => count_expired(*expired, stats),
+            Self::Reset { reason, .. } => match reason {
+                ResetReason::PerTryTimeout => count_expired(Expired::PerTry, stats),
+                ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => stats.upstream_rq_rx_reset.inc(),
+                ResetReason::LocalReset => stats.upstream_rq_tx_reset.inc(),
+                ResetReason::ProtocolError => stats.upstream_cx_protocol_error.inc(),
+                ResetReason::ConnectionTermination => stats.upstream_cx_destroy_remote_with_active_rq.inc(),
+                ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout | ResetReason::Overflow => {}
+            },
+        }
+    }
+
+    /// What the client is told after `attempts` tries.
+    pub(super) fn reply(&self, attempts: u32) -> LocalReply {
+        match self {
+            Self::NoHealthyUpstream => LocalReply::NO_HEALTHY_UPSTREAM,
+            Self::Expired(Expired::MaxStreamDuration) => {
+                LocalReply { grpc_status: Some(GRPC_DEADLINE_EXCEEDED), ..LocalReply::MAX_DURATION_TIMEOUT }
+            }
+            Self::Expired(_) => LocalReply::RESPONSE_TIMEOUT,
+            Self::Reset { reason, transport_failure, .. } => match upstream_reset(*reason) {
+                Some(reset) => {
+                    LocalReply::upstream_reset(reset, transport_failure.as_deref().unwrap_or_default(), attempts > 1)
+                }
+                None => LocalReply::PER_TRY_TIMEOUT,
+            },
+        }
+    }
+}
+
+const GRPC_DEADLINE_EXCEEDED: u32 = 4;
+
+pub(super) fn count_expired(expired: Expired, stats: &ClusterStats) {
+    stats.upstream_rq_tx_reset.inc();
+    match expired {
+        Expired::Route => stats.upstream_rq_timeout.inc(),
+        Expired::PerTry => stats.upstream_rq_per_try_timeout.inc(),
+        Expired::MaxStreamDuration => stats.upstream_rq_max_duration_reached.inc(),
+    }
+}
+
+/// The flag of a reset.
+pub(super) fn flag(reason: ResetReason) -> ResponseFlags {
+    upstream_reset(reason).map_or(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, UpstreamReset::flag)
+}
+
+/// The reset that a client is told of; `None` = it is told of a timeout.
+fn upstream_reset(reason: ResetReason) -> Option<UpstreamReset> {
+    Some(match reason {
+        ResetReason::ConnectionFailure => UpstreamReset::RemoteConnectionFailure,
+        ResetReason::ConnectionTimeout => UpstreamReset::ConnectionTimeout,
+        ResetReason::RemoteRefusedStreamReset => UpstreamReset::RemoteRefusedStreamReset,
+        ResetReason::RemoteReset => UpstreamReset::RemoteReset,
+        ResetReason::LocalReset => UpstreamReset::LocalReset,
+        ResetReason::ProtocolError => UpstreamReset::ProtocolError,
+        ResetReason::ConnectionTermination => UpstreamReset::ConnectionTermination,
+        ResetReason::Overflow => UpstreamReset::Overflow,
+        ResetReason::PerTryTimeout => return None,
+    })
+}

@@ -1,0 +1,63 @@
+//! What a response holds until its body has ended.
+
+use std::task::{Context, Poll};
+
+use mesh_core::{cluster::ActiveRequest, resilience::breaker::Permit, telemetry::ResponseFlags};
+
+use super::{
+    failure,
+    limits::{Expired, Limits},
+};
+use crate::{BoxError, StreamInfo, TransportError, timer::now};
+
+/// Holds a response's place in the circuit breaker and its share of the endpoint's load, and watches its time.
+#[derive(Debug)]
+pub(crate) struct ResponseGuard {
+    info: StreamInfo,
+    limits: Limits,
+    _permit: Permit,
+    _active: ActiveRequest,
+}
+
+/// A response was cut off because the request took too long.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("upstream request timeout after the response began")]
+struct ResponseCutOff;
+
+impl ResponseGuard {
+    pub(super) fn new(info: &StreamInfo, limits: Limits, permit: Permit, active: ActiveRequest) -> Self {
+        Self { info: info.clone(), limits, _permit: permit, _active: active }
+    }
+
+    /// While the body waits: an error once its time is up.
+    pub(crate) fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
+        self.limits.poll_expired(None, cx).map(|expired| {
+            let mut state = self.info.state();
+            if let Some(cluster) = &state.upstream_cluster {
+                failure::count_expired(expired, cluster.stats());
+            }
+            state.response_flags.insert(match expired {
+                Expired::MaxStreamDuration => ResponseFlags::DURATION_TIMEOUT,
+                Expired::Route | Expired::PerTry => ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+            });
+            ResponseCutOff.into()
+        })
+    }
+
+    /// The body broke off.
+    pub(crate) fn handle_error(&self, error: &BoxError) {
+        let mut state = self.info.state();
+        if let Some(cluster) = &state.upstream_cluster {
+            cluster.stats().upstream_rq_rx_reset.inc();
+        }
+        state.response_flags.insert(match error.downcast_ref::<TransportError>() {
+            Some(error) => failure::flag(error.reason()),
+            None => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+        });
+    }
+
+    /// The body has ended as it should.
+    pub(crate) fn handle_end(&self) {
+        self.info.state().upstream_timing.last_upstream_rx_byte_received = Some(now());
+    }
+}

@@ -1,0 +1,92 @@
+//! How long a request may take, watched while it waits.
+//!
+//! All limits of a request share one timer, which is armed for the nearest of them and only once the request really
+//! waits. The route timeout and the timeout of a try count from the end of the request, which may come in the midst of
+//! an upload; until then they do not run, as in Envoy.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use mesh_core::resilience::timeout::Timeouts;
+
+use crate::{
+    StreamInfo,
+    timer::{Deadline, Timers},
+};
+
+/// Which limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// The route timeout.
+    Route,
+    /// The timeout of the try, or its longest silence.
+    PerTry,
+    /// The stream's longest life.
+    MaxStreamDuration,
+}
+
+/// The limits of one request.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    info: StreamInfo,
+    route: Option<Duration>,
+    max_stream_duration: Option<Instant>,
+    deadline: Deadline,
+}
+
+/// The limits of one try, from the moment it has a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TryLimits {
+    start: Instant,
+    timeout: Duration,
+}
+
+impl TryLimits {
+    /// `None` if a try is not limited by itself.
+    pub(crate) fn new(start: Instant, timeouts: &Timeouts) -> Option<Self> {
+        let timeout = timeouts.per_try.into_iter().chain(timeouts.per_try_idle).min()?;
+        Some(Self { start, timeout })
+    }
+}
+
+impl Limits {
+    pub(crate) fn new(info: &StreamInfo, timeouts: &Timeouts, timers: &Timers) -> Self {
+        let max_stream_duration = timeouts.max_stream_duration.and_then(|limit| info.start().checked_add(limit));
+        Self { info: info.clone(), route: timeouts.route, max_stream_duration, deadline: timers.deadline(None) }
+    }
+
+    /// Waits for `work`, but no longer than the limits allow.
+    pub(crate) async fn bound<F: Future>(&mut self, of_try: Option<TryLimits>, work: F) -> Result<F::Output, Expired> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll_expired(of_try, cx).map(Err),
+        })
+        .await
+    }
+
+    /// Ready once a limit is reached.
+    pub(crate) fn poll_expired(&mut self, of_try: Option<TryLimits>, cx: &mut Context<'_>) -> Poll<Expired> {
+        let Some((at, which)) = self.nearest(of_try) else { return Poll::Pending };
+        self.deadline.set(Some(at));
+        self.deadline.poll_expired(cx).map(|()| which)
+    }
+
+    fn nearest(&self, of_try: Option<TryLimits>) -> Option<(Instant, Expired)> {
+        let of_stream = self.max_stream_duration.map(|at| (at, Expired::MaxStreamDuration));
+        if self.route.is_none() && of_try.is_none() {
+            return of_stream;
+        }
+        let Some(complete) = self.info.request_completed_at() else { return of_stream };
+        let of_route = self.route.and_then(|limit| Some((complete.checked_add(limit)?, Expired::Route)));
+        let of_try = of_try.and_then(|limits| {
+            let start = limits.start.max(complete);
+            Some((start.checked_add(limits.timeout)?, Expired::PerTry))
+        });
+        [of_stream, of_route, of_try].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,223 @@
+//! Everything after routing: what becomes of a request once its route is known.
+//!
+//! ```text
+//! rewrite, headers > timeout > retry
+//!   per try > pick (priority > locality > policy) > connection (pool) > circuit breaker > send > outlier detection
+//! ```
+//!
+//! An [`Upstream`] always answers: what goes wrong becomes the answer that Envoy gives in that case, with its response
+//! flag. The stages are functions called one after the other and not layers around each other, since each needs what
+//! the one before has found out.
+
+mod exchange;
+mod failure;
+mod guard;
+mod limits;
+mod request;
+mod tries;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use mesh_core::{
+    cluster::ClusterState,
+    local_reply::LocalReply,
+    model::HttpConnectionManager,
+    request::RequestHead,
+    route::{ChosenCluster, RouteEntry},
+    store::{ClusterSlot, Store},
+};
+use tower_service::Service;
+
+pub(crate) use guard::ResponseGuard;
+
+use self::{exchange::Exchange, tries::Tries};
+use crate::{
+    Body, StreamInfo, TransportError,
+    pool::{Pool, Protocol, SendError, Target, Worker},
+};
+
+/// How requests reach endpoints: the innermost part of an [`Upstream`].
+///
+/// Two steps, so that the circuit breaker can look in between: a request that is refused then has cost no connection.
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Room for one request on a connection; given back when dropped unused.
+    type Connection: Send;
+
+    /// Waits for a connection to `target`.
+    fn connection(
+        &self,
+        target: &Target,
+        protocol: Protocol,
+    ) -> impl Future<Output = Result<Self::Connection, TransportError>> + Send;
+
+    /// Sends a request and waits for the response headers.
+    fn send(
+        &self,
+        connection: Self::Connection,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, SendError>> + Send;
+}
+
+/// What a listener says about the requests it sends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamOptions {
+    /// Write `x-envoy-*` headers into requests and responses. Default true. Envoy router `suppress_envoy_headers`,
+    /// inverted.
+    pub envoy_headers: bool,
+    /// Limit for the life of a stream whose route says nothing; `None` = unlimited, the default.
+    pub max_stream_duration: Option<Duration>,
+}
+
+impl Default for UpstreamOptions {
+    fn default() -> Self {
+        Self { envoy_headers: true, max_stream_duration: None }
+    }
+}
+
+impl From<&HttpConnectionManager> for UpstreamOptions {
+    fn from(config: &HttpConnectionManager) -> Self {
+        Self { envoy_headers: config.envoy_headers, max_stream_duration: config.max_stream_duration }
+    }
+}
+
+/// Sends requests along their routes. Cheap to clone; clones share their connections.
+///
+/// As a `Service` it takes requests whose extensions hold a [`StreamInfo`] with a route, as the connection manager
+/// leaves it there.
+#[derive(Debug)]
+pub struct Upstream<T = Pool> {
+    shared: Arc<Shared<T>>,
+    options: UpstreamOptions,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    store: Arc<Store>,
+    worker: Worker,
+    transport: T,
+}
+
+impl Upstream {
+    /// Over the connection pools of `worker`. `store` is asked for clusters that requests name themselves.
+    #[must_use]
+    pub fn new(store: Arc<Store>, worker: Worker) -> Self {
+        Self::with_transport(store, worker, Pool)
+    }
+}
+
+impl<T: Transport> Upstream<T> {
+    /// Over another transport.
+    #[must_use]
+    pub fn with_transport(store: Arc<Store>, worker: Worker, transport: T) -> Self {
+        Self { shared: Arc::new(Shared { store, worker, transport }), options: UpstreamOptions::default() }
+    }
+
+    /// The same, as a listener wants it.
+    #[must_use]
+    pub fn with_options(&self, options: UpstreamOptions) -> Self {
+        Self { shared: Arc::clone(&self.shared), options }
+    }
+
+    /// Answers `request` as the route in `info` says. The body is expected to be counted by `info`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the request up: its stream is reset, or its connection closed.
+    pub async fn send(&self, request: Request<Body>, info: &StreamInfo) -> Response<Body> {
+        let (route, random) = {
+            let state = info.state();
+            (state.route.clone(), state.random)
+        };
+        match route {
+            Some(route) => self.forward(request, info, &route, random).await,
+            None => not_found(info),
+        }
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Body>,
+        info: &StreamInfo,
+        route: &RouteEntry<Arc<ClusterSlot>>,
+        random: u64,
+    ) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        let (cluster, weighted) = self.choose_cluster(&RequestHead::from_parts(&parts), route, random);
+        let exchange = Exchange::new(info, self.options, route, weighted, &parts);
+        let Some(cluster) = cluster else {
+            let status = route
+                .action()
+                .map_or(http::StatusCode::SERVICE_UNAVAILABLE, |action| action.cluster_not_found_response_code);
+            return exchange.reply(LocalReply::cluster_not_found(status));
+        };
+        info.state().upstream_cluster = Some(Arc::clone(&cluster));
+        let through = (&self.shared.transport, &self.shared.worker);
+        let tries = Tries::new(&exchange, through, &cluster, &mut parts);
+        request::prepare(&mut parts, &exchange);
+        tries.run(parts, body).await
+    }
+
+    /// The cluster, if it exists, and its position in a split.
+    fn choose_cluster(
+        &self,
+        head: &RequestHead<'_>,
+        route: &RouteEntry<Arc<ClusterSlot>>,
+        random: u64,
+    ) -> (Option<Arc<ClusterState>>, Option<usize>) {
+        let Some(choice) = route.select_cluster(head, random) else { return (None, None) };
+        let cluster = match choice.cluster {
+            ChosenCluster::Resolved(slot) => slot.load(),
+            ChosenCluster::Named(name) => self.shared.store.cluster(name),
+            ChosenCluster::Unnamed => None,
+        };
+        (cluster, choice.weighted)
+    }
+}
+
+fn not_found(info: &StreamInfo) -> Response<Body> {
+    let reply = LocalReply::ROUTE_NOT_FOUND;
+    let mut state = info.state();
+    state.response_flags.insert(reply.flags);
+    state.response_code_details = Some(reply.details.clone());
+    drop(state);
+    reply.into_response(false).map(Body::from)
+}
+
+impl<T> Clone for Upstream<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), options: self.options }
+    }
+}
+
+impl<T: Transport> Service<Request<Body>> for Upstream<T> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let upstream = self.clone();
+        Box::pin(async move {
+            let info = request.extensions_mut().remove::<StreamInfo>();
+            let response = match info {
+                Some(info) => upstream.send(request, &info).await,
+                None => LocalReply::ROUTE_NOT_FOUND.into_response(false).map(Body::from),
+            };
+            Ok(response)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! The request as it is sent upstream: generated from the canonical one, never copied from the wire.
+//!
+//! [`prepare`] does what is the same for every try, [`begin_try`] what is not. The form that a protocol wants (where the
+//! authority stands) is the transport's business.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::HOST,
+    request::Parts,
+    uri::{Authority, PathAndQuery},
+};
+use mesh_core::{policy::header_mutation, route::AuthorityRewrite, telemetry::Attributes};
+
+use super::exchange::Exchange;
+use crate::header_number::header_number;
+
+const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
+const X_ENVOY_EXPECTED_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+pub(super) const X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Makes the changes that every try of a request shares. In Envoy's order: configured headers see the request before its
+/// host and path are rewritten.
+pub(super) fn prepare(parts: &mut Parts, exchange: &Exchange<'_>) {
+    mutate_headers(parts, exchange);
+    let authority = match exchange.route.rewrite_authority(exchange.weighted, &parts.headers) {
+        AuthorityRewrite::Keep | AuthorityRewrite::EndpointHostname => None,
+        AuthorityRewrite::Set(value) => Some((value.clone(), true)),
+        AuthorityRewrite::SetSilently(value) => Some((value.clone(), false)),
+    };
+    if let Some((value, tell)) = authority {
+        rewrite_authority(parts, exchange, value, tell);
+    }
+    rewrite_path(parts, exchange);
+}
+
+/// Writes what differs from try to try.
+pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32, expected: Option<Duration>) {
+    if exchange.options.envoy_headers
+        && let Some(expected) = expected
+    {
+        let milliseconds = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        parts.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, header_number(milliseconds));
+    }
+    if exchange.route.virtual_host().include_request_attempt_count {
+        parts.headers.insert(X_ENVOY_ATTEMPT_COUNT, header_number(u64::from(attempt)));
+    }
+}
+
+/// Rewrites the authority to the host name of the endpoint, if the route asks for that.
+pub(super) fn use_endpoint_hostname(parts: &mut Parts, exchange: &Exchange<'_>, hostname: Option<&str>) {
+    let rewrite = exchange.route.rewrite_authority(exchange.weighted, &parts.headers);
+    if rewrite == AuthorityRewrite::EndpointHostname
+        && let Some(value) = hostname.and_then(|hostname| HeaderValue::from_str(hostname).ok())
+    {
+        rewrite_authority(parts, exchange, value, true);
+    }
+}
+
+fn mutate_headers(parts: &mut Parts, exchange: &Exchange<'_>) {
+    let mut levels = exchange.route.request_headers(exchange.weighted).peekable();
+    if levels.peek().is_none() {
+        return;
+    }
+    let mut headers = std::mem::take(&mut parts.headers);
+    let host = headers.get(HOST).cloned();
+    let authority = match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => host.as_ref().and_then(|host| host.to_str().ok()),
+    };
+    exchange.with_attributes(|attributes| {
+        let attributes = Attributes {
+            method: Some(&parts.method),
+            scheme: Some(parts.uri.scheme_str().unwrap_or("http")),
+            authority,
+            path: parts.uri.path_and_query().map(PathAndQuery::as_str),
+            ..*attributes
+        };
+        header_mutation::apply_to_request(levels, &mut headers, &attributes);
+    });
+    parts.headers = headers;
+}
+
+fn rewrite_authority(parts: &mut Parts, exchange: &Exchange<'_>, value: HeaderValue, tell: bool) {
+    let original = authority(parts);
+    if tell
+        && exchange.options.envoy_headers
+        && let Some(original) = &original
+    {
+        parts.headers.insert(X_ENVOY_ORIGINAL_HOST, original.clone());
+    }
+    if let Some(original) = original
+        && exchange.route.action().is_some_and(|action| action.append_x_forwarded_host)
+    {
+        append_comma_separated(&mut parts.headers, &X_FORWARDED_HOST, &original);
+    }
+    if parts.uri.authority().is_none() {
+        parts.headers.insert(HOST, value);
+        return;
+    }
+    let Ok(new) = Authority::try_from(value.as_bytes()) else { return };
+    let mut target = std::mem::take(&mut parts.uri).into_parts();
+    target.authority = Some(new);
+    parts.uri = Uri::from_parts(target).expect("a target with an authority keeps its scheme and path");
+}
+
+fn rewrite_path(parts: &mut Parts, exchange: &Exchange<'_>) {
+    let Some(original) = parts.uri.path_and_query() else { return };
+    let Some(rewritten) = exchange.route.rewrite_path(original.as_str()) else { return };
+    // What a configured substitution makes may be no path at all; then the original goes.
+    let Ok(rewritten) = PathAndQuery::try_from(rewritten) else { return };
+    if exchange.options.envoy_headers
+        && let Ok(original) = HeaderValue::from_str(original.as_str())
+    {
+        parts.headers.insert(X_ENVOY_ORIGINAL_PATH, original);
+    }
+    let mut target = std::mem::take(&mut parts.uri).into_parts();
+    target.path_and_query = Some(rewritten);
+    parts.uri = Uri::from_parts(target).expect("another path in the place of one");
+}
+
+/// The authority, wherever it stands.
+fn authority(parts: &Parts) -> Option<HeaderValue> {
+    match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => parts.headers.get(HOST).cloned(),
+    }
+}
+
+fn append_comma_separated(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    let joined = match headers.get(name) {
+        Some(present) => [present.as_bytes(), b",", value.as_bytes()].concat(),
+        None => value.as_bytes().to_vec(),
+    };
+    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        headers.insert(name, joined);
+    }
+}

@@ -1,0 +1,526 @@
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    num::NonZeroU32,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use mesh_core::{
+    cluster::StatKind,
+    model::{
+        self, Action, CircuitBreakers, Cluster, Discovery, EndpointAddress, HeaderMutation, HeaderMutations,
+        HealthStatus, HostRewrite, LoadAssignment, LocalityEndpoints, OutlierDetection, PathMatcher, PathRewrite,
+        Percent, RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Thresholds, VirtualHost,
+    },
+    resilience::retry::ResetReason,
+    rng::SplitMix64,
+    route::RouteResult,
+    store::Routes,
+    telemetry::Format,
+};
+use parking_lot::Mutex;
+
+use super::*;
+use crate::{BoxError, timer::now};
+
+/// What an endpoint does with one try.
+#[derive(Clone, Debug)]
+enum Step {
+    Answer(u16),
+    With(&'static str, &'static str),
+    After(Duration, u16),
+    Reset(ResetReason),
+    Refuse(ResetReason),
+    Unsent,
+    Stall,
+}
+
+/// Endpoints that follow a script; the last step repeats.
+#[derive(Debug, Default)]
+struct Script {
+    steps: Mutex<VecDeque<Step>>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+/// A request as an endpoint received it.
+#[derive(Debug)]
+struct Seen {
+    endpoint: SocketAddr,
+    target: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Script {
+    fn next(&self) -> Step {
+        let mut steps = self.steps.lock();
+        if steps.len() > 1 { steps.pop_front() } else { steps.front().cloned() }.unwrap_or(Step::Answer(200))
+    }
+}
+
+impl Transport for Arc<Script> {
+    type Connection = (SocketAddr, Step);
+
+    async fn connection(&self, target: &Target, _: Protocol) -> Result<Self::Connection, TransportError> {
+        match self.next() {
+            Step::Refuse(reason) => Err(TransportError::new(reason)),
+            step => Ok((target.endpoint.address(), step)),
+        }
+    }
+
+    async fn send(
+        &self,
+        (endpoint, step): Self::Connection,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, SendError> {
+        if let Step::Unsent = step {
+            let error = TransportError::new(ResetReason::ConnectionTermination);
+            return Err(SendError { error, unsent: Some(Box::new(request)) });
+        }
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        self.seen.lock().push(Seen { endpoint, target: parts.uri.to_string(), headers: parts.headers, body });
+        let mut response = Response::new(Body::from("text"));
+        match step {
+            Step::Answer(status) => *response.status_mut() = StatusCode::from_u16(status).unwrap(),
+            Step::With(name, value) => {
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            Step::After(wait, status) => {
+                tokio::time::sleep(wait).await;
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            }
+            Step::Reset(reason) => return Err(TransportError::new(reason).into()),
+            Step::Stall => *response.body_mut() = Body::new(Stalled),
+            Step::Refuse(_) | Step::Unsent => unreachable!("handled above"),
+        }
+        Ok(response)
+    }
+}
+
+/// A body that never goes on.
+struct Stalled;
+
+impl http_body::Body for Stalled {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        Poll::Pending
+    }
+}
+
+/// A store with one cluster `c` of some endpoints, and one route to it.
+struct Fixture {
+    script: Arc<Script>,
+    store: Arc<Store>,
+    routes: Routes,
+    upstream: Upstream<Arc<Script>>,
+    info: StreamInfo,
+}
+
+impl Fixture {
+    fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self::with(steps, 1, |_| {}, |_| {})
+    }
+
+    fn with(
+        steps: impl IntoIterator<Item = Step>,
+        endpoints: u16,
+        cluster: impl FnOnce(&mut Cluster),
+        route: impl FnOnce(&mut VirtualHost),
+    ) -> Self {
+        let endpoint = |number| model::Endpoint {
+            address: EndpointAddress::Socket(([127, 0, 0, 1], number).into()),
+            hostname: Some("endpoint.test".into()),
+            load_balancing_weight: NonZeroU32::MIN,
+            health_status: HealthStatus::Unknown,
+            workload: None,
+        };
+        let endpoints = (1..=endpoints).map(endpoint).collect();
+        let locality = LocalityEndpoints { endpoints, ..LocalityEndpoints::default() };
+        let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
+        let mut config = Cluster::new("c", Discovery::Static(assignment));
+        cluster(&mut config);
+        let store = Arc::new(Store::new());
+        store.set_cluster(Arc::new(config), now(), &mut SplitMix64::new(1));
+
+        let mut host = virtual_host();
+        route(&mut host);
+        let config = RouteConfiguration {
+            name: "r".into(),
+            virtual_hosts: vec![host],
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            ignore_port_in_host_matching: false,
+            most_specific_header_mutations_wins: false,
+        };
+        let routes = Routes::compile(Arc::new(config), &mut |name| store.cluster_slot(name)).unwrap();
+        let script = Arc::new(Script { steps: Mutex::new(steps.into_iter().collect()), seen: Mutex::default() });
+        let upstream = Upstream::with_transport(Arc::clone(&store), Worker::single(), Arc::clone(&script));
+        Self { script, store, routes, upstream, info: StreamInfo::new(now(), SystemTime::UNIX_EPOCH) }
+    }
+
+    async fn send(&mut self, request: Request<Body>) -> Response<Body> {
+        self.info = StreamInfo::new(now(), SystemTime::UNIX_EPOCH);
+        let (parts, body) = request.into_parts();
+        let RouteResult::Matched(route) = self.routes.route(&RequestHead::from_parts(&parts), 0) else {
+            panic!("no route")
+        };
+        self.info.state().route = Some(Arc::clone(route));
+        let body = Body::counted(body, &self.info);
+        self.upstream.send(Request::from_parts(parts, body), &self.info).await
+    }
+
+    /// Status, body text and response flags of a GET.
+    async fn get(&mut self, path: &str) -> (u16, String, String) {
+        let response = self.send(get(path)).await;
+        let status = response.status().as_u16();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(text.to_vec()).unwrap(), self.flags())
+    }
+
+    fn flags(&self) -> String {
+        self.info.state().response_flags.to_string()
+    }
+
+    fn details(&self) -> String {
+        self.info.state().response_code_details.clone().unwrap_or_default().into_owned()
+    }
+
+    fn seen(&self) -> parking_lot::MutexGuard<'_, Vec<Seen>> {
+        self.script.seen.lock()
+    }
+
+    fn stat(&self, wanted: &str) -> u64 {
+        let mut found = 0;
+        self.store.cluster("c").unwrap().for_each_stat(&mut |name: &str, _: StatKind, value| {
+            if name == wanted {
+                found = value;
+            }
+        });
+        found
+    }
+}
+
+fn virtual_host() -> VirtualHost {
+    let route = Route {
+        name: "route".into(),
+        matches: RouteMatch::path(PathMatcher::Prefix("/".into())),
+        action: Action::Route(Box::new(RouteAction::to_cluster("c"))),
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        fault: None,
+        operation: "".into(),
+        metadata: None,
+        origin: "".into(),
+    };
+    VirtualHost {
+        name: "host".into(),
+        domains: vec!["*".into()],
+        routes: vec![route],
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        retry_policy: None,
+        include_request_attempt_count: true,
+        include_attempt_count_in_response: false,
+        require_tls: false,
+        fault: None,
+    }
+}
+
+fn action(host: &mut VirtualHost) -> &mut RouteAction {
+    match &mut host.routes[0].action {
+        Action::Route(action) => action,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn retry(host: &mut VirtualHost, retry_on: &str, num_retries: u32) {
+    let retry_on = RetryOn::parse(retry_on).unwrap();
+    host.retry_policy = Some(Arc::new(RetryPolicy { retry_on, num_retries, ..RetryPolicy::default() }));
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).header(header::HOST, "shop.test").body(Body::empty()).unwrap()
+}
+
+fn value(headers: &HeaderMap, name: &str) -> String {
+    headers.get(name).map_or("-", |value| value.to_str().unwrap()).to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_passes_with_its_service_time() {
+    let mut fixture = Fixture::new([Step::After(Duration::from_millis(30), 200)]);
+    let response = fixture.send(get("/a?b")).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(value(response.headers(), "x-envoy-upstream-service-time"), "30");
+    assert_eq!((fixture.flags().as_str(), fixture.details().as_str()), ("-", "via_upstream"));
+    let seen = fixture.seen();
+    assert_eq!((seen[0].target.as_str(), value(&seen[0].headers, "host").as_str()), ("/a?b", "shop.test"));
+    assert_eq!(value(&seen[0].headers, "x-envoy-expected-rq-timeout-ms"), "15000");
+    assert_eq!(value(&seen[0].headers, "x-envoy-attempt-count"), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_become_the_answers_that_envoy_gives() {
+    let check = async |step, flags: &str, details: &str, reason: &str| {
+        let mut fixture = Fixture::new([step]);
+        let text = format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}");
+        assert_eq!(fixture.get("/").await, (503, text, flags.to_owned()));
+        assert_eq!(fixture.details(), format!("upstream_reset_before_response_started{{{details}}}"));
+        assert_eq!(fixture.stat("upstream_rq_503"), 1);
+    };
+    let refused = Step::Refuse(ResetReason::ConnectionFailure);
+    check(refused, "UF", "remote_connection_failure", "remote connection failure").await;
+    check(Step::Refuse(ResetReason::ConnectionTimeout), "UF", "connection_timeout", "connection timeout").await;
+    check(Step::Refuse(ResetReason::Overflow), "UO", "overflow", "overflow").await;
+    let closed = Step::Reset(ResetReason::ConnectionTermination);
+    check(closed, "UC", "connection_termination", "connection termination").await;
+    check(Step::Reset(ResetReason::RemoteReset), "UR", "remote_reset", "remote reset").await;
+    check(Step::Reset(ResetReason::ProtocolError), "UPE", "protocol_error", "protocol error").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_without_endpoints_or_existence_is_told_apart() {
+    let mut fixture = Fixture::with([], 0, |_| {}, |_| {});
+    assert_eq!(fixture.get("/").await, (503, "no healthy upstream".to_owned(), "UH".to_owned()));
+    fixture.store.remove_cluster(&"c".into());
+    assert_eq!(fixture.get("/").await, (503, String::new(), "NC".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpc_requests_get_their_failures_in_headers() {
+    let mut fixture = Fixture::new([Step::Refuse(ResetReason::ConnectionFailure)]);
+    let request = Request::post("/s/M").header(header::CONTENT_TYPE, "application/grpc").body(Body::empty()).unwrap();
+    let response = fixture.send(request).await;
+    assert_eq!((response.status().as_u16(), value(response.headers(), "grpc-status").as_str()), (200, "14"));
+    assert!(value(response.headers(), "grpc-message").contains("remote connection failure"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_try_is_repeated_while_the_policy_allows() {
+    let steps = [Step::Answer(503), Step::Reset(ResetReason::RemoteReset), Step::Answer(200)];
+    let mut fixture = Fixture::with(steps, 1, |_| {}, |host| retry(host, "5xx", 2));
+    assert_eq!(fixture.get("/").await.0, 200);
+    let attempts: Vec<_> = fixture.seen().iter().map(|seen| value(&seen.headers, "x-envoy-attempt-count")).collect();
+    assert_eq!(attempts, ["1", "2", "3"]);
+    assert_eq!(fixture.stat("upstream_rq_retry"), 2);
+    assert_eq!(fixture.stat("upstream_rq_retry_success"), 1);
+    assert_eq!(fixture.stat("upstream_rq_total"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn used_up_retries_leave_the_last_answer_and_a_flag() {
+    let mut fixture = Fixture::with([Step::Answer(503)], 1, |_| {}, |host| retry(host, "5xx", 2));
+    assert_eq!(fixture.get("/").await, (503, "text".to_owned(), "URX".to_owned()));
+    assert_eq!((fixture.seen().len(), fixture.stat("upstream_rq_retry_limit_exceeded")), (3, 1));
+
+    let refuse = Step::Refuse(ResetReason::ConnectionFailure);
+    let mut fixture = Fixture::with([refuse], 1, |_| {}, |host| retry(host, "connect-failure", 1));
+    let (status, text, flags) = fixture.get("/").await;
+    assert_eq!((status, flags.as_str()), (503, "URX,UF"));
+    assert!(text.ends_with("retried and the latest reset reason: remote connection failure"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_the_circuit_breaker_refuses_is_an_overflow() {
+    let none = Thresholds { max_retries: 0, ..Thresholds::default() };
+    let breakers = CircuitBreakers { default: none, high: none };
+    let retries = |host: &mut VirtualHost| retry(host, "5xx", 1);
+    let mut fixture = Fixture::with([Step::Answer(500)], 1, |c| c.circuit_breakers = breakers, retries);
+    assert_eq!(fixture.get("/").await, (500, "text".to_owned(), "UO".to_owned()));
+    assert_eq!((fixture.seen().len(), fixture.stat("upstream_rq_retry_overflow")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streamed_body_is_sent_again_unless_it_is_too_long() {
+    let post = || Request::post("/").body(Body::new(Full::new(Bytes::from("hello")))).unwrap();
+    for (buffer, expected) in [(5, &["hello", "hello"][..]), (4, &["hello"])] {
+        let steps = [Step::Answer(503), Step::Answer(200)];
+        let buffered = |c: &mut Cluster| c.retry_buffer_bytes = buffer;
+        let mut fixture = Fixture::with(steps, 1, buffered, |host| retry(host, "5xx", 1));
+        fixture.send(post()).await;
+        let bodies: Vec<_> = fixture.seen().iter().map(|seen| seen.body.clone()).collect();
+        assert_eq!(bodies, expected);
+        assert_eq!(fixture.stat("retry_or_shadow_abandoned"), u64::from(buffer == 4));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_left_is_sent_again_without_a_policy() {
+    let mut fixture = Fixture::new([Step::Unsent, Step::Answer(200)]);
+    assert_eq!(fixture.get("/").await.0, 200);
+    assert_eq!(value(&fixture.seen()[0].headers, "x-envoy-attempt-count"), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_never_takes_a_request_is_a_failure_in_the_end() {
+    let mut fixture = Fixture::new([Step::Unsent]);
+    assert_eq!(fixture.get("/").await.2, "UC");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_avoid_endpoints_that_failed() {
+    let policy = |host: &mut VirtualHost| {
+        retry(host, "5xx", 3);
+        let policy = Arc::make_mut(host.retry_policy.as_mut().unwrap());
+        policy.previous_hosts = true;
+        policy.host_selection_retry_max_attempts = 200;
+    };
+    let random = |c: &mut Cluster| c.lb_policy = model::LbPolicy::Random;
+    let mut fixture = Fixture::with([Step::Answer(503)], 4, random, policy);
+    fixture.get("/").await;
+    let mut endpoints: Vec<_> = fixture.seen().iter().map(|seen| seen.endpoint.port()).collect();
+    endpoints.sort_unstable();
+    assert_eq!(endpoints, [1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_route_timeout_spans_all_tries() {
+    let route = |host: &mut VirtualHost| {
+        retry(host, "5xx", 10);
+        action(host).timeout = Duration::from_millis(250);
+    };
+    let mut fixture = Fixture::with([Step::After(Duration::from_millis(100), 503)], 1, |_| {}, route);
+    let start = now();
+    let (status, text, flags) = fixture.get("/").await;
+    assert_eq!((status, text.as_str(), flags.as_str()), (504, "upstream request timeout", "UT"));
+    assert_eq!((now() - start, fixture.details().as_str()), (Duration::from_millis(250), "response_timeout"));
+    assert_eq!(fixture.stat("upstream_rq_timeout"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_takes_too_long_is_a_failed_try() {
+    let route = |host: &mut VirtualHost| {
+        retry(host, "5xx", 1);
+        Arc::make_mut(host.retry_policy.as_mut().unwrap()).per_try_timeout = Some(Duration::from_millis(100));
+    };
+    let steps = [Step::After(Duration::from_secs(1), 200)];
+    let mut fixture = Fixture::with(steps, 1, |_| {}, route);
+    let (status, text, flags) = fixture.get("/").await;
+    assert_eq!((status, text.as_str(), flags.as_str()), (504, "upstream request timeout", "URX,UT"));
+    assert_eq!(fixture.details(), "upstream_per_try_timeout");
+    assert_eq!((fixture.seen().len(), fixture.stat("upstream_rq_per_try_timeout")), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_stalls_is_cut_off_at_the_route_timeout() {
+    let mut fixture = Fixture::new([Step::Stall]);
+    let start = now();
+    let response = fixture.send(get("/")).await;
+    assert_eq!((response.status(), fixture.stat("upstream_rq_active")), (StatusCode::OK, 1));
+    assert!(response.into_body().collect().await.is_err());
+    assert_eq!((now() - start, fixture.flags().as_str()), (Duration::from_secs(15), "UT"));
+    assert_eq!(fixture.stat("upstream_rq_active"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_may_not_outlive_its_maximum_duration() {
+    let mut fixture = Fixture::new([Step::After(Duration::from_secs(1), 200)]);
+    let max_stream_duration = Some(Duration::from_millis(300));
+    fixture.upstream =
+        fixture.upstream.with_options(UpstreamOptions { max_stream_duration, ..UpstreamOptions::default() });
+    let (status, text, flags) = fixture.get("/").await;
+    assert_eq!((status, text.as_str(), flags.as_str()), (504, "downstream duration timeout", "DT"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_above_the_limit_overflow_until_a_response_has_ended() {
+    let one = Thresholds { max_requests: 1, ..Thresholds::default() };
+    let breakers = CircuitBreakers { default: one, high: one };
+    let mut fixture = Fixture::with([Step::Answer(200)], 1, |c| c.circuit_breakers = breakers, |_| {});
+    let open = fixture.send(get("/")).await;
+    let refused = fixture.send(get("/")).await;
+    assert_eq!((refused.status().as_u16(), value(refused.headers(), "x-envoy-overloaded").as_str()), (503, "true"));
+    open.into_body().collect().await.unwrap();
+    assert_eq!(fixture.send(get("/")).await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_keeps_failing_is_ejected_for_a_while() {
+    let detection = OutlierDetection {
+        consecutive_5xx: 3,
+        max_ejection_percent: Percent::HUNDRED,
+        interval: Duration::from_secs(1),
+        base_ejection_time: Duration::from_secs(5),
+        ..OutlierDetection::default()
+    };
+    let mut fixture = Fixture::with(
+        [Step::Answer(500)],
+        1,
+        |c| {
+            c.outlier_detection = Some(detection);
+            c.healthy_panic_threshold = Percent::ZERO;
+        },
+        |_| {},
+    );
+    for _ in 0..3 {
+        assert_eq!(fixture.get("/").await.0, 500);
+    }
+    assert_eq!(fixture.get("/").await.2, "UH");
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(fixture.get("/").await.0, 500, "let back in by the sweep");
+}
+
+#[tokio::test(start_paused = true)]
+async fn path_host_and_headers_are_rewritten() {
+    let add = |name: &'static str, format: &str| HeaderMutation {
+        name: http::HeaderName::from_static(name),
+        value: Format::parse(format).unwrap(),
+        append_action: model::AppendAction::default(),
+        keep_empty_value: false,
+    };
+    let route = |host: &mut VirtualHost| {
+        action(host).path_rewrite = PathRewrite::Prefix("/new/".into());
+        action(host).host_rewrite = HostRewrite::Auto;
+        action(host).append_x_forwarded_host = true;
+        host.routes[0].request_headers.add.push(add("x-was", "%REQ(:PATH)% on %REQ(:AUTHORITY)%"));
+        host.response_headers.add.push(add("x-from", "%UPSTREAM_HOST% for %REQ(:METHOD)%"));
+    };
+    let mut fixture = Fixture::with([Step::With("x-own", "1")], 1, |_| {}, route);
+    let response = fixture.send(get("/a?b")).await;
+    assert_eq!(value(response.headers(), "x-from"), "127.0.0.1:1 for GET");
+    assert_eq!(value(response.headers(), "x-own"), "1");
+    let seen = fixture.seen();
+    let headers = &seen[0].headers;
+    assert_eq!((seen[0].target.as_str(), value(headers, "host").as_str()), ("/new/a?b", "endpoint.test"));
+    for (name, expected) in [
+        ("x-was", "/a?b on shop.test"),
+        ("x-envoy-original-path", "/a?b"),
+        ("x-envoy-original-host", "shop.test"),
+        ("x-forwarded-host", "shop.test"),
+    ] {
+        assert_eq!(value(headers, name), expected, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_may_ask_for_retries_and_timeouts_and_the_endpoint_does_not_see_it() {
+    let mut fixture = Fixture::new([Step::Answer(503), Step::After(Duration::from_secs(1), 200)]);
+    let mut request = get("/");
+    for (name, text) in [("x-envoy-retry-on", "5xx"), ("x-envoy-upstream-rq-timeout-ms", "300")] {
+        request.headers_mut().insert(name, text.parse().unwrap());
+    }
+    assert_eq!(fixture.send(request).await.status(), 504);
+    let seen = fixture.seen();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(value(&seen[0].headers, "x-envoy-retry-on"), "-");
+    assert_eq!(value(&seen[0].headers, "x-envoy-expected-rq-timeout-ms"), "300");
+}
+
+#[tokio::test(start_paused = true)]
+async fn suppressed_envoy_headers_stay_away() {
+    let mut fixture = Fixture::new([]);
+    fixture.upstream =
+        fixture.upstream.with_options(UpstreamOptions { envoy_headers: false, ..UpstreamOptions::default() });
+    let response = fixture.send(get("/")).await;
+    assert_eq!(value(response.headers(), "x-envoy-upstream-service-time"), "-");
+    assert_eq!(value(&fixture.seen()[0].headers, "x-envoy-expected-rq-timeout-ms"), "-");
+}
