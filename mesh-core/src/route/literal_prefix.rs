@@ -21,9 +21,12 @@ pub(super) fn literal_prefix(regex: &str) -> String {
         match chars.peek() {
             // The character may be absent.
             Some('*' | '?' | '{') => break,
-            // There is at least one, and nothing is known of what follows.
+            // There is at least one, unless the repetition is repeated; nothing is known of what follows.
             Some('+') => {
-                prefix.push(literal);
+                chars.next();
+                if !matches!(chars.peek(), Some('*' | '?' | '{')) {
+                    prefix.push(literal);
+                }
                 break;
             }
             _ => prefix.push(literal),
@@ -65,6 +68,8 @@ mod tests {
             ("/re/[0-9]+", "/re/"),
             ("^/v1\\.0/users?/.*", "/v1.0/user"),
             ("/a+b", "/a"),
+            ("/a+*b", "/"),
+            ("/a+{0}b", "/"),
             ("/ab*c", "/a"),
             ("/ab{0,2}", "/a"),
             ("/a|/b", ""),

@@ -88,17 +88,7 @@ fn string(pattern: StringPattern) -> HeaderMatch {
 }
 
 fn route(name: &str, matches: RouteMatch, action: Action) -> Route {
-    Route {
-        name: name.into(),
-        matches,
-        action,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
-        operation: "".into(),
-        origin: "".into(),
-        metadata: None,
-    }
+    Route { name: name.into(), ..Route::new(matches, action) }
 }
 
 /// A route that answers itself, known by its name.
@@ -112,29 +102,12 @@ fn forward(path: PathMatcher, action: RouteAction) -> Route {
 }
 
 fn host(name: &str, domains: &[&str], routes: Vec<Route>) -> VirtualHost {
-    VirtualHost {
-        name: name.into(),
-        domains: domains.iter().map(|domain| (*domain).into()).collect(),
-        routes,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        retry_policy: None,
-        include_request_attempt_count: false,
-        include_attempt_count_in_response: false,
-        require_tls: false,
-        fault: None,
-    }
+    let domains = domains.iter().map(|domain| (*domain).into()).collect();
+    VirtualHost { domains, ..VirtualHost::new(name, routes) }
 }
 
 fn config(virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
-    RouteConfiguration {
-        name: "routes".into(),
-        virtual_hosts,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        ignore_port_in_host_matching: false,
-        most_specific_header_mutations_wins: false,
-    }
+    RouteConfiguration::new("routes", virtual_hosts)
 }
 
 /// Clusters stand for themselves.
