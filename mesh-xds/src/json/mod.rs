@@ -14,6 +14,7 @@ mod error;
 mod read;
 mod scalar;
 mod text;
+mod unknown;
 mod write;
 
 use std::sync::LazyLock;
@@ -23,6 +24,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::Any;
 
 pub use error::TextError;
+pub use unknown::{UnknownField, unknown_fields};
 pub use write::Json;
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {

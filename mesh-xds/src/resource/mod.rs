@@ -39,7 +39,7 @@ pub use field::{FieldError, Ignored};
 
 use field::{At, Notes};
 
-use crate::json::type_name;
+use crate::json::{type_name, unknown_fields};
 use crate::proto::envoy::config::cluster::v3::Cluster;
 use crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use crate::proto::envoy::config::listener::v3::Listener;
@@ -185,14 +185,19 @@ pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
     };
     let malformed = |error: prost::DecodeError| unread(&kind.to_string(), format!("malformed message: {error}"));
     let bytes = any.value.as_slice();
-    match kind {
+    let mut decoded = match kind {
         ResourceType::Cluster => decode_cluster(&Cluster::decode(bytes).map_err(malformed)?),
         ResourceType::ClusterLoadAssignment => {
             decode_endpoints(&ClusterLoadAssignment::decode(bytes).map_err(malformed)?)
         }
         ResourceType::Listener => decode_listener(&Listener::decode(bytes).map_err(malformed)?),
         ResourceType::RouteConfiguration => decode_routes(&RouteConfiguration::decode(bytes).map_err(malformed)?),
-    }
+    }?;
+    decoded.ignored.extend(unknown_fields(name, bytes).into_iter().map(|field| Ignored {
+        path: field.path,
+        reason: format!("field {} of {} is of a newer API", field.number, field.message),
+    }));
+    Ok(decoded)
 }
 
 /// The name of a resource without decoding it; empty if it cannot be read.
@@ -262,3 +267,6 @@ fn run(
 pub fn pack<M: Message + Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
+
+#[cfg(test)]
+mod tests;

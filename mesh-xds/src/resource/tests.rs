@@ -1,0 +1,399 @@
+//! Decoding of whole resources, written as an operator writes them.
+
+use std::time::Duration;
+
+use mesh_core::model::{
+    AbortStatus, Action, ClusterSpecifier, Discovery, EndpointAddress, HeaderMatch, HttpFilter, HttpProtocol, LbPolicy,
+    MaxStreamDuration, PathMatcher, PathRewrite, RetryOn, RouteSource,
+};
+
+use super::*;
+use crate::json;
+use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+
+const HCM: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str =
+    "{name: router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+
+fn decode_text<M: Message + Name + Default>(
+    yaml: &str,
+    decode: fn(&M) -> Result<Decoded, Box<ResourceError>>,
+) -> Result<Decoded, String> {
+    let message: M = json::from_text(yaml, "test").unwrap_or_else(|error| panic!("{yaml}: {error}"));
+    decode(&message).map_err(|error| error.to_string())
+}
+
+fn cluster(yaml: &str) -> Result<Arc<model::Cluster>, String> {
+    match decode_text(yaml, decode_cluster)?.resource {
+        Resource::Cluster(cluster) => Ok(cluster),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn assignment(yaml: &str) -> Result<Arc<model::LoadAssignment>, String> {
+    match decode_text(yaml, decode_endpoints)?.resource {
+        Resource::ClusterLoadAssignment { assignment, .. } => Ok(assignment),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One route of a virtual host for every domain.
+fn route(yaml: &str) -> Result<model::Route, String> {
+    let text = format!("{{name: rc, virtual_hosts: [{{name: all, domains: ['*'], routes: [{yaml}]}}]}}");
+    match decode_text(&text, decode_routes)?.resource {
+        Resource::RouteConfiguration(config) => Ok(config.virtual_hosts[0].routes[0].clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn route_action(yaml: &str) -> Result<model::RouteAction, String> {
+    match route(&format!("{{match: {{prefix: /}}, route: {yaml}}}"))?.action {
+        Action::Route(action) => Ok(*action),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A listener in process whose connection manager has these fields and filters before the router.
+fn hcm(fields: &str, filters: &[&str]) -> Result<(Arc<model::HttpConnectionManager>, Vec<String>), String> {
+    let filters: String = filters.iter().map(|filter| format!("{filter}, ")).collect();
+    let text = format!(
+        "{{name: l, api_listener: {{api_listener: {{'@type': {HCM}, rds: {{route_config_name: r, config_source: \
+         {{ads: {{}}}}}}, http_filters: [{filters}{ROUTER}]{fields}}}}}}}"
+    );
+    let decoded = decode_text(&text, decode_listener)?;
+    let ignored = decoded.ignored.iter().map(ToString::to_string).collect();
+    match decoded.resource {
+        Resource::Listener(listener) => Ok((Arc::clone(&listener.http), ignored)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn check<T: fmt::Debug>(decoded: Result<T, String>, expected_error: &str) {
+    match decoded {
+        Err(error) => assert_eq!(error, expected_error),
+        Ok(decoded) => panic!("expected {expected_error:?}, decoded {decoded:?}"),
+    }
+}
+
+#[test]
+fn a_cluster_has_envoys_defaults_where_nothing_is_said() {
+    let decoded = cluster("{name: a}").unwrap();
+    let mut expected = model::Cluster::new("a", Discovery::Static(model::LoadAssignment::default()));
+    assert_eq!(*decoded, expected);
+    expected.stat_name = "b".into();
+    assert_eq!(*cluster("{name: a, alt_stat_name: b, load_assignment: {}}").unwrap(), expected);
+}
+
+#[test]
+fn clusters_say_where_endpoints_come_from() {
+    let eds = cluster("{name: a, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}").unwrap();
+    assert_eq!(eds.discovery, Discovery::Eds { service_name: "a".into() });
+    let endpoint = "{endpoints: [{lb_endpoints: [{endpoint: {hostname: h, address: {socket_address: {address: \
+                    db.test, port_value: 5}}}}]}]}";
+    let dns = cluster(&format!("{{name: a, type: LOGICAL_DNS, respect_dns_ttl: true, load_assignment: {endpoint}}}"));
+    let Discovery::LogicalDns(assignment, options) = &dns.unwrap().discovery else { panic!() };
+    let address = &assignment.localities[0].endpoints[0].address;
+    assert_eq!(*address, EndpointAddress::Name { host: "db.test".into(), port: 5 });
+    assert!(options.respect_dns_ttl);
+
+    check(
+        cluster("{name: a, type: EDS, eds_cluster_config: {eds_config: {path: /tmp/x}}}"),
+        "cluster a: eds_cluster_config.eds_config: only ads and self are supported",
+    );
+    check(
+        cluster("{name: a, type: LOGICAL_DNS}"),
+        "cluster a: load_assignment: LOGICAL_DNS takes exactly one endpoint, not 0",
+    );
+    check(cluster("{name: a, type: ORIGINAL_DST}"), "cluster a: type: ORIGINAL_DST: not supported");
+    check(cluster("{}"), "cluster (unnamed): name: is empty");
+}
+
+#[test]
+fn balancing_policies_come_from_the_old_field_or_the_first_known_new_one() {
+    let least = cluster(
+        "{name: a, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 3, active_request_bias: \
+         {default_value: 0.5, runtime_key: x}}}",
+    );
+    let expected = LbPolicy::LeastRequest { choice_count: 3.try_into().unwrap(), active_request_bias_milli: 500 };
+    assert_eq!(least.unwrap().lb_policy, expected);
+    let policy = |name: &str, kind: &str, rest: &str| {
+        let url = format!("type.googleapis.com/envoy.extensions.load_balancing_policies.{name}.v3.{kind}");
+        format!("{{typed_extension_config: {{name: {name}, typed_config: {{'@type': {url}{rest}}}}}}}")
+    };
+    let wrr = policy(
+        "wrr_locality",
+        "WrrLocality",
+        &format!(", endpoint_picking_policy: {{policies: [{}]}}", policy("random", "Random", "")),
+    );
+    let maglev = policy("maglev", "Maglev", "");
+    let decoded = cluster(&format!("{{name: a, load_balancing_policy: {{policies: [{maglev}, {wrr}]}}}}")).unwrap();
+    assert_eq!((decoded.lb_policy, decoded.locality_weighted_lb), (LbPolicy::Random, true));
+    check(
+        cluster(&format!("{{name: a, load_balancing_policy: {{policies: [{maglev}]}}}}")),
+        "cluster a: load_balancing_policy.policies: none of [maglev] is supported",
+    );
+}
+
+#[test]
+fn limits_and_outlier_values_are_taken_or_refused_with_their_bounds() {
+    let decoded = cluster(
+        "{name: a, circuit_breakers: {thresholds: [{max_requests: 1, retry_budget: {}}, {priority: HIGH, \
+         max_retries: 9}, {max_requests: 2}]}, outlier_detection: {consecutive_5xx: 7, enforcing_success_rate: 0, \
+         base_ejection_time: 400s}}",
+    )
+    .unwrap();
+    let breakers = decoded.circuit_breakers;
+    assert_eq!((breakers.default.max_requests, breakers.default.max_connections), (1, 1024));
+    assert_eq!(breakers.default.retry_budget.unwrap().budget_percent.get(), 20);
+    assert_eq!((breakers.high.max_retries, breakers.high.max_requests), (9, 1024));
+    let outlier = decoded.outlier_detection.unwrap();
+    assert_eq!((outlier.consecutive_5xx, outlier.max_ejection_time), (7, Duration::from_secs(400)));
+
+    let outlier = |field: &str| cluster(&format!("{{name: a, outlier_detection: {{{field}}}}}"));
+    check(
+        outlier("max_ejection_percent: 120"),
+        "cluster a: outlier_detection.max_ejection_percent: 120 is not in 0..=100",
+    );
+    check(
+        outlier("max_ejection_time: 1s"),
+        "cluster a: outlier_detection.max_ejection_time: 1s is below base_ejection_time, 30s",
+    );
+    check(
+        outlier("enforcing_success_rate: 100"),
+        "cluster a: outlier_detection.enforcing_success_rate: 100: not supported, only 0 is",
+    );
+    check(outlier("interval: 0s"), "cluster a: outlier_detection.interval: 0 s is not greater than 0");
+}
+
+#[test]
+fn protocol_options_choose_the_http_version() {
+    let options = |fields: &str| {
+        let url = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        cluster(&format!("{{name: a, typed_extension_protocol_options: {{{key}: {{'@type': {url}, {fields}}}}}}}"))
+    };
+    let http2 = options(
+        "explicit_http_config: {http2_protocol_options: {max_concurrent_streams: 7}}, common_http_protocol_options: \
+         {idle_timeout: 0s, max_requests_per_connection: 3}",
+    );
+    let http2 = http2.unwrap().http_protocol_options;
+    assert_eq!((http2.protocol, http2.max_concurrent_streams, http2.idle_timeout), (HttpProtocol::Http2, 7, None));
+    assert_eq!(http2.max_requests_per_connection, 3.try_into().ok());
+    let downstream = options("use_downstream_protocol_config: {}").unwrap();
+    assert_eq!(downstream.http_protocol_options.protocol, HttpProtocol::UseDownstream);
+    let old = cluster("{name: a, http2_protocol_options: {}}").unwrap();
+    assert_eq!(old.http_protocol_options.protocol, HttpProtocol::Http2);
+    assert!(options("auto_config: {}").unwrap_err().contains("auto_config: not supported"));
+}
+
+#[test]
+fn endpoints_carry_weights_health_and_istios_workload() {
+    let decoded = assignment(
+        "{cluster_name: a, policy: {overprovisioning_factor: 200}, endpoints: [{locality: {region: r}, \
+         load_balancing_weight: 3, lb_endpoints: [{health_status: DRAINING, load_balancing_weight: 5, endpoint: \
+         {address: {socket_address: {address: '::1', port_value: 80}}}, metadata: {filter_metadata: {istio: \
+         {workload: 'reviews-v1;books;reviews;v1;Kubernetes'}}}}]}]}",
+    )
+    .unwrap();
+    assert_eq!(decoded.overprovisioning_factor, 200);
+    let group = &decoded.localities[0];
+    assert_eq!((&*group.locality.region, group.load_balancing_weight), ("r", 3.try_into().ok()));
+    let endpoint = &group.endpoints[0];
+    assert_eq!((endpoint.load_balancing_weight.get(), endpoint.health_status), (5, model::HealthStatus::Draining));
+    let workload = endpoint.workload.as_ref().unwrap();
+    let parts = [&workload.name, &workload.namespace, &workload.canonical_service, &workload.canonical_revision];
+    assert_eq!(parts.map(|part| &**part), ["reviews-v1", "books", "reviews", "v1"]);
+
+    check(
+        assignment("{cluster_name: a, endpoints: [{priority: 1}]}"),
+        "endpoints a: endpoints: priority 1 is used, priority 0 is not: priorities leave out none",
+    );
+    check(
+        assignment("{cluster_name: a, policy: {drop_overloads: [{category: x}]}}"),
+        "endpoints a: policy.drop_overloads: not supported",
+    );
+    check(
+        assignment(
+            "{cluster_name: a, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 1.2.3.4, \
+             port_value: 70000}}}}]}]}",
+        ),
+        "endpoints a: endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value: 70000 is not in \
+         0..=65535",
+    );
+}
+
+#[test]
+fn routes_match_on_paths_headers_and_parameters() {
+    let decoded = route(
+        "{name: n, match: {path_separated_prefix: /a, case_sensitive: false, grpc: {}, headers: [{name: ':method', \
+         string_match: {exact: GET}}, {name: x-n, range_match: {start: 1, end: 5}, invert_match: true}], \
+         query_parameters: [{name: q}], runtime_fraction: {default_value: {numerator: 5, denominator: TEN_THOUSAND}}}, \
+         non_forwarding_action: {}, decorator: {operation: op}, metadata: {filter_metadata: {istio: {config: \
+         /apis/networking.istio.io/v1/namespaces/default/virtual-service/reviews}}}}",
+    )
+    .unwrap();
+    let matches = &decoded.matches;
+    assert_eq!(matches.path, PathMatcher::PathSeparatedPrefix("/a".into()));
+    assert!(!matches.case_sensitive && matches.grpc);
+    assert_eq!(matches.headers[1].matches, HeaderMatch::Range { start: 1, end: 5 });
+    assert!(matches.headers[1].invert_match);
+    assert_eq!(matches.runtime_fraction.unwrap().parts_per_million(), 500);
+    assert_eq!((decoded.action, &*decoded.operation), (Action::NonForwarding, "op"));
+    assert_eq!(&*decoded.origin, "virtual-service/reviews.default");
+
+    let bad = |matching: &str, reason: &str| {
+        let text = format!("{{match: {{{matching}}}, non_forwarding_action: {{}}}}");
+        check(route(&text), &format!("route configuration rc: virtual_hosts[0].routes[0].match{reason}"));
+    };
+    bad("safe_regex: {regex: 'a('}", ".safe_regex.regex: invalid regular expression \"a(\": unclosed group");
+    bad("", ": no path, prefix or regular expression is given");
+    bad("prefix: /, headers: [{name: 'a b'}]", ".headers[0].name: \"a b\" is not the name of a header");
+    bad("prefix: /, headers: [{name: a, range_match: {}}]", ".headers[0].range_match: 0..0 is empty");
+    bad("prefix: /, dynamic_metadata: [{filter: x}]", ".dynamic_metadata: not supported");
+}
+
+#[test]
+fn a_route_action_carries_istios_timeouts_retries_and_splits() {
+    let decoded = route_action(
+        "{weighted_clusters: {clusters: [{name: v1, weight: 75}, {name: v2, weight: 25, request_headers_to_add: \
+         [{header: {key: x-canary, value: '1'}}]}]}, timeout: 0s, max_grpc_timeout: 3s, max_stream_duration: \
+         {max_stream_duration: 4s}, prefix_rewrite: /new, retry_policy: {retry_on: 'connect-failure,unavailable', \
+         num_retries: 2, host_selection_retry_max_attempts: 5, retry_host_predicate: [{name: \
+         envoy.retry_host_predicates.previous_hosts}], retry_back_off: {base_interval: 0.05s}}}",
+    )
+    .unwrap();
+    let ClusterSpecifier::Weighted(split) = &decoded.cluster else { panic!("{decoded:?}") };
+    assert_eq!(split.total_weight().unwrap().get(), 100);
+    assert_eq!(split.clusters[1].request_headers.add[0].name, "x-canary");
+    assert_eq!((decoded.timeout, &decoded.path_rewrite), (Duration::ZERO, &PathRewrite::Prefix("/new".into())));
+    let expected = MaxStreamDuration {
+        max_stream_duration: Some(Duration::from_secs(4)),
+        grpc_timeout_header_max: Some(Duration::from_secs(3)),
+        grpc_timeout_header_offset: Duration::ZERO,
+    };
+    assert_eq!(decoded.max_stream_duration, Some(expected));
+    let retry = decoded.retry_policy.unwrap();
+    assert_eq!(retry.retry_on, RetryOn::CONNECT_FAILURE.union(RetryOn::UNAVAILABLE));
+    assert_eq!((retry.num_retries, retry.previous_hosts, retry.host_selection_retry_max_attempts), (2, true, 5));
+    assert_eq!(retry.back_off.max_interval, Duration::from_millis(500));
+
+    let bad = |action: &str, reason: &str| {
+        let path = "route configuration rc: virtual_hosts[0].routes[0].route";
+        check(route_action(action), &format!("{path}{reason}"));
+    };
+    bad("{}", ": none of cluster, cluster_header and weighted_clusters is given");
+    bad(
+        "{weighted_clusters: {clusters: [{name: a}]}}",
+        ".weighted_clusters.clusters: the sum of weights is not in 1..=4294967295",
+    );
+    bad(
+        "{cluster: a, retry_policy: {retry_on: sometimes}}",
+        ".retry_policy.retry_on: unknown retry condition \"sometimes\"",
+    );
+    bad("{cluster: a, request_mirror_policies: [{cluster: b}]}", ".request_mirror_policies: not supported");
+    bad("{cluster: a, timeout: -1s}", ".timeout: -1 s and 0 ns is not a duration of at least 0");
+}
+
+#[test]
+fn a_domain_belongs_to_one_virtual_host() {
+    let hosts = |domains: [&str; 2]| {
+        let [a, b] = domains;
+        decode_text(
+            &format!("{{name: rc, virtual_hosts: [{{name: a, domains: ['{a}']}}, {{name: b, domains: ['{b}']}}]}}"),
+            decode_routes,
+        )
+    };
+    hosts(["a.test", "*.test"]).unwrap();
+    check(
+        hosts(["A.test", "a.test"]),
+        "route configuration rc: virtual_hosts[1].domains: domain \"a.test\" is also in virtual host \"a\"",
+    );
+    check(
+        hosts(["a.test", "b*.test"]),
+        "route configuration rc: virtual_hosts[1].domains[0]: \"b*.test\" is not a domain: exact, *suffix, prefix* or *",
+    );
+}
+
+#[test]
+fn filters_with_policy_are_decoded_or_refused_and_those_without_pass() {
+    let typed = |name: &str, url: &str, rest: &str| {
+        format!("{{name: {name}, typed_config: {{'@type': type.googleapis.com/{url}{rest}}}}}")
+    };
+    let fault = typed(
+        "fault",
+        "envoy.extensions.filters.http.fault.v3.HTTPFault",
+        ", abort: {http_status: 503, percentage: {numerator: 50}}",
+    );
+    let exchange = ", type_url: type.googleapis.com/io.istio.http.peer_metadata.Config, value: {x: 1}";
+    let exchange = typed("istio.metadata_exchange", "udpa.type.v1.TypedStruct", exchange);
+    let stats = typed("grpc_stats", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "");
+    let (decoded, ignored) = hcm("", &[&fault, &exchange, &stats]).unwrap();
+    let [HttpFilter::Fault(fault)] = &decoded.http_filters[..] else { panic!("{decoded:?}") };
+    assert_eq!(fault.abort.unwrap().status, AbortStatus::Http(http::StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(decoded.routes, RouteSource::Rds("r".into()));
+    assert!(ignored.iter().any(|note| note.contains("istio.metadata_exchange")), "{ignored:?}");
+
+    let at = "listener l: api_listener.api_listener.http_filters";
+    let rbac = typed("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", "");
+    check(hcm("", &[&rbac]), &format!("{at}[0]: http filter envoy.filters.http.rbac: not supported"));
+    check(hcm("", &[ROUTER]), &format!("{at}[1]: \"router\" stands after the router, which must be last"));
+    let wrapped = ", type_url: type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    let wrapped = typed("rbac", "udpa.type.v1.TypedStruct", wrapped);
+    check(hcm("", &[&wrapped]), &format!("{at}[0]: http filter rbac: not supported"));
+    check(hcm(", add_user_agent: true", &[]), "listener l: api_listener.api_listener.add_user_agent: not supported");
+}
+
+#[test]
+fn an_unknown_filter_passes_only_if_it_is_optional_and_really_unknown() {
+    let chain = |type_url: &str, is_optional: bool| {
+        let hcm = HttpConnectionManager {
+            http_filters: vec![
+                filter("x", Any { type_url: type_url.to_owned(), value: vec![] }, is_optional),
+                filter(
+                    "router",
+                    pack(&crate::proto::envoy::extensions::filters::http::router::v3::Router::default()),
+                    false,
+                ),
+            ],
+            ..HttpConnectionManager::default()
+        };
+        let notes = Notes::default();
+        http_filter::decode_chain(&At::root(&notes), &hcm.http_filters).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(chain("type.googleapis.com/some.Unknown", true), Ok(()));
+    assert_eq!(
+        chain("type.googleapis.com/some.Unknown", false).unwrap_err(),
+        "http_filters[0]: http filter x: not supported"
+    );
+    let known = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    assert!(chain(known, true).is_err(), "a policy that exists is not skipped");
+}
+
+fn filter(
+    name: &str,
+    config: Any,
+    is_optional: bool,
+) -> crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter {
+    use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
+        HttpFilter as ProtoHttpFilter, http_filter::ConfigType,
+    };
+    let config_type = Some(ConfigType::TypedConfig(config));
+    ProtoHttpFilter { name: name.to_owned(), is_optional, disabled: false, config_type }
+}
+
+#[test]
+fn a_resource_is_told_from_junk() {
+    let any = |type_url: &str, value: &[u8]| Any { type_url: type_url.to_owned(), value: value.to_vec() };
+    let decode = |any: &Any| decode(any).map(|decoded| decoded.resource.name().to_owned()).map_err(|e| e.to_string());
+    let cluster = json::from_text::<Cluster>("{name: a}", "").unwrap();
+    assert_eq!(decode(&pack(&cluster)), Ok("a".to_owned()));
+    let wrapper = Wrapper { name: "a".to_owned(), resource: Some(pack(&cluster)), ..Wrapper::default() };
+    assert_eq!(decode(&pack(&wrapper)), Ok("a".to_owned()));
+    check(
+        decode(&any("x/google.protobuf.Empty", &[])),
+        "google.protobuf.Empty (unnamed): not a kind of resource that is supported",
+    );
+    let error = decode(&any(&ResourceType::Listener.type_url(), &[0x0a, 9])).unwrap_err();
+    assert!(error.starts_with("listener (unnamed): malformed message: "), "{error}");
+}
