@@ -94,6 +94,7 @@ macro_rules! cluster_counters {
             pub ejections_active: Gauge,
             external: ResponseCodes,
             internal: ResponseCodes,
+            retried: ResponseCodes,
         }
 
         impl ClusterStats {
@@ -233,15 +234,21 @@ impl ClusterStats {
         }
     }
 
+    /// Counts a response that is not sent on because of a retry: in `upstream_rq_503` and its class, but under neither
+    /// `external.` nor `internal.`, as in Envoy.
+    pub(crate) fn count_retried_response(&self, status: StatusCode) {
+        self.retried.count(status);
+    }
+
     /// Every counter and `outlier_detection.ejections_active`; response codes only if they occurred.
     pub(super) fn for_each(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
         self.for_each_counter(visit);
         visit("outlier_detection.ejections_active", StatKind::Gauge, self.ejections_active.get());
         let mut name = String::new();
         for (prefix, origins) in [
-            ("", [Some(&self.external), Some(&self.internal)]),
-            ("external.", [Some(&self.external), None]),
-            ("internal.", [None, Some(&self.internal)]),
+            ("", &[&self.external, &self.internal, &self.retried][..]),
+            ("external.", &[&self.external]),
+            ("internal.", &[&self.internal]),
         ] {
             for_each_response_code(&mut name, prefix, origins, visit);
         }
@@ -251,7 +258,7 @@ impl ClusterStats {
 fn for_each_response_code(
     name: &mut String,
     prefix: &str,
-    origins: [Option<&ResponseCodes>; 2],
+    origins: &[&ResponseCodes],
     visit: &mut dyn FnMut(&str, StatKind, u64),
 ) {
     let mut emit = |name: &mut String, what: std::fmt::Arguments<'_>, count: u64| {
@@ -266,7 +273,7 @@ fn for_each_response_code(
     for class in 0..ResponseCodes::CLASSES {
         let mut in_class = 0;
         for code in 0..ResponseCodes::PER_CLASS {
-            let count = origins.iter().flatten().map(|codes| codes.get(class, code)).sum();
+            let count = origins.iter().map(|codes| codes.get(class, code)).sum();
             emit(name, format_args!("{}{code:02}", class + 1), count);
             in_class += count;
         }
@@ -315,6 +322,7 @@ mod tests {
             (0..times).for_each(|_| stats.count_response(StatusCode::from_u16(status).unwrap(), origin));
         }
         stats.count_response(StatusCode::from_u16(999).unwrap(), RequestOrigin::External);
+        stats.count_retried_response(StatusCode::BAD_GATEWAY);
 
         let mut seen = BTreeMap::new();
         stats.for_each(&mut |name, _, value| {
@@ -334,9 +342,10 @@ mod tests {
             ("upstream_rq_200", 2),
             ("upstream_rq_204", 1),
             ("upstream_rq_2xx", 3),
+            ("upstream_rq_502", 1),
             ("upstream_rq_503", 1),
-            ("upstream_rq_5xx", 1),
-            ("upstream_rq_completed", 4),
+            ("upstream_rq_5xx", 2),
+            ("upstream_rq_completed", 5),
         ];
         assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)).into());
     }

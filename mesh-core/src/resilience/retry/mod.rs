@@ -169,7 +169,11 @@ impl RetryState {
         rng: &mut impl Rng,
     ) -> Decision {
         let wanted = self.wants_retry_of_response(status, headers);
-        self.decide(wanted, cluster, rng)
+        let decision = self.decide(wanted, cluster, rng);
+        if matches!(decision, Decision::Retry { .. }) {
+            cluster.stats().count_retried_response(status);
+        }
+        decision
     }
 
     /// Decides after a try without an answer.

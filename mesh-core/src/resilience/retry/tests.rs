@@ -99,14 +99,15 @@ fn each_condition_retries_its_responses() {
 fn each_condition_retries_its_resets() {
     use ResetReason::{
         ConnectionFailure, ConnectionTermination, ConnectionTimeout, LocalReset, Overflow, PerTryTimeout,
-        RemoteRefusedStreamReset, RemoteReset,
+        ProtocolError, RemoteRefusedStreamReset, RemoteReset,
     };
-    const ALL: [ResetReason; 8] = [
+    const ALL: [ResetReason; 9] = [
         ConnectionFailure,
         ConnectionTimeout,
         RemoteRefusedStreamReset,
         RemoteReset,
         LocalReset,
+        ProtocolError,
         ConnectionTermination,
         PerTryTimeout,
         Overflow,
@@ -121,12 +122,12 @@ fn each_condition_retries_its_resets() {
     };
     // E20: 5xx contains every kind of reset; an overflow of our own is never retried.
     for retry_on in ["5xx", "gateway-error", "reset"] {
-        check(retry_on, RequestProgress::Started, &ALL[..7]);
-        check(retry_on, RequestProgress::NotStarted, &ALL[..7]);
+        check(retry_on, RequestProgress::Started, &ALL[..8]);
+        check(retry_on, RequestProgress::NotStarted, &ALL[..8]);
     }
     check("connect-failure", RequestProgress::Started, &[ConnectionFailure, ConnectionTimeout]);
     check("refused-stream", RequestProgress::Started, &[RemoteRefusedStreamReset]);
-    check("reset-before-request", RequestProgress::NotStarted, &ALL[..7]);
+    check("reset-before-request", RequestProgress::NotStarted, &ALL[..8]);
     check("reset-before-request", RequestProgress::Started, &[]);
     check("retriable-4xx,unavailable,retriable-headers", RequestProgress::NotStarted, &[]);
 }
@@ -154,6 +155,8 @@ fn tries_are_counted_as_envoy_counts_them() {
     let stats = ["upstream_rq_retry", "upstream_rq_retry_success", "upstream_rq_retry_limit_exceeded"];
     assert_eq!(stats.map(|name| bench.stat(name)), [4, 1, 1]);
     assert_eq!(bench.stat("upstream_rq_retry_overflow"), 0);
+    let responses = ["upstream_rq_500", "upstream_rq_503", "upstream_rq_5xx", "upstream_rq_completed"];
+    assert_eq!(responses.map(|name| bench.stat(name)), [2, 2, 4, 4], "what retries took the place of is counted");
 }
 
 #[test]
