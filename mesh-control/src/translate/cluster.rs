@@ -139,15 +139,17 @@ fn special(view: &View<'_>) -> Vec<envoy::Cluster> {
 /// The cluster by which a sidecar reaches its workload; `None` means wherever the connection was going to.
 pub(super) fn inbound(view: &View<'_>, port: u16, is_http2: bool, target: Option<SocketAddr>) -> envoy::Cluster {
     let name = inbound_cluster(port);
-    let service = view.node.service.as_ref().and_then(|host| view.registry.find(host, &view.node.namespace));
-    // A rule's limits for callers also limit the side that is called.
-    let rule = service.and_then(|service| view.rules.find(service, &view.node.namespace));
-    let policy = Policy::of(rule, None, port);
     let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };
-    policy.write_limits(&mut cluster);
-    Policy::write_default_protocol(&mut cluster, is_http2);
+    let service = view.node.service.as_ref().and_then(|host| view.registry.find(host, &view.node.namespace));
+    let rule = service.and_then(|service| view.rules.find(service, &view.node.namespace));
+    // A rule's limits for callers also limit the side that is called. It speaks of the service's port, which may not be
+    // the workload's.
+    Policy::of(rule, None, view.node.service_port(view.registry, port)).write_inbound(&mut cluster, is_http2);
     if let Some(service) = service {
-        cluster.metadata = Some(istio_metadata(object([("services", list(vec![service_metadata(service)]))])));
+        let mut fields = object([("services", list(vec![service_metadata(service)]))]);
+        let config = rule.map(|rule| ("config".to_owned(), string(rule.rule.metadata.config_path())));
+        fields.fields.extend(config);
+        cluster.metadata = Some(istio_metadata(fields));
     }
     match target {
         None => {

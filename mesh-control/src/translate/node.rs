@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::{DEFAULT_NAMESPACE, Labels, selects};
+use crate::config::{DEFAULT_NAMESPACE, Labels};
 use crate::host::{CLUSTER_DOMAIN, Host, HostError};
 use crate::registry::{Endpoint, Registry};
 
@@ -85,9 +85,10 @@ impl Node {
         service.into_iter().flat_map(|service| &service.endpoints)
     }
 
-    /// The endpoints of its service that can be this node, by their labels.
+    /// The endpoints of its service that can be this node: no label says otherwise.
     pub(super) fn endpoints<'a>(&'a self, registry: &'a Registry) -> impl Iterator<Item = &'a Endpoint> {
-        self.all_endpoints(registry).filter(|endpoint| selects(&self.labels, &endpoint.labels))
+        let agrees = |(key, value): (&String, &String)| self.labels.get(key).is_none_or(|own| own == value);
+        self.all_endpoints(registry).filter(move |endpoint| endpoint.labels.iter().all(agrees))
     }
 
     /// `region/zone/subzone` of the workload, if it can be known from its endpoints.
@@ -95,6 +96,12 @@ impl Node {
         let mut localities = self.endpoints(registry).map(|endpoint| endpoint.locality.as_str());
         let first = localities.next().unwrap_or_default();
         if localities.all(|locality| locality == first) { first } else { "" }
+    }
+
+    /// Port of the service by which a port of the workload is called; the same if it is none's.
+    pub(super) fn service_port(&self, registry: &Registry, target_port: u16) -> u16 {
+        let mut ports = self.endpoints(registry).flat_map(|endpoint| &endpoint.ports);
+        ports.find(|(_, target)| **target == target_port).map_or(target_port, |(port, _)| *port)
     }
 
     /// IP address of the workload that serves a port.

@@ -65,7 +65,7 @@ impl<'a> Policy<'a> {
         cluster.common_lb_config = Some(common);
     }
 
-    /// Writes the limits of connections and requests only.
+    /// Writes the limits of connections and requests.
     pub(super) fn write_limits(&self, cluster: &mut envoy::Cluster) {
         let unlimited = ConnectionPool::default();
         let pool = self.connection_pool.unwrap_or(&unlimited);
@@ -85,9 +85,13 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// Istio's defaults for endpoints that speak HTTP/2 or HTTP/1.1.
-    pub(super) fn write_default_protocol(cluster: &mut envoy::Cluster, is_http2: bool) {
-        Self::default().write_protocol(cluster, is_http2);
+    /// Writes what also holds for the side that is called: everything about connections except their protocol.
+    pub(super) fn write_inbound(&self, cluster: &mut envoy::Cluster, is_http2: bool) {
+        let pool = self.connection_pool.map(|pool| ConnectionPool { h2_upgrade: false, ..pool.clone() });
+        let own = Policy { connection_pool: pool.as_ref(), ..Policy::default() };
+        own.write_limits(cluster);
+        own.write_protocol(cluster, is_http2);
+        cluster.common_lb_config = Some(envoy::cluster::CommonLbConfig::default());
     }
 }
 

@@ -1,0 +1,228 @@
+//! Compares the resources of one node.
+
+use std::collections::BTreeMap;
+
+use mesh_control::translate::{Node, Role};
+use serde_json::Value;
+
+use crate::normalize;
+use crate::recorded::Answers;
+
+/// What became of a resource.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Equal,
+    Different(Vec<String>),
+    /// istiod has it and we do not.
+    Missing,
+    /// We have it and istiod does not.
+    Extra,
+    /// It needs what this version has not.
+    NotCovered(&'static str),
+}
+
+type Outcomes = BTreeMap<String, Outcome>;
+
+/// Every type, with an outcome for every resource of either side.
+pub(crate) fn all(node: &Node, theirs: &Answers, ours: &Answers) -> [(&'static str, Outcomes); 4] {
+    [
+        ("lds", listeners(node, theirs, ours)),
+        ("rds", routes(node, theirs, ours)),
+        ("cds", clusters(node, theirs, ours)),
+        ("eds", endpoints(theirs, ours)),
+    ]
+}
+
+fn endpoints(theirs: &Answers, ours: &Answers) -> Outcomes {
+    let compare = |(name, value): (&String, &Value)| {
+        let outcome = match ours.endpoints.get(name) {
+            Some(own) => differences(&normalize::endpoints(value), &normalize::endpoints(own), Match::Whole),
+            None if !ours.clusters.contains_key(name) => Outcome::NotCovered("its service has no supported resolution"),
+            None => Outcome::Missing,
+        };
+        (name.clone(), outcome)
+    };
+    theirs.endpoints.iter().map(compare).collect()
+}
+
+fn clusters(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
+    let mut outcomes = Outcomes::new();
+    for (name, value) in &theirs.clusters {
+        let (mut theirs, own) = (normalize::cluster(value), ours.clusters.get(name));
+        let is_hashed = matches!(value["lb_policy"].as_str(), Some("MAGLEV" | "RING_HASH"));
+        let outcome = match own {
+            None if value["type"] == "ORIGINAL_DST" => Outcome::NotCovered("original destination"),
+            Some(_) if name == "PassthroughCluster" => Outcome::NotCovered("original destination"),
+            None if name.contains("books.example") => Outcome::NotCovered("its service has resolution NONE"),
+            None => Outcome::Missing,
+            Some(own) => {
+                let mut own = normalize::cluster(own);
+                if is_hashed {
+                    theirs["lb_policy"] = own["lb_policy"].clone();
+                }
+                // Proxyless clusters say little; what they say must hold.
+                let matching = if node.role == Role::Library { Match::Part } else { Match::Whole };
+                if matching == Match::Part && theirs["eds_cluster_config"].is_object() {
+                    own["eds_cluster_config"] = theirs["eds_cluster_config"].clone();
+                }
+                differences(&theirs, &own, matching)
+            }
+        };
+        outcomes.insert(name.clone(), outcome);
+    }
+    if node.role != Role::Library {
+        let extra = ours.clusters.keys().filter(|name| !theirs.clusters.contains_key(*name));
+        outcomes.extend(extra.map(|name| (name.clone(), Outcome::Extra)));
+    }
+    outcomes
+}
+
+/// One outcome for each virtual host's domains and for each of its routes.
+fn routes(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
+    let mut outcomes = Outcomes::new();
+    for (config, value) in &theirs.routes {
+        if node.role == Role::Gateway && config.starts_with("https.") {
+            outcomes.insert(config.clone(), Outcome::NotCovered("TLS"));
+            continue;
+        }
+        for host in value["virtual_hosts"].as_array().into_iter().flatten() {
+            let name = host["name"].as_str().unwrap_or_default();
+            // A library asks by the name of the service; the other hosts of the port are never looked at.
+            if node.role == Role::Library && name != normalize::virtual_host_of_cluster(config) {
+                continue;
+            }
+            let own = ours.routes.get(config).and_then(|own| find(&own["virtual_hosts"], name));
+            virtual_host(&format!("{config} {name}"), host, own, theirs, &mut outcomes);
+        }
+    }
+    outcomes
+}
+
+fn find<'a>(hosts: &'a Value, name: &str) -> Option<&'a Value> {
+    hosts.as_array()?.iter().find(|host| host["name"] == name)
+}
+
+fn virtual_host(path: &str, theirs: &Value, own: Option<&Value>, answers: &Answers, outcomes: &mut Outcomes) {
+    let Some(own) = own else {
+        let outcome = if path.contains("books.example") {
+            Outcome::NotCovered("its service has resolution NONE")
+        } else {
+            Outcome::Missing
+        };
+        outcomes.insert(path.to_owned(), outcome);
+        return;
+    };
+    outcomes.insert(
+        format!("{path} domains"),
+        differences(&sorted(&theirs["domains"]), &sorted(&own["domains"]), Match::Whole),
+    );
+    let routes = |host: &Value| host["routes"].as_array().cloned().unwrap_or_default();
+    let (theirs, own) = (routes(theirs), routes(own));
+    for (i, route) in theirs.iter().enumerate() {
+        let outcome = match own.get(i) {
+            _ if is_dangling(route, answers) => Outcome::NotCovered("istiod names a cluster that it does not define"),
+            None => Outcome::Missing,
+            Some(own) => {
+                let mut own = own.clone();
+                if !route["route"]["hash_policy"].is_null() {
+                    own["route"]["hash_policy"] = route["route"]["hash_policy"].clone();
+                }
+                differences(&normalize::route(route), &normalize::route(&own), Match::Whole)
+            }
+        };
+        outcomes.insert(format!("{path} [{i}]"), outcome);
+    }
+    for i in theirs.len()..own.len() {
+        outcomes.insert(format!("{path} [{i}]"), Outcome::Extra);
+    }
+}
+
+/// The order of domains means nothing.
+fn sorted(domains: &Value) -> Value {
+    let mut domains: Vec<_> = domains.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    domains.sort_unstable();
+    domains.into()
+}
+
+/// A destination without port on a port that its service does not have: istiod takes the port of the listener.
+fn is_dangling(route: &Value, answers: &Answers) -> bool {
+    let action = &route["route"];
+    let weighted = action["weighted_clusters"]["clusters"].as_array().into_iter().flatten().map(|it| &it["name"]);
+    let mut names = std::iter::once(&action["cluster"]).chain(weighted).filter_map(Value::as_str);
+    names.any(|name| !answers.clusters.contains_key(name))
+}
+
+fn listeners(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
+    let mut outcomes = Outcomes::new();
+    for (name, value) in &theirs.listeners {
+        if name == "virtualInbound" {
+            let own = ours.listeners.get(name).map(normalize::inbound).unwrap_or_default();
+            for (port, routes) in normalize::inbound(value) {
+                let own = own.get(&port).unwrap_or(&Value::Null);
+                outcomes.insert(format!("{name} {port}"), differences(&routes, own, Match::Whole));
+            }
+            continue;
+        }
+        // istiod answers under the name that was asked for, which may be a short one.
+        let own = ours.listeners.get(name).or_else(|| {
+            let (host, port) = name.rsplit_once(':')?;
+            let mut names =
+                [format!("{host}.svc.cluster.local:{port}"), format!("{host}.default.svc.cluster.local:{port}")];
+            names.iter_mut().find_map(|name| ours.listeners.get(name))
+        });
+        let outcome = match (normalize::listener(value), own) {
+            (None, _) => Outcome::NotCovered("TCP, TLS or several filter chains"),
+            (Some(_), None) if node.role == Role::Library && name.contains("inbound") => Outcome::NotCovered("mTLS"),
+            (Some(_), None) => Outcome::Missing,
+            (Some(theirs), Some(own)) => {
+                let own = normalize::listener(own).unwrap_or_default();
+                let matching = if node.role == Role::Library { Match::Part } else { Match::Whole };
+                let mut theirs = theirs;
+                if matching == Match::Part {
+                    theirs["manager"]["rds"] = theirs["manager"]["rds"]["route_config_name"].clone();
+                    let mut own = own;
+                    own["manager"]["rds"] = own["manager"]["rds"]["route_config_name"].clone();
+                    differences(&theirs, &own, matching)
+                } else {
+                    differences(&theirs, &own, matching)
+                }
+            }
+        };
+        outcomes.insert(name.clone(), outcome);
+    }
+    outcomes
+}
+
+/// How much of a value must be equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    /// All of it.
+    Whole,
+    /// What istiod says; we may say more.
+    Part,
+}
+
+fn differences(theirs: &Value, ours: &Value, matching: Match) -> Outcome {
+    let mut all = Vec::new();
+    walk("", theirs, ours, matching, &mut all);
+    if all.is_empty() { Outcome::Equal } else { Outcome::Different(all) }
+}
+
+fn walk(path: &str, theirs: &Value, ours: &Value, matching: Match, out: &mut Vec<String>) {
+    match (theirs, ours) {
+        (Value::Object(a), Value::Object(b)) => {
+            let extra = b.keys().filter(|key| matching == Match::Whole && !a.contains_key(*key));
+            for key in a.keys().chain(extra) {
+                let value = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                walk(&format!("{path}.{key}"), &value(a), &value(b), matching, out);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                walk(&format!("{path}[{i}]"), a, b, matching, out);
+            }
+        }
+        _ if theirs == ours => {}
+        _ => out.push(format!("{path}: istiod {theirs}, ours {ours}")),
+    }
+}

@@ -1,0 +1,150 @@
+//! Takes out of a resource what this version does not cover, and what carries no meaning.
+
+use serde_json::{Map, Value, json};
+
+/// Names of a gRPC route configuration and a cluster are the same; a virtual host's is `HOST:PORT`.
+pub(crate) fn virtual_host_of_cluster(name: &str) -> String {
+    let mut parts = name.split('|');
+    let (port, host) = (parts.nth(1).unwrap_or_default(), parts.nth(1).unwrap_or_default());
+    format!("{host}:{port}")
+}
+
+/// A route without mirroring, hashing, CORS and what only tracing reads.
+pub(crate) fn route(route: &Value) -> Value {
+    let mut route = route.clone();
+    remove(&mut route, &["decorator"]);
+    // Its value is the default.
+    if route["match"]["case_sensitive"] == true {
+        remove(&mut route["match"], &["case_sensitive"]);
+    }
+    let action = &mut route["route"];
+    if action.is_object() {
+        // Session affinity comes with a retry policy of its own.
+        if !action["hash_policy"].is_null() {
+            remove(&mut action["retry_policy"], &["retry_host_predicate"]);
+        }
+        remove(action, &["request_mirror_policies", "hash_policy"]);
+        let stream = action["max_stream_duration"]["max_stream_duration"].clone();
+        if !stream.is_null() {
+            // What gRPC reads instead.
+            action["max_grpc_timeout"] = stream;
+        }
+        remove(action, &["max_stream_duration"]);
+    } else {
+        remove(&mut route, &["route"]);
+    }
+    remove(&mut route["typed_per_filter_config"], &["envoy.filters.http.cors"]);
+    if route["typed_per_filter_config"].as_object().is_none_or(Map::is_empty) {
+        remove(&mut route, &["typed_per_filter_config"]);
+    }
+    route
+}
+
+/// A cluster without TLS, session affinity, slow start and Istio's own filters.
+pub(crate) fn cluster(cluster: &Value) -> Value {
+    let mut kept = select(
+        cluster,
+        &[
+            "circuit_breakers",
+            "common_lb_config",
+            "connect_timeout",
+            "dns_lookup_family",
+            "dns_refresh_rate",
+            "eds_cluster_config",
+            "lb_policy",
+            "load_assignment",
+            "metadata",
+            "outlier_detection",
+            "respect_dns_ttl",
+            "type",
+            "typed_extension_protocol_options",
+            "upstream_connection_options",
+        ],
+    );
+    remove(&mut kept["metadata"]["filter_metadata"]["istio"], &["alpn_override"]);
+    prune(&mut kept);
+    kept
+}
+
+/// Endpoints without the mark that they speak mTLS.
+pub(crate) fn endpoints(assignment: &Value) -> Value {
+    let mut assignment = assignment.clone();
+    for locality in assignment["endpoints"].as_array_mut().into_iter().flatten() {
+        for endpoint in locality["lb_endpoints"].as_array_mut().into_iter().flatten() {
+            remove(&mut endpoint["metadata"]["filter_metadata"], &["envoy.transport_socket_match"]);
+        }
+    }
+    assignment
+}
+
+/// The outer settings of a listener and of its only HTTP connection manager; `None` if it has none.
+pub(crate) fn listener(listener: &Value) -> Option<Value> {
+    let manager = match &listener["api_listener"]["api_listener"] {
+        Value::Null => {
+            let [chain] = listener["filter_chains"].as_array()?.as_slice() else { return None };
+            http_connection_manager(chain)?
+        }
+        manager => manager,
+    };
+    if !listener["filter_chains"][0]["transport_socket"].is_null() {
+        return None;
+    }
+    let manager = select(
+        manager,
+        &["normalize_path", "rds", "server_name", "stream_idle_timeout", "upgrade_configs", "use_remote_address"],
+    );
+    let mut kept = select(listener, &["address", "bind_to_port", "traffic_direction"]);
+    kept["manager"] = manager;
+    Some(kept)
+}
+
+/// The routes of a captured listener's chains in clear text, by port.
+pub(crate) fn inbound(listener: &Value) -> Map<String, Value> {
+    let mut ports = Map::new();
+    for chain in listener["filter_chains"].as_array().into_iter().flatten() {
+        let matcher = &chain["filter_chain_match"];
+        let is_own = !matcher["destination_port"].is_null() && matcher["transport_protocol"] == "raw_buffer";
+        if let (true, Some(manager)) = (is_own, http_connection_manager(chain)) {
+            let mut routes = manager["route_config"].clone();
+            for host in routes["virtual_hosts"].as_array_mut().into_iter().flatten() {
+                for one in host["routes"].as_array_mut().into_iter().flatten() {
+                    remove(&mut one["route"], &["max_stream_duration"]);
+                    *one = route(one);
+                }
+            }
+            ports.insert(matcher["destination_port"].to_string(), routes);
+        }
+    }
+    ports
+}
+
+fn http_connection_manager(chain: &Value) -> Option<&Value> {
+    let mut filters = chain["filters"].as_array()?.iter();
+    filters
+        .find(|filter| filter["name"] == "envoy.filters.network.http_connection_manager")
+        .map(|it| &it["typed_config"])
+}
+
+fn remove(value: &mut Value, keys: &[&str]) {
+    if let Some(fields) = value.as_object_mut() {
+        for key in keys {
+            fields.remove(*key);
+        }
+    }
+}
+
+fn select(value: &Value, keys: &[&str]) -> Value {
+    let fields = keys.iter().filter(|key| !value[**key].is_null());
+    fields.map(|key| ((*key).to_owned(), value[*key].clone())).collect::<Map<_, _>>().into()
+}
+
+/// Indexing for removal leaves empty objects and nulls behind.
+fn prune(value: &mut Value) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.values_mut().for_each(prune);
+        fields.retain(|_, value| !value.is_null());
+    }
+    if *value == json!({"filter_metadata": {"istio": {}}}) {
+        *value = Value::Null;
+    }
+}
