@@ -1,6 +1,6 @@
 //! Endpoints of a cluster. Envoy `endpoint.v3.ClusterLoadAssignment`.
 
-use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 /// The endpoints of one cluster, by locality and priority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,14 @@ pub struct LoadAssignment {
 impl Default for LoadAssignment {
     fn default() -> Self {
         Self { localities: Vec::new(), overprovisioning_factor: 140 }
+    }
+}
+
+impl FromIterator<SocketAddr> for LoadAssignment {
+    /// Equal endpoints at these addresses, nowhere in particular.
+    fn from_iter<I: IntoIterator<Item = SocketAddr>>(addresses: I) -> Self {
+        let endpoints = addresses.into_iter().map(Endpoint::new).collect();
+        Self { localities: vec![LocalityEndpoints { endpoints, ..LocalityEndpoints::default() }], ..Self::default() }
     }
 }
 
@@ -54,6 +62,20 @@ pub struct Endpoint {
     pub health_status: HealthStatus,
     /// The workload behind it, for telemetry.
     pub workload: Option<Arc<Workload>>,
+}
+
+impl Endpoint {
+    /// A healthy endpoint of weight 1.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address: EndpointAddress::Socket(address),
+            hostname: None,
+            load_balancing_weight: NonZeroU32::MIN,
+            health_status: HealthStatus::default(),
+            workload: None,
+        }
+    }
 }
 
 /// Where an endpoint listens.
@@ -115,4 +137,29 @@ pub struct Workload {
     pub cluster: Arc<str>,
     /// SPIFFE identity, empty if none.
     pub principal: Arc<str>,
+}
+
+impl Workload {
+    /// A workload by its labels (`features.md` M11). `service` names it where no label does, and is its workload name,
+    /// as workloads outside of Kubernetes have no other.
+    #[must_use]
+    pub fn from_labels(service: &str, namespace: &str, labels: &BTreeMap<String, String>) -> Self {
+        let label = |name: &str| labels.get(name).map(String::as_str);
+        let canonical_service = label("service.istio.io/canonical-name")
+            .or_else(|| label("app.kubernetes.io/name"))
+            .or_else(|| label("app"));
+        let canonical_revision = label("service.istio.io/canonical-revision")
+            .or_else(|| label("app.kubernetes.io/version"))
+            .or_else(|| label("version"));
+        Self {
+            name: service.into(),
+            namespace: namespace.into(),
+            canonical_service: canonical_service.unwrap_or(service).into(),
+            canonical_revision: canonical_revision.unwrap_or("latest").into(),
+            app: label("app").unwrap_or_default().into(),
+            version: label("version").unwrap_or_default().into(),
+            cluster: Arc::default(),
+            principal: Arc::default(),
+        }
+    }
 }
