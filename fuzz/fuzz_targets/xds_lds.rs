@@ -1,0 +1,8 @@
+//! A listener as a control plane sends it: any bytes are decoded or refused with a reason.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mesh_xds::proto::envoy::config::listener::v3::Listener;
+use mesh_xds::resource::ResourceType;
+
+fuzz_target!(|input: &[u8]| mesh_fuzz::decode::<Listener>(input, ResourceType::Listener));

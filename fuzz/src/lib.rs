@@ -1,0 +1,29 @@
+//! What the targets share: making an xDS resource of arbitrary input, and what must hold when it is decoded.
+
+use mesh_xds::json;
+use mesh_xds::resource::{self, ResourceType};
+use prost::{Message, Name};
+use prost_types::Any;
+
+/// Decodes `input` as the resource `M`, from protobuf bytes or, if it begins with a brace, from protobuf-JSON.
+///
+/// No message of xDS begins with a brace (it would be the start of a group), so seeds can be written by hand and the bytes
+/// of a discovery response are still tried as they are.
+pub fn decode<M: Message + Name + Default>(input: &[u8], kind: ResourceType) {
+    let value = if input.first() == Some(&b'{') {
+        let Some(message) = std::str::from_utf8(input).ok().and_then(|text| json::from_text::<M>(text, "input").ok())
+        else {
+            return;
+        };
+        message.encode_to_vec()
+    } else {
+        input.to_vec()
+    };
+    match resource::decode(&Any { type_url: kind.type_url(), value }) {
+        Ok(decoded) => assert_eq!(decoded.resource.resource_type(), kind),
+        Err(refused) => {
+            assert!(!refused.error.reason.is_empty(), "refused without a reason: {refused}");
+            assert!(refused.to_string().contains(&refused.error.reason), "{refused} hides its reason");
+        }
+    }
+}
