@@ -43,6 +43,7 @@ use self::{exchange::Exchange, tries::Tries};
 use crate::{
     Body, StreamInfo, TransportError,
     pool::{Pool, Protocol, SendError, Target, Worker},
+    timer::Timers,
 };
 
 /// How requests reach endpoints: the innermost part of an [`Upstream`].
@@ -125,6 +126,10 @@ impl<T: Transport> Upstream<T> {
     #[must_use]
     pub fn with_options(&self, options: UpstreamOptions) -> Self {
         Self { shared: Arc::clone(&self.shared), options }
+    }
+
+    pub(crate) fn timers(&self) -> &Timers {
+        self.shared.worker.timers()
     }
 
     /// Answers `request` as the route in `info` says. The body is expected to be counted by `info`.

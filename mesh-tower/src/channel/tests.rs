@@ -1,0 +1,183 @@
+use std::num::NonZeroU32;
+
+use http_body_util::BodyExt;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh_core::{
+    model::{
+        Action, Cluster, DestinationService, Discovery, Endpoint, EndpointAddress, HeaderMutations, HealthStatus,
+        HttpConnectionManager, HttpProtocol, ListenerAddress, LoadAssignment, LocalityEndpoints, PathMatcher, Route,
+        RouteAction, RouteConfiguration, RouteMatch, TrafficDirection, VirtualHost,
+    },
+    rng::SplitMix64,
+};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::Worker;
+
+const TARGET: &str = "shop.default.svc.cluster.local:80";
+
+/// An HTTP server on loopback that answers with `name`, the authority and the path.
+async fn server(name: &'static str, protocol: HttpProtocol) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(move |request: Request<hyper::body::Incoming>| async move {
+                let host = request.headers().get(HOST).map(|host| host.to_str().unwrap().to_owned());
+                let authority = request.uri().authority().map(ToString::to_string).or(host).unwrap_or_default();
+                let text = format!("{name} {authority} {}", request.uri().path());
+                Ok::<_, Infallible>(Response::new(Body::from(text)))
+            });
+            let io = TokioIo::new(stream);
+            match protocol {
+                HttpProtocol::Http2 => {
+                    let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    tokio::spawn(http.serve_connection(io, service));
+                }
+                HttpProtocol::Http1 | HttpProtocol::UseDownstream => {
+                    tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+                }
+            }
+        }
+    });
+    address
+}
+
+fn cluster(name: &str, address: std::net::SocketAddr, protocol: HttpProtocol) -> Arc<Cluster> {
+    let endpoint = Endpoint {
+        address: EndpointAddress::Socket(address),
+        hostname: None,
+        load_balancing_weight: NonZeroU32::MIN,
+        health_status: HealthStatus::Unknown,
+        workload: None,
+    };
+    let locality = LocalityEndpoints { endpoints: vec![endpoint], ..LocalityEndpoints::default() };
+    let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
+    let mut cluster = Cluster::new(name, Discovery::Static(assignment));
+    cluster.http_protocol_options.protocol = protocol;
+    cluster.service =
+        Some(Arc::new(DestinationService { host: TARGET.into(), name: "shop".into(), namespace: "default".into() }));
+    Arc::new(cluster)
+}
+
+fn routes(cluster: &str) -> Arc<RouteConfiguration> {
+    let route = Route {
+        name: "route".into(),
+        matches: RouteMatch::path(PathMatcher::Prefix("/".into())),
+        action: Action::Route(Box::new(RouteAction::to_cluster(cluster))),
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        fault: None,
+        operation: "".into(),
+        metadata: None,
+        origin: "".into(),
+    };
+    let host = VirtualHost {
+        name: "host".into(),
+        domains: vec![TARGET.into()],
+        routes: vec![route],
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        retry_policy: None,
+        include_request_attempt_count: false,
+        include_attempt_count_in_response: false,
+        require_tls: false,
+        fault: None,
+    };
+    Arc::new(RouteConfiguration {
+        name: "r".into(),
+        virtual_hosts: vec![host],
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        ignore_port_in_host_matching: false,
+        most_specific_header_mutations_wins: false,
+    })
+}
+
+fn listener() -> Arc<Listener> {
+    Arc::new(Listener {
+        name: TARGET.into(),
+        address: ListenerAddress::Api,
+        traffic_direction: TrafficDirection::Outbound,
+        stat_prefix: TARGET.into(),
+        http: Arc::new(HttpConnectionManager::new("shop", RouteSource::Rds("r".into()))),
+    })
+}
+
+fn channel(store: &Arc<Store>, telemetry: &Telemetry) -> Channel {
+    let upstream = Upstream::new(Arc::clone(store), Worker::single());
+    Channel::new(Authority::from_static(TARGET), Arc::clone(store), upstream, telemetry.clone())
+}
+
+async fn text(channel: &mut Channel, uri: &str) -> (u16, String) {
+    let request = Request::get(uri).body(String::new()).unwrap();
+    let response = channel.call(request).await.unwrap_or_else(|never| match never {});
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_request_reaches_the_cluster_of_its_route_in_either_protocol() {
+    for protocol in [HttpProtocol::Http1, HttpProtocol::Http2] {
+        let store = Arc::new(Store::new());
+        let address = server("v1", protocol).await;
+        store.set_cluster(cluster("c", address, protocol), now(), &mut SplitMix64::new(1));
+        store.set_routes(&routes("c")).unwrap();
+        store.set_listener(listener());
+        let telemetry = Telemetry::default();
+        let mut channel = channel(&store, &telemetry);
+        for uri in ["/a", "http://shop.default.svc.cluster.local:80/a"] {
+            assert_eq!(text(&mut channel, uri).await, (200, format!("v1 {TARGET} /a")));
+        }
+        assert_eq!(text(&mut channel, "http://other.test/a").await, (200, "v1 other.test /a".to_owned()));
+        let metrics = telemetry.istio.prometheus_text();
+        let counted = metrics.lines().find(|line| line.starts_with("istio_requests_total")).unwrap();
+        assert!(counted.contains("reporter=\"source\"") && counted.ends_with(" 3"), "{counted}");
+        assert!(counted.contains("destination_service_name=\"shop\""), "{counted}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_before_its_configuration_waits_for_it() {
+    let store = Arc::new(Store::new());
+    let mut early = channel(&store, &Telemetry::default());
+    let waiting = tokio::spawn(async move { text(&mut early, "/a").await });
+    tokio::task::yield_now().await;
+    let address = server("v1", HttpProtocol::Http1).await;
+    store.set_cluster(cluster("c", address, HttpProtocol::Http1), now(), &mut SplitMix64::new(1));
+    store.set_listener(listener());
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished(), "the routes are still missing");
+    store.set_routes(&routes("c")).unwrap();
+    assert_eq!(waiting.await.unwrap().0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_configuration_a_request_is_unavailable_in_the_end() {
+    let store = Arc::new(Store::new());
+    let start = now();
+    let mut channel = channel(&store, &Telemetry::default());
+    assert_eq!(text(&mut channel, "/a").await, (503, "no configuration for this target".to_owned()));
+    assert_eq!(now() - start, Channel::<Pool>::INITIAL_FETCH_TIMEOUT);
+}
+
+#[tokio::test]
+async fn new_routes_count_from_the_next_request_and_a_lost_listener_does_not_stop_traffic() {
+    let store = Arc::new(Store::new());
+    for name in ["v1", "v2"] {
+        let address = server(name, HttpProtocol::Http1).await;
+        store.set_cluster(cluster(name, address, HttpProtocol::Http1), now(), &mut SplitMix64::new(1));
+    }
+    store.set_routes(&routes("v1")).unwrap();
+    store.set_listener(listener());
+    let mut channel = channel(&store, &Telemetry::default());
+    assert_eq!(text(&mut channel, "/").await.1, format!("v1 {TARGET} /"));
+    store.set_routes(&routes("v2")).unwrap();
+    assert_eq!(text(&mut channel, "/").await.1, format!("v2 {TARGET} /"));
+    store.remove_listener(TARGET);
+    assert_eq!(text(&mut channel, "/").await.0, 200);
+}
