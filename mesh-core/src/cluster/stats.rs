@@ -36,6 +36,11 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Back to 0, for Envoy's `/reset_counters`.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 /// A number that rises and falls.
@@ -98,6 +103,13 @@ macro_rules! cluster_counters {
         }
 
         impl ClusterStats {
+            /// Sets every counter to 0.
+            pub fn reset_counters(&self) {
+                $(self.$field.reset();)*
+                self.external.reset();
+                self.internal.reset();
+            }
+
             fn for_each_counter(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
                 $(visit($name, StatKind::Counter, self.$field.get());)*
             }
@@ -300,6 +312,10 @@ impl ResponseCodes {
         if let Some(class) = self.classes.get(code / Self::PER_CLASS) {
             class.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default())))[code % Self::PER_CLASS].inc();
         }
+    }
+
+    fn reset(&self) {
+        self.classes.iter().filter_map(OnceLock::get).flat_map(|codes| codes.iter()).for_each(Counter::reset);
     }
 
     fn get(&self, class: usize, code: usize) -> u64 {

@@ -1,5 +1,6 @@
 //! What is told about requests: metrics in Envoy's and Istio's names, and access logs.
 
+mod cluster_stats;
 mod http_stats;
 mod istio;
 mod layer;
@@ -8,6 +9,7 @@ mod metric;
 mod shared;
 mod stat;
 
+pub use cluster_stats::ClusterStatSource;
 pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
 pub use istio::{IstioMetrics, RequestSample, SeriesKey};
 pub(crate) use layer::header_bytes;

@@ -1,0 +1,27 @@
+//! `/listeners`.
+
+use mesh_tower::server::ListenerStatus;
+use serde_json::json;
+
+use super::{Answer, Query};
+use crate::state::State;
+
+pub(super) fn listeners(state: &State, query: &Query<'_>) -> Answer {
+    let listeners = state.listeners();
+    if query.is("format", "json") {
+        let statuses: Vec<_> = listeners.iter().map(status_json).collect();
+        return Answer::json(&json!({ "listener_statuses": statuses }));
+    }
+    Answer::text(
+        listeners.iter().map(|status| format!("{}::{}\n", status.config.name, status.address)).collect::<String>(),
+    )
+}
+
+fn status_json(status: &ListenerStatus) -> serde_json::Value {
+    json!({ "name": &*status.config.name, "local_address": socket_address(status.address) })
+}
+
+/// Envoy `core.v3.Address`.
+pub(super) fn socket_address(address: std::net::SocketAddr) -> serde_json::Value {
+    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+}

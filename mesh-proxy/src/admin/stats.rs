@@ -1,0 +1,108 @@
+//! `/stats` and `/stats/prometheus`.
+
+use http::StatusCode;
+use mesh_tower::telemetry::{
+    Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text,
+};
+use regex::Regex;
+use serde_json::json;
+
+use super::{Answer, Query, server_info::resident_bytes};
+use crate::state::{Phase, State};
+
+pub(super) fn stats(state: &State, query: &Query<'_>) -> Answer {
+    match query.get("format").as_deref() {
+        None | Some("text") => with_stats(state, query, |stats| Answer::text(plain_text(&stats))),
+        Some("json") => with_stats(state, query, |stats| Answer::json(&stats_json(&stats))),
+        Some("prometheus") => prometheus(state, query),
+        Some(_) => Answer::text("usage: /stats?format=(json|prometheus|text)\n\n").with_status(StatusCode::BAD_REQUEST),
+    }
+}
+
+pub(super) fn prometheus(state: &State, query: &Query<'_>) -> Answer {
+    with_stats(state, query, |stats| {
+        let mut text = prometheus_text(&stats);
+        if !query.has("filter") {
+            text.push_str(&state.telemetry.istio.prometheus_text());
+        }
+        Answer::text(text)
+    })
+}
+
+pub(super) fn reset_counters(state: &State, _: &Query<'_>) -> Answer {
+    for source in state.stat_sources() {
+        source.reset_counters();
+    }
+    Answer::ok()
+}
+
+fn with_stats(state: &State, query: &Query<'_>, show: impl FnOnce(Vec<Stat>) -> Answer) -> Answer {
+    let Ok(filter) = query.get("filter").map(|filter| Regex::new(&filter)).transpose() else {
+        return Answer::text("Invalid regex: \"filter\"\n").with_status(StatusCode::BAD_REQUEST);
+    };
+    let sources = state.stat_sources();
+    let mut stats = Stat::collect(sources.iter().map(|source| &**source));
+    stats.retain(|stat| {
+        (!query.has("usedonly") || is_listed_as_used(stat))
+            && filter.as_ref().is_none_or(|filter| filter.is_match(&stat.name))
+    });
+    show(stats)
+}
+
+/// A gauge that has been set counts as used although it reads 0; it then belongs to something that was used.
+fn is_listed_as_used(stat: &Stat) -> bool {
+    stat.is_used() || matches!(stat.value, StatSnapshot::Gauge(0)) && stat.name.ends_with("_active")
+}
+
+fn stats_json(stats: &[Stat]) -> serde_json::Value {
+    let plain = stats.iter().filter_map(|stat| match &stat.value {
+        StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => Some(json!({ "name": stat.name, "value": n })),
+        StatSnapshot::Histogram(_) => None,
+    });
+    let histograms: Vec<_> = stats.iter().filter_map(histogram_json).collect();
+    let mut values: Vec<_> = plain.collect();
+    if !histograms.is_empty() {
+        values.push(json!({ "histograms": histograms }));
+    }
+    json!({ "stats": values })
+}
+
+fn histogram_json(stat: &Stat) -> Option<serde_json::Value> {
+    let StatSnapshot::Histogram(histogram) = &stat.value else { return None };
+    let buckets: Vec<_> = histogram
+        .cumulative
+        .iter()
+        .filter(|(bound, _)| bound.is_finite())
+        .map(|(bound, count)| json!({ "upper_bound": bound, "cumulative": count }))
+        .collect();
+    Some(json!({ "name": stat.name, "buckets": buckets, "count": histogram.count(), "sum": histogram.sum }))
+}
+
+/// Statistics of the process. Envoy `server.`, `listener_manager.`, `cluster_manager.`.
+#[derive(Debug)]
+pub(crate) struct ProcessStats {
+    pub(crate) concurrency: u64,
+    pub(crate) uptime_seconds: u64,
+    pub(crate) phase: Phase,
+    pub(crate) listeners: u64,
+    pub(crate) clusters: u64,
+}
+
+impl StatSource for ProcessStats {
+    fn visit(&self, visitor: &mut StatVisitor<'_>) {
+        let gauges = [
+            ("server.live", u64::from(self.phase == Phase::Live)),
+            ("server.state", self.phase.number()),
+            ("server.concurrency", self.concurrency),
+            ("server.uptime", self.uptime_seconds),
+            ("server.memory_physical_size", resident_bytes()),
+            ("listener_manager.total_listeners_active", self.listeners),
+            ("cluster_manager.active_clusters", self.clusters),
+        ];
+        for (name, value) in gauges {
+            visitor(Scope::Process, name, StatValue::Gauge(value));
+        }
+    }
+
+    fn reset_counters(&self) {}
+}
