@@ -43,9 +43,11 @@ fn weighted(list: &EndpointList, bias_milli: u32, rng: &mut impl Rng) -> usize {
         let candidates = std::array::from_fn(|index| if index < count { (index, weigh(index)) } else { (0, 0.0) });
         return draw(&candidates, rng);
     }
-    let start = rng.index(list.turns.slots());
-    let candidates = std::array::from_fn(|offset| {
-        let index = list.turns.at(start + offset);
+    let slots = list.turns.slots();
+    let mut slot = rng.index(slots);
+    let candidates = std::array::from_fn(|_| {
+        let index = list.turns.at(slot);
+        slot = if slot + 1 == slots { 0 } else { slot + 1 };
         (index, appeal_of(index))
     });
     draw(&candidates, rng)

@@ -109,14 +109,13 @@ impl Turns {
         self.schedule.as_ref().map_or(self.len, Schedule::len)
     }
 
-    /// Who has the slot, counting on through further rounds.
+    /// Who has the slot, which is less than [`Turns::slots`].
     fn at(&self, slot: usize) -> usize {
-        let slot = slot % self.slots();
         self.schedule.as_ref().map_or(slot, |schedule| schedule.at(slot))
     }
 
     fn next(&self) -> usize {
-        self.at(self.cursor.fetch_add(1, Ordering::Relaxed))
+        self.at(self.cursor.fetch_add(1, Ordering::Relaxed) % self.slots())
     }
 }
 

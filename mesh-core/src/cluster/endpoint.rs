@@ -62,6 +62,7 @@ pub struct EndpointState {
     config: Endpoint,
     placement: Placement,
     attachment: Arc<Attachment>,
+    stats: Arc<EndpointStats>,
     runtime: Arc<EndpointRuntime>,
 }
 
@@ -69,7 +70,6 @@ pub struct EndpointState {
 #[derive(Debug)]
 pub(crate) struct EndpointRuntime {
     id: EndpointId,
-    stats: Arc<EndpointStats>,
     pub(crate) outlier: Monitor,
 }
 
@@ -96,8 +96,9 @@ pub struct EndpointStats {
 
 impl EndpointState {
     pub(super) fn new(address: SocketAddr, config: Endpoint, placement: Placement) -> Self {
-        let runtime = EndpointRuntime { id: EndpointId::unique(), stats: Arc::default(), outlier: Monitor::default() };
-        Self { address, config, placement, attachment: Arc::default(), runtime: Arc::new(runtime) }
+        let runtime = EndpointRuntime { id: EndpointId::unique(), outlier: Monitor::default() };
+        let (attachment, stats) = (Arc::default(), Arc::default());
+        Self { address, config, placement, attachment, stats, runtime: Arc::new(runtime) }
     }
 
     /// The same endpoint under another configuration.
@@ -107,6 +108,7 @@ impl EndpointState {
             config,
             placement,
             attachment: Arc::clone(&self.attachment),
+            stats: Arc::clone(&self.stats),
             runtime: Arc::clone(&self.runtime),
         }
     }
@@ -186,19 +188,19 @@ impl EndpointState {
     /// Its counts.
     #[must_use]
     pub fn stats(&self) -> &Arc<EndpointStats> {
-        &self.runtime.stats
+        &self.stats
     }
 
     /// Tries under way: what least request compares.
     #[must_use]
     pub fn active_requests(&self) -> u64 {
-        self.runtime.stats.rq_active.get()
+        self.stats.rq_active.get()
     }
 
     /// Counts a try that begins; it is under way until the guard is dropped.
     pub fn start_request(self: Arc<Self>) -> ActiveRequest {
-        self.runtime.stats.rq_total.inc();
-        self.runtime.stats.rq_active.inc();
+        self.stats.rq_total.inc();
+        self.stats.rq_active.inc();
         ActiveRequest(self)
     }
 
@@ -231,6 +233,6 @@ impl ActiveRequest {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.runtime.stats.rq_active.dec();
+        self.0.stats.rq_active.dec();
     }
 }
