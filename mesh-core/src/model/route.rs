@@ -296,6 +296,13 @@ pub enum HostRewrite {
     Auto,
     /// The value of a request header, if it is there.
     Header(HeaderName),
+    /// The path, without its query, with every match replaced. Envoy `host_rewrite_path_regex`.
+    PathRegex {
+        /// What is replaced.
+        pattern: SafeRegex,
+        /// By what; `\1` is a group.
+        substitution: Box<str>,
+    },
 }
 
 /// Limits of a stream's whole life. Envoy `RouteAction.MaxStreamDuration` (E6).

@@ -1,5 +1,7 @@
 //! Changes of path and authority before a request goes upstream (E7, VS16).
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderValue};
 
 use super::RouteEntry;
@@ -9,12 +11,12 @@ use crate::{
 };
 
 /// What a route makes of a request's authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthorityRewrite<'a> {
     /// Leave it.
     Keep,
     /// Replace it. The original is told upstream in `x-envoy-original-host`.
-    Set(&'a HeaderValue),
+    Set(Cow<'a, HeaderValue>),
     /// Replace it without telling the original: a weighted cluster's `host_rewrite_literal`.
     SetSilently(&'a HeaderValue),
     /// Replace it by the host name of the endpoint, if that has one. The original is told as for `Set`.
@@ -38,21 +40,31 @@ impl<C> RouteEntry<C> {
         Some(with_query(rewritten, query))
     }
 
-    /// The new authority of a request with these headers.
+    /// The new authority of a request with this path, before that is rewritten, and these headers.
     #[must_use]
-    pub fn rewrite_authority<'a>(&'a self, weighted: Option<usize>, headers: &'a HeaderMap) -> AuthorityRewrite<'a> {
+    pub fn rewrite_authority<'a>(
+        &'a self,
+        weighted: Option<usize>,
+        path: &str,
+        headers: &'a HeaderMap,
+    ) -> AuthorityRewrite<'a> {
         let of_cluster = self.weighted_cluster(weighted).and_then(|cluster| cluster.host_rewrite_literal.as_ref());
         if let Some(value) = of_cluster {
             return AuthorityRewrite::SetSilently(value);
         }
         match self.action().map_or(&HostRewrite::None, |action| &action.host_rewrite) {
             HostRewrite::None => AuthorityRewrite::Keep,
-            HostRewrite::Literal(value) => AuthorityRewrite::Set(value),
+            HostRewrite::Literal(value) => AuthorityRewrite::Set(Cow::Borrowed(value)),
             HostRewrite::Auto => AuthorityRewrite::EndpointHostname,
             HostRewrite::Header(name) => match headers.get(name) {
-                Some(value) if !value.is_empty() => AuthorityRewrite::Set(value),
+                Some(value) if !value.is_empty() => AuthorityRewrite::Set(Cow::Borrowed(value)),
                 _ => AuthorityRewrite::Keep,
             },
+            HostRewrite::PathRegex { pattern, substitution } => {
+                let (path, _) = split_query(path);
+                let host = HeaderValue::try_from(pattern.replace_all(path, substitution));
+                host.map_or(AuthorityRewrite::Keep, |host| AuthorityRewrite::Set(Cow::Owned(host)))
+            }
         }
     }
 }

@@ -26,9 +26,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// host and path are rewritten.
 pub(super) fn prepare(parts: &mut Parts, exchange: &Exchange<'_>) {
     mutate_headers(parts, exchange);
-    let authority = match exchange.route.rewrite_authority(exchange.weighted, &parts.headers) {
+    let authority = match exchange.route.rewrite_authority(exchange.weighted, parts.uri.path(), &parts.headers) {
         AuthorityRewrite::Keep | AuthorityRewrite::EndpointHostname => None,
-        AuthorityRewrite::Set(value) => Some((value.clone(), true)),
+        AuthorityRewrite::Set(value) => Some((value.into_owned(), true)),
         AuthorityRewrite::SetSilently(value) => Some((value.clone(), false)),
     };
     if let Some((value, tell)) = authority {
@@ -52,7 +52,7 @@ pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32
 
 /// Rewrites the authority to the host name of the endpoint, if the route asks for that.
 pub(super) fn use_endpoint_hostname(parts: &mut Parts, exchange: &Exchange<'_>, hostname: Option<&str>) {
-    let rewrite = exchange.route.rewrite_authority(exchange.weighted, &parts.headers);
+    let rewrite = exchange.route.rewrite_authority(exchange.weighted, parts.uri.path(), &parts.headers);
     if rewrite == AuthorityRewrite::EndpointHostname
         && let Some(value) = hostname.and_then(|hostname| HeaderValue::from_str(hostname).ok())
     {

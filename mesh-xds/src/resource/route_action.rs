@@ -180,8 +180,9 @@ fn host_rewrite(at: &At<'_>, specifier: Option<&HostRewriteSpecifier>) -> Result
         Some(HostRewriteSpecifier::HostRewriteHeader(name)) => {
             header_name(&at.field("host_rewrite_header"), name).map(HostRewrite::Header)
         }
-        Some(HostRewriteSpecifier::HostRewritePathRegex(_)) => {
-            Err(at.field("host_rewrite_path_regex").refuse("not supported"))
+        Some(HostRewriteSpecifier::HostRewritePathRegex(rewrite)) => {
+            let (pattern, substitution) = regex_rewrite(&at.field("host_rewrite_path_regex"), rewrite)?;
+            Ok(HostRewrite::PathRegex { pattern, substitution })
         }
         Some(HostRewriteSpecifier::AutoHostRewrite(false)) | None => Ok(HostRewrite::None),
     }

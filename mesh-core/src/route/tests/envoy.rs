@@ -1,5 +1,7 @@
 //! Answers recorded from Envoy 1.40, scenario by scenario.
 
+use std::borrow::Cow;
+
 use super::*;
 use crate::model::{
     AppendAction, FractionalPercent, HeaderMutation, HostRewrite, PathRedirect, PathRewrite, QueryParameterMatch,
@@ -351,17 +353,24 @@ fn vs16_authority_rewrites() {
         table(vec![forward(prefix("/"), action)])
     };
     let value = HeaderValue::from_static("lit.test");
-    let request = Request::get("/").header("x-host", "from-header.test");
+    let request = Request::get("/h/a/b").header("x-host", "from-header.test");
+    let by_path = |pattern: &str| HostRewrite::PathRegex {
+        pattern: SafeRegex::new(pattern).unwrap(),
+        substitution: r"\1.test".into(),
+    };
+    let of_path = |host| AuthorityRewrite::Set(Cow::Owned(HeaderValue::from_static(host)));
     let told = HeaderValue::from_static("from-header.test");
     for (host_rewrite, expected) in [
         (HostRewrite::None, AuthorityRewrite::Keep),
-        (HostRewrite::Literal(value.clone()), AuthorityRewrite::Set(&value)),
+        (HostRewrite::Literal(value.clone()), AuthorityRewrite::Set(Cow::Borrowed(&value))),
         (HostRewrite::Auto, AuthorityRewrite::EndpointHostname),
-        (HostRewrite::Header(HeaderName::from_static("x-host")), AuthorityRewrite::Set(&told)),
+        (HostRewrite::Header(HeaderName::from_static("x-host")), AuthorityRewrite::Set(Cow::Borrowed(&told))),
         (HostRewrite::Header(HeaderName::from_static("x-none")), AuthorityRewrite::Keep),
+        (by_path("^/h/([^/]+)/.*$"), of_path("a.test")),
+        (by_path("^/none/(.*)$"), of_path("/h/a/b")),
     ] {
         let table = rewrite(host_rewrite);
-        assert_eq!(matched(&table, &request).rewrite_authority(None, &request.headers), expected);
+        assert_eq!(matched(&table, &request).rewrite_authority(None, "/h/a/b?x=/y", &request.headers), expected);
     }
 }
 
@@ -472,7 +481,7 @@ fn e8_the_most_specific_level_comes_first_or_last() {
         assert_eq!(levels(Some(0)), expected);
         assert_eq!(levels(None).len(), 3);
         assert_eq!(entry.response_headers(Some(0)).count(), 0);
-        let rewrite = entry.rewrite_authority(Some(0), &request.headers);
+        let rewrite = entry.rewrite_authority(Some(0), "/", &request.headers);
         assert_eq!(rewrite, AuthorityRewrite::SetSilently(&HeaderValue::from_static("weight.test")));
     }
 }
