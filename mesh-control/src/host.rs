@@ -30,6 +30,9 @@ pub enum HostError {
     /// A `*` stands elsewhere than alone or as the whole first label.
     #[error("a wildcard can only be the whole name or its whole first label, as in \"*.example.com\"")]
     Wildcard,
+    /// A `*` stands for a part of the first label, which Istio takes for some resources.
+    #[error("a wildcard for a part of a label is not supported yet")]
+    PartialWildcard,
     /// A label has a byte that DNS names do not have.
     #[error("{0:?} is not a DNS label: letters, digits, '-' and '_', at most 63, not beginning or ending with '-'")]
     Label(String),
@@ -53,6 +56,10 @@ impl Host {
         }
         let name = text.strip_suffix('.').unwrap_or(text);
         let labels = name.strip_prefix("*.").unwrap_or(name);
+        if let Some(rest) = labels.strip_prefix('*').filter(|rest| !rest.contains('*')) {
+            let is_partial = !rest.is_empty() && rest.split('.').all(is_dns_label);
+            return Err(if is_partial { HostError::PartialWildcard } else { HostError::Wildcard });
+        }
         if labels.contains('*') {
             return Err(HostError::Wildcard);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::reader::{Context, FromNode, Object};
 use super::yaml::{Mark, Node, Value};
-use crate::host::{Host, is_namespace};
+use crate::host::{Host, HostError, is_namespace};
 
 /// Labels of a workload, or a selector of labels.
 pub type Labels = BTreeMap<String, String>;
@@ -174,6 +174,10 @@ impl FromNode for Host {
         let text = String::from_node(node, cx)?;
         match Self::parse(&text, cx.namespace()) {
             Ok(host) => Some(host),
+            Err(error @ HostError::PartialWildcard) => {
+                cx.unsupported(node.mark, format!("{text:?}: {error}"));
+                None
+            }
             Err(error) => {
                 cx.invalid(node.mark, format!("{text:?} is not a host: {error}"), "expected a host");
                 None

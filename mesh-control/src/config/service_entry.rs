@@ -8,7 +8,7 @@ use super::metadata::Metadata;
 use super::reader::{Context, FromNode, Located, Object};
 use super::scalar::{Labels, Visibility, selector};
 use super::workload_entry::Workload;
-use super::yaml::Node;
+use super::yaml::{Node, Value};
 use crate::diagnostic::{Code, Diagnostic, Position};
 use crate::host::Host;
 
@@ -122,7 +122,7 @@ impl ServiceEntry {
         let object = Object::new(spec, cx)?;
         object.at_most_one_of(&["workloadSelector", "endpoints"]);
         let resolution = read_resolution(&object);
-        let addresses: Vec<Located<String>> = object.list("addresses");
+        let addresses: Vec<Located<AddressText>> = object.list("addresses");
         let workload_selector = object.node("workloadSelector").and_then(|node| {
             let selected = Object::new(node, cx.field("workloadSelector"))?;
             let labels = selector(&selected, "labels");
@@ -208,6 +208,22 @@ impl ServiceEntry {
     }
 }
 
+/// Text of a virtual address.
+struct AddressText(String);
+
+impl FromNode for AddressText {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        // In `[2001:db8::]` YAML 1.2 sees a key without value, where the YAML of Kubernetes sees an address.
+        if let Value::Mapping(entries) = &node.value
+            && let [(key, Node { value: Value::Null, .. })] = entries.as_slice()
+            && format!("{}:", key.name).parse::<IpAddr>().is_ok()
+        {
+            return Some(Self(format!("{}:", key.name)));
+        }
+        String::from_node(node, cx).map(Self)
+    }
+}
+
 fn read_resolution(object: &Object<'_>) -> Option<Resolution> {
     let cx = object.cx.field("resolution");
     let Some(node) = object.node("resolution") else {
@@ -234,30 +250,27 @@ fn read_location(object: &Object<'_>) -> Location {
 }
 
 fn read_address(
-    address: &Located<String>,
+    address: &Located<AddressText>,
     i: usize,
     resolution: Option<Resolution>,
     cx: Context<'_>,
 ) -> Option<IpAddr> {
+    let text = &address.value.0;
     let field = cx.field("addresses");
     let cx = field.index(i);
     let refuse = |code, message: String, expected: &str| {
         cx.report(Diagnostic::error(code, address.position.clone(), message).label(expected));
     };
-    if let Ok(ip) = address.parse() {
+    if let Ok(ip) = text.parse() {
         return Some(ip);
     }
-    if address.parse::<ipnet::IpNet>().is_err() {
-        let message = format!("{:?} is not an IP address", address.value);
+    if text.parse::<ipnet::IpNet>().is_err() {
+        let message = format!("{text:?} is not an IP address");
         refuse(Code::SchemaValidation, message, "expected an IP address");
     } else if resolution == Some(Resolution::Static) || resolution.is_none() {
-        refuse(
-            Code::Unsupported,
-            format!("{:?}: CIDR addresses are not supported yet", address.value),
-            "not supported",
-        );
+        refuse(Code::Unsupported, format!("{text:?}: CIDR addresses are not supported yet"), "not supported");
     } else {
-        let message = format!("{:?}: CIDR addresses are allowed only for NONE/STATIC resolution types", address.value);
+        let message = format!("{text:?}: CIDR addresses are allowed only for NONE/STATIC resolution types");
         refuse(Code::SchemaValidation, message, "expected an IP address");
     }
     None

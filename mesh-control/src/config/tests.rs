@@ -346,6 +346,14 @@ fn services_and_workloads_are_checked() {
 }
 
 #[test]
+fn an_ipv6_address_needs_no_quotes() {
+    let spec = "{hosts: [a.b], addresses: [2001:db8::, '::1'], resolution: DNS}";
+    let loaded = load(&[("x.yaml", &resource("ServiceEntry", spec))]);
+    let addresses: Vec<_> = loaded.config.service_entries[0].addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["2001:db8::", "::1"]);
+}
+
+#[test]
 fn gateways_and_sidecars_are_checked() {
     let server = |more: &str| {
         format!("{{servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*'], {more}}}]}}")
