@@ -9,7 +9,7 @@ use mesh_core::{
 
 use crate::{rng::ThreadRng, timer::now};
 
-/// Records how a try ended. If that ejects the endpoint, a task is begun that lets it back in.
+/// Records how a try ended. The first ejection begins a task that lets ejected endpoints back in.
 pub(crate) fn record(cluster: &Arc<ClusterState>, endpoint: &EndpointState, outcome: Outcome) {
     let Some(ejected) = cluster.record(endpoint, outcome, now(), &mut ThreadRng) else { return };
     tracing::info!(
@@ -19,11 +19,12 @@ pub(crate) fn record(cluster: &Arc<ClusterState>, endpoint: &EndpointState, outc
         ejection_time = ?ejected.ejection_time,
         "endpoint ejected"
     );
-    tokio::spawn(sweep(Arc::clone(cluster)));
+    if ejected.starts_sweeping {
+        tokio::spawn(sweep(Arc::clone(cluster)));
+    }
 }
 
-/// Sweeps a cluster until none of its endpoints is ejected. Several of these at once do no harm: a sweep that is not
-/// due does nothing, so each sleeps until the next one.
+/// Sweeps a cluster until no endpoint is ejected and none has to be remembered for it.
 async fn sweep(cluster: Arc<ClusterState>) {
     while let Some(due) = cluster.poll_timeout() {
         tokio::time::sleep_until(due.into()).await;

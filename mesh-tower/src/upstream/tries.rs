@@ -230,17 +230,22 @@ impl<'a, T: Transport> Tries<'a, T> {
             Decision::Overflow => self.exchange.flag(ResponseFlags::UPSTREAM_OVERFLOW),
             Decision::Done | Decision::Retry { .. } => {}
         }
-        let response = match result {
-            Err(failure) => self.exchange.reply(failure.reply(self.attempt)),
+        let stats = self.cluster.stats();
+        match result {
+            Err(failure) => {
+                let reply = failure.reply(self.attempt);
+                // What it means, also where a gRPC client is told so by a response of status 200.
+                stats.count_response(reply.status, self.origin);
+                self.exchange.reply(reply)
+            }
             Ok(Answer { response, permit, active }) => {
+                stats.count_response(response.status(), self.origin);
                 let since = self.exchange.info.request_completed_at().unwrap_or_else(|| self.exchange.info.start());
                 let response = self.exchange.finish(response, now().saturating_duration_since(since));
                 let guard = ResponseGuard::new(self.exchange.info, self.limits, permit, active);
                 response.map(|body| body.guarded(guard))
             }
-        };
-        self.cluster.stats().count_response(response.status(), self.origin);
-        response
+        }
     }
 }
 
