@@ -213,7 +213,7 @@ fn cluster_manager_is_harmless(at: &At<'_>, message: &ClusterManager) -> FieldRe
         ClusterManager = message, at;
         use {}
         ignore {
-            local_cluster_name: "it serves zone-aware balancing, which is refused",
+            local_cluster_name: "traffic never prefers its own zone",
             outlier_detection: "ejections are told in the log and in statistics",
             enable_deferred_cluster_creation: OWN_PROCESS,
         }

@@ -6,17 +6,19 @@ use mesh_core::model::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
 use mesh_core::telemetry::DEFAULT_TEXT;
 use prost_types::{Struct, Value, value::Kind};
 
+use super::data_source;
 use super::field::{At, Result, fields};
-use super::value::{format, required, unpack};
+use super::value::{format, unpack};
 use crate::json::type_name;
 use crate::proto::envoy::config::accesslog::v3::{AccessLog as ProtoAccessLog, access_log::ConfigType};
-use crate::proto::envoy::config::core::v3::{
-    DataSource, SubstitutionFormatString, data_source, substitution_format_string::Format,
-};
+use crate::proto::envoy::config::core::v3::{DataSource, SubstitutionFormatString, substitution_format_string::Format};
 use crate::proto::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use crate::proto::envoy::extensions::access_loggers::stream::v3::{
     StderrAccessLog, StdoutAccessLog, stderr_access_log, stdout_access_log,
 };
+
+/// Longest format text taken from a file or the environment, in bytes.
+const MAX_FORMAT_LENGTH: u32 = 64 * 1024;
 
 /// One access log.
 pub(crate) fn decode(at: &At<'_>, log: &ProtoAccessLog) -> Result<AccessLog> {
@@ -89,16 +91,8 @@ fn log_format(at: &At<'_>, value: Option<&SubstitutionFormatString>) -> Result<A
 }
 
 fn text_source(at: &At<'_>, source: &DataSource) -> Result<AccessLogFormat> {
-    fields! {
-        DataSource = source, at;
-        use { specifier }
-        ignore {}
-        refuse { watched_directory }
-    }
-    match required(at, specifier.as_ref())? {
-        data_source::Specifier::InlineString(text) => text_format(&at.field("inline_string"), text),
-        _ => Err(at.refuse("only inline_string is supported")),
-    }
+    let text = data_source::read(at, source, MAX_FORMAT_LENGTH)?;
+    text_format(at, std::str::from_utf8(&text).map_err(|error| at.refuse(error))?)
 }
 
 fn text_format(at: &At<'_>, text: &str) -> Result<AccessLogFormat> {

@@ -16,7 +16,7 @@ use crate::proto::envoy::config::cluster::v3::{
     Cluster as ProtoCluster,
     cluster::{
         ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily as ProtoDnsLookupFamily, EdsClusterConfig,
-        common_lb_config::LocalityConfigSpecifier,
+        common_lb_config::{LocalityConfigSpecifier, ZoneAwareLbConfig},
     },
 };
 use crate::proto::envoy::config::core::v3::TypedExtensionConfig;
@@ -180,6 +180,20 @@ fn lookup_family(family: ProtoDnsLookupFamily) -> DnsLookupFamily {
     }
 }
 
+/// Zone-aware routing needs the cluster of this proxy itself, `local_cluster_name`; without it Envoy, too, does none.
+fn no_zone_awareness(at: &At<'_>, config: &ZoneAwareLbConfig) -> Result<()> {
+    fields! {
+        ZoneAwareLbConfig = config, at;
+        use {}
+        ignore { routing_enabled: NO_LOCAL_CLUSTER, min_cluster_size: NO_LOCAL_CLUSTER }
+        refuse { fail_traffic_on_panic }
+    }
+    Ok(())
+}
+
+/// Why zone-aware routing has no effect.
+const NO_LOCAL_CLUSTER: &str = "no local_cluster_name is supported, so traffic never prefers its own zone";
+
 #[derive(Default)]
 struct CommonLb {
     healthy_panic_threshold: Option<Percent>,
@@ -202,8 +216,9 @@ fn common_lb(at: &At<'_>, config: &CommonLbConfig) -> Result<CommonLb> {
     }
     let locality_weighted = match locality_config_specifier {
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            return Err(at.field("zone_aware_lb_config").refuse("not supported"));
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(config)) => {
+            no_zone_awareness(&at.field("zone_aware_lb_config"), config)?;
+            false
         }
         None => false,
     };

@@ -9,6 +9,7 @@
 
 pub(crate) mod access_log;
 mod cluster;
+mod data_source;
 mod endpoint;
 mod fault;
 pub(crate) mod field;

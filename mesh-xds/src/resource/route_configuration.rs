@@ -9,10 +9,9 @@ use mesh_core::model::{Action, DirectResponse, Fault, Route, RouteConfiguration,
 use prost_types::Any;
 
 use super::field::{At, Result, fields};
-use super::value::{enumeration, in_range, list, required, unpack};
-use super::{fault, header, metadata, retry, route_action, route_match, value};
+use super::value::{enumeration, in_range, list, optional, required, unpack};
+use super::{data_source, fault, header, metadata, retry, route_action, route_match, value};
 use crate::json::type_name;
-use crate::proto::envoy::config::core::v3::{DataSource, data_source};
 use crate::proto::envoy::config::route::v3::{
     Decorator, DirectResponseAction, FilterConfig, Route as ProtoRoute, RouteConfiguration as ProtoRouteConfiguration,
     VirtualHost as ProtoVirtualHost, route, virtual_host::TlsRequirementType,
@@ -175,31 +174,9 @@ fn direct_response(at: &At<'_>, response: &DirectResponseAction, max_body: u32) 
         ignore {}
         refuse { body_format }
     }
-    let body = match body {
-        None => bytes::Bytes::new(),
-        Some(source) => {
-            let at = at.field("body");
-            let body = inline_data(&at, source)?;
-            let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-            in_range(&at, length, 0, max_body)?;
-            body
-        }
-    };
+    let body = optional(&at.field("body"), body.as_ref(), |at, source| data_source::read(at, source, max_body))?;
+    let body = body.unwrap_or_default();
     Ok(DirectResponse { status: value::status(&at.field("status"), status)?, body })
-}
-
-fn inline_data(at: &At<'_>, source: &DataSource) -> Result<bytes::Bytes> {
-    fields! {
-        DataSource = source, at;
-        use { specifier }
-        ignore {}
-        refuse { watched_directory }
-    }
-    match specifier {
-        Some(data_source::Specifier::InlineString(text)) => Ok(text.clone().into()),
-        Some(data_source::Specifier::InlineBytes(bytes)) => Ok(bytes.clone()),
-        _ => Err(at.refuse("only inline_string and inline_bytes are supported")),
-    }
 }
 
 /// The fault configuration among the filter configurations of a route, virtual host or weighted cluster. That of any

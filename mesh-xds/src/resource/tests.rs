@@ -296,6 +296,27 @@ fn a_route_action_carries_istios_timeouts_retries_and_splits() {
 }
 
 #[test]
+fn the_body_of_a_direct_response_may_stand_in_a_file_and_is_limited() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let body = |source: &str| {
+        route(&format!("{{match: {{prefix: /}}, direct_response: {{status: 200, body: {{{source}}}}}}}")).map(|route| {
+            match route.action {
+                Action::DirectResponse(response) => response.body,
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    assert_eq!(body("inline_bytes: aGk=").unwrap(), "hi");
+    assert_eq!(body(&format!("filename: {file}")).unwrap(), std::fs::read(file).unwrap());
+    let at = "route configuration rc: virtual_hosts[0].routes[0].direct_response.body";
+    let missing = body("filename: /no/such/file").unwrap_err();
+    assert!(missing.starts_with(&format!("{at}.filename: /no/such/file: ")), "{missing}");
+    let long = "x".repeat(4097);
+    check(body(&format!("inline_string: {long}")), &format!("{at}.inline_string: more than 4096 bytes"));
+    check(body("filename: /dev/zero"), &format!("{at}.filename: /dev/zero: not a regular file"));
+}
+
+#[test]
 fn a_domain_belongs_to_one_virtual_host() {
     let hosts = |domains: [&str; 2]| {
         let [a, b] = domains;
