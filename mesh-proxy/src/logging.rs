@@ -1,6 +1,10 @@
 //! Messages on standard error, and changing their level while running.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -24,7 +28,8 @@ pub(crate) struct UnknownLevel(String);
 /// Starts logging to standard error.
 pub(crate) fn start(level: LogLevel) -> LogLevelHandle {
     let (filter, handle) = reload::Layer::new(filter_of(level));
-    let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let is_terminal = io::stderr().is_terminal();
+    let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(is_terminal);
     // Fails if a subscriber is installed already, which then decides.
     let installed = tracing_subscriber::registry().with(filter).with(format).try_init();
     LogLevelHandle { level: Arc::new(Mutex::new(level)), filter: installed.is_ok().then_some(handle) }

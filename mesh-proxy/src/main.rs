@@ -6,6 +6,7 @@
 mod admin;
 mod args;
 mod bootstrap;
+mod istio;
 mod logging;
 mod run;
 mod signal;

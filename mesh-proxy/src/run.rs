@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc};
 
-use mesh_core::{rng::SplitMix64, route::RouteTableError};
+use mesh_core::{model::TrafficDirection, rng::SplitMix64, route::RouteTableError};
 use mesh_tower::{
     ConnectionManager, TcpConnector, Upstream, UpstreamOptions, Worker,
     drain::DrainTimes,
@@ -13,13 +13,14 @@ use thiserror::Error;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Handle},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 
 use crate::{
     admin,
     args::{Args, Mode},
     bootstrap::{self, LoadError, Loaded},
+    istio::{self, Istio, IstioError},
     logging,
     signal::Signals,
     state::{Node, Phase, Request, State},
@@ -28,10 +29,13 @@ use crate::{
 /// Why the process ends before its time.
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
-    /// The configuration is of no use.
+    /// The bootstrap is of no use.
     #[error(transparent)]
     Bootstrap(#[from] LoadError),
-    /// Its routes contradict themselves.
+    /// The directory is of no use.
+    #[error(transparent)]
+    Istio(#[from] IstioError),
+    /// Routes contradict themselves.
     #[error(transparent)]
     Routes(#[from] RouteTableError),
     /// A listener cannot be brought up.
@@ -48,68 +52,115 @@ pub(crate) enum RunError {
     System(#[from] io::Error),
 }
 
+/// Where the configuration comes from.
+enum Source {
+    Bootstrap(Box<Loaded>),
+    Istio(Box<Istio>),
+}
+
 /// The service behind every listener.
 type Server = ConnectionManager<Upstream>;
 
 /// Runs the process to its end.
 pub(crate) fn run(args: Args) -> Result<(), RunError> {
     let log_level = logging::start(args.log_level);
-    let loaded = bootstrap::load(&args)?;
-    for (place, ignored) in &loaded.bootstrap.ignored {
-        tracing::info!("{place}: {} has no effect: {}", ignored.path, ignored.reason);
-    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let source = {
+        // Following a directory needs the runtime's reactor from the start.
+        let _in_runtime = runtime.enter();
+        open(&args)?
+    };
     if args.mode == Mode::Validate {
         tracing::info!("configuration is valid");
         return Ok(());
     }
+    let (node, telemetry) = source.identity();
     let node = Node {
-        id: args.service_node.clone().unwrap_or_else(|| loaded.bootstrap.node.id.clone()),
-        cluster: args.service_cluster.clone().unwrap_or_else(|| loaded.bootstrap.node.cluster.clone()),
+        id: args.service_node.clone().unwrap_or(node.id),
+        cluster: args.service_cluster.clone().unwrap_or(node.cluster),
     };
-    let (state, requests) = State::new(args, node, log_level, Telemetry::default());
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(Arc::new(state), requests, loaded));
+    let (state, requests) = State::new(args, node, log_level, telemetry);
+    let state = Arc::new(state);
+    let result = runtime.block_on(serve(&state, requests, source));
     // What has been logged by now must not be lost, whatever else still holds the files.
-    result.map(|telemetry| telemetry.logs.flush())
+    state.telemetry.logs.flush();
+    result
+}
+
+fn open(args: &Args) -> Result<Source, RunError> {
+    if let Some(path) = &args.istio {
+        return Ok(Source::Istio(Box::new(istio::open(args, path.clone())?)));
+    }
+    let loaded = bootstrap::load(args)?;
+    for (place, ignored) in &loaded.bootstrap.ignored {
+        tracing::info!("{place}: {} has no effect: {}", ignored.path, ignored.reason);
+    }
+    Ok(Source::Bootstrap(Box::new(loaded)))
+}
+
+impl Source {
+    fn identity(&self) -> (Node, Telemetry) {
+        match self {
+            Self::Bootstrap(loaded) => {
+                let node = &loaded.bootstrap.node;
+                (Node { id: node.id.clone(), cluster: node.cluster.clone() }, Telemetry::default())
+            }
+            Self::Istio(istio) => (istio.identity(), istio.telemetry()),
+        }
+    }
+
+    fn admin_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Bootstrap(loaded) => loaded.bootstrap.admin.as_ref().map(|admin| admin.address),
+            Self::Istio(_) => None,
+        }
+    }
+
+    /// Puts the configuration into the store, now and whenever it changes; `settled` is told each time.
+    fn follow(self, state: &State, settled: Arc<Notify>) -> Result<(), RunError> {
+        match self {
+            Self::Bootstrap(loaded) => {
+                loaded.apply(&state.store, &mut SplitMix64::new(fastrand::u64(..)))?;
+                state.config_dump.lock().bootstrap = Some(Box::new(loaded.proto));
+                settled.notify_one();
+            }
+            Self::Istio(istio) => {
+                state.config_dump.lock().translation = Some(istio.translation());
+                istio.follow(Arc::clone(&state.store), settled);
+            }
+        }
+        Ok(())
+    }
 }
 
 async fn serve(
-    state: Arc<State>,
+    state: &Arc<State>,
     mut requests: mpsc::UnboundedReceiver<Request>,
-    loaded: Loaded,
-) -> Result<Telemetry, RunError> {
+    source: Source,
+) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
-    start_admin(&state, &loaded)?;
-    state.lifecycle.enter(Phase::Initializing);
-    loaded.apply(&state.store, &mut SplitMix64::new(fastrand::u64(..)))?;
-    state.config_dump.lock().bootstrap = Some(Box::new(loaded.proto));
+    start_admin(state, source.admin_address())?;
     let workers = Workers::start(state.args.workers())?;
-    let mut listeners = Listeners::new(servers(&state, &workers), drain_times(&state));
-    apply_listeners(&state, &mut listeners)?;
-    state.lifecycle.enter(Phase::Live);
-    tracing::info!("ready");
-    loop {
-        let reason = tokio::select! {
-            signal = signals.next() => signal,
+    let mut listeners = Listeners::new(servers(state, &workers), drain_times(state));
+    let settled = Arc::new(Notify::new());
+    state.lifecycle.enter(Phase::Initializing);
+    source.follow(state, Arc::clone(&settled))?;
+    let reason = loop {
+        tokio::select! {
+            () = settled.notified() => apply_listeners(state, &mut listeners)?,
+            signal = signals.next() => break signal,
             Some(request) = requests.recv() => match request {
-                Request::Quit => "/quitquitquit",
-                Request::DrainListeners => {
-                    listeners.stop_accepting(None);
-                    continue;
-                }
-                Request::DrainInboundListeners => {
-                    listeners.stop_accepting(Some(mesh_core::model::TrafficDirection::Inbound));
-                    continue;
-                }
+                Request::Quit => break "/quitquitquit",
+                Request::DrainListeners => listeners.stop_accepting(None),
+                Request::DrainInboundListeners => listeners.stop_accepting(Some(TrafficDirection::Inbound)),
             },
-        };
-        tracing::info!("{reason}: draining, for {} s at most", state.args.drain_time_s);
-        break;
-    }
+        }
+    };
+    tracing::info!("{reason}: draining, for {} s at most", state.args.drain_time_s);
     state.lifecycle.enter(Phase::Draining);
     listeners.drain().await;
     drop(workers);
-    Ok(state.telemetry.clone())
+    Ok(())
 }
 
 /// What serves a listener on each worker.
@@ -127,16 +178,23 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
     workers.handles().enumerate().map(server).collect()
 }
 
-/// Brings listeners up. At the start all of them must come up.
+/// Brings listeners in step with the store. At the start all of them must come up; later one that does not is told of,
+/// and the others go on.
 fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<(), ListenerError> {
+    let is_start = state.lifecycle.phase() == Phase::Initializing;
     let wanted = state.store.listeners();
     for change in listeners.apply(wanted.values()) {
         match change {
-            ListenerChange::Failed(error) => return Err(error),
+            ListenerChange::Failed(error) if is_start => return Err(error),
+            ListenerChange::Failed(error) => tracing::error!("{error}"),
             change => tracing::info!("{change}"),
         }
     }
     state.set_listeners(listeners.status());
+    if is_start {
+        state.lifecycle.enter(Phase::Live);
+        tracing::info!("ready");
+    }
     Ok(())
 }
 
@@ -144,20 +202,14 @@ fn drain_times(state: &State) -> DrainTimes {
     DrainTimes { drain_time: state.args.drain_time(), ..DrainTimes::default() }
 }
 
-fn start_admin(state: &Arc<State>, loaded: &Loaded) -> Result<(), RunError> {
-    let of_bootstrap = loaded.bootstrap.admin.as_ref().map(|admin| admin.address);
-    let Some(address) = state.args.admin.or(of_bootstrap) else { return Ok(()) };
-    let address = listen_admin(state, address)?;
-    tracing::info!("admin endpoint: listening on {address}");
-    let Some(path) = &state.args.admin_address_path else { return Ok(()) };
-    std::fs::write(path, address.to_string())
-        .map_err(|source| RunError::AdminAddressPath { path: path.display().to_string(), source })
-}
-
-fn listen_admin(state: &Arc<State>, address: SocketAddr) -> Result<SocketAddr, RunError> {
+fn start_admin(state: &Arc<State>, configured: Option<SocketAddr>) -> Result<(), RunError> {
+    let Some(address) = state.args.admin.or(configured) else { return Ok(()) };
     let mut sockets = bind(address, 1)?;
     let socket = sockets.pop().ok_or_else(|| io::Error::other("no socket"))?;
     let address = socket.local_addr()?;
     tokio::spawn(admin::serve(TcpListener::from_std(socket)?, Arc::clone(state)));
-    Ok(address)
+    tracing::info!("admin endpoint: listening on {address}");
+    let Some(path) = &state.args.admin_address_path else { return Ok(()) };
+    std::fs::write(path, address.to_string())
+        .map_err(|source| RunError::AdminAddressPath { path: path.display().to_string(), source })
 }

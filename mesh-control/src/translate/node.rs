@@ -60,7 +60,8 @@ impl Node {
     }
 
     /// The node with the labels that it has if it names none.
-    pub(super) fn with_labels(mut self, registry: &Registry) -> Self {
+    #[must_use]
+    pub fn with_labels(mut self, registry: &Registry) -> Self {
         if self.labels.is_empty() {
             self.labels = match self.role {
                 Role::Gateway => DEFAULT_GATEWAY_LABELS.map(|(key, value)| (key.into(), value.into())).into(),

@@ -1,6 +1,7 @@
 //! `/config_dump`: what is in force, as it was given. Envoy `admin.v3.ConfigDump`.
 
 use http::StatusCode;
+use mesh_control::translate::Resources;
 use mesh_xds::{
     json::{Json, to_json},
     proto::envoy::{
@@ -8,17 +9,14 @@ use mesh_xds::{
             BootstrapConfigDump, ClustersConfigDump, EndpointsConfigDump, ListenersConfigDump, RoutesConfigDump,
             SecretsConfigDump, clusters_config_dump, endpoints_config_dump, listeners_config_dump, routes_config_dump,
         },
-        config::{
-            bootstrap::v3::Bootstrap, cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment,
-            listener::v3::Listener, route::v3::RouteConfiguration,
-        },
+        config::{bootstrap::v3::Bootstrap, cluster::v3::Cluster, listener::v3::Listener},
     },
     resource::pack,
 };
 use serde_json::{Value, json};
 
 use super::{Answer, Query};
-use crate::state::State;
+use crate::{istio::Translation, state::State};
 
 const TYPE_PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 
@@ -27,18 +25,14 @@ const TYPE_PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 pub(crate) struct ConfigDump {
     /// The file given by `--config-path`.
     pub(crate) bootstrap: Option<Box<Bootstrap>>,
-    /// What a control plane gave.
-    pub(crate) dynamic: Resources,
+    /// What the directory given by `--istio` means.
+    pub(crate) translation: Option<Translation>,
 }
 
 /// Resources of a control plane.
-#[derive(Debug, Default)]
-pub(crate) struct Resources {
-    pub(crate) version: String,
-    pub(crate) listeners: Vec<Listener>,
-    pub(crate) routes: Vec<RouteConfiguration>,
-    pub(crate) clusters: Vec<Cluster>,
-    pub(crate) endpoints: Vec<ClusterLoadAssignment>,
+struct Dynamic {
+    version: String,
+    resources: Resources,
 }
 
 pub(super) fn config_dump(state: &State, query: &Query<'_>) -> Answer {
@@ -75,104 +69,87 @@ impl ConfigDump {
 
     fn sections(&self, include_endpoints: bool) -> Vec<Value> {
         let bootstrap = BootstrapConfigDump { bootstrap: self.bootstrap.as_deref().cloned(), ..Default::default() };
+        let statics = self.bootstrap.as_ref().and_then(|bootstrap| bootstrap.static_resources.as_ref());
+        let (listeners, clusters) = statics.map_or((&[][..], &[][..]), |all| (&all.listeners[..], &all.clusters[..]));
+        let (version, resources) = self.translation.as_ref().map(Translation::resources).unwrap_or_default();
+        let version = if self.translation.is_some() { version.to_string() } else { String::new() };
+        let dynamic = Dynamic { version, resources };
         let mut sections = vec![
             section("BootstrapConfigDump", &to_json(&bootstrap)),
-            section("ClustersConfigDump", &to_json(&self.clusters())),
+            section("ClustersConfigDump", &to_json(&dynamic.clusters(clusters))),
         ];
         if include_endpoints {
-            sections.push(section("EndpointsConfigDump", &to_json(&self.endpoints())));
+            sections.push(section("EndpointsConfigDump", &to_json(&dynamic.endpoints())));
         }
         sections.extend([
-            section("ListenersConfigDump", &to_json(&self.listeners())),
+            section("ListenersConfigDump", &to_json(&dynamic.listeners(listeners))),
             // Scoped routes are not supported, so there never are any; the section stays for those who look for it.
             json!({ "@type": format!("{TYPE_PREFIX}ScopedRoutesConfigDump") }),
-            section("RoutesConfigDump", &to_json(&self.routes())),
+            section("RoutesConfigDump", &to_json(&dynamic.routes())),
             section("SecretsConfigDump", &to_json(&SecretsConfigDump::default())),
         ]);
         sections
     }
+}
 
-    fn clusters(&self) -> ClustersConfigDump {
-        let statics = self.bootstrap.iter().filter_map(|bootstrap| bootstrap.static_resources.as_ref());
+impl Dynamic {
+    fn clusters(&self, statics: &[Cluster]) -> ClustersConfigDump {
+        let active = |cluster| clusters_config_dump::DynamicCluster {
+            version_info: self.version.clone(),
+            cluster: Some(pack(cluster)),
+            ..Default::default()
+        };
+        let fixed =
+            |cluster| clusters_config_dump::StaticCluster { cluster: Some(pack(cluster)), ..Default::default() };
+        let mut statics: Vec<_> = statics.iter().collect();
+        statics.sort_by(|a, b| a.name.cmp(&b.name));
         ClustersConfigDump {
-            version_info: self.dynamic.version.clone(),
-            static_clusters: statics
-                .flat_map(|resources| &resources.clusters)
-                .map(|cluster| clusters_config_dump::StaticCluster {
-                    cluster: Some(pack(cluster)),
-                    ..Default::default()
-                })
-                .collect(),
-            dynamic_active_clusters: self
-                .dynamic
-                .clusters
-                .iter()
-                .map(|cluster| clusters_config_dump::DynamicCluster {
-                    version_info: self.dynamic.version.clone(),
-                    cluster: Some(pack(cluster)),
-                    ..Default::default()
-                })
-                .collect(),
+            version_info: self.version.clone(),
+            static_clusters: statics.into_iter().map(fixed).collect(),
+            dynamic_active_clusters: self.resources.clusters.iter().map(active).collect(),
             ..Default::default()
         }
     }
 
-    fn listeners(&self) -> ListenersConfigDump {
-        let statics = self.bootstrap.iter().filter_map(|bootstrap| bootstrap.static_resources.as_ref());
+    fn listeners(&self, statics: &[Listener]) -> ListenersConfigDump {
+        let active = |listener: &Listener| listeners_config_dump::DynamicListener {
+            name: listener.name.clone(),
+            active_state: Some(listeners_config_dump::DynamicListenerState {
+                version_info: self.version.clone(),
+                listener: Some(pack(listener)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let fixed =
+            |listener| listeners_config_dump::StaticListener { listener: Some(pack(listener)), ..Default::default() };
         ListenersConfigDump {
-            version_info: self.dynamic.version.clone(),
-            static_listeners: statics
-                .flat_map(|resources| &resources.listeners)
-                .map(|listener| listeners_config_dump::StaticListener {
-                    listener: Some(pack(listener)),
-                    ..Default::default()
-                })
-                .collect(),
-            dynamic_listeners: self
-                .dynamic
-                .listeners
-                .iter()
-                .map(|listener| listeners_config_dump::DynamicListener {
-                    name: listener.name.clone(),
-                    active_state: Some(listeners_config_dump::DynamicListenerState {
-                        version_info: self.dynamic.version.clone(),
-                        listener: Some(pack(listener)),
-                        ..Default::default()
-                    }),
-                    ..Default::default()
-                })
-                .collect(),
+            version_info: self.version.clone(),
+            static_listeners: statics.iter().map(fixed).collect(),
+            dynamic_listeners: self.resources.listeners.iter().map(active).collect(),
         }
     }
 
     fn routes(&self) -> RoutesConfigDump {
+        let active = |routes| routes_config_dump::DynamicRouteConfig {
+            version_info: self.version.clone(),
+            route_config: Some(pack(routes)),
+            ..Default::default()
+        };
         RoutesConfigDump {
-            dynamic_route_configs: self
-                .dynamic
-                .routes
-                .iter()
-                .map(|routes| routes_config_dump::DynamicRouteConfig {
-                    version_info: self.dynamic.version.clone(),
-                    route_config: Some(pack(routes)),
-                    ..Default::default()
-                })
-                .collect(),
+            dynamic_route_configs: self.resources.routes.iter().map(active).collect(),
             ..Default::default()
         }
     }
 
     fn endpoints(&self) -> EndpointsConfigDump {
+        let active = |endpoints| endpoints_config_dump::DynamicEndpointConfig {
+            version_info: self.version.clone(),
+            endpoint_config: Some(pack(endpoints)),
+            ..Default::default()
+        };
         EndpointsConfigDump {
-            dynamic_endpoint_configs: self
-                .dynamic
-                .endpoints
-                .iter()
-                .map(|endpoints| endpoints_config_dump::DynamicEndpointConfig {
-                    version_info: self.dynamic.version.clone(),
-                    endpoint_config: Some(pack(endpoints)),
-                    ..Default::default()
-                })
-                .collect(),
+            dynamic_endpoint_configs: self.resources.endpoints.iter().map(active).collect(),
             ..Default::default()
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::poll_fn, sync::Arc, time::SystemTime};
 
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use mesh_core::{
     local_reply::LocalReply,
@@ -60,6 +60,7 @@ where
             connection.take_no_more();
         }
         let (method, version) = (parts.method.clone(), parts.version);
+        let ends_by_itself = version < Version::HTTP_11 && !asks_to_stay(&parts.headers);
         let verdict = self.decide(&mut parts, &connection, &mut recorder).await;
         let mut facts =
             RequestFacts { version, request_id: self.answered_request_id(&parts), persistence: Persistence::Keep };
@@ -73,7 +74,7 @@ where
         };
         let (mut response, body) = response::without_body_for_head(response, &method).into_parts();
         let abandons_upload = !info.is_request_complete() && is_local(&info, origin);
-        if is_last || abandons_upload || connection.drain.is_draining() {
+        if is_last || ends_by_itself || abandons_upload || connection.drain.is_draining() {
             facts.persistence = Persistence::Close;
         }
         response::finish(&mut response, &self.listener.config, facts, origin);
@@ -337,6 +338,11 @@ fn refused(refusal: Refusal) -> LocalReply {
 fn is_local(info: &StreamInfo, origin: Origin) -> bool {
     origin == Origin::Local
         || info.state().response_code_details.as_deref().is_some_and(|why| why != details::VIA_UPSTREAM)
+}
+
+/// Whether an HTTP/1.0 client wants its connection to go on.
+fn asks_to_stay(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "keep-alive"))
 }
 
 fn with_status(status: StatusCode, body: Body) -> Response<Body> {

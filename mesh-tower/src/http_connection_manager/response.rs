@@ -53,6 +53,8 @@ pub(super) fn finish(
     request: RequestFacts,
     origin: Origin,
 ) {
+    // What the upstream speaks is between it and us.
+    response.version = request.version;
     let headers = &mut response.headers;
     let upgrade =
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS { Upgrade::Pass } else { Upgrade::Remove };

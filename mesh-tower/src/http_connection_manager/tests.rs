@@ -231,7 +231,7 @@ async fn what_the_mesh_answers_itself_is_envoys_word() {
     }
     assert_eq!(
         fixture.exchange("GET / HTTP/1.0\r\n\r\n").await,
-        "HTTP/1.0 426 Upgrade Required | content-length: 16 | content-type: text/plain | server: envoy | Upgrade Required"
+        "HTTP/1.0 426 Upgrade Required | connection: close | content-length: 16 | content-type: text/plain | server: envoy | Upgrade Required"
     );
     let websocket = "GET /direct HTTP/1.1\r\nhost: a.test\r\nconnection: close, upgrade\r\nupgrade: websocket\r\n\r\n";
     assert!(fixture.exchange(websocket).await.starts_with("HTTP/1.1 403 Forbidden"));

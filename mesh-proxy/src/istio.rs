@@ -1,0 +1,230 @@
+//! `--istio DIR`: a directory of Istio resources, translated, served and followed within this process.
+//!
+//! The way from YAML to requests is that of a remote control plane, in one process: directory > translation > ADS
+//! server > ADS client > store. Nothing here decides anything; it only connects the parts and tells what happens.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use mesh_control::{
+    config::Labels,
+    diagnostic::Style,
+    host::HostError,
+    server,
+    source::{Directory, Mesh, OpenError, Reload},
+    translate::{Interception, Node, Resources, Role as NodeRole, translate},
+};
+use mesh_core::{
+    model::{DestinationService, Workload},
+    rng::SplitMix64,
+    store::Store,
+};
+use mesh_tower::telemetry::Telemetry;
+use mesh_xds::{
+    ads::{self, ClusterInterest, Interest, Notice, in_process},
+    apply::StoreSink,
+};
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+
+use crate::args::{Args, Role};
+
+/// A directory that cannot configure this proxy.
+#[derive(Debug, Error)]
+pub(crate) enum IstioError {
+    /// The directory is of no use.
+    #[error("{}: {}", path.display(), report(source))]
+    Directory { path: PathBuf, source: OpenError },
+    /// A sidecar serves a service.
+    #[error("--role sidecar needs --service NAME[.NAMESPACE]")]
+    NoService,
+    /// The service has an impossible name.
+    #[error("--service {service}: {source}")]
+    Service { service: String, source: HostError },
+}
+
+/// A directory read for the first time, and who this proxy is in its mesh.
+#[derive(Debug)]
+pub(crate) struct Istio {
+    directory: Directory,
+    meshes: watch::Receiver<Arc<Mesh>>,
+    node: Node,
+}
+
+/// What the directory means for this proxy, at any moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Translation {
+    meshes: watch::Receiver<Arc<Mesh>>,
+    node: Node,
+}
+
+/// Reads the directory that the flags name.
+pub(crate) fn open(args: &Args, path: PathBuf) -> Result<Istio, IstioError> {
+    let node = node(args)?;
+    let (directory, meshes) = Directory::open(&path).map_err(|source| IstioError::Directory { path, source })?;
+    Ok(Istio { directory, meshes, node })
+}
+
+fn node(args: &Args) -> Result<Node, IstioError> {
+    let labels: Labels = args.labels.iter().cloned().collect();
+    let role = match args.role {
+        Role::Sidecar => NodeRole::Sidecar(Interception::None),
+        Role::Gateway => NodeRole::Gateway,
+    };
+    let Some(service) = &args.service else {
+        return match args.role {
+            Role::Sidecar => Err(IstioError::NoService),
+            Role::Gateway => Ok(Node { labels, ..Node::client(role, args.namespace.as_str()) }),
+        };
+    };
+    let qualified = if service.contains('.') { service.clone() } else { format!("{service}.{}", args.namespace) };
+    Node::of_service(role, &qualified, labels)
+        .map_err(|source| IstioError::Service { service: service.clone(), source })
+}
+
+impl Istio {
+    /// Counts what the proxy does in its workload's name.
+    pub(crate) fn telemetry(&self) -> Telemetry {
+        // The labels of the first configuration: metrics of one process keep one name.
+        let node = self.node.clone().with_labels(&self.meshes.borrow().registry);
+        let service = node.service.as_ref().map(|host| {
+            let (name, namespace) = host.kubernetes_service().unwrap_or((host.as_str(), node.namespace.as_str()));
+            DestinationService { host: host.as_str().into(), name: name.into(), namespace: namespace.into() }
+        });
+        let name = service.as_ref().map_or("istio-ingressgateway", |service| &service.name);
+        Telemetry {
+            workload: Some(Arc::new(Workload::from_labels(name, &node.namespace, &node.labels))),
+            service: service.map(Arc::new),
+            ..Telemetry::default()
+        }
+    }
+
+    /// Id and cluster towards a control plane.
+    pub(crate) fn identity(&self) -> crate::state::Node {
+        let node = self.node.to_xds();
+        crate::state::Node { id: node.id, cluster: node.cluster }
+    }
+
+    /// What the directory means for this proxy.
+    pub(crate) fn translation(&self) -> Translation {
+        Translation { meshes: self.meshes.clone(), node: self.node.clone() }
+    }
+
+    /// Keeps `store` as the directory says, from now on; `settled` is told whenever a configuration is in force.
+    pub(crate) fn follow(self, store: Arc<Store>, settled: Arc<Notify>) {
+        let (transport, acceptor) = in_process::pair();
+        let options = ads::Options {
+            node: self.node.to_xds(),
+            listeners: Interest::Everything,
+            clusters: ClusterInterest::Everything,
+        };
+        let rng = SplitMix64::new(fastrand::u64(..));
+        let sink = StoreSink::new(store, rng, move |notice| {
+            if notice == Notice::Settled {
+                settled.notify_one();
+            } else {
+                tell(&notice);
+            }
+        });
+        tokio::spawn(server::serve(acceptor, self.meshes));
+        tokio::spawn(ads::run(transport, options, sink));
+        tokio::spawn(self.directory.run(tell_reload));
+    }
+}
+
+impl Translation {
+    /// The resources of this proxy now, and the version of the directory that they come from.
+    pub(crate) fn resources(&self) -> (u64, Resources) {
+        let mesh = Arc::clone(&self.meshes.borrow());
+        (mesh.version, translate(&mesh.config, &mesh.registry, &self.node))
+    }
+}
+
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Applied(report) => {
+            for name in &report.accepted {
+                tracing::info!("{} {name}: applied", report.resource_type);
+            }
+            for name in &report.removed {
+                tracing::info!("{} {name}: removed", report.resource_type);
+            }
+            for error in &report.rejected {
+                tracing::warn!("{error}: refused, the one before stays");
+            }
+            for (name, ignored) in &report.ignored {
+                tracing::debug!("{} {name}: {} has no effect: {}", report.resource_type, ignored.path, ignored.reason);
+            }
+        }
+        Notice::NotApplied(error) => tracing::warn!("{error}: not applied, the one before stays"),
+        Notice::Missing { resource_type, name } => tracing::debug!("{resource_type} {name}: does not exist"),
+        Notice::Disconnected(reason) => tracing::warn!("{reason}"),
+        Notice::Connected | Notice::Settled => {}
+    }
+}
+
+fn tell_reload(reload: &Reload) {
+    match reload {
+        Reload::Applied { mesh, diagnostics } => {
+            tracing::info!("configuration {} read", mesh.version);
+            for diagnostic in diagnostics {
+                tracing::warn!("{diagnostic}");
+            }
+        }
+        Reload::Rejected { diagnostics } => {
+            let report: String = diagnostics.iter().map(|diagnostic| diagnostic.render(Style::Plain)).collect();
+            tracing::error!("the configuration has errors, the last good one stays:\n{report}");
+        }
+        Reload::Unreadable(error) => {
+            tracing::error!("the configuration cannot be read, the last good one stays: {error}")
+        }
+    }
+}
+
+/// Why a directory cannot be opened; with the offending lines if there are any.
+fn report(error: &OpenError) -> String {
+    match error {
+        OpenError::Invalid(diagnostics) => {
+            let style = Style::of(&io::stderr());
+            let report: String = diagnostics.iter().map(|diagnostic| diagnostic.render(style)).collect();
+            format!("the configuration has errors\n{report}")
+        }
+        other => {
+            let cause = std::error::Error::source(other).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{other}{cause}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn node_of(line: &str) -> Result<Node, String> {
+        node(&Args::parse_from(line.split(' '))).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_flags_say_who_the_proxy_is() {
+        let sidecar = node_of("mesh-proxy --istio d --service ratings --namespace books --label version=v1").unwrap();
+        assert_eq!(sidecar.service.unwrap().as_str(), "ratings.books.svc.cluster.local");
+        assert_eq!((sidecar.namespace.as_str(), sidecar.labels["version"].as_str()), ("books", "v1"));
+        let gateway = node_of("mesh-proxy --istio d --role gateway --namespace edge").unwrap();
+        assert_eq!((gateway.role, gateway.namespace.as_str()), (NodeRole::Gateway, "edge"));
+        assert_eq!(node_of("mesh-proxy --istio d").unwrap_err(), "--role sidecar needs --service NAME[.NAMESPACE]");
+    }
+
+    #[test]
+    fn a_directory_with_errors_is_refused_with_file_and_line() {
+        let path = std::env::temp_dir().join(format!("mesh-proxy-istio-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let yaml =
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosst: [a]}\n";
+        std::fs::write(path.join("bad.yaml"), yaml).unwrap();
+        let args = Args::parse_from(["mesh-proxy", "--istio", "d", "--service", "a"]);
+        let error = open(&args, path.clone()).unwrap_err().to_string();
+        std::fs::remove_dir_all(&path).unwrap();
+        assert!(error.contains("bad.yaml:4:") && error.contains("hosst"), "{error}");
+    }
+}
