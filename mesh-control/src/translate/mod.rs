@@ -59,3 +59,6 @@ pub fn translate(config: &Config, registry: &Registry, node: &Node) -> Resources
     endpoints.sort_by(|a, b| a.cluster_name.cmp(&b.cluster_name));
     Resources { listeners, routes, clusters, endpoints }
 }
+
+#[cfg(test)]
+mod tests;
