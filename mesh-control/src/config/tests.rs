@@ -393,6 +393,12 @@ fn gateways_and_sidecars_are_checked() {
     }
     let two = format!("{}---\n{}", resource("Sidecar", "{}"), resource("Sidecar", "{}").replace("name: x", "name: y"));
     assert_eq!(findings(&two).iter().filter(|line| line.starts_with("IST0111")).count(), 2);
+    let sidecar = |name: &str, labels: &str| {
+        resource("Sidecar", &format!("{{workloadSelector: {{labels: {labels}}}}}")).replace("name: x", name)
+    };
+    let overlapping = [sidecar("name: x", "{version: v1}"), sidecar("name: y", "{}"), sidecar("name: z", "{a: b}")];
+    let found = findings(&overlapping.join("---\n"));
+    assert_eq!(found.iter().filter(|line| line.starts_with("IST0110")).count(), 2, "{found:?}");
 }
 
 #[test]

@@ -212,11 +212,10 @@ fn conditions_on_the_client_are_decided_at_once() {
          {{name: gateway, match: [{{gateways: [edge], uri: {{exact: /}}}}], {TO_A}}},
          {{name: all, {TO_A}}}, {{name: never, {TO_A}}}"
     );
-    let rules = rules.replace("gateways: [edge]", "gateways: [mesh]");
-    assert_eq!(names(&rules, &client()), ["port.own", "gateway", "all"]);
+    assert_eq!(names(&rules, &client()), ["port.own", "all"]);
     let labels = Labels::from([("app".to_owned(), "c".to_owned())]);
     let node = Node { labels, ..Node::client(Role::Library, "other") };
-    assert_eq!(names(&rules, &node), ["labels", "namespace", "port.own", "gateway", "all"]);
+    assert_eq!(names(&rules, &node), ["labels", "namespace", "port.own", "all"]);
 }
 
 #[test]

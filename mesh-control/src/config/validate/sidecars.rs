@@ -1,6 +1,6 @@
 //! Sidecars that compete for a workload.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::config::{Config, Labels, Sidecar, selects};
 use crate::diagnostic::{Code, Diagnostic};
@@ -11,14 +11,38 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         namespaces.entry(&sidecar.metadata.namespace).or_default().push(sidecar);
     }
     for (namespace, sidecars) in namespaces {
-        let workloads = workloads(config, namespace);
-        for sidecar in &sidecars {
-            let mut others = sidecars.iter().filter(|other| !std::ptr::eq(**other, *sidecar));
-            if let Some(other) = others.find(|other| compete(sidecar, other, &workloads)) {
-                diagnostics.push(conflict(sidecar, other));
+        // Each group is of Sidecars of which a workload could have only one.
+        let without_selector = sidecars.iter().filter(|sidecar| sidecar.workload_selector.is_none());
+        let mut groups: Vec<Vec<&Sidecar>> = vec![without_selector.copied().collect()];
+        groups.extend(workloads(config, namespace).into_iter().map(|labels| selecting(&sidecars, labels)));
+        groups.extend(same_selector(&sidecars));
+        let mut reported = HashSet::new();
+        for group in groups.iter().filter(|group| group.len() > 1) {
+            for (i, sidecar) in group.iter().enumerate() {
+                if reported.insert(&sidecar.metadata.name) {
+                    diagnostics.push(conflict(sidecar, group[usize::from(i == 0)]));
+                }
             }
         }
     }
+}
+
+/// The Sidecars whose selector a workload has.
+fn selecting<'a>(sidecars: &[&'a Sidecar], labels: &Labels) -> Vec<&'a Sidecar> {
+    let selects_it =
+        |sidecar: &&&Sidecar| sidecar.workload_selector.as_ref().is_some_and(|selector| selects(selector, labels));
+    sidecars.iter().filter(selects_it).copied().collect()
+}
+
+/// Sidecars with the same selector, whether or not there is a workload.
+fn same_selector<'a>(sidecars: &[&'a Sidecar]) -> impl Iterator<Item = Vec<&'a Sidecar>> {
+    let mut groups: BTreeMap<&Labels, Vec<&Sidecar>> = BTreeMap::new();
+    for sidecar in sidecars {
+        if let Some(selector) = &sidecar.workload_selector {
+            groups.entry(selector).or_default().push(sidecar);
+        }
+    }
+    groups.into_values()
 }
 
 fn conflict(sidecar: &Sidecar, other: &Sidecar) -> Diagnostic {
@@ -40,12 +64,4 @@ fn workloads<'a>(config: &'a Config, namespace: &str) -> Vec<&'a Labels> {
         .map(|entry| &entry.workload.labels)
         .chain(services.flat_map(|entry| entry.endpoints.iter().map(|endpoint| &endpoint.labels)))
         .collect()
-}
-
-fn compete(a: &Sidecar, b: &Sidecar, workloads: &[&Labels]) -> bool {
-    match (&a.workload_selector, &b.workload_selector) {
-        (None, None) => true,
-        (Some(a), Some(b)) => a == b || workloads.iter().any(|labels| selects(a, labels) && selects(b, labels)),
-        _ => false,
-    }
 }
