@@ -332,7 +332,7 @@ fn checked(kind: ResourceType, any: &Any) -> Result<Decoded, Box<ResourceError>>
 }
 
 fn duplicate(kind: ResourceType, name: &str) -> ResourceError {
-    let error = FieldError { path: "name".to_owned(), reason: "is used twice in one response".to_owned() };
+    let error = FieldError { path: "name".to_owned(), reason: "duplicate: a name stands for one resource".to_owned() };
     ResourceError { kind: kind.to_string(), name: name.to_owned(), error }
 }
 

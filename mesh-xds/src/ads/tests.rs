@@ -134,7 +134,7 @@ fn a_bad_resource_is_refused_alone_and_its_predecessor_stays() {
     assert_eq!((nack.version_info.as_str(), nack.response_nonce.as_str()), ("1", "nonce-2"));
     let detail = nack.error_detail.unwrap();
     assert_eq!(detail.code, 3);
-    let expected = "cluster a: lb_policy: RING_HASH: not supported; cluster b: name: is used twice in one response; \
+    let expected = "cluster a: lb_policy: RING_HASH: not supported; cluster b: name: duplicate: a name stands for one resource; \
                     cluster (unnamed): malformed message: ";
     assert!(detail.message.starts_with(expected), "{}", detail.message);
     let update = updated(&mut state);

@@ -115,7 +115,8 @@ fn shared_names(resources: &[Resource]) -> Vec<ResourceError> {
     let repeated = resources.iter().filter(|resource| !seen.insert((resource.resource_type(), resource.name())));
     repeated
         .map(|resource| {
-            let error = FieldError { path: "name".to_owned(), reason: "is used twice".to_owned() };
+            let error =
+                FieldError { path: "name".to_owned(), reason: "duplicate: a name stands for one resource".to_owned() };
             ResourceError { kind: resource.resource_type().to_string(), name: resource.name().to_owned(), error }
         })
         .collect()

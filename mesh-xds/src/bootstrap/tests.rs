@@ -105,5 +105,5 @@ fn what_is_not_supported_is_refused_under_its_path() {
 #[test]
 fn a_name_that_is_used_twice_is_refused() {
     let error = from_text("static_resources: {clusters: [{name: a}, {name: a}]}", "x").unwrap_err();
-    assert_eq!(error.to_string(), "x: cluster a: name: is used twice");
+    assert_eq!(error.to_string(), "x: cluster a: name: duplicate: a name stands for one resource");
 }
