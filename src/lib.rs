@@ -1,1 +1,51 @@
-//! An embeddable service mesh.
+//! An embeddable service mesh: what Istio and Envoy do in a sidecar, as a library.
+//!
+//! A program joins the mesh with [`Mesh::builder`], calls services through a [`Channel`] and serves through a
+//! [`Server`]. Load balancing, weighted routing, retries, timeouts, circuit breaking, outlier ejection, fault injection
+//! and Istio's metrics happen in process, as configured by ordinary Istio resources in a directory.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use http_body_util::BodyExt as _;
+//! use mesh::Mesh;
+//! use tower::ServiceExt as _;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! let mesh = Mesh::builder().config_dir("mesh").service("productpage").label("version", "v1").build().await?;
+//!
+//! // A client: any HTTP request, or a tonic client with the channel as its transport.
+//! let reviews = mesh.channel("reviews:9080")?;
+//! let request = http::Request::get("/reviews/0").body(String::new())?;
+//! let answer = reviews.oneshot(request).await?;
+//! println!("{}: {:?}", answer.status(), answer.into_body().collect().await?.to_bytes());
+//!
+//! // A server: an axum router, tonic routes, or any other tower service.
+//! let app = Router::new().route("/productpage", get(async || "hello"));
+//! let socket = tokio::net::TcpListener::bind("127.0.0.1:9081").await?;
+//! mesh.server("productpage")?.serve(socket, app).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Configuration can also come from code, as values of [`model`]: see [`MeshBuilder::cluster`]. The layers work on any
+//! tower stack without a mesh; they are in the crate `mesh-tower`.
+//!
+//! Nothing here decides anything: the facade only puts the other crates together.
+
+mod builder;
+mod channel;
+mod error;
+mod event;
+mod identity;
+mod mesh;
+mod server;
+
+pub use builder::MeshBuilder;
+pub use channel::Channel;
+pub use error::Error;
+pub use event::{Accepted, Applied, ConfigEvent, ConfigEvents, Rejected};
+pub use mesh::Mesh;
+#[doc(inline)]
+pub use mesh_core::model;
+pub use mesh_tower::{Body, BoxError, ChannelBody};
+pub use server::Server;

@@ -387,3 +387,18 @@ impl WeightedClusters {
         self.clusters.iter().try_fold(0u32, |sum, cluster| sum.checked_add(cluster.weight)).and_then(NonZeroU32::new)
     }
 }
+
+impl WeightedCluster {
+    /// A share without changes of its own.
+    #[must_use]
+    pub fn new(name: impl Into<ClusterName>, weight: u32) -> Self {
+        Self {
+            name: name.into(),
+            weight,
+            request_headers: HeaderMutations::default(),
+            response_headers: HeaderMutations::default(),
+            host_rewrite_literal: None,
+            fault: None,
+        }
+    }
+}

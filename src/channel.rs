@@ -1,0 +1,50 @@
+//! Calling a service.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use mesh_tower::{BoxError, ChannelBody};
+use tower_service::Service;
+
+use crate::Mesh;
+
+/// A client of one service, made by [`Mesh::channel`]. Clones are the same channel and cheap.
+///
+/// It is a transport for tonic (`GreeterClient::new(channel)`) and a `tower::Service` for HTTP requests with any body.
+/// A request without an authority is sent to the service's own. Every request is answered: what goes wrong becomes the
+/// answer that a sidecar would give, such as 503 if no endpoint is healthy, or `grpc-status` 14 for gRPC.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    inner: mesh_tower::Channel,
+    /// Configuration is followed as long as somebody uses the mesh.
+    _mesh: Mesh,
+}
+
+impl Channel {
+    pub(crate) fn new(inner: mesh_tower::Channel, mesh: Mesh) -> Self {
+        Self { inner, _mesh: mesh }
+    }
+}
+
+impl<B> Service<Request<B>> for Channel
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ChannelBody>;
+    type Error = Infallible;
+    type Future = <mesh_tower::Channel as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<B>>::poll_ready(&mut self.inner, cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.inner.call(request)
+    }
+}

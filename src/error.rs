@@ -1,0 +1,69 @@
+//! Why a mesh cannot be joined or used.
+
+use std::{path::PathBuf, time::Duration};
+
+use mesh_control::{host::HostError, source::OpenError};
+use mesh_core::{
+    route::RouteTableError,
+    target::{InvalidTarget, UnknownTarget},
+};
+use mesh_tower::server::ServeError;
+use thiserror::Error as ThisError;
+
+/// Why a mesh cannot be joined or used. The source, if any, says more.
+#[derive(Debug, ThisError)]
+#[error(transparent)]
+pub struct Error(#[from] Kind);
+
+#[derive(Debug, ThisError)]
+pub(crate) enum Kind {
+    #[error("invalid service name {service:?}")]
+    Service { service: String, source: HostError },
+    #[error("cannot use the configuration in {}", path.display())]
+    Config { path: PathBuf, source: OpenError },
+    #[error("the routes of {target:?} cannot be used")]
+    Routes { target: String, source: RouteTableError },
+    #[error("the configuration was not in force within {limit:?}")]
+    NotInForce { limit: Duration },
+    #[error(transparent)]
+    Target(#[from] InvalidTarget),
+    #[error(transparent)]
+    UnknownTarget(#[from] UnknownTarget),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl Error {
+    /// Whether the configuration is at fault: a file, a route, or none that came into force.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        match &self.0 {
+            Kind::Config { .. } | Kind::Routes { .. } | Kind::NotInForce { .. } => true,
+            Kind::Service { .. } | Kind::Target(_) | Kind::UnknownTarget(_) | Kind::Serve(_) => false,
+        }
+    }
+
+    /// Whether a name is at fault: one that no service can have.
+    #[must_use]
+    pub fn is_invalid_name(&self) -> bool {
+        matches!(&self.0, Kind::Service { .. } | Kind::Target(_))
+    }
+
+    /// Whether a service was asked for that the configuration in force does not have.
+    #[must_use]
+    pub fn is_unknown_target(&self) -> bool {
+        matches!(&self.0, Kind::UnknownTarget(_))
+    }
+}
+
+macro_rules! from_kind {
+    ($($source:ty),+) => {$(
+        impl From<$source> for Error {
+            fn from(source: $source) -> Self {
+                Self(source.into())
+            }
+        }
+    )+};
+}
+
+from_kind!(InvalidTarget, UnknownTarget, ServeError);

@@ -1,0 +1,166 @@
+//! What becomes of changes of the configuration.
+
+use std::fmt;
+
+use mesh_control::{diagnostic::Style, source::Reload};
+use mesh_xds::{
+    ads::Notice,
+    apply::ApplyReport,
+    resource::{ResourceError, ResourceType},
+};
+use tokio::sync::broadcast;
+
+/// Events that may wait for a slow listener; older ones are lost to it.
+pub(crate) const CAPACITY: usize = 64;
+
+/// What became of a change of the configuration. `Display` is for operators and may have several lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigEvent {
+    /// The files are valid; what they change is about to come into force. Also after an edit without any effect.
+    Accepted(Accepted),
+    /// A change is in force: requests that start now obey it.
+    Applied(Applied),
+    /// The files have errors; the last good configuration stays in force.
+    Rejected(Rejected),
+}
+
+/// See [`ConfigEvent::Accepted`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Counts the valid configurations of this process, from 1.
+    pub version: u64,
+    /// What is doubtful about the files, one text each.
+    pub warnings: Vec<String>,
+}
+
+/// See [`ConfigEvent::Applied`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Resources that are new or changed, such as `cluster outbound|9080|v1|reviews.default.svc.cluster.local`.
+    pub changed: Vec<String>,
+    /// Resources that are gone.
+    pub removed: Vec<String>,
+    /// Resources that were not taken, with the reason; what they would have replaced stays in force.
+    pub refused: Vec<String>,
+}
+
+/// See [`ConfigEvent::Rejected`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// What is wrong, one text each: `file:line:column: field: reason`.
+    pub errors: Vec<String>,
+    /// The same for people at a terminal, with the offending lines quoted.
+    pub report: String,
+}
+
+/// Yields what becomes of changes from the moment it was made by [`Mesh::events`](crate::Mesh::events).
+#[derive(Debug)]
+pub struct ConfigEvents(pub(crate) broadcast::Receiver<ConfigEvent>);
+
+impl ConfigEvents {
+    /// The next event; `None` when nobody uses the mesh any more. A reader that is more than 64 events behind misses the
+    /// oldest.
+    ///
+    /// # Cancel safety
+    /// No event is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<ConfigEvent> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "configuration events were not read in time");
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl From<&Reload> for ConfigEvent {
+    fn from(reload: &Reload) -> Self {
+        match reload {
+            Reload::Applied { mesh, diagnostics } => {
+                let warnings = diagnostics.iter().map(ToString::to_string).collect();
+                Self::Accepted(Accepted { version: mesh.version, warnings })
+            }
+            Reload::Rejected { diagnostics } => Self::Rejected(Rejected {
+                errors: diagnostics.iter().map(ToString::to_string).collect(),
+                report: diagnostics.iter().map(|diagnostic| diagnostic.render(Style::Plain)).collect(),
+            }),
+            Reload::Unreadable(error) => {
+                let error = chain(error);
+                Self::Rejected(Rejected { report: error.clone(), errors: vec![error] })
+            }
+        }
+    }
+}
+
+impl Applied {
+    /// Adds what a control plane's answer brought. Settled is not said here: it makes an event of what was added.
+    pub(crate) fn note(&mut self, notice: Notice) {
+        match notice {
+            Notice::Applied(ApplyReport { resource_type, accepted, removed, rejected, .. }) => {
+                self.changed.extend(accepted.iter().map(|name| resource(resource_type, name)));
+                self.removed.extend(removed.iter().map(|name| resource(resource_type, name)));
+                self.refused.extend(rejected.iter().map(ResourceError::to_string));
+            }
+            Notice::NotApplied(error) => self.refused.push(error.to_string()),
+            Notice::Missing { resource_type, name } => {
+                tracing::debug!(%resource_type, %name, "the control plane has no such resource");
+            }
+            Notice::Disconnected(reason) => tracing::warn!("{reason}"),
+            Notice::Connected | Notice::Settled => {}
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty() && self.refused.is_empty()
+    }
+}
+
+fn resource(resource_type: ResourceType, name: &str) -> String {
+    format!("{resource_type} {name}")
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl fmt::Display for ConfigEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted(accepted) => accepted.fmt(f),
+            Self::Applied(applied) => applied.fmt(f),
+            Self::Rejected(rejected) => rejected.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "configuration {} is valid", self.version)?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  warning: {warning}"))
+    }
+}
+
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("in force now:")?;
+        self.changed.iter().try_for_each(|name| write!(f, "\n  {name}"))?;
+        self.removed.iter().try_for_each(|name| write!(f, "\n  removed: {name}"))?;
+        self.refused.iter().try_for_each(|reason| write!(f, "\n  refused, the one before stays: {reason}"))
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "configuration refused, the last good one stays in force:\n{}", self.report.trim_end())
+    }
+}

@@ -1,0 +1,103 @@
+//! A program's membership in a mesh.
+
+use std::{fmt, sync::Arc};
+
+use mesh_control::config::Labels;
+use mesh_core::{
+    store::{ListenerMap, Store},
+    target::Target,
+};
+use mesh_tower::{
+    Upstream, Worker,
+    telemetry::{ClusterStatSource, Stat, StatSource, Telemetry, prometheus_text},
+};
+use tokio::sync::{broadcast, watch};
+
+use crate::{Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Server, identity};
+
+/// A program's membership in a mesh: what it may call, how it is called, and what is counted about both.
+///
+/// Clones are the same membership. Configuration is followed for as long as the mesh, one of its channels or one of its
+/// servers is in use.
+#[derive(Clone)]
+pub struct Mesh {
+    store: Arc<Store>,
+    listeners: watch::Receiver<Arc<ListenerMap>>,
+    events: broadcast::Sender<ConfigEvent>,
+    telemetry: Telemetry,
+    namespace: Arc<str>,
+    worker: Worker,
+}
+
+impl Mesh {
+    /// Says who joins and where the configuration comes from.
+    pub fn builder() -> MeshBuilder {
+        MeshBuilder::default()
+    }
+
+    pub(crate) fn new(
+        store: Arc<Store>,
+        listeners: watch::Receiver<Arc<ListenerMap>>,
+        events: broadcast::Sender<ConfigEvent>,
+        telemetry: Telemetry,
+        namespace: Arc<str>,
+    ) -> Self {
+        Self { store, listeners, events, telemetry, namespace, worker: Worker::single() }
+    }
+
+    pub(crate) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
+    /// A client of the service `target`.
+    ///
+    /// Names are looked up as in Kubernetes: `reviews`, `reviews.default`, the fully qualified name, a host outside;
+    /// with `:PORT`, or without if the service has one port. gRPC's spelling `xds:///reviews:9080` is understood too.
+    ///
+    /// # Errors
+    /// If `target` cannot be a name, or the configuration in force has no such service.
+    #[expect(clippy::missing_panics_doc, reason = "the host and port of a target make an authority")]
+    pub fn channel(&self, target: &str) -> Result<Channel, Error> {
+        let target: Target = target.parse()?;
+        let listeners = self.store.listeners();
+        let listener = target.find(&listeners, &self.namespace)?;
+        let authority = listener.name.parse().expect("a listener found by host and port has them as its name");
+        let upstream = Upstream::new(self.store(), self.worker.clone());
+        let channel = mesh_tower::Channel::new(authority, self.store(), upstream, self.telemetry.clone());
+        Ok(Channel::new(channel, self.clone()))
+    }
+
+    /// A server for `service`, one of this program's: wraps an axum `Router`, tonic `Routes` or any other
+    /// `tower::Service<http::Request<Body>>`. Which of the program's sockets it serves is said when it starts.
+    ///
+    /// # Errors
+    /// If `service` cannot be the name of a service.
+    pub fn server(&self, service: &str) -> Result<Server, Error> {
+        let node = identity::node(service, Some(&self.namespace), Labels::new())?;
+        let service = identity::destination_service(&node).map(Arc::new);
+        let telemetry = Telemetry { service, ..self.telemetry.clone() };
+        let server = mesh_tower::server::Server::new(self.store(), self.listeners.clone(), telemetry);
+        Ok(Server::new(server, self.clone()))
+    }
+
+    /// What is counted about requests and connections, in Prometheus' text format: Istio's metrics, and Envoy's of
+    /// listeners and clusters.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let clusters = ClusterStatSource::new(Arc::clone(&self.store));
+        let sources: [&dyn StatSource; 2] = [&*self.telemetry.stats, &clusters];
+        prometheus_text(&Stat::collect(sources)) + &self.telemetry.istio.prometheus_text()
+    }
+
+    /// What becomes of changes of the configuration from now on.
+    #[must_use]
+    pub fn events(&self) -> ConfigEvents {
+        ConfigEvents(self.events.subscribe())
+    }
+}
+
+impl fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mesh").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}

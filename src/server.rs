@@ -1,0 +1,71 @@
+//! Serving a service.
+
+use std::{fmt, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use mesh_tower::{Body, BoxError, drain::DrainTimes};
+use tokio::net::TcpListener;
+use tower_service::Service;
+
+use crate::{Error, Mesh};
+
+/// A server of one of this program's services, made by [`Mesh::server`].
+///
+/// Which listener of the configuration it obeys is found by the address of the socket it serves. Requests are made
+/// canonical, counted, delayed or aborted, and routed as in a sidecar, but in process.
+#[must_use]
+pub struct Server {
+    inner: mesh_tower::server::Server,
+    drain_times: DrainTimes,
+    shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Configuration is followed as long as somebody uses the mesh.
+    _mesh: Mesh,
+}
+
+impl Server {
+    pub(crate) fn new(inner: mesh_tower::server::Server, mesh: Mesh) -> Self {
+        let shutdown = Box::pin(std::future::pending());
+        Self { inner, drain_times: DrainTimes::default(), shutdown, _mesh: mesh }
+    }
+
+    /// Ends when `signal` resolves: no new connections, requests in flight are answered, connections are told to close.
+    /// Default never.
+    pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.shutdown = Box::pin(signal);
+        self
+    }
+
+    /// How long requests in flight may take once it ends; then their connections are cut. Default 600 s.
+    pub fn with_drain_time(mut self, drain_time: Duration) -> Self {
+        self.drain_times.drain_time = drain_time;
+        self
+    }
+
+    /// Serves the requests on `socket` with `service`: an axum `Router`, tonic `Routes`, or any other tower service. An
+    /// error of the service is logged and answered with status 500.
+    ///
+    /// # Errors
+    /// If the configuration of the socket's listener cannot be served.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket; connections that are open are served to their end.
+    pub async fn serve<S, B>(self, socket: TcpListener, service: S) -> Result<(), Error>
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let server = self.inner.with_drain_times(self.drain_times);
+        Ok(server.serve(socket, service, self.shutdown).await?)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("drain_times", &self.drain_times).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! Configuration from a directory of Istio resources.
+
+use std::{net::SocketAddr, time::Duration};
+
+use mesh::{ConfigEvent, ConfigEvents, Mesh};
+use tokio::time::timeout;
+
+use crate::support::{ConfigDir, get, serve};
+
+fn services(v1: SocketAddr, v2: SocketAddr) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: shop}}
+spec:
+  hosts: [shop.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  endpoints:
+  - {{address: 127.0.0.1, ports: {{http: {}}}, labels: {{version: v1}}}}
+  - {{address: 127.0.0.1, ports: {{http: {}}}, labels: {{version: v2}}}}
+",
+        v1.port(),
+        v2.port()
+    )
+}
+
+fn rules(v1: &str, v2: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: shop}}
+spec:
+  host: shop
+  subsets:
+  - {{name: v1, labels: {{version: v1}}}}
+  - {{name: v2, labels: {{version: v2}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: shop}}
+spec:
+  hosts: [shop]
+  http:
+  - route:
+    - {{destination: {{host: shop, subset: v1}}, weight: {v1}}}
+    - {{destination: {{host: shop, subset: v2}}, weight: {v2}}}
+"
+    )
+}
+
+/// The next event that says what became of an edit.
+async fn outcome(events: &mut ConfigEvents) -> ConfigEvent {
+    let outcome = async {
+        loop {
+            let event = events.next().await.unwrap();
+            if !matches!(event, ConfigEvent::Accepted(_)) {
+                return event;
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), outcome).await.unwrap()
+}
+
+#[tokio::test]
+async fn edits_are_followed_and_broken_ones_change_nothing() {
+    let servers = Mesh::builder().service("shop").build().await.unwrap();
+    let (v1, v2) = (serve(&servers, "v1").await, serve(&servers, "v2").await);
+    let dir = ConfigDir::new();
+    dir.write("services.yaml", &services(v1, v2));
+    dir.write("shop.yaml", &rules("100", "0"));
+
+    let mesh = Mesh::builder().config_dir(dir.path()).service("client").build().await.unwrap();
+    let mut events = mesh.events();
+    for name in ["shop", "shop:80", "shop.default", "shop.default.svc.cluster.local:80", "xds:///shop:80"] {
+        assert_eq!(get(&mesh.channel(name).unwrap(), "/").await, (200, "v1 /".to_owned()), "{name}");
+    }
+    let channel = mesh.channel("shop").unwrap();
+
+    dir.write("shop.yaml", &rules("0", "100"));
+    let event = outcome(&mut events).await;
+    assert!(matches!(event, ConfigEvent::Applied(_)), "{event}");
+    assert_eq!(get(&channel, "/").await, (200, "v2 /".to_owned()));
+
+    dir.write("shop.yaml", &rules("some", "100"));
+    let ConfigEvent::Rejected(rejected) = outcome(&mut events).await else { panic!("a broken edit was taken") };
+    let [error] = rejected.errors.try_into().unwrap();
+    assert!(error.contains("shop.yaml:17:55: ") && error.contains("weight") && error.contains("some"), "{error}");
+    assert_eq!(get(&channel, "/").await, (200, "v2 /".to_owned()));
+
+    let labels = "source_canonical_service=\"client\"";
+    assert!(mesh.metrics().lines().any(|line| line.starts_with("istio_requests_total{") && line.contains(labels)));
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_is_an_error_that_says_where_and_why() {
+    let dir = ConfigDir::new();
+    dir.write("shop.yaml", &rules("50", "50"));
+    for (path, expected) in [(dir.path().to_owned(), "shop.yaml:"), (dir.path().join("absent"), "absent")] {
+        let error = Mesh::builder().config_dir(path).build().await.unwrap_err();
+        assert!(error.is_config());
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(format!("{error} {source}").contains(expected), "{error} {source}");
+    }
+}
+
+#[tokio::test]
+async fn a_channel_keeps_following_when_the_mesh_is_dropped() {
+    let servers = Mesh::builder().service("shop").build().await.unwrap();
+    let (v1, v2) = (serve(&servers, "v1").await, serve(&servers, "v2").await);
+    let dir = ConfigDir::new();
+    dir.write("services.yaml", &services(v1, v2));
+    dir.write("shop.yaml", &rules("100", "0"));
+    let mesh = Mesh::builder().config_dir(dir.path()).build().await.unwrap();
+    let (channel, mut events) = (mesh.channel("shop").unwrap(), mesh.events());
+    drop(mesh);
+    dir.write("shop.yaml", &rules("0", "100"));
+    outcome(&mut events).await;
+    assert_eq!(get(&channel, "/").await.1, "v2 /");
+    drop(channel);
+    let ended = async { while events.next().await.is_some() {} };
+    timeout(Duration::from_secs(20), ended).await.unwrap();
+}

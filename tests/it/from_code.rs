@@ -1,0 +1,49 @@
+//! Configuration from code.
+
+use mesh::{
+    Mesh,
+    model::{
+        Action, Cluster, ClusterSpecifier, Discovery, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
+        VirtualHost, WeightedCluster, WeightedClusters,
+    },
+};
+
+use crate::support::{get, serve};
+
+#[tokio::test]
+async fn clusters_and_routes_from_code_are_obeyed() {
+    let servers = Mesh::builder().service("shop").build().await.unwrap();
+    let mut builder = Mesh::builder();
+    for name in ["v1", "v2"] {
+        let address = serve(&servers, name).await;
+        builder = builder.cluster(Cluster::new(name, Discovery::Static([address].into_iter().collect())));
+    }
+    let split = [("v1", 1), ("v2", 1)].map(|(name, weight)| WeightedCluster::new(name, weight)).to_vec();
+    let split = RouteAction::new(ClusterSpecifier::Weighted(WeightedClusters { clusters: split, header_name: None }));
+    let to_v2 = RouteAction::to_cluster("v2");
+    let routes = [("/v2/", to_v2), ("/", split)].map(|(prefix, action)| {
+        Route::new(RouteMatch::path(PathMatcher::Prefix(prefix.into())), Action::Route(Box::new(action)))
+    });
+    let routes = RouteConfiguration::new("shop", vec![VirtualHost::new("shop", routes.to_vec())]);
+    let mesh = builder.routes("shop:80", routes).build().await.unwrap();
+
+    let channel = mesh.channel("shop").unwrap();
+    assert_eq!(get(&channel, "/v2/a").await, (200, "v2 /v2/a".to_owned()));
+    let mut answers = Vec::new();
+    for _ in 0..64 {
+        answers.push(get(&channel, "/").await.1);
+    }
+    let v1 = answers.iter().filter(|answer| *answer == "v1 /").count();
+    assert!((1..64).contains(&v1), "{v1} of 64 went to v1");
+    assert!(mesh.metrics().contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"v2\"}"));
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_are_told_from_those_that_are_not_there() {
+    let mesh = Mesh::builder().build().await.unwrap();
+    let error = mesh.channel("not a name").unwrap_err();
+    assert!(error.is_invalid_name() && !error.is_unknown_target(), "{error}");
+    let error = mesh.channel("shop:80").unwrap_err();
+    assert!(error.is_unknown_target(), "{error}");
+    assert!(mesh.server("not a name").unwrap_err().is_invalid_name());
+}

@@ -1,0 +1,7 @@
+//! The facade as its users see it: real sockets, real files, the whole way from YAML to an answer.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail like the tests themselves")]
+
+mod directory;
+mod from_code;
+mod support;

@@ -1,0 +1,62 @@
+//! What the tests serve and how they ask.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use mesh::{Body, Channel, Mesh};
+use tokio::net::TcpListener;
+use tower::{ServiceExt as _, service_fn};
+
+/// A directory of configuration files that is gone after the test.
+pub(crate) struct ConfigDir(PathBuf);
+
+impl ConfigDir {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("mesh-it-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.0.join(file), text).unwrap();
+    }
+}
+
+impl Drop for ConfigDir {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Serves `name` and the path that was asked for, as the mesh's service `shop`.
+pub(crate) async fn serve(mesh: &Mesh, name: &'static str) -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let service = service_fn(move |request: Request<Body>| async move {
+        Ok::<_, Infallible>(Response::new(format!("{name} {}", request.uri().path())))
+    });
+    let server = mesh.server("shop").unwrap();
+    tokio::spawn(async move { server.serve(socket, service).await });
+    address
+}
+
+/// `GET path`: status and body.
+pub(crate) async fn get(channel: &Channel, path: &str) -> (u16, String) {
+    let request = Request::get(path).body(String::new()).unwrap();
+    let response = channel.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
