@@ -56,8 +56,9 @@ impl Avoid<'_> {
 /// A choice.
 #[derive(Debug)]
 pub(crate) struct Picked<'a> {
-    pub(crate) endpoint: &'a Arc<EndpointState>,
-    /// Health was ignored, since too few endpoints are healthy.
+    /// `None` = no endpoint may get traffic.
+    pub(crate) endpoint: Option<&'a Arc<EndpointState>>,
+    /// Too few endpoints are healthy, so health was ignored, or the request is to fail.
     pub(crate) in_panic: bool,
 }
 
@@ -135,8 +136,15 @@ impl Picker {
         Self { policy, shares: shares.into() }
     }
 
-    pub(crate) fn pick(&self, rng: &mut impl Rng) -> Option<Picked<'_>> {
-        let source = match &*self.shares {
+    pub(crate) fn pick(&self, rng: &mut impl Rng) -> Picked<'_> {
+        let Some(source) = self.source(rng) else { return Picked { endpoint: None, in_panic: false } };
+        let endpoint = source.list().map(|list| &list.endpoints[self.choose(list, rng)]);
+        Picked { endpoint, in_panic: source.in_panic }
+    }
+
+    /// Draws the priority.
+    fn source(&self, rng: &mut impl Rng) -> Option<&Source> {
+        Some(match &*self.shares {
             [] => return None,
             [(_, only)] => only,
             [first, .., (_, last)] => {
@@ -147,23 +155,29 @@ impl Picker {
                     self.shares.iter().find(|(upper, _)| drawn < *upper).map_or(last, |(_, source)| source)
                 }
             }
-        };
-        let list = match &source.lists {
-            Lists::One(list) => list,
-            Lists::ByLocality { localities, .. } if localities.is_empty() => return None,
-            Lists::ByLocality { turns, localities } => &localities[turns.next()],
-        };
-        if list.endpoints.is_empty() {
-            return None;
-        }
-        let index = match self.policy {
+        })
+    }
+
+    fn choose(&self, list: &EndpointList, rng: &mut impl Rng) -> usize {
+        match self.policy {
             LbPolicy::RoundRobin => round_robin::pick(list),
             LbPolicy::LeastRequest { choice_count, active_request_bias_milli } => {
                 least_request::pick(list, choice_count, active_request_bias_milli, rng)
             }
             LbPolicy::Random => rng.index(list.endpoints.len()),
+        }
+    }
+}
+
+impl Source {
+    /// The list to choose from; `None` if nobody is on it.
+    fn list(&self) -> Option<&EndpointList> {
+        let list = match &self.lists {
+            Lists::One(list) => list,
+            Lists::ByLocality { localities, .. } if localities.is_empty() => return None,
+            Lists::ByLocality { turns, localities } => &localities[turns.next()],
         };
-        Some(Picked { endpoint: &list.endpoints[index], in_panic: source.in_panic })
+        (!list.endpoints.is_empty()).then_some(list)
     }
 }
 
@@ -217,7 +231,7 @@ impl<R: Rng> Builder<'_, R> {
         let mut counts = BTreeMap::<u32, HeadCount>::new();
         for group in self.members.localities() {
             let count = counts.entry(group.priority).or_default();
-            self.members.in_locality(group).iter().for_each(|endpoint| count.add(endpoint.health()));
+            self.members.in_locality(group).iter().for_each(|endpoint| count.add(endpoint));
         }
         counts
     }
@@ -230,7 +244,10 @@ impl<R: Rng> Builder<'_, R> {
             let groups = self.members.localities().iter().filter(|group| group.priority == priority);
             let members = self.members;
             let endpoints = groups.flat_map(|group| members.in_locality(group)).filter(|one| has_health(one, wanted));
-            let endpoints = endpoints.cloned().collect();
+            let endpoints = match in_panic && self.config.fail_traffic_on_panic {
+                true => Box::default(),
+                false => endpoints.cloned().collect(),
+            };
             Lists::One(self.list(endpoints, (priority, wanted, ListLocality::All)))
         };
         Source { in_panic, lists }
@@ -248,7 +265,8 @@ impl<R: Rng> Builder<'_, R> {
             if endpoints.is_empty() {
                 continue;
             }
-            let share = priority::availability(endpoints.len(), all.len(), members.overprovisioning_factor());
+            let counting = all.iter().filter(|endpoint| !endpoint.is_excluded()).count();
+            let share = priority::availability(endpoints.len(), counting, members.overprovisioning_factor());
             weights.push(u64::from(weight.get()) * u64::from(share));
             localities.push(self.list(endpoints, (priority, Some(health), ListLocality::One(index))));
         }

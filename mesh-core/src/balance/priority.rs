@@ -7,20 +7,27 @@
 //!
 //! Whole percentages and the roundings of Envoy's `LoadBalancerBase`, so that equal configurations give equal shares.
 
-use crate::{cluster::Health, model::Percent};
+use crate::{
+    cluster::{EndpointState, Health},
+    model::Percent,
+};
 
 /// Endpoints of one priority by health.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeadCount {
+    /// Those that leave, too.
+    pub(crate) all: usize,
+    /// Those that count for availability.
     pub(crate) total: usize,
     pub(crate) healthy: usize,
     pub(crate) degraded: usize,
 }
 
 impl HeadCount {
-    pub(crate) fn add(&mut self, health: Health) {
-        self.total += 1;
-        match health {
+    pub(crate) fn add(&mut self, endpoint: &EndpointState) {
+        self.all += 1;
+        self.total += usize::from(!endpoint.is_excluded());
+        match endpoint.health() {
             Health::Healthy => self.healthy += 1,
             Health::Degraded => self.degraded += 1,
             Health::Unhealthy => {}
@@ -119,9 +126,9 @@ fn distribute(loads: &mut [u32], availability: &[u32], left: &mut u32, total: u3
 
 /// In total panic health says nothing, so the number of endpoints decides.
 fn by_head_count(priorities: &[HeadCount]) -> Vec<u32> {
-    let total: usize = priorities.iter().map(|count| count.total).sum();
-    let mut loads: Vec<u32> = priorities.iter().map(|count| availability(count.total, total, 100)).collect();
-    let first = priorities.iter().position(|count| count.total > 0).unwrap_or(0);
+    let total: usize = priorities.iter().map(|count| count.all).sum();
+    let mut loads: Vec<u32> = priorities.iter().map(|count| availability(count.all, total, 100)).collect();
+    let first = priorities.iter().position(|count| count.all > 0).unwrap_or(0);
     let left = 100 - loads.iter().sum::<u32>();
     loads.iter_mut().skip(first).take(1).for_each(|load| *load += left);
     loads
@@ -132,7 +139,7 @@ mod tests {
     use super::*;
 
     fn count(healthy: usize, degraded: usize, total: usize) -> HeadCount {
-        HeadCount { total, healthy, degraded }
+        HeadCount { all: total, total, healthy, degraded }
     }
 
     fn loads(priorities: &[HeadCount], panic_threshold: u32) -> PriorityLoads {

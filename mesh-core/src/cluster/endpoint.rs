@@ -185,6 +185,12 @@ impl EndpointState {
         }
     }
 
+    /// Whether it is about to leave and does not count when the share of healthy endpoints is computed.
+    #[must_use]
+    pub fn is_excluded(&self) -> bool {
+        self.config.health_status == HealthStatus::Draining
+    }
+
     /// Its counts.
     #[must_use]
     pub fn stats(&self) -> &Arc<EndpointStats> {

@@ -70,6 +70,12 @@ impl EndpointSet {
         self.degraded
     }
 
+    /// How many are about to leave: `membership_excluded`.
+    #[must_use]
+    pub fn excluded(&self) -> usize {
+        self.members.endpoints.iter().filter(|endpoint| endpoint.is_excluded()).count()
+    }
+
     pub(super) fn members(&self) -> &Arc<Members> {
         &self.members
     }

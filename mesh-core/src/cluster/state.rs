@@ -128,15 +128,16 @@ impl ClusterState {
         let endpoints = self.runtime.endpoints.load();
         let mut attempts_left = avoid.max_attempts;
         loop {
-            let Some(picked) = endpoints.picker().pick(rng) else {
-                self.runtime.stats.upstream_cx_none_healthy.inc();
-                return Err(NoHealthyEndpoint);
-            };
+            let picked = endpoints.picker().pick(rng);
             if picked.in_panic {
                 self.runtime.stats.lb_healthy_panic.inc();
             }
-            if attempts_left == 0 || !avoid.endpoints.contains(&picked.endpoint.id()) {
-                return Ok(Arc::clone(picked.endpoint));
+            let Some(endpoint) = picked.endpoint else {
+                self.runtime.stats.upstream_cx_none_healthy.inc();
+                return Err(NoHealthyEndpoint);
+            };
+            if attempts_left == 0 || !avoid.endpoints.contains(&endpoint.id()) {
+                return Ok(Arc::clone(endpoint));
             }
             attempts_left -= 1;
         }
@@ -257,7 +258,7 @@ impl ClusterState {
         gauge("membership_total", endpoints.endpoints().len() as u64);
         gauge("membership_healthy", endpoints.healthy() as u64);
         gauge("membership_degraded", endpoints.degraded() as u64);
-        gauge("membership_excluded", 0);
+        gauge("membership_excluded", endpoints.excluded() as u64);
         let active = |resource| {
             [RoutingPriority::Default, RoutingPriority::High]
                 .map(|priority| u64::from(self.runtime.breaker.in_use(priority, resource)))

@@ -187,10 +187,20 @@ fn reported_health_decides_who_gets_traffic() {
     let statuses = [Unknown, Healthy, Unhealthy, Draining, Timeout, Degraded];
     let endpoints = (1..).zip(statuses).map(|(port, status)| endpoint(port, 1, status)).collect();
     let mut bench = Bench::new(assignment(endpoints), |config| config.healthy_panic_threshold = Percent::ZERO);
-    // 2 of 6 are healthy: 140 * 2/6 = 46; 1 of 6 is degraded: 23. Of 69 that is 66 and 33, rounding goes to the first.
+    // Who drains does not count. 2 of 5 are healthy: 140 * 2/5 = 56; 1 of 5 is degraded: 28. Of 84 that is 66 and 33,
+    // rounding goes to the first.
     assert_eq!(bench.shares(40_000), [(1, 34), (2, 34), (6, 33)].into());
     assert_eq!((bench.stat("membership_total"), bench.stat("membership_healthy")), (6, 2));
-    assert_eq!(bench.stat("membership_degraded"), 1);
+    assert_eq!((bench.stat("membership_degraded"), bench.stat("membership_excluded")), (1, 1));
+}
+
+#[test]
+fn who_drains_neither_gets_traffic_nor_brings_panic_nearer() {
+    // Measured on Envoy: one healthy, one unhealthy, one draining is half available.
+    use HealthStatus::{Draining, Healthy, Unhealthy};
+    let endpoints = (1..).zip([Unhealthy, Healthy, Draining]).map(|(port, status)| endpoint(port, 1, status)).collect();
+    let mut bench = Bench::new(assignment(endpoints), |_| {});
+    assert_eq!(bench.tally(4), [(2, 4)].into());
 }
 
 #[test]
@@ -213,6 +223,10 @@ fn panic_uses_everybody_and_no_panic_uses_the_healthy_or_nobody() {
         assert_eq!(bench.tally(9), [(1, 9)].into(), "threshold {percent}");
         assert_eq!(bench.stat("lb_healthy_panic"), 0);
     }
+
+    let mut bench = Bench::new(one_of_three(), |config| config.fail_traffic_on_panic = true);
+    assert!(bench.cluster.pick(Avoid::NONE, &mut bench.rng).is_err());
+    assert_eq!((bench.stat("lb_healthy_panic"), bench.stat("upstream_cx_none_healthy")), (1, 1));
 
     let mut bench = Bench::new(assignment(vec![endpoint(1, 1, HealthStatus::Unhealthy)]), threshold(0));
     let result = bench.cluster.pick(Avoid::NONE, &mut bench.rng);

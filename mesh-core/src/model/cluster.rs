@@ -24,6 +24,9 @@ pub struct Cluster {
     /// Share of healthy endpoints below which all are used; 0 = never. Default 50. Envoy
     /// `common_lb_config.healthy_panic_threshold`.
     pub healthy_panic_threshold: Percent,
+    /// Below the threshold use no endpoint instead of all. Default false. Envoy
+    /// `common_lb_config.zone_aware_lb_config.fail_traffic_on_panic`.
+    pub fail_traffic_on_panic: bool,
     /// Choose a locality by weight first, then an endpoint in it; localities without a weight get nothing. Default false.
     /// Envoy `common_lb_config.locality_weighted_lb_config`.
     pub locality_weighted_lb: bool,
@@ -56,6 +59,7 @@ impl Cluster {
             connect_timeout: Duration::from_secs(5),
             lb_policy: LbPolicy::default(),
             healthy_panic_threshold: Percent::new(50).unwrap_or(Percent::HUNDRED),
+            fail_traffic_on_panic: false,
             locality_weighted_lb: false,
             circuit_breakers: CircuitBreakers::default(),
             outlier_detection: None,

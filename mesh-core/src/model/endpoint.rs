@@ -102,7 +102,7 @@ pub enum HealthStatus {
     Healthy,
     /// Gets none.
     Unhealthy,
-    /// Being shut down: gets none.
+    /// Being shut down: gets none, and does not count when the share of healthy endpoints is computed.
     Draining,
     /// Timed out in a health check: gets none.
     Timeout,

@@ -56,6 +56,8 @@ impl Timeouts {
     /// What `x-envoy-expected-rq-timeout-ms` tells the upstream when `elapsed` has passed: the limit of this try.
     #[must_use]
     pub fn expected(&self, elapsed: Duration) -> Option<Duration> {
+        // Only whole milliseconds are told, and a fraction that passed is nobody's loss.
+        let elapsed = Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         // Zero would mean unlimited; a millisecond says that time is up.
         let left = |limit: Duration| limit.saturating_sub(elapsed).max(Duration::from_millis(1));
         match (self.per_try, self.route) {
@@ -147,6 +149,7 @@ mod tests {
         check(Some(1_000), Some(300), 900, Some(100));
         check(None, Some(300), 900, Some(300));
         check(None, None, 900, None);
+        assert_eq!(timeouts(Some(300), None).expected(Duration::from_micros(999)), Some(ms(300)));
     }
 
     #[test]
