@@ -79,6 +79,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     let connect_timeout = optional(&at.field("connect_timeout"), connect_timeout.as_ref(), positive_duration)?;
     model.connect_timeout = connect_timeout.unwrap_or(model.connect_timeout);
     model.lb_policy = lb.policy;
+    model.fail_traffic_on_panic = common_lb.fail_traffic_on_panic;
     model.locality_weighted_lb = common_lb.locality_weighted || lb.locality_weighted;
     model.healthy_panic_threshold = common_lb.healthy_panic_threshold.unwrap_or(model.healthy_panic_threshold);
     let breakers_at = at.field("circuit_breakers");
@@ -180,15 +181,16 @@ fn lookup_family(family: ProtoDnsLookupFamily) -> DnsLookupFamily {
     }
 }
 
-/// Zone-aware routing needs the cluster of this proxy itself, `local_cluster_name`; without it Envoy, too, does none.
-fn no_zone_awareness(at: &At<'_>, config: &ZoneAwareLbConfig) -> Result<()> {
+/// Whether traffic fails in panic. Zone-aware routing itself needs the cluster of this proxy, `local_cluster_name`;
+/// without it Envoy, too, does none.
+fn fails_on_panic(at: &At<'_>, config: &ZoneAwareLbConfig) -> Result<bool> {
     fields! {
         ZoneAwareLbConfig = config, at;
-        use {}
+        use { fail_traffic_on_panic }
         ignore { routing_enabled: NO_LOCAL_CLUSTER, min_cluster_size: NO_LOCAL_CLUSTER }
-        refuse { fail_traffic_on_panic }
+        refuse {}
     }
-    Ok(())
+    Ok(*fail_traffic_on_panic)
 }
 
 /// Why zone-aware routing has no effect.
@@ -197,6 +199,7 @@ const NO_LOCAL_CLUSTER: &str = "no local_cluster_name is supported, so traffic n
 #[derive(Default)]
 struct CommonLb {
     healthy_panic_threshold: Option<Percent>,
+    fail_traffic_on_panic: bool,
     locality_weighted: bool,
 }
 
@@ -214,17 +217,17 @@ fn common_lb(at: &At<'_>, config: &CommonLbConfig) -> Result<CommonLb> {
     if window.is_some_and(|window| window > Duration::ZERO) {
         at.field("update_merge_window").ignore("an update is applied at once");
     }
-    let locality_weighted = match locality_config_specifier {
-        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
+    let (locality_weighted, fail_traffic_on_panic) = match locality_config_specifier {
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => (true, false),
         Some(LocalityConfigSpecifier::ZoneAwareLbConfig(config)) => {
-            no_zone_awareness(&at.field("zone_aware_lb_config"), config)?;
-            false
+            (false, fails_on_panic(&at.field("zone_aware_lb_config"), config)?)
         }
-        None => false,
+        None => (false, false),
     };
     let threshold_at = at.field("healthy_panic_threshold");
     Ok(CommonLb {
         healthy_panic_threshold: optional(&threshold_at, healthy_panic_threshold.as_ref(), whole_percent)?,
+        fail_traffic_on_panic,
         locality_weighted,
     })
 }

@@ -136,6 +136,14 @@ fn balancing_policies_come_from_the_old_field_or_the_first_known_new_one() {
 }
 
 #[test]
+fn panic_may_fail_traffic() {
+    let fails =
+        |config: &str| cluster(&format!("{{name: a, common_lb_config: {config}}}")).unwrap().fail_traffic_on_panic;
+    assert!(fails("{zone_aware_lb_config: {fail_traffic_on_panic: true}}"));
+    assert!(!fails("{zone_aware_lb_config: {min_cluster_size: 6}}") && !fails("{locality_weighted_lb_config: {}}"));
+}
+
+#[test]
 fn limits_and_outlier_values_are_taken_or_refused_with_their_bounds() {
     let decoded = cluster(
         "{name: a, circuit_breakers: {thresholds: [{max_requests: 1, retry_budget: {}}, {priority: HIGH, \
