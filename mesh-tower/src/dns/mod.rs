@@ -1,8 +1,9 @@
 //! Host names to addresses, for DNS clusters.
 //!
 //! [`Resolve`] is the seam to the network; [`SystemResolver`] asks what the system is configured to ask, the hosts file
-//! first.
+//! first. [`DnsDiscovery`] keeps the endpoints of DNS clusters up to date with it.
 
+mod discovery;
 mod system;
 
 use std::{fmt, future::Future, net::IpAddr, pin::Pin, time::Duration};
@@ -10,6 +11,7 @@ use std::{fmt, future::Future, net::IpAddr, pin::Pin, time::Duration};
 use mesh_core::model::DnsLookupFamily;
 use thiserror::Error;
 
+pub use discovery::DnsDiscovery;
 pub use system::SystemResolver;
 
 /// The future of a [`Resolve`].

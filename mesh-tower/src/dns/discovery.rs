@@ -1,0 +1,278 @@
+//! Keeps the endpoints of DNS clusters up to date.
+//!
+//! Every cluster with [`Discovery::StrictDns`] or [`Discovery::LogicalDns`] has a task that resolves its names, sets its
+//! endpoints, and does so again after `dns_refresh_rate` or when the answers' time to live ends. A name that cannot be
+//! resolved keeps its last answer, as in Envoy; a name that exists without addresses loses its endpoints.
+//!
+//! A logical cluster uses the first address of the answer. When that changes, requests under way end where they are;
+//! unlike Envoy's, unused connections to the old address are closed.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use mesh_core::{
+    model::{Cluster, ClusterName, Discovery, DnsOptions, Endpoint, EndpointAddress, LoadAssignment},
+    store::Store,
+};
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+use super::Resolve;
+use crate::rng::ThreadRng;
+
+/// Resolves the names of a store's DNS clusters. Dropping it stops that.
+#[derive(Debug)]
+pub struct DnsDiscovery {
+    store: Arc<Store>,
+    resolver: Arc<dyn Resolve>,
+    running: Mutex<HashMap<ClusterName, Running>>,
+}
+
+/// The task of one cluster; ends when dropped.
+#[derive(Debug)]
+struct Running {
+    config: Arc<Cluster>,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl DnsDiscovery {
+    /// Resolves with `resolver`. Nothing happens before [`DnsDiscovery::reconcile`].
+    #[must_use]
+    pub fn new(store: Arc<Store>, resolver: impl Resolve) -> Self {
+        Self { store, resolver: Arc::new(resolver), running: Mutex::default() }
+    }
+
+    /// Begins to resolve the names of new and changed clusters and stops for those that are gone. To be called whenever
+    /// clusters were added, changed or removed, within a tokio runtime.
+    pub fn reconcile(&self) {
+        let mut running = self.running.lock();
+        let mut before = std::mem::take(&mut *running);
+        for cluster in self.store.clusters() {
+            let config = cluster.config();
+            let (Discovery::StrictDns(..) | Discovery::LogicalDns(..)) = &config.discovery else { continue };
+            let same = before.remove(&config.name).filter(|running| running.config.discovery == config.discovery);
+            let task = same.unwrap_or_else(|| {
+                let names = Names::new(Arc::clone(&self.store), Arc::clone(&self.resolver), Arc::clone(config));
+                Running { config: Arc::clone(config), task: tokio::spawn(names.run()).abort_handle() }
+            });
+            running.insert(config.name.clone(), task);
+        }
+    }
+}
+
+/// The names of one cluster and what they resolved to.
+struct Names {
+    store: Arc<Store>,
+    resolver: Arc<dyn Resolve>,
+    config: Arc<Cluster>,
+    answers: HashMap<Arc<str>, Vec<IpAddr>>,
+}
+
+impl Names {
+    /// Shortest time between two queries, however short the answers live.
+    const MIN_REFRESH: Duration = Duration::from_secs(1);
+
+    fn new(store: Arc<Store>, resolver: Arc<dyn Resolve>, config: Arc<Cluster>) -> Self {
+        Self { store, resolver, config, answers: HashMap::new() }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let refresh = self.refresh().await;
+            tokio::time::sleep(refresh).await;
+        }
+    }
+
+    /// Asks for every name and sets the endpoints; yields the time until the next query.
+    async fn refresh(&mut self) -> Duration {
+        let config = Arc::clone(&self.config);
+        let (assignment, options) = match &config.discovery {
+            Discovery::StrictDns(assignment, options) | Discovery::LogicalDns(assignment, options) => {
+                (assignment, options)
+            }
+            Discovery::Static(_) | Discovery::Eds { .. } => return Duration::MAX,
+        };
+        let time_to_live = self.resolve(assignment, options).await;
+        let resolved = self.resolved(assignment);
+        self.store.set_resolved_endpoints(&config.name, &resolved, &mut ThreadRng);
+        match time_to_live {
+            Some(time_to_live) if options.respect_dns_ttl => time_to_live.max(Self::MIN_REFRESH),
+            _ => options.dns_refresh_rate,
+        }
+    }
+
+    /// Resolves every name once; yields the shortest time to live, or nothing if a name could not be resolved.
+    async fn resolve(&mut self, assignment: &LoadAssignment, options: &DnsOptions) -> Option<Duration> {
+        let mut time_to_live = Some(Duration::from_secs(24 * 3600));
+        let endpoints = assignment.localities.iter().flat_map(|locality| &locality.endpoints);
+        let mut asked: Vec<&Arc<str>> = Vec::new();
+        for endpoint in endpoints {
+            let EndpointAddress::Name { host, .. } = &endpoint.address else { continue };
+            if asked.contains(&host) {
+                continue;
+            }
+            asked.push(host);
+            self.count(|stats| stats.update_attempt.inc());
+            match self.resolver.resolve(host, options.dns_lookup_family).await {
+                Ok(answer) => {
+                    time_to_live = time_to_live.map(|shortest| shortest.min(answer.time_to_live));
+                    self.answers.insert(Arc::clone(host), answer.addresses);
+                }
+                Err(error) => {
+                    time_to_live = None;
+                    self.count(|stats| stats.update_failure.inc());
+                    tracing::warn!(cluster = %self.config.name, %error, "keeping the last answer");
+                }
+            }
+        }
+        time_to_live
+    }
+
+    /// The assignment with addresses in the place of names.
+    fn resolved(&self, assignment: &LoadAssignment) -> LoadAssignment {
+        let most = match self.config.discovery {
+            Discovery::LogicalDns(..) => 1,
+            Discovery::StrictDns(..) | Discovery::Static(_) | Discovery::Eds { .. } => usize::MAX,
+        };
+        let mut resolved = assignment.clone();
+        for locality in &mut resolved.localities {
+            let configured = std::mem::take(&mut locality.endpoints);
+            locality.endpoints = configured.into_iter().flat_map(|endpoint| self.addresses(endpoint, most)).collect();
+        }
+        resolved
+    }
+
+    fn addresses(&self, endpoint: Endpoint, most: usize) -> Vec<Endpoint> {
+        let EndpointAddress::Name { host, port } = &endpoint.address else { return vec![endpoint] };
+        let hostname = endpoint.hostname.clone().or_else(|| Some(Arc::clone(host)));
+        let addresses = self.answers.get(host).map(Vec::as_slice).unwrap_or_default();
+        let with_address = |address: &IpAddr| Endpoint {
+            address: EndpointAddress::Socket((*address, *port).into()),
+            hostname: hostname.clone(),
+            ..endpoint.clone()
+        };
+        addresses.iter().take(most).map(with_address).collect()
+    }
+
+    fn count(&self, add: impl FnOnce(&mesh_core::cluster::ClusterStats)) {
+        if let Some(cluster) = self.store.cluster(self.config.name.as_str()) {
+            add(cluster.stats());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use mesh_core::{
+        model::{DnsLookupFamily, HealthStatus, LocalityEndpoints},
+        rng::SplitMix64,
+    };
+
+    use super::*;
+    use crate::{
+        dns::{Answer, ResolveError, Resolving},
+        timer::now,
+    };
+
+    /// Answers what the test last said.
+    #[derive(Clone, Debug, Default)]
+    struct Zone(Arc<Mutex<Option<ZoneAnswer>>>);
+
+    type ZoneAnswer = (Vec<&'static str>, Duration);
+
+    impl Zone {
+        fn set(&self, addresses: &[&'static str], seconds: u64) {
+            *self.0.lock() = Some((addresses.to_vec(), Duration::from_secs(seconds)));
+        }
+
+        fn fail(&self) {
+            *self.0.lock() = None;
+        }
+    }
+
+    impl Resolve for Zone {
+        fn resolve<'a>(&'a self, host: &'a str, _: DnsLookupFamily) -> Resolving<'a> {
+            let answer = match &*self.0.lock() {
+                Some((addresses, time_to_live)) => Ok(Answer {
+                    addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+                    time_to_live: *time_to_live,
+                }),
+                None => Err(ResolveError { host: host.to_owned(), reason: "timed out".to_owned() }),
+            };
+            Box::pin(async move { answer })
+        }
+    }
+
+    fn names() -> LoadAssignment {
+        let endpoint = Endpoint {
+            address: EndpointAddress::Name { host: "db.test".into(), port: 5432 },
+            hostname: None,
+            load_balancing_weight: NonZeroU32::MIN,
+            health_status: HealthStatus::Unknown,
+            workload: None,
+        };
+        let locality = LocalityEndpoints { endpoints: vec![endpoint], ..LocalityEndpoints::default() };
+        LoadAssignment { localities: vec![locality], ..LoadAssignment::default() }
+    }
+
+    fn start(discovery: Discovery) -> (Zone, Arc<Store>, DnsDiscovery) {
+        let (zone, store) = (Zone::default(), Arc::new(Store::new()));
+        store.set_cluster(Arc::new(Cluster::new("db", discovery)), now(), &mut SplitMix64::new(1));
+        let dns = DnsDiscovery::new(Arc::clone(&store), zone.clone());
+        (zone, store, dns)
+    }
+
+    async fn after(seconds: u64, store: &Store) -> Vec<String> {
+        tokio::time::sleep(Duration::from_secs(seconds) + Duration::from_millis(1)).await;
+        let set = store.cluster("db").unwrap().endpoints();
+        set.endpoints().iter().map(|endpoint| endpoint.address().to_string()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_address_is_an_endpoint_and_failures_keep_the_last_answer() {
+        let (zone, store, dns) = start(Discovery::StrictDns(names(), DnsOptions::default()));
+        zone.set(&["10.0.0.1", "10.0.0.2"], 1);
+        dns.reconcile();
+        assert_eq!(after(0, &store).await, ["10.0.0.1:5432", "10.0.0.2:5432"]);
+        let first = store.cluster("db").unwrap().endpoints().endpoints()[0].clone();
+        assert_eq!(first.hostname().map(|name| &**name), Some("db.test"));
+        zone.fail();
+        assert_eq!(after(5, &store).await.len(), 2);
+        zone.set(&["10.0.0.2"], 1);
+        assert_eq!(after(5, &store).await, ["10.0.0.2:5432"]);
+        zone.set(&[], 1);
+        assert!(after(5, &store).await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_logical_cluster_has_one_endpoint_and_may_live_by_the_ttl() {
+        let options = DnsOptions { respect_dns_ttl: true, ..DnsOptions::default() };
+        let (zone, store, dns) = start(Discovery::LogicalDns(names(), options));
+        zone.set(&["10.0.0.1", "10.0.0.2"], 60);
+        dns.reconcile();
+        assert_eq!(after(0, &store).await, ["10.0.0.1:5432"]);
+        zone.set(&["10.0.0.2", "10.0.0.1"], 60);
+        assert_eq!(after(58, &store).await, ["10.0.0.1:5432"]);
+        assert_eq!(after(2, &store).await, ["10.0.0.2:5432"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_that_is_gone_is_not_resolved_any_more() {
+        let (zone, store, dns) = start(Discovery::StrictDns(names(), DnsOptions::default()));
+        zone.set(&["10.0.0.1"], 1);
+        dns.reconcile();
+        after(0, &store).await;
+        store.remove_cluster(&"db".into());
+        dns.reconcile();
+        assert!(dns.running.lock().is_empty());
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&zone.0), 2, "only the test and the discovery hold the resolver");
+    }
+}
