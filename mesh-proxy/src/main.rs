@@ -1,39 +1,7 @@
-//! A sidecar and gateway: mesh-tower's layers behind mesh-xds' configuration, with Envoy's flags and admin endpoint.
-//!
-//! The main thread reads configuration, serves the admin endpoint and waits for signals; workers serve requests and
-//! share nothing but the store.
-
-mod admin;
-mod args;
-mod bootstrap;
-mod istio;
-mod logging;
-mod run;
-mod signal;
-mod state;
+//! The program `mesh-proxy`; everything is in the library of the same name.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::args::Args;
-
-#[expect(clippy::print_stderr, reason = "the reason for an exit must reach the operator whatever the log level is")]
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => {
-            // Help and version are not errors; clap knows which stream is whose.
-            let is_error = error.use_stderr();
-            let _ = error.print();
-            return if is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
-    match run::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    mesh_proxy::run(std::env::args_os())
 }

@@ -1,0 +1,42 @@
+//! A sidecar and gateway: mesh-tower's layers behind mesh-xds' configuration, with Envoy's flags and admin endpoint.
+//!
+//! The main thread reads configuration, serves the admin endpoint and waits for signals; workers serve requests and
+//! share nothing but the store.
+
+mod admin;
+mod args;
+mod bootstrap;
+mod istio;
+mod logging;
+mod run;
+mod signal;
+mod state;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser;
+
+use crate::args::Args;
+
+/// Runs the program with these command-line arguments, the program's name first. Returns when the process has drained.
+///
+/// Programs that carry the proxy with them call it, so that there is no second binary to ship.
+#[expect(clippy::print_stderr, reason = "the reason for an exit must reach the operator whatever the log level is")]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are not errors; clap knows which stream is whose.
+            let is_error = error.use_stderr();
+            let _ = error.print();
+            return if is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match run::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
