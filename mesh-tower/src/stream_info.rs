@@ -16,16 +16,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::Version;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header::HOST, request, uri::PathAndQuery};
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
     route::RouteEntry,
     store::ClusterSlot,
-    telemetry::ResponseFlags,
+    telemetry::{Attributes, ResponseFlags},
 };
 use parking_lot::Mutex;
 
-use crate::timer::now;
+use crate::{telemetry::hostname, timer::now};
 
 /// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
 ///
@@ -60,6 +60,8 @@ pub struct StreamState {
     pub connection_id: Option<u64>,
     /// Whether the client is within the trusted network, so that its `x-envoy-*` headers may steer retries and timeouts.
     pub internal: bool,
+    /// What log lines tell of the request; `None` if nobody will ask.
+    pub(crate) logged_request: Option<Box<LoggedRequest>>,
     /// The route that decides about the request, once there is one. Whoever has the request routed writes it; the
     /// upstream side reads it.
     pub route: Option<Arc<RouteEntry<Arc<ClusterSlot>>>>,
@@ -75,12 +77,25 @@ pub struct StreamState {
     pub response_code_details: Option<Cow<'static, str>>,
     /// Tries so far; 0 = none was made.
     pub attempt_count: u32,
+    /// Protocol of the connection to the endpoint.
+    pub upstream_protocol: Option<Version>,
     /// Our address on the connection to the endpoint.
     pub upstream_local_address: Option<SocketAddr>,
     /// Why a connection to an endpoint could not be made.
     pub upstream_transport_failure_reason: Option<Cow<'static, str>>,
     /// When what happened on the upstream side; of the last try.
     pub upstream_timing: UpstreamTiming,
+}
+
+/// A request's head as log lines tell of it. The upstream side writes it anew after its changes, because a log tells what
+/// was sent on.
+#[derive(Debug)]
+pub(crate) struct LoggedRequest {
+    names: Arc<[HeaderName]>,
+    method: Method,
+    authority: Option<HeaderValue>,
+    path: Option<PathAndQuery>,
+    headers: HeaderMap,
 }
 
 /// When the parts of an exchange with an endpoint happened.
@@ -94,6 +109,76 @@ pub struct UpstreamTiming {
     pub first_upstream_rx_byte_received: Option<Instant>,
     /// The response ended.
     pub last_upstream_rx_byte_received: Option<Instant>,
+}
+
+impl LoggedRequest {
+    /// Keeps the headers called `names`.
+    pub(crate) fn new(names: &Arc<[HeaderName]>, request: &request::Parts) -> Self {
+        let mut logged = Self {
+            names: Arc::clone(names),
+            method: request.method.clone(),
+            authority: None,
+            path: None,
+            headers: HeaderMap::with_capacity(names.len()),
+        };
+        logged.observe(request);
+        logged
+    }
+
+    fn observe(&mut self, request: &request::Parts) {
+        self.path = request.uri.path_and_query().cloned();
+        self.authority = match request.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => request.headers.get(HOST).cloned(),
+        };
+        self.headers.clear();
+        for name in &*self.names {
+            for value in request.headers.get_all(name) {
+                self.headers.append(name, value.clone());
+            }
+        }
+    }
+}
+
+impl StreamState {
+    /// Everything that is known here. Who needs more than that adds it: the request as it is, the response, durations.
+    pub(crate) fn attributes<'a>(&'a self, info: &StreamInfo) -> Attributes<'a> {
+        let request = self.logged_request.as_deref();
+        let host = self.upstream_host.as_deref();
+        let cluster = self.upstream_cluster.as_deref().map(|cluster| &**cluster.config());
+        let route = self.route.as_deref();
+        Attributes {
+            method: request.map(|request| &request.method),
+            scheme: Some("http"),
+            authority: request.and_then(|request| request.authority.as_ref()?.to_str().ok()),
+            path: request.and_then(|request| request.path.as_ref()).map(PathAndQuery::as_str),
+            request_headers: request.map(|request| &request.headers),
+            protocol: self.protocol,
+            response_code_details: self.response_code_details.as_deref(),
+            response_flags: self.response_flags,
+            bytes_received: info.bytes_received(),
+            bytes_sent: info.bytes_sent(),
+            start_time: Some(info.start_time()),
+            downstream_remote_address: self.downstream_remote_address,
+            downstream_direct_remote_address: self.downstream_direct_remote_address,
+            downstream_local_address: self.downstream_local_address,
+            connection_id: self.connection_id,
+            upstream_protocol: self.upstream_protocol,
+            upstream_host: host.map(EndpointState::address),
+            upstream_host_name: host.and_then(EndpointState::hostname).map(|name| &**name),
+            upstream_remote_address: host.map(EndpointState::address),
+            upstream_local_address: self.upstream_local_address,
+            upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
+            upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),
+            upstream_request_attempt_count: self.attempt_count,
+            upstream_transport_failure_reason: self.upstream_transport_failure_reason.as_deref(),
+            route_name: route.map(|route| &*route.route().name).filter(|name| !name.is_empty()),
+            route_metadata: route.and_then(|route| route.route().metadata.as_deref()),
+            virtual_host_name: route.map(|route| &*route.virtual_host().name),
+            hostname: hostname(),
+            ..Attributes::default()
+        }
+    }
 }
 
 impl StreamInfo {
@@ -163,6 +248,13 @@ impl StreamInfo {
             let elapsed = now().saturating_duration_since(self.0.start).as_nanos();
             let nanoseconds = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1);
             self.0.request_complete.store(nanoseconds, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes how the request looks now, if log lines will tell of it.
+    pub(crate) fn observe_request(&self, request: &request::Parts) {
+        if let Some(logged) = &mut self.state().logged_request {
+            logged.observe(request);
         }
     }
 

@@ -14,24 +14,26 @@ use crate::telemetry::{LogFile, LogFiles, OpenError};
 #[derive(Debug, Default)]
 pub(super) struct AccessLogs {
     logs: Vec<(Arc<LogFile>, AccessLogFormat)>,
-    request_headers: Vec<HeaderName>,
+    request_headers: Arc<[HeaderName]>,
     response_headers: Vec<HeaderName>,
 }
 
 impl AccessLogs {
     pub(super) fn open(configs: &[AccessLog], files: &LogFiles) -> Result<Self, OpenError> {
         let mut logs = Self::default();
+        let mut request_headers = Vec::new();
         for config in configs {
             logs.logs.push((files.open(&config.sink)?, config.format.clone()));
             let mut visit = |format: &Format| {
-                logs.request_headers.extend(format.request_headers().cloned());
-                logs.response_headers.extend(format.response_headers().cloned());
+                extend(&mut request_headers, format.request_headers());
+                extend(&mut logs.response_headers, format.response_headers());
             };
             match &config.format {
                 AccessLogFormat::Text(format) => visit(format),
                 AccessLogFormat::Json(fields) => fields.iter().for_each(|(_, field)| visit_formats(field, &mut visit)),
             }
         }
+        logs.request_headers = request_headers.into();
         Ok(logs)
     }
 
@@ -40,13 +42,19 @@ impl AccessLogs {
     }
 
     /// The request headers that lines tell of.
-    pub(super) fn keep_request_headers(&self, headers: &HeaderMap) -> HeaderMap {
-        keep(&self.request_headers, headers)
+    pub(super) fn request_headers(&self) -> &Arc<[HeaderName]> {
+        &self.request_headers
     }
 
-    /// The response headers that lines tell of.
+    /// Those of the response headers that lines tell of.
     pub(super) fn keep_response_headers(&self, headers: &HeaderMap) -> HeaderMap {
-        keep(&self.response_headers, headers)
+        let mut kept = HeaderMap::with_capacity(self.response_headers.len());
+        for name in &self.response_headers {
+            for value in headers.get_all(name) {
+                kept.append(name, value.clone());
+            }
+        }
+        kept
     }
 
     pub(super) fn write(&self, attributes: &Attributes<'_>) {
@@ -70,15 +78,11 @@ fn visit_formats(field: &JsonField, visit: &mut impl FnMut(&Format)) {
     }
 }
 
-fn keep(names: &[HeaderName], headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(names.len());
-    for name in names {
-        // A name that two formats read is kept once.
-        if !kept.contains_key(name) {
-            headers.get_all(name).iter().for_each(|value| {
-                kept.append(name, value.clone());
-            });
+/// A name that two formats read is kept once.
+fn extend<'f>(names: &mut Vec<HeaderName>, more: impl Iterator<Item = &'f HeaderName>) {
+    for name in more {
+        if !names.contains(name) {
+            names.push(name.clone());
         }
     }
-    kept
 }

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::recorder::Recorder;
+use super::{patience::Patience, recorder::Recorder};
 use crate::{Body, BoxError};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -14,21 +14,33 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 /// A response body on its way to the client.
 pub struct ResponseBody {
     inner: Body,
+    patience: Option<Patience>,
     /// Gone once the request has been recorded.
     recorder: Option<Recorder>,
 }
 
 impl ResponseBody {
-    /// `recorder` records the request when `inner` has ended, or is given up.
-    pub(super) fn new(inner: Body, recorder: Recorder) -> Self {
-        let mut body = Self { inner, recorder: Some(recorder) };
+    /// `recorder` records the request when `inner` has ended, or is given up; `patience` gives it up.
+    pub(super) fn new(inner: Body, recorder: Recorder, mut patience: Patience) -> Self {
+        patience.moved();
+        let mut body = Self { inner, patience: Some(patience), recorder: Some(recorder) };
         body.complete_if_ended();
         body
     }
 
     /// A body that nobody records: of an upgraded connection, which goes on after it.
     pub(super) fn unrecorded() -> Self {
-        Self { inner: Body::empty(), recorder: None }
+        Self { inner: Body::empty(), patience: None, recorder: None }
+    }
+
+    /// An error once nothing has moved for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let (Some(patience), Some(recorder)) = (&mut self.patience, &self.recorder) else { return Poll::Pending };
+        ready!(patience.poll_expired(&recorder.info, cx));
+        if let Some(recorder) = self.recorder.take() {
+            recorder.idled();
+        }
+        Poll::Ready(Some(Err("nothing moved on the stream for too long".into())))
     }
 
     fn complete_if_ended(&mut self) {
@@ -46,7 +58,10 @@ impl HttpBody for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else { return this.poll_patience(cx) };
+        if let Some(patience) = &mut this.patience {
+            patience.moved();
+        }
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(recorder), Some(data)) = (&mut this.recorder, frame.data_ref()) {

@@ -15,6 +15,7 @@ use crate::{
     telemetry::{
         HttpStats, IstioMetrics, ListenerHttpStats, ListenerStats, OpenError, Reporter, Telemetry, local_address,
     },
+    timer::Timers,
 };
 
 /// A listener that cannot be served as configured.
@@ -43,6 +44,7 @@ pub(super) struct ListenerContext {
     pub(super) workload: Option<Arc<Workload>>,
     pub(super) service: Option<Arc<DestinationService>>,
     pub(super) local_address: Option<IpAddr>,
+    pub(super) timers: Timers,
 }
 
 /// Where the routes of a listener come from.
@@ -76,6 +78,7 @@ impl ListenerContext {
             workload: telemetry.workload.clone(),
             service: telemetry.service.clone().filter(|_| listener.traffic_direction == TrafficDirection::Inbound),
             local_address: local_address(),
+            timers: Timers::default(),
             config,
         })
     }

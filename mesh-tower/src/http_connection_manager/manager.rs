@@ -1,19 +1,19 @@
 //! The connection manager of a listener: serves connections.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
-use http::{Request, Response};
 use hyper::service::service_fn;
 use mesh_core::{model::Listener, store::Store};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
-use tower_service::Service;
 
-use super::listener::{ListenerConfigError, ListenerContext};
+use super::{
+    Respond,
+    listener::{ListenerConfigError, ListenerContext},
+};
 use crate::{
-    Body,
     drain::Drain,
     server::{Connection, ConnectionInfo, ServeConnection},
     telemetry::Telemetry,
@@ -25,11 +25,7 @@ pub struct ConnectionManager<S> {
     pub(super) service: S,
 }
 
-impl<S> ConnectionManager<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl<S: Respond> ConnectionManager<S> {
     /// A connection manager for `listener`, whose routes and clusters are those of `store`.
     ///
     /// # Errors
@@ -67,11 +63,7 @@ where
     }
 }
 
-impl<S> ServeConnection for ConnectionManager<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl<S: Respond> ServeConnection for ConnectionManager<S> {
     fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: &Drain) {
         let Ok(local) = stream.local_addr() else { return };
         // Without it small answers wait for acknowledgements; a socket that cannot have it still works.

@@ -14,15 +14,20 @@
 mod access_log;
 mod body;
 mod canonical;
+mod direct;
+mod filter;
 mod listener;
 mod manager;
+mod patience;
 mod pipeline;
 mod recorder;
+mod respond;
 mod response;
 
 pub use body::ResponseBody;
 pub use listener::ListenerConfigError;
 pub use manager::ConnectionManager;
+pub use respond::{Respond, ServiceResponder};
 
 #[cfg(test)]
 mod tests;

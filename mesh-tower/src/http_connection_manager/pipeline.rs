@@ -1,34 +1,33 @@
 //! One request.
 
-use std::{convert::Infallible, future::poll_fn, sync::Arc, time::SystemTime};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use mesh_core::{
     local_reply::LocalReply,
-    model::{Action, HttpFilter},
     policy::{
-        fault,
-        forwarded::{self, Client, Peer},
-        header_mutation,
+        forwarded::{self, Peer},
+        grpc::is_grpc_request,
         hop_by_hop::{self, remove_hop_by_hop},
         request_id::{self, Existing, X_REQUEST_ID},
     },
     request::RequestHead,
-    route::{ChosenCluster, RouteEntry, RouteResult, https_location},
+    route::{RouteEntry, RouteResult, https_location},
     store::ClusterSlot,
-    telemetry::{Attributes, ResponseFlags, details},
+    telemetry::details,
 };
-use tower_service::Service;
 
 use super::{
-    ConnectionManager, ResponseBody,
+    ConnectionManager, Respond, ResponseBody,
     canonical::{Refusal, canonicalize},
+    direct, filter,
     listener::Routes,
-    recorder::{Recorder, now},
+    patience::{Expired, Patience},
+    recorder::Recorder,
     response::{self, Origin, Persistence, RequestFacts},
 };
-use crate::{Body, StreamInfo, server::ConnectionInfo, upgrade};
+use crate::{Body, StreamInfo, server::ConnectionInfo, timer::now, upgrade};
 
 type Route = Arc<RouteEntry<Arc<ClusterSlot>>>;
 
@@ -40,11 +39,7 @@ enum Verdict {
     Answer(Box<Response<Body>>),
 }
 
-impl<S> ConnectionManager<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl<S: Respond> ConnectionManager<S> {
     /// Answers `request`.
     pub(super) async fn handle(
         self: Arc<Self>,
@@ -64,12 +59,13 @@ where
         let verdict = self.decide(&mut parts, &connection, &mut recorder).await;
         let mut facts =
             RequestFacts { version, request_id: self.answered_request_id(&parts), persistence: Persistence::Keep };
+        let mut patience =
+            Patience::new(&self.listener, info.state().route.as_ref().and_then(|route| route.action()), &info);
         let (response, origin, tunnel) = match verdict {
             Verdict::Answer(response) => (*response, Origin::Local, None),
             Verdict::Pass { upgrade } => {
-                parts.extensions.insert(info.clone());
-                let response = self.call(Request::from_parts(parts, body)).await;
-                (response, Origin::Service, upgrade)
+                let (response, origin) = self.forward(Request::from_parts(parts, body), &info, &mut patience).await;
+                (response, origin, upgrade)
             }
         };
         let (mut response, body) = response::without_body_for_head(response, &method).into_parts();
@@ -85,56 +81,78 @@ where
             self.spawn_tunnel(downstream, upstream, &connection, recorder);
             return Ok(Response::from_parts(response, ResponseBody::unrecorded()));
         }
-        Ok(Response::from_parts(response, ResponseBody::new(body, recorder)))
+        Ok(Response::from_parts(response, ResponseBody::new(body, recorder, patience)))
     }
 
-    async fn call(&self, request: Request<Body>) -> Response<Body> {
-        let mut service = self.service.clone();
-        match poll_fn(|cx| service.poll_ready(cx)).await {
-            Ok(()) => service.call(request).await.unwrap_or_else(|never| match never {}),
-            Err(never) => match never {},
+    /// The service's answer, or one of our own if that takes too long.
+    async fn forward(
+        &self,
+        request: Request<Body>,
+        info: &StreamInfo,
+        patience: &mut Patience,
+    ) -> (Response<Body>, Origin) {
+        let is_grpc = is_grpc_request(request.headers());
+        let expired = {
+            let mut answer = pin!(self.service.respond(request, info));
+            let waited = poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Ok(response)),
+                Poll::Pending => patience.poll_expired(info, cx).map(Err),
+            });
+            match waited.await {
+                Ok(response) => return (response, Origin::Service),
+                Err(expired) => expired,
+            }
+        };
+        match expired {
+            Expired::Idle { .. } => self.listener.stats.downstream_rq_idle_timeout.increment(),
+            Expired::Request => self.listener.stats.downstream_rq_timeout.increment(),
         }
+        (own_answer(expired.reply(), info, is_grpc), Origin::Local)
     }
 
     /// Everything up to the service. Envoy's order: the request is made canonical and safe, routed, then filtered.
     async fn decide(&self, parts: &mut Parts, connection: &ConnectionInfo, recorder: &mut Recorder) -> Verdict {
         let listener = &*self.listener;
         if let Err(refusal) = canonicalize(parts, &listener.config, connection.local_address.port()) {
-            recorder.request(parts, None);
-            return answer(refused(refusal), recorder);
+            recorder.request(parts);
+            return Verdict::own(refused(refusal), recorder);
         }
-        let client = self.sanitize(parts, connection, recorder);
+        self.sanitize(parts, connection, recorder);
         let random = fastrand::u64(..);
         let routed = self.route(parts, random);
-        let upgrade = match self.upgrade(parts, routed.as_ref().ok()) {
+        let upgrade = self.upgrade(parts, routed.as_ref().ok());
+        recorder.request(parts);
+        let upgrade = match upgrade {
             Ok(upgrade) => upgrade,
-            Err(reply) => {
-                recorder.request(parts, Some(client));
-                return answer(reply, recorder);
-            }
+            Err(reply) => return Verdict::own(reply, recorder),
         };
-        recorder.request(parts, Some(client));
         let route = match routed {
             Ok(route) => route,
-            Err(Unrouted::NotFound) => return answer(LocalReply::ROUTE_NOT_FOUND, recorder),
-            Err(Unrouted::TlsRequired(location)) => return self.redirect_to_tls(location, recorder),
+            Err(Unrouted::NotFound) => return Verdict::own(LocalReply::ROUTE_NOT_FOUND, recorder),
+            Err(Unrouted::TlsRequired(location)) => {
+                listener.stats.rq_direct_response.increment();
+                return Verdict::answer(direct::redirect_to_tls(location, &recorder.info, recorder.is_grpc()));
+            }
         };
         {
             let mut state = recorder.info.state();
             state.random = random;
             state.route = Some(Arc::clone(&route));
         }
-        if let Some(reply) = self.filter(parts, &route, random, recorder).await {
-            return answer(reply, recorder);
+        if let Some(reply) = filter::run(listener, parts, &route, &recorder.info).await {
+            return Verdict::own(reply, recorder);
         }
-        match self.direct_answer(parts, &route, recorder) {
-            Some(response) => Verdict::Answer(Box::new(response)),
+        match direct::answer(parts, &route, &recorder.info, recorder.is_grpc()) {
+            Some(response) => {
+                listener.stats.rq_direct_response.increment();
+                Verdict::answer(response)
+            }
             None => Verdict::Pass { upgrade },
         }
     }
 
     /// Makes the headers tell the truth about the client, and gives the request its id.
-    fn sanitize(&self, parts: &mut Parts, connection: &ConnectionInfo, recorder: &Recorder) -> Client {
+    fn sanitize(&self, parts: &mut Parts, connection: &ConnectionInfo, recorder: &Recorder) {
         let config = &self.listener.config;
         let peer =
             Peer { address: connection.remote_address.ip(), local_address: self.listener.local_address, tls: false };
@@ -161,7 +179,6 @@ where
         state.downstream_local_address = Some(connection.local_address);
         state.connection_id = Some(connection.id);
         state.internal = client.internal;
-        client
     }
 
     fn route(&self, parts: &Parts, random: u64) -> Result<Route, Unrouted> {
@@ -192,81 +209,6 @@ where
         }
         remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::Pass);
         Ok(parts.extensions.remove::<OnUpgrade>())
-    }
-
-    /// The HTTP filters in configured order; the answer of the first that has one.
-    async fn filter(&self, parts: &Parts, route: &Route, random: u64, recorder: &Recorder) -> Option<LocalReply> {
-        for filter in &self.listener.config.http_filters {
-            let HttpFilter::Fault(config) = filter;
-            let decision = {
-                let head = RequestHead::from_parts(parts);
-                let choice = route.select_cluster(&head, random);
-                let weighted = choice.as_ref().and_then(|choice| choice.weighted);
-                let cluster = choice.map(|choice| choice.cluster).and_then(|cluster| match cluster {
-                    ChosenCluster::Resolved(slot) => Some(slot.name().as_str()),
-                    ChosenCluster::Named(name) => Some(name),
-                    ChosenCluster::Unnamed => None,
-                });
-                let config = route.fault(weighted, Some(config))?;
-                fault::decide(config, &head, cluster, [fastrand::u64(..), fastrand::u64(..)])
-            };
-            if let Some(delay) = decision.delay {
-                recorder.info.state().response_flags.insert(ResponseFlags::DELAY_INJECTED);
-                tokio::time::sleep(delay).await;
-            }
-            if let Some(abort) = decision.abort {
-                return Some(LocalReply::fault(abort));
-            }
-        }
-        None
-    }
-
-    /// What the route answers itself.
-    fn direct_answer(&self, parts: &Parts, route: &Route, recorder: &Recorder) -> Option<Response<Body>> {
-        let head = RequestHead::from_parts(parts);
-        let mut response = match &route.route().action {
-            Action::Redirect(redirect) => with_status(redirect.response_code, Body::empty()),
-            Action::DirectResponse(direct) => {
-                let mut response = with_status(direct.status, Body::from(direct.body.clone()));
-                if !direct.body.is_empty() {
-                    let text = HeaderValue::from_static("text/plain");
-                    response.headers_mut().insert(header::CONTENT_TYPE, text);
-                }
-                response
-            }
-            Action::Route(_) | Action::NonForwarding => return None,
-        };
-        self.listener.stats.rq_direct_response.increment();
-        if let Some(location) = route.location(&head).and_then(|location| HeaderValue::try_from(location).ok()) {
-            response.headers_mut().insert(header::LOCATION, location);
-        }
-        let mut state = recorder.info.state();
-        state.response_code_details = Some(details::DIRECT_RESPONSE.into());
-        let attributes = Attributes {
-            protocol: state.protocol,
-            response_code: Some(response.status()),
-            response_code_details: Some(details::DIRECT_RESPONSE),
-            start_time: Some(recorder.info.start_time()),
-            downstream_remote_address: state.downstream_remote_address,
-            downstream_direct_remote_address: state.downstream_direct_remote_address,
-            downstream_local_address: state.downstream_local_address,
-            connection_id: state.connection_id,
-            route_name: Some(&*route.route().name).filter(|name| !name.is_empty()),
-            virtual_host_name: Some(&*route.virtual_host().name),
-            ..Attributes::of_request(&head)
-        };
-        header_mutation::apply_to_response(route.response_headers(None), response.headers_mut(), &attributes);
-        Some(response)
-    }
-
-    fn redirect_to_tls(&self, location: String, recorder: &Recorder) -> Verdict {
-        self.listener.stats.rq_direct_response.increment();
-        recorder.info.state().response_code_details = Some(details::DIRECT_RESPONSE.into());
-        let mut response = with_status(StatusCode::MOVED_PERMANENTLY, Body::empty());
-        if let Ok(location) = HeaderValue::try_from(location) {
-            response.headers_mut().insert(header::LOCATION, location);
-        }
-        Verdict::Answer(Box::new(response))
     }
 
     /// The request's id, if responses are to tell it.
@@ -308,13 +250,23 @@ where
     }
 }
 
-fn answer(reply: LocalReply, recorder: &Recorder) -> Verdict {
+impl Verdict {
+    fn answer(response: Response<Body>) -> Self {
+        Self::Answer(Box::new(response))
+    }
+
+    fn own(reply: LocalReply, recorder: &Recorder) -> Self {
+        Self::answer(own_answer(reply, &recorder.info, recorder.is_grpc()))
+    }
+}
+
+fn own_answer(reply: LocalReply, info: &StreamInfo, is_grpc: bool) -> Response<Body> {
     {
-        let mut state = recorder.info.state();
+        let mut state = info.state();
         state.response_flags.insert(reply.flags);
         state.response_code_details = Some(reply.details.clone());
     }
-    Verdict::Answer(Box::new(reply.into_response(recorder.is_grpc()).map(Body::from)))
+    reply.into_response(is_grpc).map(Body::from)
 }
 
 /// No route takes the request.
@@ -343,10 +295,4 @@ fn is_local(info: &StreamInfo, origin: Origin) -> bool {
 /// Whether an HTTP/1.0 client wants its connection to go on.
 fn asks_to_stay(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "keep-alive"))
-}
-
-fn with_status(status: StatusCode, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
 }

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header::HOST, request, response, uri::PathAndQuery};
+use http::{HeaderMap, StatusCode, request, response};
 use mesh_core::{
-    policy::{forwarded::Client, grpc},
+    policy::grpc,
     telemetry::{Attributes, ResponseFlags, details},
 };
 
@@ -12,25 +12,21 @@ use super::listener::ListenerContext;
 use crate::{
     StreamInfo, StreamState,
     server::ConnectionInfo,
+    stream_info::LoggedRequest,
     telemetry::{Reporter, RequestProtocol, RequestSample, SeriesKey, header_bytes},
+    timer::now,
 };
-
-/// The present moment; virtual in tests with paused time.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
 
 /// A request under way. Dropping it without a word means that the client has gone away.
 pub(super) struct Recorder {
     listener: Arc<ListenerContext>,
     connection: Arc<ConnectionInfo>,
     pub(super) info: StreamInfo,
-    version: Version,
     protocol: RequestProtocol,
     request_header_bytes: u64,
     response: Option<ResponseFacts>,
     grpc_status: Option<u32>,
-    logged: Option<Box<Logged>>,
+    logged: Option<Box<LoggedResponse>>,
     ended: bool,
 }
 
@@ -39,16 +35,11 @@ struct ResponseFacts {
     header_bytes: u64,
 }
 
-/// What only access logs need.
+/// What only access logs need of the response.
 #[derive(Default)]
-struct Logged {
-    method: Option<Method>,
-    authority: Option<HeaderValue>,
-    path: Option<PathAndQuery>,
-    client: Option<Client>,
-    request_headers: HeaderMap,
-    response_headers: HeaderMap,
-    response_trailers: HeaderMap,
+struct LoggedResponse {
+    headers: HeaderMap,
+    trailers: HeaderMap,
 }
 
 impl Recorder {
@@ -63,7 +54,6 @@ impl Recorder {
         let logged = (!listener.access_logs.is_empty()).then(Box::default);
         Self {
             info,
-            version: request.version,
             protocol: if is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
             request_header_bytes: header_bytes(&request.headers),
             response: None,
@@ -80,16 +70,11 @@ impl Recorder {
     }
 
     /// Keeps what access logs tell of the request, which is about to be given away.
-    pub(super) fn request(&mut self, request: &request::Parts, client: Option<Client>) {
-        let Some(logged) = &mut self.logged else { return };
-        logged.method = Some(request.method.clone());
-        logged.path = request.uri.path_and_query().cloned();
-        logged.authority = match request.uri.authority() {
-            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-            None => request.headers.get(HOST).cloned(),
-        };
-        logged.client = client;
-        logged.request_headers = self.listener.access_logs.keep_request_headers(&request.headers);
+    pub(super) fn request(&mut self, request: &request::Parts) {
+        if self.logged.is_some() {
+            let logged = LoggedRequest::new(self.listener.access_logs.request_headers(), request);
+            self.info.state().logged_request = Some(Box::new(logged));
+        }
     }
 
     /// Keeps what is told of the response.
@@ -99,7 +84,7 @@ impl Recorder {
             self.grpc_status = grpc::status_of(&response.headers);
         }
         if let Some(logged) = &mut self.logged {
-            logged.response_headers = self.listener.access_logs.keep_response_headers(&response.headers);
+            logged.headers = self.listener.access_logs.keep_response_headers(&response.headers);
         }
     }
 
@@ -112,12 +97,23 @@ impl Recorder {
             self.grpc_status = grpc::status_of(trailers).or(self.grpc_status);
         }
         if let Some(logged) = &mut self.logged {
-            logged.response_trailers = trailers.clone();
+            logged.trailers = trailers.clone();
         }
     }
 
     /// The response went out to its end.
     pub(super) fn complete(mut self) {
+        self.end();
+    }
+
+    /// Nothing moved for too long.
+    pub(super) fn idled(mut self) {
+        self.listener.stats.downstream_rq_idle_timeout.increment();
+        {
+            let mut state = self.info.state();
+            state.response_flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
+            state.response_code_details = Some(details::STREAM_IDLE_TIMEOUT.into());
+        }
         self.end();
     }
 
@@ -182,52 +178,26 @@ impl Recorder {
         }
     }
 
-    fn attributes<'a>(&'a self, logged: &'a Logged, state: &'a StreamState, now: Instant) -> Attributes<'a> {
+    fn attributes<'a>(&'a self, logged: &'a LoggedResponse, state: &'a StreamState, now: Instant) -> Attributes<'a> {
         let start = self.info.start();
         let since_start = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(start));
         let timing = &state.upstream_timing;
-        let peer = self.connection.remote_address;
-        let client = logged.client.map(|client| client.address).filter(|address| *address != peer.ip());
-        let endpoint = state.upstream_host.as_deref();
-        let cluster = state.upstream_cluster.as_deref().map(|cluster| &**cluster.config());
+        let duration = now.saturating_duration_since(start);
         Attributes {
-            method: logged.method.as_ref(),
-            scheme: Some("http"),
-            authority: logged.authority.as_ref().and_then(|authority| authority.to_str().ok()),
-            path: logged.path.as_ref().map(PathAndQuery::as_str),
-            request_headers: Some(&logged.request_headers),
-            response_headers: Some(&logged.response_headers),
-            response_trailers: Some(&logged.response_trailers),
-            protocol: Some(self.version),
+            response_headers: Some(&logged.headers),
+            response_trailers: Some(&logged.trailers),
             response_code: self.response.as_ref().map(|response| response.status),
-            response_code_details: state.response_code_details.as_deref(),
-            response_flags: state.response_flags,
-            bytes_received: self.info.bytes_received(),
-            bytes_sent: self.info.bytes_sent(),
             request_headers_bytes: self.request_header_bytes,
             response_headers_bytes: self.response.as_ref().map_or(0, |response| response.header_bytes),
-            response_trailers_bytes: header_bytes(&logged.response_trailers),
-            start_time: Some(self.info.start_time()),
-            emit_time: Some(self.info.start_time() + now.saturating_duration_since(start)),
-            duration: Some(now.saturating_duration_since(start)),
+            response_trailers_bytes: header_bytes(&logged.trailers),
+            emit_time: Some(self.info.start_time() + duration),
+            duration: Some(duration),
+            request_duration: since_start(self.info.request_completed_at()),
             request_tx_duration: since_start(timing.last_upstream_tx_byte_sent),
             response_duration: since_start(timing.first_upstream_rx_byte_received),
             response_tx_duration: timing.first_upstream_rx_byte_received.map(|at| now.saturating_duration_since(at)),
-            downstream_remote_address: Some(client.map_or(peer, |address| (address, 0).into())),
-            downstream_direct_remote_address: Some(peer),
-            downstream_local_address: Some(self.connection.local_address),
-            connection_id: Some(self.connection.id),
-            upstream_host: endpoint.map(|endpoint| endpoint.address()),
-            upstream_host_name: endpoint.and_then(|endpoint| endpoint.hostname()).map(|name| &**name),
-            upstream_remote_address: endpoint.map(|endpoint| endpoint.address()),
-            upstream_local_address: state.upstream_local_address,
-            upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
-            upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),
-            upstream_request_attempt_count: state.attempt_count,
-            upstream_transport_failure_reason: state.upstream_transport_failure_reason.as_deref(),
-            route_name: state.route.as_ref().map(|route| &*route.route().name).filter(|name| !name.is_empty()),
-            virtual_host_name: state.route.as_ref().map(|route| &*route.virtual_host().name),
-            ..Attributes::default()
+            access_log_type: Some("DownstreamEnd"),
+            ..state.attributes(&self.info)
         }
     }
 }

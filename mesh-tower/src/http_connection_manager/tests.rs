@@ -18,7 +18,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::*;
 use crate::{
-    Body, StreamInfo,
+    Body, BoxError, StreamInfo,
     drain::{Drain, DrainTimes},
     telemetry::{Stat, StatSnapshot, Telemetry},
 };
@@ -27,7 +27,7 @@ type TestService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible
 
 /// A listener in memory.
 struct Fixture {
-    manager: Arc<ConnectionManager<TestService>>,
+    manager: Arc<ConnectionManager<ServiceResponder<TestService>>>,
     telemetry: Telemetry,
     drain: Drain,
 }
@@ -42,7 +42,7 @@ impl Fixture {
             stat_prefix: "test".into(),
             http: Arc::new(http),
         };
-        let manager = ConnectionManager::new(&listener, &Store::new(), &telemetry, service).unwrap();
+        let manager = ConnectionManager::new(&listener, &Store::new(), &telemetry, ServiceResponder(service)).unwrap();
         Self { manager: Arc::new(manager), telemetry, drain: Drain::new() }
     }
 
@@ -363,4 +363,72 @@ async fn a_client_that_goes_away_is_recorded_with_code_zero() {
     fixture.drain.emptied().await;
     assert!(fixture.istio("response_code=\"0\",grpc_response_status=\"\",response_flags=\"DC\""));
     assert_eq!(fixture.stat("http.in.downstream_rq_rx_reset"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_is_given_up() {
+    let mut config = http(everything_to_the_service());
+    config.stream_idle_timeout = Some(Duration::from_secs(30));
+    let fixture = Fixture::new(config, service(|_| std::future::pending()));
+    let start = tokio::time::Instant::now();
+    let answer = fixture.exchange(GET).await;
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.ends_with("| stream timeout"), "{answer}");
+    assert_eq!(start.elapsed(), Duration::from_secs(30));
+    let upload = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9\r\n\r\n";
+    assert!(fixture.exchange(upload).await.starts_with("HTTP/1.1 408 "));
+    assert_eq!(fixture.stat("http.in.downstream_rq_idle_timeout"), 2);
+    assert!(fixture.istio("response_code=\"504\",grpc_response_status=\"\",response_flags=\"SI\""));
+}
+
+/// A body of one byte after each pause.
+struct Slow {
+    pauses: std::slice::Iter<'static, u64>,
+    waiting: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        if self.waiting.is_none() {
+            let Some(pause) = self.pauses.next() else { return std::task::Poll::Ready(None) };
+            self.waiting = Some(Box::pin(tokio::time::sleep(Duration::from_secs(*pause))));
+        }
+        let waiting = self.waiting.as_mut().unwrap();
+        std::task::ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from("x")))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_may_take_long_but_not_stall() {
+    let mut config = http(everything_to_the_service());
+    config.stream_idle_timeout = Some(Duration::from_secs(30));
+    let chunks = |pauses: &'static [u64]| {
+        service(move |_| async { Response::new(Body::new(Slow { pauses: pauses.iter(), waiting: None })) })
+    };
+    let steady = Fixture::new(config.clone(), chunks(&[29, 29, 29]));
+    assert!(steady.exchange(GET).await.ends_with("0\r\n\r\n"), "three chunks and their end");
+    let stalled = Fixture::new(config, chunks(&[1, 31]));
+    let answer = stalled.exchange(GET).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && !answer.contains("0\r\n\r\n"), "{answer}");
+    assert!(stalled.istio("response_code=\"200\",grpc_response_status=\"\",response_flags=\"SI\""));
+}
+
+#[tokio::test]
+async fn a_grpc_client_gets_direct_answers_in_its_language() {
+    let direct = DirectResponse { status: StatusCode::NOT_FOUND, body: "nobody here".into() };
+    let fixture =
+        Fixture::new(http(vec![route(PathMatcher::Prefix("/".into()), Action::DirectResponse(direct))]), echo());
+    let request = "POST /s/M HTTP/1.1\r\nhost: a.test\r\ncontent-type: application/grpc\r\nconnection: close\r\n\r\n";
+    assert_eq!(
+        fixture.exchange(request).await,
+        "HTTP/1.1 200 OK | connection: close | content-length: 0 | content-type: application/grpc | \
+         grpc-message: nobody here | grpc-status: 12 | server: envoy | "
+    );
 }

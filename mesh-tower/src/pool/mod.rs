@@ -41,6 +41,14 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The version that its requests have.
+    pub(crate) fn version(self) -> Version {
+        match self {
+            Self::Http1 => Version::HTTP_11,
+            Self::Http2 => Version::HTTP_2,
+        }
+    }
+
     /// What a cluster speaks to its endpoints for a request that came as `version`.
     pub(crate) fn choose(configured: HttpProtocol, version: Version) -> Self {
         match configured {

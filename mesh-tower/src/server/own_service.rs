@@ -4,15 +4,7 @@
 //! get the new configuration, old ones drain. Without a listener a socket is served with Envoy's defaults, since a
 //! program that serves before it is configured is better than one that does not.
 
-use std::{
-    convert::Infallible,
-    error::Error as StdError,
-    fmt, io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{error::Error as StdError, fmt, future::poll_fn, io, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -26,14 +18,13 @@ use mesh_core::{
     store::{ListenerMap, Store},
     target,
 };
-use pin_project_lite::pin_project;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
 use tower_service::Service;
 
 use super::{ServeConnection as _, accept::accept};
 use crate::{
-    Body, BoxError, ConnectionManager, ListenerConfigError,
+    Body, BoxError, ConnectionManager, ListenerConfigError, Respond, StreamInfo,
     drain::{Drain, DrainTimes},
     telemetry::Telemetry,
 };
@@ -121,14 +112,9 @@ impl Server {
         Ok(())
     }
 
-    fn update<S, B>(
-        &mut self,
-        current: &ArcSwap<Generation<OwnService<S>>>,
-        address: SocketAddr,
-        service: &OwnService<S>,
-    ) where
-        OwnService<S>: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>,
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    fn update<S>(&mut self, current: &ArcSwap<Generation<OwnService<S>>>, address: SocketAddr, service: &OwnService<S>)
+    where
+        OwnService<S>: Respond + Clone,
     {
         let listener = self.current_listener(address);
         if *listener == *current.load().listener {
@@ -157,8 +143,7 @@ impl Server {
         service: &S,
     ) -> Result<Arc<Generation<S>>, ServeError>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-        S::Future: Send,
+        S: Respond + Clone,
     {
         let manager = ConnectionManager::new(&listener, &self.store, &self.telemetry, service.clone())
             .map_err(|source| ServeError::Config { address, source })?;
@@ -191,76 +176,31 @@ fn default_listener(address: SocketAddr) -> Listener {
 #[derive(Clone)]
 struct OwnService<S>(S);
 
-impl<S, B> Service<Request<Body>> for OwnService<S>
+impl<S, B> Respond for OwnService<S>
 where
-    S: Service<Request<Body>, Response = Response<B>> + Clone,
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
+    S::Future: Send,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = ResponseFuture<S>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    async fn respond(&self, mut request: Request<Body>, info: &StreamInfo) -> Response<Body> {
+        request.extensions_mut().insert(info.clone());
         // A service that is not ready keeps its own request waiting, not the connection.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture<S> {
-        ResponseFuture { state: State::Waiting { service: self.0.clone(), request: Some(request) } }
+        let mut service = self.0.clone();
+        // Errors become ours before the next await, so that theirs need not be `Send`.
+        let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into);
+        let answer = match ready {
+            Ok(()) => service.call(request).await.map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        answer.map_or_else(|error| failed(&error), |response| response.map(Body::new))
     }
 }
 
 impl<S> fmt::Debug for OwnService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnService").finish_non_exhaustive()
-    }
-}
-
-pin_project! {
-    struct ResponseFuture<S: Service<Request<Body>>> {
-        #[pin]
-        state: State<S>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<S: Service<Request<Body>>> {
-        Waiting { service: S, request: Option<Request<Body>> },
-        Called { #[pin] future: S::Future },
-    }
-}
-
-impl<S, B> Future for ResponseFuture<S>
-where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        loop {
-            let future = match this.state.as_mut().project() {
-                StateProjection::Waiting { service, request } => match ready!(service.poll_ready(cx)) {
-                    Ok(()) => {
-                        service.call(request.take().expect("the state changes with the call, so it is called once"))
-                    }
-                    Err(error) => return Poll::Ready(Ok(failed(&error.into()))),
-                },
-                StateProjection::Called { future } => {
-                    let outcome = ready!(future.poll(cx));
-                    let response =
-                        outcome.map_or_else(|error| failed(&error.into()), |response| response.map(Body::new));
-                    return Poll::Ready(Ok(response));
-                }
-            };
-            this.state.set(State::Called { future });
-        }
     }
 }
 

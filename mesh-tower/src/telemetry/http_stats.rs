@@ -114,6 +114,12 @@ stats! {
             rq_redirect = "rq_redirect",
             /// Requests handed to an upstream.
             rq_total = "rq_total",
+            /// Requests delayed by the fault filter.
+            fault_delays_injected = "fault.delays_injected",
+            /// Requests aborted by the fault filter.
+            fault_aborts_injected = "fault.aborts_injected",
+            /// Faults not injected because as many as allowed were active.
+            fault_faults_overflow = "fault.faults_overflow",
         }
         gauges {
             /// Connections open.
@@ -126,6 +132,8 @@ stats! {
             downstream_cx_upgrades_active = "downstream_cx_upgrades_active",
             /// Requests in flight.
             downstream_rq_active = "downstream_rq_active",
+            /// Delays and aborts under way.
+            fault_active_faults = "fault.active_faults",
         }
         histograms {
             /// Milliseconds from the first byte of a request to the last of its answer.

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, UdpSocket},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use mesh_core::model::{DestinationService, Workload};
@@ -31,4 +31,15 @@ pub fn local_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
     socket.connect(("192.0.2.1", 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified() && !address.is_loopback())
+}
+
+/// The name of this machine; `None` if the system does not tell.
+#[must_use]
+pub fn hostname() -> Option<&'static str> {
+    static HOSTNAME: OnceLock<Option<String>> = OnceLock::new();
+    let read = || {
+        let of_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        of_kernel.map(|name| name.trim().to_owned()).or_else(|| std::env::var("HOSTNAME").ok())
+    };
+    HOSTNAME.get_or_init(read).as_deref().filter(|name| !name.is_empty())
 }

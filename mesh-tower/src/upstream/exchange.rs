@@ -13,7 +13,7 @@ use mesh_core::{
 };
 
 use super::{UpstreamOptions, request::X_ENVOY_ATTEMPT_COUNT};
-use crate::{Body, StreamInfo, StreamState, header_number::header_number};
+use crate::{Body, StreamInfo, header_number::header_number};
 
 const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -94,41 +94,19 @@ impl<'a> Exchange<'a> {
     pub(super) fn with_attributes<T>(&self, read: impl FnOnce(&Attributes<'_>) -> T) -> T {
         let state = self.info.state();
         let head = self.request.as_ref().map(RequestHead::from_parts);
-        let of_request = head.as_ref().map(Attributes::of_request).unwrap_or_default();
-        read(&with_state(of_request, self.info, &state, self.route))
-    }
-}
-
-fn with_state<'s>(
-    of_request: Attributes<'s>,
-    info: &StreamInfo,
-    state: &'s StreamState,
-    route: &'s RouteEntry<Arc<ClusterSlot>>,
-) -> Attributes<'s> {
-    let host = state.upstream_host.as_deref();
-    let cluster = state.upstream_cluster.as_deref().map(|cluster| cluster.config());
-    Attributes {
-        protocol: state.protocol,
-        response_code_details: state.response_code_details.as_deref(),
-        response_flags: state.response_flags,
-        bytes_received: info.bytes_received(),
-        bytes_sent: info.bytes_sent(),
-        start_time: Some(info.start_time()),
-        downstream_remote_address: state.downstream_remote_address,
-        downstream_direct_remote_address: state.downstream_direct_remote_address,
-        downstream_local_address: state.downstream_local_address,
-        connection_id: state.connection_id,
-        upstream_host: host.map(|host| host.address()),
-        upstream_host_name: host.and_then(|host| host.hostname()).map(|name| &**name),
-        upstream_remote_address: host.map(|host| host.address()),
-        upstream_local_address: state.upstream_local_address,
-        upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
-        upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),
-        upstream_request_attempt_count: state.attempt_count,
-        upstream_transport_failure_reason: state.upstream_transport_failure_reason.as_deref(),
-        route_name: Some(&route.route().name),
-        virtual_host_name: Some(&route.virtual_host().name),
-        ..of_request
+        let known = state.attributes(self.info);
+        let attributes = match head {
+            Some(head) => Attributes {
+                method: Some(head.method),
+                scheme: Some(head.scheme),
+                authority: Some(head.authority),
+                path: Some(head.path_and_query),
+                request_headers: Some(head.headers),
+                ..known
+            },
+            None => known,
+        };
+        read(&attributes)
     }
 }
 

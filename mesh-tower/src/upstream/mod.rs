@@ -167,6 +167,7 @@ impl<T: Transport> Upstream<T> {
         let through = (&self.shared.transport, &self.shared.worker);
         let tries = Tries::new(&exchange, through, &cluster, &mut parts);
         request::prepare(&mut parts, &exchange);
+        info.observe_request(&parts);
         tries.run(parts, body).await
     }
 

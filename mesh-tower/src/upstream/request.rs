@@ -42,7 +42,8 @@ pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32
     if exchange.options.envoy_headers
         && let Some(expected) = expected
     {
-        let milliseconds = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX);
+        // Envoy counts in whole milliseconds that have passed, so a begun one is still there.
+        let milliseconds = u64::try_from(expected.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
         parts.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, header_number(milliseconds));
     }
     if exchange.route.virtual_host().include_request_attempt_count {

@@ -154,6 +154,7 @@ impl<'a, T: Transport> Tries<'a, T> {
             let connection = connected
                 .map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?
                 .map_err(|error| self.not_sent(&error))?;
+            self.exchange.info.state().upstream_protocol = Some(protocol.version());
             let permit = self.cluster.try_request(self.priority).map_err(|_| OVERFLOW)?;
             let active = Arc::clone(endpoint).start_request();
             let sent_at = self.sent();
@@ -200,7 +201,7 @@ impl<'a, T: Transport> Tries<'a, T> {
 
     fn not_sent(&self, error: &crate::TransportError) -> Failure {
         if let Some(text) = error.transport_failure() {
-            self.exchange.info.state().upstream_transport_failure_reason = Some(text.to_string().into());
+            self.exchange.info.state().upstream_transport_failure_reason = Some(text.replace(' ', "_").into());
         }
         Failure::reset(error, RequestProgress::NotStarted)
     }

@@ -1,0 +1,98 @@
+//! The HTTP filters of a listener, in configured order.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use mesh_core::{
+    local_reply::LocalReply,
+    model::{Fault, HttpFilter},
+    policy::fault::{self, FaultDecision},
+    request::RequestHead,
+    route::{ChosenCluster, RouteEntry},
+    store::ClusterSlot,
+    telemetry::ResponseFlags,
+};
+
+use super::listener::ListenerContext;
+use crate::{StreamInfo, telemetry::Gauge};
+
+/// Runs the filters; the answer of the first that has one.
+pub(super) async fn run(
+    listener: &ListenerContext,
+    parts: &Parts,
+    route: &RouteEntry<Arc<ClusterSlot>>,
+    info: &StreamInfo,
+) -> Option<LocalReply> {
+    for filter in &listener.config.http_filters {
+        let HttpFilter::Fault(config) = filter;
+        let random = info.state().random;
+        if let Some((decision, max_active)) = decide_fault(config, parts, route, random)
+            && let Some(reply) = inject(listener, decision, max_active, info).await
+        {
+            return Some(reply);
+        }
+    }
+    None
+}
+
+/// What is to happen to the request, and how many faults may be active at once; `None` if nothing is.
+fn decide_fault(
+    of_filter: &Arc<Fault>,
+    parts: &Parts,
+    route: &RouteEntry<Arc<ClusterSlot>>,
+    random: u64,
+) -> Option<(FaultDecision, u64)> {
+    let head = RequestHead::from_parts(parts);
+    let choice = route.select_cluster(&head, random);
+    let weighted = choice.as_ref().and_then(|choice| choice.weighted);
+    let config = route.fault(weighted, Some(of_filter))?;
+    if config.delay.is_none() && config.abort.is_none() {
+        return None;
+    }
+    let cluster = choice.map(|choice| choice.cluster).and_then(|cluster| match cluster {
+        ChosenCluster::Resolved(slot) => Some(slot.name().as_str()),
+        ChosenCluster::Named(name) => Some(name),
+        ChosenCluster::Unnamed => None,
+    });
+    let decision = fault::decide(config, &head, cluster, [fastrand::u64(..), fastrand::u64(..)]);
+    let max_active = config.max_active_faults.map_or(u64::MAX, |max| u64::from(max.get()));
+    (decision != FaultDecision::default()).then_some((decision, max_active))
+}
+
+async fn inject(
+    listener: &ListenerContext,
+    decision: FaultDecision,
+    max_active: u64,
+    info: &StreamInfo,
+) -> Option<LocalReply> {
+    let stats = &listener.stats;
+    if stats.fault_active_faults.get() >= max_active {
+        stats.fault_faults_overflow.increment();
+        return None;
+    }
+    let _active = ActiveFault::new(&stats.fault_active_faults);
+    if let Some(delay) = decision.delay {
+        stats.fault_delays_injected.increment();
+        info.state().response_flags.insert(ResponseFlags::DELAY_INJECTED);
+        tokio::time::sleep(delay).await;
+    }
+    let abort = decision.abort?;
+    stats.fault_aborts_injected.increment();
+    Some(LocalReply::fault(abort))
+}
+
+/// A fault under way, counted until it ends or the client goes.
+struct ActiveFault<'a>(&'a Gauge);
+
+impl<'a> ActiveFault<'a> {
+    fn new(active: &'a Gauge) -> Self {
+        active.increment();
+        Self(active)
+    }
+}
+
+impl Drop for ActiveFault<'_> {
+    fn drop(&mut self) {
+        self.0.decrement();
+    }
+}
