@@ -21,6 +21,9 @@ pub(crate) enum Outcome {
     NotCovered(&'static str),
 }
 
+/// A service that needs what this version has not, so the loader has left it out with a warning.
+const LEFT_OUT: &str = "its service is left out of the configuration";
+
 type Outcomes = BTreeMap<String, Outcome>;
 
 /// Every type, with an outcome for every resource of either side.
@@ -37,7 +40,7 @@ fn endpoints(theirs: &Answers, ours: &Answers) -> Outcomes {
     let compare = |(name, value): (&String, &Value)| {
         let outcome = match ours.endpoints.get(name) {
             Some(own) => differences(&normalize::endpoints(value), &normalize::endpoints(own), Match::Whole),
-            None if !ours.clusters.contains_key(name) => Outcome::NotCovered("its service has no supported resolution"),
+            None if ours.is_left_out(name.rsplit('|').next()) => Outcome::NotCovered(LEFT_OUT),
             None => Outcome::Missing,
         };
         (name.clone(), outcome)
@@ -53,18 +56,15 @@ fn clusters(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
         let outcome = match own {
             None if value["type"] == "ORIGINAL_DST" => Outcome::NotCovered("original destination"),
             Some(_) if name == "PassthroughCluster" => Outcome::NotCovered("original destination"),
-            None if name.contains("books.example") => Outcome::NotCovered("its service has resolution NONE"),
+            None if ours.is_left_out(name.rsplit('|').next()) => Outcome::NotCovered(LEFT_OUT),
             None => Outcome::Missing,
             Some(own) => {
-                let mut own = normalize::cluster(own);
+                let own = normalize::cluster(own);
                 if is_hashed {
                     theirs["lb_policy"] = own["lb_policy"].clone();
                 }
                 // Proxyless clusters say little; what they say must hold.
                 let matching = if node.role == Role::Library { Match::Part } else { Match::Whole };
-                if matching == Match::Part && theirs["eds_cluster_config"].is_object() {
-                    own["eds_cluster_config"] = theirs["eds_cluster_config"].clone();
-                }
                 differences(&theirs, &own, matching)
             }
         };
@@ -92,6 +92,10 @@ fn routes(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
                 continue;
             }
             let own = ours.routes.get(config).and_then(|own| find(&own["virtual_hosts"], name));
+            if own.is_none() && ours.is_left_out(name.rsplit_once(':').map(|(host, _)| host)) {
+                outcomes.insert(format!("{config} {name}"), Outcome::NotCovered(LEFT_OUT));
+                continue;
+            }
             virtual_host(&format!("{config} {name}"), host, own, theirs, &mut outcomes);
         }
     }
@@ -104,12 +108,7 @@ fn find<'a>(hosts: &'a Value, name: &str) -> Option<&'a Value> {
 
 fn virtual_host(path: &str, theirs: &Value, own: Option<&Value>, answers: &Answers, outcomes: &mut Outcomes) {
     let Some(own) = own else {
-        let outcome = if path.contains("books.example") {
-            Outcome::NotCovered("its service has resolution NONE")
-        } else {
-            Outcome::Missing
-        };
-        outcomes.insert(path.to_owned(), outcome);
+        outcomes.insert(path.to_owned(), Outcome::Missing);
         return;
     };
     outcomes.insert(
@@ -163,34 +162,24 @@ fn listeners(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
             }
             continue;
         }
-        // istiod answers under the name that was asked for, which may be a short one.
-        let own = ours.listeners.get(name).or_else(|| {
-            let (host, port) = name.rsplit_once(':')?;
-            let mut names =
-                [format!("{host}.svc.cluster.local:{port}"), format!("{host}.default.svc.cluster.local:{port}")];
-            names.iter_mut().find_map(|name| ours.listeners.get(name))
-        });
-        let outcome = match (normalize::listener(value), own) {
+        let matching = if node.role == Role::Library { Match::Part } else { Match::Whole };
+        let outcome = match (normalize::listener(value), listener_called(name, ours)) {
             (None, _) => Outcome::NotCovered("TCP, TLS or several filter chains"),
-            (Some(_), None) if node.role == Role::Library && name.contains("inbound") => Outcome::NotCovered("mTLS"),
             (Some(_), None) => Outcome::Missing,
-            (Some(theirs), Some(own)) => {
-                let own = normalize::listener(own).unwrap_or_default();
-                let matching = if node.role == Role::Library { Match::Part } else { Match::Whole };
-                let mut theirs = theirs;
-                if matching == Match::Part {
-                    theirs["manager"]["rds"] = theirs["manager"]["rds"]["route_config_name"].clone();
-                    let mut own = own;
-                    own["manager"]["rds"] = own["manager"]["rds"]["route_config_name"].clone();
-                    differences(&theirs, &own, matching)
-                } else {
-                    differences(&theirs, &own, matching)
-                }
-            }
+            (Some(theirs), Some(own)) => differences(&theirs, &normalize::listener(own).unwrap_or_default(), matching),
         };
         outcomes.insert(name.clone(), outcome);
     }
     outcomes
+}
+
+/// Our listener; istiod answers under the name that was asked for, which may be a short one.
+fn listener_called<'a>(name: &str, ours: &'a Answers) -> Option<&'a Value> {
+    let full = |suffix: &str| {
+        let (host, port) = name.rsplit_once(':')?;
+        ours.listeners.get(&format!("{host}.{suffix}:{port}"))
+    };
+    ours.listeners.get(name).or_else(|| full("svc.cluster.local")).or_else(|| full("default.svc.cluster.local"))
 }
 
 /// How much of a value must be equal.

@@ -74,7 +74,7 @@ fn compare_all(folder: &Path) -> Result<Table, Error> {
     let mut table = Table::new();
     for (name, node) in recorded::nodes(folder, &registry)? {
         let theirs = Answers::read(&folder.join(&name))?;
-        let ours = Answers::of(&translate(&loaded.config, &registry, &node));
+        let ours = Answers::of(&translate(&loaded.config, &registry, &node), &registry);
         for (kind, outcomes) in compare::all(&node, &theirs, &ours) {
             let row = print(&name, kind, &outcomes);
             table.insert((name.clone(), kind), row);

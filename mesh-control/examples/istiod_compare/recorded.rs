@@ -1,6 +1,6 @@
 //! What istiod was asked and what it answered, and our translation in the same form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use mesh_control::config::Labels;
@@ -21,6 +21,8 @@ pub(crate) struct Answers {
     pub(crate) routes: BTreeMap<String, Value>,
     pub(crate) clusters: BTreeMap<String, Value>,
     pub(crate) endpoints: BTreeMap<String, Value>,
+    /// Hosts of the services that the configuration has.
+    hosts: BTreeSet<String>,
 }
 
 impl Answers {
@@ -31,16 +33,24 @@ impl Answers {
             routes: by_name(&response::<route::v3::RouteConfiguration>(folder, "rds")?, "name"),
             clusters: by_name(&response::<cluster::v3::Cluster>(folder, "cds")?, "name"),
             endpoints: by_name(&response::<endpoint::v3::ClusterLoadAssignment>(folder, "eds")?, "cluster_name"),
+            hosts: BTreeSet::new(),
         })
     }
 
-    pub(crate) fn of(resources: &Resources) -> Self {
+    /// Our translation, and the services that it is about.
+    pub(crate) fn of(resources: &Resources, registry: &Registry) -> Self {
         Self {
             listeners: by_name(&resources.listeners, "name"),
             routes: by_name(&resources.routes, "name"),
             clusters: by_name(&resources.clusters, "name"),
             endpoints: by_name(&resources.endpoints, "cluster_name"),
+            hosts: registry.services().iter().map(|service| service.host.to_string()).collect(),
         }
+    }
+
+    /// Whether this is the host of a service that our configuration does not have.
+    pub(crate) fn is_left_out(&self, host: Option<&str>) -> bool {
+        host.is_some_and(|host| !self.hosts.contains(host))
     }
 }
 

@@ -284,7 +284,11 @@ impl FromNode for ServicePort {
         }
         let number = object.port("number");
         let name: Option<String> = object.required("name");
-        let protocol = read_protocol(&object).unwrap_or(Some(Protocol::Tcp));
+        let protocol = read_protocol(&object).unwrap_or_else(|| {
+            let message = "protocol detection is not supported yet: set HTTP, HTTP2, GRPC, TCP or what else is spoken";
+            cx.field("protocol").unsupported(object.mark(), message);
+            None
+        });
         let target_port = object.port("targetPort");
         let position = cx.position(object.value_mark("number"));
         object.finish();

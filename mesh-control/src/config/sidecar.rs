@@ -155,7 +155,10 @@ impl FromNode for ListenerPort {
         if !object.has("number") {
             object.missing("number");
         }
-        let (number, protocol) = (object.port("number"), read_protocol(&object).unwrap_or(Some(Protocol::Http)));
+        if !object.has("protocol") {
+            object.missing("protocol");
+        }
+        let (number, protocol) = (object.port("number"), read_protocol(&object).flatten());
         let name = object.optional("name").unwrap_or_default();
         if let Some(protocol) = protocol.filter(|protocol| !protocol.is_http()) {
             let message = format!("listeners of protocol {} are not supported yet", protocol.as_str());

@@ -101,7 +101,14 @@ impl Directory {
     /// If the directory cannot be read or watched, or its configuration has errors.
     pub fn open(path: &Path) -> Result<(Self, watch::Receiver<Arc<Mesh>>), OpenError> {
         // A change while it is being read must not go unnoticed.
-        let (watcher, changes) = watch_changes(path)?;
+        let (watcher, changes) = match watch_changes(path) {
+            Ok(watched) => watched,
+            Err(error) => {
+                // A directory that is not there is better said so.
+                Loaded::from_directory(path, Strictness::Strict)?;
+                return Err(error);
+            }
+        };
         let loaded = Loaded::from_directory(path, Strictness::Strict)?;
         if !loaded.is_valid() {
             return Err(OpenError::Invalid(loaded.diagnostics));
