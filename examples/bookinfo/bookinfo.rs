@@ -1,0 +1,197 @@
+//! All of Bookinfo, running: every service is a member of the mesh as if it were a program of its own.
+//!
+//! ```text
+//!  browser ─► gateway (mesh-proxy) ─► productpage ─┬─► details   (gRPC, library on both sides)
+//!                                     (library)    └─► reviews v1, v2, v3   (HTTP, library on both sides)
+//!                                                          └─► ratings' sidecar (mesh-proxy) ─► ratings (plain)
+//! ```
+
+use std::{io, net::SocketAddr, path::Path, time::Duration};
+
+use axum::{Router, routing::get};
+use mesh::Mesh;
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Error, details,
+    ports::{Listener, Ports},
+    productpage,
+    proxy::Proxy,
+    ratings, reviews, visitor,
+};
+
+/// How long requests in flight may take when everything ends.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// A proxy that has not become ready by then has failed.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// The running services.
+#[derive(Debug)]
+pub(crate) struct Bookinfo {
+    /// The mesh as productpage sees it.
+    pub(crate) mesh: Mesh,
+    sidecar: Option<Proxy>,
+    gateway: Option<Proxy>,
+    services: JoinSet<Result<(), Error>>,
+    stop: CancellationToken,
+}
+
+impl Bookinfo {
+    /// Starts everything with the configuration in `config`; returns when all of it is ready.
+    pub(crate) async fn start(config: &Path, ports: Ports) -> Result<Self, Error> {
+        let mesh = join_mesh(config, "productpage", "v1").await?;
+        let mut bookinfo = Self {
+            mesh,
+            sidecar: Some(start_proxy("ratings", "sidecar", "app=ratings", config, ports.address(RATINGS_ADMIN))?),
+            gateway: Some(start_proxy("gateway", "gateway", GATEWAY_LABEL, config, ports.address(GATEWAY_ADMIN))?),
+            services: JoinSet::new(),
+            stop: CancellationToken::new(),
+        };
+        bookinfo.serve_ratings(ports).await?;
+        bookinfo.serve_reviews(config, ports).await?;
+        bookinfo.serve_details(config, ports).await?;
+        bookinfo.serve_productpage(ports).await?;
+        await_ready(bookinfo.sidecar.as_mut(), ports.address(RATINGS_ADMIN)).await?;
+        await_ready(bookinfo.gateway.as_mut(), ports.address(GATEWAY_ADMIN)).await?;
+        Ok(bookinfo)
+    }
+
+    /// The only service without the library.
+    async fn serve_ratings(&mut self, ports: Ports) -> Result<(), Error> {
+        let socket = listen(ports.address(Listener::Ratings)).await?;
+        let stopped = self.stop.clone().cancelled_owned();
+        let serving = axum::serve(socket, ratings::router()).with_graceful_shutdown(stopped);
+        self.services.spawn(async { Ok(serving.await?) });
+        Ok(())
+    }
+
+    async fn serve_reviews(&mut self, config: &Path, ports: Ports) -> Result<(), Error> {
+        let listeners = [Listener::ReviewsV1, Listener::ReviewsV2, Listener::ReviewsV3];
+        for (version, listener) in reviews::VERSIONS.into_iter().zip(listeners) {
+            let mesh = join_mesh(config, "reviews", version.name).await?;
+            let service = reviews::router(version, mesh.channel("ratings:9080")?);
+            let server = mesh.server("reviews")?.with_drain_time(DRAIN_TIME);
+            let server = server.with_graceful_shutdown(self.stop.clone().cancelled_owned());
+            let socket = listen(ports.address(listener)).await?;
+            self.services.spawn(async { Ok(server.serve(socket, service).await?) });
+        }
+        Ok(())
+    }
+
+    async fn serve_details(&mut self, config: &Path, ports: Ports) -> Result<(), Error> {
+        let mesh = join_mesh(config, "details", "v1").await?;
+        let server = mesh.server("details")?.with_graceful_shutdown(self.stop.clone().cancelled_owned());
+        let socket = listen(ports.address(Listener::Details)).await?;
+        self.services.spawn(async { Ok(server.serve(socket, details::service()).await?) });
+        Ok(())
+    }
+
+    async fn serve_productpage(&mut self, ports: Ports) -> Result<(), Error> {
+        let details = self.mesh.channel("details.default:9080")?;
+        let reviews = self.mesh.channel("reviews.default.svc.cluster.local:9080")?;
+        let server = self.mesh.server("productpage")?.with_graceful_shutdown(self.stop.clone().cancelled_owned());
+        let socket = listen(ports.address(Listener::Productpage)).await?;
+        self.services.spawn(async { Ok(server.serve(socket, productpage::router(details, reviews)).await?) });
+        self.serve_metrics(ports).await
+    }
+
+    /// Where Prometheus would look at productpage.
+    async fn serve_metrics(&mut self, ports: Ports) -> Result<(), Error> {
+        let mesh = self.mesh.clone();
+        let router = Router::new().route("/stats/prometheus", get(async move || mesh.metrics()));
+        let socket = listen(ports.address(Listener::ProductpageAdmin)).await?;
+        let serving = axum::serve(socket, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
+        self.services.spawn(async { Ok(serving.await?) });
+        Ok(())
+    }
+
+    /// Resolves with the reason if a service or a proxy stops by itself.
+    pub(crate) async fn failed(&mut self) -> Error {
+        tokio::select! {
+            Some(stopped) = self.services.join_next() => match stopped {
+                Ok(Ok(())) => "a service has stopped".into(),
+                Ok(Err(error)) => error,
+                Err(panic) => panic.into(),
+            },
+            status = ended(self.sidecar.as_mut()) => format!("ratings' sidecar has stopped: {status}").into(),
+            status = ended(self.gateway.as_mut()) => format!("the gateway has stopped: {status}").into(),
+        }
+    }
+
+    /// Ends ratings' sidecar alone, as a roll-out would.
+    pub(crate) async fn stop_sidecar(&mut self, limit: Duration) -> io::Result<std::process::ExitStatus> {
+        match self.sidecar.take() {
+            Some(sidecar) => sidecar.terminate(limit).await,
+            None => Err(io::Error::other("the sidecar has been stopped before")),
+        }
+    }
+
+    /// Ends everything; requests in flight are answered first.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        for proxy in [self.gateway.take(), self.sidecar.take()].into_iter().flatten() {
+            // Whatever became of it, it is gone now: what does not end in time is killed.
+            drop(proxy.terminate(DRAIN_TIME).await);
+        }
+        let ended = async { while self.services.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(DRAIN_TIME, ended).await);
+    }
+}
+
+const RATINGS_ADMIN: Listener = Listener::RatingsSidecarAdmin;
+const GATEWAY_ADMIN: Listener = Listener::GatewayAdmin;
+const GATEWAY_LABEL: &str = "istio=ingressgateway";
+
+async fn join_mesh(config: &Path, service: &str, version: &str) -> Result<Mesh, Error> {
+    let mesh = Mesh::builder().config_dir(config).service(service).label("app", service).label("version", version);
+    Ok(mesh.build().await?)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}").into())
+}
+
+fn start_proxy(
+    service: &'static str,
+    role: &str,
+    label: &str,
+    config: &Path,
+    admin: SocketAddr,
+) -> Result<Proxy, Error> {
+    let config = config.to_str().ok_or("the path of the configuration is not UTF-8")?;
+    let admin = admin.to_string();
+    let drain_time_s = DRAIN_TIME.as_secs().to_string();
+    let who = ["--istio", config, "--service", service, "--role", role, "--label", label];
+    let how = ["--admin", &admin, "--drain-time-s", &drain_time_s, "--log-level", "off"];
+    Ok(Proxy::start(service, &[who.as_slice(), how.as_slice()].concat())?)
+}
+
+async fn ended(proxy: Option<&mut Proxy>) -> String {
+    match proxy {
+        Some(proxy) => proxy.ended().await.map_or_else(|error| error.to_string(), |status| status.to_string()),
+        None => std::future::pending().await,
+    }
+}
+
+async fn await_ready(proxy: Option<&mut Proxy>, admin: SocketAddr) -> Result<(), Error> {
+    let proxy = proxy.ok_or("the proxy has been stopped")?;
+    let ready = async {
+        while proxy.is_running() {
+            if let Ok((status, _)) = visitor::get(admin, "/ready", None).await
+                && status.is_success()
+            {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Err(format!("the proxy with the admin address {admin} has stopped; its output says why").into())
+    };
+    match tokio::time::timeout(READY_LIMIT, ready).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            Err(format!("the proxy with the admin address {admin} did not become ready in {READY_LIMIT:?}").into())
+        }
+    }
+}

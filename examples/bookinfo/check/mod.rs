@@ -1,0 +1,84 @@
+//! `--check`: does Bookinfo do what it promises?
+//!
+//! Everything runs as usual, but on free ports and with a copy of the configuration, which is then edited, well and
+//! badly, while visitors keep looking at the page.
+
+mod edits;
+mod requests;
+
+use std::{fmt::Display, net::SocketAddr, path::Path, process::ExitCode};
+
+use mesh::ConfigEvents;
+
+use crate::{
+    Error,
+    bookinfo::Bookinfo,
+    configuration::Configuration,
+    ports::{Listener, Ports},
+};
+
+/// Runs all checks; the exit code says whether all passed.
+#[expect(clippy::print_stdout, reason = "the example's output")]
+pub(crate) async fn run(original: &Path) -> Result<ExitCode, Error> {
+    let ports = Ports::free()?;
+    let configuration = Configuration::copy(original, &ports)?;
+    let bookinfo = Bookinfo::start(configuration.dir(), ports).await?;
+    let events = bookinfo.mesh.events();
+    let mut scene = Scene { ports, configuration, bookinfo, events };
+
+    let mut report = Report::default();
+    report.add("the page shows details and reviews", requests::page_is_shown(&scene, Listener::Productpage).await);
+    report.add("the gateway shows the page", requests::page_is_shown(&scene, Listener::Gateway).await);
+    report.add("reviews are split as weighted", requests::split_is_as_weighted(&scene).await);
+    report.add("a header chooses the version", requests::header_chooses_version(&scene).await);
+    report.add("an edited weight shifts traffic", edits::weight_shifts_traffic(&mut scene).await);
+    report.add("a broken edit changes nothing", edits::broken_edit_changes_nothing(&mut scene).await);
+    report.add("its repair applies", edits::repair_applies(&mut scene).await);
+    report.add("the library reports Istio's metrics", requests::library_reports_metrics(&scene).await);
+    report.add("the sidecar reports Istio's metrics", requests::sidecar_reports_metrics(&scene).await);
+    report.add("the sidecar drains on SIGTERM", requests::sidecar_drains(&mut scene).await);
+
+    scene.bookinfo.stop().await;
+    println!("{} of {} checks passed", report.passed, report.passed + report.failed);
+    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the checks look at.
+#[derive(Debug)]
+struct Scene {
+    ports: Ports,
+    configuration: Configuration,
+    bookinfo: Bookinfo,
+    events: ConfigEvents,
+}
+
+impl Scene {
+    fn page(&self) -> SocketAddr {
+        self.ports.address(Listener::Productpage)
+    }
+}
+
+/// What was seen, or what is wrong.
+type Outcome = Result<String, String>;
+
+#[derive(Debug, Default)]
+struct Report {
+    passed: usize,
+    failed: usize,
+}
+
+impl Report {
+    #[expect(clippy::print_stdout, reason = "the example's output")]
+    fn add(&mut self, what: impl Display, outcome: Outcome) {
+        match outcome {
+            Ok(seen) => {
+                self.passed += 1;
+                println!("ok    {what}: {seen}");
+            }
+            Err(wrong) => {
+                self.failed += 1;
+                println!("FAIL  {what}: {wrong}");
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Istio's Bookinfo on one machine: four services, three of them with the mesh as a library, one behind `mesh-proxy`.
+//!
+//! ```text
+//! cargo run --release --example bookinfo              # then open the page and edit examples/bookinfo/mesh/reviews.yaml
+//! cargo run --release --example bookinfo -- --check   # runs headless on free ports, exits 0 if all is as promised
+//! ```
+
+mod bookinfo;
+mod check;
+mod configuration;
+mod details;
+mod fetch;
+mod ports;
+mod productpage;
+#[path = "../generated/bookinfo.rs"]
+mod proto;
+mod proxy;
+mod ratings;
+mod reviews;
+mod visitor;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    bookinfo::Bookinfo,
+    ports::{Listener, Ports},
+};
+
+/// Whatever may go wrong here is only printed.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Istio's Bookinfo on one machine, as members of one mesh.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Run without a user, on free ports and with a copy of the configuration, and check that everything works.
+    #[arg(long)]
+    check: bool,
+    /// Directory of Istio resources.
+    #[arg(long, value_name = "DIR", default_value_os_t = default_config())]
+    config: PathBuf,
+}
+
+fn default_config() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bookinfo/mesh")
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if arguments.nth(1).is_some_and(|first| first == proxy::ARGUMENT) {
+        return mesh_proxy::run(std::iter::once(proxy::ARGUMENT.into()).chain(arguments));
+    }
+    run(&Arguments::parse())
+}
+
+#[tokio::main]
+async fn run(arguments: &Arguments) -> ExitCode {
+    let outcome = if arguments.check { check::run(&arguments.config).await } else { show(&arguments.config).await };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            print_error(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs until Ctrl-C or SIGTERM and tells what happens to the configuration.
+#[expect(clippy::print_stdout, reason = "the example's output")]
+async fn show(config: &Path) -> Result<ExitCode, Error> {
+    let ports = Ports::usual();
+    ports.require_unused()?;
+    let mut bookinfo = Bookinfo::start(config, ports).await?;
+    println!("page          http://{}/productpage", ports.address(Listener::Productpage));
+    println!("by a gateway  http://{}/productpage", ports.address(Listener::Gateway));
+    println!("admin         http://{}  productpage's mesh library", ports.address(Listener::ProductpageAdmin));
+    println!("              http://{}  ratings' sidecar", ports.address(Listener::RatingsSidecarAdmin));
+    println!("              http://{}  gateway", ports.address(Listener::GatewayAdmin));
+    println!("configuration {}: edit it and watch; Ctrl-C ends", config.display());
+
+    let mut events = bookinfo.mesh.events();
+    let stop = asked_to_stop();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            Some(event) = events.next() => println!("{event}"),
+            error = bookinfo.failed() => return Err(error),
+            asked = &mut stop => break asked?,
+        }
+    }
+    bookinfo.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn asked_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        asked = tokio::signal::ctrl_c() => asked,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the example's output")]
+fn print_error(error: &(dyn std::error::Error + 'static)) {
+    eprintln!("error: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprintln!("  because {cause}");
+        source = cause.source();
+    }
+}

@@ -1,0 +1,102 @@
+//! The ports of the example, which its YAML names too.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+};
+
+/// Where everything listens, on 127.0.0.1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    numbers: [u16; COUNT],
+}
+
+const COUNT: usize = 11;
+
+/// What listens on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    Productpage,
+    Details,
+    ReviewsV1,
+    ReviewsV2,
+    ReviewsV3,
+    RatingsSidecar,
+    Ratings,
+    Gateway,
+    ProductpageAdmin,
+    RatingsSidecarAdmin,
+    GatewayAdmin,
+}
+
+/// Every listener with its usual port. Those below 10000 stand in `mesh/*.yaml`.
+const USUAL: [(Listener, u16, &str); COUNT] = [
+    (Listener::Productpage, 9081, "productpage"),
+    (Listener::Details, 9082, "details"),
+    (Listener::ReviewsV1, 9083, "reviews v1"),
+    (Listener::ReviewsV2, 9084, "reviews v2"),
+    (Listener::ReviewsV3, 9085, "reviews v3"),
+    (Listener::RatingsSidecar, 9086, "ratings' sidecar"),
+    (Listener::Ratings, 9087, "ratings, the plain server"),
+    (Listener::Gateway, 9088, "the gateway"),
+    (Listener::ProductpageAdmin, 15000, "productpage's admin address"),
+    (Listener::RatingsSidecarAdmin, 15001, "the sidecar's admin address"),
+    (Listener::GatewayAdmin, 15002, "the gateway's admin address"),
+];
+
+impl Ports {
+    /// The ports as they stand in the YAML.
+    pub(crate) fn usual() -> Self {
+        Self { numbers: USUAL.map(|(_, number, _)| number) }
+    }
+
+    /// Ports that nothing else on this machine uses now.
+    pub(crate) fn free() -> io::Result<Self> {
+        // All are held until the last one is chosen, so that no two are the same.
+        let held: Vec<TcpListener> =
+            USUAL.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+        let mut numbers = [0; COUNT];
+        for (number, listener) in numbers.iter_mut().zip(&held) {
+            *number = listener.local_addr()?.port();
+        }
+        Ok(Self { numbers })
+    }
+
+    /// Where `listener` listens.
+    pub(crate) fn address(&self, listener: Listener) -> SocketAddr {
+        let (_, number, _) = self.named().find(|(known, ..)| *known == listener).expect("the table has every listener");
+        SocketAddr::from((Ipv4Addr::LOCALHOST, number))
+    }
+
+    /// Says who needs which port if one is taken.
+    pub(crate) fn require_unused(&self) -> Result<(), String> {
+        for (_, number, user) in self.named() {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, number)).map_err(|error| {
+                format!("127.0.0.1:{number}, the address of {user}, cannot be used: {error}; stop what listens there")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A copy of some of the example's YAML with these ports instead of the usual ones.
+    pub(crate) fn rewrite(&self, yaml: &str) -> String {
+        let mut rewritten = String::with_capacity(yaml.len());
+        let mut rest = yaml;
+        while let Some(start) = rest.find(|character: char| character.is_ascii_digit()) {
+            let digits = rest[start..].find(|character: char| !character.is_ascii_digit());
+            let end = digits.map_or(rest.len(), |length| start + length);
+            let usual = USUAL.iter().position(|(_, usual, _)| rest[start..end] == usual.to_string());
+            rewritten.push_str(&rest[..start]);
+            match usual {
+                Some(at) => rewritten.push_str(&self.numbers[at].to_string()),
+                None => rewritten.push_str(&rest[start..end]),
+            }
+            rest = &rest[end..];
+        }
+        rewritten + rest
+    }
+
+    fn named(&self) -> impl Iterator<Item = (Listener, u16, &'static str)> {
+        USUAL.iter().zip(self.numbers).map(|((listener, _, user), number)| (*listener, number, *user))
+    }
+}

@@ -1,0 +1,95 @@
+//! The reviews service in its three versions: v1 shows no stars, v2 black ones, v3 red ones.
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::HeaderMap,
+    routing::get,
+};
+use mesh::Channel;
+use serde::{Deserialize, Serialize};
+
+use crate::fetch;
+
+/// What distinguishes the versions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version {
+    /// As in the label `version` of its endpoint.
+    pub(crate) name: &'static str,
+    /// The stars it asks the ratings service for; `None` = it does not ask.
+    pub(crate) stars: Option<&'static str>,
+}
+
+/// All versions.
+pub(crate) const VERSIONS: [Version; 3] = [
+    Version { name: "v1", stars: None },
+    Version { name: "v2", stars: Some("black") },
+    Version { name: "v3", stars: Some("red") },
+];
+
+/// The service's answer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Reviews {
+    pub(crate) id: u32,
+    /// Which version answered.
+    pub(crate) version: String,
+    pub(crate) reviews: Vec<Review>,
+}
+
+/// What one reader thinks.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Review {
+    pub(crate) reviewer: String,
+    pub(crate) text: String,
+    pub(crate) rating: Option<Rating>,
+}
+
+/// Stars, or why there are none.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Rating {
+    Stars { count: u64, color: String },
+    Error(String),
+}
+
+#[derive(Clone, Debug)]
+struct App {
+    version: Version,
+    ratings: Channel,
+}
+
+/// The service of one version, which asks `ratings` for stars.
+pub(crate) fn router(version: Version, ratings: Channel) -> Router {
+    Router::new().route("/reviews/{product_id}", get(reviews)).with_state(App { version, ratings })
+}
+
+async fn reviews(State(app): State<App>, Path(id): Path<u32>, headers: HeaderMap) -> Json<Reviews> {
+    let ratings = match app.version.stars {
+        Some(color) => Some((color, fetch::json::<Ratings>(&app.ratings, &format!("/ratings/{id}"), &headers).await)),
+        None => None,
+    };
+    let review = |reviewer: &str, text: &str| Review {
+        reviewer: reviewer.to_owned(),
+        text: text.to_owned(),
+        rating: ratings.as_ref().map(|(color, answer)| match answer {
+            Ok(ratings) => Rating::Stars {
+                count: ratings.ratings.get(reviewer).copied().unwrap_or_default(),
+                color: (*color).to_owned(),
+            },
+            Err(error) => Rating::Error(format!("Ratings service is currently unavailable: {error}")),
+        }),
+    };
+    let reviews = vec![
+        review("Reviewer1", "An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!"),
+        review(
+            "Reviewer2",
+            "Absolutely fun and entertaining. The play lacks thematic depth when compared to other plays by Shakespeare.",
+        ),
+    ];
+    Json(Reviews { id, version: app.version.name.to_owned(), reviews })
+}
+
+#[derive(Debug, Deserialize)]
+struct Ratings {
+    ratings: std::collections::HashMap<String, u64>,
+}
