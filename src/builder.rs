@@ -21,6 +21,7 @@ use mesh_core::{
     store::{ListenerMap, Store},
     target::Target,
 };
+use mesh_tower::dns::{DnsDiscovery, SystemResolver};
 use mesh_xds::{
     ads::{self, ClusterInterest, Interest, Notice, Options, in_process},
     apply::StoreSink,
@@ -106,9 +107,14 @@ impl MeshBuilder {
         let (listeners, follow) = watch::channel(store.listeners());
         let (events, _) = broadcast::channel(event::CAPACITY);
         let mesh = Mesh::new(store, follow, events.clone(), identity::telemetry(&node), node.namespace.as_str().into());
+        let dns = DnsDiscovery::new(mesh.store(), SystemResolver::new());
+        dns.reconcile();
         match &self.config_dir {
-            Some(dir) => follow_directory(dir, &node, &mesh, listeners, events).await?,
-            None => drop(tokio::spawn(async move { listeners.closed().await })),
+            Some(dir) => follow_directory(dir, &node, &mesh, (listeners, dns), events).await?,
+            None => drop(tokio::spawn(async move {
+                let _dns = dns;
+                listeners.closed().await;
+            })),
         }
         Ok(mesh)
     }
@@ -151,7 +157,7 @@ async fn follow_directory(
     dir: &Path,
     node: &Node,
     mesh: &Mesh,
-    listeners: watch::Sender<Arc<ListenerMap>>,
+    (listeners, dns): (watch::Sender<Arc<ListenerMap>>, DnsDiscovery),
     events: broadcast::Sender<ConfigEvent>,
 ) -> Result<(), Error> {
     let (directory, sources) = Directory::open(dir).map_err(|source| Kind::Config { path: dir.to_owned(), source })?;
@@ -167,6 +173,7 @@ async fn follow_directory(
         let (store, listeners) = (Arc::clone(&store), Arc::clone(&listeners));
         move |notice: Notice| match notice {
             Notice::Settled => {
+                dns.reconcile();
                 listeners.send_if_modified(|known| {
                     let current = store.listeners();
                     let is_new = !Arc::ptr_eq(known, &current);

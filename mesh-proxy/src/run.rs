@@ -1,10 +1,11 @@
 //! The life of the process: configuration, workers, listeners, and an orderly end.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc};
+use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use mesh_core::{model::TrafficDirection, rng::SplitMix64, route::RouteTableError};
 use mesh_tower::{
     ConnectionManager, TcpConnector, Upstream, UpstreamOptions, Worker,
+    dns::{DnsDiscovery, SystemResolver},
     drain::DrainTimes,
     server::{BindError, ListenerChange, ListenerError, Listeners, MakeServer, Workers, bind},
     telemetry::Telemetry,
@@ -25,6 +26,9 @@ use crate::{
     signal::Signals,
     state::{Node, Phase, Request, State},
 };
+
+/// How long listeners wait for the addresses of the first clusters.
+const FIRST_ANSWERS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why the process ends before its time.
 #[derive(Debug, Error)]
@@ -143,11 +147,18 @@ async fn serve(
     let workers = Workers::start(state.args.workers())?;
     let mut listeners = Listeners::new(servers(state, &workers), drain_times(state));
     let settled = Arc::new(Notify::new());
+    let dns = DnsDiscovery::new(Arc::clone(&state.store), SystemResolver::new());
     state.lifecycle.enter(Phase::Initializing);
     source.follow(state, Arc::clone(&settled))?;
     let reason = loop {
         tokio::select! {
-            () = settled.notified() => apply_listeners(state, &mut listeners)?,
+            () = settled.notified() => {
+                dns.reconcile();
+                if state.lifecycle.phase() == Phase::Initializing {
+                    dns.first_answers(FIRST_ANSWERS_LIMIT).await;
+                }
+                apply_listeners(state, &mut listeners)?;
+            }
             signal = signals.next() => break signal,
             Some(request) = requests.recv() => match request {
                 Request::Quit => break "/quitquitquit",

@@ -14,7 +14,7 @@ use mesh_core::{
     store::Store,
 };
 use parking_lot::Mutex;
-use tokio::task::AbortHandle;
+use tokio::{sync::watch, task::AbortHandle};
 
 use super::Resolve;
 use crate::rng::ThreadRng;
@@ -32,6 +32,8 @@ pub struct DnsDiscovery {
 struct Running {
     config: Arc<Cluster>,
     task: AbortHandle,
+    /// Whether the first query has been answered, or has failed.
+    answered: watch::Receiver<bool>,
 }
 
 impl Drop for Running {
@@ -58,10 +60,28 @@ impl DnsDiscovery {
             let same = before.remove(&config.name).filter(|running| running.config.discovery == config.discovery);
             let task = same.unwrap_or_else(|| {
                 let names = Names::new(Arc::clone(&self.store), Arc::clone(&self.resolver), Arc::clone(config));
-                Running { config: Arc::clone(config), task: tokio::spawn(names.run()).abort_handle() }
+                let (sender, answered) = watch::channel(false);
+                let task = tokio::spawn(names.run(sender)).abort_handle();
+                Running { config: Arc::clone(config), task, answered }
             });
             running.insert(config.name.clone(), task);
         }
+    }
+}
+
+impl DnsDiscovery {
+    /// Waits until every cluster has had an answer, or a failure, but not longer than `limit`: who begins to serve
+    /// before has no endpoints yet.
+    pub async fn first_answers(&self, limit: Duration) {
+        let waiting: Vec<_> = self.running.lock().values().map(|running| running.answered.clone()).collect();
+        let all = async {
+            for mut answered in waiting {
+                // An error means that the cluster is gone.
+                let _ = answered.wait_for(|answered| *answered).await;
+            }
+        };
+        // Those that are late come later.
+        let _ = tokio::time::timeout(limit, all).await;
     }
 }
 
@@ -81,9 +101,10 @@ impl Names {
         Self { store, resolver, config, answers: HashMap::new() }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, answered: watch::Sender<bool>) {
         loop {
             let refresh = self.refresh().await;
+            answered.send_replace(true);
             tokio::time::sleep(refresh).await;
         }
     }
@@ -268,7 +289,8 @@ mod tests {
         let (zone, store, dns) = start(Discovery::StrictDns(names(), DnsOptions::default()));
         zone.set(&["10.0.0.1"], 1);
         dns.reconcile();
-        after(0, &store).await;
+        dns.first_answers(Duration::from_secs(1)).await;
+        assert_eq!(store.cluster("db").unwrap().endpoints().endpoints().len(), 1);
         store.remove_cluster(&"db".into());
         dns.reconcile();
         assert!(dns.running.lock().is_empty());

@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -11,24 +12,32 @@ use mesh_core::model::DnsLookupFamily;
 use super::{Answer, Resolve, ResolveError, Resolving};
 
 /// Asks the name servers of the system's configuration; names in the hosts file and addresses need no server.
-#[derive(Clone, Debug)]
-pub struct SystemResolver(TokioResolver);
+///
+/// The configuration is read at the first question, so that who asks none needs none.
+#[derive(Debug, Default)]
+pub struct SystemResolver(OnceLock<TokioResolver>);
 
 impl SystemResolver {
     /// An answer without addresses is asked for again after this.
     const EMPTY_TIME_TO_LIVE: Duration = Duration::from_secs(5);
 
-    /// Reads the system's configuration.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn new() -> Result<Self, ResolveError> {
-        let failed = |error: NetError| ResolveError { host: String::new(), reason: error.to_string() };
-        Ok(Self(TokioResolver::builder_tokio().map_err(failed)?.build().map_err(failed)?))
+    /// A resolver that has not asked anything yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn resolver(&self, host: &str) -> Result<&TokioResolver, ResolveError> {
+        if let Some(resolver) = self.0.get() {
+            return Ok(resolver);
+        }
+        let failed = |error: NetError| ResolveError { host: host.to_owned(), reason: error.to_string() };
+        let resolver = TokioResolver::builder_tokio().map_err(failed)?.build().map_err(failed)?;
+        Ok(self.0.get_or_init(|| resolver))
     }
 
     async fn lookup(&self, host: &str, record: RecordType) -> Result<Answer, ResolveError> {
-        match self.0.lookup(host, record).await {
+        match self.resolver(host)?.lookup(host, record).await {
             Ok(lookup) => Ok(answer(&lookup)),
             Err(error) if error.is_no_records_found() => {
                 Ok(Answer { addresses: Vec::new(), time_to_live: Self::EMPTY_TIME_TO_LIVE })
@@ -89,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_and_localhost_need_no_name_server() {
-        let resolver = SystemResolver::new().unwrap();
+        let resolver = SystemResolver::new();
         let check = async |host: &str, family, expected: &[&str]| {
             let expected: Vec<IpAddr> = expected.iter().map(|address| address.parse().unwrap()).collect();
             assert_eq!(resolver.resolve(host, family).await.unwrap().addresses, expected, "{host}");

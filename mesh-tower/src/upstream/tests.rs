@@ -302,6 +302,7 @@ async fn grpc_requests_get_their_failures_in_headers() {
     let response = fixture.send(request).await;
     assert_eq!((response.status().as_u16(), value(response.headers(), "grpc-status").as_str()), (200, "14"));
     assert!(value(response.headers(), "grpc-message").contains("remote connection failure"));
+    assert_eq!((fixture.stat("upstream_rq_503"), fixture.stat("upstream_rq_200")), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
