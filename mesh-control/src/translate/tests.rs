@@ -246,6 +246,16 @@ fn a_sidecar_limits_what_its_workload_may_call() {
     assert_eq!(found.clusters.len(), 3, "without egress everything may be called");
 }
 
+#[test]
+fn destinations_come_with_the_service_whose_rules_name_them() {
+    let sidecar = "{workloadSelector: {labels: {app: a}}, egress: [{hosts: [./*]}]}";
+    let rule = "{hosts: [a], http: [{route: [{destination: {host: b.other.svc.cluster.local}}]}]}";
+    let text = resource("Sidecar", "s", sidecar) + &resource("VirtualService", "a", rule);
+    let node = Node::of_service(Role::Sidecar(Interception::None), "a", Labels::new()).unwrap();
+    let names: Vec<_> = resources(&text, &node).clusters.into_iter().map(|cluster| cluster.name).collect();
+    assert_eq!(names, ["outbound|80||a.default.svc.cluster.local", "outbound|81||b.other.svc.cluster.local"]);
+}
+
 /// Virtual hosts of the gateway's port 8080.
 fn gateway_hosts(text: &str) -> Vec<VirtualHost> {
     let resources = resources(text, &Node::client(Role::Gateway, "istio-system"));

@@ -1,9 +1,11 @@
 //! What one node sees of the mesh: the Sidecar that applies to it, and the services, routes and rules in its scope.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::node::{Node, Role};
-use crate::config::{Config, EgressListener, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects};
+use crate::config::{
+    Config, EgressListener, HttpAction, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects,
+};
 use crate::host::Host;
 use crate::registry::{Registry, Service};
 use crate::rules::{DestinationRules, ROOT_NAMESPACE};
@@ -26,8 +28,12 @@ impl<'a> View<'a> {
     pub(super) fn new(config: &'a Config, registry: &'a Registry, node: &'a Node) -> Self {
         let sidecar = if node.role == Role::Gateway { None } else { sidecar(config, node) };
         let visible = registry.visible_to(&node.namespace);
-        let services = visible.filter(|service| sidecar.is_none_or(|sidecar| imports(sidecar, service))).collect();
+        let mut services: Vec<_> =
+            visible.filter(|service| sidecar.is_none_or(|sidecar| imports(sidecar, service))).collect();
         let routes = MeshRoutes::new(config, &node.namespace);
+        if sidecar.is_some() {
+            add_destinations(&mut services, &routes, registry);
+        }
         Self { node, config, registry, rules: DestinationRules::from_config(config), sidecar, services, routes }
     }
 
@@ -61,6 +67,25 @@ fn sidecar<'a>(config: &'a Config, node: &Node) -> Option<&'a Sidecar> {
 fn imports(sidecar: &Sidecar, service: &Service) -> bool {
     let mut hosts = sidecar.egress.iter().flat_map(|listener| &listener.hosts);
     sidecar.egress.is_empty() || hosts.any(|host| host.admits(&service.namespace, &service.host))
+}
+
+/// A service in scope brings along where its VirtualService sends its requests to.
+fn add_destinations<'a>(services: &mut Vec<&'a Service>, routes: &MeshRoutes<'a>, registry: &'a Registry) {
+    let mut known: HashSet<(&Host, &str)> =
+        services.iter().map(|service| (&service.host, service.namespace.as_str())).collect();
+    let mut added = Vec::new();
+    for rules in services.iter().filter_map(|service| routes.find(&service.host)) {
+        for rule in &rules.http {
+            let HttpAction::Route(destinations) = &rule.action else { continue };
+            let hosts = destinations.iter().map(|weighted| &weighted.destination.host.value);
+            for found in hosts.filter_map(|host| registry.find(host, &rules.metadata.namespace)) {
+                if known.insert((&found.host, &found.namespace)) {
+                    added.push(found);
+                }
+            }
+        }
+    }
+    services.extend(added);
 }
 
 /// VirtualServices for the mesh, found by host.

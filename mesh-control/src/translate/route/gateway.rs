@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::matcher::is_catch_all;
 use super::rules::Entry;
 use super::virtual_host::{route_configuration, virtual_host};
-use crate::config::{Gateway, GatewayName, Server, VirtualService};
+use crate::config::{Gateway, GatewayName, Server, VirtualService, Visibility};
 use crate::host::Host;
 use crate::translate::names;
 use crate::translate::proto::route as envoy;
@@ -32,7 +32,9 @@ pub(in crate::translate) fn routes(
         let name =
             GatewayName::Gateway { namespace: gateway.metadata.namespace.clone(), name: gateway.metadata.name.clone() };
         for service in &view.config.virtual_services {
-            if service.gateways.iter().any(|bound| bound.value == name) {
+            let is_visible =
+                Visibility::includes(&service.export_to, &service.metadata.namespace, &view.node.namespace);
+            if is_visible && service.gateways.iter().any(|bound| bound.value == name) {
                 let routes = Entry { view, port, gateway: &name }.routes(service);
                 for host in served_hosts(server, service) {
                     let gathered = hosts.entry(host.to_string()).or_default();
