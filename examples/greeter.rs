@@ -1,0 +1,89 @@
+//! gRPC's greeter, server and client, with a mesh that is configured from code.
+//!
+//! ```text
+//! cargo run --release --example greeter -- server 50051
+//! cargo run --release --example greeter -- server 50052
+//! cargo run --release --example greeter -- client 50051 50052     # then stop one of the servers: no call fails
+//! ```
+
+#[path = "generated/helloworld.rs"]
+mod helloworld;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ports = arguments.iter().skip(1).map(|port| port.parse()).collect::<Result<Vec<u16>, _>>()?;
+    match (arguments.first().map(String::as_str), ports.as_slice()) {
+        (Some("server"), &[port]) => server::run(port).await,
+        (Some("client"), [_, ..]) => client::run(&ports).await,
+        _ => Err("usage: greeter server PORT | greeter client PORT...".into()),
+    }
+}
+
+mod server {
+    use mesh::Mesh;
+    use tokio::net::TcpListener;
+    use tonic::{Request, Response, Status, service::Routes};
+
+    use crate::helloworld::{
+        HelloReply, HelloRequest,
+        greeter_server::{Greeter, GreeterServer},
+    };
+
+    struct Polite {
+        port: u16,
+    }
+
+    #[tonic::async_trait]
+    impl Greeter for Polite {
+        async fn say_hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+            let message = format!("Hello {} from port {}", request.into_inner().name, self.port);
+            Ok(Response::new(HelloReply { message }))
+        }
+    }
+
+    pub(super) async fn run(port: u16) -> Result<(), crate::Error> {
+        let mesh = Mesh::builder().service("greeter").build().await?;
+        let socket = TcpListener::bind(("127.0.0.1", port)).await?;
+        Ok(mesh.server("greeter")?.serve(socket, Routes::new(GreeterServer::new(Polite { port }))).await?)
+    }
+}
+
+mod client {
+    use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+    use mesh::{
+        Mesh,
+        model::{
+            Action, Cluster, Discovery, HttpProtocol, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction,
+            RouteConfiguration, RouteMatch, VirtualHost,
+        },
+    };
+
+    use crate::helloworld::{HelloRequest, greeter_client::GreeterClient};
+
+    #[expect(clippy::print_stdout, reason = "the example's output")]
+    pub(super) async fn run(ports: &[u16]) -> Result<(), crate::Error> {
+        let servers = ports.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect();
+        let mut cluster = Cluster::new("greeters", Discovery::Static(servers));
+        cluster.http_protocol_options.protocol = HttpProtocol::Http2;
+
+        let mut to_greeters = RouteAction::to_cluster("greeters");
+        let retry_on = RetryOn::parse("connect-failure,reset,unavailable")?;
+        to_greeters.retry_policy = Some(Arc::new(RetryPolicy { retry_on, num_retries: 3, ..RetryPolicy::default() }));
+        let all = RouteMatch::path(PathMatcher::Prefix("/".into()));
+        let route = Route::new(all, Action::Route(Box::new(to_greeters)));
+        let routes = RouteConfiguration::new("greeter", vec![VirtualHost::new("greeter", vec![route])]);
+
+        let mesh = Mesh::builder().cluster(cluster).routes("greeter:50051", routes).build().await?;
+        let mut greeter = GreeterClient::new(mesh.channel("greeter")?);
+        for number in 1.. {
+            let reply = greeter.say_hello(HelloRequest { name: format!("caller {number}") }).await?;
+            println!("{}", reply.into_inner().message);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    }
+}
