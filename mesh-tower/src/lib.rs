@@ -1,22 +1,31 @@
 //! tower layers, pools and servers that carry out what `mesh-core` decides.
 
+pub mod balance;
 mod body;
 mod channel;
+pub mod circuit_breaker;
 mod connect;
 pub mod dns;
 pub mod drain;
-mod fault;
+pub mod fault;
 mod header_number;
+pub mod headers;
+mod held;
 mod http_connection_manager;
-mod outlier;
+mod oneshot;
+pub mod outlier;
 mod pool;
-mod retry;
+mod reply;
+pub mod retry;
 mod rng;
-mod route;
+pub mod route;
 pub mod server;
 mod stack;
 mod stream_info;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
+pub mod timeout;
 mod timer;
 mod upgrade;
 mod upstream;

@@ -1,85 +1,17 @@
 //! Faults injected on purpose: requests that are held, or failed, to see how callers take it.
+//!
+//! Which requests are hit is decided by [`mesh_core::policy::fault`]; here they wait and are answered. [`FaultLayer`] does
+//! so for any service. If [`RouteLayer`](crate::route::RouteLayer) has chosen a route, what its cluster, itself or its
+//! virtual host says about faults replaces what the layer says.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+mod active;
+mod filter;
+mod layer;
+mod service;
+#[cfg(test)]
+mod tests;
 
-use http::request::Parts;
-use mesh_core::{
-    local_reply::LocalReply,
-    model::{Fault, HttpFilter},
-    policy::fault,
-    request::RequestHead,
-    route::ChosenCluster,
-    telemetry::ResponseFlags,
-};
-
-use crate::{StreamInfo, route::Route, timer::Timers};
-
-/// Faults under way at once: what `max_active_faults` limits.
-#[derive(Debug, Default)]
-pub(crate) struct ActiveFaults(AtomicU32);
-
-impl ActiveFaults {
-    fn start(&self, limit: Option<u32>) -> Option<ActiveFault<'_>> {
-        let below = |active| limit.is_none_or(|limit| active < limit).then(|| active + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below).ok().map(|_| ActiveFault(self))
-    }
-}
-
-struct ActiveFault<'a>(&'a ActiveFaults);
-
-impl Drop for ActiveFault<'_> {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Holds a request as `filters` and its route say; the answer if it is to fail.
-pub(crate) async fn filter(
-    filters: &[HttpFilter],
-    route: &Route,
-    parts: &Parts,
-    info: &StreamInfo,
-    (timers, active): (&Timers, &ActiveFaults),
-) -> Option<LocalReply> {
-    for HttpFilter::Fault(config) in filters {
-        let random = info.state().random;
-        let (weighted, cluster) = {
-            let head = RequestHead::from_parts(parts);
-            let choice = route.select_cluster(&head, random);
-            let cluster = choice.as_ref().and_then(|choice| match choice.cluster {
-                ChosenCluster::Resolved(slot) => Some(slot.name().as_str().to_owned()),
-                ChosenCluster::Named(name) => Some(name.to_owned()),
-                ChosenCluster::Unnamed => None,
-            });
-            (choice.and_then(|choice| choice.weighted), cluster)
-        };
-        if let Some(config) = route.fault(weighted, Some(config)) {
-            let reply = inject(config, parts, cluster.as_deref(), info, (timers, active)).await;
-            if reply.is_some() {
-                return reply;
-            }
-        }
-    }
-    None
-}
-
-/// Holds a request as `config` says; the answer if it is to fail.
-pub(crate) async fn inject(
-    config: &Fault,
-    parts: &Parts,
-    cluster: Option<&str>,
-    info: &StreamInfo,
-    (timers, active): (&Timers, &ActiveFaults),
-) -> Option<LocalReply> {
-    let draws = [fastrand::u64(..), fastrand::u64(..)];
-    let decision = fault::decide(config, &RequestHead::from_parts(parts), cluster, draws);
-    if decision.delay.is_none() && decision.abort.is_none() {
-        return None;
-    }
-    let _active = active.start(config.max_active_faults.map(|limit| limit.get()))?;
-    if let Some(delay) = decision.delay {
-        info.state().response_flags.insert(ResponseFlags::DELAY_INJECTED);
-        timers.sleep(delay).await;
-    }
-    decision.abort.map(LocalReply::fault)
-}
+pub(crate) use active::ActiveFaults;
+pub(crate) use filter::filter;
+pub use layer::FaultLayer;
+pub use service::{FaultInjection, ResponseFuture};

@@ -1,13 +1,49 @@
 //! Passive health checking: tells a cluster how its endpoints did, and ends ejections when their time is over.
+//!
+//! [`OutlierLayer`] does so for requests that other layers bring to endpoints. What is an outcome and what is none is the
+//! same there as in the assembled stack: the functions here decide.
+
+mod layer;
+mod service;
+#[cfg(test)]
+mod tests;
+mod time_is_up;
 
 use std::sync::Arc;
 
+use http::Response;
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
-    health::outlier::Outcome,
+    health::outlier::{LocalOriginFailure, Outcome},
+    policy::grpc,
+    resilience::retry::ResetReason,
 };
 
+pub use layer::OutlierLayer;
+pub use service::{OutlierDetector, ResponseFuture};
+pub(crate) use time_is_up::TimeIsUp;
+
 use crate::{rng::ThreadRng, timer::now};
+
+/// What an answer means. A gRPC status counts if it stands in the headers; in trailers it comes too late, as for Envoy.
+pub(crate) fn outcome_of_response<B>(response: &Response<B>, is_grpc: bool) -> Outcome {
+    let grpc_status = if is_grpc { grpc::status_of(response.headers()) } else { None };
+    grpc_status.map_or_else(|| Outcome::Status(response.status()), Outcome::GrpcStatus)
+}
+
+/// What a try without an answer means; nothing if the endpoint has no part in it.
+pub(crate) fn outcome_of_reset(reason: ResetReason) -> Option<Outcome> {
+    let failure = match reason {
+        ResetReason::Overflow | ResetReason::LocalReset => return None,
+        ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout => LocalOriginFailure::ConnectFailed,
+        ResetReason::PerTryTimeout => LocalOriginFailure::Timeout,
+        ResetReason::RemoteRefusedStreamReset
+        | ResetReason::RemoteReset
+        | ResetReason::ProtocolError
+        | ResetReason::ConnectionTermination => LocalOriginFailure::Reset,
+    };
+    Some(Outcome::LocalOrigin(failure))
+}
 
 /// Records how a try ended. The first ejection begins a task that lets ejected endpoints back in.
 pub(crate) fn record(cluster: &Arc<ClusterState>, endpoint: &EndpointState, outcome: Outcome) {

@@ -64,7 +64,7 @@ impl TransportError {
         Self { transport_failure, ..Self::new(ResetReason::ConnectionFailure) }
     }
 
-    pub(super) fn from_hyper(error: &hyper::Error) -> Self {
+    pub(crate) fn from_hyper(error: &hyper::Error) -> Self {
         Self::new(if error.is_parse() {
             ResetReason::ProtocolError
         } else if error.is_user() {
@@ -74,7 +74,7 @@ impl TransportError {
         })
     }
 
-    pub(super) fn from_h2(error: &h2::Error) -> Self {
+    pub(crate) fn from_h2(error: &h2::Error) -> Self {
         let reason = match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) if error.is_remote() => ResetReason::RemoteRefusedStreamReset,
             // Streams above the last one that a GOAWAY names were not looked at (RFC 9113 section 6.8).

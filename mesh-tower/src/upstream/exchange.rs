@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use http::{HeaderName, Method, Response, Uri, request::Parts};
+use http::{HeaderName, Response, request::Parts};
 use mesh_core::{
     local_reply::LocalReply,
     policy::{grpc, header_mutation},
@@ -13,7 +13,7 @@ use mesh_core::{
 };
 
 use super::{UpstreamOptions, request::X_ENVOY_ATTEMPT_COUNT};
-use crate::{Body, StreamInfo, header_number::header_number};
+use crate::{Body, StreamInfo, header_number::header_number, headers::head_of};
 
 const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -43,7 +43,7 @@ impl<'a> Exchange<'a> {
             .response_headers(weighted)
             .flat_map(|level| &level.add)
             .any(|mutation| mutation.value.literal_value().is_none());
-        let request = reads_request.then(|| kept(parts));
+        let request = reads_request.then(|| head_of(parts));
         Self { info, options, route, weighted, is_grpc, request }
     }
 
@@ -108,13 +108,4 @@ impl<'a> Exchange<'a> {
         };
         read(&attributes)
     }
-}
-
-/// Method, target and headers; extensions may hold what must not be kept alive.
-fn kept(parts: &Parts) -> Parts {
-    let mut request = http::Request::new(());
-    *request.method_mut() = Method::clone(&parts.method);
-    *request.uri_mut() = Uri::clone(&parts.uri);
-    *request.headers_mut() = parts.headers.clone();
-    request.into_parts().0
 }

@@ -11,7 +11,7 @@ use mesh_core::{
 };
 
 use super::limits::Expired;
-use crate::TransportError;
+use crate::{TransportError, outlier::outcome_of_reset};
 
 /// A try without an answer.
 #[derive(Debug)]
@@ -44,20 +44,11 @@ impl Failure {
 
     /// What outlier detection makes of it; nothing if the endpoint has no part in it.
     pub(super) fn outcome(&self) -> Option<Outcome> {
-        let failure = match self {
-            Self::NoHealthyUpstream | Self::Expired(Expired::MaxStreamDuration) => return None,
-            Self::Expired(_) => LocalOriginFailure::Timeout,
-            Self::Reset { reason, .. } => match reason {
-                ResetReason::Overflow | ResetReason::LocalReset => return None,
-                ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout => LocalOriginFailure::ConnectFailed,
-                ResetReason::PerTryTimeout => LocalOriginFailure::Timeout,
-                ResetReason::RemoteRefusedStreamReset
-                | ResetReason::RemoteReset
-                | ResetReason::ProtocolError
-                | ResetReason::ConnectionTermination => LocalOriginFailure::Reset,
-            },
-        };
-        Some(Outcome::LocalOrigin(failure))
+        match self {
+            Self::NoHealthyUpstream | Self::Expired(Expired::MaxStreamDuration) => None,
+            Self::Expired(_) => Some(Outcome::LocalOrigin(LocalOriginFailure::Timeout)),
+            Self::Reset { reason, .. } => outcome_of_reset(*reason),
+        }
     }
 
     pub(super) fn count(&self, stats: &ClusterStats) {

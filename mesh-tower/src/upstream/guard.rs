@@ -8,7 +8,7 @@ use super::{
     failure,
     limits::{Expired, Limits},
 };
-use crate::{BoxError, StreamInfo, TransportError, timer::now};
+use crate::{BoxError, StreamInfo, TransportError, timeout::ResponseCutOff, timer::now};
 
 /// Holds a response's place in the circuit breaker and its share of the endpoint's load, and watches its time.
 #[derive(Debug)]
@@ -18,11 +18,6 @@ pub(crate) struct ResponseGuard {
     _permit: Permit,
     _active: ActiveRequest,
 }
-
-/// A response was cut off because the request took too long.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("upstream request timeout after the response began")]
-struct ResponseCutOff;
 
 impl ResponseGuard {
     pub(super) fn new(info: &StreamInfo, limits: Limits, permit: Permit, active: ActiveRequest) -> Self {

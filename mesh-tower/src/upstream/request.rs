@@ -11,10 +11,10 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery},
 };
-use mesh_core::{policy::header_mutation, route::AuthorityRewrite, telemetry::Attributes};
+use mesh_core::route::AuthorityRewrite;
 
 use super::exchange::Exchange;
-use crate::header_number::header_number;
+use crate::{header_number::header_number, headers::apply_to_request};
 
 const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
@@ -66,23 +66,7 @@ fn mutate_headers(parts: &mut Parts, exchange: &Exchange<'_>) {
     if levels.peek().is_none() {
         return;
     }
-    let mut headers = std::mem::take(&mut parts.headers);
-    let host = headers.get(HOST).cloned();
-    let authority = match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => host.as_ref().and_then(|host| host.to_str().ok()),
-    };
-    exchange.with_attributes(|attributes| {
-        let attributes = Attributes {
-            method: Some(&parts.method),
-            scheme: Some(parts.uri.scheme_str().unwrap_or("http")),
-            authority,
-            path: parts.uri.path_and_query().map(PathAndQuery::as_str),
-            ..*attributes
-        };
-        header_mutation::apply_to_request(levels, &mut headers, &attributes);
-    });
-    parts.headers = headers;
+    exchange.with_attributes(|attributes| apply_to_request(levels, parts, attributes));
 }
 
 fn rewrite_authority(parts: &mut Parts, exchange: &Exchange<'_>, value: HeaderValue, tell: bool) {

@@ -6,9 +6,7 @@ use http::{Request, Response, request::Parts};
 use mesh_core::{
     balance::Avoid,
     cluster::{ActiveRequest, ClusterState, EndpointState, RequestOrigin},
-    health::outlier::Outcome,
     model::RoutingPriority,
-    policy::grpc,
     request::RequestHead,
     resilience::{
         breaker::Permit,
@@ -29,7 +27,7 @@ use super::{
 };
 use crate::{
     Body,
-    outlier::record,
+    outlier::{outcome_of_response, record},
     pool::{Protocol, SendError, Target, Worker},
     retry::Replay,
     rng::ThreadRng,
@@ -121,7 +119,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
         let result = self.exchange_with(&endpoint, request).await;
         let outcome = match &result {
-            Ok(answer) => Some(outcome_of(&answer.response, self.exchange.is_grpc)),
+            Ok(answer) => Some(outcome_of_response(&answer.response, self.exchange.is_grpc)),
             Err(failure) => {
                 failure.count(self.cluster.stats());
                 failure.outcome()
@@ -255,13 +253,6 @@ const MAX_CONNECTIONS_PER_TRY: u32 = 3;
 
 const OVERFLOW: Failure =
     Failure::Reset { reason: ResetReason::Overflow, progress: RequestProgress::NotStarted, transport_failure: None };
-
-/// What outlier detection makes of an answer. A gRPC status counts if it stands in the headers; in trailers it comes too
-/// late, as for Envoy.
-fn outcome_of(response: &Response<Body>, is_grpc: bool) -> Outcome {
-    let grpc_status = if is_grpc { grpc::status_of(response.headers()) } else { None };
-    grpc_status.map_or_else(|| Outcome::Status(response.status()), Outcome::GrpcStatus)
-}
 
 /// The request for another try. Extensions concern this hop and do not go along.
 fn copy(parts: &Parts, body: Body) -> Request<Body> {

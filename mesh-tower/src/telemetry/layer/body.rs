@@ -35,7 +35,7 @@ impl<B: Body> MetricsBody<B> {
 /// Counts the request as one that went through.
 fn complete(recording: &mut Option<Recording>) {
     if let Some(mut recording) = recording.take() {
-        recording.flags = ResponseFlags::NONE;
+        recording.flags = recording.flags_of_answer;
     }
 }
 

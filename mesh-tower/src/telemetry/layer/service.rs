@@ -14,7 +14,10 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{MetricsBody, Who};
-use crate::telemetry::{IstioMetrics, RequestProtocol, RequestSample, SeriesKey};
+use crate::{
+    reply::flags_of,
+    telemetry::{IstioMetrics, RequestProtocol, RequestSample, SeriesKey},
+};
 
 /// Counts the requests of the service inside.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub(super) struct Recording {
     pub(super) status: Option<StatusCode>,
     pub(super) grpc_status: Option<u32>,
     pub(super) flags: ResponseFlags,
+    /// What layers further in say of the answer.
+    pub(super) flags_of_answer: ResponseFlags,
     pub(super) request_bytes: u64,
     pub(super) response_bytes: u64,
 }
@@ -62,6 +67,7 @@ where
             status: None,
             grpc_status: None,
             flags: ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
+            flags_of_answer: ResponseFlags::NONE,
             request_bytes: header_bytes(request.headers()) + request.body().size_hint().lower(),
             response_bytes: 0,
         };
@@ -102,6 +108,7 @@ where
             Ok(response) => {
                 if let Some(recording) = &mut recording {
                     recording.status = Some(response.status());
+                    recording.flags_of_answer = flags_of(&response);
                     recording.grpc_status = grpc::status_of(response.headers());
                     recording.response_bytes = header_bytes(response.headers());
                 }

@@ -1,10 +1,11 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use mesh_core::local_reply::{LocalReply, UpstreamReset};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::*;
-use crate::{Body, BoxError};
+use crate::{Body, BoxError, reply::local_reply};
 
 fn layer(metrics: &IstioMetrics) -> MetricsLayer {
     MetricsLayer::new(metrics.clone(), Reporter::Destination)
@@ -55,8 +56,15 @@ async fn an_answer_given_up_half_way_is_told_from_a_complete_one() {
     drop(layer(&metrics).layer(never).oneshot(Request::new(Body::empty())));
     let empty = service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) });
     drop(layer(&metrics).layer(empty).oneshot(Request::new(Body::empty())).await.unwrap());
+    let overflow = LocalReply::upstream_reset(UpstreamReset::Overflow, "", false);
+    let refusing = service_fn(move |_: Request<Body>| {
+        std::future::ready(Ok::<_, BoxError>(local_reply::<Body>(overflow.clone(), false)))
+    });
+    let refused = layer(&metrics).layer(refusing).oneshot(Request::new(Body::empty())).await.unwrap();
+    refused.into_body().collect().await.unwrap();
     let lines = requests(&metrics);
     for part in [
+        "\"503\",grpc_response_status=\"\",response_flags=\"UO\"",
         "\"404\",grpc_response_status=\"\",response_flags=\"DC\"",
         "\"200\",grpc_response_status=\"\",response_flags=\"-\"",
     ] {

@@ -1,0 +1,48 @@
+use http_body_util::BodyExt;
+use mesh_core::model::Thresholds;
+use tower_test::mock;
+
+use super::*;
+use crate::testing::{MockHandle, MockService, answer, cluster, get, stat, told};
+
+fn one() -> Thresholds {
+    Thresholds { max_requests: 1, ..Thresholds::default() }
+}
+
+#[tokio::test]
+async fn a_place_is_taken_until_the_response_body_ends() {
+    let cluster = cluster("c", 1, |config| config.circuit_breakers.default = one());
+    let layer = CircuitBreakerLayer::with_cluster(cluster.clone());
+    let (mut service, mut handle): (mock::Spawn<CircuitBreaker<MockService>>, MockHandle) = mock::spawn_layer(layer);
+    assert!(service.poll_ready().is_ready());
+    let first = tokio::spawn(service.call(get("/1")));
+    let (_, send) = handle.next_request().await.unwrap();
+    send.send_response(answer(200, "text"));
+    let first = first.await.unwrap().unwrap();
+    assert!(service.poll_ready().is_ready());
+    let refused = service.call(get("/2")).await.unwrap();
+    assert_eq!(told(&refused), (503, "UO".to_owned()));
+    assert_eq!(refused.headers()["x-envoy-overloaded"], "true");
+    assert_eq!(stat(&cluster, "upstream_rq_active_overflow"), 1);
+
+    first.into_body().collect().await.unwrap();
+    assert_eq!(stat(&cluster, "upstream_rq_active"), 0);
+    let third = tokio::spawn(service.call(get("/3")));
+    let (request, send) = handle.next_request().await.unwrap();
+    assert_eq!(request.uri(), "/3");
+    drop(third);
+    drop(send);
+}
+
+#[tokio::test]
+async fn a_request_given_up_gives_its_place_back() {
+    let (mut service, mut handle): (mock::Spawn<CircuitBreaker<MockService>>, MockHandle) =
+        mock::spawn_layer(CircuitBreakerLayer::new(one()));
+    handle.allow(3);
+    assert!(service.poll_ready().is_ready());
+    drop(service.call(get("/1")));
+    assert!(service.poll_ready().is_ready());
+    let _held = service.call(get("/2"));
+    assert!(service.poll_ready().is_ready());
+    assert_eq!(told(&service.call(get("/3")).await.unwrap()), (503, "UO".to_owned()));
+}

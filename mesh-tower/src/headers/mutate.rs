@@ -1,0 +1,36 @@
+//! Changes of a request's headers, and what remains of the request for those of the response.
+
+use http::{Method, Uri, header::HOST, request::Parts, uri::PathAndQuery};
+use mesh_core::{model::HeaderMutations, policy::header_mutation, telemetry::Attributes};
+
+/// Changes the headers of a request, level by level. `known` need not hold anything of the request itself.
+pub(crate) fn apply_to_request<'m>(
+    levels: impl IntoIterator<Item = &'m HeaderMutations>,
+    parts: &mut Parts,
+    known: &Attributes<'_>,
+) {
+    let mut headers = std::mem::take(&mut parts.headers);
+    let host = headers.get(HOST).cloned();
+    let authority = match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => host.as_ref().and_then(|host| host.to_str().ok()),
+    };
+    let attributes = Attributes {
+        method: Some(&parts.method),
+        scheme: Some(parts.uri.scheme_str().unwrap_or("http")),
+        authority,
+        path: parts.uri.path_and_query().map(PathAndQuery::as_str),
+        ..*known
+    };
+    header_mutation::apply_to_request(levels, &mut headers, &attributes);
+    parts.headers = headers;
+}
+
+/// Method, target and headers of a request that goes on; extensions may hold what must not be kept alive.
+pub(crate) fn head_of(parts: &Parts) -> Parts {
+    let mut request = http::Request::new(());
+    *request.method_mut() = Method::clone(&parts.method);
+    *request.uri_mut() = Uri::clone(&parts.uri);
+    *request.headers_mut() = parts.headers.clone();
+    request.into_parts().0
+}

@@ -1,0 +1,56 @@
+//! What the error of a service says in Envoy's terms.
+
+use std::{error::Error, io};
+
+use mesh_core::resilience::retry::ResetReason;
+
+use crate::{BoxError, TransportError};
+
+/// Why there was no answer. The first error in the chain that tells counts; one that tells nothing means that the
+/// connection ended.
+pub(crate) fn reset_reason(error: &BoxError) -> ResetReason {
+    let error: &(dyn Error + 'static) = &**error;
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    // The deepest is the most specific: a client's error has hyper's in it, which has that of the system in it.
+    chain.filter_map(told_by).last().unwrap_or(ResetReason::ConnectionTermination)
+}
+
+fn told_by(error: &(dyn Error + 'static)) -> Option<ResetReason> {
+    if let Some(error) = error.downcast_ref::<TransportError>() {
+        return Some(error.reason());
+    }
+    if let Some(error) = error.downcast_ref::<h2::Error>() {
+        return Some(TransportError::from_h2(error).reason());
+    }
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return Some(TransportError::from_hyper(error).reason());
+    }
+    match error.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::AddrNotAvailable => Some(ResetReason::ConnectionFailure),
+        io::ErrorKind::TimedOut => Some(ResetReason::ConnectionTimeout),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("client")]
+    struct Client(#[source] io::Error);
+
+    #[test]
+    fn the_deepest_error_that_tells_something_counts() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(reset_reason(&Client(refused).into()), ResetReason::ConnectionFailure);
+        let ended = io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert_eq!(reset_reason(&Client(ended).into()), ResetReason::ConnectionTermination);
+        assert_eq!(reset_reason(&"anything".into()), ResetReason::ConnectionTermination);
+        let reset = TransportError::new(ResetReason::RemoteReset);
+        assert_eq!(reset_reason(&reset.into()), ResetReason::RemoteReset);
+    }
+}

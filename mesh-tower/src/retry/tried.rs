@@ -1,0 +1,35 @@
+//! Endpoints that a request should not be sent to again.
+
+use std::sync::Arc;
+
+use mesh_core::{
+    balance::{Avoid, NoHealthyEndpoint},
+    cluster::{ClusterState, EndpointId, EndpointState},
+};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::rng::ThreadRng;
+
+/// The endpoints of earlier tries, in the extensions of every try of a request whose policy says `previous_hosts`: the
+/// layer that repeats a request and the one that picks endpoints do not know each other.
+#[derive(Clone, Debug)]
+pub(crate) struct TriedEndpoints {
+    endpoints: Arc<Mutex<SmallVec<[EndpointId; 4]>>>,
+    max_attempts: u32,
+}
+
+impl TriedEndpoints {
+    pub(super) fn new(max_attempts: u32) -> Self {
+        Self { endpoints: Arc::default(), max_attempts }
+    }
+
+    /// Picks an endpoint that was not tried yet, if that is possible in a few attempts.
+    pub(crate) fn pick_another(&self, cluster: &ClusterState) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
+        let mut endpoints = self.endpoints.lock();
+        let avoid = Avoid { endpoints: &endpoints, max_attempts: self.max_attempts };
+        let picked = cluster.pick(avoid, &mut ThreadRng)?;
+        endpoints.push(picked.id());
+        Ok(picked)
+    }
+}

@@ -1,0 +1,59 @@
+//! Routing in the assembled stack, which notes in the request's [`StreamInfo`] what it finds.
+
+use std::{borrow::Cow, sync::Arc};
+
+use http::{Response, request::Parts};
+use mesh_core::{
+    local_reply::LocalReply, policy::grpc, request::RequestHead, route::RouteResult, store::Routes, telemetry::details,
+};
+
+use super::{Route, direct};
+use crate::{Body, StreamInfo};
+
+/// Finds the route and notes it in `info`; `authority` is asked for if no virtual host has the request's own.
+///
+/// The error is the answer: there is no route, or only one with TLS.
+pub(crate) fn find(
+    routes: &Routes,
+    parts: &Parts,
+    authority: Option<&str>,
+    info: &StreamInfo,
+) -> Result<Arc<Route>, Box<Response<Body>>> {
+    let random = fastrand::u64(..);
+    let head = RequestHead::from_parts(parts);
+    let result = match (routes.route(&head, random), authority) {
+        (RouteResult::NoVirtualHost, Some(authority)) => routes.route(&RequestHead { authority, ..head }, random),
+        (result, _) => result,
+    };
+    match result {
+        RouteResult::Matched(route) => {
+            let mut state = info.state();
+            state.random = random;
+            state.route = Some(Arc::clone(route));
+            Ok(Arc::clone(route))
+        }
+        RouteResult::TlsRequired(_) => {
+            info.state().response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
+            Err(Box::new(direct::redirect_to_tls(&head).map(Body::from)))
+        }
+        RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => {
+            Err(Box::new(reply(info, LocalReply::ROUTE_NOT_FOUND, grpc::is_grpc_request(&parts.headers))))
+        }
+    }
+}
+
+/// What the route answers itself: a fixed response or a redirect.
+pub(crate) fn direct_answer(route: &Route, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
+    let response = direct::direct_answer(route, &RequestHead::from_parts(parts), Some(info.start_time()))?;
+    info.state().response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
+    Some(response.map(Body::from))
+}
+
+/// An answer of the mesh's own, noted in `info`.
+pub(crate) fn reply(info: &StreamInfo, reply: LocalReply, is_grpc: bool) -> Response<Body> {
+    let mut state = info.state();
+    state.response_flags.insert(reply.flags);
+    state.response_code_details = Some(reply.details.clone());
+    drop(state);
+    reply.into_response(is_grpc).map(Body::from)
+}

@@ -1,0 +1,60 @@
+//! What tests of stand-alone layers are built from: clusters of loopback endpoints, plain requests, answers.
+
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
+
+use http::{Request, Response, StatusCode};
+use mesh_core::{
+    cluster::{ClusterState, StatKind},
+    model::{Cluster, Discovery, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, LocalityEndpoints},
+    rng::SplitMix64,
+};
+use tower_test::mock::{Handle, Mock};
+
+use crate::{Body, timer::now};
+
+/// A service whose answers a test gives.
+pub(crate) type MockService = Mock<Request<Body>, Response<Body>>;
+/// What a test gives them with.
+pub(crate) type MockHandle = Handle<Request<Body>, Response<Body>>;
+
+/// A cluster with endpoints on the ports 1, 2, ….
+pub(crate) fn cluster(name: &str, endpoints: u16, configure: impl FnOnce(&mut Cluster)) -> Arc<ClusterState> {
+    let endpoint = |port| Endpoint {
+        address: EndpointAddress::Socket(SocketAddr::from(([127, 0, 0, 1], port))),
+        hostname: None,
+        load_balancing_weight: NonZeroU32::MIN,
+        health_status: HealthStatus::Unknown,
+        workload: None,
+    };
+    let endpoints = (1..=endpoints).map(endpoint).collect();
+    let localities = vec![LocalityEndpoints { endpoints, ..LocalityEndpoints::default() }];
+    let assignment = LoadAssignment { localities, ..LoadAssignment::default() };
+    let mut config = Cluster::new(name, Discovery::Static(assignment));
+    configure(&mut config);
+    Arc::new(ClusterState::new(Arc::new(config), now(), &mut SplitMix64::new(1)))
+}
+
+pub(crate) fn stat(cluster: &ClusterState, wanted: &str) -> u64 {
+    let mut found = None;
+    cluster.for_each_stat(&mut |name: &str, _: StatKind, value| {
+        if name == wanted {
+            found = Some(value);
+        }
+    });
+    found.unwrap_or_else(|| panic!("no statistic {wanted}"))
+}
+
+pub(crate) fn get(path: &str) -> Request<Body> {
+    Request::get(path).header("host", "shop.test").body(Body::empty()).unwrap()
+}
+
+pub(crate) fn answer(status: u16, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+/// Status and flags.
+pub(crate) fn told<B>(response: &Response<B>) -> (u16, String) {
+    (response.status().as_u16(), crate::reply::flags_of(response).to_string())
+}
