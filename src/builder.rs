@@ -1,45 +1,28 @@
 //! Joining a mesh.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use mesh_control::{
     config::{DEFAULT_NAMESPACE, Labels},
-    server,
-    source::Directory,
     translate::{Node, Role},
 };
 use mesh_core::{
     model::{
         Cluster, HttpConnectionManager, Listener, ListenerAddress, RouteConfiguration, RouteSource, TrafficDirection,
     },
-    rng::SplitMix64,
-    store::{ListenerMap, Store},
+    store::Store,
     target::Target,
 };
 use mesh_tower::dns::{DnsDiscovery, SystemResolver};
-use mesh_xds::{
-    ads::{self, ClusterInterest, Interest, Notice, Options, in_process},
-    apply::StoreSink,
-};
-use tokio::{
-    sync::{broadcast, watch},
-    time::timeout,
-};
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     Mesh,
     error::{Error, Kind},
-    event::{self, Applied, ConfigEvent},
+    event,
+    follow::{InForce, Opened, rng},
     identity,
 };
-
-/// How long the first configuration may take to come into force.
-const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Says who joins a mesh and where its configuration comes from.
 #[derive(Debug, Default)]
@@ -101,22 +84,20 @@ impl MeshBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Mesh, Error> {
+        let opened = self.config_dir.as_deref().map(Opened::new).transpose()?;
         let node = self.node()?;
+        let who = opened.as_ref().map_or_else(|| node.clone(), |opened| opened.with_labels(node.clone()));
         let store = Arc::new(Store::new());
         self.configure(&store)?;
         let (listeners, follow) = watch::channel(store.listeners());
         let (events, _) = broadcast::channel(event::CAPACITY);
-        let mesh = Mesh::new(store, follow, events.clone(), identity::telemetry(&node), node.namespace.as_str().into());
-        let dns = DnsDiscovery::new(mesh.store(), SystemResolver::new());
-        dns.reconcile();
-        match &self.config_dir {
-            Some(dir) => follow_directory(dir, &node, &mesh, (listeners, dns), events).await?,
-            None => drop(tokio::spawn(async move {
-                let _dns = dns;
-                listeners.closed().await;
-            })),
+        let dns = DnsDiscovery::new(Arc::clone(&store), SystemResolver::new());
+        let in_force = InForce { store: Arc::clone(&store), listeners, dns, events: events.clone() };
+        match opened {
+            Some(opened) => opened.follow(&node, in_force).await?,
+            None => in_force.keep(),
         }
-        Ok(mesh)
+        Ok(Mesh::new(store, follow, events, identity::telemetry(&who), node.namespace.as_str().into()))
     }
 
     fn node(&self) -> Result<Node, Error> {
@@ -150,63 +131,4 @@ impl MeshBuilder {
         }
         Ok(())
     }
-}
-
-/// Reads the directory, puts it in force, and goes on doing so for as long as anything uses the mesh.
-async fn follow_directory(
-    dir: &Path,
-    node: &Node,
-    mesh: &Mesh,
-    (listeners, dns): (watch::Sender<Arc<ListenerMap>>, DnsDiscovery),
-    events: broadcast::Sender<ConfigEvent>,
-) -> Result<(), Error> {
-    let (directory, sources) = Directory::open(dir).map_err(|source| Kind::Config { path: dir.to_owned(), source })?;
-    let of_files = events.clone();
-    tokio::spawn(directory.run(move |reload| drop(of_files.send(reload.into()))));
-    let (transport, acceptor) = in_process::pair();
-    tokio::spawn(server::serve(acceptor, sources));
-
-    let (settled, mut first) = watch::channel(false);
-    let (store, mut applied) = (mesh.store(), Applied::default());
-    let listeners = Arc::new(listeners);
-    let on_notice = {
-        let (store, listeners) = (Arc::clone(&store), Arc::clone(&listeners));
-        move |notice: Notice| match notice {
-            Notice::Settled => {
-                dns.reconcile();
-                listeners.send_if_modified(|known| {
-                    let current = store.listeners();
-                    let is_new = !Arc::ptr_eq(known, &current);
-                    *known = current;
-                    is_new
-                });
-                settled.send_replace(true);
-                let applied = std::mem::take(&mut applied);
-                if !applied.is_empty() {
-                    // Without anybody who listens there is nobody to tell.
-                    drop(events.send(ConfigEvent::Applied(applied)));
-                }
-            }
-            notice => applied.note(notice),
-        }
-    };
-    let options =
-        Options { node: node.to_xds(), listeners: Interest::Everything, clusters: ClusterInterest::Everything };
-    let client = ads::run(transport, options, StoreSink::new(store, rng(), on_notice));
-    tokio::spawn(async move {
-        tokio::select! {
-            () = client => {}
-            () = listeners.closed() => {}
-        }
-    });
-    let in_force = timeout(START_LIMIT, first.wait_for(|settled| *settled)).await;
-    in_force
-        .map_err(|_| Kind::NotInForce { limit: START_LIMIT })?
-        .map_err(|_| Kind::NotInForce { limit: START_LIMIT })?;
-    Ok(())
-}
-
-/// Chance for load balancing and jitter; nothing secret.
-fn rng() -> SplitMix64 {
-    SplitMix64::new(RandomState::new().hash_one(()))
 }

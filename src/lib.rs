@@ -36,6 +36,7 @@ mod builder;
 mod channel;
 mod error;
 mod event;
+mod follow;
 mod identity;
 mod mesh;
 mod server;
@@ -49,3 +50,8 @@ pub use mesh::Mesh;
 pub use mesh_core::model;
 pub use mesh_tower::{Body, BoxError, ChannelBody};
 pub use server::Server;
+
+/// Compiles the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
