@@ -4,4 +4,5 @@
 
 mod directory;
 mod from_code;
+mod grpc;
 mod support;
