@@ -36,7 +36,6 @@ pub struct StreamInfo(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     start: Instant,
-    start_time: SystemTime,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
     /// Nanoseconds from the start to the end of the request, plus one; 0 = it has not ended.
@@ -182,12 +181,11 @@ impl StreamState {
 }
 
 impl StreamInfo {
-    /// Begins at `start`, which is `start_time` on the calendar.
+    /// Begins at `start`.
     #[must_use]
-    pub fn new(start: Instant, start_time: SystemTime) -> Self {
+    pub fn new(start: Instant) -> Self {
         Self(Arc::new(Shared {
             start,
-            start_time,
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             request_complete: AtomicU64::new(0),
@@ -201,10 +199,11 @@ impl StreamInfo {
         self.0.start
     }
 
-    /// When the request began, on the calendar.
+    /// When the request began, on the calendar. Reckoned from now, because few requests are asked for it.
     #[must_use]
     pub fn start_time(&self) -> SystemTime {
-        self.0.start_time
+        let now = SystemTime::now();
+        now.checked_sub(crate::timer::now().saturating_duration_since(self.0.start)).unwrap_or(now)
     }
 
     /// Body bytes received from downstream.

@@ -20,6 +20,10 @@ pub enum Upgrade {
 /// Removes the hop-by-hop headers of a request or response, and those that `connection` names. `te` keeps only
 /// `trailers`. `trailer` stays: it announces what is passed on.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
+    // Most messages have none of them; one look at the names is cheaper than a search for each.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if upgrade == Upgrade::Remove {
         remove_named_by_connection(headers);
         headers.remove(CONNECTION);
@@ -35,6 +39,10 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
 }
 
 /// Whether a comma-separated header value holds `token`, whatever its case.

@@ -130,6 +130,15 @@ impl<C> RouteEntry<C> {
         }
     }
 
+    /// The cluster that every request of the route goes to, if there is one such.
+    #[must_use]
+    pub fn only_cluster(&self) -> Option<&C> {
+        match &self.clusters {
+            Clusters::One(cluster) => Some(cluster),
+            Clusters::None | Clusters::Weighted { .. } | Clusters::FromHeader => None,
+        }
+    }
+
     /// The weighted cluster at `weighted`.
     #[must_use]
     pub fn weighted_cluster(&self, weighted: Option<usize>) -> Option<&WeightedCluster> {

@@ -16,7 +16,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
@@ -112,7 +112,7 @@ impl<T: Transport> Channel<T> {
     /// # Cancel safety
     /// Dropping the future gives the request up: its stream is reset, or its connection closed.
     pub async fn send(&self, request: Request<Body>) -> Response<ChannelBody> {
-        let info = StreamInfo::new(now(), SystemTime::now());
+        let info = StreamInfo::new(now());
         let (mut parts, body) = request.into_parts();
         let recorder = Recorder::start(&self.0.telemetry, &info, &parts);
         let body = Body::counted(body, &info);

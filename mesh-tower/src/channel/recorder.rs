@@ -63,9 +63,9 @@ impl Recorder {
         let (status, header_bytes) = self.response.map_or((0, 0), |(status, bytes)| (status.as_u16(), bytes));
         let key = SeriesKey {
             reporter: Reporter::Source,
-            source: self.workload.take(),
-            destination: state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload()).cloned(),
-            service: state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.clone()),
+            source: self.workload.as_ref(),
+            destination: state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload()),
+            service: state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref()),
             protocol: self.protocol,
             response_code: status,
             grpc_status: self.grpc_status,
@@ -76,7 +76,6 @@ impl Recorder {
             request_bytes: self.request_header_bytes + self.info.bytes_received(),
             response_bytes: header_bytes + self.info.bytes_sent(),
         };
-        drop(state);
         self.istio.record(key, sample);
     }
 

@@ -22,7 +22,6 @@ pub(super) fn answer(
     info: &StreamInfo,
     is_grpc: bool,
 ) -> Option<Response<Body>> {
-    let head = RequestHead::from_parts(parts);
     let mut response = match &route.route().action {
         Action::Redirect(redirect) => empty(redirect.response_code, is_grpc),
         // A gRPC client reads the text in `grpc-message`; others get the bytes as they are.
@@ -41,6 +40,7 @@ pub(super) fn answer(
         }
         Action::Route(_) | Action::NonForwarding => return None,
     };
+    let head = RequestHead::from_parts(parts);
     set_location(&mut response, route.location(&head));
     let mut state = info.state();
     state.response_code_details = Some(details::DIRECT_RESPONSE.into());

@@ -42,11 +42,16 @@ fn decide_fault(
     route: &RouteEntry<Arc<ClusterSlot>>,
     random: u64,
 ) -> Option<(FaultDecision, u64)> {
+    let is_idle = |fault: &Arc<Fault>| fault.delay.is_none() && fault.abort.is_none();
+    let is_split = route.weighted_cluster(Some(0)).is_some();
+    if !is_split && route.fault(None, Some(of_filter)).is_none_or(is_idle) {
+        return None;
+    }
     let head = RequestHead::from_parts(parts);
     let choice = route.select_cluster(&head, random);
     let weighted = choice.as_ref().and_then(|choice| choice.weighted);
     let config = route.fault(weighted, Some(of_filter))?;
-    if config.delay.is_none() && config.abort.is_none() {
+    if is_idle(config) {
         return None;
     }
     let cluster = choice.map(|choice| choice.cluster).and_then(|cluster| match cluster {

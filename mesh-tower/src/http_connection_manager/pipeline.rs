@@ -1,6 +1,6 @@
 //! One request.
 
-use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::SystemTime};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -8,7 +8,6 @@ use mesh_core::{
     local_reply::LocalReply,
     policy::{
         forwarded::{self, Peer},
-        grpc::is_grpc_request,
         hop_by_hop::{self, remove_hop_by_hop},
         request_id::{self, Existing, X_REQUEST_ID},
     },
@@ -47,7 +46,7 @@ impl<S: Respond> ConnectionManager<S> {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let (mut parts, incoming) = request.into_parts();
-        let info = StreamInfo::new(now(), SystemTime::now());
+        let info = StreamInfo::new(now());
         let body = Body::counted(incoming, &info);
         let mut recorder = Recorder::start(Arc::clone(&self.listener), Arc::clone(&connection), info.clone(), &parts);
         let is_last = self.is_last(connection.request_started());
@@ -64,7 +63,7 @@ impl<S: Respond> ConnectionManager<S> {
         let (response, origin, tunnel) = match verdict {
             Verdict::Answer(response) => (*response, Origin::Local, None),
             Verdict::Pass { upgrade } => {
-                let (response, origin) = self.forward(Request::from_parts(parts, body), &info, &mut patience).await;
+                let (response, origin) = self.forward(Request::from_parts(parts, body), &recorder, &mut patience).await;
                 (response, origin, upgrade)
             }
         };
@@ -88,10 +87,10 @@ impl<S: Respond> ConnectionManager<S> {
     async fn forward(
         &self,
         request: Request<Body>,
-        info: &StreamInfo,
+        recorder: &Recorder,
         patience: &mut Patience,
     ) -> (Response<Body>, Origin) {
-        let is_grpc = is_grpc_request(request.headers());
+        let info = &recorder.info;
         let expired = {
             let mut answer = pin!(self.service.respond(request, info));
             let waited = poll_fn(|cx| match answer.as_mut().poll(cx) {
@@ -107,7 +106,7 @@ impl<S: Respond> ConnectionManager<S> {
             Expired::Idle { .. } => self.listener.stats.downstream_rq_idle_timeout.increment(),
             Expired::Request => self.listener.stats.downstream_rq_timeout.increment(),
         }
-        (own_answer(expired.reply(), info, is_grpc), Origin::Local)
+        (own_answer(expired.reply(), info, recorder.is_grpc()), Origin::Local)
     }
 
     /// Everything up to the service. Envoy's order: the request is made canonical and safe, routed, then filtered.

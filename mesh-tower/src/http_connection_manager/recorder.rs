@@ -158,19 +158,19 @@ impl Recorder {
         }
     }
 
-    fn series_key(&self, state: &StreamState, status: Option<StatusCode>) -> SeriesKey {
+    fn series_key<'a>(&'a self, state: &'a StreamState, status: Option<StatusCode>) -> SeriesKey<'a> {
         let listener = &*self.listener;
-        let of_endpoint = state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload()).cloned();
-        let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.clone());
+        let of_endpoint = state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload());
+        let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
         let (source, destination) = match listener.reporter {
-            Reporter::Source => (listener.workload.clone(), of_endpoint),
-            Reporter::Destination => (None, listener.workload.clone().or(of_endpoint)),
+            Reporter::Source => (listener.workload.as_ref(), of_endpoint),
+            Reporter::Destination => (None, listener.workload.as_ref().or(of_endpoint)),
         };
         SeriesKey {
             reporter: listener.reporter,
             source,
             destination,
-            service: of_cluster.or_else(|| listener.service.clone()),
+            service: of_cluster.or(listener.service.as_ref()),
             protocol: self.protocol,
             response_code: status.map_or(0, |status| status.as_u16()),
             grpc_status: self.grpc_status,

@@ -5,13 +5,7 @@
 //! handles and small numbers ([`SeriesKey`]); each thread keeps a small map from those to the series. Labels are looked
 //! up once per thread and written out when somebody scrapes.
 
-use std::{
-    cell::RefCell,
-    fmt::Write as _,
-    hash::{Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, fmt::Write as _, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 use http::StatusCode;
@@ -40,16 +34,16 @@ const MAX_SERIES: usize = 100_000;
 
 /// Everything that tells one series from another. Equal handles mean equal labels; two handles with equal values merely
 /// cost one more look-up.
-#[derive(Clone, Debug)]
-pub struct SeriesKey {
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesKey<'a> {
     /// Who tells.
     pub reporter: Reporter,
     /// Who asked; `None` = unknown.
-    pub source: Option<Arc<Workload>>,
+    pub source: Option<&'a Arc<Workload>>,
     /// Who answered; `None` = unknown, or nobody did.
-    pub destination: Option<Arc<Workload>>,
+    pub destination: Option<&'a Arc<Workload>>,
     /// The service that was asked; `None` = unknown.
-    pub service: Option<Arc<DestinationService>>,
+    pub service: Option<&'a Arc<DestinationService>>,
     /// HTTP or gRPC.
     pub protocol: RequestProtocol,
     /// Status; 0 if there was no answer.
@@ -95,29 +89,42 @@ struct Series {
 type HistogramOf = (&'static str, fn(&Series) -> &Histogram);
 
 thread_local! {
-    /// Handles in the keys keep their values alive, so that an address stands for one value as long as it is here.
-    static REMEMBERED: RefCell<HashMap<Remembered, Arc<Series>>> = RefCell::default();
+    static REMEMBERED: RefCell<HashMap<Identity, Remembered>> = RefCell::default();
 }
 
+/// Everything that counts, as plain numbers: addresses of handles, and the small facts packed.
+#[derive(PartialEq, Eq, Hash)]
+struct Identity {
+    registry: usize,
+    handles: [usize; 3],
+    small: u64,
+}
+
+/// Registry, source, destination and service of a series.
+type Kept = (Arc<Registry>, Option<Arc<Workload>>, Option<Arc<Workload>>, Option<Arc<DestinationService>>);
+
 struct Remembered {
-    registry: Arc<Registry>,
-    key: SeriesKey,
+    series: Arc<Series>,
+    /// Keeps values alive, so that an address in the identity stands for one value as long as it is here.
+    _keep: Kept,
 }
 
 impl IstioMetrics {
     /// Counts a request that has ended.
-    pub fn record(&self, key: SeriesKey, sample: RequestSample) {
-        let remembered = Remembered { registry: Arc::clone(&self.registry), key };
+    pub fn record(&self, key: SeriesKey<'_>, sample: RequestSample) {
+        let identity = Identity::new(&self.registry, key);
         REMEMBERED.with_borrow_mut(|map| {
-            if let Some(series) = map.get(&remembered) {
-                return series.record(sample);
+            if let Some(remembered) = map.get(&identity) {
+                return remembered.series.record(sample);
             }
-            let Some(series) = self.registry.series(&remembered.key) else { return };
+            let Some(series) = self.registry.series(key) else { return };
             series.record(sample);
             if map.len() >= MAX_REMEMBERED {
                 map.clear();
             }
-            map.insert(remembered, series);
+            let _keep =
+                (Arc::clone(&self.registry), key.source.cloned(), key.destination.cloned(), key.service.cloned());
+            map.insert(identity, Remembered { series, _keep });
         });
     }
 
@@ -159,7 +166,7 @@ impl IstioMetrics {
 }
 
 impl Registry {
-    fn series(&self, key: &SeriesKey) -> Option<Arc<Series>> {
+    fn series(&self, key: SeriesKey<'_>) -> Option<Arc<Series>> {
         let labels = labels_text(key);
         let mut by_labels = self.by_labels.lock();
         if let Some(series) = by_labels.get(&labels) {
@@ -185,50 +192,29 @@ impl Series {
     }
 }
 
-fn address<T>(handle: Option<&Arc<T>>) -> *const T {
-    handle.map_or(std::ptr::null(), Arc::as_ptr)
-}
-
-impl Remembered {
-    /// Everything that counts, as plain numbers.
-    fn identity(&self) -> (*const Registry, [*const (); 3], u64) {
-        let key = &self.key;
-        let handles = [
-            address(key.source.as_ref()).cast(),
-            address(key.destination.as_ref()).cast(),
-            address(key.service.as_ref()).cast(),
-        ];
+impl Identity {
+    fn new(registry: &Arc<Registry>, key: SeriesKey<'_>) -> Self {
+        fn address<T>(handle: Option<&Arc<T>>) -> usize {
+            handle.map_or(0, |handle| Arc::as_ptr(handle).addr())
+        }
         let grpc_status = key.grpc_status.map_or(0xFF, |status| u64::from(status.min(0xFE)));
         let small = u64::from(key.flags.bits()) << 32
             | u64::from(key.response_code) << 16
             | grpc_status << 8
             | u64::from(key.protocol == RequestProtocol::Grpc) << 1
             | u64::from(key.reporter == Reporter::Source);
-        (Arc::as_ptr(&self.registry), handles, small)
-    }
-}
-
-impl PartialEq for Remembered {
-    fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
-    }
-}
-
-impl Eq for Remembered {}
-
-impl Hash for Remembered {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
+        let handles = [address(key.source), address(key.destination), address(key.service)];
+        Self { registry: address(Some(registry)), handles, small }
     }
 }
 
 /// The labels of a series as they stand between the braces.
-fn labels_text(key: &SeriesKey) -> String {
+fn labels_text(key: SeriesKey<'_>) -> String {
     let labels = RequestLabels {
         reporter: key.reporter,
-        source: key.source.as_deref(),
-        destination: key.destination.as_deref(),
-        destination_service: key.service.as_deref(),
+        source: key.source.map(|source| &**source),
+        destination: key.destination.map(|destination| &**destination),
+        destination_service: key.service.map(|service| &**service),
         request_protocol: key.protocol,
         response_code: StatusCode::from_u16(key.response_code).ok(),
         grpc_response_status: key.grpc_status,
@@ -251,25 +237,30 @@ fn labels_text(key: &SeriesKey) -> String {
 mod tests {
     use super::*;
 
-    fn key() -> SeriesKey {
+    fn client() -> Arc<Workload> {
+        Arc::new(Workload {
+            name: "productpage-v1".into(),
+            namespace: "default".into(),
+            canonical_service: "productpage".into(),
+            canonical_revision: "v1".into(),
+            app: "productpage".into(),
+            version: "v1".into(),
+            cluster: "Kubernetes".into(),
+            principal: "spiffe://cluster.local/ns/default/sa/productpage".into(),
+        })
+    }
+
+    fn reviews() -> Arc<DestinationService> {
+        let host = "reviews.default.svc.cluster.local";
+        Arc::new(DestinationService { host: host.into(), name: "reviews".into(), namespace: "default".into() })
+    }
+
+    fn key(source: &Arc<Workload>) -> SeriesKey<'_> {
         SeriesKey {
             reporter: Reporter::Source,
-            source: Some(Arc::new(Workload {
-                name: "productpage-v1".into(),
-                namespace: "default".into(),
-                canonical_service: "productpage".into(),
-                canonical_revision: "v1".into(),
-                app: "productpage".into(),
-                version: "v1".into(),
-                cluster: "Kubernetes".into(),
-                principal: "spiffe://cluster.local/ns/default/sa/productpage".into(),
-            })),
+            source: Some(source),
             destination: None,
-            service: Some(Arc::new(DestinationService {
-                host: "reviews.default.svc.cluster.local".into(),
-                name: "reviews".into(),
-                namespace: "default".into(),
-            })),
+            service: None,
             protocol: RequestProtocol::Http,
             response_code: 503,
             grpc_status: None,
@@ -289,7 +280,8 @@ mod tests {
             destination_service_name=\"reviews\",destination_service_namespace=\"default\",\
             destination_cluster=\"unknown\",request_protocol=\"http\",response_code=\"503\",\
             grpc_response_status=\"\",response_flags=\"UH\",connection_security_policy=\"unknown\"";
-        assert_eq!(labels_text(&key()), expected);
+        let (client, service) = (client(), reviews());
+        assert_eq!(labels_text(SeriesKey { service: Some(&service), ..key(&client) }), expected);
     }
 
     #[test]
@@ -297,11 +289,11 @@ mod tests {
         let metrics = IstioMetrics::default();
         let sample = RequestSample { duration: Duration::from_micros(1500), request_bytes: 10, response_bytes: 2000 };
         for _ in 0..3 {
-            metrics.record(key(), sample);
+            metrics.record(key(&client()), sample);
         }
-        let shared = key();
-        metrics.record(shared.clone(), sample);
-        metrics.record(SeriesKey { response_code: 200, grpc_status: Some(0), ..shared }, sample);
+        let shared = client();
+        metrics.record(key(&shared), sample);
+        metrics.record(SeriesKey { response_code: 200, grpc_status: Some(0), ..key(&shared) }, sample);
         let text = metrics.prometheus_text();
         assert_eq!(text.lines().filter(|line| line.starts_with("istio_requests_total{")).count(), 2, "{text}");
         assert!(text.lines().any(|line| line.ends_with("} 4") && line.starts_with("istio_requests_total{")), "{text}");
@@ -314,9 +306,9 @@ mod tests {
     #[test]
     fn two_registries_do_not_mix() {
         let (first, second) = (IstioMetrics::default(), IstioMetrics::default());
-        let shared = key();
-        first.record(shared.clone(), RequestSample::default());
-        second.record(shared, RequestSample::default());
+        let shared = client();
+        first.record(key(&shared), RequestSample::default());
+        second.record(key(&shared), RequestSample::default());
         assert_eq!(first.prometheus_text(), second.prometheus_text());
     }
 }

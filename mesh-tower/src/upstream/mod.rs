@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use mesh_core::{
     cluster::ClusterState,
     local_reply::LocalReply,
@@ -155,7 +155,7 @@ impl<T: Transport> Upstream<T> {
         random: u64,
     ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
-        let (cluster, weighted) = self.choose_cluster(&RequestHead::from_parts(&parts), route, random);
+        let (cluster, weighted) = self.choose_cluster(&parts, route, random);
         let exchange = Exchange::new(info, self.options, route, weighted, &parts);
         let Some(cluster) = cluster else {
             let status = route
@@ -174,11 +174,15 @@ impl<T: Transport> Upstream<T> {
     /// The cluster, if it exists, and its position in a split.
     fn choose_cluster(
         &self,
-        head: &RequestHead<'_>,
+        parts: &Parts,
         route: &RouteEntry<Arc<ClusterSlot>>,
         random: u64,
     ) -> (Option<Arc<ClusterState>>, Option<usize>) {
-        let Some(choice) = route.select_cluster(head, random) else { return (None, None) };
+        if let Some(slot) = route.only_cluster() {
+            return (slot.load(), None);
+        }
+        let head = RequestHead::from_parts(parts);
+        let Some(choice) = route.select_cluster(&head, random) else { return (None, None) };
         let cluster = match choice.cluster {
             ChosenCluster::Resolved(slot) => slot.load(),
             ChosenCluster::Named(name) => self.shared.store.cluster(name),

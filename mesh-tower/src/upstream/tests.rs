@@ -1,9 +1,4 @@
-use std::{
-    collections::VecDeque,
-    net::SocketAddr,
-    num::NonZeroU32,
-    time::{Duration, SystemTime},
-};
+use std::{collections::VecDeque, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -164,11 +159,11 @@ impl Fixture {
         let routes = Routes::compile(Arc::new(config), &mut |name| store.cluster_slot(name)).unwrap();
         let script = Arc::new(Script { steps: Mutex::new(steps.into_iter().collect()), seen: Mutex::default() });
         let upstream = Upstream::with_transport(Arc::clone(&store), Worker::single(), Arc::clone(&script));
-        Self { script, store, routes, upstream, info: StreamInfo::new(now(), SystemTime::UNIX_EPOCH) }
+        Self { script, store, routes, upstream, info: StreamInfo::new(now()) }
     }
 
     async fn send(&mut self, request: Request<Body>) -> Response<Body> {
-        self.info = StreamInfo::new(now(), SystemTime::UNIX_EPOCH);
+        self.info = StreamInfo::new(now());
         let (parts, body) = request.into_parts();
         let RouteResult::Matched(route) = self.routes.route(&RequestHead::from_parts(&parts), 0) else {
             panic!("no route")

@@ -129,9 +129,9 @@ impl Drop for Recording {
         let who = &self.who;
         let key = SeriesKey {
             reporter: who.reporter,
-            source: who.source.clone(),
-            destination: who.destination.clone(),
-            service: who.service.clone(),
+            source: who.source.as_ref(),
+            destination: who.destination.as_ref(),
+            service: who.service.as_ref(),
             protocol: self.protocol,
             response_code: self.status.map_or(0, |status| status.as_u16()),
             grpc_status: self.grpc_status,
