@@ -1,0 +1,202 @@
+//! What does the mesh add to a request in process?
+//!
+//! A request goes through everything between a caller and a connection: listener, route, headers, retry, choice of an
+//! endpoint, circuit breaker, outlier detection, metrics; the endpoint answers at once. Printed is what that costs beyond
+//! making the same request and answering it without the mesh. Neither the number of routes nor that of endpoints should
+//! matter.
+
+#![expect(clippy::print_stdout, reason = "printing is what a bench is for")]
+
+mod support;
+
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri::Authority};
+use mesh_core::{
+    model::{
+        Action, AppendAction, Cluster, Discovery, HeaderMutation, HttpConnectionManager, LbPolicy, Listener,
+        ListenerAddress, OutlierDetection, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction, RouteConfigName,
+        RouteConfiguration, RouteMatch, RouteSource, TrafficDirection, VirtualHost,
+    },
+    rng::{Rng, SplitMix64},
+    store::Store,
+    telemetry::Format,
+};
+use mesh_tower::{
+    Body, Channel, Protocol, SendError, Target, Transport, TransportError, Upstream, Worker, telemetry::Telemetry,
+};
+
+use self::support::{Cost, measure};
+
+const TARGET: &str = "shop.default:80";
+const CALLS: u32 = 1_024;
+/// Different requests, so that caches do not hold one route's memory only.
+const REQUESTS: usize = 1_024;
+
+fn main() {
+    let base = measure(CALLS, || now_or_never(answer(request(&Uri::from_static("/service/0/items")))));
+    println!("a request without the mesh: {base}");
+    println!("what the mesh adds:");
+    let mut of_one_route = None;
+    for routes in [1, 1_000, 100_000] {
+        for endpoints in [1, 100, 10_000] {
+            let added = Mesh::new(routes, endpoints, Retries::Configured).measure().beyond(base);
+            let of_one_route = *of_one_route.get_or_insert(added.nanoseconds);
+            let ratio = added.nanoseconds / of_one_route;
+            println!("{routes:>7} routes, {endpoints:>6} endpoints: {added}, {ratio:.2} x the first");
+        }
+    }
+    let added = Mesh::new(1, 1, Retries::Off).measure().beyond(base);
+    println!("      1 route,       1 endpoint, no retries: {added}");
+}
+
+impl Cost {
+    /// What is left without `base`.
+    fn beyond(self, base: Self) -> Self {
+        Self { nanoseconds: self.nanoseconds - base.nanoseconds, allocations: self.allocations - base.allocations }
+    }
+}
+
+/// Everything between a caller and a connection.
+struct Mesh {
+    channel: Channel<NoNetwork>,
+    targets: Vec<Uri>,
+}
+
+#[derive(Clone, Copy)]
+enum Retries {
+    Configured,
+    Off,
+}
+
+impl Mesh {
+    fn new(routes: u32, endpoints: u32, retries: Retries) -> Self {
+        let store = Arc::new(Store::new());
+        let mut rng = SplitMix64::new(1);
+        store.set_cluster(Arc::new(cluster(endpoints)), Instant::now(), &mut rng);
+        store.set_routes(&Arc::new(route_configuration(routes, retries))).expect("routes without contradictions");
+        store.set_listener(Arc::new(listener()));
+        let targets = (0..REQUESTS)
+            .map(|_| format!("/service/{}/items", rng.below(u64::from(routes))).parse().expect("a path"))
+            .collect();
+        let upstream = Upstream::with_transport(Arc::clone(&store), Worker::single(), NoNetwork);
+        let channel = Channel::new(Authority::from_static(TARGET), store, upstream, Telemetry::default());
+        Self { channel, targets }
+    }
+
+    fn measure(&self) -> Cost {
+        let mut targets = self.targets.iter().cycle();
+        measure(CALLS, || {
+            let target = targets.next().expect("endless");
+            let response = now_or_never(self.channel.send(request(target)));
+            assert!(response.status().is_success());
+        })
+    }
+}
+
+/// Endpoints that answer at once.
+#[derive(Debug)]
+struct NoNetwork;
+
+impl Transport for NoNetwork {
+    type Connection = ();
+
+    async fn connection(&self, _: &Target, _: Protocol) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    async fn send(&self, (): (), request: Request<Body>) -> Result<Response<Body>, SendError> {
+        Ok(answer(request).await)
+    }
+}
+
+async fn answer(request: Request<Body>) -> Response<Body> {
+    let mut response = Response::new(request.into_body());
+    *response.headers_mut() = filled([
+        (header::SERVER, "bench"),
+        (header::DATE, "Sat, 21 Nov 2026 14:00:00 GMT"),
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_LENGTH, "0"),
+    ]);
+    response
+}
+
+/// Headers in a map with room for a few more, as clients and decoders make them.
+fn filled<const N: usize>(fields: [(HeaderName, &'static str); N]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(N);
+    headers.extend(fields.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    headers
+}
+
+/// The result of a future that has nothing to wait for.
+fn now_or_never<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("nothing here waits"),
+    }
+}
+
+fn request(target: &Uri) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    request.uri_mut().clone_from(target);
+    *request.headers_mut() = filled([
+        (header::HOST, "shop.default:80"),
+        (header::USER_AGENT, "bench/1"),
+        (header::ACCEPT, "application/json"),
+        (header::AUTHORIZATION, "Bearer 0123456789abcdef"),
+        (HeaderName::from_static("x-request-id"), "6f7c4d34-43ef-4d0c-9a2a-1f6a1fcf8f77"),
+    ]);
+    request
+}
+
+fn listener() -> Listener {
+    Listener {
+        name: TARGET.into(),
+        address: ListenerAddress::Api,
+        traffic_direction: TrafficDirection::Outbound,
+        stat_prefix: TARGET.into(),
+        http: Arc::new(HttpConnectionManager::new("shop", RouteSource::Rds(RouteConfigName::from("80")))),
+    }
+}
+
+fn cluster(endpoints: u32) -> Cluster {
+    let addresses = (0..endpoints).map(|number| SocketAddr::from((Ipv4Addr::from(0x7f00_0001 + number), 80)));
+    let assignment = addresses.collect();
+    Cluster {
+        lb_policy: LbPolicy::least_request(),
+        outlier_detection: Some(OutlierDetection::default()),
+        ..Cluster::new("shop", Discovery::Static(assignment))
+    }
+}
+
+fn route_configuration(routes: u32, retries: Retries) -> RouteConfiguration {
+    let retry_policy = match retries {
+        Retries::Configured => {
+            let retry_on = RetryOn::FIVE_XX.union(RetryOn::UNAVAILABLE);
+            Some(Arc::new(RetryPolicy { retry_on, num_retries: 2, ..RetryPolicy::default() }))
+        }
+        Retries::Off => None,
+    };
+    let header = HeaderMutation {
+        name: HeaderName::from_static("x-mesh"),
+        value: Format::parse("shop").expect("text without commands"),
+        append_action: AppendAction::OverwriteIfExistsOrAdd,
+        keep_empty_value: false,
+    };
+    let routes = (0..routes).map(|number| {
+        let action = RouteAction { retry_policy: retry_policy.clone(), ..RouteAction::to_cluster("shop") };
+        let prefix = RouteMatch::path(PathMatcher::Prefix(format!("/service/{number}/").into()));
+        let mut route = Route::new(prefix, Action::Route(Box::new(action)));
+        route.request_headers.add.push(header.clone());
+        route
+    });
+    RouteConfiguration::new("80", vec![VirtualHost::new("shop", routes.collect())])
+}
