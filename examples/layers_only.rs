@@ -1,0 +1,179 @@
+//! The layers alone: no YAML, no xDS, no control plane; a stack like any other of tower layers.
+//!
+//! A client sends a hundred requests to a service of two versions, of which the second gets a quarter and fails every
+//! other time. It retries within a budget, limits how many requests are under way, and counts everything in Istio's
+//! metrics. Run it with `cargo run --example layers_only`.
+
+#![expect(clippy::print_stdout, reason = "the output is what the example is for")]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use mesh_core::{
+    cluster::ClusterState,
+    model::{
+        Action, Cluster, ClusterSpecifier, Discovery, HeaderMutations, PathMatcher, Percent, RetryBudget, RetryOn,
+        RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+        WeightedClusters,
+    },
+    rng::SplitMix64,
+    telemetry::ResponseFlags,
+};
+use mesh_tower::{
+    Body, BoxError,
+    balance::{BalanceLayer, PerEndpoint},
+    circuit_breaker::CircuitBreakerLayer,
+    outlier::OutlierLayer,
+    retry::RetryLayer,
+    route::RouteLayer,
+    telemetry::{IstioMetrics, MetricsLayer, Reporter},
+    timeout::TimeoutLayer,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tower::{Layer, ServiceExt, service_fn};
+
+const REQUESTS: u32 = 100;
+/// Two more than either version takes.
+const AT_ONCE: usize = 12;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let clusters = [cluster("v1", serve("v1", 0).await?)?, cluster("v2", serve("v2", 2).await?)?];
+    let metrics = IstioMetrics::default();
+    let stack = (
+        MetricsLayer::new(metrics.clone(), Reporter::Source),
+        RouteLayer::new(routes(), clusters.clone())?,
+        TimeoutLayer::of_route(),
+        RetryLayer::of_route(),
+        CircuitBreakerLayer::of_route(),
+        BalanceLayer::of_route(),
+        OutlierLayer::of_selected(),
+    );
+    let client = stack.layer(PerEndpoint::new(|endpoint| {
+        let address = endpoint.address();
+        service_fn(move |request| send(address, request))
+    }));
+
+    let mut answers = BTreeMap::<String, u32>::new();
+    let mut running = JoinSet::new();
+    for number in 0..REQUESTS {
+        if running.len() == AT_ONCE
+            && let Some(answer) = running.join_next().await
+        {
+            *answers.entry(answer??).or_default() += 1;
+        }
+        let request = Request::get(format!("/items/{number}")).header("host", "shop").body(Body::empty())?;
+        let answered = client.clone().oneshot(request);
+        running.spawn(async move { describe(answered.await?).await });
+    }
+    while let Some(answer) = running.join_next().await {
+        *answers.entry(answer??).or_default() += 1;
+    }
+
+    println!("answers:");
+    answers.iter().for_each(|(answer, count)| println!("  {count:>3} x {answer}"));
+    for cluster in &clusters {
+        println!("cluster {}:", cluster.config().name);
+        cluster.for_each_stat(&mut |name, _, value| {
+            if value > 0 && TOLD.contains(&name) {
+                println!("  {name}: {value}");
+            }
+        });
+    }
+    println!("istio_requests_total:");
+    let text = metrics.prometheus_text();
+    for line in text.lines().filter(|line| line.starts_with("istio_requests_total{")) {
+        let (labels, count) = line.rsplit_once(' ').ok_or("a sample without a value")?;
+        let told: Vec<&str> = labels.split(',').filter(|label| label.starts_with("response_")).collect();
+        println!("  {} {count}", told.join(" "));
+    }
+    Ok(())
+}
+
+const TOLD: [&str; 5] = [
+    "upstream_rq_total",
+    "upstream_rq_retry",
+    "upstream_rq_retry_success",
+    "upstream_rq_retry_overflow",
+    "upstream_rq_active_overflow",
+];
+
+/// A version of the service on a port of its own. If `fails_every` is not 0, every so many requests fail.
+async fn serve(version: &'static str, fails_every: u32) -> Result<SocketAddr, BoxError> {
+    let answer = async move |State(asked): State<Arc<AtomicU32>>| {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let number = asked.fetch_add(1, Ordering::Relaxed) + 1;
+        match number.checked_rem(fails_every) {
+            Some(0) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Some(_) | None => (StatusCode::OK, version),
+        }
+    };
+    let app = Router::new().route("/items/{number}", get(answer)).with_state(Arc::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(address)
+}
+
+/// A version as the client knows it: where it is and how much it is asked at once.
+fn cluster(name: &str, address: SocketAddr) -> Result<Arc<ClusterState>, BoxError> {
+    let mut config = Cluster::new(name, Discovery::Static([address].into_iter().collect()));
+    config.circuit_breakers.default.max_requests = 10;
+    config.circuit_breakers.default.retry_budget =
+        Some(RetryBudget { budget_percent: Percent::new(20)?, min_retry_concurrency: 3.try_into()? });
+    Ok(Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1))))
+}
+
+/// Three quarters of the requests to one version, one quarter to the other; failures are tried twice more.
+fn routes() -> RouteConfiguration {
+    let part = |name: &str, weight| WeightedCluster {
+        name: name.into(),
+        weight,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        host_rewrite_literal: None,
+        fault: None,
+    };
+    let clusters = vec![part("v1", 75), part("v2", 25)];
+    let policy = RetryPolicy { retry_on: RetryOn::FIVE_XX, num_retries: 2, ..RetryPolicy::default() };
+    let action = RouteAction {
+        timeout: Duration::from_secs(1),
+        retry_policy: Some(Arc::new(policy)),
+        ..RouteAction::new(ClusterSpecifier::Weighted(WeightedClusters { clusters, header_name: None }))
+    };
+    let items = RouteMatch::path(PathMatcher::Prefix("/items/".into()));
+    let host = VirtualHost::new("shop", vec![Route::new(items, Action::Route(Box::new(action)))]);
+    RouteConfiguration::new("shop", vec![host])
+}
+
+/// The client inside: whatever brings a request to an address. This one makes a connection for each.
+async fn send(address: SocketAddr, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?.map(Body::from))
+}
+
+/// Status and text of an answer, and the flags of one that a layer gave.
+async fn describe<B>(response: Response<B>) -> Result<String, BoxError>
+where
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = response.into_parts();
+    let text = body.collect().await.map_err(Into::into)?.to_bytes();
+    let flags = parts.extensions.get::<ResponseFlags>().copied().unwrap_or_default();
+    Ok(format!("{} {} (flags {flags})", parts.status.as_u16(), String::from_utf8_lossy(&text)))
+}
