@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response, request::Parts};
 use mesh_core::{
     balance::Avoid,
     cluster::{ActiveRequest, ClusterState, EndpointState, RequestOrigin},
@@ -260,6 +260,12 @@ fn copy(parts: &Parts, body: Body) -> Request<Body> {
     request.method_mut().clone_from(&parts.method);
     request.uri_mut().clone_from(&parts.uri);
     *request.version_mut() = parts.version;
-    request.headers_mut().clone_from(&parts.headers);
+    // A clone has no room for another header: the first one added would move all of them once more.
+    let mut headers = HeaderMap::with_capacity(parts.headers.len() + HEADERS_PER_TRY);
+    headers.extend(parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    *request.headers_mut() = headers;
     request
 }
+
+/// Headers that [`request::begin_try`] may add.
+const HEADERS_PER_TRY: usize = 2;
