@@ -53,8 +53,8 @@ pub(super) fn finish(
     request: RequestFacts,
     origin: Origin,
 ) {
-    // What the upstream speaks is between it and us.
-    response.version = request.version;
+    // What the upstream speaks is between it and us. For HTTP/1.0 clients the codec turns 1.1 into what they know.
+    response.version = request.version.max(Version::HTTP_11);
     let headers = &mut response.headers;
     let upgrade =
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS { Upgrade::Pass } else { Upgrade::Remove };

@@ -1,0 +1,75 @@
+//! A sidecar configured by a directory of Istio resources.
+
+use std::{io::Write, net::SocketAddr, thread};
+
+use crate::process::{Directory, Proxy, Upstream, get};
+
+/// A service `ratings` whose program listens on `upstream`; its sidecar listens on `port`.
+fn mesh(port: u16, upstream: SocketAddr) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: ratings}}
+spec:
+  hosts: [ratings.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 9080, name: http, protocol: HTTP}}]
+  endpoints: [{{address: 127.0.0.1, ports: {{http: {port}}}, labels: {{app: ratings, version: v1}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: ratings}}
+spec:
+  workloadSelector: {{labels: {{app: ratings}}}}
+  ingress:
+  - {{port: {{number: {port}, protocol: HTTP, name: http}}, bind: 127.0.0.1, defaultEndpoint: '{upstream}'}}
+"
+    )
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    Upstream::new().address().port()
+}
+
+#[test]
+fn a_sidecar_follows_its_directory_and_keeps_the_last_good_configuration() {
+    let upstream = Upstream::new();
+    let program = upstream.address();
+    thread::spawn(move || {
+        loop {
+            let mut request = upstream.accept();
+            // The client may be gone; the next one is not.
+            let _ = write!(request, "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nstars");
+        }
+    });
+    let directory = Directory::new("sidecar");
+    let (first, second) = (free_port(), free_port());
+    directory.write("mesh.yaml", &mesh(first, program));
+    let path = directory.0.to_str().unwrap().to_owned();
+    let proxy = Proxy::start(&["--istio", &path, "--service", "ratings"]);
+    let admin = proxy.address_in("admin endpoint: listening");
+    let address = proxy.address_in(": listening on 127.0.0.1");
+    assert_eq!(address.port(), first);
+    proxy.line_with("ready");
+    let answer = get(address, "/");
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("stars"), "{answer}");
+    let metrics = get(admin, "/stats/prometheus");
+    for part in [
+        "istio_requests_total{reporter=\"destination\"",
+        "destination_app=\"ratings\",destination_version=\"v1\",destination_service=\"ratings.default.svc.cluster.local\"",
+        "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"inbound|",
+    ] {
+        assert!(metrics.contains(part), "{part} is not in\n{metrics}");
+    }
+
+    directory.write("mesh.yaml", "kind: [");
+    proxy.line_with("the last good one stays");
+    assert!(get(address, "/").ends_with("stars"));
+
+    directory.write("mesh.yaml", &mesh(second, program));
+    let moved = proxy.address_in(": listening on 127.0.0.1");
+    assert_eq!(moved.port(), second);
+    assert!(get(moved, "/").ends_with("stars"));
+}

@@ -1,0 +1,6 @@
+//! The program from outside: real processes, real sockets, real signals.
+
+mod draining;
+mod istio;
+mod process;
+mod start;
