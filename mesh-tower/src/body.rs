@@ -84,7 +84,7 @@ impl Body {
     pub(crate) fn counted(body: impl Into<Self>, info: &StreamInfo) -> Self {
         let body = body.into();
         if body.is_end_stream() {
-            info.complete_request();
+            info.complete_at_start();
             return body;
         }
         Self { watch: Watch::Request(info.clone()), ..body }
@@ -93,7 +93,7 @@ impl Body {
     /// The body of a response that holds `guard` until it ends.
     pub(crate) fn guarded(self, guard: ResponseGuard) -> Self {
         if self.is_end_stream() {
-            guard.handle_end();
+            guard.handle_end_with_headers();
             return self;
         }
         Self { watch: Watch::Response(guard), ..self }

@@ -250,6 +250,11 @@ impl StreamInfo {
         }
     }
 
+    /// The request was complete from the start: it has no body. Saves reading the clock.
+    pub(crate) fn complete_at_start(&self) {
+        self.0.request_complete.store(1, Ordering::Relaxed);
+    }
+
     /// Notes how the request looks now, if log lines will tell of it.
     pub(crate) fn observe_request(&self, request: &request::Parts) {
         if let Some(logged) = &mut self.state().logged_request {

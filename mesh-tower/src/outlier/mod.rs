@@ -9,7 +9,7 @@ mod service;
 mod tests;
 mod time_is_up;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use http::Response;
 use mesh_core::{
@@ -45,9 +45,9 @@ pub(crate) fn outcome_of_reset(reason: ResetReason) -> Option<Outcome> {
     Some(Outcome::LocalOrigin(failure))
 }
 
-/// Records how a try ended. The first ejection begins a task that lets ejected endpoints back in.
-pub(crate) fn record(cluster: &Arc<ClusterState>, endpoint: &EndpointState, outcome: Outcome) {
-    let Some(ejected) = cluster.record(endpoint, outcome, now(), &mut ThreadRng) else { return };
+/// Records how a try ended at `at`. The first ejection begins a task that lets ejected endpoints back in.
+pub(crate) fn record(cluster: &Arc<ClusterState>, endpoint: &EndpointState, outcome: Outcome, at: Instant) {
+    let Some(ejected) = cluster.record(endpoint, outcome, at, &mut ThreadRng) else { return };
     tracing::info!(
         cluster = %cluster.config().name,
         address = %ejected.address,

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{TimeIsUp, outcome_of_reset, outcome_of_response, record};
-use crate::{BoxError, balance::SelectedEndpoint, reply::flags_of, retry::reset_reason};
+use crate::{BoxError, balance::SelectedEndpoint, reply::flags_of, retry::reset_reason, timer::now};
 
 /// Records how requests to endpoints end.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ struct Observed {
 
 impl Observed {
     fn record(&self, outcome: Outcome) {
-        record(&self.endpoint.cluster, &self.endpoint.endpoint, outcome);
+        record(&self.endpoint.cluster, &self.endpoint.endpoint, outcome, now());
     }
 }
 

@@ -1,6 +1,6 @@
 //! What belongs to one request on its way through the upstream side, and the answers it may get.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use http::{HeaderName, Response, request::Parts};
 use mesh_core::{
@@ -59,12 +59,17 @@ impl<'a> Exchange<'a> {
     }
 
     /// The endpoint's answer, as it is passed on.
-    pub(super) fn finish(&self, mut response: Response<Body>, service_time: Duration) -> Response<Body> {
+    pub(super) fn finish(&self, mut response: Response<Body>, received_at: Instant) -> Response<Body> {
         if self.options.envoy_headers {
+            let since = self.info.request_completed_at().unwrap_or_else(|| self.info.start());
+            let service_time = received_at.saturating_duration_since(since);
             let milliseconds = u64::try_from(service_time.as_millis()).unwrap_or(u64::MAX);
             response.headers_mut().insert(X_ENVOY_UPSTREAM_SERVICE_TIME, header_number(milliseconds));
         }
-        self.info.state().response_code_details = Some(Cow::Borrowed(details::VIA_UPSTREAM));
+        let mut state = self.info.state();
+        state.response_code_details = Some(Cow::Borrowed(details::VIA_UPSTREAM));
+        state.upstream_timing.first_upstream_rx_byte_received = Some(received_at);
+        drop(state);
         self.change_headers(&mut response);
         response
     }

@@ -51,6 +51,13 @@ impl ResponseGuard {
         });
     }
 
+    /// There is no body: the response ended with its headers.
+    pub(crate) fn handle_end_with_headers(&self) {
+        let mut state = self.info.state();
+        let timing = &mut state.upstream_timing;
+        timing.last_upstream_rx_byte_received = timing.first_upstream_rx_byte_received;
+    }
+
     /// The body has ended as it should.
     pub(crate) fn handle_end(&self) {
         self.info.state().upstream_timing.last_upstream_rx_byte_received = Some(now());

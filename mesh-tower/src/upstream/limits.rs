@@ -6,7 +6,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -59,9 +59,12 @@ impl Limits {
         Self { info: info.clone(), route: timeouts.route, max_stream_duration, deadline: timers.deadline(None) }
     }
 
-    /// Waits for `work`, but no longer than the limits allow.
-    pub(crate) async fn bound<F: Future>(&mut self, of_try: Option<TryLimits>, work: F) -> Result<F::Output, Expired> {
-        let mut work = pin!(work);
+    /// Waits for `work`, but no longer than the limits allow. It is taken where it is pinned: moving it would copy it.
+    pub(crate) async fn bound<F: Future>(
+        &mut self,
+        of_try: Option<TryLimits>,
+        mut work: Pin<&mut F>,
+    ) -> Result<F::Output, Expired> {
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => self.poll_expired(of_try, cx).map(Err),

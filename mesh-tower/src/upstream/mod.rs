@@ -12,6 +12,7 @@
 mod exchange;
 mod failure;
 mod guard;
+mod kept;
 mod limits;
 mod request;
 mod tries;

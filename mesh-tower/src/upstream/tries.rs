@@ -1,8 +1,12 @@
 //! Sending a request to its cluster: try by try, until there is an answer or none is to be had.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use http::{HeaderMap, Request, Response, request::Parts};
+use http::{HeaderName, Request, Response, Version, request::Parts};
 use mesh_core::{
     balance::Avoid,
     cluster::{ActiveRequest, ClusterState, EndpointState, RequestOrigin},
@@ -22,6 +26,7 @@ use super::{
     exchange::Exchange,
     failure::Failure,
     guard::ResponseGuard,
+    kept::Kept,
     limits::{Limits, TryLimits},
     request,
 };
@@ -53,6 +58,7 @@ pub(super) struct Tries<'a, T> {
 #[derive(Debug)]
 struct Answer {
     response: Response<Body>,
+    received_at: Instant,
     permit: Permit,
     active: ActiveRequest,
 }
@@ -75,7 +81,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         });
         let head = RequestHead::from_parts(parts);
         let retry = RetryState::new(policy, &head, &overrides, priority);
-        let is_internal = parts.headers.get("x-envoy-internal").is_some_and(|value| value == "true");
+        let is_internal = parts.headers.get(X_ENVOY_INTERNAL).is_some_and(|value| value == "true");
         let origin = if is_internal { RequestOrigin::Internal } else { RequestOrigin::External };
         let limits = Limits::new(exchange.info, &timeouts, worker.timers());
         Self { exchange, transport, worker, cluster, priority, origin, timeouts, limits, retry, attempt: 0 }
@@ -84,21 +90,25 @@ impl<'a, T: Transport> Tries<'a, T> {
     /// Answers the request.
     pub(super) async fn run(mut self, parts: Parts, body: Body) -> Response<Body> {
         if self.retry.is_none() {
-            let result = self.attempt(Request::from_parts(parts, body)).await;
+            let result = self.attempt(&mut Some((parts, body))).await;
             return self.conclude(result, Decision::Done);
         }
         let replay = Replay::new(body, self.cluster.config().retry_buffer_bytes);
+        let mut kept = Kept::default();
+        kept.keep(&parts);
+        let mut request = Some((parts, replay.next_body()));
         loop {
-            let result = self.attempt(copy(&parts, replay.next_body())).await;
+            let result = self.attempt(&mut request).await;
             match self.decide(&result, &replay) {
                 Decision::Retry { after } => {
                     drop(result);
-                    let wait = self.worker.timers().sleep(after);
+                    let wait = pin!(self.worker.timers().sleep(after));
                     if let Err(expired) = self.limits.bound(None, wait).await {
                         let failure = Failure::expired(expired, RequestProgress::Started);
                         failure.count(self.cluster.stats());
                         return self.conclude(Err(failure), Decision::Done);
                     }
+                    request = Some((kept.parts(), replay.next_body()));
                 }
                 decision => {
                     replay.stop();
@@ -108,8 +118,9 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
     }
 
-    /// One try. What it means for the endpoint is recorded here.
-    async fn attempt(&mut self, request: Request<Body>) -> Result<Answer, Failure> {
+    /// One try. What it means for the endpoint is recorded here. The request stays in its place until it is sent: it is
+    /// large, and handing it from function to function would copy it each time.
+    async fn attempt(&mut self, request: &mut Option<(Parts, Body)>) -> Result<Answer, Failure> {
         self.attempt += 1;
         let avoid = self.retry.as_ref().map_or(Avoid::NONE, RetryState::avoid);
         let picked = self.cluster.pick(avoid, &mut ThreadRng);
@@ -118,15 +129,17 @@ impl<'a, T: Transport> Tries<'a, T> {
             retry.handle_pick(endpoint.id());
         }
         let result = self.exchange_with(&endpoint, request).await;
-        let outcome = match &result {
-            Ok(answer) => Some(outcome_of_response(&answer.response, self.exchange.is_grpc)),
+        match &result {
+            Ok(answer) => {
+                let outcome = outcome_of_response(&answer.response, self.exchange.is_grpc);
+                record(self.cluster, &endpoint, outcome, answer.received_at);
+            }
             Err(failure) => {
                 failure.count(self.cluster.stats());
-                failure.outcome()
+                if let Some(outcome) = failure.outcome() {
+                    record(self.cluster, &endpoint, outcome, now());
+                }
             }
-        };
-        if let Some(outcome) = outcome {
-            record(self.cluster, &endpoint, outcome);
         }
         result
     }
@@ -134,38 +147,36 @@ impl<'a, T: Transport> Tries<'a, T> {
     async fn exchange_with(
         &mut self,
         endpoint: &Arc<EndpointState>,
-        request: Request<Body>,
+        request: &mut Option<(Parts, Body)>,
     ) -> Result<Answer, Failure> {
-        let request = self.begin_try(endpoint, request);
+        let version = request.as_mut().map_or(Version::HTTP_11, |(parts, _)| {
+            self.begin_try(endpoint, parts);
+            parts.version
+        });
+        let protocol = Protocol::choose(self.cluster.config().http_protocol_options.protocol, version);
         let target = Target {
             worker: self.worker.clone(),
             cluster: Arc::clone(self.cluster),
             endpoint: Arc::clone(endpoint),
             priority: self.priority,
         };
-        let protocol = Protocol::choose(self.cluster.config().http_protocol_options.protocol, request.version());
-        let mut unsent = request;
         let mut connections_left = MAX_CONNECTIONS_PER_TRY;
         loop {
             connections_left -= 1;
-            let connected = self.limits.bound(None, self.transport.connection(&target, protocol)).await;
-            let connection = connected
+            let connecting = pin!(self.transport.connection(&target, protocol));
+            let connection = (self.limits.bound(None, connecting).await)
                 .map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?
                 .map_err(|error| self.not_sent(&error))?;
-            self.exchange.info.state().upstream_protocol = Some(protocol.version());
             let permit = self.cluster.try_request(self.priority).map_err(|_| OVERFLOW)?;
             let active = Arc::clone(endpoint).start_request();
-            let sent_at = self.sent();
-            let of_try = TryLimits::new(sent_at, &self.timeouts);
-            let sending = self.transport.send(connection, unsent);
+            let of_try = TryLimits::new(self.sent(protocol), &self.timeouts);
+            let Some((parts, body)) = request.take() else { return Err(NOTHING_TO_SEND) };
+            let sending = pin!(self.transport.send(connection, Request::from_parts(parts, body)));
             let answered = self.limits.bound(of_try, sending).await;
             match answered.map_err(|expired| Failure::expired(expired, RequestProgress::Started))? {
-                Ok(response) => {
-                    self.exchange.info.state().upstream_timing.first_upstream_rx_byte_received = Some(now());
-                    return Ok(Answer { response, permit, active });
-                }
+                Ok(response) => return Ok(Answer { response, received_at: now(), permit, active }),
                 // The connection had ended before it took the request; nobody has seen it.
-                Err(SendError { unsent: Some(back), .. }) if connections_left > 0 => unsent = *back,
+                Err(SendError { unsent: Some(back), .. }) if connections_left > 0 => *request = Some(back.into_parts()),
                 Err(SendError { error, unsent }) => {
                     let progress =
                         if unsent.is_some() { RequestProgress::NotStarted } else { RequestProgress::Started };
@@ -176,24 +187,28 @@ impl<'a, T: Transport> Tries<'a, T> {
     }
 
     /// What the try has to itself: headers, authority, what is known of it.
-    fn begin_try(&self, endpoint: &Arc<EndpointState>, request: Request<Body>) -> Request<Body> {
-        let (mut parts, body) = request.into_parts();
-        let started = now();
-        let complete = self.exchange.info.request_completed_at();
-        let elapsed = complete.map(|at| started.saturating_duration_since(at)).unwrap_or_default();
-        request::begin_try(&mut parts, self.exchange, self.attempt, self.timeouts.expected(elapsed));
-        request::use_endpoint_hostname(&mut parts, self.exchange, endpoint.hostname().map(|name| &**name));
+    fn begin_try(&self, endpoint: &Arc<EndpointState>, parts: &mut Parts) {
+        request::begin_try(parts, self.exchange, self.attempt, self.timeouts.expected(self.elapsed()));
+        request::use_endpoint_hostname(parts, self.exchange, endpoint.hostname().map(|name| &**name));
         let mut state = self.exchange.info.state();
         state.attempt_count = self.attempt;
         state.upstream_host = Some(Arc::clone(endpoint));
-        drop(state);
-        Request::from_parts(parts, body)
     }
 
-    fn sent(&self) -> std::time::Instant {
+    /// How much of the route timeout is over; of the first try, nothing worth reading the clock.
+    fn elapsed(&self) -> Duration {
+        match self.exchange.info.request_completed_at() {
+            Some(complete) if self.attempt > 1 => now().saturating_duration_since(complete),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn sent(&self, protocol: Protocol) -> Instant {
         let sent_at = now();
         self.cluster.stats().upstream_rq_total.inc();
-        self.exchange.info.state().upstream_timing.first_upstream_tx_byte_sent = Some(sent_at);
+        let mut state = self.exchange.info.state();
+        state.upstream_protocol = Some(protocol.version());
+        state.upstream_timing.first_upstream_tx_byte_sent = Some(sent_at);
         sent_at
     }
 
@@ -237,10 +252,9 @@ impl<'a, T: Transport> Tries<'a, T> {
                 stats.count_response(reply.status, self.origin);
                 self.exchange.reply(reply)
             }
-            Ok(Answer { response, permit, active }) => {
+            Ok(Answer { response, received_at, permit, active }) => {
                 stats.count_response(response.status(), self.origin);
-                let since = self.exchange.info.request_completed_at().unwrap_or_else(|| self.exchange.info.start());
-                let response = self.exchange.finish(response, now().saturating_duration_since(since));
+                let response = self.exchange.finish(response, received_at);
                 let guard = ResponseGuard::new(self.exchange.info, self.limits, permit, active);
                 response.map(|body| body.guarded(guard))
             }
@@ -248,24 +262,13 @@ impl<'a, T: Transport> Tries<'a, T> {
     }
 }
 
+const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+
 /// A connection may end between two requests; several in a row tell of an endpoint that serves none.
 const MAX_CONNECTIONS_PER_TRY: u32 = 3;
 
+const NOTHING_TO_SEND: Failure =
+    Failure::Reset { reason: ResetReason::LocalReset, progress: RequestProgress::NotStarted, transport_failure: None };
+
 const OVERFLOW: Failure =
     Failure::Reset { reason: ResetReason::Overflow, progress: RequestProgress::NotStarted, transport_failure: None };
-
-/// The request for another try. Extensions concern this hop and do not go along.
-fn copy(parts: &Parts, body: Body) -> Request<Body> {
-    let mut request = Request::new(body);
-    request.method_mut().clone_from(&parts.method);
-    request.uri_mut().clone_from(&parts.uri);
-    *request.version_mut() = parts.version;
-    // A clone has no room for another header: the first one added would move all of them once more.
-    let mut headers = HeaderMap::with_capacity(parts.headers.len() + HEADERS_PER_TRY);
-    headers.extend(parts.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-    *request.headers_mut() = headers;
-    request
-}
-
-/// Headers that [`request::begin_try`] may add.
-const HEADERS_PER_TRY: usize = 2;
