@@ -237,12 +237,11 @@ pub(super) fn http1(at: &At<'_>, value: &Http1ProtocolOptions) -> Result<Option<
         use { accept_http_10, default_host_for_http_10 }
         ignore {
             allow_absolute_url: "absolute URLs are always taken",
-            enable_trailers: "trailers always pass",
             override_stream_error_on_invalid_http_message: "an invalid message closes its connection",
             use_balsa_parser: "it names an implementation of Envoy's",
             allow_custom_methods: "any method passes",
         }
-        refuse { header_key_format, allow_chunked_length, send_fully_qualified_url, ignore_http_11_upgrade }
+        refuse { enable_trailers, header_key_format, allow_chunked_length, send_fully_qualified_url, ignore_http_11_upgrade }
     }
     Ok(accept_http_10.then(|| default_host_for_http_10.as_str().into()))
 }
