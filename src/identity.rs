@@ -6,7 +6,6 @@ use mesh_control::{
     config::Labels,
     translate::{Node, Role},
 };
-use mesh_core::model::{DestinationService, Workload};
 use mesh_tower::telemetry::Telemetry;
 
 use crate::error::{Error, Kind};
@@ -23,18 +22,9 @@ pub(crate) fn node(service: &str, namespace: Option<&str>, labels: Labels) -> Re
 
 /// Counts what `node` does in its name.
 pub(crate) fn telemetry(node: &Node) -> Telemetry {
-    let service = destination_service(node);
-    let name = service.as_ref().map_or("", |service| &service.name);
     Telemetry {
-        workload: Some(Arc::new(Workload::from_labels(name, &node.namespace, &node.labels))),
-        service: service.map(Arc::new),
+        workload: Some(Arc::new(node.workload())),
+        service: node.destination_service().map(Arc::new),
         ..Telemetry::default()
     }
-}
-
-/// The service that requests to `node` ask for.
-pub(crate) fn destination_service(node: &Node) -> Option<DestinationService> {
-    let host = node.service.as_ref()?;
-    let (name, namespace) = host.kubernetes_service().unwrap_or((host.as_str(), &node.namespace));
-    Some(DestinationService { host: host.as_str().into(), name: name.into(), namespace: namespace.into() })
 }

@@ -74,7 +74,7 @@ impl Mesh {
     /// If `service` cannot be the name of a service.
     pub fn server(&self, service: &str) -> Result<Server, Error> {
         let node = identity::node(service, Some(&self.namespace), Labels::new())?;
-        let service = identity::destination_service(&node).map(Arc::new);
+        let service = node.destination_service().map(Arc::new);
         let telemetry = Telemetry { service, ..self.telemetry.clone() };
         let server = mesh_tower::server::Server::new(self.store(), self.listeners.clone(), telemetry);
         Ok(Server::new(server, self.clone()))

@@ -13,11 +13,7 @@ use mesh_control::{
     source::{Directory, Mesh, OpenError, Reload},
     translate::{Interception, Node, Resources, Role as NodeRole, translate},
 };
-use mesh_core::{
-    model::{DestinationService, Workload},
-    rng::SplitMix64,
-    store::Store,
-};
+use mesh_core::{rng::SplitMix64, store::Store};
 use mesh_tower::telemetry::Telemetry;
 use mesh_xds::{
     ads::{self, ClusterInterest, Interest, Notice, in_process},
@@ -86,14 +82,10 @@ impl Istio {
     pub(crate) fn telemetry(&self) -> Telemetry {
         // The labels of the first configuration: metrics of one process keep one name.
         let node = self.node.clone().with_labels(&self.meshes.borrow().registry);
-        let service = node.service.as_ref().map(|host| {
-            let (name, namespace) = host.kubernetes_service().unwrap_or((host.as_str(), node.namespace.as_str()));
-            DestinationService { host: host.as_str().into(), name: name.into(), namespace: namespace.into() }
-        });
-        let name = service.as_ref().map_or("istio-ingressgateway", |service| &service.name);
         Telemetry {
-            workload: Some(Arc::new(Workload::from_labels(name, &node.namespace, &node.labels))),
-            service: service.map(Arc::new),
+            workload: Some(Arc::new(node.workload())),
+            service: node.destination_service().map(Arc::new),
+            host_header_fallback: matches!(node.role, NodeRole::Sidecar(_)),
             ..Telemetry::default()
         }
     }

@@ -6,3 +6,4 @@ mod directory;
 mod from_code;
 mod grpc;
 mod support;
+mod telemetry;

@@ -7,7 +7,7 @@ use crate::config::{Labels, selects};
 use crate::registry::{Endpoint, Service};
 
 /// Name of the cluster of workloads in telemetry, as istiod calls its only one.
-const CLUSTER_ID: &str = "Kubernetes";
+pub(super) const CLUSTER_ID: &str = "Kubernetes";
 
 /// The endpoints of a service's port that have the labels. With the locality of the client, those farther away are
 /// used only when the nearer ones fail.

@@ -16,6 +16,7 @@ mod listener;
 mod names;
 mod node;
 mod node_identity;
+mod node_telemetry;
 mod proto;
 mod route;
 mod traffic_policy;

@@ -296,13 +296,42 @@ pub struct TcpKeepalive {
     pub keepalive_interval: Option<Duration>,
 }
 
-/// The service that a cluster stands for: Istio's `destination_service*` labels (`features.md` M12).
+/// The service that a cluster stands for: Istio's `destination_service*` labels (`features.md` M12). A field that is not
+/// known is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationService {
     /// FQDN, such as `reviews.default.svc.cluster.local`.
     pub host: Arc<str>,
-    /// Short name, such as `reviews`.
+    /// Name as the control plane gives it: `reviews` for a service of Kubernetes, the host for one of a ServiceEntry.
     pub name: Arc<str>,
     /// Namespace.
     pub namespace: Arc<str>,
+}
+
+impl DestinationService {
+    /// Where Istio's sidecars send requests for no service that they know, by the names of their clusters.
+    const UNREGISTERED: [&str; 5] = [
+        Self::BLACK_HOLE_CLUSTER,
+        "PassthroughCluster",
+        "InboundPassthroughCluster",
+        "InboundPassthroughClusterIpv4",
+        "InboundPassthroughClusterIpv6",
+    ];
+
+    /// Where requests go that are not to go anywhere.
+    pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
+
+    /// What requests to `cluster` count as if it is one of Istio's clusters without a service: a name, and no host.
+    #[must_use]
+    pub fn unregistered(cluster: &str) -> Option<Self> {
+        let name = Self::UNREGISTERED.into_iter().find(|name| *name == cluster)?;
+        Some(Self { host: Arc::default(), name: name.into(), namespace: Arc::default() })
+    }
+
+    /// What requests for `authority` count as where nothing better is known.
+    #[must_use]
+    pub fn by_authority(authority: &str) -> Self {
+        let host: Arc<str> = authority.into();
+        Self { name: Arc::clone(&host), host, namespace: Arc::default() }
+    }
 }

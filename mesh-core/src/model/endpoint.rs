@@ -121,7 +121,7 @@ impl HealthStatus {
 /// Who runs behind an endpoint: Istio's telemetry attributes (`features.md` M10 to M13).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// Workload name, such as `reviews-v1`.
+    /// Workload name, such as `reviews-v1`; the fields here are empty if not known.
     pub name: Arc<str>,
     /// Namespace.
     pub namespace: Arc<str>,
@@ -140,8 +140,9 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// A workload by its labels (`features.md` M11). `service` names it where no label does, and is its workload name,
-    /// as workloads outside of Kubernetes have no other.
+    /// A workload by its labels (`features.md` M11). Its name is the label `service.istio.io/workload-name`; without
+    /// one it is made of `service` and the label `version`, as deployments are called: `reviews-v1`. Where no label
+    /// names its canonical service, that is `service`.
     #[must_use]
     pub fn from_labels(service: &str, namespace: &str, labels: &BTreeMap<String, String>) -> Self {
         let label = |name: &str| labels.get(name).map(String::as_str);
@@ -151,8 +152,12 @@ impl Workload {
         let canonical_revision = label("service.istio.io/canonical-revision")
             .or_else(|| label("app.kubernetes.io/version"))
             .or_else(|| label("version"));
+        let name = label("service.istio.io/workload-name").map(Arc::from);
         Self {
-            name: service.into(),
+            name: name.unwrap_or_else(|| match label("version") {
+                Some(version) if !service.is_empty() => format!("{service}-{version}").into(),
+                Some(_) | None => service.into(),
+            }),
             namespace: namespace.into(),
             canonical_service: canonical_service.unwrap_or(service).into(),
             canonical_revision: canonical_revision.unwrap_or("latest").into(),

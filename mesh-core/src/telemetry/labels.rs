@@ -132,7 +132,12 @@ impl RequestLabels<'_> {
         let flags = flags_text(self.response_flags, &mut flags);
         let code = self.response_code;
         let (source, destination) = (Peer(self.source), Peer(self.destination));
-        let service = |field: fn(&DestinationService) -> &str| or(self.destination_service.map_or("", field), UNKNOWN);
+        let service = |field: fn(&DestinationService) -> &str| self.destination_service.map_or("", field);
+        // A server that is asked for no service in particular is asked for its own.
+        let fallback = match self.reporter {
+            Reporter::Source => UNKNOWN,
+            Reporter::Destination => destination.known(|workload| &workload.canonical_service),
+        };
         let values: [&str; 25] = [
             self.reporter.as_str(),
             source.known(|workload| &workload.name),
@@ -148,11 +153,11 @@ impl RequestLabels<'_> {
             destination.known(|workload| &workload.principal),
             destination.known(|workload| &workload.app),
             destination.known(|workload| &workload.version),
-            service(|service| &service.host),
+            or(service(|service| &service.host), fallback),
             destination.known(|workload| &workload.canonical_service),
             destination.canonical_revision(),
-            service(|service| &service.name),
-            service(|service| &service.namespace),
+            or(service(|service| &service.name), fallback),
+            self.service_namespace(),
             destination.known(|workload| &workload.cluster),
             self.request_protocol.as_str(),
             code.as_ref().map_or("0", StatusCode::as_str),
@@ -163,6 +168,17 @@ impl RequestLabels<'_> {
         for (name, value) in REQUEST_LABELS.into_iter().zip(values) {
             visit(name, value);
         }
+    }
+
+    /// A server knows its own; a client takes its peer's for that of a service without one.
+    fn service_namespace(&self) -> &str {
+        let of_service = self.destination_service.map_or("", |service| &*service.namespace);
+        let of_workload = self.destination.map_or("", |workload| &*workload.namespace);
+        let (first, second) = match self.reporter {
+            Reporter::Source => (of_service, of_workload),
+            Reporter::Destination => (of_workload, of_service),
+        };
+        or(or(first, second), UNKNOWN)
     }
 }
 
@@ -311,6 +327,43 @@ mod tests {
              connection_security_policy=mutual_tls ",
         ] {
             assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn m12_what_the_service_does_not_say_comes_from_the_workload() {
+        let workload =
+            Workload { namespace: "books".into(), canonical_service: "reviews".into(), ..Workload::default() };
+        let service = |host: &str, name: &str, namespace: &str| {
+            Some(DestinationService { host: host.into(), name: name.into(), namespace: namespace.into() })
+        };
+        for (reporter, service, expected) in [
+            (Reporter::Source, None, ["unknown", "unknown", "books"]),
+            (Reporter::Source, service("a.b", "a", ""), ["a.b", "a", "books"]),
+            (Reporter::Source, service("a.b", "a", "b"), ["a.b", "a", "b"]),
+            (Reporter::Source, service("", "PassthroughCluster", ""), ["unknown", "PassthroughCluster", "books"]),
+            (Reporter::Destination, None, ["reviews", "reviews", "books"]),
+            (Reporter::Destination, service("a.b", "a", "b"), ["a.b", "a", "books"]),
+            (
+                Reporter::Destination,
+                service("", "InboundPassthroughCluster", ""),
+                ["reviews", "InboundPassthroughCluster", "books"],
+            ),
+        ] {
+            let text = labels(&RequestLabels {
+                reporter,
+                destination: Some(&workload),
+                destination_service: service.as_ref(),
+                ..NOTHING
+            });
+            let [host, name, namespace] = expected;
+            for label in [
+                format!(" destination_service={host} "),
+                format!(" destination_service_name={name} "),
+                format!(" destination_service_namespace={namespace} "),
+            ] {
+                assert!(text.contains(&label), "{label} in {text}");
+            }
         }
     }
 

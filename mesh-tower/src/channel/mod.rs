@@ -25,7 +25,7 @@ use http::{Request, Response, Uri, header::HOST, request::Parts, uri::Authority}
 use http_body::Body as HttpBody;
 use mesh_core::{
     local_reply::LocalReply,
-    model::{Listener, RouteSource},
+    model::{DestinationService, Listener, RouteSource},
     policy::{grpc, hop_by_hop, request_id},
     store::{ListenerMap, RouteSlot, Routes, Store},
 };
@@ -90,6 +90,8 @@ impl<T: Transport> Channel<T> {
     /// A channel to `target`: the listener of that name in `store`, and the authority of requests that name none.
     #[must_use]
     pub fn new(target: Authority, store: Arc<Store>, upstream: Upstream<T>, telemetry: Telemetry) -> Self {
+        let service = Some(Arc::new(DestinationService::by_authority(target.as_str())));
+        let telemetry = Telemetry { service, ..telemetry };
         Self(Arc::new(Shared {
             target,
             store,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode, request};
 use mesh_core::{
-    model::Workload,
+    model::{DestinationService, Workload},
     policy::grpc,
     telemetry::{ResponseFlags, details},
 };
@@ -20,6 +20,7 @@ use crate::{
 pub(super) struct Recorder {
     istio: IstioMetrics,
     workload: Option<Arc<Workload>>,
+    target: Option<Arc<DestinationService>>,
     info: StreamInfo,
     protocol: RequestProtocol,
     request_header_bytes: u64,
@@ -34,6 +35,7 @@ impl Recorder {
         Self {
             istio: telemetry.istio.clone(),
             workload: telemetry.workload.clone(),
+            target: telemetry.service.clone(),
             info: info.clone(),
             protocol: if is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
             request_header_bytes: header_bytes(&request.headers),
@@ -61,11 +63,12 @@ impl Recorder {
         self.has_ended = true;
         let state = self.info.state();
         let (status, header_bytes) = self.response.map_or((0, 0), |(status, bytes)| (status.as_u16(), bytes));
+        let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
         let key = SeriesKey {
             reporter: Reporter::Source,
             source: self.workload.as_ref(),
             destination: state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload()),
-            service: state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref()),
+            service: of_cluster.or(self.target.as_ref()),
             protocol: self.protocol,
             response_code: status,
             grpc_status: self.grpc_status,

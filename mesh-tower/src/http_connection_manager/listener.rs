@@ -43,6 +43,7 @@ pub(super) struct ListenerContext {
     pub(super) reporter: Reporter,
     pub(super) workload: Option<Arc<Workload>>,
     pub(super) service: Option<Arc<DestinationService>>,
+    pub(super) host_header_fallback: bool,
     pub(super) local_address: Option<IpAddr>,
     pub(super) timers: Timers,
 }
@@ -77,6 +78,8 @@ impl ListenerContext {
             },
             workload: telemetry.workload.clone(),
             service: telemetry.service.clone().filter(|_| listener.traffic_direction == TrafficDirection::Inbound),
+            host_header_fallback: telemetry.host_header_fallback
+                && listener.traffic_direction == TrafficDirection::Outbound,
             local_address: local_address(),
             timers: Timers::default(),
             config,

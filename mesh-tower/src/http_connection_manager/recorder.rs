@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use http::{HeaderMap, StatusCode, request, response};
 use mesh_core::{
+    model::DestinationService,
     policy::grpc,
     telemetry::{Attributes, ResponseFlags, details},
 };
@@ -13,7 +14,7 @@ use crate::{
     StreamInfo, StreamState,
     server::ConnectionInfo,
     stream_info::LoggedRequest,
-    telemetry::{Reporter, RequestProtocol, RequestSample, SeriesKey, header_bytes},
+    telemetry::{NamedHost, Reporter, RequestProtocol, RequestSample, SeriesKey, header_bytes, unregistered},
     timer::now,
 };
 
@@ -24,6 +25,8 @@ pub(super) struct Recorder {
     pub(super) info: StreamInfo,
     protocol: RequestProtocol,
     request_header_bytes: u64,
+    /// The host that the request named, if that is believed.
+    host: Option<NamedHost>,
     response: Option<ResponseFacts>,
     grpc_status: Option<u32>,
     logged: Option<Box<LoggedResponse>>,
@@ -56,6 +59,7 @@ impl Recorder {
             info,
             protocol: if is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
             request_header_bytes: header_bytes(&request.headers),
+            host: None,
             response: None,
             grpc_status: None,
             logged,
@@ -69,8 +73,11 @@ impl Recorder {
         self.protocol == RequestProtocol::Grpc
     }
 
-    /// Keeps what access logs tell of the request, which is about to be given away.
+    /// Keeps what metrics and access logs tell of the request, which is about to be given away.
     pub(super) fn request(&mut self, request: &request::Parts) {
+        if self.listener.host_header_fallback {
+            self.host = NamedHost::of(request);
+        }
         if self.logged.is_some() {
             let logged = LoggedRequest::new(self.listener.access_logs.request_headers(), request);
             self.info.state().logged_request = Some(Box::new(logged));
@@ -152,7 +159,9 @@ impl Recorder {
             request_bytes: self.request_header_bytes + self.info.bytes_received(),
             response_bytes: self.response.as_ref().map_or(0, |response| response.header_bytes) + self.info.bytes_sent(),
         };
-        listener.istio.record(self.series_key(&state, status), sample);
+        let unregistered = self.unregistered(&state);
+        let key = self.series_key(&state, status);
+        listener.istio.record(SeriesKey { service: unregistered.as_ref().or(key.service), ..key }, sample);
         if let Some(logged) = &self.logged {
             listener.access_logs.write(&self.attributes(logged, &state, now));
         }
@@ -176,6 +185,12 @@ impl Recorder {
             grpc_status: self.grpc_status,
             flags: state.response_flags,
         }
+    }
+
+    fn unregistered(&self, state: &StreamState) -> Option<Arc<DestinationService>> {
+        let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_deref());
+        let route_name = state.route.as_ref().map(|route| &*route.route().name);
+        unregistered(of_cluster, route_name, self.host.as_ref())
     }
 
     fn attributes<'a>(&'a self, logged: &'a LoggedResponse, state: &'a StreamState, now: Instant) -> Attributes<'a> {

@@ -1,6 +1,7 @@
 //! What is told about requests: metrics in Envoy's and Istio's names, and access logs.
 
 mod cluster_stats;
+mod destination;
 mod http_stats;
 mod istio;
 mod layer;
@@ -10,6 +11,7 @@ mod shared;
 mod stat;
 
 pub use cluster_stats::ClusterStatSource;
+pub(crate) use destination::{NamedHost, unregistered};
 pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
 pub use istio::{IstioMetrics, RequestSample, SeriesKey};
 pub(crate) use layer::header_bytes;

@@ -22,6 +22,9 @@ pub struct Telemetry {
     pub workload: Option<Arc<Workload>>,
     /// The service that requests to this workload ask for where their cluster does not say; `None` = unknown.
     pub service: Option<Arc<DestinationService>>,
+    /// Requests that leave the workload count for the host that they name where their cluster says no service. Default
+    /// false, which gateways need: their clients are strangers. Inverse of Istio's `disable_host_header_fallback`.
+    pub host_header_fallback: bool,
 }
 
 /// An address by which others can reach this machine; `None` if it has no network.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::model::{Cluster, Discovery, DnsLookupFamily, DnsOptions, Percent};
+use mesh_core::model::{Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, Percent};
 
 use super::endpoint::{self, Names};
 use super::field::{At, Result, fields};
@@ -102,7 +102,8 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     if let Some(limit) = per_connection_buffer_limit_bytes {
         model.retry_buffer_bytes = usize::try_from(*limit).unwrap_or(usize::MAX);
     }
-    model.service = metadata.as_ref().and_then(metadata::service).map(Arc::new);
+    let service = DestinationService::unregistered(name).or_else(|| metadata.as_ref().and_then(metadata::service));
+    model.service = service.map(Arc::new);
     Ok(model)
 }
 

@@ -148,7 +148,8 @@ fn health(status: ProtoHealthStatus) -> HealthStatus {
     }
 }
 
-/// Istio's `filter_metadata["istio"]["workload"]`: `workload;namespace;canonical service;canonical revision;cluster`.
+/// Istio's `filter_metadata["istio"]["workload"]`: `workload;namespace;canonical service;canonical revision;cluster`. It
+/// does not say `app` and `version`, which a canonical service may be made of but need not be.
 ///
 /// Every other metadata of an endpoint is read only by subset selection and by transport socket matches, both of which
 /// are refused where a cluster asks for them.
@@ -156,15 +157,6 @@ fn workload(metadata: &Metadata) -> Option<Workload> {
     let text = super::metadata::string(metadata, "istio", "workload")?;
     let mut parts = text.split(';').map(Arc::<str>::from);
     let mut next = || parts.next().unwrap_or_default();
-    let (name, namespace, service, revision, cluster) = (next(), next(), next(), next(), next());
-    Some(Workload {
-        name,
-        namespace,
-        app: Arc::clone(&service),
-        version: Arc::clone(&revision),
-        canonical_service: service,
-        canonical_revision: revision,
-        cluster,
-        principal: Arc::default(),
-    })
+    let (name, namespace, canonical_service, canonical_revision, cluster) = (next(), next(), next(), next(), next());
+    Some(Workload { name, namespace, canonical_service, canonical_revision, cluster, ..Workload::default() })
 }
