@@ -7,6 +7,7 @@ use mesh_tower::{
     ConnectionManager, TcpConnector, Upstream, UpstreamOptions, Worker,
     dns::{DnsDiscovery, SystemResolver},
     drain::DrainTimes,
+    peer_metadata::PeerExchange,
     server::{BindError, ListenerChange, ListenerError, Listeners, MakeServer, Workers, bind},
     telemetry::Telemetry,
 };
@@ -181,7 +182,8 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
         let state = Arc::clone(state);
         let upstream = Upstream::new(Arc::clone(&state.store), Worker::new(index, count, TcpConnector));
         let make: MakeServer<Server> = Box::new(move |listener| {
-            let upstream = upstream.with_options(UpstreamOptions::from(&*listener.http));
+            let peers = PeerExchange::new(&listener.http, &state.telemetry);
+            let upstream = upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
             Ok(Arc::new(ConnectionManager::new(listener, &state.store, &state.telemetry, upstream)?))
         });
         (handle.clone(), make)

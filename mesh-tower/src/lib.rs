@@ -14,6 +14,7 @@ mod held;
 mod http_connection_manager;
 mod oneshot;
 pub mod outlier;
+pub mod peer_metadata;
 mod pool;
 mod reply;
 pub mod retry;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ClusterName, LoadAssignment, Percent, RetryBudget};
+use super::{ClusterName, LoadAssignment, MetadataExchange, Percent, RetryBudget};
 
 /// A group of equivalent endpoints and how to use them.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +42,8 @@ pub struct Cluster {
     pub retry_buffer_bytes: usize,
     /// The service that the cluster stands for, for telemetry.
     pub service: Option<Arc<DestinationService>>,
+    /// Whether its endpoints are told who calls them, where the listener does so. Default yes.
+    pub metadata_exchange: MetadataExchange,
 }
 
 impl Cluster {
@@ -67,6 +69,7 @@ impl Cluster {
             tcp_keepalive: None,
             retry_buffer_bytes: Self::DEFAULT_RETRY_BUFFER_BYTES,
             service: None,
+            metadata_exchange: MetadataExchange::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use http::HeaderValue;
 use ipnet::IpNet;
 
-use super::{AccessLog, Fault, RouteConfigName, RouteConfiguration, UpgradeConfig};
+use super::{AccessLog, Fault, PeerMetadata, RouteConfigName, RouteConfiguration, UpgradeConfig};
 
 /// How connections of a listener are served.
 #[expect(clippy::struct_excessive_bools, reason = "one per boolean field of Envoy's message, under its name")]
@@ -19,6 +19,8 @@ pub struct HttpConnectionManager {
     pub routes: RouteSource,
     /// Filters in order, without the router that ends the chain.
     pub http_filters: Vec<HttpFilter>,
+    /// What is told about workloads to clients and servers, and believed of them. Default nothing.
+    pub peer_metadata: PeerMetadata,
     /// Access logs written at the end of each request.
     pub access_log: Vec<AccessLog>,
     /// Client address and trust.
@@ -85,6 +87,7 @@ impl HttpConnectionManager {
             codec_type: Codec::Auto,
             routes,
             http_filters: Vec::new(),
+            peer_metadata: PeerMetadata::default(),
             access_log: Vec::new(),
             forwarded_for: ForwardedFor::default(),
             generate_request_id: true,

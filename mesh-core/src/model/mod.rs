@@ -14,6 +14,7 @@ mod listener;
 mod matcher;
 mod metadata;
 mod name;
+mod peer_metadata;
 mod percent;
 mod retry;
 mod route;
@@ -37,6 +38,7 @@ pub use matcher::{
 pub(crate) use metadata::json_string;
 pub use metadata::{Metadata, MetadataValue};
 pub use name::{ClusterName, RouteConfigName};
+pub use peer_metadata::{MetadataExchange, PeerMetadata, UpstreamPropagation};
 pub use percent::{FractionalPercent, Percent, PercentOutOfRange};
 pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};
 pub use route::{

@@ -4,6 +4,7 @@
 //! * [`Format`]: Envoy's `%COMMAND%` language over them.
 //! * [`ResponseFlags`], [`details`]: what happened beyond the status.
 //! * [`labels`]: names and rules of Istio's metric labels.
+//! * [`peer_metadata`]: how workloads introduce themselves to each other.
 //! * [`trace_context`]: W3C trace headers.
 
 mod attributes;
@@ -11,6 +12,7 @@ pub mod details;
 mod flags;
 mod format;
 pub mod labels;
+pub mod peer_metadata;
 pub mod trace_context;
 
 pub use attributes::Attributes;

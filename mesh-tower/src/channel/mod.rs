@@ -33,8 +33,8 @@ use tower_service::Service;
 
 use self::recorder::Recorder;
 use crate::{
-    Body, BoxError, Pool, StreamInfo, Transport, Upstream, UpstreamOptions, fault::ActiveFaults, stack::Stack,
-    telemetry::Telemetry, timer::now,
+    Body, BoxError, Pool, StreamInfo, Transport, Upstream, UpstreamOptions, fault::ActiveFaults,
+    peer_metadata::PeerExchange, stack::Stack, telemetry::Telemetry, timer::now,
 };
 
 pub use body::ChannelBody;
@@ -116,7 +116,7 @@ impl<T: Transport> Channel<T> {
     pub async fn send(&self, request: Request<Body>) -> Response<ChannelBody> {
         let info = StreamInfo::new(now());
         let (mut parts, body) = request.into_parts();
-        let recorder = Recorder::start(&self.0.telemetry, &info, &parts);
+        let mut recorder = Recorder::start(&self.0.telemetry, &info, &parts);
         let body = Body::counted(body, &info);
         let response = match self.ready().await {
             Some(ready) => {
@@ -129,7 +129,9 @@ impl<T: Transport> Channel<T> {
                     active_faults: &self.0.active_faults,
                     upstream: &ready.upstream,
                 };
-                stack.serve(Request::from_parts(parts, body), &info).await
+                let mut response = stack.serve(Request::from_parts(parts, body), &info).await;
+                recorder.peer(ready.upstream.peers().receive_response(response.headers_mut()));
+                response
             }
             None => crate::route::reply(&info, NOT_CONFIGURED, grpc::is_grpc_request(&parts.headers)),
         };
@@ -208,7 +210,8 @@ impl<T: Transport> Channel<T> {
             RouteSource::Rds(name) => RoutesOf::Rds(self.0.store.route_slot(name)),
         };
         routes.load()?;
-        let upstream = self.0.upstream.with_options(UpstreamOptions::from(&*listener.http));
+        let peers = PeerExchange::new(&listener.http, &self.0.telemetry);
+        let upstream = self.0.upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
         Some(Ready { listeners, listener, routes, upstream })
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Recorder {
     istio: IstioMetrics,
     workload: Option<Arc<Workload>>,
     target: Option<Arc<DestinationService>>,
+    /// Who answered, as it says itself.
+    peer: Option<Arc<Workload>>,
     info: StreamInfo,
     protocol: RequestProtocol,
     request_header_bytes: u64,
@@ -36,6 +38,7 @@ impl Recorder {
             istio: telemetry.istio.clone(),
             workload: telemetry.workload.clone(),
             target: telemetry.service.clone(),
+            peer: None,
             info: info.clone(),
             protocol: if is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
             request_header_bytes: header_bytes(&request.headers),
@@ -43,6 +46,10 @@ impl Recorder {
             grpc_status: None,
             has_ended: false,
         }
+    }
+
+    pub(super) fn peer(&mut self, peer: Option<Arc<Workload>>) {
+        self.peer = peer;
     }
 
     pub(super) fn response(&mut self, response: &Response<Body>) {
@@ -63,11 +70,13 @@ impl Recorder {
         self.has_ended = true;
         let state = self.info.state();
         let (status, header_bytes) = self.response.map_or((0, 0), |(status, bytes)| (status.as_u16(), bytes));
+        let of_endpoint = state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload());
         let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
         let key = SeriesKey {
             reporter: Reporter::Source,
             source: self.workload.as_ref(),
-            destination: state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload()),
+            // What the endpoint says of itself is more than the control plane says of it.
+            destination: self.peer.as_ref().or(of_endpoint),
             service: of_cluster.or(self.target.as_ref()),
             protocol: self.protocol,
             response_code: status,

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::access_log::AccessLogs;
 use crate::{
+    peer_metadata::PeerExchange,
     server::{Codecs, Lifetime},
     telemetry::{
         HttpStats, IstioMetrics, ListenerHttpStats, ListenerStats, OpenError, Reporter, Telemetry, local_address,
@@ -44,6 +45,7 @@ pub(super) struct ListenerContext {
     pub(super) workload: Option<Arc<Workload>>,
     pub(super) service: Option<Arc<DestinationService>>,
     pub(super) host_header_fallback: bool,
+    pub(super) peers: PeerExchange,
     pub(super) local_address: Option<IpAddr>,
     pub(super) timers: Timers,
 }
@@ -80,6 +82,7 @@ impl ListenerContext {
             service: telemetry.service.clone().filter(|_| listener.traffic_direction == TrafficDirection::Inbound),
             host_header_fallback: telemetry.host_header_fallback
                 && listener.traffic_direction == TrafficDirection::Outbound,
+            peers: PeerExchange::new(&config, telemetry),
             local_address: local_address(),
             timers: Timers::default(),
             config,

@@ -72,6 +72,7 @@ impl<S: Respond> ConnectionManager<S> {
         if is_last || ends_by_itself || abandons_upload || connection.drain.is_draining() {
             facts.persistence = Persistence::Close;
         }
+        recorder.exchange_peers(&mut response.headers);
         response::finish(&mut response, &self.listener.config, facts, origin);
         recorder.response(&response);
         if response.status == StatusCode::SWITCHING_PROTOCOLS
@@ -117,6 +118,7 @@ impl<S: Respond> ConnectionManager<S> {
             return Verdict::own(refused(refusal), recorder);
         }
         self.sanitize(parts, connection, recorder);
+        recorder.receive_request(&mut parts.headers);
         let random = fastrand::u64(..);
         let routed = self.route(parts, random);
         let upgrade = self.upgrade(parts, routed.as_ref().ok());

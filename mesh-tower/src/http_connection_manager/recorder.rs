@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use http::{HeaderMap, StatusCode, request, response};
 use mesh_core::{
-    model::DestinationService,
+    model::{DestinationService, Workload},
     policy::grpc,
     telemetry::{Attributes, ResponseFlags, details},
 };
@@ -12,6 +12,7 @@ use mesh_core::{
 use super::listener::ListenerContext;
 use crate::{
     StreamInfo, StreamState,
+    peer_metadata::Introduction,
     server::ConnectionInfo,
     stream_info::LoggedRequest,
     telemetry::{NamedHost, Reporter, RequestProtocol, RequestSample, SeriesKey, header_bytes, unregistered},
@@ -27,6 +28,9 @@ pub(super) struct Recorder {
     request_header_bytes: u64,
     /// The host that the request named, if that is believed.
     host: Option<NamedHost>,
+    introduction: Introduction,
+    /// Who answered, as it says itself.
+    server: Option<Arc<Workload>>,
     response: Option<ResponseFacts>,
     grpc_status: Option<u32>,
     logged: Option<Box<LoggedResponse>>,
@@ -60,6 +64,8 @@ impl Recorder {
             protocol: if is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
             request_header_bytes: header_bytes(&request.headers),
             host: None,
+            introduction: Introduction::default(),
+            server: None,
             response: None,
             grpc_status: None,
             logged,
@@ -71,6 +77,17 @@ impl Recorder {
 
     pub(super) fn is_grpc(&self) -> bool {
         self.protocol == RequestProtocol::Grpc
+    }
+
+    /// Takes what the client tells of itself out of the request.
+    pub(super) fn receive_request(&mut self, headers: &mut HeaderMap) {
+        self.introduction = self.listener.peers.receive_request(headers);
+    }
+
+    /// Takes what the server tells of itself out of the response, and tells the client of this workload instead.
+    pub(super) fn exchange_peers(&mut self, headers: &mut HeaderMap) {
+        self.server = self.listener.peers.receive_response(headers);
+        self.listener.peers.send_response(headers, &self.introduction);
     }
 
     /// Keeps what metrics and access logs tell of the request, which is about to be given away.
@@ -172,8 +189,9 @@ impl Recorder {
         let of_endpoint = state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload());
         let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
         let (source, destination) = match listener.reporter {
-            Reporter::Source => (listener.workload.as_ref(), of_endpoint),
-            Reporter::Destination => (None, listener.workload.as_ref().or(of_endpoint)),
+            // What the endpoint says of itself is more than the control plane says of it.
+            Reporter::Source => (listener.workload.as_ref(), self.server.as_ref().or(of_endpoint)),
+            Reporter::Destination => (self.introduction.client.as_ref(), listener.workload.as_ref().or(of_endpoint)),
         };
         SeriesKey {
             reporter: listener.reporter,

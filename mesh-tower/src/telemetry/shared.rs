@@ -8,6 +8,7 @@ use std::{
 use mesh_core::model::{DestinationService, Workload};
 
 use super::{DownstreamStats, IstioMetrics, LogFiles};
+use crate::peer_metadata::LocalPeer;
 
 /// Where a process counts and logs, and who it is. Clones are handles to the same.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Telemetry {
     pub logs: Arc<LogFiles>,
     /// The workload that this process is or stands in front of; `None` = unknown.
     pub workload: Option<Arc<Workload>>,
+    /// What this workload tells its peers about itself, where listeners are configured to; `None` = nothing.
+    pub peer: Option<Arc<LocalPeer>>,
     /// The service that requests to this workload ask for where their cluster does not say; `None` = unknown.
     pub service: Option<Arc<DestinationService>>,
     /// Requests that leave the workload count for the host that they name where their cluster says no service. Default

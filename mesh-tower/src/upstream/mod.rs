@@ -43,6 +43,7 @@ pub(crate) use guard::ResponseGuard;
 use self::{exchange::Exchange, tries::Tries};
 use crate::{
     Body, StreamInfo, TransportError,
+    peer_metadata::PeerExchange,
     pool::{Pool, Protocol, SendError, Target, Worker},
     timer::Timers,
 };
@@ -99,6 +100,7 @@ impl From<&HttpConnectionManager> for UpstreamOptions {
 pub struct Upstream<T = Pool> {
     shared: Arc<Shared<T>>,
     options: UpstreamOptions,
+    peers: PeerExchange,
 }
 
 #[derive(Debug)]
@@ -120,13 +122,27 @@ impl<T: Transport> Upstream<T> {
     /// Over another transport.
     #[must_use]
     pub fn with_transport(store: Arc<Store>, worker: Worker, transport: T) -> Self {
-        Self { shared: Arc::new(Shared { store, worker, transport }), options: UpstreamOptions::default() }
+        Self {
+            shared: Arc::new(Shared { store, worker, transport }),
+            options: UpstreamOptions::default(),
+            peers: PeerExchange::default(),
+        }
     }
 
     /// The same, as a listener wants it.
     #[must_use]
     pub fn with_options(&self, options: UpstreamOptions) -> Self {
-        Self { shared: Arc::clone(&self.shared), options }
+        Self { shared: Arc::clone(&self.shared), options, peers: self.peers.clone() }
+    }
+
+    /// The same, with what endpoints are told about who calls them. Default nothing.
+    #[must_use]
+    pub fn with_peer_exchange(self, peers: PeerExchange) -> Self {
+        Self { peers, ..self }
+    }
+
+    pub(crate) fn peers(&self) -> &PeerExchange {
+        &self.peers
     }
 
     pub(crate) fn timers(&self) -> &Timers {
@@ -165,6 +181,7 @@ impl<T: Transport> Upstream<T> {
             return exchange.reply(LocalReply::cluster_not_found(status));
         };
         info.state().upstream_cluster = Some(Arc::clone(&cluster));
+        self.peers.send_request(&mut parts.headers, cluster.config().metadata_exchange);
         let through = (&self.shared.transport, &self.shared.worker);
         let tries = Tries::new(&exchange, through, &cluster, &mut parts);
         request::prepare(&mut parts, &exchange);
@@ -204,7 +221,7 @@ fn not_found(info: &StreamInfo) -> Response<Body> {
 
 impl<T> Clone for Upstream<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), options: self.options }
+        Self { shared: Arc::clone(&self.shared), options: self.options, peers: self.peers.clone() }
     }
 }
 

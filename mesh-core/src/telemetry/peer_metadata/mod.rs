@@ -1,0 +1,156 @@
+//! A workload as it introduces itself to the other end of a request (`features.md` M13, M14): the value of
+//! `x-envoy-peer-metadata`, base64 of a protobuf `Struct` with the keys of Istio's node metadata.
+//!
+//! Entries are in the order of their keys, which is protobuf's deterministic serialisation, so equal workloads have equal
+//! values and a reader may remember a value for what it says. Keys that nobody knows a value of are left out: a workload
+//! from files has no `OWNER`, `REGION` and `AVAILABILITY_ZONE`.
+//!
+//! The message is written and read by hand. It is one level deep, comes from strangers on the request path, and code
+//! generated for all of protobuf would be asked for two of its types.
+
+mod wire;
+
+use base64::{
+    Engine as _,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use http::HeaderName;
+use thiserror::Error;
+
+use self::wire::{Malformed, StructWriter, Value};
+use crate::model::Workload;
+
+/// Who introduces itself: Istio's node id. Comes with [`X_ENVOY_PEER_METADATA`].
+pub const X_ENVOY_PEER_METADATA_ID: HeaderName = HeaderName::from_static("x-envoy-peer-metadata-id");
+/// What it says of itself: [`encode`].
+pub const X_ENVOY_PEER_METADATA: HeaderName = HeaderName::from_static("x-envoy-peer-metadata");
+
+/// Longest value that is read, in bytes; what Istio sends has a few hundred.
+pub const MAX_LENGTH: usize = 8 * 1024;
+
+const NAME: &str = "NAME";
+const NAMESPACE: &str = "NAMESPACE";
+const WORKLOAD_NAME: &str = "WORKLOAD_NAME";
+const CLUSTER_ID: &str = "CLUSTER_ID";
+const IDENTITY: &str = "IDENTITY";
+const LABELS: &str = "LABELS";
+const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
+const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
+const APP: [&str; 2] = ["app.kubernetes.io/name", "app"];
+const VERSION: [&str; 2] = ["app.kubernetes.io/version", "version"];
+
+/// Padding is written, and not missed.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A value that introduces nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PeerMetadataError {
+    /// It is not read at all.
+    #[error("peer metadata has {0} bytes, more than {MAX_LENGTH}")]
+    TooLong(usize),
+    /// It is not base64.
+    #[error("peer metadata is not base64: {0}")]
+    Base64(#[from] base64::DecodeSliceError),
+    /// What it encodes is no `Struct`.
+    #[error("peer metadata is not a protobuf Struct")]
+    Malformed,
+}
+
+impl From<Malformed> for PeerMetadataError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// How `workload` introduces itself.
+#[must_use]
+pub fn encode(workload: &Workload) -> String {
+    let mut labels = StructWriter::default();
+    // In the order of the keys, here and below.
+    labels.string(APP[1], &workload.app);
+    labels.string(CANONICAL_NAME, &workload.canonical_service);
+    labels.string(CANONICAL_REVISION, &workload.canonical_revision);
+    labels.string(VERSION[1], &workload.version);
+    let mut metadata = StructWriter::default();
+    metadata.string(CLUSTER_ID, &workload.cluster);
+    metadata.string(IDENTITY, &workload.principal);
+    metadata.object(LABELS, labels);
+    metadata.string(NAME, &workload.name);
+    metadata.string(NAMESPACE, &workload.namespace);
+    metadata.string(WORKLOAD_NAME, &workload.name);
+    BASE64.encode(metadata.into_bytes())
+}
+
+/// Who introduces itself by `value`. Keys that are not known are passed over.
+///
+/// # Errors
+/// If it is too long or malformed.
+pub fn decode(value: &[u8]) -> Result<Workload, PeerMetadataError> {
+    if value.len() > MAX_LENGTH {
+        return Err(PeerMetadataError::TooLong(value.len()));
+    }
+    let mut bytes = [0; MAX_LENGTH];
+    let length = BASE64.decode_slice(value, &mut bytes)?;
+    let mut workload = Workload::default();
+    for entry in wire::entries(&bytes[..length]) {
+        match entry? {
+            (NAMESPACE, Value::String(text)) => workload.namespace = text.into(),
+            (WORKLOAD_NAME, Value::String(text)) => workload.name = text.into(),
+            (CLUSTER_ID, Value::String(text)) => workload.cluster = text.into(),
+            (IDENTITY, Value::String(text)) => workload.principal = text.into(),
+            (LABELS, Value::Object(labels)) => read_labels(labels, &mut workload)?,
+            _ => {}
+        }
+    }
+    Ok(workload)
+}
+
+fn read_labels(labels: &[u8], workload: &mut Workload) -> Result<(), Malformed> {
+    // Of two labels for one thing, the first of the list counts, wherever it stands.
+    let (mut app, mut version) = ([""; 2], [""; 2]);
+    for entry in wire::entries(labels) {
+        let (key, Value::String(text)) = entry? else { continue };
+        let among = |keys: [&str; 2]| keys.into_iter().position(|known| known == key);
+        if let Some(position) = among(APP) {
+            app[position] = text;
+        } else if let Some(position) = among(VERSION) {
+            version[position] = text;
+        } else if key == CANONICAL_NAME {
+            workload.canonical_service = text.into();
+        } else if key == CANONICAL_REVISION {
+            workload.canonical_revision = text.into();
+        }
+    }
+    let first = |texts: [&str; 2]| texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default().into();
+    workload.app = first(app);
+    workload.version = first(version);
+    Ok(())
+}
+
+/// What a server may believe of a client without a certificate: everything but who it claims to be (`features.md` M13).
+#[must_use]
+pub fn of_client(workload: Workload) -> Workload {
+    Workload { principal: Workload::default().principal, ..workload }
+}
+
+/// What a client believes of its server: everything, the namespace in its identity before the one beside it.
+#[must_use]
+pub fn of_server(workload: Workload) -> Workload {
+    match namespace_of(&workload.principal).map(Into::into) {
+        Some(namespace) => Workload { namespace, ..workload },
+        None => workload,
+    }
+}
+
+/// The namespace in `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
+fn namespace_of(principal: &str) -> Option<&str> {
+    let (_, rest) = principal.split_once("/ns/")?;
+    rest.split('/').next().filter(|namespace| !namespace.is_empty())
+}
+
+#[cfg(test)]
+mod tests;
