@@ -6,7 +6,7 @@ use mesh_control::{
     config::Labels,
     translate::{Node, Role},
 };
-use mesh_tower::telemetry::Telemetry;
+use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
 
 use crate::error::{Error, Kind};
 
@@ -22,8 +22,10 @@ pub(crate) fn node(service: &str, namespace: Option<&str>, labels: Labels) -> Re
 
 /// Counts what `node` does in its name.
 pub(crate) fn telemetry(node: &Node) -> Telemetry {
+    let workload = node.workload();
     Telemetry {
-        workload: Some(Arc::new(node.workload())),
+        peer: LocalPeer::new(&node.to_xds().id, &workload).map(Arc::new),
+        workload: Some(Arc::new(workload)),
         service: node.destination_service().map(Arc::new),
         ..Telemetry::default()
     }

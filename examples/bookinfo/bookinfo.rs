@@ -72,6 +72,8 @@ impl Bookinfo {
         for (version, listener) in reviews::VERSIONS.into_iter().zip(listeners) {
             let mesh = join_mesh(config, "reviews", version.name).await?;
             let service = reviews::router(version, mesh.channel("ratings:9080")?);
+            let metrics = mesh.clone();
+            let service = service.route("/stats/prometheus", get(async move || metrics.metrics()));
             let server = mesh.server("reviews")?.with_drain_time(DRAIN_TIME);
             let server = server.with_graceful_shutdown(self.stop.clone().cancelled_owned());
             let socket = listen(ports.address(listener)).await?;

@@ -14,7 +14,7 @@ use mesh_control::{
     translate::{Interception, Node, Resources, Role as NodeRole, translate},
 };
 use mesh_core::{rng::SplitMix64, store::Store};
-use mesh_tower::telemetry::Telemetry;
+use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
 use mesh_xds::{
     ads::{self, ClusterInterest, Interest, Notice, in_process},
     apply::StoreSink,
@@ -82,8 +82,10 @@ impl Istio {
     pub(crate) fn telemetry(&self) -> Telemetry {
         // The labels of the first configuration: metrics of one process keep one name.
         let node = self.node.clone().with_labels(&self.meshes.borrow().registry);
+        let workload = node.workload();
         Telemetry {
-            workload: Some(Arc::new(node.workload())),
+            peer: LocalPeer::new(&node.to_xds().id, &workload).map(Arc::new),
+            workload: Some(Arc::new(workload)),
             service: node.destination_service().map(Arc::new),
             host_header_fallback: matches!(node.role, NodeRole::Sidecar(_)),
             ..Telemetry::default()

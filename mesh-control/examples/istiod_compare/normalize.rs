@@ -89,10 +89,14 @@ pub(crate) fn listener(listener: &Value) -> Option<Value> {
     if !listener["filter_chains"][0]["transport_socket"].is_null() {
         return None;
     }
-    let manager = select(
+    let exchange = metadata_exchange(manager);
+    let mut manager = select(
         manager,
         &["normalize_path", "rds", "server_name", "stream_idle_timeout", "upgrade_configs", "use_remote_address"],
     );
+    if !exchange.is_null() {
+        manager["metadata_exchange"] = exchange;
+    }
     let mut kept = select(listener, &["address", "bind_to_port", "traffic_direction"]);
     kept["manager"] = manager;
     Some(kept)
@@ -112,10 +116,18 @@ pub(crate) fn inbound(listener: &Value) -> Map<String, Value> {
                     *one = route(one);
                 }
             }
+            routes["metadata_exchange"] = metadata_exchange(manager);
             ports.insert(matcher["destination_port"].to_string(), routes);
         }
     }
     ports
+}
+
+/// What is told about workloads.
+fn metadata_exchange(manager: &Value) -> Value {
+    let mut filters = manager["http_filters"].as_array().into_iter().flatten();
+    let exchange = filters.find(|filter| filter["name"] == "istio.metadata_exchange");
+    exchange.map(|filter| filter["typed_config"].clone()).unwrap_or_default()
 }
 
 fn http_connection_manager(chain: &Value) -> Option<&Value> {

@@ -8,7 +8,8 @@
 //! - a destination without port means the service's only port wherever the request came in. istiod means the port of
 //!   the listener, even if the service does not have it;
 //! - a library gets the routes of the called service only, not those of all services of the port;
-//! - filters and metadata that only feed istiod's own telemetry are left out.
+//! - a library's listeners have Istio's exchange of peer metadata, which gRPC clients may pass over; other filters and
+//!   metadata that only feed istiod's own telemetry are left out.
 
 mod cluster;
 mod endpoint;

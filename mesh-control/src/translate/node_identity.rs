@@ -57,10 +57,15 @@ impl Node {
         for (key, value) in [(GENERATOR, generator), (INTERCEPTION_MODE, interception)] {
             metadata.fields.extend(value.map(|value| (key.to_owned(), string(value))));
         }
-        let name = service.as_deref().unwrap_or("client");
+        // Peers know the workload by this id, so those of one service differ in it.
+        let workload = self.workload().name;
+        let name = if workload.is_empty() { "client" } else { &*workload };
         core::Node {
             // Nobody looks at the address: endpoints are found by service and labels.
-            id: format!("{kind}~127.0.0.1~{name}~{}.svc.{CLUSTER_DOMAIN}", self.namespace),
+            id: format!(
+                "{kind}~127.0.0.1~{name}.{namespace}~{namespace}.svc.{CLUSTER_DOMAIN}",
+                namespace = self.namespace
+            ),
             cluster: service.unwrap_or_default(),
             metadata: Some(metadata),
             ..core::Node::default()

@@ -11,6 +11,7 @@ pub(super) use mesh_xds::proto::envoy::extensions::retry::host::previous_hosts::
 pub(super) use mesh_xds::proto::envoy::extensions::upstreams::http::v3 as upstream_http;
 pub(super) use mesh_xds::proto::envoy::r#type::matcher::v3 as matcher;
 pub(super) use mesh_xds::proto::envoy::r#type::v3 as percent;
+pub(super) use mesh_xds::proto::udpa::r#type::v1::TypedStruct;
 pub(super) use mesh_xds::resource::pack as any;
 
 use std::collections::BTreeMap;
@@ -63,8 +64,12 @@ pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Struct {
 }
 
 pub(super) fn list(items: Vec<Struct>) -> Value {
-    let values = items.into_iter().map(|item| Value { kind: Some(Kind::StructValue(item)) }).collect();
+    let values = items.into_iter().map(structure).collect();
     Value { kind: Some(Kind::ListValue(prost_types::ListValue { values })) }
+}
+
+pub(super) fn structure(fields: Struct) -> Value {
+    Value { kind: Some(Kind::StructValue(fields)) }
 }
 
 /// Metadata under Istio's key.

@@ -34,8 +34,8 @@ impl LocalPeer {
     /// Of `workload`, which control planes know as the node `id`. `None` if the id cannot stand in a header.
     #[must_use]
     pub fn new(id: &str, workload: &Workload) -> Option<Self> {
-        let metadata = HeaderValue::try_from(encode(workload)).expect("base64 can stand in a header");
-        Some(Self { id: HeaderValue::try_from(id).ok()?, metadata })
+        // What is encoded is base64, so only the id can fail.
+        Some(Self { id: HeaderValue::try_from(id).ok()?, metadata: HeaderValue::try_from(encode(workload)).ok()? })
     }
 }
 

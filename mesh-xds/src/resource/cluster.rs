@@ -104,6 +104,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     }
     let service = DestinationService::unregistered(name).or_else(|| metadata.as_ref().and_then(metadata::service));
     model.service = service.map(Arc::new);
+    model.metadata_exchange = metadata::exchange(name, metadata.as_ref());
     Ok(model)
 }
 

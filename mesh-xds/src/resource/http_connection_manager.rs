@@ -70,6 +70,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     let mut model = HttpConnectionManager::new(stat_prefix, routes(at, route_specifier.as_ref())?);
     model.codec_type = codec(at, *codec_type)?;
     model.http_filters = chain.filters;
+    model.peer_metadata = chain.peer_metadata;
     model.envoy_headers = !chain.suppress_envoy_headers;
     model.access_log = list(at, "access_log", access_log, access_log::decode)?;
     let internal =

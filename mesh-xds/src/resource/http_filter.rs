@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use mesh_core::model::{Fault, HttpFilter};
-use prost_types::Any;
+use mesh_core::model::{Fault, HttpFilter, PeerMetadata};
+use prost_types::{Any, Struct};
 
-use super::fault;
 use super::field::{At, Result, fields};
 use super::value::unpack;
+use super::{fault, peer_metadata};
 use crate::json::type_name;
 use crate::proto::envoy::extensions::filters::http::router::v3::Router;
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -20,7 +20,6 @@ use crate::proto::udpa;
 /// They may stand anywhere: as network, HTTP or cluster filter, and inside a `TypedStruct`.
 const NO_OPS: &[(&str, &str)] = &[
     ("envoy.tcp.metadataexchange.config.MetadataExchange", "peer metadata is exchanged in headers"),
-    ("io.istio.http.peer_metadata.Config", "peer metadata is exchanged in headers"),
     ("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", "it chooses ALPN of TLS, which is refused"),
     ("stats.PluginConfig", "Istio's metrics are always recorded"),
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "it is statistics only"),
@@ -33,13 +32,16 @@ const NO_OPS: &[(&str, &str)] = &[
 pub(super) struct Chain {
     /// Filters before the router.
     pub(super) filters: Vec<HttpFilter>,
+    /// What is told about workloads, and believed of them.
+    pub(super) peer_metadata: PeerMetadata,
     /// The router's `suppress_envoy_headers`.
     pub(super) suppress_envoy_headers: bool,
 }
 
 /// The filters of a connection manager: names are unique and the router, and only it, is last (gRFC A39).
 pub(super) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<Chain> {
-    let mut chain = Chain { filters: Vec::new(), suppress_envoy_headers: false };
+    let mut chain =
+        Chain { filters: Vec::new(), peer_metadata: PeerMetadata::default(), suppress_envoy_headers: false };
     let mut names = hashbrown::HashSet::new();
     let mut routed = false;
     for (index, filter) in filters.iter().enumerate() {
@@ -56,6 +58,7 @@ pub(super) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<C
                 routed = true;
             }
             Decoded::Fault(fault) => chain.filters.push(HttpFilter::Fault(Arc::new(fault))),
+            Decoded::PeerMetadata(peer_metadata) => chain.peer_metadata = peer_metadata,
             Decoded::Nothing => {}
         }
     }
@@ -68,6 +71,7 @@ pub(super) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<C
 enum Decoded {
     Router(bool),
     Fault(Fault),
+    PeerMetadata(PeerMetadata),
     Nothing,
 }
 
@@ -82,12 +86,17 @@ fn decode(at: &At<'_>, filter: &ProtoHttpFilter) -> Result<Decoded> {
         None => return Err(at.field("typed_config").refuse(format_args!("is missing in http filter {name}"))),
     };
     let at_config = at.field("typed_config");
-    match configured_type(&at_config, config)?.as_str() {
+    let configured = configured(&at_config, config)?;
+    match configured.type_name.as_str() {
         "envoy.extensions.filters.http.router.v3.Router" => {
             router(&at_config, &unpack(&at_config, config)?).map(Decoded::Router)
         }
         "envoy.extensions.filters.http.fault.v3.HTTPFault" => {
             fault::decode(&at_config, &unpack(&at_config, config)?).map(Decoded::Fault)
+        }
+        peer_metadata::TYPE => {
+            let value = configured.value.unwrap_or_default();
+            peer_metadata::decode(&at_config.field("value"), &value).map(Decoded::PeerMetadata)
         }
         other => match no_op(other) {
             Some(why) => {
@@ -108,7 +117,7 @@ pub(super) fn network_no_op(at: &At<'_>, name: &str, config: Option<&Any>) -> Re
     let Some(config) = config else {
         return Err(at.field("typed_config").refuse(format_args!("is missing in filter {name}")));
     };
-    match no_op(&configured_type(&at.field("typed_config"), config)?) {
+    match no_op(&configured(&at.field("typed_config"), config)?.type_name) {
         Some(why) => {
             at.ignore(format_args!("filter {name}: {why}"));
             Ok(())
@@ -117,18 +126,33 @@ pub(super) fn network_no_op(at: &At<'_>, name: &str, config: Option<&Any>) -> Re
     }
 }
 
-/// The type of a configuration, which may be wrapped in a `TypedStruct`. A wrapped type is decoded by nobody here, so
-/// it comes out under a name that only [`NO_OPS`] know.
-fn configured_type(at: &At<'_>, config: &Any) -> Result<String> {
-    let inner = match type_name(&config.type_url) {
-        "udpa.type.v1.TypedStruct" => unpack::<udpa::r#type::v1::TypedStruct>(at, config)?.type_url,
-        "xds.type.v3.TypedStruct" => unpack::<crate::proto::xds::r#type::v3::TypedStruct>(at, config)?.type_url,
-        plain => return Ok(plain.to_owned()),
+/// What a filter is configured with.
+struct Configured {
+    type_name: String,
+    /// The JSON of the message, if it came as that.
+    value: Option<Struct>,
+}
+
+/// The type of a configuration, which may be wrapped in a `TypedStruct`. A wrapped type that nobody here decodes comes out
+/// under a name that only [`NO_OPS`] know, and so does one that is decoded only if it is wrapped.
+fn configured(at: &At<'_>, config: &Any) -> Result<Configured> {
+    let (inner, value) = match type_name(&config.type_url) {
+        "udpa.type.v1.TypedStruct" => {
+            let wrapper: udpa::r#type::v1::TypedStruct = unpack(at, config)?;
+            (wrapper.type_url, wrapper.value)
+        }
+        "xds.type.v3.TypedStruct" => {
+            let wrapper: crate::proto::xds::r#type::v3::TypedStruct = unpack(at, config)?;
+            (wrapper.type_url, wrapper.value)
+        }
+        peer_metadata::TYPE => return Err(at.refuse("not supported outside of a TypedStruct")),
+        plain => return Ok(Configured { type_name: plain.to_owned(), value: None }),
     };
-    match type_name(&inner) {
-        inner if no_op(inner).is_some() => Ok(inner.to_owned()),
-        inner => Ok(format!("TypedStruct of {inner}")),
-    }
+    let type_name = match type_name(&inner) {
+        inner if no_op(inner).is_some() || inner == peer_metadata::TYPE => inner.to_owned(),
+        inner => format!("TypedStruct of {inner}"),
+    };
+    Ok(Configured { type_name, value })
 }
 
 fn no_op(type_name: &str) -> Option<&'static str> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mesh_core::model::{DestinationService, Metadata as ModelMetadata, MetadataValue};
+use mesh_core::model::{DestinationService, Metadata as ModelMetadata, MetadataExchange, MetadataValue};
 use prost_types::{Struct, Value, value::Kind};
 
 use crate::proto::envoy::config::core::v3::Metadata;
@@ -21,6 +21,25 @@ pub(super) fn service(metadata: &Metadata) -> Option<DestinationService> {
     let field = |key| Arc::<str>::from(text(service, key).unwrap_or_default());
     Some(DestinationService { host: field("host"), name: field("name"), namespace: field("namespace") })
 }
+
+/// Whether the endpoints of a cluster may be told who calls them.
+pub(super) fn exchange(cluster: &str, metadata: Option<&Metadata>) -> MetadataExchange {
+    let istio = metadata.and_then(|metadata| metadata.filter_metadata.get("istio"));
+    let says = |key: &str| {
+        let fact = istio.and_then(|istio| istio.fields.get(key)).and_then(|fact| fact.kind.as_ref());
+        matches!(fact, Some(Kind::BoolValue(true)))
+    };
+    if says("disable_mx") {
+        MetadataExchange::Disabled
+    } else if says("external") || cluster == PASSTHROUGH_CLUSTER {
+        MetadataExchange::External
+    } else {
+        MetadataExchange::Enabled
+    }
+}
+
+/// Where Istio's sidecars send requests for hosts that they do not know: outside, for all they know.
+const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 
 /// Istio's name of the rule behind a route, `/apis/…/namespaces/NS/virtual-service/NAME`, as `virtual-service/NAME.NS`.
 pub(super) fn origin(metadata: &Metadata) -> Option<String> {

@@ -19,6 +19,7 @@ mod http_filter;
 mod lb_policy;
 mod listener;
 mod metadata;
+mod peer_metadata;
 mod protocol_options;
 mod resilience;
 mod retry;

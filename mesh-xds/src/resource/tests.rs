@@ -354,14 +354,15 @@ fn filters_with_policy_are_decoded_or_refused_and_those_without_pass() {
         "envoy.extensions.filters.http.fault.v3.HTTPFault",
         ", abort: {http_status: 503, percentage: {numerator: 50}}",
     );
-    let exchange = ", type_url: type.googleapis.com/io.istio.http.peer_metadata.Config, value: {x: 1}";
+    let exchange = ", type_url: type.googleapis.com/io.istio.http.peer_metadata.Config, value: {downstream_discovery: [{istio_headers: {}}]}";
     let exchange = typed("istio.metadata_exchange", "udpa.type.v1.TypedStruct", exchange);
     let stats = typed("grpc_stats", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "");
     let (decoded, ignored) = hcm("", &[&fault, &exchange, &stats]).unwrap();
     let [HttpFilter::Fault(fault)] = &decoded.http_filters[..] else { panic!("{decoded:?}") };
     assert_eq!(fault.abort.unwrap().status, AbortStatus::Http(http::StatusCode::SERVICE_UNAVAILABLE));
     assert_eq!(decoded.routes, RouteSource::Rds("r".into()));
-    assert!(ignored.iter().any(|note| note.contains("istio.metadata_exchange")), "{ignored:?}");
+    assert!(decoded.peer_metadata.downstream_discovery && !decoded.peer_metadata.upstream_discovery);
+    assert!(ignored.iter().any(|note| note.contains("grpc_stats")), "{ignored:?}");
 
     let at = "listener l: api_listener.api_listener.http_filters";
     let rbac = typed("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", "");

@@ -13,6 +13,7 @@ use crate::translate::names::{LIBRARY_INBOUND_PREFIX, outbound_cluster};
 use crate::translate::proto::{any, http, listener as envoy, route as envoy_route, socket_address};
 use crate::translate::route;
 use crate::translate::view::View;
+use http::HttpFilter;
 
 /// Stands for every address of the machine.
 const ANY_ADDRESS: &str = "0.0.0.0";
@@ -30,7 +31,7 @@ pub(super) fn build(view: &View<'_>) -> Front {
 
 fn outbound(service: &Service, port: u16) -> envoy::Listener {
     let manager = http::HttpConnectionManager {
-        http_filters: http_filters(),
+        http_filters: library_filters(Side::Outbound),
         route_specifier: Some(rds(outbound_cluster(port, "", &service.host))),
         ..http::HttpConnectionManager::default()
     };
@@ -41,6 +42,15 @@ fn outbound(service: &Service, port: u16) -> envoy::Listener {
         api_listener: Some(envoy::ApiListener { api_listener: Some(any(&manager)) }),
         ..envoy::Listener::default()
     }
+}
+
+/// Those of a sidecar. Istio's own may be passed over by gRPC clients, which do not know them and need not.
+fn library_filters(side: Side) -> Vec<HttpFilter> {
+    let mut filters = http_filters(side);
+    for filter in &mut filters {
+        filter.is_optional = !filter.name.starts_with("envoy.");
+    }
+    filters
 }
 
 /// The node's endpoints, and every address with one of their ports.
@@ -54,7 +64,7 @@ fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
     }
     let build = |(address, port): (String, u16)| {
         let manager = http::HttpConnectionManager {
-            http_filters: http_filters(),
+            http_filters: library_filters(Side::Inbound),
             route_specifier: Some(inline(served_here())),
             ..http::HttpConnectionManager::default()
         };

@@ -78,7 +78,7 @@ pub fn encode(workload: &Workload) -> String {
     let mut metadata = StructWriter::default();
     metadata.string(CLUSTER_ID, &workload.cluster);
     metadata.string(IDENTITY, &workload.principal);
-    metadata.object(LABELS, labels);
+    metadata.object(LABELS, &labels);
     metadata.string(NAME, &workload.name);
     metadata.string(NAMESPACE, &workload.namespace);
     metadata.string(WORKLOAD_NAME, &workload.name);

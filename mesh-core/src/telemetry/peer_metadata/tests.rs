@@ -48,7 +48,7 @@ fn of_two_labels_for_one_thing_the_qualified_one_counts_wherever_it_stands() {
             fields.string(key, text);
         }
         let mut metadata = StructWriter::default();
-        metadata.object(LABELS, fields);
+        metadata.object(LABELS, &fields);
         let workload = decode(&value(&metadata.into_bytes())).unwrap();
         assert_eq!((&*workload.app, &*workload.version), expected, "{labels:?}");
     }

@@ -43,7 +43,7 @@ impl StructWriter {
         }
     }
 
-    pub(super) fn object(&mut self, key: &str, object: Self) {
+    pub(super) fn object(&mut self, key: &str, object: &Self) {
         self.entry(key, STRUCT_VALUE, &object.0);
     }
 
@@ -125,16 +125,19 @@ fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed)
 }
 
+/// Number of a field, and its content if it has a length.
+type Field<'a> = (u64, Option<&'a [u8]>);
+
 /// Reads the fields of a message, one after the other.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Number of the next field, and its content if it has a length; `None` at the end.
-    fn field(&mut self) -> Option<Result<(u64, Option<&'a [u8]>), Malformed>> {
+    /// The next field; `None` at the end.
+    fn field(&mut self) -> Option<Result<Field<'a>, Malformed>> {
         (!self.0.is_empty()).then(|| self.read_field())
     }
 
-    fn read_field(&mut self) -> Result<(u64, Option<&'a [u8]>), Malformed> {
+    fn read_field(&mut self) -> Result<Field<'a>, Malformed> {
         let tag = self.varint()?;
         let content = match tag & 7 {
             VARINT => self.varint().map(|_| None)?,
