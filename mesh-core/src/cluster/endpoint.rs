@@ -14,10 +14,10 @@ use std::{
     },
 };
 
-use super::{Counter, Gauge};
 use crate::{
     health::outlier::Monitor,
     model::{Endpoint, HealthStatus, Locality, Workload},
+    telemetry::{Counter, Gauge},
 };
 
 /// Identifies an endpoint for as long as it is a member of its cluster; unique in the process, never reused.

@@ -18,7 +18,7 @@ pub use endpoint::{ActiveRequest, Attachment, EndpointId, EndpointState, Endpoin
 pub use endpoint_set::EndpointSet;
 pub(crate) use endpoint_set::Members;
 pub use state::ClusterState;
-pub use stats::{ClusterStats, Counter, Gauge, RequestOrigin, StatKind};
+pub use stats::{ClusterStats, RequestOrigin, StatKind};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,6 +4,7 @@
 //! * [`Format`]: Envoy's `%COMMAND%` language over them.
 //! * [`ResponseFlags`], [`details`]: what happened beyond the status.
 //! * [`labels`]: names and rules of Istio's metric labels.
+//! * [`Counter`], [`Gauge`]: what is counted.
 //! * [`peer_metadata`]: how workloads introduce themselves to each other.
 //! * [`trace_context`]: W3C trace headers.
 
@@ -12,6 +13,7 @@ pub mod details;
 mod flags;
 mod format;
 pub mod labels;
+mod metric;
 pub mod peer_metadata;
 pub mod trace_context;
 
@@ -21,3 +23,4 @@ pub use format::{
     Command, DEFAULT_TEXT, Fact, FieldSource, Format, FormatError, GrpcStatusStyle, HeaderSource, ISTIO_TEXT, Missing,
     Operator, Part, PathSource, TimeFormat, Value, write_json,
 };
+pub use metric::{Counter, Gauge};

@@ -10,11 +10,11 @@ use mesh_core::{
     request::RequestHead,
     route::{ChosenCluster, RouteEntry},
     store::ClusterSlot,
-    telemetry::ResponseFlags,
+    telemetry::{Gauge, ResponseFlags},
 };
 
 use super::listener::ListenerContext;
-use crate::{StreamInfo, telemetry::Gauge};
+use crate::StreamInfo;
 
 /// Runs the filters; the answer of the first that has one.
 pub(super) async fn run(
@@ -72,17 +72,17 @@ async fn inject(
 ) -> Option<LocalReply> {
     let stats = &listener.stats;
     if stats.fault_active_faults.get() >= max_active {
-        stats.fault_faults_overflow.increment();
+        stats.fault_faults_overflow.inc();
         return None;
     }
     let _active = ActiveFault::new(&stats.fault_active_faults);
     if let Some(delay) = decision.delay {
-        stats.fault_delays_injected.increment();
+        stats.fault_delays_injected.inc();
         info.state().response_flags.insert(ResponseFlags::DELAY_INJECTED);
         tokio::time::sleep(delay).await;
     }
     let abort = decision.abort?;
-    stats.fault_aborts_injected.increment();
+    stats.fault_aborts_injected.inc();
     Some(LocalReply::fault(abort))
 }
 
@@ -91,13 +91,13 @@ struct ActiveFault<'a>(&'a Gauge);
 
 impl<'a> ActiveFault<'a> {
     fn new(active: &'a Gauge) -> Self {
-        active.increment();
+        active.inc();
         Self(active)
     }
 }
 
 impl Drop for ActiveFault<'_> {
     fn drop(&mut self) {
-        self.0.decrement();
+        self.0.dec();
     }
 }

@@ -104,8 +104,8 @@ impl<S: Respond> ConnectionManager<S> {
             }
         };
         match expired {
-            Expired::Idle { .. } => self.listener.stats.downstream_rq_idle_timeout.increment(),
-            Expired::Request => self.listener.stats.downstream_rq_timeout.increment(),
+            Expired::Idle { .. } => self.listener.stats.downstream_rq_idle_timeout.inc(),
+            Expired::Request => self.listener.stats.downstream_rq_timeout.inc(),
         }
         (own_answer(expired.reply(), info, recorder.is_grpc()), Origin::Local)
     }
@@ -131,7 +131,7 @@ impl<S: Respond> ConnectionManager<S> {
             Ok(route) => route,
             Err(Unrouted::NotFound) => return Verdict::own(LocalReply::ROUTE_NOT_FOUND, recorder),
             Err(Unrouted::TlsRequired(location)) => {
-                listener.stats.rq_direct_response.increment();
+                listener.stats.rq_direct_response.inc();
                 return Verdict::answer(direct::redirect_to_tls(location, &recorder.info, recorder.is_grpc()));
             }
         };
@@ -145,7 +145,7 @@ impl<S: Respond> ConnectionManager<S> {
         }
         match direct::answer(parts, &route, &recorder.info, recorder.is_grpc()) {
             Some(response) => {
-                listener.stats.rq_direct_response.increment();
+                listener.stats.rq_direct_response.inc();
                 Verdict::answer(response)
             }
             None => Verdict::Pass { upgrade },
@@ -205,7 +205,7 @@ impl<S: Respond> ConnectionManager<S> {
         };
         let of_route = route.and_then(|route| route.action()).map_or(&[][..], |action| &action.upgrade_configs);
         if !upgrade::is_allowed(protocol, of_route, &self.listener.config.upgrade_configs) {
-            self.listener.stats.downstream_rq_ws_on_non_ws_route.increment();
+            self.listener.stats.downstream_rq_ws_on_non_ws_route.inc();
             return Err(LocalReply::UPGRADE_FAILED);
         }
         remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::Pass);
@@ -224,7 +224,7 @@ impl<S: Respond> ConnectionManager<S> {
     fn is_last(&self, requests: u32) -> bool {
         let is_last = self.listener.config.max_requests_per_connection.is_some_and(|max| requests >= max.get());
         if is_last {
-            self.listener.stats.downstream_cx_max_requests_reached.increment();
+            self.listener.stats.downstream_cx_max_requests_reached.inc();
         }
         is_last
     }
@@ -240,10 +240,10 @@ impl<S: Respond> ConnectionManager<S> {
         let stats = Arc::clone(&self.listener.stats);
         let drain = connection.drain.watch();
         tokio::spawn(async move {
-            stats.downstream_cx_upgrades_total.increment();
-            stats.downstream_cx_upgrades_active.increment();
+            stats.downstream_cx_upgrades_total.inc();
+            stats.downstream_cx_upgrades_active.inc();
             let bytes = upgrade::tunnel(downstream, upstream, drain).await;
-            stats.downstream_cx_upgrades_active.decrement();
+            stats.downstream_cx_upgrades_active.dec();
             recorder.info.add_bytes_received(bytes.received);
             recorder.info.add_bytes_sent(bytes.sent);
             recorder.complete();

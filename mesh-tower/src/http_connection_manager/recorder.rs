@@ -132,7 +132,7 @@ impl Recorder {
 
     /// Nothing moved for too long.
     pub(super) fn idled(mut self) {
-        self.listener.stats.downstream_rq_idle_timeout.increment();
+        self.listener.stats.downstream_rq_idle_timeout.inc();
         {
             let mut state = self.info.state();
             state.response_flags.insert(ResponseFlags::STREAM_IDLE_TIMEOUT);
@@ -164,11 +164,11 @@ impl Recorder {
             listener.http_stats.response(status);
         }
         if state.response_flags.intersects(ResponseFlags::NO_ROUTE_FOUND) {
-            listener.stats.no_route.increment();
+            listener.stats.no_route.inc();
         } else if state.response_flags.intersects(ResponseFlags::NO_CLUSTER_FOUND) {
-            listener.stats.no_cluster.increment();
+            listener.stats.no_cluster.inc();
         }
-        listener.stats.downstream_rq_active.decrement();
+        listener.stats.downstream_rq_active.dec();
         listener.stats.downstream_rq_time.observe_thousandths(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
         self.connection.request_ended(now);
         let sample = RequestSample {
@@ -240,7 +240,7 @@ impl Drop for Recorder {
         if self.ended {
             return;
         }
-        self.listener.stats.downstream_rq_rx_reset.increment();
+        self.listener.stats.downstream_rq_rx_reset.inc();
         {
             let mut state = self.info.state();
             state.response_flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);

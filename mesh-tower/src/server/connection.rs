@@ -176,7 +176,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
         };
         if let Err(error) = ended {
             if error.is_parse() {
-                stats.downstream_cx_protocol_error.increment();
+                stats.downstream_cx_protocol_error.inc();
             }
             tracing::debug!(%error, "downstream connection ended");
         }
@@ -237,7 +237,7 @@ impl Driver {
                     Phase::Draining if self.protocol == Protocol::Http1 => {}
                     Phase::Closed => return Poll::Ready(Ok(())),
                     _ => {
-                        self.stats.downstream_cx_drain_close.increment();
+                        self.stats.downstream_cx_drain_close.inc();
                         self.close(connection.as_mut());
                     }
                 }
@@ -281,9 +281,9 @@ impl Driver {
         let is_old = self.lifetime.max_connection_duration.is_some_and(|max| self.info.start + max <= now);
         let is_idle = self.lifetime.idle_timeout.is_some_and(|timeout| self.info.idle_until(timeout) <= now);
         if is_old {
-            self.stats.downstream_cx_max_duration_reached.increment();
+            self.stats.downstream_cx_max_duration_reached.inc();
         } else if is_idle {
-            self.stats.downstream_cx_idle_timeout.increment();
+            self.stats.downstream_cx_idle_timeout.inc();
         }
         if is_old || is_idle {
             self.close(connection);
@@ -306,37 +306,37 @@ impl Driver {
 /// Keeps the connection gauges right however the connection ends.
 struct CountedConnection(Arc<HttpStats>);
 
-struct Active<'a>(&'a crate::telemetry::Gauge);
+struct Active<'a>(&'a mesh_core::telemetry::Gauge);
 
 impl CountedConnection {
     fn new(stats: Arc<HttpStats>) -> Self {
-        stats.downstream_cx_total.increment();
-        stats.downstream_cx_active.increment();
+        stats.downstream_cx_total.inc();
+        stats.downstream_cx_active.inc();
         Self(stats)
     }
 
     fn http1(&self) -> Active<'_> {
-        self.0.downstream_cx_http1_total.increment();
-        self.0.downstream_cx_http1_active.increment();
+        self.0.downstream_cx_http1_total.inc();
+        self.0.downstream_cx_http1_active.inc();
         Active(&self.0.downstream_cx_http1_active)
     }
 
     fn http2(&self) -> Active<'_> {
-        self.0.downstream_cx_http2_total.increment();
-        self.0.downstream_cx_http2_active.increment();
+        self.0.downstream_cx_http2_total.inc();
+        self.0.downstream_cx_http2_active.inc();
         Active(&self.0.downstream_cx_http2_active)
     }
 }
 
 impl Drop for CountedConnection {
     fn drop(&mut self) {
-        self.0.downstream_cx_active.decrement();
-        self.0.downstream_cx_destroy.increment();
+        self.0.downstream_cx_active.dec();
+        self.0.downstream_cx_destroy.inc();
     }
 }
 
 impl Drop for Active<'_> {
     fn drop(&mut self) {
-        self.0.decrement();
+        self.0.dec();
     }
 }

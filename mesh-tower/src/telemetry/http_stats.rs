@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use http::{StatusCode, Version};
+use mesh_core::telemetry::{Counter, Gauge};
 use parking_lot::Mutex;
 
 use super::{
-    metric::{Counter, Gauge, Histogram},
+    metric::Histogram,
     stat::{Scope, StatSource, StatValue, StatVisitor},
 };
 
@@ -184,20 +185,20 @@ stats! {
 impl HttpStats {
     /// Counts a request that begins.
     pub fn request_started(&self, version: Version) {
-        self.downstream_rq_total.increment();
-        self.downstream_rq_active.increment();
+        self.downstream_rq_total.inc();
+        self.downstream_rq_active.inc();
         if version == Version::HTTP_2 {
-            self.downstream_rq_http2_total.increment();
+            self.downstream_rq_http2_total.inc();
         } else {
-            self.downstream_rq_http1_total.increment();
+            self.downstream_rq_http1_total.inc();
         }
     }
 
     /// Counts the answer of a request.
     pub fn response(&self, status: StatusCode) {
-        self.downstream_rq_completed.increment();
+        self.downstream_rq_completed.inc();
         if let Some(class) = self.response_class(status) {
-            class.increment();
+            class.inc();
         }
     }
 
@@ -220,29 +221,29 @@ pub(crate) struct CountedConnection<'a>(&'a ListenerStats);
 impl ListenerStats {
     /// Counts a connection.
     pub(crate) fn connection(&self) -> CountedConnection<'_> {
-        self.downstream_cx_total.increment();
-        self.downstream_cx_active.increment();
+        self.downstream_cx_total.inc();
+        self.downstream_cx_active.inc();
         CountedConnection(self)
     }
 }
 
 impl Drop for CountedConnection<'_> {
     fn drop(&mut self) {
-        self.0.downstream_cx_active.decrement();
-        self.0.downstream_cx_destroy.increment();
+        self.0.downstream_cx_active.dec();
+        self.0.downstream_cx_destroy.inc();
     }
 }
 
 impl ListenerHttpStats {
     /// Counts the answer of a request.
     pub fn response(&self, status: StatusCode) {
-        self.downstream_rq_completed.increment();
+        self.downstream_rq_completed.inc();
         match status.as_u16() / 100 {
-            1 => self.downstream_rq_1xx.increment(),
-            2 => self.downstream_rq_2xx.increment(),
-            3 => self.downstream_rq_3xx.increment(),
-            4 => self.downstream_rq_4xx.increment(),
-            5 => self.downstream_rq_5xx.increment(),
+            1 => self.downstream_rq_1xx.inc(),
+            2 => self.downstream_rq_2xx.inc(),
+            3 => self.downstream_rq_3xx.inc(),
+            4 => self.downstream_rq_4xx.inc(),
+            5 => self.downstream_rq_5xx.inc(),
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use http::StatusCode;
 use mesh_core::{
     model::{DestinationService, Workload},
     telemetry::{
-        ResponseFlags,
+        Counter, ResponseFlags,
         labels::{
             ConnectionSecurityPolicy, ISTIO_REQUEST_BYTES, ISTIO_REQUEST_DURATION_MILLISECONDS, ISTIO_REQUESTS_TOTAL,
             ISTIO_RESPONSE_BYTES, Reporter, RequestLabels, RequestProtocol,
@@ -22,7 +22,7 @@ use mesh_core::{
 use parking_lot::Mutex;
 
 use super::{
-    metric::{Counter, Histogram},
+    metric::Histogram,
     stat::{Escaped, write_histogram},
 };
 
@@ -173,7 +173,7 @@ impl Registry {
             return Some(Arc::clone(series));
         }
         if by_labels.len() >= MAX_SERIES {
-            self.dropped.increment();
+            self.dropped.inc();
             return None;
         }
         let series = Arc::new(Series::default());
@@ -184,7 +184,7 @@ impl Registry {
 
 impl Series {
     fn record(&self, sample: RequestSample) {
-        self.requests.increment();
+        self.requests.inc();
         let microseconds = u64::try_from(sample.duration.as_micros()).unwrap_or(u64::MAX);
         self.duration_milliseconds.observe_thousandths(microseconds);
         self.request_bytes.observe(sample.request_bytes);

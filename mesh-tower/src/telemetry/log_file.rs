@@ -14,11 +14,9 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use mesh_core::model::AccessLogSink;
+use mesh_core::{model::AccessLogSink, telemetry::Counter};
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
-
-use super::metric::Counter;
 
 /// Longest time a line stays in memory while the sink accepts lines. Envoy `--file-flush-interval-msec`, there 10 s.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -117,7 +115,7 @@ impl LogFile {
     pub fn write(&self, line: &[u8]) {
         let mut lines = self.shared.lines.lock();
         if lines.bytes.len() + line.len() > MAX_BUFFERED {
-            self.shared.dropped.increment();
+            self.shared.dropped.inc();
             return;
         }
         let before = lines.bytes.len();
@@ -167,7 +165,7 @@ impl Shared {
             if self.failed.get() == 0 {
                 tracing::warn!(%error, "access log lines are lost");
             }
-            self.failed.increment();
+            self.failed.inc();
         }
     }
 }

@@ -1,16 +1,8 @@
-//! Counters, gauges and histograms: atomics, updated without a lock.
+//! Histograms: atomics, updated without a lock, as the counters and gauges of `mesh-core` are.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mesh_core::telemetry::labels::BUCKETS;
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-/// A number that goes up and down; a fall below zero is a bug and shows as 0.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
 
 /// A distribution over Envoy's default buckets (`features.md` M2), with a resolution of a thousandth.
 #[derive(Debug)]
@@ -39,54 +31,6 @@ const BOUNDS: [u64; BUCKETS.len()] = {
     }
     bounds
 };
-
-impl Counter {
-    /// Adds one.
-    pub fn increment(&self) {
-        self.add(1);
-    }
-
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// The number.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Back to 0, for Envoy's `/reset_counters`.
-    pub fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-}
-
-impl Gauge {
-    /// Adds one.
-    pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Takes one off.
-    pub fn decrement(&self) {
-        let before = self.0.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before != 0, "a gauge fell below zero");
-    }
-
-    /// Replaces the number.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The number.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        let n = self.0.load(Ordering::Relaxed);
-        if n > u64::MAX / 2 { 0 } else { n }
-    }
-}
 
 impl Histogram {
     /// Adds a value given in thousandths: microseconds for a histogram of milliseconds.
@@ -150,17 +94,5 @@ mod tests {
         assert_eq!(&snapshot.cumulative[..4], &[(0.5, 1), (1.0, 2), (5.0, 4), (10.0, 4)]);
         assert_eq!(&snapshot.cumulative[18..], &[(3_600_000.0, 4), (f64::INFINITY, 5)]);
         assert_eq!((snapshot.count(), snapshot.sum), (5, 4_000_008.001));
-    }
-
-    #[test]
-    fn a_counter_can_be_reset_and_a_gauge_falls() {
-        let (counter, gauge) = (Counter::default(), Gauge::default());
-        counter.add(3);
-        counter.reset();
-        counter.increment();
-        gauge.set(2);
-        gauge.decrement();
-        gauge.increment();
-        assert_eq!((counter.get(), gauge.get()), (1, 2));
     }
 }

@@ -18,6 +18,6 @@ pub(crate) use layer::header_bytes;
 pub use layer::{Metrics, MetricsBody, MetricsLayer, ResponseFuture};
 pub use log_file::{LogFile, LogFiles, OpenError};
 pub use mesh_core::telemetry::labels::{Reporter, RequestProtocol};
-pub use metric::{Counter, Gauge, Histogram, HistogramSnapshot};
+pub use metric::{Histogram, HistogramSnapshot};
 pub use shared::{Telemetry, hostname, local_address};
 pub use stat::{Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text};

@@ -1,0 +1,77 @@
+//! Counters and gauges: atomics, updated without a lock. What is counted is declared where it is known; how it is shown
+//! is said by whoever serves it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+/// A number that goes up and down; a fall below zero is a bug and shows as 0.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Back to 0, for Envoy's `/reset_counters`.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Gauge {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes one off. The caller added it before.
+    pub fn dec(&self) {
+        let before = self.0.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before != 0, "a gauge fell below zero");
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        let value = self.0.load(Ordering::Relaxed);
+        if value > u64::MAX / 2 { 0 } else { value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_can_be_reset_and_a_gauge_falls() {
+        let (counter, gauge) = (Counter::default(), Gauge::default());
+        counter.add(3);
+        counter.reset();
+        counter.inc();
+        gauge.set(2);
+        gauge.dec();
+        gauge.inc();
+        assert_eq!((counter.get(), gauge.get()), (1, 2));
+    }
+}
