@@ -159,11 +159,9 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a route configuration.
+    /// Removes a route configuration. Listeners that are gone but have requests left keep it until they have drained.
     pub fn remove_routes(&self, name: &RouteConfigName) {
-        if let Some(slot) = self.routes.find(name.as_str()) {
-            slot.store(None);
-        }
+        self.routes.retire(name.as_str());
     }
 
     /// All listeners.

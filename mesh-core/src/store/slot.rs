@@ -4,7 +4,10 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -14,13 +17,15 @@ use arc_swap::ArcSwapOption;
 pub struct Slot<N, T> {
     name: N,
     value: ArcSwapOption<T>,
+    /// The resource was removed, but whoever holds the slot goes on with what was here last.
+    is_retired: AtomicBool,
 }
 
 impl<N, T> Slot<N, T> {
     /// An empty place that belongs to no store, for what is used on its own.
     #[must_use]
     pub fn new(name: N) -> Self {
-        Self { name, value: ArcSwapOption::empty() }
+        Self { name, value: ArcSwapOption::empty(), is_retired: AtomicBool::new(false) }
     }
 
     /// The resource's name.
@@ -38,10 +43,11 @@ impl<N, T> Slot<N, T> {
     /// Puts a resource here, or takes it away.
     pub fn store(&self, value: Option<Arc<T>>) {
         self.value.store(value);
+        self.is_retired.store(false, Ordering::Release);
     }
 
-    fn is_empty(&self) -> bool {
-        self.value.load().is_none()
+    fn is_unused(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire) || self.value.load().is_none()
     }
 }
 
@@ -77,7 +83,7 @@ impl<N: Clone + Eq + Hash + Borrow<str>, T> Slots<N, T> {
         }
         let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if slots.by_name.len() >= slots.sweep_at {
-            slots.by_name.retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_empty());
+            slots.by_name.retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_unused());
             slots.sweep_at = (slots.by_name.len() * 2).max(Self::MIN_SWEEP_AT);
         }
         // Another thread may have been faster.
@@ -85,10 +91,20 @@ impl<N: Clone + Eq + Hash + Borrow<str>, T> Slots<N, T> {
         Arc::clone(slot)
     }
 
+    /// Takes a resource away, except from those who hold its slot: they keep it until they let go or it comes back.
+    pub(super) fn retire(&self, name: &str) {
+        let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match slots.by_name.get(name) {
+            Some(slot) if Arc::strong_count(slot) > 1 => slot.is_retired.store(true, Ordering::Release),
+            Some(_) => drop(slots.by_name.remove(name)),
+            None => {}
+        }
+    }
+
     /// Every value there is, in no particular order.
     pub(super) fn values(&self) -> Vec<Arc<T>> {
         let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        slots.by_name.values().filter_map(|slot| slot.load()).collect()
+        slots.by_name.values().filter(|slot| !slot.is_unused()).filter_map(|slot| slot.load()).collect()
     }
 
     #[cfg(test)]

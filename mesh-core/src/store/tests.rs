@@ -153,3 +153,20 @@ fn names_that_nobody_uses_are_forgotten() {
     assert!(Arc::ptr_eq(&kept, &slots.intern(&"kept".into())));
     assert_eq!(slots.values().len(), 1);
 }
+
+#[test]
+fn routes_that_are_removed_stay_with_whoever_drains_by_them() {
+    let store = Store::new();
+    let routes = || Arc::new(RouteConfiguration::new("r", vec![]));
+    store.set_routes(&routes()).unwrap();
+    let draining = store.route_slot(&"r".into());
+    store.remove_routes(&"r".into());
+    let last = draining.load().expect("requests that are left have their routes");
+    assert!(store.routes().is_empty(), "to others they are gone");
+    store.set_routes(&routes()).unwrap();
+    assert!(!Arc::ptr_eq(&last, &draining.load().unwrap()), "and what comes back reaches them");
+    assert_eq!(store.routes().len(), 1);
+    drop(draining);
+    store.remove_routes(&"r".into());
+    assert!(store.route_slot(&"r".into()).load().is_none());
+}
