@@ -158,7 +158,7 @@ async fn serve(
                 if state.lifecycle.phase() == Phase::Initializing {
                     dns.first_answers(FIRST_ANSWERS_LIMIT).await;
                 }
-                apply_listeners(state, &mut listeners)?;
+                apply_listeners(state, &mut listeners).await?;
             }
             signal = signals.next() => break signal,
             Some(request) = requests.recv() => match request {
@@ -193,13 +193,14 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
 
 /// Brings listeners in step with the store. At the start all of them must come up; later one that does not is told of,
 /// and the others go on.
-fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<(), ListenerError> {
+async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<(), ListenerError> {
     let is_start = state.lifecycle.phase() == Phase::Initializing;
     let wanted = state.store.listeners();
-    for change in listeners.apply(wanted.values()) {
+    for change in listeners.apply(wanted.values()).await {
         match change {
             ListenerChange::Failed(error) if is_start => return Err(error),
             ListenerChange::Failed(error) => tracing::error!("{error}"),
+            ListenerChange::Kept(_) => tracing::warn!("{change}"),
             change => tracing::info!("{change}"),
         }
     }

@@ -23,7 +23,7 @@ pub(crate) async fn accept(listener: TcpListener, mut drain: DrainWatch, mut ser
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            _ = drain.changed() => return,
+            _ = drain.changed() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -38,6 +38,8 @@ pub(crate) async fn accept(listener: TcpListener, mut drain: DrainWatch, mut ser
             }
         }
     }
+    // Whoever waits for `drain` wants the address.
+    drop(listener);
 }
 
 /// Whether the error says that a client went away before it was served.

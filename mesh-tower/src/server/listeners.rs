@@ -2,7 +2,8 @@
 //!
 //! A listener that is new is bound on every worker; one that changed keeps its sockets, serves new connections with the
 //! new configuration and drains the old ones; one that is gone stops accepting and drains. A listener that cannot be
-//! bound is reported, and everything else goes on.
+//! bound is reported, and everything else goes on: those that are gone as well, because the new one may have been meant
+//! to replace one of them.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -57,6 +58,15 @@ struct Generation<S> {
     connections: Drain,
 }
 
+/// Why a listener cannot be brought up while another listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clash {
+    /// It takes over the other's sockets.
+    SameAddress,
+    /// One of them is to listen on all addresses.
+    SamePort,
+}
+
 /// What became of one listener.
 #[derive(Debug)]
 pub enum ListenerChange {
@@ -66,6 +76,8 @@ pub enum ListenerChange {
     Updated(Arc<str>),
     /// It no longer listens.
     Removed(Arc<str>),
+    /// It is not wanted any more, but goes on until all that are wanted listen.
+    Kept(Arc<str>),
     /// It could not be brought up, or not be changed; what was before still holds.
     Failed(ListenerError),
 }
@@ -98,23 +110,72 @@ impl<S: ServeConnection> Listeners<S> {
     }
 
     /// Brings up, changes and takes down listeners so that they are `wanted`; returns what changed.
-    pub fn apply<'a>(&mut self, wanted: impl IntoIterator<Item = &'a Arc<Listener>>) -> Vec<ListenerChange> {
+    ///
+    /// # Cancel safety
+    /// Not all is as wanted if the future is dropped; the next call goes on from there.
+    pub async fn apply<'a>(&mut self, wanted: impl IntoIterator<Item = &'a Arc<Listener>>) -> Vec<ListenerChange> {
         self.leaving.retain(|connections| connections.connections() > 0);
         let wanted: HashMap<Arc<str>, &Arc<Listener>> =
             wanted.into_iter().map(|listener| (Arc::clone(&listener.name), listener)).collect();
-        let gone: Vec<_> = self.active.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        let mut changes: Vec<_> = gone
-            .into_iter()
-            .filter_map(|name| {
-                let listener = self.active.remove(&name)?;
-                self.retire(&listener);
-                Some(ListenerChange::Removed(name))
-            })
-            .collect();
+        let mut gone: Vec<_> = self.active.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        gone.sort();
         let mut wanted: Vec<_> = wanted.into_values().collect();
         wanted.sort_by(|a, b| a.name.cmp(&b.name));
+
+        let mut changes = Vec::new();
+        let mut kept = Vec::new();
+        for name in gone {
+            match wanted.iter().find_map(|listener| Some((listener, self.clash(&name, listener)?))) {
+                Some((listener, Clash::SameAddress)) => self.rename(&name, listener),
+                // The address is free only without the old one.
+                Some((_, Clash::SamePort)) => {
+                    if let Some(old) = self.active.remove(&name) {
+                        self.retire(&old);
+                        old.accepting.emptied().await;
+                        changes.push(ListenerChange::Removed(name));
+                    }
+                }
+                None => kept.push(name),
+            }
+        }
         changes.extend(wanted.into_iter().filter_map(|listener| self.apply_one(listener)));
+        let all_listen = !changes.iter().any(|change| matches!(change, ListenerChange::Failed(_)));
+        changes.extend(kept.into_iter().map(|name| match self.active.remove(&name) {
+            Some(old) if all_listen => {
+                self.retire(&old);
+                ListenerChange::Removed(name)
+            }
+            Some(old) => {
+                self.active.insert(Arc::clone(&name), old);
+                ListenerChange::Kept(name)
+            }
+            None => ListenerChange::Removed(name),
+        }));
         changes
+    }
+
+    /// Why a new listener cannot listen beside the one called `name`.
+    fn clash(&self, name: &str, wanted: &Listener) -> Option<Clash> {
+        let (&ListenerAddress::Socket(new), Some(active)) = (&wanted.address, self.active.get(name)) else {
+            return None;
+        };
+        let is_new = !self.active.contains_key(&wanted.name);
+        let old = active.address;
+        let overlap = old.ip() == new.ip() || old.ip().is_unspecified() || new.ip().is_unspecified();
+        match is_new && overlap && old.port() == new.port() {
+            true if old.ip() == new.ip() => Some(Clash::SameAddress),
+            true => Some(Clash::SamePort),
+            false => None,
+        }
+    }
+
+    /// The sockets of the listener called `name` become those of `wanted`, which is then changed as any other.
+    fn rename(&mut self, name: &str, wanted: &Listener) {
+        if let Some(mut listener) = self.active.remove(name) {
+            let config = Listener { address: wanted.address.clone(), ..Listener::clone(&listener.config) };
+            listener.config = Arc::new(config);
+            self.active.insert(Arc::clone(&wanted.name), listener);
+        }
     }
 
     fn apply_one(&mut self, listener: &Arc<Listener>) -> Option<ListenerChange> {
@@ -247,7 +308,78 @@ impl fmt::Display for ListenerChange {
             Self::Added(name, address) => write!(f, "listener {name}: listening on {address}"),
             Self::Updated(name) => write!(f, "listener {name}: configuration changed"),
             Self::Removed(name) => write!(f, "listener {name}: removed"),
+            Self::Kept(name) => write!(f, "listener {name}: not wanted any more, but goes on until all others listen"),
             Self::Failed(error) => write!(f, "{error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::model::{HttpConnectionManager, RouteSource};
+
+    use super::*;
+
+    struct Nobody;
+
+    impl ServeConnection for Nobody {
+        fn serve(self: Arc<Self>, _: TcpStream, _: SocketAddr, _: &Drain) {}
+    }
+
+    fn listener(name: &str, address: SocketAddr) -> Arc<Listener> {
+        Arc::new(Listener {
+            name: name.into(),
+            address: ListenerAddress::Socket(address),
+            traffic_direction: TrafficDirection::Outbound,
+            stat_prefix: name.into(),
+            http: Arc::new(HttpConnectionManager::new(name, RouteSource::Rds("r".into()))),
+        })
+    }
+
+    fn texts(changes: &[ListenerChange]) -> Vec<String> {
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn a_listener_goes_on_until_its_successor_listens() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let make: MakeServer<Nobody> = Box::new(|_| Ok(Arc::new(Nobody)));
+        let mut listeners = Listeners::new(vec![(Handle::current(), make)], DrainTimes::default());
+        listeners.apply([&listener("old", any)]).await;
+        let old = listeners.status()[0].address;
+
+        let owner = TcpListener::bind(any).await.unwrap();
+        let taken = owner.local_addr().unwrap();
+        let wanted = [listener("new", taken)];
+        assert_eq!(
+            texts(&listeners.apply(&wanted).await),
+            [
+                format!("listener new: cannot listen on {taken}: address already in use"),
+                "listener old: not wanted any more, but goes on until all others listen".to_owned(),
+            ]
+        );
+        TcpStream::connect(old).await.unwrap();
+
+        drop(owner);
+        assert_eq!(
+            texts(&listeners.apply(&wanted).await),
+            [format!("listener new: listening on {taken}"), "listener old: removed".to_owned()]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_port_goes_from_listener_to_listener() {
+        let make: MakeServer<Nobody> = Box::new(|_| Ok(Arc::new(Nobody)));
+        let mut listeners = Listeners::new(vec![(Handle::current(), make)], DrainTimes::default());
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        listeners.apply([&listener("a", free)]).await;
+        assert_eq!(texts(&listeners.apply([&listener("b", free)]).await), ["listener b: configuration changed"]);
+        assert_eq!(listeners.status()[0].address, free);
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], free.port()));
+        assert_eq!(
+            texts(&listeners.apply([&listener("c", everywhere)]).await),
+            ["listener b: removed".to_owned(), format!("listener c: listening on {everywhere}")]
+        );
+        TcpStream::connect(free).await.unwrap();
     }
 }
