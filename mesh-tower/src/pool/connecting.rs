@@ -26,7 +26,20 @@ pub(super) async fn connect(pool: Arc<EndpointPool>, target: Target, protocol: P
         stats.upstream_cx_connect_fail.inc();
         target.endpoint.stats().cx_connect_fail.inc();
     }
+    tell(&pool, &target, outcome.as_ref().err());
     pool.connected(protocol, outcome);
+}
+
+/// Says once that an endpoint cannot be reached, and once that it can be again.
+fn tell(pool: &EndpointPool, target: &Target, failure: Option<&TransportError>) {
+    let (cluster, address) = (&target.cluster.config().name, target.endpoint.address());
+    match failure {
+        Some(error) if pool.note_reachable(false) => {
+            tracing::warn!("cluster {cluster}: cannot connect to {address}: {error}");
+        }
+        None if pool.note_reachable(true) => tracing::info!("cluster {cluster}: connected to {address} again"),
+        Some(_) | None => {}
+    }
 }
 
 async fn establish(

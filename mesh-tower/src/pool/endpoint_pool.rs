@@ -22,7 +22,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Instant,
@@ -44,6 +44,8 @@ pub(super) struct EndpointPool {
     state: Mutex<State>,
     /// Requests that wait for an HTTP/2 stream: lets streams end without taking the lock.
     http2_waiting: AtomicUsize,
+    /// The last attempt to connect has failed.
+    is_unreachable: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +78,11 @@ enum Step {
 }
 
 impl EndpointPool {
+    /// Notes whether a connection could be made; returns whether that is news. An endpoint is taken to be reachable.
+    pub(super) fn note_reachable(&self, is_reachable: bool) -> bool {
+        self.is_unreachable.swap(!is_reachable, Ordering::Relaxed) == is_reachable
+    }
+
     /// A connection that can take a request at once; waits for one if need be.
     pub(super) async fn connection(
         self: &Arc<Self>,

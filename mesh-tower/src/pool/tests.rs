@@ -329,6 +329,14 @@ async fn a_connection_that_cannot_be_made_fails_all_who_wait_for_it() {
     assert!(fixture.stats().upstream_cx_connect_fail.get() >= 1);
 }
 
+#[test]
+fn an_endpoint_that_cannot_be_reached_is_news_once() {
+    let pool = endpoint_pool::EndpointPool::default();
+    let outcomes = [true, false, false, true, true, false];
+    let news = outcomes.map(|is_reachable| pool.note_reachable(is_reachable));
+    assert_eq!(news, [false, true, false, true, false, true]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn connecting_takes_no_longer_than_connect_timeout() {
     let fixture = Fixture::with(Serve::Never, |c| c.connect_timeout = Duration::from_millis(250));
