@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 /// Time without a change after which files are taken to be written.
-const QUIET: Duration = Duration::from_millis(100);
+pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// Longest time that changes can put off reading.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 

@@ -3,10 +3,15 @@
 //! A change is taken whole or not at all. The directory is read again once it has been quiet for a moment, all of it
 //! is checked, and only a configuration without errors becomes the next [`Mesh`]; otherwise the last good one stays and
 //! the [`Reload`] says why. Nothing happens if the files say what they said before.
+//!
+//! The operating system reports changes of the directory that was there at first, not of the path: one that takes its
+//! place, because it was deleted and made again or a link leads elsewhere now, is noticed by looking once a second.
 
 mod debounce;
+mod presence;
 
 use debounce::Settled;
+use presence::Presence;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -16,7 +21,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, LoadError, Loaded, Strictness, is_config_file};
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::registry::Registry;
 
 /// A configuration without errors, and what follows from it.
@@ -89,8 +94,9 @@ pub struct Directory {
     fingerprint: u64,
     meshes: watch::Sender<Arc<Mesh>>,
     changes: mpsc::Receiver<()>,
-    /// Reports changes as long as it lives.
+    /// Reports changes of the directory that is at `presence`, as long as it lives.
     _watcher: RecommendedWatcher,
+    presence: Option<Presence>,
 }
 
 impl Directory {
@@ -101,6 +107,7 @@ impl Directory {
     /// If the directory cannot be read or watched, or its configuration has errors.
     pub fn open(path: &Path) -> Result<(Self, watch::Receiver<Arc<Mesh>>), OpenError> {
         // A change while it is being read must not go unnoticed.
+        let presence = Presence::of(path);
         let (watcher, changes) = match watch_changes(path) {
             Ok(watched) => watched,
             Err(error) => {
@@ -116,9 +123,9 @@ impl Directory {
         for diagnostic in &loaded.diagnostics {
             tracing::warn!("{diagnostic}");
         }
-        let fingerprint = fingerprint(&loaded.sources);
+        let fingerprint = fingerprint(&loaded);
         let (meshes, receiver) = watch::channel(Arc::new(Mesh::new(loaded.config, 1)));
-        Ok((Self { path: path.to_owned(), fingerprint, meshes, changes, _watcher: watcher }, receiver))
+        Ok((Self { path: path.to_owned(), fingerprint, meshes, changes, _watcher: watcher, presence }, receiver))
     }
 
     /// Follows the directory and tells what became of each change, until every receiver is gone.
@@ -131,6 +138,7 @@ impl Directory {
             let settled = tokio::select! {
                 () = self.meshes.closed() => return,
                 settled = debounce::settled(&mut self.changes) => settled,
+                presence = presence::differs(&self.path, self.presence) => self.watch_again(presence).await,
             };
             if settled == Settled::Closed {
                 return;
@@ -147,16 +155,30 @@ impl Directory {
         }
     }
 
+    /// Turns to the directory that is at the path now, if any; returns when it has been quiet for a moment.
+    async fn watch_again(&mut self, presence: Option<Presence>) -> Settled {
+        self.presence = presence;
+        if presence.is_some() {
+            match watch_changes(&self.path) {
+                Ok((watcher, changes)) => (self._watcher, self.changes) = (watcher, changes),
+                // It may be gone again; the next look tells.
+                Err(_) => self.presence = None,
+            }
+        }
+        tokio::time::sleep(debounce::QUIET).await;
+        Settled::Quiet
+    }
+
     /// Puts a configuration in force if it is new and valid; `None` if nothing has changed.
     fn take(&mut self, loaded: Result<Loaded, LoadError>) -> Option<Reload> {
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
-                self.fingerprint = 0;
-                return Some(Reload::Unreadable(error));
+                let is_told = std::mem::replace(&mut self.fingerprint, UNREADABLE) == UNREADABLE;
+                return (!is_told).then_some(Reload::Unreadable(error));
             }
         };
-        let fingerprint = fingerprint(&loaded.sources);
+        let fingerprint = fingerprint(&loaded);
         if std::mem::replace(&mut self.fingerprint, fingerprint) == fingerprint {
             return None;
         }
@@ -170,11 +192,17 @@ impl Directory {
     }
 }
 
-/// Names and texts of all files as one number, to notice that nothing has changed.
-fn fingerprint(sources: &[Arc<Source>]) -> u64 {
+/// Instead of a fingerprint, when there was nothing to read.
+const UNREADABLE: u64 = 0;
+
+/// Names and texts of all files, and which cannot be read, as one number, to notice that nothing has changed.
+fn fingerprint(loaded: &Loaded) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for source in sources {
+    for source in &loaded.sources {
         (&source.path, &source.text).hash(&mut hasher);
+    }
+    for unreadable in loaded.diagnostics.iter().filter(|diagnostic| diagnostic.code == Code::Unreadable) {
+        unreadable.to_string().hash(&mut hasher);
     }
     hasher.finish()
 }

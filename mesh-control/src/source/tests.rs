@@ -88,3 +88,45 @@ async fn a_directory_with_errors_does_not_open() {
     let error = Directory::open(&files.0.join("nowhere")).unwrap_err();
     assert!(matches!(error, OpenError::Unreadable(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_reported_by_name() {
+    let files = TemporaryDirectory::new("unreadable");
+    files.write("a.yaml", &entry("80"));
+    let (directory, meshes) = Directory::open(&files.0).unwrap();
+    let mut reloads = follow(directory);
+    fs::write(files.0.join("b.yaml"), b"kind: \xff").unwrap();
+    let error = next(&mut reloads).await.unwrap_err();
+    assert!(error.contains("b.yaml") && error.contains("UTF-8"), "{error}");
+    fs::remove_file(files.0.join("b.yaml")).unwrap();
+    assert_eq!((next(&mut reloads).await, meshes.borrow().version), (Ok(2), 2));
+}
+
+#[tokio::test]
+async fn a_directory_that_takes_the_place_of_another_is_followed() {
+    let place = TemporaryDirectory::new("place");
+    let path = place.0.join("mesh");
+    let put = |text: &str| {
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("a.yaml"), text).unwrap();
+    };
+    put(&entry("80"));
+    let (directory, meshes) = Directory::open(&path).unwrap();
+    let port = || meshes.borrow().registry.services()[0].ports[0].number;
+    let mut reloads = follow(directory);
+    fs::remove_dir_all(&path).unwrap();
+    let error = next(&mut reloads).await.unwrap_err();
+    assert!(error.contains("cannot read the directory"), "{error}");
+    assert_eq!(port(), 80, "the last good configuration stays");
+    put(&entry("81"));
+    assert_eq!((next(&mut reloads).await, port()), (Ok(2), 81));
+    fs::rename(&path, place.0.join("old")).unwrap();
+    put(&entry("82"));
+    while port() != 82 {
+        drop(next(&mut reloads).await);
+    }
+    fs::write(path.join("a.yaml"), entry("83")).unwrap();
+    while port() != 83 {
+        drop(next(&mut reloads).await);
+    }
+}
