@@ -134,7 +134,10 @@ impl Loaded {
         config.sort();
         // A resource that could not be read would be missing everywhere it is referred to.
         if is_complete {
-            diagnostics.extend(validate::check(&config));
+            // What was read in part may look doubtful only because of what is missing.
+            let is_whole = diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
+            let found = validate::check(&config).into_iter();
+            diagnostics.extend(found.filter(|diagnostic| is_whole || diagnostic.severity == Severity::Error));
         }
         crate::diagnostic::sort(&mut diagnostics);
         Self { config, diagnostics, sources }

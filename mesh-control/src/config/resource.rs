@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::metadata::Metadata;
-use super::reader::{Context, Document, Located, Object};
+use super::reader::{Context, Document, Located, Object, nearest};
 use super::yaml::{self, Node, Value};
 use super::{Config, DestinationRule, Gateway, ServiceEntry, Sidecar, Strictness, VirtualService, WorkloadEntry};
 use crate::diagnostic::{Code, Diagnostic, Position, Source};
@@ -112,8 +112,10 @@ fn read_header(node: &Node, cx: Context<'_>) -> Option<Header> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
     let known = KINDS.into_iter().find(|known| group == GROUP && *known == kind.value);
     let Some(known) = known else {
-        refuse_kind(group, &kind, cx);
-        return Some(Header::LeftOut);
+        let nearest = nearest(&kind.value, KINDS.into_iter()).filter(|_| group == GROUP);
+        refuse_kind(group, &kind, nearest, cx);
+        // A misspelt kind is not left out but missing.
+        return nearest.is_none().then_some(Header::LeftOut);
     };
     if !VERSIONS.contains(&version) {
         let message = format!("{known} has no version {version:?}");
@@ -123,7 +125,7 @@ fn read_header(node: &Node, cx: Context<'_>) -> Option<Header> {
     Metadata::read(known, &object, cx).map(Header::Resource)
 }
 
-fn refuse_kind(group: &str, kind: &Located<String>, cx: Context<'_>) {
+fn refuse_kind(group: &str, kind: &Located<String>, nearest: Option<&str>, cx: Context<'_>) {
     let name = if group.is_empty() || group.ends_with(".istio.io") {
         kind.value.clone()
     } else {
@@ -139,7 +141,10 @@ fn refuse_kind(group: &str, kind: &Located<String>, cx: Context<'_>) {
     cx.field("kind").unsupported_at(
         kind.position.clone(),
         message,
-        Some(format!("supported kinds: {}", KINDS.join(", "))),
+        Some(nearest.map_or_else(
+            || format!("supported kinds: {}", KINDS.join(", ")),
+            |nearest| format!("did you mean `{nearest}`?"),
+        )),
     );
 }
 

@@ -196,7 +196,10 @@ impl ServiceEntry {
             for name in endpoint.ports.keys() {
                 if !self.ports.iter().any(|port| port.name == *name) {
                     let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
-                    let expected = format!("expected one of {}", names.join(", "));
+                    let expected = match names.as_slice() {
+                        [] => "the service has no port at all".to_owned(),
+                        names => format!("expected one of {}", names.join(", ")),
+                    };
                     refuse(&endpoint.position, format!("the service has no port named {name:?}"), &expected);
                 }
             }

@@ -446,3 +446,19 @@ fn only_yaml_and_json_files_of_visible_folders_count() {
     assert!(broken.diagnostics[0].to_string().contains("z.yaml: cannot read the file"), "{}", broken.diagnostics[0]);
     assert!(Loaded::from_directory(&directory, Strictness::Strict).is_err());
 }
+
+#[test]
+fn nothing_is_doubted_because_of_what_is_wrong_elsewhere() {
+    let misspelt = "apiVersion: networking.istio.io/v1\nkind: DestinationRulez\nmetadata: {name: two}\n\
+                    spec: {host: two.example, subsets: [{name: v1, labels: {version: v1}}]}\n---\n\
+                    apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: two}\n\
+                    spec: {hosts: [two.example], http: [{route: [{destination: {host: two.example, subset: v1}}]}]}\n";
+    assert_eq!(findings(misspelt), ["MESH0003 2 `DestinationRulez` kind: DestinationRulez is not supported yet"]);
+    let help = load(&[("x.yaml", misspelt)]).diagnostics.remove(0).help;
+    assert_eq!(help, ["did you mean `DestinationRule`?"]);
+    let regex = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\n\
+                 spec: {hosts: [reviews], http: [{match: [{headers: {user: {regex: \"a(\"}}}], \
+                 route: [{destination: {host: reviews}}]}, {route: [{destination: {host: reviews}}]}]}\n";
+    let found = findings(regex);
+    assert!(found.len() == 1 && found[0].contains("is not a regular expression"), "{found:?}");
+}
