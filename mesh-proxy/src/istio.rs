@@ -169,7 +169,7 @@ fn tell_reload(reload: &Reload) {
             tracing::error!("the configuration has errors, the last good one stays:\n{report}");
         }
         Reload::Unreadable(error) => {
-            tracing::error!("the configuration cannot be read, the last good one stays: {error}")
+            tracing::error!("the configuration cannot be read, the last good one stays: {}", with_cause(error));
         }
     }
 }
@@ -182,11 +182,12 @@ fn report(error: &OpenError) -> String {
             let report: String = diagnostics.iter().map(|diagnostic| diagnostic.render(style)).collect();
             format!("the configuration has errors\n{report}")
         }
-        other => {
-            let cause = std::error::Error::source(other).map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("{other}{cause}")
-        }
+        other => with_cause(other),
     }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 #[cfg(test)]
