@@ -48,7 +48,10 @@ pub use event::{Accepted, Applied, ConfigEvent, ConfigEvents, Rejected};
 pub use mesh::Mesh;
 #[doc(inline)]
 pub use mesh_core::model;
-pub use mesh_tower::{Body, BoxError, ChannelBody};
+pub use mesh_tower::{
+    Body, BoxError, ChannelBody,
+    server::{ServerLayer, ServerService},
+};
 pub use server::Server;
 
 /// Compiles the example in the README.

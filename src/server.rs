@@ -1,11 +1,11 @@
 //! Serving a service.
 
-use std::{fmt, pin::Pin, time::Duration};
+use std::{fmt, net::SocketAddr, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use mesh_tower::{Body, BoxError, drain::DrainTimes};
+use mesh_tower::{Body, BoxError, drain::DrainTimes, server::ServerLayer};
 use tokio::net::TcpListener;
 use tower_service::Service;
 
@@ -61,6 +61,33 @@ impl Server {
     {
         let server = self.inner.with_drain_times(self.drain_times);
         Ok(server.serve(socket, service, self.shutdown).await?)
+    }
+
+    /// A `tower::Layer` that does the same for a service that another server serves on `address`: `axum::serve`, tonic's
+    /// `Server`, hyper. Connections are that server's: protocols, limits, idle time and draining.
+    ///
+    /// ```no_run
+    /// use std::net::SocketAddr;
+    ///
+    /// use axum::{Router, extract::ConnectInfo, routing::get};
+    /// use mesh::Mesh;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let mesh = Mesh::builder().config_dir("mesh").service("reviews").build().await?;
+    /// let socket = tokio::net::TcpListener::bind("127.0.0.1:9083").await?;
+    /// let layer = mesh.server("reviews")?.layer(socket.local_addr()?)?;
+    /// // Only the other server knows the client; this is where axum leaves its address.
+    /// let layer = layer.with_remote_address(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0));
+    /// let app = Router::new().route("/reviews/{id}", get(async || "five stars")).layer(layer);
+    /// axum::serve(socket, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the configuration of the address's listener cannot be served.
+    pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, Error> {
+        Ok(self.inner.layer(address)?)
     }
 }
 

@@ -5,5 +5,6 @@
 mod directory;
 mod from_code;
 mod grpc;
+mod layer;
 mod support;
 mod telemetry;

@@ -25,7 +25,7 @@ pub struct ConnectionManager<S> {
     pub(super) service: S,
 }
 
-impl<S: Respond> ConnectionManager<S> {
+impl<S> ConnectionManager<S> {
     /// A connection manager for `listener`, whose routes and clusters are those of `store`.
     ///
     /// # Errors
@@ -39,6 +39,13 @@ impl<S: Respond> ConnectionManager<S> {
         Ok(Self { listener: Arc::new(ListenerContext::new(listener, store, telemetry)?), service })
     }
 
+    /// The same with another service.
+    pub(crate) fn with_service<T>(&self, service: T) -> ConnectionManager<T> {
+        ConnectionManager { listener: Arc::clone(&self.listener), service }
+    }
+}
+
+impl<S: Respond> ConnectionManager<S> {
     /// Serves one connection to its end, as a member of `drain`'s group.
     ///
     /// # Cancel safety
@@ -48,7 +55,7 @@ impl<S: Respond> ConnectionManager<S> {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let watch = drain.watch();
-        let info = Arc::new(ConnectionInfo::new(remote, local, drain));
+        let info = Arc::new(ConnectionInfo::new(Some(remote), local, drain));
         let listener = Arc::clone(&self.listener);
         let _counted = listener.listener_stats.connection();
         let connection = Connection {

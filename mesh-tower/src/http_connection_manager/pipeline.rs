@@ -1,11 +1,19 @@
 //! One request.
 
-use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    net::{IpAddr, Ipv4Addr},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     local_reply::LocalReply,
+    model::Action,
     policy::{
         forwarded::{self, Peer},
         hop_by_hop::{self, remove_hop_by_hop},
@@ -28,6 +36,9 @@ use super::{
 };
 use crate::{Body, StreamInfo, server::ConnectionInfo, timer::now, upgrade};
 
+/// Stands for the address of a client that nobody told us.
+const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 type Route = Arc<RouteEntry<Arc<ClusterSlot>>>;
 
 /// What the connection manager says about a request before it is passed on.
@@ -40,10 +51,10 @@ enum Verdict {
 
 impl<S: Respond> ConnectionManager<S> {
     /// Answers `request`.
-    pub(super) async fn handle(
+    pub(crate) async fn handle(
         self: Arc<Self>,
         connection: Arc<ConnectionInfo>,
-        request: Request<Incoming>,
+        request: Request<impl Into<Body>>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let (mut parts, incoming) = request.into_parts();
         let info = StreamInfo::new(now());
@@ -69,7 +80,12 @@ impl<S: Respond> ConnectionManager<S> {
         };
         let (mut response, body) = response::without_body_for_head(response, &method).into_parts();
         let abandons_upload = !info.is_request_complete() && is_local(&info, origin);
-        if is_last || ends_by_itself || abandons_upload || connection.drain.is_draining() {
+        if is_last
+            || ends_by_itself
+            || abandons_upload
+            || connection.drain.is_draining()
+            || is_asked_to_end(&info, &response)
+        {
             facts.persistence = Persistence::Close;
         }
         recorder.exchange_peers(&mut response.headers);
@@ -155,8 +171,9 @@ impl<S: Respond> ConnectionManager<S> {
     /// Makes the headers tell the truth about the client, and gives the request its id.
     fn sanitize(&self, parts: &mut Parts, connection: &ConnectionInfo, recorder: &Recorder) {
         let config = &self.listener.config;
-        let peer =
-            Peer { address: connection.remote_address.ip(), local_address: self.listener.local_address, tls: false };
+        let remote = connection.remote_address;
+        let address = remote.map_or(UNKNOWN_ADDRESS, |remote| remote.ip());
+        let peer = Peer { address, local_address: self.listener.local_address, tls: false };
         let headers = &mut parts.headers;
         let client = forwarded::sanitize(&config.forwarded_for, &peer, headers);
         if config.generate_request_id {
@@ -172,11 +189,10 @@ impl<S: Respond> ConnectionManager<S> {
             headers.remove(header::EXPECT);
         }
         let mut state = recorder.info.state();
-        let address = connection.remote_address;
-        let told = client.address != address.ip();
+        let told = client.address != address;
         state.protocol = Some(parts.version);
-        state.downstream_remote_address = Some(if told { (client.address, 0).into() } else { address });
-        state.downstream_direct_remote_address = Some(address);
+        state.downstream_remote_address = if told { Some((client.address, 0).into()) } else { remote };
+        state.downstream_direct_remote_address = remote;
         state.downstream_local_address = Some(connection.local_address);
         state.connection_id = Some(connection.id);
         state.internal = client.internal;
@@ -203,6 +219,11 @@ impl<S: Respond> ConnectionManager<S> {
             remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::Remove);
             return Ok(None);
         };
+        // What a program serves itself it may also upgrade itself: its end of the tunnel stays with the request.
+        if route.is_some_and(|route| is_served_here(route)) {
+            remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::Pass);
+            return Ok(None);
+        }
         let of_route = route.and_then(|route| route.action()).map_or(&[][..], |action| &action.upgrade_configs);
         if !upgrade::is_allowed(protocol, of_route, &self.listener.config.upgrade_configs) {
             self.listener.stats.downstream_rq_ws_on_non_ws_route.inc();
@@ -291,6 +312,17 @@ fn refused(refusal: Refusal) -> LocalReply {
 fn is_local(info: &StreamInfo, origin: Origin) -> bool {
     origin == Origin::Local
         || info.state().response_code_details.as_deref().is_some_and(|why| why != details::VIA_UPSTREAM)
+}
+
+/// Whether the program itself, on its own server, wants the connection to end.
+fn is_asked_to_end(info: &StreamInfo, response: &http::response::Parts) -> bool {
+    response.headers.contains_key(header::CONNECTION)
+        && response.headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "close"))
+        && info.state().route.as_deref().is_some_and(is_served_here)
+}
+
+fn is_served_here(route: &RouteEntry<Arc<ClusterSlot>>) -> bool {
+    route.route().action == Action::NonForwarding
 }
 
 /// Whether an HTTP/1.0 client wants its connection to go on.

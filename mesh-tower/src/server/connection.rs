@@ -40,7 +40,8 @@ use crate::{
 pub(crate) struct ConnectionInfo {
     /// Unique in this process.
     pub(crate) id: u64,
-    pub(crate) remote_address: SocketAddr,
+    /// `None` = whoever accepted the connection does not say.
+    pub(crate) remote_address: Option<SocketAddr>,
     pub(crate) local_address: SocketAddr,
     /// The group that the connection belongs to.
     pub(crate) drain: Drain,
@@ -59,7 +60,7 @@ pub(crate) struct Lifetime {
 }
 
 impl ConnectionInfo {
-    pub(crate) fn new(remote_address: SocketAddr, local_address: SocketAddr, drain: Drain) -> Self {
+    pub(crate) fn new(remote_address: Option<SocketAddr>, local_address: SocketAddr, drain: Drain) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),

@@ -7,6 +7,7 @@ mod accept;
 mod codec;
 mod connection;
 mod io;
+mod layer;
 mod listen;
 mod listeners;
 mod own_service;
@@ -14,6 +15,7 @@ mod workers;
 
 pub(crate) use codec::Codecs;
 pub(crate) use connection::{Connection, ConnectionInfo, Lifetime};
+pub use layer::{ServerLayer, ServerService};
 pub use listen::{BindError, bind};
 pub use listeners::{ListenerChange, ListenerError, ListenerStatus, Listeners, MakeServer, ServeConnection};
 pub use own_service::{ServeError, Server};

@@ -32,7 +32,7 @@ use crate::{
 /// Serves sockets of a program.
 #[derive(Clone, Debug)]
 pub struct Server {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     listeners: watch::Receiver<Arc<ListenerMap>>,
     telemetry: Telemetry,
     times: DrainTimes,
@@ -133,7 +133,7 @@ impl Server {
 
     fn current_listener(&mut self, address: SocketAddr) -> Arc<Listener> {
         let listeners = self.listeners.borrow_and_update();
-        target::inbound_listener(&listeners, address).map_or_else(|| Arc::new(default_listener(address)), Arc::clone)
+        listener_of(&listeners, address)
     }
 
     fn generation<S>(
@@ -145,9 +145,19 @@ impl Server {
     where
         S: Respond + Clone,
     {
-        let manager = ConnectionManager::new(&listener, &self.store, &self.telemetry, service.clone())
-            .map_err(|source| ServeError::Config { address, source })?;
+        let manager = self.manager(&listener, address, service.clone())?;
         Ok(Arc::new(Generation { listener, manager: Arc::new(manager), connections: Drain::new() }))
+    }
+
+    /// What serves `listener`'s requests with `service`.
+    pub(super) fn manager<S>(
+        &self,
+        listener: &Listener,
+        address: SocketAddr,
+        service: S,
+    ) -> Result<ConnectionManager<S>, ServeError> {
+        ConnectionManager::new(listener, &self.store, &self.telemetry, service)
+            .map_err(|source| ServeError::Config { address, source })
     }
 }
 
@@ -158,8 +168,13 @@ struct Generation<S> {
     connections: Drain,
 }
 
+/// The listener that stands for a socket on `address`.
+pub(super) fn listener_of(listeners: &ListenerMap, address: SocketAddr) -> Arc<Listener> {
+    target::inbound_listener(listeners, address).map_or_else(|| Arc::new(default_listener(address)), Arc::clone)
+}
+
 /// Every request goes to the service.
-fn default_listener(address: SocketAddr) -> Listener {
+pub(super) fn default_listener(address: SocketAddr) -> Listener {
     let everything = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), Action::NonForwarding);
     let routes = RouteConfiguration::new("inbound", vec![VirtualHost::new("inbound", vec![everything])]);
     let name: Arc<str> = address.to_string().into();
@@ -174,7 +189,7 @@ fn default_listener(address: SocketAddr) -> Listener {
 
 /// The user's service, whose failures become answers.
 #[derive(Clone)]
-struct OwnService<S>(S);
+pub(super) struct OwnService<S>(pub(super) S);
 
 impl<S, B> Respond for OwnService<S>
 where
@@ -268,5 +283,44 @@ mod tests {
         drop(stop);
         serving.await.unwrap().unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    /// What is asked on a new connection, and everything until it ends.
+    async fn exchange(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_program_may_upgrade_its_connections_and_end_them() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let service = service_fn(async |mut request: Request<Body>| {
+            let response = Response::builder();
+            if request.uri().path() == "/bye" {
+                return response.header("connection", "close").body(String::new());
+            }
+            let asked = request.headers()["upgrade"].clone();
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move {
+                let mut io = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+                let mut line = [0; 4];
+                io.read_exact(&mut line).await.unwrap();
+                io.write_all(&line).await.unwrap();
+            });
+            response.status(101).header("connection", "upgrade").header("upgrade", asked).body(String::new())
+        });
+        let server = Server::new(Arc::default(), watch::channel(Arc::default()).1, Telemetry::default());
+        tokio::spawn(server.serve(socket, service, std::future::pending()));
+
+        let request = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nping";
+        let answer = exchange(address, request).await;
+        assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("upgrade: websocket"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nping"), "{answer}");
+        let answer = exchange(address, "GET /bye HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(answer.contains("connection: close"), "{answer}");
     }
 }

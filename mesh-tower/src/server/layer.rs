@@ -1,0 +1,250 @@
+//! A program's own server without its sockets: for services that are served by axum, tonic, hyper or whatever else.
+//!
+//! Requests get all that [`Server::serve`] gives them: canonical form, faults, routes, headers, metrics, access log.
+//! What belongs to connections (protocols, limits of a codec, idle time, draining, statistics of connections) stays with
+//! whoever accepts them, and so does who the client is, unless [`ServerLayer::with_remote_address`] says where to look.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    fmt,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Extensions, Request, Response};
+use http_body::Body as HttpBody;
+use mesh_core::{model::Listener, store::ListenerMap};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    ConnectionInfo, ServeError, Server,
+    own_service::{OwnService, listener_of},
+};
+use crate::{Body, BoxError, ConnectionManager, ResponseBody, drain::Drain};
+
+/// Wraps a service as [`Server::serve`] does, but leaves its sockets to another server. Clones are the same layer.
+#[derive(Clone)]
+pub struct ServerLayer {
+    inbound: Arc<Inbound>,
+    remote_address: RemoteAddress,
+}
+
+/// Where to look for the client's address in the extensions of a request.
+type RemoteAddress = fn(&Extensions) -> Option<SocketAddr>;
+
+/// The listener that stands for an address, whatever the configuration makes of it.
+struct Inbound {
+    server: Server,
+    address: SocketAddr,
+    current: ArcSwap<Current>,
+    /// Nobody drains it: connections are another's.
+    connections: Drain,
+}
+
+struct Current {
+    /// All listeners when this was made: if they are the same, this is still the newest.
+    listeners: Arc<ListenerMap>,
+    listener: Arc<Listener>,
+    manager: ConnectionManager<()>,
+}
+
+/// A service wrapped by a [`ServerLayer`]. It is always ready and never fails: the failure of the service within becomes
+/// an answer with status 500.
+#[derive(Clone)]
+pub struct ServerService<S> {
+    layer: ServerLayer,
+    inner: S,
+}
+
+impl Server {
+    /// A layer for services that another server serves on `address`, by which the listener is found; `0.0.0.0:PORT` and
+    /// `[::]:PORT` stand for every address.
+    ///
+    /// # Errors
+    /// If the configuration of the address's listener cannot be served. A later configuration that cannot be is logged,
+    /// and the one before stays.
+    pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, ServeError> {
+        let listeners = self.store.listeners();
+        let current = Current::new(&self, listeners, address)?;
+        let inbound =
+            Inbound { server: self, address, current: ArcSwap::from_pointee(current), connections: Drain::new() };
+        Ok(ServerLayer { inbound: Arc::new(inbound), remote_address: |_| None })
+    }
+}
+
+impl ServerLayer {
+    /// Says where servers leave the client's address in the extensions of a request; by default it is unknown. For axum:
+    /// `|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0)`.
+    #[must_use]
+    pub fn with_remote_address(mut self, remote_address: fn(&Extensions) -> Option<SocketAddr>) -> Self {
+        self.remote_address = remote_address;
+        self
+    }
+}
+
+impl Inbound {
+    /// The newest configuration that can be served.
+    fn current(&self) -> Arc<Current> {
+        let current = self.current.load_full();
+        let listeners = self.server.store.listeners();
+        if Arc::ptr_eq(&current.listeners, &listeners) {
+            return current;
+        }
+        let listener = listener_of(&listeners, self.address);
+        let manager = if *listener == *current.listener {
+            Ok(current.manager.with_service(()))
+        } else {
+            self.server.manager(&listener, self.address, ())
+        };
+        // What cannot be served is not tried again before the next change.
+        let newer = match manager {
+            Ok(manager) => Current { listeners, listener, manager },
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is not taken");
+                let (listener, manager) = (Arc::clone(&current.listener), current.manager.with_service(()));
+                Current { listeners, listener, manager }
+            }
+        };
+        let newer = Arc::new(newer);
+        self.current.store(Arc::clone(&newer));
+        newer
+    }
+}
+
+impl Current {
+    fn new(server: &Server, listeners: Arc<ListenerMap>, address: SocketAddr) -> Result<Self, ServeError> {
+        let listener = listener_of(&listeners, address);
+        let manager = server.manager(&listener, address, ())?;
+        Ok(Self { listeners, listener, manager })
+    }
+}
+
+impl<S> Layer<S> for ServerLayer {
+    type Service = ServerService<S>;
+
+    fn layer(&self, inner: S) -> ServerService<S> {
+        ServerService { layer: self.clone(), inner }
+    }
+}
+
+impl<S, B, R> Service<Request<R>> for ServerService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: HttpBody<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let inbound = &self.layer.inbound;
+        let remote = (self.layer.remote_address)(request.extensions());
+        let connection = ConnectionInfo::new(remote, inbound.address, inbound.connections.clone());
+        let manager = inbound.current().manager.with_service(OwnService(self.inner.clone()));
+        Box::pin(Arc::new(manager).handle(Arc::new(connection), request.map(Body::new)))
+    }
+}
+
+impl fmt::Debug for ServerLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerLayer").field("address", &self.inbound.address).finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for ServerService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ServerService").field(&self.layer).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, StatusCode};
+    use http_body_util::{BodyExt as _, Full};
+    use mesh_core::{
+        model::{Action, HttpConnectionManager, PathMatcher, RouteSource},
+        store::Store,
+        target,
+    };
+    use tokio::sync::watch;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+    use crate::{StreamInfo, server::own_service::default_listener, telemetry::Telemetry};
+
+    /// Puts a listener in force that takes what begins with `prefix` only.
+    fn listen(store: &Store, address: SocketAddr, prefix: &str) {
+        let mut listener = default_listener(address);
+        listener.name = format!("{}{address}", target::INBOUND_LISTENER_PREFIX).into();
+        let mut http = HttpConnectionManager::clone(&listener.http);
+        let RouteSource::Inline(routes) = &mut http.routes else { unreachable!("the default has its routes inline") };
+        let route = &mut Arc::make_mut(routes).virtual_hosts[0].routes[0];
+        assert_eq!(route.action, Action::NonForwarding);
+        route.matches.path = PathMatcher::Prefix(prefix.into());
+        listener.http = Arc::new(http);
+        store.set_listener(Arc::new(listener));
+    }
+
+    async fn get<S, B>(service: S, path: &str) -> (StatusCode, String)
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
+        B: HttpBody<Error: fmt::Debug>,
+    {
+        let mut request = Request::get(path).header("host", "a").body(Full::default()).unwrap();
+        request.extensions_mut().insert(SocketAddr::from(([10, 0, 0, 1], 7)));
+        let response = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+        let status = response.status();
+        (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn another_servers_requests_are_served_as_configured_and_counted() {
+        let (store, telemetry) = (Arc::new(Store::new()), Telemetry::default());
+        let server = || Server::new(Arc::clone(&store), watch::channel(Arc::default()).1, telemetry.clone());
+        let address = "127.0.0.1:9083".parse().unwrap();
+        let service = service_fn(async |request: Request<Body>| match request.uri().path() {
+            "/broken" => Err("no"),
+            path => {
+                let info = request.extensions().get::<StreamInfo>().unwrap();
+                let remote = info.state().downstream_direct_remote_address;
+                let id = request.headers().get("x-request-id").map_or(0, HeaderValue::len);
+                Ok(Response::new(format!("{path} {id} {remote:?}")))
+            }
+        });
+        let plain = server().layer(address).unwrap();
+        let layer = plain.clone().with_remote_address(|extensions| extensions.get().copied());
+        assert_eq!(get(plain.layer(service), "/a").await, (StatusCode::OK, "/a 36 None".to_owned()));
+        let service = layer.layer(service);
+        assert_eq!(get(service.clone(), "/a").await, (StatusCode::OK, "/a 36 Some(10.0.0.1:7)".to_owned()));
+        assert_eq!(get(service.clone(), "/broken").await.0, StatusCode::INTERNAL_SERVER_ERROR);
+
+        listen(&store, address, "/b");
+        assert_eq!(get(service.clone(), "/a").await.0, StatusCode::NOT_FOUND, "changes are followed");
+        assert_eq!(get(service.clone(), "/b").await.0, StatusCode::OK);
+        store.remove_listener(&format!("{}{address}", target::INBOUND_LISTENER_PREFIX));
+        assert_eq!(get(service, "/a").await.0, StatusCode::OK);
+
+        let metrics = telemetry.istio.prometheus_text();
+        let counted = |code: &str, count: &str| {
+            let is_it = |line: &&str| line.starts_with("istio_requests_total{") && line.contains(code);
+            metrics.lines().filter(is_it).any(|line| line.ends_with(count))
+        };
+        assert!(counted("response_code=\"200\"", " 4") && counted("response_code=\"404\"", " 1"), "{metrics}");
+        assert!(metrics.contains("reporter=\"destination\""), "{metrics}");
+    }
+}
