@@ -12,8 +12,8 @@ use crate::model::HeaderKey;
 pub struct RequestHead<'a> {
     /// `:method`.
     pub method: &'a Method,
-    /// `:scheme`, `http` or `https`.
-    pub scheme: &'a str,
+    /// `:scheme` if the target says it; [`RequestHead::scheme`] also looks elsewhere.
+    pub target_scheme: Option<&'a str>,
     /// `:authority`, with its port if it has one; empty if the request names none.
     pub authority: &'a str,
     /// `:path`, with the query; empty for a plain CONNECT.
@@ -23,24 +23,34 @@ pub struct RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// The head of `parts`. What the target does not say comes from `host` and `x-forwarded-proto`, else `http`.
+    /// The head of `parts`. An authority that the target does not say comes from `host`.
     #[must_use]
     pub fn from_parts(parts: &'a Parts) -> Self {
-        let field = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let host = || parts.headers.get(HOST)?.to_str().ok();
         Self {
             method: &parts.method,
-            scheme: parts.uri.scheme_str().or_else(|| field(&X_FORWARDED_PROTO)).unwrap_or("http"),
-            authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(|| field(&HOST)).unwrap_or(""),
+            target_scheme: parts.uri.scheme_str(),
+            authority: parts.uri.authority().map(|authority| authority.as_str()).or_else(host).unwrap_or(""),
             path_and_query: parts.uri.path_and_query().map_or("", |path| path.as_str()),
             headers: &parts.headers,
         }
+    }
+
+    /// `http` or `https`: what the target says, else `x-forwarded-proto`, else `http`.
+    #[must_use]
+    pub fn scheme(&self) -> &'a str {
+        self.target_scheme.or_else(|| self.forwarded_proto()).unwrap_or("http")
     }
 
     /// The scheme the client used, as `x-forwarded-proto` tells it, else that of this request. They differ behind
     /// something that terminates TLS.
     #[must_use]
     pub fn forwarded_scheme(&self) -> &'a str {
-        self.headers.get(X_FORWARDED_PROTO).and_then(|value| value.to_str().ok()).unwrap_or(self.scheme)
+        self.forwarded_proto().or(self.target_scheme).unwrap_or("http")
+    }
+
+    fn forwarded_proto(&self) -> Option<&'a str> {
+        self.headers.get(X_FORWARDED_PROTO)?.to_str().ok()
     }
 
     /// The path without its query.
@@ -61,7 +71,7 @@ impl<'a> RequestHead<'a> {
             HeaderKey::Method => (Some(self.method.as_str()), None),
             HeaderKey::Authority => (Some(self.authority), None),
             HeaderKey::Path => (Some(self.path_and_query), None),
-            HeaderKey::Scheme => (Some(self.scheme), None),
+            HeaderKey::Scheme => (Some(self.scheme()), None),
             HeaderKey::Field(name) => (None, Some(name)),
         };
         let headers = self.headers;
@@ -92,7 +102,7 @@ mod tests {
             http::Request::builder().uri("/a?b=c?d").header("host", "shop:80").header("x-forwarded-proto", "https");
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let head = RequestHead::from_parts(&parts);
-        assert_eq!((head.scheme, head.authority), ("https", "shop:80"));
+        assert_eq!((head.scheme(), head.authority), ("https", "shop:80"));
         assert_eq!((head.path(), head.query()), ("/a", Some("b=c?d")));
     }
 
@@ -101,6 +111,6 @@ mod tests {
         let request = http::Request::builder().uri("http://a.test/").header("host", "b.test");
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let head = RequestHead::from_parts(&parts);
-        assert_eq!((head.scheme, head.authority, head.query()), ("http", "a.test", None));
+        assert_eq!((head.scheme(), head.authority, head.query()), ("http", "a.test", None));
     }
 }

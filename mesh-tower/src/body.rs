@@ -40,8 +40,9 @@ enum Watch {
     Nobody,
     /// Counts the bytes of a request, and notes its end.
     Request(StreamInfo),
-    /// Holds what a response occupies until it ends, and cuts it off when its time is up.
-    Response(ResponseGuard),
+    /// Holds what a response occupies until it ends, and cuts it off when its time is up. In a box, because bodies are
+    /// handed from stage to stage and most have nobody who watches them.
+    Response(Box<ResponseGuard>),
 }
 
 #[derive(Default)]
@@ -80,23 +81,17 @@ impl Body {
     }
 
     /// The body of a request: `info` counts its bytes and learns when it has ended.
-    #[must_use]
-    pub(crate) fn counted(body: impl Into<Self>, info: &StreamInfo) -> Self {
-        let body = body.into();
-        if body.is_end_stream() {
+    pub(crate) fn count(&mut self, info: &StreamInfo) {
+        if self.is_end_stream() {
             info.complete_at_start();
-            return body;
+        } else {
+            self.watch = Watch::Request(info.clone());
         }
-        Self { watch: Watch::Request(info.clone()), ..body }
     }
 
-    /// The body of a response that holds `guard` until it ends.
-    pub(crate) fn guarded(self, guard: ResponseGuard) -> Self {
-        if self.is_end_stream() {
-            guard.handle_end_with_headers();
-            return self;
-        }
-        Self { watch: Watch::Response(guard), ..self }
+    /// The body of a response holds `guard` until it ends.
+    pub(crate) fn guard(&mut self, guard: ResponseGuard) {
+        self.watch = Watch::Response(Box::new(guard));
     }
 
     /// The same body again, if that is cheap: there is none, or it is one buffer.

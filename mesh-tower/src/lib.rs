@@ -2,6 +2,7 @@
 
 pub mod balance;
 mod body;
+mod call;
 mod channel;
 pub mod circuit_breaker;
 mod connect;

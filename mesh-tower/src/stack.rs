@@ -8,20 +8,19 @@
 //! The stages are called one after the other and hand each other what they found out. A proxy goes the same way: there
 //! the connection manager of the listener does the first half, and [`Upstream::send`] is the second.
 
-use http::{Request, Response};
-use mesh_core::{local_reply::LocalReply, model::HttpFilter, policy::grpc, store::Routes};
+use mesh_core::{local_reply::LocalReply, model::HttpFilter, policy::grpc};
 
 use crate::{
-    Body, StreamInfo, Transport, Upstream,
+    StreamInfo, Transport, Upstream,
+    call::Call,
     fault::{self, ActiveFaults},
-    route,
+    route::{self, RouteConfigProvider},
 };
 
 /// What a listener says about requests, ready for use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stack<'a, T> {
-    /// `None` if the routes have not come yet.
-    pub(crate) routes: Option<&'a Routes>,
+    pub(crate) routes: &'a RouteConfigProvider,
     /// The authority whose virtual host takes requests that have none of their own.
     pub(crate) authority: &'a str,
     pub(crate) filters: &'a [HttpFilter],
@@ -30,24 +29,29 @@ pub(crate) struct Stack<'a, T> {
 }
 
 impl<T: Transport> Stack<'_, T> {
-    /// Answers a request: always, whatever goes wrong.
-    pub(crate) async fn serve(self, request: Request<Body>, info: &StreamInfo) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let is_grpc = grpc::is_grpc_request(&parts.headers);
-        let Some(routes) = self.routes else { return route::reply(info, LocalReply::ROUTE_NOT_FOUND, is_grpc) };
-        let matched = match route::find(routes, &parts, Some(self.authority), info) {
+    /// Answers a call: always, whatever goes wrong.
+    pub(crate) async fn serve(&self, call: &mut Call, info: &StreamInfo) {
+        let Some((parts, _)) = &call.request else { return };
+        let is_grpc = || grpc::is_grpc_request(&parts.headers);
+        let random = fastrand::u64(..);
+        let matched = self.routes.read(|routes| match routes {
+            Some(routes) => route::find(routes, parts, Some(self.authority), random, info),
+            None => Err(Box::new(route::reply(info, LocalReply::ROUTE_NOT_FOUND, is_grpc()))),
+        });
+        let matched = match matched {
             Ok(matched) => matched,
-            Err(answer) => return *answer,
+            Err(answer) => return call.answer(*answer),
         };
         if !self.filters.is_empty() {
+            info.observe_route(&matched, random);
             let means = (self.upstream.timers(), self.active_faults);
-            if let Some(failed) = fault::filter(self.filters, &matched, &parts, info, means).await {
-                return route::reply(info, failed, is_grpc);
+            if let Some(failed) = fault::filter(self.filters, &matched, parts, info, means).await {
+                return call.answer(route::reply(info, failed, grpc::is_grpc_request(&parts.headers)));
             }
         }
-        if let Some(answer) = route::direct_answer(&matched, &parts, info) {
-            return answer;
+        if let Some(answer) = route::direct_answer(&matched, parts, info) {
+            return call.answer(answer);
         }
-        self.upstream.send(Request::from_parts(parts, body), info).await
+        self.upstream.forward(call, info, &matched, random).await;
     }
 }

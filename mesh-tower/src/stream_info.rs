@@ -19,13 +19,11 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header::HOST, request, uri::PathAndQuery};
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
-    route::RouteEntry,
-    store::ClusterSlot,
     telemetry::{Attributes, ResponseFlags},
 };
 use parking_lot::Mutex;
 
-use crate::{telemetry::hostname, timer::now};
+use crate::{route::Route, telemetry::hostname, timer::now};
 
 /// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
 ///
@@ -63,7 +61,7 @@ pub struct StreamState {
     pub(crate) logged_request: Option<Box<LoggedRequest>>,
     /// The route that decides about the request, once there is one. Whoever has the request routed writes it; the
     /// upstream side reads it.
-    pub route: Option<Arc<RouteEntry<Arc<ClusterSlot>>>>,
+    pub route: Option<Arc<Route>>,
     /// The request's one random number: route, weighted cluster and retries all draw on it, so that they agree.
     pub random: u64,
     /// The cluster that the request was sent to.
@@ -140,6 +138,19 @@ impl LoggedRequest {
 }
 
 impl StreamState {
+    /// Notes the route, and the random number that chose it, unless somebody did before.
+    pub(crate) fn observe_route(&mut self, route: &Arc<Route>, random: u64) {
+        if self.route.is_none() {
+            self.route = Some(Arc::clone(route));
+            self.random = random;
+        }
+    }
+
+    /// Whether log lines will tell of the request, so that details of its timing are wanted.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged_request.is_some()
+    }
+
     /// Everything that is known here. Who needs more than that adds it: the request as it is, the response, durations.
     pub(crate) fn attributes<'a>(&'a self, info: &StreamInfo) -> Attributes<'a> {
         let request = self.logged_request.as_deref();
@@ -255,7 +266,12 @@ impl StreamInfo {
         self.0.request_complete.store(1, Ordering::Relaxed);
     }
 
-    /// Notes how the request looks now, if log lines will tell of it.
+    /// Notes the route, and the random number that chose it, unless somebody did before.
+    pub(crate) fn observe_route(&self, route: &Arc<Route>, random: u64) {
+        self.state().observe_route(route, random);
+    }
+
+    /// Notes how the request looks now, for log lines.
     pub(crate) fn observe_request(&self, request: &request::Parts) {
         if let Some(logged) = &mut self.state().logged_request {
             logged.observe(request);

@@ -112,10 +112,10 @@ mod tests {
     fn decided(fault: &Fault, headers: &[(&'static str, &str)], draws: [u64; 2]) -> FaultDecision {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
-        let (method, scheme, authority) = (&Method::GET, "http", "localhost");
+        let (method, target_scheme, authority) = (&Method::GET, None, "localhost");
         decide(
             fault,
-            &RequestHead { method, scheme, authority, path_and_query: "/", headers: &headers },
+            &RequestHead { method, target_scheme, authority, path_and_query: "/", headers: &headers },
             Some("up1"),
             draws,
         )

@@ -9,8 +9,35 @@ use smallvec::SmallVec;
 
 use crate::{
     model::{AppendAction, HeaderMutation, HeaderMutations},
-    telemetry::{Attributes, Missing},
+    telemetry::{Attributes, Format, Missing},
 };
+
+/// What changes of headers take to be applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Changes {
+    /// There are none.
+    #[default]
+    None,
+    /// Nothing needs to be known of the request or the response.
+    Literal,
+    /// Values are made of what is known of them.
+    Evaluated,
+}
+
+impl Changes {
+    /// What all of `levels` together take.
+    pub fn of<'m>(levels: impl IntoIterator<Item = &'m HeaderMutations>) -> Self {
+        let of_level = |level: &HeaderMutations| {
+            let of_value = |mutation: &HeaderMutation| match mutation.value.literal_value() {
+                Some(_) => Self::Literal,
+                None => Self::Evaluated,
+            };
+            let removal = if level.remove.is_empty() { Self::None } else { Self::Literal };
+            level.add.iter().map(of_value).fold(removal, Self::max)
+        };
+        levels.into_iter().map(of_level).max().unwrap_or_default()
+    }
+}
 
 /// Changes request headers, level by level. `attributes` need not hold `request_headers`: values read `headers`.
 pub fn apply_to_request<'m>(
@@ -19,9 +46,9 @@ pub fn apply_to_request<'m>(
     attributes: &Attributes<'_>,
 ) {
     for level in levels {
-        remove(level, headers);
-        let values = evaluate(level, headers, &Attributes { request_headers: Some(headers), ..*attributes });
-        write(values, headers);
+        apply(level, headers, |format, headers, buffer| {
+            format.write(&Attributes { request_headers: Some(headers), ..*attributes }, Missing::Empty, buffer);
+        });
     }
 }
 
@@ -32,62 +59,54 @@ pub fn apply_to_response<'m>(
     attributes: &Attributes<'_>,
 ) {
     for level in levels {
-        remove(level, headers);
-        let values = evaluate(level, headers, &Attributes { response_headers: Some(headers), ..*attributes });
-        write(values, headers);
+        apply(level, headers, |format, headers, buffer| {
+            format.write(&Attributes { response_headers: Some(headers), ..*attributes }, Missing::Empty, buffer);
+        });
     }
 }
 
-type Values<'m> = SmallVec<[(&'m HeaderName, HeaderValue, bool); 4]>;
-
-fn remove(level: &HeaderMutations, headers: &mut HeaderMap) {
+/// Applies one level; `write` evaluates what is not literal.
+fn apply(level: &HeaderMutations, headers: &mut HeaderMap, write: impl Fn(&Format, &HeaderMap, &mut Vec<u8>)) {
     for name in &level.remove {
         headers.remove(name);
     }
-}
-
-/// The values to write, with whether each overwrites.
-fn evaluate<'m>(level: &'m HeaderMutations, headers: &HeaderMap, attributes: &Attributes<'_>) -> Values<'m> {
     let mut buffer = Vec::new();
-    let values = level.add.iter().filter_map(|mutation| {
-        let exists = headers.contains_key(&mutation.name);
-        let overwrite = match mutation.append_action {
+    let mut evaluate = |mutation: &HeaderMutation| {
+        let value = match mutation.value.literal_value() {
+            Some(literal) => literal.clone(),
+            None => {
+                buffer.clear();
+                write(&mutation.value, headers, &mut buffer);
+                // What cannot stand in a header is not written.
+                HeaderValue::from_bytes(&buffer).ok()?
+            }
+        };
+        (mutation.keep_empty_value || !value.is_empty()).then_some(value)
+    };
+    let mut values: SmallVec<[(&HeaderName, HeaderValue, bool); 2]> = SmallVec::new();
+    for mutation in &level.add {
+        let overwrites = match mutation.append_action {
             AppendAction::AppendIfExistsOrAdd => false,
-            AppendAction::AddIfAbsent if exists => return None,
+            AppendAction::AddIfAbsent if headers.contains_key(&mutation.name) => continue,
             AppendAction::AddIfAbsent => false,
-            AppendAction::OverwriteIfExists if !exists => return None,
+            AppendAction::OverwriteIfExists if !headers.contains_key(&mutation.name) => continue,
             AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd => true,
         };
-        let value = value(mutation, attributes, &mut buffer)?;
-        (mutation.keep_empty_value || !value.is_empty()).then_some((&mutation.name, value, overwrite))
-    });
-    values.collect()
-}
-
-/// The value of a mutation; `None` if what it reads cannot stand in a header.
-fn value(mutation: &HeaderMutation, attributes: &Attributes<'_>, buffer: &mut Vec<u8>) -> Option<HeaderValue> {
-    if let Some(literal) = mutation.value.literal_value() {
-        return Some(literal.clone());
+        values.extend(evaluate(mutation).map(|value| (&mutation.name, value, overwrites)));
     }
-    buffer.clear();
-    mutation.value.write(attributes, Missing::Empty, buffer);
-    HeaderValue::from_bytes(buffer).ok()
-}
-
-fn write(values: Values<'_>, headers: &mut HeaderMap) {
-    let (overwriting, adding): (Values<'_>, Values<'_>) = values.into_iter().partition(|(.., overwrite)| *overwrite);
-    for (name, value, _) in overwriting {
-        headers.insert(name, value);
+    for (name, value, _) in values.iter_mut().filter(|(.., overwrites)| *overwrites) {
+        headers.insert(*name, std::mem::replace(value, EMPTY));
     }
-    for (name, value, _) in adding {
+    for (name, value, _) in values.into_iter().filter(|(.., overwrites)| !*overwrites) {
         headers.append(name, value);
     }
 }
 
+const EMPTY: HeaderValue = HeaderValue::from_static("");
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Format;
 
     fn add(name: &'static str, value: &str, append_action: AppendAction) -> HeaderMutation {
         let value = Format::parse(value).unwrap();

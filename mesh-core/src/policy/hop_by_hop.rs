@@ -13,6 +13,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub enum Upgrade {
     /// The message upgrades its connection: `connection` and `upgrade` pass as they are.
     Pass,
+    /// They pass if the message has an `upgrade`.
+    PassIfRequested,
     /// It does not: they go.
     Remove,
 }
@@ -24,7 +26,12 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
     if !headers.keys().any(is_hop_by_hop) {
         return;
     }
-    if upgrade == Upgrade::Remove {
+    let passes = match upgrade {
+        Upgrade::Pass => true,
+        Upgrade::PassIfRequested => headers.contains_key(UPGRADE),
+        Upgrade::Remove => false,
+    };
+    if !passes {
         remove_named_by_connection(headers);
         headers.remove(CONNECTION);
         headers.remove(UPGRADE);
@@ -108,5 +115,7 @@ mod tests {
     fn an_upgrade_keeps_its_own_headers() {
         let before = [("connection", "upgrade"), ("upgrade", "websocket"), ("keep-alive", "1")];
         assert_eq!(after(&before, Upgrade::Pass), ["connection=upgrade", "upgrade=websocket"]);
+        assert_eq!(after(&before, Upgrade::PassIfRequested), ["connection=upgrade", "upgrade=websocket"]);
+        assert_eq!(after(&[("connection", "close")], Upgrade::PassIfRequested), [""; 0]);
     }
 }

@@ -24,6 +24,8 @@ pub struct Overrides {
     pub timeout: Option<Duration>,
     /// `x-envoy-upstream-rq-per-try-timeout-ms`: replaces `per_try_timeout`; zero = unlimited.
     pub per_try_timeout: Option<Duration>,
+    /// `x-envoy-internal` is `true`: the edge says that the request comes from the trusted network. Is passed on.
+    pub internal: bool,
 }
 
 /// What all of them begin with.
@@ -36,6 +38,7 @@ const RETRIABLE_STATUS_CODES: HeaderName = HeaderName::from_static("x-envoy-retr
 const RETRIABLE_HEADER_NAMES: HeaderName = HeaderName::from_static("x-envoy-retriable-header-names");
 const TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-timeout-ms");
 const PER_TRY_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
+const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const HEDGE_ON_PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-hedge-on-per-try-timeout");
 
 impl Overrides {
@@ -46,6 +49,7 @@ impl Overrides {
         if !headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
             return overrides;
         }
+        overrides.internal = headers.get(INTERNAL).is_some_and(|value| value == "true");
         for name in [RETRY_ON, RETRY_GRPC_ON] {
             if let Some(value) = headers.remove(name).as_ref().and_then(text) {
                 overrides.retry_on = overrides.retry_on.union(known_conditions(value));
@@ -105,6 +109,7 @@ mod tests {
             ("x-envoy-upstream-rq-per-try-timeout-ms", "0"),
             ("x-envoy-hedge-on-per-try-timeout", "true"),
             ("x-envoy-attempt-count", "1"),
+            ("x-envoy-internal", "true"),
             ("accept", "*/*"),
         ]);
         let overrides = Overrides::take_from(&mut request);
@@ -117,9 +122,11 @@ mod tests {
                 retriable_header_names: vec![HeaderName::from_static("x-again")],
                 timeout: Some(Duration::from_millis(300)),
                 per_try_timeout: Some(Duration::ZERO),
+                internal: true,
             }
         );
-        assert_eq!(request, headers(&[("x-envoy-attempt-count", "1"), ("accept", "*/*")]));
+        let left = [("x-envoy-attempt-count", "1"), ("x-envoy-internal", "true"), ("accept", "*/*")];
+        assert_eq!(request, headers(&left));
     }
 
     #[test]

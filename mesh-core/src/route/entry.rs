@@ -8,6 +8,7 @@ use crate::{
         Action, ClusterName, ClusterSpecifier, Fault, HeaderKey, HeaderMutations, RetryPolicy, Route, RouteAction,
         RouteConfiguration, VirtualHost, WeightedCluster, WeightedClusters,
     },
+    policy::header_mutation::Changes,
     request::RequestHead,
 };
 
@@ -21,6 +22,8 @@ pub struct RouteEntry<C> {
     virtual_host: usize,
     route: usize,
     clusters: Clusters<C>,
+    request_changes: Changes,
+    response_changes: Changes,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,12 @@ impl<C> RouteEntry<C> {
             },
             Action::Redirect(_) | Action::DirectResponse(_) | Action::NonForwarding => Clusters::None,
         };
-        Ok(Self { config: config.clone(), virtual_host, route, clusters })
+        let (request_changes, response_changes) = Default::default();
+        let config = config.clone();
+        let mut entry = Self { config, virtual_host, route, clusters, request_changes, response_changes };
+        entry.request_changes = Changes::of(entry.choices().flat_map(|weighted| entry.request_headers(weighted)));
+        entry.response_changes = Changes::of(entry.choices().flat_map(|weighted| entry.response_headers(weighted)));
+        Ok(entry)
     }
 
     /// The route as configured.
@@ -160,6 +168,18 @@ impl<C> RouteEntry<C> {
         of_cluster.or_else(of_route).or_else(of_virtual_host).or(filter)
     }
 
+    /// What the changes of request headers take, whichever cluster is chosen.
+    #[must_use]
+    pub fn request_changes(&self) -> Changes {
+        self.request_changes
+    }
+
+    /// What the changes of response headers take, whichever cluster is chosen.
+    #[must_use]
+    pub fn response_changes(&self) -> Changes {
+        self.response_changes
+    }
+
     /// Changes of request headers, in the order in which they apply (E8).
     pub fn request_headers(&self, weighted: Option<usize>) -> impl Iterator<Item = &HeaderMutations> {
         let of_cluster = self.weighted_cluster(weighted).map(|cluster| &cluster.request_headers);
@@ -188,6 +208,12 @@ impl<C> RouteEntry<C> {
             levels.reverse();
         }
         levels.into_iter().flatten().filter(|mutations| !mutations.is_empty())
+    }
+
+    /// Every value that `weighted` may have.
+    fn choices(&self) -> impl Iterator<Item = Option<usize>> + use<C> {
+        let clusters = self.split().map_or(0, |split| split.clusters.len());
+        std::iter::once(None).chain((0..clusters).map(Some))
     }
 
     fn split(&self) -> Option<&WeightedClusters> {

@@ -18,7 +18,7 @@ impl<C> RouteEntry<C> {
         match &self.route().action {
             Action::Redirect(redirect) => Some(location(redirect, &self.route().matches.path, request)),
             Action::DirectResponse(direct) if direct.status.is_redirection() || direct.status.as_u16() == 201 => {
-                Some(url(request.scheme, request.authority, None, request.path_and_query))
+                Some(url(request.scheme(), request.authority, None, request.path_and_query))
             }
             Action::DirectResponse(_) | Action::Route(_) | Action::NonForwarding => None,
         }
@@ -32,7 +32,7 @@ pub fn https_location(request: &RequestHead<'_>) -> String {
 }
 
 fn location(redirect: &Redirect, matched: &PathMatcher, request: &RequestHead<'_>) -> String {
-    let scheme = redirect.scheme_redirect.as_deref().unwrap_or(request.scheme);
+    let scheme = redirect.scheme_redirect.as_deref().unwrap_or_else(|| request.scheme());
     let host = match &redirect.host_redirect {
         Some(host) => host,
         None => request_host(request, scheme, redirect.port_redirect.is_some()),

@@ -30,14 +30,21 @@ impl<C> RouteEntry<C> {
     /// A result that does not begin with `/` gets one: anything else is not a path that HTTP can carry.
     #[must_use]
     pub fn rewrite_path(&self, path_and_query: &str) -> Option<String> {
-        let (path, query) = split_query(path_and_query);
-        let rewritten = match &self.action()?.path_rewrite {
-            PathRewrite::None => return None,
-            PathRewrite::Prefix(prefix) => replace_prefix(&self.route().matches.path, path, prefix),
-            PathRewrite::Regex { pattern, substitution } => pattern.replace_all(path, substitution),
+        let rewritten = |rewrite: &dyn Fn(&str) -> String| {
+            let (path, query) = split_query(path_and_query);
+            let rewritten = rewrite(path);
+            let rewritten = if rewritten.starts_with('/') { rewritten } else { format!("/{rewritten}") };
+            with_query(rewritten, query)
         };
-        let rewritten = if rewritten.starts_with('/') { rewritten } else { format!("/{rewritten}") };
-        Some(with_query(rewritten, query))
+        match &self.action()?.path_rewrite {
+            PathRewrite::None => None,
+            PathRewrite::Prefix(prefix) => {
+                Some(rewritten(&|path| replace_prefix(&self.route().matches.path, path, prefix)))
+            }
+            PathRewrite::Regex { pattern, substitution } => {
+                Some(rewritten(&|path| pattern.replace_all(path, substitution)))
+            }
+        }
     }
 
     /// The new authority of a request with this path, before that is rewritten, and these headers.

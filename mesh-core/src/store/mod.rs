@@ -14,7 +14,10 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -49,6 +52,7 @@ pub struct Store {
     /// Also serializes updates.
     services: Mutex<Services>,
     listeners: ArcSwap<ListenerMap>,
+    listeners_version: AtomicU64,
 }
 
 impl Store {
@@ -170,6 +174,13 @@ impl Store {
         self.listeners.load_full()
     }
 
+    /// A number that changes with the listeners: who has read it before [`Store::listeners`] knows by it whether they
+    /// are still the same.
+    #[must_use]
+    pub fn listeners_version(&self) -> u64 {
+        self.listeners_version.load(Ordering::Acquire)
+    }
+
     /// Adds or replaces a listener.
     pub fn set_listener(&self, listener: Arc<Listener>) {
         self.update_listeners(|listeners| listeners.insert(listener.name.clone(), listener));
@@ -185,6 +196,7 @@ impl Store {
         let mut listeners = ListenerMap::clone(&self.listeners.load());
         update(&mut listeners);
         self.listeners.store(Arc::new(listeners));
+        self.listeners_version.fetch_add(1, Ordering::Release);
     }
 
     fn services(&self) -> MutexGuard<'_, Services> {

@@ -40,6 +40,11 @@ impl<N, T> Slot<N, T> {
         self.value.load_full()
     }
 
+    /// Reads the resource as it is now, without taking hold of it.
+    pub fn read<R>(&self, read: impl FnOnce(Option<&T>) -> R) -> R {
+        read(self.value.load().as_deref())
+    }
+
     /// Puts a resource here, or takes it away.
     pub fn store(&self, value: Option<Arc<T>>) {
         self.value.store(value);

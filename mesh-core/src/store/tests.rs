@@ -118,7 +118,7 @@ fn a_route_reaches_its_cluster_whichever_comes_first() {
         let headers = HeaderMap::new();
         let request = RequestHead {
             method: &Method::GET,
-            scheme: "http",
+            target_scheme: None,
             authority: "x",
             path_and_query: "/",
             headers: &headers,

@@ -122,7 +122,7 @@ impl<'a> Attributes<'a> {
     pub fn of_request(head: &RequestHead<'a>) -> Self {
         Self {
             method: Some(head.method),
-            scheme: Some(head.scheme),
+            scheme: Some(head.scheme()),
             authority: Some(head.authority),
             path: Some(head.path_and_query),
             request_headers: Some(head.headers),

@@ -25,16 +25,22 @@ use http::{Request, Response, Uri, header::HOST, request::Parts, uri::Authority}
 use http_body::Body as HttpBody;
 use mesh_core::{
     local_reply::LocalReply,
-    model::{DestinationService, Listener, RouteSource},
-    policy::{grpc, hop_by_hop, request_id},
-    store::{ListenerMap, RouteSlot, Routes, Store},
+    model::{DestinationService, Listener},
+    policy::{hop_by_hop, request_id},
+    store::Store,
 };
 use tower_service::Service;
 
 use self::recorder::Recorder;
 use crate::{
-    Body, BoxError, Pool, StreamInfo, Transport, Upstream, UpstreamOptions, fault::ActiveFaults,
-    peer_metadata::PeerExchange, stack::Stack, telemetry::Telemetry, timer::now,
+    Body, BoxError, Pool, StreamInfo, Transport, Upstream, UpstreamOptions,
+    call::Call,
+    fault::ActiveFaults,
+    peer_metadata::PeerExchange,
+    route::{self, RouteConfigProvider},
+    stack::Stack,
+    telemetry::Telemetry,
+    timer::now,
 };
 
 pub use body::ChannelBody;
@@ -49,7 +55,7 @@ struct Shared<T> {
     target: Authority,
     store: Arc<Store>,
     upstream: Upstream<T>,
-    telemetry: Telemetry,
+    telemetry: Arc<Telemetry>,
     active_faults: ActiveFaults,
     initial_fetch_timeout: Duration,
     ready: ArcSwapOption<Ready<T>>,
@@ -58,26 +64,11 @@ struct Shared<T> {
 /// The target's configuration, ready for use.
 #[derive(Debug)]
 struct Ready<T> {
-    /// All listeners when this was made: if they are the same, this is still the newest.
-    listeners: Arc<ListenerMap>,
+    /// Version of all listeners when this was made: while it is the same, this is the newest.
+    version: u64,
     listener: Arc<Listener>,
-    routes: RoutesOf,
+    routes: RouteConfigProvider,
     upstream: Upstream<T>,
-}
-
-#[derive(Debug)]
-enum RoutesOf {
-    Inline(Arc<Routes>),
-    Rds(Arc<RouteSlot>),
-}
-
-impl RoutesOf {
-    fn load(&self) -> Option<Arc<Routes>> {
-        match self {
-            Self::Inline(routes) => Some(Arc::clone(routes)),
-            Self::Rds(slot) => slot.load(),
-        }
-    }
 }
 
 impl<T: Transport> Channel<T> {
@@ -96,7 +87,7 @@ impl<T: Transport> Channel<T> {
             target,
             store,
             upstream,
-            telemetry,
+            telemetry: Arc::new(telemetry),
             active_faults: ActiveFaults::default(),
             initial_fetch_timeout: Self::INITIAL_FETCH_TIMEOUT,
             ready: ArcSwapOption::empty(),
@@ -113,38 +104,46 @@ impl<T: Transport> Channel<T> {
     ///
     /// # Cancel safety
     /// Dropping the future gives the request up: its stream is reset, or its connection closed.
-    pub async fn send(&self, request: Request<Body>) -> Response<ChannelBody> {
-        let info = StreamInfo::new(now());
-        let (mut parts, body) = request.into_parts();
-        let mut recorder = Recorder::start(&self.0.telemetry, &info, &parts);
-        let body = Body::counted(body, &info);
-        let response = match self.ready().await {
-            Some(ready) => {
-                self.prepare(&mut parts, &ready.listener);
-                let routes = ready.routes.load();
-                let stack = Stack {
-                    routes: routes.as_deref(),
-                    authority: self.0.target.as_str(),
-                    filters: &ready.listener.http.http_filters,
-                    active_faults: &self.0.active_faults,
-                    upstream: &ready.upstream,
-                };
-                let mut response = stack.serve(Request::from_parts(parts, body), &info).await;
-                recorder.peer(ready.upstream.peers().receive_response(response.headers_mut()));
-                response
-            }
-            None => crate::route::reply(&info, NOT_CONFIGURED, grpc::is_grpc_request(&parts.headers)),
+    pub fn send(&self, request: Request<Body>) -> impl Future<Output = Response<ChannelBody>> + Send {
+        let mut call = Call::new(request);
+        async move { self.serve(&mut call).await }
+    }
+
+    async fn serve(&self, call: &mut Call) -> Response<ChannelBody> {
+        let mut recorder = Recorder::start(&self.0.telemetry, StreamInfo::new(now()), call);
+        let ready = match self.current() {
+            Some(ready) => Some(ready),
+            None => self.wait_for_configuration().await,
         };
-        ChannelBody::wrap(response, recorder)
+        match ready {
+            Some(ready) => {
+                self.serve_as_configured(&ready, call, recorder.info()).await;
+                if let Some(response) = &mut call.response {
+                    recorder.peer(ready.upstream.peers().receive_response(response.headers_mut()));
+                }
+            }
+            None => call.answer(route::reply(recorder.info(), NOT_CONFIGURED, recorder.is_grpc())),
+        }
+        ChannelBody::wrap(call.take_response(), recorder)
+    }
+
+    async fn serve_as_configured(&self, ready: &Ready<T>, call: &mut Call, info: &StreamInfo) {
+        if let Some((parts, _)) = &mut call.request {
+            self.prepare(parts, &ready.listener);
+        }
+        let stack = Stack {
+            routes: &ready.routes,
+            authority: self.0.target.as_str(),
+            filters: &ready.listener.http.http_filters,
+            active_faults: &self.0.active_faults,
+            upstream: &ready.upstream,
+        };
+        stack.serve(call, info).await;
     }
 
     /// What the edge of a proxy would have done.
     fn prepare(&self, parts: &mut Parts, listener: &Listener) {
-        let upgrade = match parts.headers.contains_key(http::header::UPGRADE) {
-            true => hop_by_hop::Upgrade::Pass,
-            false => hop_by_hop::Upgrade::Remove,
-        };
-        hop_by_hop::remove_hop_by_hop(&mut parts.headers, upgrade);
+        hop_by_hop::remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::PassIfRequested);
         if parts.uri.authority().is_none() && !parts.headers.contains_key(HOST) {
             let mut target = std::mem::take(&mut parts.uri).into_parts();
             target.authority = Some(self.0.target.clone());
@@ -158,11 +157,8 @@ impl<T: Transport> Channel<T> {
         }
     }
 
-    /// The newest configuration; waits for the first.
-    async fn ready(&self) -> Option<Arc<Ready<T>>> {
-        if let Some(ready) = self.current() {
-            return Some(ready);
-        }
+    /// The first configuration, once it is there.
+    async fn wait_for_configuration(&self) -> Option<Arc<Ready<T>>> {
         let waiting = async {
             loop {
                 tokio::time::sleep(Self::POLL_INTERVAL).await;
@@ -176,15 +172,13 @@ impl<T: Transport> Channel<T> {
 
     /// The newest configuration whose routes are there; the one before if the listener was taken away.
     fn current(&self) -> Option<Arc<Ready<T>>> {
-        let listeners = self.0.store.listeners();
         let ready = self.0.ready.load_full();
-        if let Some(ready) = &ready
-            && Arc::ptr_eq(&ready.listeners, &listeners)
-        {
-            return Some(Arc::clone(ready));
+        let version = self.0.store.listeners_version();
+        if ready.as_ref().is_some_and(|ready| ready.version == version) {
+            return ready;
         }
-        let listener = listeners.get(self.0.target.as_str()).cloned();
-        let newer = listener.and_then(|listener| self.compile(listeners, listener));
+        let listener = self.0.store.listeners().get(self.0.target.as_str()).cloned();
+        let newer = listener.and_then(|listener| self.compile(version, listener));
         match newer {
             Some(newer) => {
                 let newer = Arc::new(newer);
@@ -195,24 +189,14 @@ impl<T: Transport> Channel<T> {
         }
     }
 
-    fn compile(&self, listeners: Arc<ListenerMap>, listener: Arc<Listener>) -> Option<Ready<T>> {
-        let routes = match &listener.http.routes {
-            RouteSource::Inline(config) => {
-                let compiled = Routes::compile(Arc::clone(config), &mut |name| self.0.store.cluster_slot(name));
-                match compiled {
-                    Ok(routes) => RoutesOf::Inline(Arc::new(routes)),
-                    Err(error) => {
-                        tracing::warn!(target = %self.0.target, %error, "routes of a listener are unusable");
-                        return None;
-                    }
-                }
-            }
-            RouteSource::Rds(name) => RoutesOf::Rds(self.0.store.route_slot(name)),
-        };
-        routes.load()?;
+    fn compile(&self, version: u64, listener: Arc<Listener>) -> Option<Ready<T>> {
+        let routes = RouteConfigProvider::new(&listener.http.routes, &self.0.store);
+        let refused = |error: &_| tracing::warn!(target = %self.0.target, %error, "routes of a listener are unusable");
+        let routes = routes.inspect_err(refused).ok()?;
+        routes.read(|routes| routes.map(drop))?;
         let peers = PeerExchange::new(&listener.http, &self.0.telemetry);
         let upstream = self.0.upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
-        Some(Ready { listeners, listener, routes, upstream })
+        Some(Ready { version, listener, routes, upstream })
     }
 }
 

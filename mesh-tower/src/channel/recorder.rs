@@ -2,25 +2,24 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Response, StatusCode, request};
+use http::{HeaderMap, Response, StatusCode};
 use mesh_core::{
-    model::{DestinationService, Workload},
+    model::Workload,
     policy::grpc,
     telemetry::{ResponseFlags, details},
 };
 
 use crate::{
     Body, StreamInfo,
-    telemetry::{IstioMetrics, Reporter, RequestProtocol, RequestSample, SeriesKey, Telemetry, header_bytes},
+    call::Call,
+    telemetry::{Reporter, RequestProtocol, RequestSample, SeriesKey, Telemetry, header_bytes},
     timer::now,
 };
 
 /// A request under way. Dropping it without a word means that the caller has given it up.
 #[derive(Debug)]
 pub(super) struct Recorder {
-    istio: IstioMetrics,
-    workload: Option<Arc<Workload>>,
-    target: Option<Arc<DestinationService>>,
+    telemetry: Arc<Telemetry>,
     /// Who answered, as it says itself.
     peer: Option<Arc<Workload>>,
     info: StreamInfo,
@@ -32,20 +31,34 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn start(telemetry: &Telemetry, info: &StreamInfo, request: &request::Parts) -> Self {
-        let is_grpc = grpc::is_grpc_request(&request.headers);
-        Self {
-            istio: telemetry.istio.clone(),
-            workload: telemetry.workload.clone(),
-            target: telemetry.service.clone(),
+    /// Begins with the request as the caller made it; its body is counted from now on.
+    pub(super) fn start(telemetry: &Arc<Telemetry>, info: StreamInfo, call: &mut Call) -> Self {
+        let mut recorder = Self {
+            telemetry: Arc::clone(telemetry),
             peer: None,
-            info: info.clone(),
-            protocol: if is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
-            request_header_bytes: header_bytes(&request.headers),
+            info,
+            protocol: RequestProtocol::Http,
+            request_header_bytes: 0,
             response: None,
             grpc_status: None,
             has_ended: false,
+        };
+        if let Some((parts, body)) = &mut call.request {
+            if grpc::is_grpc_request(&parts.headers) {
+                recorder.protocol = RequestProtocol::Grpc;
+            }
+            recorder.request_header_bytes = header_bytes(&parts.headers);
+            body.count(&recorder.info);
         }
+        recorder
+    }
+
+    pub(super) fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    pub(super) fn is_grpc(&self) -> bool {
+        self.protocol == RequestProtocol::Grpc
     }
 
     pub(super) fn peer(&mut self, peer: Option<Arc<Workload>>) {
@@ -69,26 +82,28 @@ impl Recorder {
     pub(super) fn end(&mut self) {
         self.has_ended = true;
         let state = self.info.state();
+        // Known if it ended as it should; saves reading the clock again.
+        let ended_at = state.upstream_timing.last_upstream_rx_byte_received.unwrap_or_else(now);
         let (status, header_bytes) = self.response.map_or((0, 0), |(status, bytes)| (status.as_u16(), bytes));
         let of_endpoint = state.upstream_host.as_ref().and_then(|endpoint| endpoint.workload());
         let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
         let key = SeriesKey {
             reporter: Reporter::Source,
-            source: self.workload.as_ref(),
+            source: self.telemetry.workload.as_ref(),
             // What the endpoint says of itself is more than the control plane says of it.
             destination: self.peer.as_ref().or(of_endpoint),
-            service: of_cluster.or(self.target.as_ref()),
+            service: of_cluster.or(self.telemetry.service.as_ref()),
             protocol: self.protocol,
             response_code: status,
             grpc_status: self.grpc_status,
             flags: state.response_flags,
         };
         let sample = RequestSample {
-            duration: now().saturating_duration_since(self.info.start()),
+            duration: ended_at.saturating_duration_since(self.info.start()),
             request_bytes: self.request_header_bytes + self.info.bytes_received(),
             response_bytes: header_bytes + self.info.bytes_sent(),
         };
-        self.istio.record(key, sample);
+        self.telemetry.istio.record(key, sample);
     }
 
     fn status_in(&self, headers: &HeaderMap) -> Option<u32> {

@@ -103,7 +103,7 @@ fn listener() -> Arc<Listener> {
         address: ListenerAddress::Api,
         traffic_direction: TrafficDirection::Outbound,
         stat_prefix: TARGET.into(),
-        http: Arc::new(HttpConnectionManager::new("shop", RouteSource::Rds("r".into()))),
+        http: Arc::new(HttpConnectionManager::new("shop", mesh_core::model::RouteSource::Rds("r".into()))),
     })
 }
 

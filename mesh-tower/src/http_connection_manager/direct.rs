@@ -46,7 +46,7 @@ pub(super) fn answer(
     state.response_code_details = Some(details::DIRECT_RESPONSE.into());
     let attributes = Attributes {
         method: Some(head.method),
-        scheme: Some(head.scheme),
+        scheme: Some(head.scheme()),
         authority: Some(head.authority),
         path: Some(head.path_and_query),
         request_headers: Some(head.headers),

@@ -3,15 +3,16 @@
 use std::{net::IpAddr, sync::Arc};
 
 use mesh_core::{
-    model::{DestinationService, HttpConnectionManager, Listener, RouteSource, TrafficDirection, Workload},
-    route::{RouteTable, RouteTableError},
-    store::{ClusterSlot, RouteSlot, Store},
+    model::{DestinationService, HttpConnectionManager, Listener, TrafficDirection, Workload},
+    route::RouteTableError,
+    store::Store,
 };
 use thiserror::Error;
 
 use super::access_log::AccessLogs;
 use crate::{
     peer_metadata::PeerExchange,
+    route::RouteConfigProvider,
     server::{Codecs, Lifetime},
     telemetry::{
         HttpStats, IstioMetrics, ListenerHttpStats, ListenerStats, OpenError, Reporter, Telemetry, local_address,
@@ -34,7 +35,7 @@ pub enum ListenerConfigError {
 /// A listener's configuration, compiled, and where it counts.
 pub(super) struct ListenerContext {
     pub(super) config: Arc<HttpConnectionManager>,
-    pub(super) routes: Routes,
+    pub(super) routes: RouteConfigProvider,
     pub(super) codecs: Codecs,
     pub(super) access_logs: AccessLogs,
     pub(super) stats: Arc<HttpStats>,
@@ -50,22 +51,10 @@ pub(super) struct ListenerContext {
     pub(super) timers: Timers,
 }
 
-/// Where the routes of a listener come from.
-pub(super) enum Routes {
-    Inline(Arc<RouteTable<Arc<ClusterSlot>>>),
-    Rds(Arc<RouteSlot>),
-}
-
 impl ListenerContext {
     pub(super) fn new(listener: &Listener, store: &Store, telemetry: &Telemetry) -> Result<Self, ListenerConfigError> {
         let config = Arc::clone(&listener.http);
-        let routes = match &config.routes {
-            RouteSource::Inline(routes) => {
-                let resolve = &mut |name: &_| store.cluster_slot(name);
-                Routes::Inline(Arc::new(RouteTable::compile(Arc::clone(routes), resolve)?))
-            }
-            RouteSource::Rds(name) => Routes::Rds(store.route_slot(name)),
-        };
+        let routes = RouteConfigProvider::new(&config.routes, store)?;
         Ok(Self {
             routes,
             codecs: Codecs::new(&config),

@@ -29,7 +29,6 @@ use super::{
     ConnectionManager, Respond, ResponseBody,
     canonical::{Refusal, canonicalize},
     direct, filter,
-    listener::Routes,
     patience::{Expired, Patience},
     recorder::Recorder,
     response::{self, Origin, Persistence, RequestFacts},
@@ -58,7 +57,8 @@ impl<S: Respond> ConnectionManager<S> {
     ) -> Result<Response<ResponseBody>, Infallible> {
         let (mut parts, incoming) = request.into_parts();
         let info = StreamInfo::new(now());
-        let body = Body::counted(incoming, &info);
+        let mut body: Body = incoming.into();
+        body.count(&info);
         let mut recorder = Recorder::start(Arc::clone(&self.listener), Arc::clone(&connection), info.clone(), &parts);
         let is_last = self.is_last(connection.request_started());
         if is_last {
@@ -200,15 +200,11 @@ impl<S: Respond> ConnectionManager<S> {
 
     fn route(&self, parts: &Parts, random: u64) -> Result<Route, Unrouted> {
         let head = RequestHead::from_parts(parts);
-        let routes = match &self.listener.routes {
-            Routes::Inline(routes) => Arc::clone(routes),
-            Routes::Rds(slot) => slot.load().ok_or(Unrouted::NotFound)?,
-        };
-        match routes.route(&head, random) {
+        self.listener.routes.read(|routes| match routes.ok_or(Unrouted::NotFound)?.route(&head, random) {
             RouteResult::Matched(route) => Ok(Arc::clone(route)),
             RouteResult::TlsRequired(_) => Err(Unrouted::TlsRequired(https_location(&head))),
             RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => Err(Unrouted::NotFound),
-        }
+        })
     }
 
     /// The client's end of the tunnel if the request may upgrade its connection; removes what concerns only this hop.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use mesh_core::resilience::breaker::Permit;
 
 use super::{
-    Protocol, ResetReason, Target, TransportError,
+    OwnedTarget, Protocol, ResetReason, Target, TransportError,
     endpoint_pool::{EndpointPool, NewConnection},
     http1::Http1Connection,
     http2::Http2Connection,
     lifetime::Lifetime,
 };
 
-pub(super) async fn connect(pool: Arc<EndpointPool>, target: Target, protocol: Protocol, permit: Permit) {
+pub(super) async fn connect(pool: Arc<EndpointPool>, target: OwnedTarget, protocol: Protocol, permit: Permit) {
+    let target = target.get();
     let stats = target.stats();
     stats.upstream_cx_total.inc();
     target.endpoint.stats().cx_total.inc();
@@ -31,7 +32,7 @@ pub(super) async fn connect(pool: Arc<EndpointPool>, target: Target, protocol: P
 }
 
 /// Says once that an endpoint cannot be reached, and once that it can be again.
-fn tell(pool: &EndpointPool, target: &Target, failure: Option<&TransportError>) {
+fn tell(pool: &EndpointPool, target: &Target<'_>, failure: Option<&TransportError>) {
     let (cluster, address) = (&target.cluster.config().name, target.endpoint.address());
     match failure {
         Some(error) if pool.note_reachable(false) => {
@@ -44,7 +45,7 @@ fn tell(pool: &EndpointPool, target: &Target, failure: Option<&TransportError>) 
 
 async fn establish(
     pool: &Arc<EndpointPool>,
-    target: &Target,
+    target: &Target<'_>,
     protocol: Protocol,
     permit: Permit,
 ) -> Result<NewConnection, TransportError> {

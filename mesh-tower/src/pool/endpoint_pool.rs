@@ -33,7 +33,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{
-    Connection, Protocol, ResetReason, Target, TransportError, connecting, http1::Http1Connection,
+    Connection, OwnedTarget, Protocol, ResetReason, Target, TransportError, connecting, http1::Http1Connection,
     http2::Http2Connection,
 };
 use crate::timer::now;
@@ -67,7 +67,7 @@ struct Queue {
 
 #[derive(Debug)]
 struct Waiting {
-    target: Target,
+    target: OwnedTarget,
     reply: oneshot::Sender<Result<Connection, TransportError>>,
 }
 
@@ -86,7 +86,7 @@ impl EndpointPool {
     /// A connection that can take a request at once; waits for one if need be.
     pub(super) async fn connection(
         self: &Arc<Self>,
-        target: &Target,
+        target: &Target<'_>,
         protocol: Protocol,
     ) -> Result<Connection, TransportError> {
         loop {
@@ -102,7 +102,7 @@ impl EndpointPool {
         }
     }
 
-    fn ready_or_wait(self: &Arc<Self>, target: &Target, protocol: Protocol) -> Result<Step, TransportError> {
+    fn ready_or_wait(self: &Arc<Self>, target: &Target<'_>, protocol: Protocol) -> Result<Step, TransportError> {
         let mut state = self.state.lock();
         match protocol {
             Protocol::Http1 => {
@@ -121,7 +121,7 @@ impl EndpointPool {
         }
         let pending = target.try_pending()?;
         let (sender, reply) = oneshot::channel();
-        state.queue(protocol).waiting.push_back(Waiting { target: target.clone(), reply: sender });
+        state.queue(protocol).waiting.push_back(Waiting { target: target.owned(), reply: sender });
         self.connect(state, protocol);
         Ok(Step::Wait(Wait { pool: Arc::clone(self), protocol, reply: Some(reply), _pending: pending }))
     }
@@ -138,7 +138,7 @@ impl EndpointPool {
                 continue;
             }
             drop(state);
-            if !target.give_up_unused_connection(self) {
+            if !target.get().give_up_unused_connection(self) {
                 return;
             }
             state = self.state.lock();
@@ -165,7 +165,7 @@ impl EndpointPool {
                 self.http2_waiting.store(state.http2.waiting.len(), Ordering::Release);
                 drop(state);
                 for Waiting { target, reply } in waiting {
-                    target.stats().upstream_rq_pending_failure_eject.inc();
+                    target.get().stats().upstream_rq_pending_failure_eject.inc();
                     // Nobody is left to tell if this request was given up.
                     let _ = reply.send(Err(error.clone()));
                 }
@@ -282,11 +282,11 @@ impl State {
 
 impl Queue {
     /// The target of the first request that no connection is being made for.
-    fn unserved(&self, protocol: Protocol) -> Option<Target> {
+    fn unserved(&self, protocol: Protocol) -> Option<OwnedTarget> {
         let first = self.waiting.front()?;
         let capacity = match protocol {
             Protocol::Http1 => 1,
-            Protocol::Http2 => first.target.max_concurrent_streams(),
+            Protocol::Http2 => first.target.get().max_concurrent_streams(),
         };
         (self.connecting.saturating_mul(capacity) < self.waiting.len()).then(|| first.target.clone())
     }

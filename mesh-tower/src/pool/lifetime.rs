@@ -25,7 +25,7 @@ pub(super) struct Lifetime {
 
 impl Lifetime {
     /// Begins now.
-    pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target, permit: Permit) -> Self {
+    pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target<'_>, permit: Permit) -> Self {
         let endpoint_stats = Arc::clone(target.endpoint.stats());
         endpoint_stats.cx_active.inc();
         Self {

@@ -69,7 +69,7 @@ impl Transport for Pool {
 
     fn connection(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         protocol: Protocol,
     ) -> impl Future<Output = Result<Connection, TransportError>> + Send {
         target.connection(protocol)
@@ -85,25 +85,50 @@ impl Transport for Pool {
 }
 
 /// Where one try of a request goes.
-#[derive(Clone, Debug)]
-pub struct Target {
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
     /// Whose connections are used.
-    pub worker: Worker,
+    pub worker: &'a Worker,
     /// The cluster.
-    pub cluster: Arc<ClusterState>,
+    pub cluster: &'a Arc<ClusterState>,
     /// The endpoint picked.
-    pub endpoint: Arc<EndpointState>,
+    pub endpoint: &'a Arc<EndpointState>,
     /// Which thresholds of the circuit breaker apply.
     pub priority: RoutingPriority,
 }
 
-impl Target {
-    /// A connection with room for one request.
-    pub(crate) async fn connection(&self, protocol: Protocol) -> Result<Connection, TransportError> {
-        self.worker.pool(&self.endpoint).connection(self, protocol).await
+/// A [`Target`] that outlives its request, for a connection that is made for it.
+#[derive(Clone, Debug)]
+struct OwnedTarget {
+    worker: Worker,
+    cluster: Arc<ClusterState>,
+    endpoint: Arc<EndpointState>,
+    priority: RoutingPriority,
+}
+
+impl OwnedTarget {
+    fn get(&self) -> Target<'_> {
+        let Self { worker, cluster, endpoint, priority } = self;
+        Target { worker, cluster, endpoint, priority: *priority }
+    }
+}
+
+impl<'a> Target<'a> {
+    fn owned(self) -> OwnedTarget {
+        OwnedTarget {
+            worker: self.worker.clone(),
+            cluster: Arc::clone(self.cluster),
+            endpoint: Arc::clone(self.endpoint),
+            priority: self.priority,
+        }
     }
 
-    fn stats(&self) -> &Arc<ClusterStats> {
+    /// A connection with room for one request.
+    pub(crate) async fn connection(&self, protocol: Protocol) -> Result<Connection, TransportError> {
+        self.worker.pool(self.endpoint).connection(self, protocol).await
+    }
+
+    fn stats(&self) -> &'a Arc<ClusterStats> {
         self.cluster.stats()
     }
 

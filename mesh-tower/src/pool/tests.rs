@@ -124,7 +124,7 @@ impl Connect for Endpoint {
 /// A cluster of in-memory endpoints, all behind one connector.
 struct Fixture {
     endpoint: Endpoint,
-    target: Target,
+    target: OwnedTarget,
 }
 
 impl Fixture {
@@ -152,12 +152,12 @@ impl Fixture {
         let cluster = Arc::new(ClusterState::new(Arc::new(config), now(), &mut SplitMix64::new(1)));
         let worker = Worker::new(0, std::num::NonZeroUsize::MIN, endpoint.clone());
         let first = Arc::clone(&cluster.endpoints().endpoints()[0]);
-        Self { endpoint, target: Target { worker, cluster, endpoint: first, priority: RoutingPriority::Default } }
+        Self { endpoint, target: OwnedTarget { worker, cluster, endpoint: first, priority: RoutingPriority::Default } }
     }
 
-    fn second_endpoint(&self) -> Target {
+    fn second_endpoint(&self) -> OwnedTarget {
         let endpoint = Arc::clone(&self.target.cluster.endpoints().endpoints()[1]);
-        Target { endpoint, ..self.target.clone() }
+        OwnedTarget { endpoint, ..self.target.clone() }
     }
 
     async fn get(&self, path: &str) -> Result<Response<Body>, TransportError> {
@@ -169,17 +169,17 @@ impl Fixture {
     }
 
     fn stats(&self) -> &ClusterStats {
-        self.target.stats()
+        self.target.get().stats()
     }
 }
 
-async fn get(target: &Target, path: &str) -> Result<Response<Body>, TransportError> {
+async fn get(target: &OwnedTarget, path: &str) -> Result<Response<Body>, TransportError> {
     send(target, path, Body::empty()).await
 }
 
-async fn send(target: &Target, path: &str, body: Body) -> Result<Response<Body>, TransportError> {
+async fn send(target: &OwnedTarget, path: &str, body: Body) -> Result<Response<Body>, TransportError> {
     let protocol = Protocol::choose(target.cluster.config().http_protocol_options.protocol, Version::HTTP_11);
-    let connection = target.connection(protocol).await?;
+    let connection = target.get().connection(protocol).await?;
     let uri = if protocol == Protocol::Http2 { format!("http://test{path}") } else { path.to_owned() };
     connection.send(Request::post(uri).body(body).unwrap()).await.map_err(|failed| failed.error)
 }
@@ -301,7 +301,8 @@ async fn a_request_that_is_given_up_leaves_the_queue() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 1));
     let open = fixture.get("/").await.unwrap();
     for _ in 0..3 {
-        let waiting = fixture.target.connection(Protocol::Http1);
+        let target = fixture.target.get();
+        let waiting = target.connection(Protocol::Http1);
         assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
     }
     drop(open);
@@ -436,7 +437,7 @@ async fn trailers_pass_in_both_directions() {
 #[tokio::test(start_paused = true)]
 async fn an_upgraded_connection_carries_bytes_and_never_comes_back() {
     let fixture = Fixture::new(Serve::Upgrade);
-    let connection = fixture.target.connection(Protocol::Http1).await.unwrap();
+    let connection = fixture.target.get().connection(Protocol::Http1).await.unwrap();
     let request = Request::get("/").header(header::UPGRADE, "shout").header(header::CONNECTION, "upgrade");
     let mut response = connection.send(request.body(Body::empty()).unwrap()).await.map_err(|e| e.error).unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
@@ -446,6 +447,6 @@ async fn an_upgraded_connection_carries_bytes_and_never_comes_back() {
     io.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HELLO");
     drop((io, response));
-    fixture.target.connection(Protocol::Http1).await.unwrap();
+    fixture.target.get().connection(Protocol::Http1).await.unwrap();
     assert_eq!(fixture.endpoint.accepted(), 2);
 }

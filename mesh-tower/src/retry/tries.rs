@@ -61,7 +61,7 @@ impl Tries {
         let overrides = Overrides::take_from(&mut parts.headers);
         let rules = layer.rules(&parts.extensions)?;
         let priority = RouteMatched::priority_of(&parts.extensions);
-        let state = RetryState::new(rules.policy, &RequestHead::from_parts(parts), &overrides, priority)?;
+        let state = RetryState::new(rules.policy, || RequestHead::from_parts(parts), &overrides, priority)?;
         let under_way = rules.counts_requests.then(|| rules.cluster.try_request(priority).ok()).flatten();
         let of_policy = rules.policy.and_then(|policy| policy.per_try_timeout);
         let per_try_timeout = overrides.per_try_timeout.or(of_policy).filter(|timeout| !timeout.is_zero());

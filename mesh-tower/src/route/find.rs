@@ -1,37 +1,33 @@
-//! Routing in the assembled stack, which notes in the request's [`StreamInfo`] what it finds.
+//! Routing in the assembled stack.
 
 use std::{borrow::Cow, sync::Arc};
 
 use http::{Response, request::Parts};
 use mesh_core::{
-    local_reply::LocalReply, policy::grpc, request::RequestHead, route::RouteResult, store::Routes, telemetry::details,
+    local_reply::LocalReply, model::Action, policy::grpc, request::RequestHead, route::RouteResult, store::Routes,
+    telemetry::details,
 };
 
 use super::{Route, direct};
 use crate::{Body, StreamInfo};
 
-/// Finds the route and notes it in `info`; `authority` is asked for if no virtual host has the request's own.
+/// Finds the route; `authority` is asked for if no virtual host has the request's own.
 ///
-/// The error is the answer: there is no route, or only one with TLS.
+/// The error is the answer, noted in `info`: there is no route, or only one with TLS.
 pub(crate) fn find(
     routes: &Routes,
     parts: &Parts,
     authority: Option<&str>,
+    random: u64,
     info: &StreamInfo,
 ) -> Result<Arc<Route>, Box<Response<Body>>> {
-    let random = fastrand::u64(..);
     let head = RequestHead::from_parts(parts);
     let result = match (routes.route(&head, random), authority) {
         (RouteResult::NoVirtualHost, Some(authority)) => routes.route(&RequestHead { authority, ..head }, random),
         (result, _) => result,
     };
     match result {
-        RouteResult::Matched(route) => {
-            let mut state = info.state();
-            state.random = random;
-            state.route = Some(Arc::clone(route));
-            Ok(Arc::clone(route))
-        }
+        RouteResult::Matched(route) => Ok(Arc::clone(route)),
         RouteResult::TlsRequired(_) => {
             info.state().response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
             Err(Box::new(direct::redirect_to_tls(&head).map(Body::from)))
@@ -43,9 +39,15 @@ pub(crate) fn find(
 }
 
 /// What the route answers itself: a fixed response or a redirect.
-pub(crate) fn direct_answer(route: &Route, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
+pub(crate) fn direct_answer(route: &Arc<Route>, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
+    if let Action::Route(_) = route.route().action {
+        return None;
+    }
     let response = direct::direct_answer(route, &RequestHead::from_parts(parts), Some(info.start_time()))?;
-    info.state().response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
+    let mut state = info.state();
+    state.route = Some(Arc::clone(route));
+    state.response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
+    drop(state);
     Some(response.map(Body::from))
 }
 

@@ -14,6 +14,7 @@ mod find;
 mod layer;
 mod matched;
 mod per_cluster;
+mod provider;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use layer::RouteLayer;
 pub use matched::RouteMatched;
 pub use per_cluster::PerCluster;
 pub(crate) use per_cluster::not_found_status;
+pub(crate) use provider::RouteConfigProvider;
 pub use service::Router;
 
 /// A route of the store.

@@ -1,19 +1,21 @@
 //! What belongs to one request on its way through the upstream side, and the answers it may get.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{borrow::Cow, time::Instant};
 
 use http::{HeaderName, Response, request::Parts};
+use http_body::Body as _;
 use mesh_core::{
     local_reply::LocalReply,
-    policy::{grpc, header_mutation},
+    policy::{
+        grpc,
+        header_mutation::{self, Changes},
+    },
     request::RequestHead,
-    route::RouteEntry,
-    store::ClusterSlot,
     telemetry::{Attributes, ResponseFlags, details},
 };
 
 use super::{UpstreamOptions, request::X_ENVOY_ATTEMPT_COUNT};
-use crate::{Body, StreamInfo, header_number::header_number, headers::head_of};
+use crate::{Body, StreamInfo, header_number::header_number, headers::head_of, route::Route};
 
 const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -22,28 +24,24 @@ const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-env
 pub(super) struct Exchange<'a> {
     pub(super) info: &'a StreamInfo,
     pub(super) options: UpstreamOptions,
-    pub(super) route: &'a RouteEntry<Arc<ClusterSlot>>,
+    pub(super) route: &'a Route,
     /// Position of the chosen cluster in the route's weighted clusters.
     pub(super) weighted: Option<usize>,
     pub(super) is_grpc: bool,
     /// The request's head, if response headers are made of it.
-    request: Option<Parts>,
+    request: Option<Box<Parts>>,
 }
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
         info: &'a StreamInfo,
         options: UpstreamOptions,
-        route: &'a RouteEntry<Arc<ClusterSlot>>,
+        route: &'a Route,
         weighted: Option<usize>,
         parts: &Parts,
     ) -> Self {
         let is_grpc = grpc::is_grpc_request(&parts.headers);
-        let reads_request = route
-            .response_headers(weighted)
-            .flat_map(|level| &level.add)
-            .any(|mutation| mutation.value.literal_value().is_none());
-        let request = reads_request.then(|| head_of(parts));
+        let request = (route.response_changes() == Changes::Evaluated).then(|| Box::new(head_of(parts)));
         Self { info, options, route, weighted, is_grpc, request }
     }
 
@@ -58,8 +56,8 @@ impl<'a> Exchange<'a> {
         response
     }
 
-    /// The endpoint's answer, as it is passed on.
-    pub(super) fn finish(&self, mut response: Response<Body>, received_at: Instant) -> Response<Body> {
+    /// Makes the endpoint's answer what is passed on.
+    pub(super) fn finish(&self, response: &mut Response<Body>, received_at: Instant) {
         if self.options.envoy_headers {
             let since = self.info.request_completed_at().unwrap_or_else(|| self.info.start());
             let service_time = received_at.saturating_duration_since(since);
@@ -69,9 +67,11 @@ impl<'a> Exchange<'a> {
         let mut state = self.info.state();
         state.response_code_details = Some(Cow::Borrowed(details::VIA_UPSTREAM));
         state.upstream_timing.first_upstream_rx_byte_received = Some(received_at);
+        if response.body().is_end_stream() {
+            state.upstream_timing.last_upstream_rx_byte_received = Some(received_at);
+        }
         drop(state);
-        self.change_headers(&mut response);
-        response
+        self.change_headers(response);
     }
 
     pub(super) fn flag(&self, flags: ResponseFlags) {
@@ -85,8 +85,8 @@ impl<'a> Exchange<'a> {
                 response.headers_mut().insert(X_ENVOY_ATTEMPT_COUNT, header_number(u64::from(attempts)));
             }
         }
-        let mut levels = self.route.response_headers(self.weighted).peekable();
-        if levels.peek().is_some() {
+        if self.route.response_changes() != Changes::None {
+            let levels = self.route.response_headers(self.weighted);
             let status = response.status();
             self.with_attributes(|attributes| {
                 let attributes = Attributes { response_code: Some(status), ..*attributes };
@@ -98,12 +98,12 @@ impl<'a> Exchange<'a> {
     /// What is known by now, for values of headers.
     pub(super) fn with_attributes<T>(&self, read: impl FnOnce(&Attributes<'_>) -> T) -> T {
         let state = self.info.state();
-        let head = self.request.as_ref().map(RequestHead::from_parts);
+        let head = self.request.as_deref().map(RequestHead::from_parts);
         let known = state.attributes(self.info);
         let attributes = match head {
             Some(head) => Attributes {
                 method: Some(head.method),
-                scheme: Some(head.scheme),
+                scheme: Some(head.scheme()),
                 authority: Some(head.authority),
                 path: Some(head.path_and_query),
                 request_headers: Some(head.headers),

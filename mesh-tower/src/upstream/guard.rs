@@ -8,25 +8,32 @@ use super::{
     failure,
     limits::{Expired, Limits},
 };
-use crate::{BoxError, StreamInfo, TransportError, timeout::ResponseCutOff, timer::now};
+use crate::{BoxError, StreamInfo, TransportError, timeout::ResponseCutOff, timer::Timers, timer::now};
+
+/// What an exchange occupies at the circuit breaker and at the endpoint.
+#[derive(Debug)]
+pub(super) struct Occupied {
+    pub(super) _permit: Permit,
+    pub(super) _active: ActiveRequest,
+}
 
 /// Holds a response's place in the circuit breaker and its share of the endpoint's load, and watches its time.
 #[derive(Debug)]
 pub(crate) struct ResponseGuard {
     info: StreamInfo,
     limits: Limits,
-    _permit: Permit,
-    _active: ActiveRequest,
+    timers: Timers,
+    _occupied: Option<Occupied>,
 }
 
 impl ResponseGuard {
-    pub(super) fn new(info: &StreamInfo, limits: Limits, permit: Permit, active: ActiveRequest) -> Self {
-        Self { info: info.clone(), limits, _permit: permit, _active: active }
+    pub(super) fn new(info: &StreamInfo, limits: Limits, timers: &Timers, occupied: Option<Occupied>) -> Self {
+        Self { info: info.clone(), limits, timers: timers.clone(), _occupied: occupied }
     }
 
     /// While the body waits: an error once its time is up.
     pub(crate) fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
-        self.limits.poll_expired(None, cx).map(|expired| {
+        self.limits.poll_expired(None, &self.info, &self.timers, cx).map(|expired| {
             let mut state = self.info.state();
             if let Some(cluster) = &state.upstream_cluster {
                 failure::count_expired(expired, cluster.stats());
@@ -49,13 +56,6 @@ impl ResponseGuard {
             Some(error) => failure::flag(error.reason()),
             None => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
         });
-    }
-
-    /// There is no body: the response ended with its headers.
-    pub(crate) fn handle_end_with_headers(&self) {
-        let mut state = self.info.state();
-        let timing = &mut state.upstream_timing;
-        timing.last_upstream_rx_byte_received = timing.first_upstream_rx_byte_received;
     }
 
     /// The body has ended as it should.

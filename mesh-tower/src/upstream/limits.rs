@@ -5,8 +5,6 @@
 //! an upload; until then they do not run, as in Envoy.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -29,13 +27,13 @@ pub(crate) enum Expired {
     MaxStreamDuration,
 }
 
-/// The limits of one request.
-#[derive(Debug)]
+/// The limits of one request. By default there are none.
+#[derive(Debug, Default)]
 pub(crate) struct Limits {
-    info: StreamInfo,
     route: Option<Duration>,
     max_stream_duration: Option<Instant>,
-    deadline: Deadline,
+    /// Made when a limit is first waited for.
+    deadline: Option<Deadline>,
 }
 
 /// The limits of one try, from the moment it has a connection.
@@ -47,44 +45,38 @@ pub(crate) struct TryLimits {
 
 impl TryLimits {
     /// `None` if a try is not limited by itself.
-    pub(crate) fn new(start: Instant, timeouts: &Timeouts) -> Option<Self> {
+    pub(crate) fn new(start: impl FnOnce() -> Instant, timeouts: &Timeouts) -> Option<Self> {
         let timeout = timeouts.per_try.into_iter().chain(timeouts.per_try_idle).min()?;
-        Some(Self { start, timeout })
+        Some(Self { start: start(), timeout })
     }
 }
 
 impl Limits {
-    pub(crate) fn new(info: &StreamInfo, timeouts: &Timeouts, timers: &Timers) -> Self {
+    pub(crate) fn new(info: &StreamInfo, timeouts: &Timeouts) -> Self {
         let max_stream_duration = timeouts.max_stream_duration.and_then(|limit| info.start().checked_add(limit));
-        Self { info: info.clone(), route: timeouts.route, max_stream_duration, deadline: timers.deadline(None) }
+        Self { route: timeouts.route, max_stream_duration, deadline: None }
     }
 
-    /// Waits for `work`, but no longer than the limits allow. It is taken where it is pinned: moving it would copy it.
-    pub(crate) async fn bound<F: Future>(
+    /// Ready once a limit is reached; otherwise the task is woken then. `info` tells when the request was complete.
+    pub(crate) fn poll_expired(
         &mut self,
         of_try: Option<TryLimits>,
-        mut work: Pin<&mut F>,
-    ) -> Result<F::Output, Expired> {
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => self.poll_expired(of_try, cx).map(Err),
-        })
-        .await
+        info: &StreamInfo,
+        timers: &Timers,
+        cx: &mut Context<'_>,
+    ) -> Poll<Expired> {
+        let Some((at, which)) = self.nearest(of_try, info) else { return Poll::Pending };
+        let deadline = self.deadline.get_or_insert_with(|| timers.deadline(None));
+        deadline.set(Some(at));
+        deadline.poll_expired(cx).map(|()| which)
     }
 
-    /// Ready once a limit is reached.
-    pub(crate) fn poll_expired(&mut self, of_try: Option<TryLimits>, cx: &mut Context<'_>) -> Poll<Expired> {
-        let Some((at, which)) = self.nearest(of_try) else { return Poll::Pending };
-        self.deadline.set(Some(at));
-        self.deadline.poll_expired(cx).map(|()| which)
-    }
-
-    fn nearest(&self, of_try: Option<TryLimits>) -> Option<(Instant, Expired)> {
+    fn nearest(&self, of_try: Option<TryLimits>, info: &StreamInfo) -> Option<(Instant, Expired)> {
         let of_stream = self.max_stream_duration.map(|at| (at, Expired::MaxStreamDuration));
         if self.route.is_none() && of_try.is_none() {
             return of_stream;
         }
-        let Some(complete) = self.info.request_completed_at() else { return of_stream };
+        let Some(complete) = info.request_completed_at() else { return of_stream };
         let of_route = self.route.and_then(|limit| Some((complete.checked_add(limit)?, Expired::Route)));
         let of_try = of_try.and_then(|limits| {
             let start = limits.start.max(complete);

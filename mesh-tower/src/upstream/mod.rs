@@ -29,12 +29,8 @@ use std::{
 
 use http::{Request, Response, request::Parts};
 use mesh_core::{
-    cluster::ClusterState,
-    local_reply::LocalReply,
-    model::HttpConnectionManager,
-    request::RequestHead,
-    route::{ChosenCluster, RouteEntry},
-    store::{ClusterSlot, Store},
+    cluster::ClusterState, local_reply::LocalReply, model::HttpConnectionManager, request::RequestHead,
+    route::ChosenCluster, store::Store,
 };
 use tower_service::Service;
 
@@ -43,8 +39,10 @@ pub(crate) use guard::ResponseGuard;
 use self::{exchange::Exchange, tries::Tries};
 use crate::{
     Body, StreamInfo, TransportError,
+    call::Call,
     peer_metadata::PeerExchange,
     pool::{Pool, Protocol, SendError, Target, Worker},
+    route::Route,
     timer::Timers,
 };
 
@@ -58,7 +56,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Waits for a connection to `target`.
     fn connection(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         protocol: Protocol,
     ) -> impl Future<Output = Result<Self::Connection, TransportError>> + Send;
 
@@ -153,49 +151,50 @@ impl<T: Transport> Upstream<T> {
     ///
     /// # Cancel safety
     /// Dropping the future gives the request up: its stream is reset, or its connection closed.
-    pub async fn send(&self, request: Request<Body>, info: &StreamInfo) -> Response<Body> {
-        let (route, random) = {
-            let state = info.state();
-            (state.route.clone(), state.random)
-        };
-        match route {
-            Some(route) => self.forward(request, info, &route, random).await,
-            None => not_found(info),
+    pub fn send(&self, request: Request<Body>, info: &StreamInfo) -> impl Future<Output = Response<Body>> + Send {
+        let mut call = Call::new(request);
+        async move {
+            let (route, random) = {
+                let state = info.state();
+                (state.route.clone(), state.random)
+            };
+            match route {
+                Some(route) => self.forward(&mut call, info, &route, random).await,
+                None => call.answer(not_found(info)),
+            }
+            call.take_response()
         }
     }
 
-    async fn forward(
-        &self,
-        request: Request<Body>,
-        info: &StreamInfo,
-        route: &RouteEntry<Arc<ClusterSlot>>,
-        random: u64,
-    ) -> Response<Body> {
-        let (mut parts, body) = request.into_parts();
-        let (cluster, weighted) = self.choose_cluster(&parts, route, random);
-        let exchange = Exchange::new(info, self.options, route, weighted, &parts);
+    /// Answers a call whose route is known.
+    pub(crate) async fn forward(&self, call: &mut Call, info: &StreamInfo, route: &Arc<Route>, random: u64) {
+        let Some((parts, _)) = &mut call.request else { return call.answer(not_found(info)) };
+        let (cluster, weighted) = self.choose_cluster(parts, route, random);
+        let exchange = Exchange::new(info, self.options, route, weighted, parts);
         let Some(cluster) = cluster else {
             let status = route
                 .action()
                 .map_or(http::StatusCode::SERVICE_UNAVAILABLE, |action| action.cluster_not_found_response_code);
-            return exchange.reply(LocalReply::cluster_not_found(status));
+            return call.answer(exchange.reply(LocalReply::cluster_not_found(status)));
         };
-        info.state().upstream_cluster = Some(Arc::clone(&cluster));
+        let is_logged = {
+            let mut state = info.state();
+            state.observe_route(route, random);
+            state.upstream_cluster = Some(Arc::clone(&cluster));
+            state.is_logged()
+        };
         self.peers.send_request(&mut parts.headers, cluster.config().metadata_exchange);
         let through = (&self.shared.transport, &self.shared.worker);
-        let tries = Tries::new(&exchange, through, &cluster, &mut parts);
-        request::prepare(&mut parts, &exchange);
-        info.observe_request(&parts);
-        tries.run(parts, body).await
+        let mut tries = Tries::new(&exchange, through, &cluster, parts);
+        request::prepare(parts, &exchange);
+        if is_logged {
+            info.observe_request(parts);
+        }
+        tries.run(call).await;
     }
 
     /// The cluster, if it exists, and its position in a split.
-    fn choose_cluster(
-        &self,
-        parts: &Parts,
-        route: &RouteEntry<Arc<ClusterSlot>>,
-        random: u64,
-    ) -> (Option<Arc<ClusterState>>, Option<usize>) {
+    fn choose_cluster(&self, parts: &Parts, route: &Route, random: u64) -> (Option<Arc<ClusterState>>, Option<usize>) {
         if let Some(slot) = route.only_cluster() {
             return (slot.load(), None);
         }

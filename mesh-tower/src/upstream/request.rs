@@ -11,7 +11,11 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery},
 };
-use mesh_core::route::AuthorityRewrite;
+use mesh_core::{
+    policy::header_mutation::{self, Changes},
+    route::AuthorityRewrite,
+    telemetry::Attributes,
+};
 
 use super::exchange::Exchange;
 use crate::{header_number::header_number, headers::apply_to_request};
@@ -53,20 +57,22 @@ pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32
 
 /// Rewrites the authority to the host name of the endpoint, if the route asks for that.
 pub(super) fn use_endpoint_hostname(parts: &mut Parts, exchange: &Exchange<'_>, hostname: Option<&str>) {
+    let Some(hostname) = hostname else { return };
     let rewrite = exchange.route.rewrite_authority(exchange.weighted, parts.uri.path(), &parts.headers);
     if rewrite == AuthorityRewrite::EndpointHostname
-        && let Some(value) = hostname.and_then(|hostname| HeaderValue::from_str(hostname).ok())
+        && let Ok(value) = HeaderValue::from_str(hostname)
     {
         rewrite_authority(parts, exchange, value, true);
     }
 }
 
 fn mutate_headers(parts: &mut Parts, exchange: &Exchange<'_>) {
-    let mut levels = exchange.route.request_headers(exchange.weighted).peekable();
-    if levels.peek().is_none() {
-        return;
+    let levels = exchange.route.request_headers(exchange.weighted);
+    match exchange.route.request_changes() {
+        Changes::None => {}
+        Changes::Literal => header_mutation::apply_to_request(levels, &mut parts.headers, &Attributes::default()),
+        Changes::Evaluated => exchange.with_attributes(|attributes| apply_to_request(levels, parts, attributes)),
     }
-    exchange.with_attributes(|attributes| apply_to_request(levels, parts, attributes));
 }
 
 fn rewrite_authority(parts: &mut Parts, exchange: &Exchange<'_>, value: HeaderValue, tell: bool) {

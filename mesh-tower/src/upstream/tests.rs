@@ -59,7 +59,7 @@ impl Script {
 impl Transport for Arc<Script> {
     type Connection = (SocketAddr, Step);
 
-    async fn connection(&self, target: &Target, _: Protocol) -> Result<Self::Connection, TransportError> {
+    async fn connection(&self, target: &Target<'_>, _: Protocol) -> Result<Self::Connection, TransportError> {
         match self.next() {
             Step::Refuse(reason) => Err(TransportError::new(reason)),
             step => Ok((target.endpoint.address(), step)),
@@ -164,12 +164,12 @@ impl Fixture {
 
     async fn send(&mut self, request: Request<Body>) -> Response<Body> {
         self.info = StreamInfo::new(now());
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let RouteResult::Matched(route) = self.routes.route(&RequestHead::from_parts(&parts), 0) else {
             panic!("no route")
         };
         self.info.state().route = Some(Arc::clone(route));
-        let body = Body::counted(body, &self.info);
+        body.count(&self.info);
         self.upstream.send(Request::from_parts(parts, body), &self.info).await
     }
 

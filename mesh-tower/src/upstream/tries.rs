@@ -1,19 +1,21 @@
 //! Sending a request to its cluster: try by try, until there is an answer or none is to be had.
 
 use std::{
+    future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use http::{HeaderName, Request, Response, Version, request::Parts};
+use http::{Request, Response, Version, request::Parts};
+use http_body::Body as _;
 use mesh_core::{
     balance::Avoid,
-    cluster::{ActiveRequest, ClusterState, EndpointState, RequestOrigin},
+    cluster::{ClusterState, EndpointState, RequestOrigin},
     model::RoutingPriority,
     request::RequestHead,
     resilience::{
-        breaker::Permit,
         overrides::Overrides,
         retry::{Decision, RequestProgress, ResetReason, RetryState},
         timeout::Timeouts,
@@ -25,16 +27,16 @@ use super::{
     Transport,
     exchange::Exchange,
     failure::Failure,
-    guard::ResponseGuard,
+    guard::{Occupied, ResponseGuard},
     kept::Kept,
-    limits::{Limits, TryLimits},
+    limits::{Expired, Limits, TryLimits},
     request,
 };
 use crate::{
     Body,
+    call::Call,
     outlier::{outcome_of_response, record},
     pool::{Protocol, SendError, Target, Worker},
-    retry::Replay,
     rng::ThreadRng,
     timer::now,
 };
@@ -52,15 +54,10 @@ pub(super) struct Tries<'a, T> {
     limits: Limits,
     retry: Option<RetryState>,
     attempt: u32,
-}
-
-/// An answer of an endpoint, and what it holds until its body has ended.
-#[derive(Debug)]
-struct Answer {
-    response: Response<Body>,
-    received_at: Instant,
-    permit: Permit,
-    active: ActiveRequest,
+    /// When the latest answer came.
+    received_at: Option<Instant>,
+    /// What the latest answer holds until its body has ended.
+    occupied: Option<Occupied>,
 }
 
 impl<'a, T: Transport> Tries<'a, T> {
@@ -79,48 +76,59 @@ impl<'a, T: Transport> Tries<'a, T> {
             let stream_default = exchange.options.max_stream_duration;
             Timeouts::new(action, policy.map(|policy| &**policy), &overrides, &parts.headers, stream_default)
         });
-        let head = RequestHead::from_parts(parts);
-        let retry = RetryState::new(policy, &head, &overrides, priority);
-        let is_internal = parts.headers.get(X_ENVOY_INTERNAL).is_some_and(|value| value == "true");
-        let origin = if is_internal { RequestOrigin::Internal } else { RequestOrigin::External };
-        let limits = Limits::new(exchange.info, &timeouts, worker.timers());
-        Self { exchange, transport, worker, cluster, priority, origin, timeouts, limits, retry, attempt: 0 }
+        Self {
+            exchange,
+            transport,
+            worker,
+            cluster,
+            priority,
+            origin: if overrides.internal { RequestOrigin::Internal } else { RequestOrigin::External },
+            timeouts,
+            limits: Limits::new(exchange.info, &timeouts),
+            retry: RetryState::new(policy, || RequestHead::from_parts(parts), &overrides, priority),
+            attempt: 0,
+            received_at: None,
+            occupied: None,
+        }
     }
 
-    /// Answers the request.
-    pub(super) async fn run(mut self, parts: Parts, body: Body) -> Response<Body> {
-        if self.retry.is_none() {
-            let result = self.attempt(&mut Some((parts, body))).await;
-            return self.conclude(result, Decision::Done);
-        }
-        let replay = Replay::new(body, self.cluster.config().retry_buffer_bytes);
-        let mut kept = Kept::default();
-        kept.keep(&parts);
-        let mut request = Some((parts, replay.next_body()));
+    /// Answers the call.
+    pub(super) async fn run(&mut self, call: &mut Call) {
+        let Some(kept) = self.keep(call) else {
+            let result = self.attempt(call).await;
+            return self.conclude(call, result, Decision::Done);
+        };
         loop {
-            let result = self.attempt(&mut request).await;
-            match self.decide(&result, &replay) {
+            let result = self.attempt(call).await;
+            match self.decide(call.response.as_ref(), &result, &kept) {
                 Decision::Retry { after } => {
-                    drop(result);
-                    let wait = pin!(self.worker.timers().sleep(after));
-                    if let Err(expired) = self.limits.bound(None, wait).await {
+                    (call.response, self.occupied) = (None, None);
+                    let worker = self.worker;
+                    let mut wait = pin!(worker.timers().sleep(after));
+                    if let Err(expired) = self.bound(None, |cx| wait.as_mut().poll(cx)).await {
                         let failure = Failure::expired(expired, RequestProgress::Started);
                         failure.count(self.cluster.stats());
-                        return self.conclude(Err(failure), Decision::Done);
+                        return self.conclude(call, Err(failure), Decision::Done);
                     }
-                    request = Some((kept.parts(), replay.next_body()));
+                    call.request = Some(kept.again());
                 }
                 decision => {
-                    replay.stop();
-                    return self.conclude(result, decision);
+                    kept.body.stop();
+                    return self.conclude(call, result, decision);
                 }
             }
         }
     }
 
-    /// One try. What it means for the endpoint is recorded here. The request stays in its place until it is sent: it is
-    /// large, and handing it from function to function would copy it each time.
-    async fn attempt(&mut self, request: &mut Option<(Parts, Body)>) -> Result<Answer, Failure> {
+    /// What further tries need, if there may be any.
+    fn keep(&self, call: &mut Call) -> Option<Kept> {
+        self.retry.as_ref()?;
+        let (parts, body) = call.request.as_mut()?;
+        Some(Kept::new(parts, body, self.cluster.config().retry_buffer_bytes))
+    }
+
+    /// One try. What it means for the endpoint is recorded here.
+    async fn attempt(&mut self, call: &mut Call) -> Result<(), Failure> {
         self.attempt += 1;
         let avoid = self.retry.as_ref().map_or(Avoid::NONE, RetryState::avoid);
         let picked = self.cluster.pick(avoid, &mut ThreadRng);
@@ -128,13 +136,15 @@ impl<'a, T: Transport> Tries<'a, T> {
         if let Some(retry) = &mut self.retry {
             retry.handle_pick(endpoint.id());
         }
-        let result = self.exchange_with(&endpoint, request).await;
-        match &result {
-            Ok(answer) => {
-                let outcome = outcome_of_response(&answer.response, self.exchange.is_grpc);
-                record(self.cluster, &endpoint, outcome, answer.received_at);
+        let result = self.exchange_with(&endpoint, call).await;
+        match (&result, &call.response) {
+            (Ok(()), Some(response)) => {
+                let outcome = outcome_of_response(response, self.exchange.is_grpc);
+                record(self.cluster, &endpoint, outcome, self.received_at());
             }
-            Err(failure) => {
+            (Ok(()), None) => {}
+            (Err(failure), _) => {
+                self.occupied = None;
                 failure.count(self.cluster.stats());
                 if let Some(outcome) = failure.outcome() {
                     record(self.cluster, &endpoint, outcome, now());
@@ -144,39 +154,40 @@ impl<'a, T: Transport> Tries<'a, T> {
         result
     }
 
-    async fn exchange_with(
-        &mut self,
-        endpoint: &Arc<EndpointState>,
-        request: &mut Option<(Parts, Body)>,
-    ) -> Result<Answer, Failure> {
-        let version = request.as_mut().map_or(Version::HTTP_11, |(parts, _)| {
+    async fn exchange_with(&mut self, endpoint: &Arc<EndpointState>, call: &mut Call) -> Result<(), Failure> {
+        let version = call.request.as_mut().map_or(Version::HTTP_11, |(parts, _)| {
             self.begin_try(endpoint, parts);
             parts.version
         });
         let protocol = Protocol::choose(self.cluster.config().http_protocol_options.protocol, version);
-        let target = Target {
-            worker: self.worker.clone(),
-            cluster: Arc::clone(self.cluster),
-            endpoint: Arc::clone(endpoint),
-            priority: self.priority,
-        };
+        let target = Target { worker: self.worker, cluster: self.cluster, endpoint, priority: self.priority };
+        let transport = self.transport;
         let mut connections_left = MAX_CONNECTIONS_PER_TRY;
         loop {
             connections_left -= 1;
-            let connecting = pin!(self.transport.connection(&target, protocol));
-            let connection = (self.limits.bound(None, connecting).await)
+            let mut connecting = pin!(transport.connection(&target, protocol));
+            let connected = self.bound(None, |cx| connecting.as_mut().poll(cx)).await;
+            self.observe_try(endpoint, matches!(connected, Ok(Ok(_))).then_some(protocol));
+            let connection = connected
                 .map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?
                 .map_err(|error| self.not_sent(&error))?;
-            let permit = self.cluster.try_request(self.priority).map_err(|_| OVERFLOW)?;
-            let active = Arc::clone(endpoint).start_request();
-            let of_try = TryLimits::new(self.sent(protocol), &self.timeouts);
-            let Some((parts, body)) = request.take() else { return Err(NOTHING_TO_SEND) };
-            let sending = pin!(self.transport.send(connection, Request::from_parts(parts, body)));
-            let answered = self.limits.bound(of_try, sending).await;
-            match answered.map_err(|expired| Failure::expired(expired, RequestProgress::Started))? {
-                Ok(response) => return Ok(Answer { response, received_at: now(), permit, active }),
+            self.occupy(endpoint)?;
+            self.cluster.stats().upstream_rq_total.inc();
+            let of_try = TryLimits::new(now, &self.timeouts);
+            let Some((parts, body)) = call.request.take() else { return Err(NOTHING_TO_SEND) };
+            let mut sending = pin!(transport.send(connection, Request::from_parts(parts, body)));
+            let answer = &mut call.response;
+            let poll = |cx: &mut Context<'_>| sending.as_mut().poll(cx).map_ok(|response| *answer = Some(response));
+            let exchanged = self.bound(of_try, poll).await;
+            match exchanged.map_err(|expired| Failure::expired(expired, RequestProgress::Started))? {
+                Ok(()) => {
+                    self.received_at = Some(now());
+                    return Ok(());
+                }
                 // The connection had ended before it took the request; nobody has seen it.
-                Err(SendError { unsent: Some(back), .. }) if connections_left > 0 => *request = Some(back.into_parts()),
+                Err(SendError { unsent: Some(back), .. }) if connections_left > 0 => {
+                    call.request = Some(back.into_parts());
+                }
                 Err(SendError { error, unsent }) => {
                     let progress =
                         if unsent.is_some() { RequestProgress::NotStarted } else { RequestProgress::Started };
@@ -186,13 +197,32 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
     }
 
+    /// Polls until there is a result, but no longer than the limits allow.
+    async fn bound<R>(
+        &mut self,
+        of_try: Option<TryLimits>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+    ) -> Result<R, Expired> {
+        poll_fn(|cx| match poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.limits.poll_expired(of_try, self.exchange.info, self.worker.timers(), cx).map(Err),
+        })
+        .await
+    }
+
     /// What the try has to itself: headers, authority, what is known of it.
     fn begin_try(&self, endpoint: &Arc<EndpointState>, parts: &mut Parts) {
         request::begin_try(parts, self.exchange, self.attempt, self.timeouts.expected(self.elapsed()));
         request::use_endpoint_hostname(parts, self.exchange, endpoint.hostname().map(|name| &**name));
-        let mut state = self.exchange.info.state();
-        state.attempt_count = self.attempt;
-        state.upstream_host = Some(Arc::clone(endpoint));
+    }
+
+    /// Takes the try's place in the circuit breaker and its share of the endpoint's load.
+    fn occupy(&mut self, endpoint: &Arc<EndpointState>) -> Result<(), Failure> {
+        // What was held for a connection that had ended is given back first: it must not be in the way.
+        self.occupied = None;
+        let permit = self.cluster.try_request(self.priority).map_err(|_| OVERFLOW)?;
+        self.occupied = Some(Occupied { _permit: permit, _active: Arc::clone(endpoint).start_request() });
+        Ok(())
     }
 
     /// How much of the route timeout is over; of the first try, nothing worth reading the clock.
@@ -203,13 +233,15 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
     }
 
-    fn sent(&self, protocol: Protocol) -> Instant {
-        let sent_at = now();
-        self.cluster.stats().upstream_rq_total.inc();
+    /// Notes where the try goes; `sent` is the protocol of its connection, if there is one.
+    fn observe_try(&self, endpoint: &Arc<EndpointState>, sent: Option<Protocol>) {
         let mut state = self.exchange.info.state();
-        state.upstream_protocol = Some(protocol.version());
-        state.upstream_timing.first_upstream_tx_byte_sent = Some(sent_at);
-        sent_at
+        state.attempt_count = self.attempt;
+        state.upstream_host = Some(Arc::clone(endpoint));
+        state.upstream_protocol = sent.map(Protocol::version);
+        if sent.is_some() && state.is_logged() {
+            state.upstream_timing.first_upstream_tx_byte_sent = Some(now());
+        }
     }
 
     fn not_sent(&self, error: &crate::TransportError) -> Failure {
@@ -219,50 +251,56 @@ impl<'a, T: Transport> Tries<'a, T> {
         Failure::reset(error, RequestProgress::NotStarted)
     }
 
-    fn decide(&mut self, result: &Result<Answer, Failure>, replay: &Replay) -> Decision {
+    fn decide(&mut self, response: Option<&Response<Body>>, result: &Result<(), Failure>, kept: &Kept) -> Decision {
         let Some(retry) = &mut self.retry else { return Decision::Done };
-        if !replay.can_replay() {
+        if !kept.body.can_replay() {
             self.cluster.stats().retry_or_shadow_abandoned.inc();
             self.retry = None;
             return Decision::Done;
         }
-        match result {
-            Ok(Answer { response, .. }) => {
+        match (result, response) {
+            (Ok(()), Some(response)) => {
                 retry.handle_response(response.status(), response.headers(), self.cluster, &mut ThreadRng)
             }
-            Err(Failure::Reset { reason, progress, .. }) => {
+            (Err(Failure::Reset { reason, progress, .. }), _) => {
                 retry.handle_reset(*reason, *progress, self.cluster, &mut ThreadRng)
             }
-            Err(Failure::NoHealthyUpstream | Failure::Expired(_)) => Decision::Done,
+            (Ok(()), None) | (Err(Failure::NoHealthyUpstream | Failure::Expired(_)), _) => Decision::Done,
         }
     }
 
     /// The last result becomes the answer.
-    fn conclude(self, result: Result<Answer, Failure>, decision: Decision) -> Response<Body> {
+    fn conclude(&mut self, call: &mut Call, result: Result<(), Failure>, decision: Decision) {
         match decision {
             Decision::LimitExceeded => self.exchange.flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED),
             Decision::Overflow => self.exchange.flag(ResponseFlags::UPSTREAM_OVERFLOW),
             Decision::Done | Decision::Retry { .. } => {}
         }
         let stats = self.cluster.stats();
-        match result {
-            Err(failure) => {
-                let reply = failure.reply(self.attempt);
+        match (result, &mut call.response) {
+            (Ok(()), Some(response)) => {
+                stats.count_response(response.status(), self.origin);
+                self.exchange.finish(response, self.received_at());
+                if !response.body().is_end_stream() {
+                    let (limits, occupied) = (std::mem::take(&mut self.limits), self.occupied.take());
+                    let guard = ResponseGuard::new(self.exchange.info, limits, self.worker.timers(), occupied);
+                    response.body_mut().guard(guard);
+                }
+            }
+            (result, _) => {
+                let reply = result.err().unwrap_or(NOTHING_TO_SEND).reply(self.attempt);
                 // What it means, also where a gRPC client is told so by a response of status 200.
                 stats.count_response(reply.status, self.origin);
-                self.exchange.reply(reply)
-            }
-            Ok(Answer { response, received_at, permit, active }) => {
-                stats.count_response(response.status(), self.origin);
-                let response = self.exchange.finish(response, received_at);
-                let guard = ResponseGuard::new(self.exchange.info, self.limits, permit, active);
-                response.map(|body| body.guarded(guard))
+                call.answer(self.exchange.reply(reply));
             }
         }
     }
-}
 
-const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+    /// When the latest answer came.
+    fn received_at(&self) -> Instant {
+        self.received_at.unwrap_or_else(now)
+    }
+}
 
 /// A connection may end between two requests; several in a row tell of an endpoint that serves none.
 const MAX_CONNECTIONS_PER_TRY: u32 = 3;

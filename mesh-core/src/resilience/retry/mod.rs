@@ -105,11 +105,11 @@ pub struct RetryState {
 
 impl RetryState {
     /// The state of a request that has not been tried yet; `None` if it will never be retried. Without a policy the
-    /// defaults count for what the request itself asks for.
+    /// defaults count for what the request itself asks for. Few policies look at `request`.
     #[must_use]
-    pub fn new(
+    pub fn new<'r>(
         policy: Option<&Arc<RetryPolicy>>,
-        request: &RequestHead<'_>,
+        request: impl FnOnce() -> RequestHead<'r>,
         overrides: &Overrides,
         priority: RoutingPriority,
     ) -> Option<Self> {
@@ -119,8 +119,11 @@ impl RetryState {
         }
         let policy = policy.cloned().unwrap_or_default();
         let wanted = &policy.retriable_request_headers;
-        if !wanted.is_empty() && !wanted.iter().any(|matcher| matcher.matches(request)) {
-            return None;
+        if !wanted.is_empty() {
+            let request = request();
+            if !wanted.iter().any(|matcher| matcher.matches(&request)) {
+                return None;
+            }
         }
         Some(Self {
             retry_on,
@@ -190,7 +193,7 @@ impl RetryState {
 
     fn wants_retry_of_response(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let on = |condition| self.retry_on.intersects(condition);
-        if headers.contains_key("x-envoy-ratelimited") {
+        if headers.contains_key(X_ENVOY_RATELIMITED) {
             return on(RetryOn::ENVOY_RATELIMITED);
         }
         let code = status.as_u16();
@@ -267,6 +270,8 @@ impl RetryState {
         }
     }
 }
+
+const X_ENVOY_RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 const GRPC_CONDITIONS: RetryOn = RetryOn::CANCELLED
     .union(RetryOn::DEADLINE_EXCEEDED)

@@ -20,7 +20,7 @@ fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 fn head(headers: &HeaderMap) -> RequestHead<'_> {
-    RequestHead { method: &Method::GET, scheme: "http", authority: "a", path_and_query: "/", headers }
+    RequestHead { method: &Method::GET, target_scheme: None, authority: "a", path_and_query: "/", headers }
 }
 
 fn policy(retry_on: &str) -> RetryPolicy {
@@ -33,7 +33,8 @@ fn cluster() -> Bench {
 
 /// The state of a request under `policy` that asks for `overrides`.
 fn state(policy: RetryPolicy, overrides: &Overrides) -> Option<RetryState> {
-    RetryState::new(Some(&Arc::new(policy)), &head(&HeaderMap::new()), overrides, RoutingPriority::Default)
+    let headers = HeaderMap::new();
+    RetryState::new(Some(&Arc::new(policy)), || head(&headers), overrides, RoutingPriority::Default)
 }
 
 fn respond(bench: &mut Bench, state: &mut RetryState, status: u16) -> Decision {
@@ -204,8 +205,8 @@ fn a_trusted_request_may_ask_for_retries() {
     let asks = |lines: &[(&'static str, &'static str)]| Overrides::take_from(&mut headers(lines));
     let none = Overrides::default();
     let new = |policy: Option<RetryPolicy>, overrides: &Overrides| {
-        let policy = policy.map(Arc::new);
-        RetryState::new(policy.as_ref(), &head(&HeaderMap::new()), overrides, RoutingPriority::Default)
+        let (policy, headers) = (policy.map(Arc::new), HeaderMap::new());
+        RetryState::new(policy.as_ref(), || head(&headers), overrides, RoutingPriority::Default)
     };
     assert!(new(None, &none).is_none() && new(Some(policy("")), &none).is_none());
     assert!(new(None, &asks(&[("x-envoy-retry-on", "nonsense")])).is_none());
@@ -243,7 +244,7 @@ fn only_requests_with_a_retriable_header_are_retried() {
     let is_eligible = |method: &Method| {
         let headers = HeaderMap::new();
         let request = RequestHead { method, ..head(&headers) };
-        RetryState::new(Some(&policy), &request, &Overrides::default(), RoutingPriority::Default).is_some()
+        RetryState::new(Some(&policy), || request, &Overrides::default(), RoutingPriority::Default).is_some()
     };
     assert!(is_eligible(&Method::GET) && !is_eligible(&Method::POST));
 }

@@ -54,7 +54,7 @@ impl Request {
     fn head(&self) -> RequestHead<'_> {
         RequestHead {
             method: &self.method,
-            scheme: self.scheme,
+            target_scheme: Some(self.scheme),
             authority: &self.authority,
             path_and_query: &self.path_and_query,
             headers: &self.headers,

@@ -1,0 +1,33 @@
+//! A request and its answer, in one place.
+//!
+//! Heads of requests and responses are large: some hundred bytes, with their header maps. Each function that takes or
+//! returns one by value may copy it, and each future on the way holds room for it. So the stages of the assembled stack
+//! hand a [`Call`] by reference, and the two lie where its first future lies.
+
+use http::{Request, Response, request::Parts};
+
+use crate::Body;
+
+/// One request on its way, and the answer that it gets.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The request, until it is handed to a connection.
+    pub(crate) request: Option<(Parts, Body)>,
+    /// The answer, once there is one.
+    pub(crate) response: Option<Response<Body>>,
+}
+
+impl Call {
+    pub(crate) fn new(request: Request<Body>) -> Self {
+        Self { request: Some(request.into_parts()), response: None }
+    }
+
+    pub(crate) fn answer(&mut self, response: Response<Body>) {
+        self.response = Some(response);
+    }
+
+    /// The answer, after the stack has served the call.
+    pub(crate) fn take_response(&mut self) -> Response<Body> {
+        self.response.take().expect("the stack answers every call")
+    }
+}

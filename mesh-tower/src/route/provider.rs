@@ -1,0 +1,42 @@
+//! Where the routes of a listener come from.
+
+use std::sync::Arc;
+
+use mesh_core::{
+    model::RouteSource,
+    route::RouteTableError,
+    store::{RouteSlot, Routes, Store},
+};
+
+/// The routes of a listener, ready for use. Envoy's `RouteConfigProvider`.
+#[derive(Debug)]
+pub(crate) enum RouteConfigProvider {
+    /// In the listener itself.
+    Inline(Arc<Routes>),
+    /// A resource of their own, which comes and changes as it likes.
+    Rds(Arc<RouteSlot>),
+}
+
+impl RouteConfigProvider {
+    /// The routes that `source` means; clusters are those of `store`.
+    ///
+    /// # Errors
+    /// If inline routes contradict themselves.
+    pub(crate) fn new(source: &RouteSource, store: &Store) -> Result<Self, RouteTableError> {
+        Ok(match source {
+            RouteSource::Inline(config) => {
+                let resolve = &mut |name: &_| store.cluster_slot(name);
+                Self::Inline(Arc::new(Routes::compile(Arc::clone(config), resolve)?))
+            }
+            RouteSource::Rds(name) => Self::Rds(store.route_slot(name)),
+        })
+    }
+
+    /// Reads the routes as they are now; `None` if they have not come yet, or are gone.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&Routes>) -> T) -> T {
+        match self {
+            Self::Inline(routes) => read(Some(routes)),
+            Self::Rds(slot) => slot.read(read),
+        }
+    }
+}
