@@ -230,7 +230,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let channel = self.clone();
-        Box::pin(async move { Ok(channel.send(request.map(Body::new)).await) })
+        let mut call = Call::new(request.map(Body::new));
+        Box::pin(async move { Ok(channel.serve(&mut call).await) })
     }
 }
 

@@ -13,6 +13,7 @@ use http::{Request, Response, request::Parts};
 use mesh_core::{
     cluster::ClusterState,
     local_reply::LocalReply,
+    model::RetryPolicy,
     policy::grpc,
     request::RequestHead,
     resilience::{
@@ -37,7 +38,7 @@ use crate::{
 /// A request that may be repeated.
 #[derive(Debug)]
 pub(super) struct Tries {
-    state: RetryState,
+    state: RetryState<Arc<RetryPolicy>>,
     cluster: Arc<ClusterState>,
     /// The request's place among those that the budget is a share of.
     _under_way: Option<Permit>,
@@ -61,7 +62,7 @@ impl Tries {
         let overrides = Overrides::take_from(&mut parts.headers);
         let rules = layer.rules(&parts.extensions)?;
         let priority = RouteMatched::priority_of(&parts.extensions);
-        let state = RetryState::new(rules.policy, || RequestHead::from_parts(parts), &overrides, priority)?;
+        let state = RetryState::new(rules.policy.cloned(), || RequestHead::from_parts(parts), &overrides, priority)?;
         let under_way = rules.counts_requests.then(|| rules.cluster.try_request(priority).ok()).flatten();
         let of_policy = rules.policy.and_then(|policy| policy.per_try_timeout);
         let per_try_timeout = overrides.per_try_timeout.or(of_policy).filter(|timeout| !timeout.is_zero());

@@ -3,9 +3,18 @@
 //!
 //! The 25 labels of a request are never built on the request path. What distinguishes one series from another is a few
 //! handles and small numbers ([`SeriesKey`]); each thread keeps a small map from those to the series. Labels are looked
-//! up once per thread and written out when somebody scrapes.
+//! up once per thread. A thread has a share of its own in each series that it counts in, so that cores do not fight for
+//! the cache lines of the busiest one; shares are added up when somebody scrapes.
 
-use std::{cell::RefCell, fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    fmt::Write as _,
+    sync::{
+        Arc, Weak,
+        atomic::{Ordering, fence},
+    },
+    time::Duration,
+};
 
 use hashbrown::HashMap;
 use http::StatusCode;
@@ -22,7 +31,7 @@ use mesh_core::{
 use parking_lot::Mutex;
 
 use super::{
-    metric::Histogram,
+    metric::ThreadHistogram,
     stat::{Escaped, write_histogram},
 };
 
@@ -73,23 +82,36 @@ pub struct IstioMetrics {
 
 #[derive(Debug, Default)]
 struct Registry {
-    by_labels: Mutex<HashMap<String, Arc<Series>>>,
+    by_labels: Mutex<HashMap<String, Series>>,
     dropped: Counter,
 }
 
-#[derive(Debug, Default)]
-struct Series {
-    requests: Counter,
-    duration_milliseconds: Histogram,
-    request_bytes: Histogram,
-    response_bytes: Histogram,
+/// The shares of all threads in one series.
+type Series = Vec<Share>;
+
+/// What one thread has counted of a series.
+#[derive(Debug)]
+struct Share {
+    /// Dangles when the thread has ended; then another may go on with its share.
+    thread: Weak<()>,
+    counts: Arc<Counts>,
 }
 
-/// A metric's name and where a series keeps it.
-type HistogramOf = (&'static str, fn(&Series) -> &Histogram);
+/// Requests of one series. There is no count of its own: every request has a duration.
+#[derive(Debug, Default)]
+struct Counts {
+    duration_milliseconds: ThreadHistogram,
+    request_bytes: ThreadHistogram,
+    response_bytes: ThreadHistogram,
+}
+
+/// A metric's name and where it is kept.
+type HistogramOf = (&'static str, fn(&Counts) -> &ThreadHistogram);
 
 thread_local! {
     static REMEMBERED: RefCell<HashMap<Identity, Remembered>> = RefCell::default();
+    /// Lives as long as the thread.
+    static THREAD: Arc<()> = Arc::default();
 }
 
 /// Everything that counts, as plain numbers: addresses of handles, and the small facts packed.
@@ -104,7 +126,7 @@ struct Identity {
 type Kept = (Arc<Registry>, Option<Arc<Workload>>, Option<Arc<Workload>>, Option<Arc<DestinationService>>);
 
 struct Remembered {
-    series: Arc<Series>,
+    counts: Arc<Counts>,
     /// Keeps values alive, so that an address in the identity stands for one value as long as it is here.
     _keep: Kept,
 }
@@ -115,16 +137,16 @@ impl IstioMetrics {
         let identity = Identity::new(&self.registry, key);
         REMEMBERED.with_borrow_mut(|map| {
             if let Some(remembered) = map.get(&identity) {
-                return remembered.series.record(sample);
+                return remembered.counts.record(sample);
             }
-            let Some(series) = self.registry.series(key) else { return };
-            series.record(sample);
+            let Some(counts) = THREAD.with(|thread| self.registry.share(key, thread)) else { return };
+            counts.record(sample);
             if map.len() >= MAX_REMEMBERED {
                 map.clear();
             }
             let _keep =
                 (Arc::clone(&self.registry), key.source.cloned(), key.destination.cloned(), key.service.cloned());
-            map.insert(identity, Remembered { series, _keep });
+            map.insert(identity, Remembered { counts, _keep });
         });
     }
 
@@ -137,9 +159,10 @@ impl IstioMetrics {
     /// All series in Prometheus' text format.
     #[must_use]
     pub fn prometheus_text(&self) -> String {
-        let mut series: Vec<(String, Arc<Series>)> = {
+        let mut series: Vec<(String, Vec<Arc<Counts>>)> = {
             let by_labels = self.registry.by_labels.lock();
-            by_labels.iter().map(|(labels, series)| (labels.clone(), Arc::clone(series))).collect()
+            let counts = |series: &Series| series.iter().map(|share| Arc::clone(&share.counts)).collect();
+            by_labels.iter().map(|(labels, series)| (labels.clone(), counts(series))).collect()
         };
         series.sort_by(|a, b| a.0.cmp(&b.0));
         let mut text = String::new();
@@ -147,18 +170,22 @@ impl IstioMetrics {
             return text;
         }
         let _ = writeln!(text, "# TYPE {ISTIO_REQUESTS_TOTAL} counter");
-        for (labels, series) in &series {
-            let _ = writeln!(text, "{ISTIO_REQUESTS_TOTAL}{{{labels}}} {}", series.requests.get());
+        let total = |shares: &[Arc<Counts>], histogram: fn(&Counts) -> &ThreadHistogram| {
+            ThreadHistogram::total(shares.iter().map(|counts| histogram(counts)))
+        };
+        for (labels, shares) in &series {
+            let requests = total(shares, |counts| &counts.duration_milliseconds).count();
+            let _ = writeln!(text, "{ISTIO_REQUESTS_TOTAL}{{{labels}}} {requests}");
         }
         let histograms: [HistogramOf; 3] = [
-            (ISTIO_REQUEST_DURATION_MILLISECONDS, |series| &series.duration_milliseconds),
-            (ISTIO_REQUEST_BYTES, |series| &series.request_bytes),
-            (ISTIO_RESPONSE_BYTES, |series| &series.response_bytes),
+            (ISTIO_REQUEST_DURATION_MILLISECONDS, |counts| &counts.duration_milliseconds),
+            (ISTIO_REQUEST_BYTES, |counts| &counts.request_bytes),
+            (ISTIO_RESPONSE_BYTES, |counts| &counts.response_bytes),
         ];
         for (name, histogram) in histograms {
             let _ = writeln!(text, "# TYPE {name} histogram");
-            for (labels, series) in &series {
-                write_histogram(&mut text, name, labels, &histogram(series).snapshot());
+            for (labels, shares) in &series {
+                write_histogram(&mut text, name, labels, &total(shares, histogram));
             }
         }
         text
@@ -166,25 +193,31 @@ impl IstioMetrics {
 }
 
 impl Registry {
-    fn series(&self, key: SeriesKey<'_>) -> Option<Arc<Series>> {
+    /// The share of `thread`, which is this one, in the series of these labels; `None` if there are too many series.
+    fn share(&self, key: SeriesKey<'_>, thread: &Arc<()>) -> Option<Arc<Counts>> {
         let labels = labels_text(key);
         let mut by_labels = self.by_labels.lock();
-        if let Some(series) = by_labels.get(&labels) {
-            return Some(Arc::clone(series));
-        }
-        if by_labels.len() >= MAX_SERIES {
+        if by_labels.len() >= MAX_SERIES && !by_labels.contains_key(&labels) {
             self.dropped.inc();
             return None;
         }
-        let series = Arc::new(Series::default());
-        by_labels.insert(labels, Arc::clone(&series));
-        Some(series)
+        let series = by_labels.entry(labels).or_default();
+        let this = Arc::downgrade(thread);
+        let mine = series.iter().position(|share| share.thread.ptr_eq(&this));
+        let left = || series.iter().position(|share| share.thread.strong_count() == 0);
+        let position = mine.or_else(left).unwrap_or_else(|| {
+            series.push(Share { thread: Weak::new(), counts: Arc::default() });
+            series.len() - 1
+        });
+        // What the thread before has written is seen from here on.
+        fence(Ordering::Acquire);
+        series[position].thread = this;
+        Some(Arc::clone(&series[position].counts))
     }
 }
 
-impl Series {
+impl Counts {
     fn record(&self, sample: RequestSample) {
-        self.requests.inc();
         let microseconds = u64::try_from(sample.duration.as_micros()).unwrap_or(u64::MAX);
         self.duration_milliseconds.observe_thousandths(microseconds);
         self.request_bytes.observe(sample.request_bytes);
@@ -301,6 +334,20 @@ mod tests {
             |line: &&str| line.starts_with("istio_request_duration_milliseconds_bucket{") && line.contains("503");
         let le_5 = text.lines().filter(of_duration).find(|line| line.contains("le=\"5\"")).unwrap();
         assert!(le_5.ends_with(" 4"), "{le_5}");
+    }
+
+    #[test]
+    fn threads_count_together_and_leave_their_shares_to_their_successors() {
+        let (metrics, client) = (IstioMetrics::default(), client());
+        let count = || metrics.record(key(&client), RequestSample::default());
+        count();
+        for _ in 0..20 {
+            std::thread::scope(|scope| scope.spawn(count).join().unwrap());
+        }
+        let text = metrics.prometheus_text();
+        assert!(text.lines().any(|line| line.starts_with("istio_requests_total{") && line.ends_with("} 21")), "{text}");
+        let shares: usize = metrics.registry.by_labels.lock().values().map(Vec::len).sum();
+        assert_eq!(shares, 2, "one of this thread, one that the others hand on");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use http_body::Body as _;
 use mesh_core::{
     balance::Avoid,
     cluster::{ClusterState, EndpointState, RequestOrigin},
-    model::RoutingPriority,
+    model::{RetryPolicy, RoutingPriority},
     request::RequestHead,
     resilience::{
         overrides::Overrides,
@@ -52,7 +52,7 @@ pub(super) struct Tries<'a, T> {
     origin: RequestOrigin,
     timeouts: Timeouts,
     limits: Limits,
-    retry: Option<RetryState>,
+    retry: Option<RetryState<&'a RetryPolicy>>,
     attempt: u32,
     /// When the latest answer came.
     received_at: Option<Instant>,
@@ -85,7 +85,12 @@ impl<'a, T: Transport> Tries<'a, T> {
             origin: if overrides.internal { RequestOrigin::Internal } else { RequestOrigin::External },
             timeouts,
             limits: Limits::new(exchange.info, &timeouts),
-            retry: RetryState::new(policy, || RequestHead::from_parts(parts), &overrides, priority),
+            retry: RetryState::new(
+                policy.map(|policy| &**policy),
+                || RequestHead::from_parts(parts),
+                &overrides,
+                priority,
+            ),
             attempt: 0,
             received_at: None,
             occupied: None,

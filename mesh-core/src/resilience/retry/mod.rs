@@ -22,7 +22,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::LazyLock, time::Duration};
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use smallvec::SmallVec;
@@ -88,10 +88,11 @@ pub enum Decision {
     Overflow,
 }
 
-/// What a request knows about its retries.
+/// What a request knows about its retries. `P` is how it holds the policy: by reference, or shared.
 #[derive(Debug)]
-pub struct RetryState {
-    policy: Arc<RetryPolicy>,
+pub struct RetryState<P> {
+    /// `None` = the defaults.
+    policy: Option<P>,
     retry_on: RetryOn,
     priority: RoutingPriority,
     retries_remaining: u32,
@@ -103,22 +104,22 @@ pub struct RetryState {
     permit: Option<Permit>,
 }
 
-impl RetryState {
+impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
     /// The state of a request that has not been tried yet; `None` if it will never be retried. Without a policy the
     /// defaults count for what the request itself asks for. Few policies look at `request`.
     #[must_use]
     pub fn new<'r>(
-        policy: Option<&Arc<RetryPolicy>>,
+        policy: Option<P>,
         request: impl FnOnce() -> RequestHead<'r>,
         overrides: &Overrides,
         priority: RoutingPriority,
     ) -> Option<Self> {
-        let retry_on = policy.map_or(RetryOn::NONE, |policy| policy.retry_on).union(overrides.retry_on);
+        let retry_on = policy.as_ref().map_or(RetryOn::NONE, |policy| policy.retry_on).union(overrides.retry_on);
         if retry_on.is_empty() {
             return None;
         }
-        let policy = policy.cloned().unwrap_or_default();
-        let wanted = &policy.retriable_request_headers;
+        let effective = policy.as_deref().unwrap_or(&DEFAULT_POLICY);
+        let wanted = &effective.retriable_request_headers;
         if !wanted.is_empty() {
             let request = request();
             if !wanted.iter().any(|matcher| matcher.matches(&request)) {
@@ -128,7 +129,7 @@ impl RetryState {
         Some(Self {
             retry_on,
             priority,
-            retries_remaining: overrides.max_retries.unwrap_or(policy.num_retries),
+            retries_remaining: overrides.max_retries.unwrap_or(effective.num_retries),
             retries_made: 0,
             retriable_status_codes: overrides.retriable_status_codes.clone(),
             retriable_header_names: overrides.retriable_header_names.clone(),
@@ -136,6 +137,10 @@ impl RetryState {
             permit: None,
             policy,
         })
+    }
+
+    fn policy(&self) -> &RetryPolicy {
+        self.policy.as_deref().unwrap_or(&DEFAULT_POLICY)
     }
 
     /// Whether another retry is possible as far as this request is concerned: whether its body has to be kept.
@@ -153,12 +158,12 @@ impl RetryState {
     /// Endpoints the next try should avoid.
     #[must_use]
     pub fn avoid(&self) -> Avoid<'_> {
-        Avoid { endpoints: &self.tried, max_attempts: self.policy.host_selection_retry_max_attempts }
+        Avoid { endpoints: &self.tried, max_attempts: self.policy().host_selection_retry_max_attempts }
     }
 
     /// Takes note of the endpoint of a try.
     pub fn handle_pick(&mut self, endpoint: EndpointId) {
-        if self.policy.previous_hosts {
+        if self.policy().previous_hosts {
             self.tried.push(endpoint);
         }
     }
@@ -206,11 +211,11 @@ impl RetryState {
     }
 
     fn is_retriable_status(&self, status: StatusCode) -> bool {
-        self.policy.retriable_status_codes.contains(&status) || self.retriable_status_codes.contains(&status)
+        self.policy().retriable_status_codes.contains(&status) || self.retriable_status_codes.contains(&status)
     }
 
     fn has_retriable_header(&self, headers: &HeaderMap) -> bool {
-        self.policy.retriable_headers.iter().any(|matcher| matcher.matches_response(headers))
+        self.policy().retriable_headers.iter().any(|matcher| matcher.matches_response(headers))
             || self.retriable_header_names.iter().any(|name| headers.contains_key(name))
     }
 
@@ -265,11 +270,13 @@ impl RetryState {
                 self.retries_made += 1;
                 stats.upstream_rq_retry.inc();
                 stats.upstream_rq_retry_backoff_exponential.inc();
-                Decision::Retry { after: self.policy.back_off.delay(self.retries_made, rng) }
+                Decision::Retry { after: self.policy().back_off.delay(self.retries_made, rng) }
             }
         }
     }
 }
+
+static DEFAULT_POLICY: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
 
 const X_ENVOY_RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 

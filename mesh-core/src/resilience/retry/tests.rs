@@ -23,6 +23,8 @@ fn head(headers: &HeaderMap) -> RequestHead<'_> {
     RequestHead { method: &Method::GET, target_scheme: None, authority: "a", path_and_query: "/", headers }
 }
 
+type State = RetryState<Arc<RetryPolicy>>;
+
 fn policy(retry_on: &str) -> RetryPolicy {
     RetryPolicy { retry_on: RetryOn::parse(retry_on).unwrap(), ..RetryPolicy::default() }
 }
@@ -32,16 +34,16 @@ fn cluster() -> Bench {
 }
 
 /// The state of a request under `policy` that asks for `overrides`.
-fn state(policy: RetryPolicy, overrides: &Overrides) -> Option<RetryState> {
+fn state(policy: RetryPolicy, overrides: &Overrides) -> Option<State> {
     let headers = HeaderMap::new();
-    RetryState::new(Some(&Arc::new(policy)), || head(&headers), overrides, RoutingPriority::Default)
+    RetryState::new(Some(Arc::new(policy)), || head(&headers), overrides, RoutingPriority::Default)
 }
 
-fn respond(bench: &mut Bench, state: &mut RetryState, status: u16) -> Decision {
+fn respond(bench: &mut Bench, state: &mut State, status: u16) -> Decision {
     state.handle_response(status.try_into().unwrap(), &HeaderMap::new(), &bench.cluster, &mut bench.rng)
 }
 
-fn is_retried(state: Option<RetryState>, decide: impl FnOnce(&mut RetryState, &mut Bench) -> Decision) -> bool {
+fn is_retried(state: Option<State>, decide: impl FnOnce(&mut State, &mut Bench) -> Decision) -> bool {
     let Some(mut state) = state else { return false };
     matches!(decide(&mut state, &mut cluster()), Decision::Retry { .. })
 }
@@ -206,7 +208,7 @@ fn a_trusted_request_may_ask_for_retries() {
     let none = Overrides::default();
     let new = |policy: Option<RetryPolicy>, overrides: &Overrides| {
         let (policy, headers) = (policy.map(Arc::new), HeaderMap::new());
-        RetryState::new(policy.as_ref(), || head(&headers), overrides, RoutingPriority::Default)
+        RetryState::new(policy, || head(&headers), overrides, RoutingPriority::Default)
     };
     assert!(new(None, &none).is_none() && new(Some(policy("")), &none).is_none());
     assert!(new(None, &asks(&[("x-envoy-retry-on", "nonsense")])).is_none());
@@ -244,7 +246,7 @@ fn only_requests_with_a_retriable_header_are_retried() {
     let is_eligible = |method: &Method| {
         let headers = HeaderMap::new();
         let request = RequestHead { method, ..head(&headers) };
-        RetryState::new(Some(&policy), || request, &Overrides::default(), RoutingPriority::Default).is_some()
+        RetryState::new(Some(&*policy), || request, &Overrides::default(), RoutingPriority::Default).is_some()
     };
     assert!(is_eligible(&Method::GET) && !is_eligible(&Method::POST));
 }
