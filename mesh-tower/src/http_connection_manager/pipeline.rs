@@ -145,8 +145,12 @@ impl<S: Respond> ConnectionManager<S> {
         };
         let route = match routed {
             Ok(route) => route,
-            Err(Unrouted::NotFound) => return Verdict::own(LocalReply::ROUTE_NOT_FOUND, recorder),
+            Err(Unrouted::NotFound) => {
+                listener.stats.rq_total.inc();
+                return Verdict::own(LocalReply::ROUTE_NOT_FOUND, recorder);
+            }
             Err(Unrouted::TlsRequired(location)) => {
+                listener.stats.rq_total.inc();
                 listener.stats.rq_direct_response.inc();
                 return Verdict::answer(direct::redirect_to_tls(location, &recorder.info, recorder.is_grpc()));
             }
@@ -159,6 +163,7 @@ impl<S: Respond> ConnectionManager<S> {
         if let Some(reply) = filter::run(listener, parts, &route, &recorder.info).await {
             return Verdict::own(reply, recorder);
         }
+        listener.stats.rq_total.inc();
         match direct::answer(parts, &route, &recorder.info, recorder.is_grpc()) {
             Some(response) => {
                 listener.stats.rq_direct_response.inc();

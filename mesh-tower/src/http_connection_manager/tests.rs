@@ -171,6 +171,7 @@ async fn a_request_reaches_the_service_in_canonical_form() {
     );
     for (stat, expected) in [
         ("http.in.downstream_rq_total", 1),
+        ("http.in.rq_total", 1),
         ("http.in.downstream_rq_http1_total", 1),
         ("http.in.downstream_rq_2xx", 1),
         ("http.in.downstream_rq_active", 0),
@@ -237,7 +238,7 @@ async fn what_the_mesh_answers_itself_is_envoys_word() {
     assert!(fixture.exchange(websocket).await.starts_with("HTTP/1.1 403 Forbidden"));
     let upload = "POST /direct HTTP/1.1\r\nhost: a.test\r\ncontent-length: 100000\r\n\r\nxx";
     assert!(fixture.exchange(upload).await.contains("connection: close"), "the rest of the upload is not awaited");
-    let counts = [("rq_direct_response", 4), ("no_route", 2), ("downstream_rq_ws_on_non_ws_route", 1)];
+    let counts = [("rq_total", 6), ("rq_direct_response", 4), ("no_route", 2), ("downstream_rq_ws_on_non_ws_route", 1)];
     for (stat, expected) in counts {
         assert_eq!(fixture.stat(&format!("http.in.{stat}")), expected, "{stat}");
     }
