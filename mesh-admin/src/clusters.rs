@@ -8,13 +8,12 @@ use mesh_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Answer, Query, listeners::socket_address};
-use crate::state::State;
+use crate::{Answer, Process, Query, listeners::socket_address};
 
-pub(super) fn clusters(state: &State, query: &Query<'_>) -> Answer {
-    let mut clusters = state.store.clusters();
+pub(crate) fn clusters(process: &impl Process, query: &Query<'_>) -> Answer {
+    let mut clusters = process.store().clusters();
     clusters.sort_by(|a, b| a.config().name.cmp(&b.config().name));
-    let from_bootstrap = state.config_dump.lock().is_static();
+    let from_bootstrap = process.config_dump().is_static();
     if query.is("format", "json") {
         let statuses: Vec<_> = clusters.iter().map(|cluster| cluster_json(cluster, from_bootstrap)).collect();
         return Answer::json(&json!({ "cluster_statuses": statuses }));

@@ -1,7 +1,12 @@
 //! `/config_dump`: what is in force, as it was given. Envoy `admin.v3.ConfigDump`.
 
+use std::sync::Arc;
+
 use http::StatusCode;
-use mesh_control::translate::Resources;
+use mesh_control::{
+    source::Mesh,
+    translate::{Node, Resources, translate},
+};
 use mesh_xds::{
     json::{Json, to_json},
     proto::envoy::{
@@ -14,19 +19,26 @@ use mesh_xds::{
     resource::pack,
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use super::{Answer, Query};
-use crate::{istio::Translation, state::State};
+use crate::{Answer, Process, Query};
 
 const TYPE_PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 
-/// The configuration in force.
-#[derive(Debug, Default)]
-pub(crate) struct ConfigDump {
-    /// The file given by `--config-path`.
-    pub(crate) bootstrap: Option<Box<Bootstrap>>,
-    /// What the directory given by `--istio` means.
-    pub(crate) translation: Option<Translation>,
+/// Where the configuration in force comes from. What a program configures from code is in neither.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigDump {
+    /// An Envoy bootstrap.
+    pub bootstrap: Option<Arc<Bootstrap>>,
+    /// A directory of Istio resources.
+    pub translation: Option<Translation>,
+}
+
+/// What a directory means for a node of its mesh, at any moment.
+#[derive(Clone, Debug)]
+pub struct Translation {
+    meshes: watch::Receiver<Arc<Mesh>>,
+    node: Node,
 }
 
 /// Resources of a control plane.
@@ -35,8 +47,8 @@ struct Dynamic {
     resources: Resources,
 }
 
-pub(super) fn config_dump(state: &State, query: &Query<'_>) -> Answer {
-    let mut sections = state.config_dump.lock().sections(query.has("include_eds"));
+pub(crate) fn config_dump(process: &impl Process, query: &Query<'_>) -> Answer {
+    let mut sections = process.config_dump().sections(query.has("include_eds"));
     if let Some(resource) = query.get("resource") {
         let found = sections.iter_mut().find_map(|section| section.get_mut(&resource).map(Value::take));
         return match found {
@@ -59,6 +71,20 @@ fn masked(sections: &[Value], path: &str) -> Option<Value> {
     let mut kept = path.rsplit('.').fold(value.clone(), |value, field| json!({ field: value }));
     kept["@type"] = section.get("@type").cloned().unwrap_or_default();
     Some(kept)
+}
+
+impl Translation {
+    /// What the newest of `meshes` means for `node`.
+    #[must_use]
+    pub fn new(meshes: watch::Receiver<Arc<Mesh>>, node: Node) -> Self {
+        Self { meshes, node }
+    }
+
+    /// The resources of the node now, and the version of the directory that they come from.
+    fn resources(&self) -> (u64, Resources) {
+        let mesh = Arc::clone(&self.meshes.borrow());
+        (mesh.version, translate(&mesh.config, &mesh.registry, &self.node))
+    }
 }
 
 impl ConfigDump {

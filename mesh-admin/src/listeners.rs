@@ -3,11 +3,10 @@
 use mesh_tower::server::ListenerStatus;
 use serde_json::json;
 
-use super::{Answer, Query};
-use crate::state::State;
+use crate::{Answer, Process, Query};
 
-pub(super) fn listeners(state: &State, query: &Query<'_>) -> Answer {
-    let listeners = state.listeners();
+pub(crate) fn listeners(process: &impl Process, query: &Query<'_>) -> Answer {
+    let listeners = process.listeners();
     if query.is("format", "json") {
         let statuses: Vec<_> = listeners.iter().map(status_json).collect();
         return Answer::json(&json!({ "listener_statuses": statuses }));
@@ -22,6 +21,6 @@ fn status_json(status: &ListenerStatus) -> serde_json::Value {
 }
 
 /// Envoy `core.v3.Address`.
-pub(super) fn socket_address(address: std::net::SocketAddr) -> serde_json::Value {
+pub(crate) fn socket_address(address: std::net::SocketAddr) -> serde_json::Value {
     json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
 }

@@ -1,52 +1,69 @@
 //! `/stats` and `/stats/prometheus`.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use mesh_tower::telemetry::{
-    Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text,
+    ClusterStatSource, Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text,
 };
 use regex::Regex;
 use serde_json::json;
 
-use super::{Answer, Query, server_info::resident_bytes};
-use crate::state::{Phase, State};
+use crate::{Answer, Phase, Process, Query, server_info::resident_bytes};
 
-pub(super) fn stats(state: &State, query: &Query<'_>) -> Answer {
+pub(crate) fn stats(process: &impl Process, query: &Query<'_>) -> Answer {
     match query.get("format").as_deref() {
-        None | Some("text") => with_stats(state, query, |stats| Answer::text(plain_text(&stats))),
-        Some("json") => with_stats(state, query, |stats| Answer::json(&stats_json(&stats))),
-        Some("prometheus") => prometheus(state, query),
+        None | Some("text") => with_stats(process, query, |stats| Answer::text(plain_text(&stats))),
+        Some("json") => with_stats(process, query, |stats| Answer::json(&stats_json(&stats))),
+        Some("prometheus") => prometheus(process, query),
         Some(_) => Answer::text("usage: /stats?format=(json|prometheus|text)\n\n").with_status(StatusCode::BAD_REQUEST),
     }
 }
 
-pub(super) fn prometheus(state: &State, query: &Query<'_>) -> Answer {
-    with_stats(state, query, |stats| {
+pub(crate) fn prometheus(process: &impl Process, query: &Query<'_>) -> Answer {
+    with_stats(process, query, |stats| {
         let mut text = prometheus_text(&stats);
         if !query.has("filter") {
-            text.push_str(&state.telemetry.istio.prometheus_text());
+            text.push_str(&process.telemetry().istio.prometheus_text());
         }
         Answer::text(text)
     })
 }
 
-pub(super) fn reset_counters(state: &State, _: &Query<'_>) -> Answer {
-    for source in state.stat_sources() {
+pub(crate) fn reset_counters(process: &impl Process, _: &Query<'_>) -> Answer {
+    for source in stat_sources(process) {
         source.reset_counters();
     }
     Answer::ok()
 }
 
-fn with_stats(state: &State, query: &Query<'_>, show: impl FnOnce(Vec<Stat>) -> Answer) -> Answer {
+fn with_stats(process: &impl Process, query: &Query<'_>, show: impl FnOnce(Vec<Stat>) -> Answer) -> Answer {
     let Ok(filter) = query.get("filter").map(|filter| Regex::new(&filter)).transpose() else {
         return Answer::text("Invalid regex: \"filter\"\n").with_status(StatusCode::BAD_REQUEST);
     };
-    let sources = state.stat_sources();
+    let sources = stat_sources(process);
     let mut stats = Stat::collect(sources.iter().map(|source| &**source));
     stats.retain(|stat| {
         (!query.has("usedonly") || is_listed_as_used(stat))
             && filter.as_ref().is_none_or(|filter| filter.is_match(&stat.name))
     });
     show(stats)
+}
+
+/// Everything that has statistics.
+fn stat_sources(process: &impl Process) -> [Arc<dyn StatSource>; 3] {
+    let of_process = ProcessStats {
+        concurrency: process.concurrency() as u64,
+        uptime_seconds: process.uptime().as_secs(),
+        phase: process.phase(),
+        listeners: process.listeners().len() as u64,
+        clusters: process.store().clusters().len() as u64,
+    };
+    [
+        Arc::clone(&process.telemetry().stats) as _,
+        Arc::new(ClusterStatSource::new(Arc::clone(process.store()))),
+        Arc::new(of_process),
+    ]
 }
 
 /// A gauge that has been set counts as used although it reads 0; it then belongs to something that was used.
@@ -80,12 +97,12 @@ fn histogram_json(stat: &Stat) -> Option<serde_json::Value> {
 
 /// Statistics of the process. Envoy `server.`, `listener_manager.`, `cluster_manager.`.
 #[derive(Debug)]
-pub(crate) struct ProcessStats {
-    pub(crate) concurrency: u64,
-    pub(crate) uptime_seconds: u64,
-    pub(crate) phase: Phase,
-    pub(crate) listeners: u64,
-    pub(crate) clusters: u64,
+struct ProcessStats {
+    concurrency: u64,
+    uptime_seconds: u64,
+    phase: Phase,
+    listeners: u64,
+    clusters: u64,
 }
 
 impl StatSource for ProcessStats {

@@ -5,13 +5,14 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use mesh_admin::Translation;
 use mesh_control::{
     config::Labels,
     diagnostic::Style,
     host::HostError,
     server,
     source::{Directory, Mesh, OpenError, Reload},
-    translate::{Interception, Node, Resources, Role as NodeRole, translate},
+    translate::{Interception, Node, Role as NodeRole},
 };
 use mesh_core::{rng::SplitMix64, store::Store};
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
@@ -42,13 +43,6 @@ pub(crate) enum IstioError {
 #[derive(Debug)]
 pub(crate) struct Istio {
     directory: Directory,
-    meshes: watch::Receiver<Arc<Mesh>>,
-    node: Node,
-}
-
-/// What the directory means for this proxy, at any moment.
-#[derive(Clone, Debug)]
-pub(crate) struct Translation {
     meshes: watch::Receiver<Arc<Mesh>>,
     node: Node,
 }
@@ -100,7 +94,7 @@ impl Istio {
 
     /// What the directory means for this proxy.
     pub(crate) fn translation(&self) -> Translation {
-        Translation { meshes: self.meshes.clone(), node: self.node.clone() }
+        Translation::new(self.meshes.clone(), self.node.clone())
     }
 
     /// Keeps `store` as the directory says, from now on; `settled` is told whenever a configuration is in force.
@@ -122,14 +116,6 @@ impl Istio {
         tokio::spawn(server::serve(acceptor, self.meshes));
         tokio::spawn(ads::run(transport, options, sink));
         tokio::spawn(self.directory.run(tell_reload));
-    }
-}
-
-impl Translation {
-    /// The resources of this proxy now, and the version of the directory that they come from.
-    pub(crate) fn resources(&self) -> (u64, Resources) {
-        let mesh = Arc::clone(&self.meshes.borrow());
-        (mesh.version, translate(&mesh.config, &mesh.registry, &self.node))
     }
 }
 

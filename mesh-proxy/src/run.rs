@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
+use mesh_admin::Phase;
 use mesh_core::{model::TrafficDirection, rng::SplitMix64, route::RouteTableError};
 use mesh_tower::{
     ConnectionManager, TcpConnector, Upstream, UpstreamOptions, Worker,
@@ -25,7 +26,7 @@ use crate::{
     istio::{self, Istio, IstioError},
     logging,
     signal::Signals,
-    state::{Node, Phase, Request, State},
+    state::{Node, Request, State},
 };
 
 /// How long listeners wait for the addresses of the first clusters.
@@ -126,7 +127,7 @@ impl Source {
         match self {
             Self::Bootstrap(loaded) => {
                 loaded.apply(&state.store, &mut SplitMix64::new(fastrand::u64(..)))?;
-                state.config_dump.lock().bootstrap = Some(Box::new(loaded.proto));
+                state.config_dump.lock().bootstrap = Some(Arc::new(loaded.proto));
                 settled.notify_one();
             }
             Self::Istio(istio) => {

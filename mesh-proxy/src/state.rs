@@ -9,19 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh_admin::{ConfigDump, Phase};
 use mesh_core::store::Store;
-use mesh_tower::{
-    server::ListenerStatus,
-    telemetry::{ClusterStatSource, StatSource, Telemetry},
-};
+use mesh_tower::{server::ListenerStatus, telemetry::Telemetry};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::{
-    admin::{ConfigDump, ProcessStats},
-    args::Args,
-    logging::LogLevelHandle,
-};
+use crate::{args::Args, logging::LogLevelHandle};
 
 /// Shared by the admin endpoint and the main loop.
 #[derive(Debug)]
@@ -85,62 +79,13 @@ impl State {
     }
 
     /// The listeners that are up.
-    pub(crate) fn listeners(&self) -> Vec<ListenerStatus> {
+    pub(crate) fn up_listeners(&self) -> Vec<ListenerStatus> {
         self.listeners.lock().clone()
     }
 
     /// Tells which listeners are up.
     pub(crate) fn set_listeners(&self, listeners: Vec<ListenerStatus>) {
         *self.listeners.lock() = listeners;
-    }
-
-    /// Everything that has statistics.
-    pub(crate) fn stat_sources(&self) -> Vec<Arc<dyn StatSource>> {
-        let process = ProcessStats {
-            concurrency: self.args.workers() as u64,
-            uptime_seconds: self.lifecycle.uptime().as_secs(),
-            phase: self.lifecycle.phase(),
-            listeners: self.listeners.lock().len() as u64,
-            clusters: self.store.clusters().len() as u64,
-        };
-        vec![
-            Arc::clone(&self.telemetry.stats) as _,
-            Arc::new(ClusterStatSource::new(Arc::clone(&self.store))),
-            Arc::new(process),
-        ]
-    }
-}
-
-/// How far the process is. Envoy `admin.v3.ServerInfo.State`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    /// Serving.
-    Live,
-    /// Ending, or told to fail health checks.
-    Draining,
-    /// Before the configuration is known.
-    PreInitializing,
-    /// Waiting for the first complete configuration.
-    Initializing,
-}
-
-impl Phase {
-    const ALL: [Self; 4] = [Self::Live, Self::Draining, Self::PreInitializing, Self::Initializing];
-
-    /// Envoy's name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Live => "LIVE",
-            Self::Draining => "DRAINING",
-            Self::PreInitializing => "PRE_INITIALIZING",
-            Self::Initializing => "INITIALIZING",
-        }
-    }
-
-    /// Envoy's number, the gauge `server.state`.
-    pub(crate) fn number(self) -> u64 {
-        self as u64
     }
 }
 

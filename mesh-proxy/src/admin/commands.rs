@@ -1,31 +1,42 @@
 //! Commands that change something.
 
 use http::StatusCode;
+use mesh_admin::{Answer, Command, Query};
 
-use super::{Answer, Query};
 use crate::state::{Request, State};
 
-pub(super) fn quit(state: &State, _: &Query<'_>) -> Answer {
+/// What operators may do, beside what every process can tell.
+pub(super) fn all() -> [Command<State>; 5] {
+    [
+        Command::changes("/drain_listeners", "drain listeners", drain_listeners),
+        Command::changes("/healthcheck/fail", "cause the server to fail health checks", healthcheck_fail),
+        Command::changes("/healthcheck/ok", "cause the server to pass health checks", healthcheck_ok),
+        Command::changes("/logging", "query/change logging levels", logging),
+        Command::changes("/quitquitquit", "exit the server", quit),
+    ]
+}
+
+fn quit(state: &State, _: &Query<'_>) -> Answer {
     state.request(Request::Quit);
     Answer::ok()
 }
 
-pub(super) fn drain_listeners(state: &State, query: &Query<'_>) -> Answer {
+fn drain_listeners(state: &State, query: &Query<'_>) -> Answer {
     state.request(if query.has("inboundonly") { Request::DrainInboundListeners } else { Request::DrainListeners });
     Answer::ok()
 }
 
-pub(super) fn healthcheck_fail(state: &State, _: &Query<'_>) -> Answer {
+fn healthcheck_fail(state: &State, _: &Query<'_>) -> Answer {
     state.lifecycle.fail_health_check(true);
     Answer::ok()
 }
 
-pub(super) fn healthcheck_ok(state: &State, _: &Query<'_>) -> Answer {
+fn healthcheck_ok(state: &State, _: &Query<'_>) -> Answer {
     state.lifecycle.fail_health_check(false);
     Answer::ok()
 }
 
-pub(super) fn logging(state: &State, query: &Query<'_>) -> Answer {
+fn logging(state: &State, query: &Query<'_>) -> Answer {
     if let Some(level) = query.get("level") {
         if let Err(error) = state.log_level.set(&level) {
             return Answer::text(format!("error: {error}\n")).with_status(StatusCode::BAD_REQUEST);

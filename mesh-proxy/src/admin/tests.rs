@@ -1,4 +1,6 @@
 use clap::Parser;
+use http::Method;
+use mesh_admin::Phase;
 use mesh_core::model::{Cluster, Discovery, LoadAssignment};
 use mesh_core::rng::SplitMix64;
 use mesh_tower::telemetry::Telemetry;
@@ -7,25 +9,29 @@ use super::*;
 use crate::{
     args::{Args, LogLevel},
     logging,
-    state::{Node, Phase, Request as StateRequest},
+    state::{Node, Request as StateRequest},
 };
 
-fn state() -> (State, tokio::sync::mpsc::UnboundedReceiver<StateRequest>) {
+fn state() -> (Arc<State>, tokio::sync::mpsc::UnboundedReceiver<StateRequest>) {
     let args = Args::parse_from(["mesh-proxy", "--config-yaml", "{}", "--concurrency", "1"]);
     let (state, requests) = State::new(args, Node::default(), logging::start(LogLevel::Off), Telemetry::default());
     let cluster = Cluster::new("up", Discovery::Static(LoadAssignment::default()));
     state.store.set_cluster(Arc::new(cluster), std::time::Instant::now(), &mut SplitMix64::new(1));
-    (state, requests)
+    (Arc::new(state), requests)
 }
 
-fn get(state: &State, target: &str) -> (u16, String) {
+fn admin(state: &Arc<State>) -> Admin<State> {
+    Admin::new(Arc::clone(state), commands::all())
+}
+
+fn get(state: &Arc<State>, target: &str) -> (u16, String) {
     ask(state, &Method::GET, target)
 }
 
-fn ask(state: &State, method: &Method, target: &str) -> (u16, String) {
+fn ask(state: &Arc<State>, method: &Method, target: &str) -> (u16, String) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let answer = answer(state, method, path, query);
-    (answer.status.as_u16(), answer.body)
+    let answer = admin(state).answer(method, path, query);
+    (answer.status().as_u16(), answer.body().to_owned())
 }
 
 #[test]
@@ -45,8 +51,8 @@ fn readiness_follows_the_process() {
 #[test]
 fn commands_that_change_something_need_post() {
     let (state, mut requests) = state();
-    for command in COMMANDS.iter().filter(|command| command.effect == Effect::Changes) {
-        assert_eq!(get(&state, command.path).0, 405, "{}", command.path);
+    for command in admin(&state).commands().iter().filter(|command| command.needs_post()) {
+        assert_eq!(get(&state, command.path()).0, 405, "{}", command.path());
     }
     assert!(requests.try_recv().is_err());
     assert_eq!(ask(&state, &Method::POST, "/quitquitquit"), (200, "OK\n".into()));
