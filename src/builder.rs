@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
+use mesh_admin::ConfigDump;
 use mesh_control::{
     config::{DEFAULT_NAMESPACE, Labels},
     translate::{Node, Role},
@@ -18,6 +19,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::{
     Mesh,
+    admin::Identity,
     error::{Error, Kind},
     event,
     follow::{InForce, Opened, rng},
@@ -84,6 +86,7 @@ impl MeshBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Mesh, Error> {
+        let start = Instant::now();
         let opened = self.config_dir.as_deref().map(Opened::new).transpose()?;
         let node = self.node()?;
         let who = opened.as_ref().map_or_else(|| node.clone(), |opened| opened.with_labels(node.clone()));
@@ -92,12 +95,14 @@ impl MeshBuilder {
         let (listeners, follow) = watch::channel(store.listeners());
         let (events, _) = broadcast::channel(event::CAPACITY);
         let dns = DnsDiscovery::new(Arc::clone(&store), SystemResolver::new());
+        let translation = opened.as_ref().map(|opened| opened.translation(node.clone()));
+        let config_dump = ConfigDump { translation, ..ConfigDump::default() };
         let in_force = InForce { store: Arc::clone(&store), listeners, dns, events: events.clone() };
         match opened {
             Some(opened) => opened.follow(&node, in_force).await?,
             None => in_force.keep(),
         }
-        Ok(Mesh::new(store, follow, events, identity::telemetry(&who), node.namespace.as_str().into()))
+        Ok(Mesh::new(store, follow, events, identity::telemetry(&who), Identity { node, start, config_dump }))
     }
 
     fn node(&self) -> Result<Node, Error> {

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_admin::Translation;
 use mesh_control::{
     server,
     source::{Directory, Mesh as Source},
@@ -69,6 +70,11 @@ impl Opened {
     /// `node` with the labels that its endpoints have, if it has none of its own.
     pub(crate) fn with_labels(&self, node: Node) -> Node {
         node.with_labels(&self.sources.borrow().registry)
+    }
+
+    /// What the directory means for `node`, at any moment.
+    pub(crate) fn translation(&self, node: Node) -> Translation {
+        Translation::new(self.sources.clone(), node)
     }
 
     /// Keeps `in_force` as the directory says; returns when it is so for the first time.

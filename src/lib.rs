@@ -32,6 +32,7 @@
 //!
 //! Nothing here decides anything: the facade only puts the other crates together.
 
+mod admin;
 mod builder;
 mod channel;
 mod error;
@@ -41,6 +42,7 @@ mod identity;
 mod mesh;
 mod server;
 
+pub use admin::Admin;
 pub use builder::MeshBuilder;
 pub use channel::Channel;
 pub use error::Error;

@@ -13,7 +13,7 @@ use mesh_tower::{
 };
 use tokio::sync::{broadcast, watch};
 
-use crate::{Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Server, identity};
+use crate::{Admin, Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Server, admin::Identity, identity};
 
 /// A program's membership in a mesh: what it may call, how it is called, and what is counted about both.
 ///
@@ -21,11 +21,11 @@ use crate::{Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Server, iden
 /// servers is in use.
 #[derive(Clone)]
 pub struct Mesh {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     listeners: watch::Receiver<Arc<ListenerMap>>,
     events: broadcast::Sender<ConfigEvent>,
-    telemetry: Telemetry,
-    namespace: Arc<str>,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) identity: Arc<Identity>,
     worker: Worker,
 }
 
@@ -40,9 +40,13 @@ impl Mesh {
         listeners: watch::Receiver<Arc<ListenerMap>>,
         events: broadcast::Sender<ConfigEvent>,
         telemetry: Telemetry,
-        namespace: Arc<str>,
+        identity: Identity,
     ) -> Self {
-        Self { store, listeners, events, telemetry, namespace, worker: Worker::single() }
+        Self { store, listeners, events, telemetry, identity: Arc::new(identity), worker: Worker::single() }
+    }
+
+    fn namespace(&self) -> &str {
+        &self.identity.node.namespace
     }
 
     pub(crate) fn store(&self) -> Arc<Store> {
@@ -60,7 +64,7 @@ impl Mesh {
     pub fn channel(&self, target: &str) -> Result<Channel, Error> {
         let target: Target = target.parse()?;
         let listeners = self.store.listeners();
-        let listener = target.find(&listeners, &self.namespace)?;
+        let listener = target.find(&listeners, self.namespace())?;
         let authority = listener.name.parse().expect("a listener found by host and port has them as its name");
         let upstream = Upstream::new(self.store(), self.worker.clone());
         let channel = mesh_tower::Channel::new(authority, self.store(), upstream, self.telemetry.clone());
@@ -73,7 +77,7 @@ impl Mesh {
     /// # Errors
     /// If `service` cannot be the name of a service.
     pub fn server(&self, service: &str) -> Result<Server, Error> {
-        let node = identity::node(service, Some(&self.namespace), Labels::new())?;
+        let node = identity::node(service, Some(self.namespace()), Labels::new())?;
         let service = node.destination_service().map(Arc::new);
         let telemetry = Telemetry { service, ..self.telemetry.clone() };
         let server = mesh_tower::server::Server::new(self.store(), self.listeners.clone(), telemetry);
@@ -89,6 +93,22 @@ impl Mesh {
         prometheus_text(&Stat::collect(sources)) + &self.telemetry.istio.prometheus_text()
     }
 
+    /// The admin endpoint, as a tower service for a server of the program's choice: `/ready`, `/stats/prometheus`,
+    /// `/clusters?format=json`, `/config_dump`, `/server_info` and what else [`Admin`] lists at `/help`, with Envoy's
+    /// answers. `/config_dump` has what the directory says, not what comes from code. There is no authentication: serve it
+    /// on loopback.
+    ///
+    /// ```no_run
+    /// # async fn example(mesh: mesh::Mesh) -> std::io::Result<()> {
+    /// let socket = tokio::net::TcpListener::bind("127.0.0.1:15000").await?;
+    /// axum::serve(socket, axum::Router::new().fallback_service(mesh.admin())).await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
     /// What becomes of changes of the configuration from now on.
     #[must_use]
     pub fn events(&self) -> ConfigEvents {
@@ -98,6 +118,6 @@ impl Mesh {
 
 impl fmt::Debug for Mesh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mesh").field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Mesh").field("namespace", &self.namespace()).finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{io, net::SocketAddr, path::Path, time::Duration};
 
-use axum::{Router, routing::get};
+use axum::Router;
 use mesh::Mesh;
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -68,16 +68,19 @@ impl Bookinfo {
     }
 
     async fn serve_reviews(&mut self, config: &Path, ports: Ports) -> Result<(), Error> {
-        let listeners = [Listener::ReviewsV1, Listener::ReviewsV2, Listener::ReviewsV3];
-        for (version, listener) in reviews::VERSIONS.into_iter().zip(listeners) {
+        let listeners = [
+            (Listener::ReviewsV1, Listener::ReviewsV1Admin),
+            (Listener::ReviewsV2, Listener::ReviewsV2Admin),
+            (Listener::ReviewsV3, Listener::ReviewsV3Admin),
+        ];
+        for (version, (listener, admin)) in reviews::VERSIONS.into_iter().zip(listeners) {
             let mesh = join_mesh(config, "reviews", version.name).await?;
             let service = reviews::router(version, mesh.channel("ratings:9080")?);
-            let metrics = mesh.clone();
-            let service = service.route("/stats/prometheus", get(async move || metrics.metrics()));
             let server = mesh.server("reviews")?.with_drain_time(DRAIN_TIME);
             let server = server.with_graceful_shutdown(self.stop.clone().cancelled_owned());
             let socket = listen(ports.address(listener)).await?;
             self.services.spawn(async { Ok(server.serve(socket, service).await?) });
+            self.serve_admin(&mesh, ports.address(admin)).await?;
         }
         Ok(())
     }
@@ -87,7 +90,7 @@ impl Bookinfo {
         let server = mesh.server("details")?.with_graceful_shutdown(self.stop.clone().cancelled_owned());
         let socket = listen(ports.address(Listener::Details)).await?;
         self.services.spawn(async { Ok(server.serve(socket, details::service()).await?) });
-        Ok(())
+        self.serve_admin(&mesh, ports.address(Listener::DetailsAdmin)).await
     }
 
     async fn serve_productpage(&mut self, ports: Ports) -> Result<(), Error> {
@@ -96,14 +99,14 @@ impl Bookinfo {
         let server = self.mesh.server("productpage")?.with_graceful_shutdown(self.stop.clone().cancelled_owned());
         let socket = listen(ports.address(Listener::Productpage)).await?;
         self.services.spawn(async { Ok(server.serve(socket, productpage::router(details, reviews)).await?) });
-        self.serve_metrics(ports).await
+        let mesh = self.mesh.clone();
+        self.serve_admin(&mesh, ports.address(Listener::ProductpageAdmin)).await
     }
 
-    /// Where Prometheus would look at productpage.
-    async fn serve_metrics(&mut self, ports: Ports) -> Result<(), Error> {
-        let mesh = self.mesh.clone();
-        let router = Router::new().route("/stats/prometheus", get(async move || mesh.metrics()));
-        let socket = listen(ports.address(Listener::ProductpageAdmin)).await?;
+    /// Where operators and Prometheus would look at a member.
+    async fn serve_admin(&mut self, mesh: &Mesh, address: SocketAddr) -> Result<(), Error> {
+        let router = Router::new().fallback_service(mesh.admin());
+        let socket = listen(address).await?;
         let serving = axum::serve(socket, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
         self.services.spawn(async { Ok(serving.await?) });
         Ok(())

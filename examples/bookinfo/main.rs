@@ -70,6 +70,17 @@ async fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
+/// Where each member of the mesh answers Envoy's admin paths, such as `/stats/prometheus` and `/clusters`.
+const ADMINS: [(Listener, &str); 7] = [
+    (Listener::ProductpageAdmin, "productpage, by the library like the next four"),
+    (Listener::DetailsAdmin, "details"),
+    (Listener::ReviewsV1Admin, "reviews v1"),
+    (Listener::ReviewsV2Admin, "reviews v2"),
+    (Listener::ReviewsV3Admin, "reviews v3"),
+    (Listener::RatingsSidecarAdmin, "ratings' sidecar"),
+    (Listener::GatewayAdmin, "gateway"),
+];
+
 /// Runs until Ctrl-C or SIGTERM and tells what happens to the configuration.
 #[expect(clippy::print_stdout, reason = "the example's output")]
 async fn show(config: &Path) -> Result<ExitCode, Error> {
@@ -78,9 +89,10 @@ async fn show(config: &Path) -> Result<ExitCode, Error> {
     let mut bookinfo = Bookinfo::start(config, ports).await?;
     println!("page          http://{}/productpage", ports.address(Listener::Productpage));
     println!("by a gateway  http://{}/productpage", ports.address(Listener::Gateway));
-    println!("admin         http://{}  productpage's mesh library", ports.address(Listener::ProductpageAdmin));
-    println!("              http://{}  ratings' sidecar", ports.address(Listener::RatingsSidecarAdmin));
-    println!("              http://{}  gateway", ports.address(Listener::GatewayAdmin));
+    for (i, (listener, user)) in ADMINS.into_iter().enumerate() {
+        let heading = if i == 0 { "admin" } else { "" };
+        println!("{heading:<13} http://{}  {user}", ports.address(listener));
+    }
     println!("configuration {}: edit it and watch; Ctrl-C ends", config.display());
 
     let mut events = bookinfo.mesh.events();

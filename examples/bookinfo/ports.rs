@@ -11,7 +11,7 @@ pub(crate) struct Ports {
     numbers: [u16; COUNT],
 }
 
-const COUNT: usize = 11;
+const COUNT: usize = 15;
 
 /// What listens on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub(crate) enum Listener {
     ProductpageAdmin,
     RatingsSidecarAdmin,
     GatewayAdmin,
+    DetailsAdmin,
+    ReviewsV1Admin,
+    ReviewsV2Admin,
+    ReviewsV3Admin,
 }
 
 /// Every listener with its usual port. Those below 10000 stand in `mesh/*.yaml`.
@@ -42,6 +46,10 @@ const USUAL: [(Listener, u16, &str); COUNT] = [
     (Listener::ProductpageAdmin, 15000, "productpage's admin address"),
     (Listener::RatingsSidecarAdmin, 15001, "the sidecar's admin address"),
     (Listener::GatewayAdmin, 15002, "the gateway's admin address"),
+    (Listener::DetailsAdmin, 15003, "details' admin address"),
+    (Listener::ReviewsV1Admin, 15004, "the admin address of reviews v1"),
+    (Listener::ReviewsV2Admin, 15005, "the admin address of reviews v2"),
+    (Listener::ReviewsV3Admin, 15006, "the admin address of reviews v3"),
 ];
 
 impl Ports {

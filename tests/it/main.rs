@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like the tests themselves")]
 
+mod admin;
 mod directory;
 mod from_code;
 mod grpc;

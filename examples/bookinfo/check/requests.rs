@@ -77,7 +77,7 @@ pub(super) async fn library_reports_metrics(scene: &Scene) -> Outcome {
     // Both ends know each other by name.
     let ends = ["source_workload=\"productpage-v1\"", "destination_workload=\"reviews-v2\""];
     has_series(&metrics, "istio_requests_total", &ends)?;
-    let of_reviews = body(scene.ports.address(Listener::ReviewsV2), "/stats/prometheus").await?;
+    let of_reviews = body(scene.ports.address(Listener::ReviewsV2Admin), "/stats/prometheus").await?;
     has_series(&of_reviews, "istio_requests_total", &[&ends[..], &["reporter=\"destination\""]].concat())?;
     has_series(&metrics, "istio_request_duration_milliseconds_bucket", &["reporter=\"destination\""])?;
     has_series(&metrics, "envoy_cluster_upstream_rq_total", &["outbound|9080|v1|reviews.default.svc.cluster.local"])

@@ -1,0 +1,55 @@
+//! What a member tells its operators.
+
+use axum::Router;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use mesh::{Admin, Mesh};
+use tower::ServiceExt as _;
+
+use crate::support::ConfigDir;
+
+const SHOP: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 127.0.0.1, ports: {http: 7}, labels: {version: v1}}]
+";
+
+async fn ask(admin: &Admin, method: Method, target: &str) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(target).body(String::new()).unwrap();
+    let answer = admin.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    let status = answer.status();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_member_answers_envoys_admin_paths() {
+    let dir = ConfigDir::new();
+    dir.write("shop.yaml", SHOP);
+    let mesh = Mesh::builder().config_dir(dir.path()).service("client").build().await.unwrap();
+    let admin = mesh.admin();
+    // axum takes it as it is.
+    let _: Router = Router::new().fallback_service(admin.clone());
+    for (target, part) in [
+        ("/ready", "LIVE"),
+        ("/server_info", "\"user_agent_name\": \"mesh\""),
+        ("/clusters?format=json", "\"port_value\": 7"),
+        ("/config_dump", "outbound|80||shop.default.svc.cluster.local"),
+        ("/config_dump?include_eds", "EndpointsConfigDump"),
+        ("/stats", "cluster_manager.active_clusters: 1"),
+        ("/help", "/stats/prometheus: "),
+    ] {
+        let (status, body) = ask(&admin, Method::GET, target).await;
+        assert!(status == StatusCode::OK && body.contains(part), "{target}: {status} {body}");
+    }
+    let (_, metrics) = ask(&admin, Method::GET, "/stats/prometheus").await;
+    assert!(mesh.metrics().lines().all(|line| metrics.lines().any(|told| told == line)), "{metrics}");
+    assert_eq!(ask(&admin, Method::GET, "/reset_counters").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(ask(&admin, Method::POST, "/reset_counters").await.0, StatusCode::OK);
+    assert_eq!(ask(&admin, Method::POST, "/quitquitquit").await.0, StatusCode::NOT_FOUND);
+}
