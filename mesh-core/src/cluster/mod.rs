@@ -18,6 +18,7 @@ pub use endpoint::{ActiveRequest, Attachment, EndpointId, EndpointState, Endpoin
 pub use endpoint_set::EndpointSet;
 pub(crate) use endpoint_set::Members;
 pub use state::ClusterState;
+pub(crate) use stats::ResponseCodes;
 pub use stats::{ClusterStats, RequestOrigin, StatKind};
 
 #[cfg(test)]

@@ -240,7 +240,7 @@ fn for_each_response_code(
 /// Responses by status code. A class takes memory from its first response on: a process may hold 10,000 clusters, most
 /// of which see one class or none.
 #[derive(Debug, Default)]
-struct ResponseCodes {
+pub(crate) struct ResponseCodes {
     classes: [OnceLock<Box<[Counter; Self::PER_CLASS]>>; Self::CLASSES],
 }
 
@@ -249,15 +249,20 @@ impl ResponseCodes {
     const PER_CLASS: usize = 100;
 
     /// Codes from 600 on, which no client may send, are not counted.
-    fn count(&self, status: StatusCode) {
+    pub(crate) fn count(&self, status: StatusCode) {
         let code = usize::from(status.as_u16()) - Self::PER_CLASS;
         if let Some(class) = self.classes.get(code / Self::PER_CLASS) {
             class.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default())))[code % Self::PER_CLASS].inc();
         }
     }
 
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.classes.iter().filter_map(OnceLock::get).flat_map(|codes| codes.iter()).for_each(Counter::reset);
+    }
+
+    /// Those that occurred: `upstream_rq_200`, `upstream_rq_2xx` and `upstream_rq_completed`.
+    pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
+        for_each_response_code(&mut String::new(), "", &[self], visit);
     }
 
     fn get(&self, class: usize, code: usize) -> u64 {

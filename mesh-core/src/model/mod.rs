@@ -43,6 +43,6 @@ pub use percent::{FractionalPercent, Percent, PercentOutOfRange};
 pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};
 pub use route::{
     Action, ClusterSpecifier, DirectResponse, HostRewrite, MaxStreamDuration, PathRedirect, PathRewrite, Redirect,
-    Route, RouteAction, RouteConfiguration, RouteMatch, RoutingPriority, UpgradeConfig, VirtualHost, WeightedCluster,
-    WeightedClusters,
+    Route, RouteAction, RouteConfiguration, RouteMatch, RoutingPriority, UpgradeConfig, VirtualCluster, VirtualHost,
+    WeightedCluster, WeightedClusters,
 };

@@ -66,6 +66,18 @@ pub struct VirtualHost {
     pub require_tls: bool,
     /// Replaces the fault filter's configuration for these routes.
     pub fault: Option<Arc<Fault>>,
+    /// Parts of the requests that are counted by themselves; a request belongs to the first that takes it, else to one
+    /// called `other`. Default none.
+    pub virtual_clusters: Vec<VirtualCluster>,
+}
+
+/// A part of the requests of a virtual host, for statistics. Envoy `route.v3.VirtualCluster`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualCluster {
+    /// Name in statistics.
+    pub name: Arc<str>,
+    /// Which requests: all of these hold.
+    pub headers: Vec<HeaderMatcher>,
 }
 
 impl VirtualHost {
@@ -83,6 +95,7 @@ impl VirtualHost {
             include_attempt_count_in_response: false,
             require_tls: false,
             fault: None,
+            virtual_clusters: Vec::new(),
         }
     }
 }
@@ -106,6 +119,8 @@ pub struct Route {
     pub operation: Arc<str>,
     /// Where the rule was written, such as `virtual-service/reviews.default`; empty if unknown.
     pub origin: Arc<str>,
+    /// Name under which the route's requests are counted by themselves; empty = they are not. Envoy `stat_prefix`.
+    pub stat_prefix: Arc<str>,
     /// Facts for logs and headers, `%METADATA(ROUTE:…)%`; `None` if there are none.
     pub metadata: Option<Arc<Metadata>>,
 }
@@ -123,6 +138,7 @@ impl Route {
             fault: None,
             operation: "".into(),
             origin: "".into(),
+            stat_prefix: "".into(),
             metadata: None,
         }
     }

@@ -2,11 +2,14 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use super::{RouteTableError, table::total_weight};
+use super::{
+    RequestCounters, RequestPart, RequestScope, RequestStats, RequestStatsRegistry, RouteTableError,
+    table::total_weight,
+};
 use crate::{
     model::{
         Action, ClusterName, ClusterSpecifier, Fault, HeaderKey, HeaderMutations, RetryPolicy, Route, RouteAction,
-        RouteConfiguration, VirtualHost, WeightedCluster, WeightedClusters,
+        RouteConfiguration, VirtualCluster, VirtualHost, WeightedCluster, WeightedClusters,
     },
     policy::header_mutation::Changes,
     request::RequestHead,
@@ -24,6 +27,9 @@ pub struct RouteEntry<C> {
     clusters: Clusters<C>,
     request_changes: Changes,
     response_changes: Changes,
+    stats: Option<Arc<RequestStats>>,
+    /// Of the virtual host's virtual clusters, in their order, and of `other`; none if it has none.
+    virtual_clusters: Arc<[Arc<RequestStats>]>,
 }
 
 #[derive(Debug)]
@@ -81,10 +87,43 @@ impl<C> RouteEntry<C> {
         };
         let (request_changes, response_changes) = Default::default();
         let config = config.clone();
-        let mut entry = Self { config, virtual_host, route, clusters, request_changes, response_changes };
+        let (stats, virtual_clusters) = (None, Arc::default());
+        let mut entry =
+            Self { config, virtual_host, route, clusters, request_changes, response_changes, stats, virtual_clusters };
         entry.request_changes = Changes::of(entry.choices().flat_map(|weighted| entry.request_headers(weighted)));
         entry.response_changes = Changes::of(entry.choices().flat_map(|weighted| entry.response_headers(weighted)));
         Ok(entry)
+    }
+
+    /// The same, with its requests counted.
+    pub(super) fn counted(self, registry: &RequestStatsRegistry, virtual_clusters: &Arc<[Arc<RequestStats>]>) -> Self {
+        let (host, prefix) = (self.virtual_host(), &self.route().stat_prefix);
+        let part = || RequestPart::Route(Arc::clone(prefix));
+        let scope = || RequestScope { virtual_host: Arc::clone(&host.name), part: part() };
+        let stats = (!prefix.is_empty()).then(|| registry.intern(scope()));
+        Self { stats, virtual_clusters: Arc::clone(virtual_clusters), ..self }
+    }
+
+    /// The counters of a request, as it is before its headers are changed.
+    #[must_use]
+    pub fn counters(&self, request: &RequestHead<'_>) -> RequestCounters<'_> {
+        RequestCounters { virtual_cluster: self.virtual_cluster(request), route: self.stats.as_deref() }
+    }
+
+    /// Whether a request has counters, which saves looking for them.
+    #[must_use]
+    pub fn has_counters(&self) -> bool {
+        self.stats.is_some() || !self.virtual_clusters.is_empty()
+    }
+
+    fn virtual_cluster(&self, request: &RequestHead<'_>) -> Option<&RequestStats> {
+        if self.virtual_clusters.is_empty() {
+            return None;
+        }
+        let virtual_clusters = &self.virtual_host().virtual_clusters;
+        let takes = |cluster: &VirtualCluster| cluster.headers.iter().all(|header| header.matches(request));
+        let position = virtual_clusters.iter().position(takes).unwrap_or(virtual_clusters.len());
+        self.virtual_clusters.get(position).map(|stats| &**stats)
     }
 
     /// The route as configured.

@@ -15,6 +15,7 @@ mod matcher;
 mod path_index;
 mod redirect;
 mod rewrite;
+mod stats;
 mod table;
 mod trie;
 
@@ -22,6 +23,7 @@ pub use entry::{ChosenCluster, ClusterChoice, RouteEntry};
 pub use matcher::query_parameter;
 pub use redirect::https_location;
 pub use rewrite::AuthorityRewrite;
+pub use stats::{RequestCounters, RequestPart, RequestScope, RequestStats, RequestStatsRegistry};
 pub use table::{RouteResult, RouteTable, RouteTableError};
 
 #[cfg(test)]

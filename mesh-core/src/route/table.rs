@@ -4,7 +4,10 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use thiserror::Error;
 
-use super::{RouteEntry, domain_index, domain_index::DomainIndex, matcher, path_index::PathIndex};
+use super::{
+    RequestPart, RequestScope, RequestStats, RequestStatsRegistry, RouteEntry, domain_index, domain_index::DomainIndex,
+    matcher, path_index::PathIndex,
+};
 use crate::{
     model::{ClusterName, RouteConfiguration, VirtualHost},
     request::RequestHead,
@@ -71,7 +74,7 @@ pub enum RouteTableError {
 }
 
 impl<C> RouteTable<C> {
-    /// Compiles `config`; `resolve` is asked once per mention of a cluster.
+    /// Compiles `config`; `resolve` is asked once per mention of a cluster. Nothing is counted.
     ///
     /// # Errors
     /// If domains are not unique or weights sum to nothing.
@@ -79,11 +82,25 @@ impl<C> RouteTable<C> {
         config: Arc<RouteConfiguration>,
         resolve: &mut dyn FnMut(&ClusterName) -> C,
     ) -> Result<Self, RouteTableError> {
+        Self::compile_counted(config, resolve, &RequestStatsRegistry::default())
+    }
+
+    /// Compiles `config`; what its virtual clusters and routes count is found in `registry`.
+    ///
+    /// # Errors
+    /// If domains are not unique or weights sum to nothing.
+    pub fn compile_counted(
+        config: Arc<RouteConfiguration>,
+        resolve: &mut dyn FnMut(&ClusterName) -> C,
+        registry: &RequestStatsRegistry,
+    ) -> Result<Self, RouteTableError> {
         let domains = DomainIndex::new(&config.virtual_hosts)?;
         let hosts = (config.virtual_hosts.iter().enumerate())
             .map(|(host, virtual_host)| {
+                let virtual_clusters = virtual_cluster_stats(virtual_host, registry);
+                let counted = |entry: RouteEntry<C>| Arc::new(entry.counted(registry, &virtual_clusters));
                 let entries = (0..virtual_host.routes.len())
-                    .map(|route| RouteEntry::compile(&config, (host, route), resolve).map(Arc::new))
+                    .map(|route| RouteEntry::compile(&config, (host, route), resolve).map(counted))
                     .collect::<Result<_, _>>()?;
                 Ok(Host { paths: PathIndex::new(&virtual_host.routes), entries })
             })
@@ -123,6 +140,22 @@ impl<C> RouteTable<C> {
         }
     }
 }
+
+/// Counters of the virtual clusters, in their order, and of what none of them takes; none without virtual clusters.
+fn virtual_cluster_stats(host: &VirtualHost, registry: &RequestStatsRegistry) -> Arc<[Arc<RequestStats>]> {
+    let stats = |name: &Arc<str>| {
+        let part = RequestPart::VirtualCluster(Arc::clone(name));
+        registry.intern(RequestScope { virtual_host: Arc::clone(&host.name), part })
+    };
+    if host.virtual_clusters.is_empty() {
+        return Arc::default();
+    }
+    let other = Arc::from(OTHER_VIRTUAL_CLUSTER);
+    host.virtual_clusters.iter().map(|cluster| &cluster.name).chain([&other]).map(stats).collect()
+}
+
+/// Envoy's name for the requests that no virtual cluster takes.
+const OTHER_VIRTUAL_CLUSTER: &str = "other";
 
 /// The sum of weights of route number `route`, or an error that names it.
 pub(super) fn total_weight(

@@ -29,7 +29,7 @@ use crate::{
     cluster::ClusterState,
     model::{Cluster, ClusterName, Discovery, Listener, LoadAssignment, RouteConfigName, RouteConfiguration},
     rng::Rng,
-    route::{RouteTable, RouteTableError},
+    route::{RequestStatsRegistry, RouteTable, RouteTableError},
 };
 
 /// The place of a cluster.
@@ -53,6 +53,7 @@ pub struct Store {
     services: Mutex<Services>,
     listeners: ArcSwap<ListenerMap>,
     listeners_version: AtomicU64,
+    request_stats: RequestStatsRegistry,
 }
 
 impl Store {
@@ -158,9 +159,23 @@ impl Store {
     /// # Errors
     /// If it cannot be compiled; then the one before stays.
     pub fn set_routes(&self, config: &Arc<RouteConfiguration>) -> Result<(), RouteTableError> {
-        let routes = Routes::compile(Arc::clone(config), &mut |cluster| self.cluster_slot(cluster))?;
+        let routes = self.compile_routes(Arc::clone(config))?;
         self.route_slot(&config.name).store(Some(Arc::new(routes)));
         Ok(())
+    }
+
+    /// Compiles routes that are part of a listener: they name this store's clusters, and count in its statistics.
+    ///
+    /// # Errors
+    /// If they contradict themselves.
+    pub fn compile_routes(&self, config: Arc<RouteConfiguration>) -> Result<Routes, RouteTableError> {
+        Routes::compile_counted(config, &mut |cluster| self.cluster_slot(cluster), &self.request_stats)
+    }
+
+    /// What the virtual clusters and routes of this store have counted.
+    #[must_use]
+    pub fn request_stats(&self) -> &RequestStatsRegistry {
+        &self.request_stats
     }
 
     /// Removes a route configuration. Listeners that are gone but have requests left keep it until they have drained.

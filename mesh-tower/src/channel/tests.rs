@@ -74,6 +74,7 @@ fn routes(cluster: &str) -> Arc<RouteConfiguration> {
         operation: "".into(),
         metadata: None,
         origin: "".into(),
+        stat_prefix: "".into(),
     };
     let host = VirtualHost {
         name: "host".into(),
@@ -85,6 +86,7 @@ fn routes(cluster: &str) -> Arc<RouteConfiguration> {
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
         require_tls: false,
+        virtual_clusters: Vec::new(),
         fault: None,
     };
     Arc::new(RouteConfiguration {

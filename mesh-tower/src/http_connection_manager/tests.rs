@@ -124,6 +124,7 @@ fn route(path: PathMatcher, action: Action) -> Route {
         fault: None,
         operation: "".into(),
         origin: "".into(),
+        stat_prefix: "".into(),
         metadata: Default::default(),
     }
 }
@@ -139,6 +140,7 @@ fn http(routes: Vec<Route>) -> HttpConnectionManager {
         include_request_attempt_count: false,
         include_attempt_count_in_response: false,
         require_tls: false,
+        virtual_clusters: Vec::new(),
         fault: None,
     };
     let routes = RouteConfiguration {

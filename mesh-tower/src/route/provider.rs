@@ -24,10 +24,7 @@ impl RouteConfigProvider {
     /// If inline routes contradict themselves.
     pub(crate) fn new(source: &RouteSource, store: &Store) -> Result<Self, RouteTableError> {
         Ok(match source {
-            RouteSource::Inline(config) => {
-                let resolve = &mut |name: &_| store.cluster_slot(name);
-                Self::Inline(Arc::new(Routes::compile(Arc::clone(config), resolve)?))
-            }
+            RouteSource::Inline(config) => Self::Inline(Arc::new(store.compile_routes(Arc::clone(config))?)),
             RouteSource::Rds(name) => Self::Rds(store.route_slot(name)),
         })
     }

@@ -1,4 +1,5 @@
-//! Statistics of clusters, as every [`StatSource`] shows them. Envoy `cluster.<stat_name>.`.
+//! Statistics of clusters and of the requests on their way to them, as every [`StatSource`] shows them. Envoy
+//! `cluster.<stat_name>.` and `vhost.<virtual host>.`.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use mesh_core::{cluster::StatKind, store::Store};
 
 use super::stat::{Scope, StatSource, StatValue, StatVisitor};
 
-/// The statistics of all clusters of a store.
+/// The statistics of all clusters of a store, and of the virtual clusters and routes that count for themselves.
 #[derive(Clone, Debug)]
 pub struct ClusterStatSource(Arc<Store>);
 
@@ -23,18 +24,25 @@ impl StatSource for ClusterStatSource {
         for cluster in self.0.clusters() {
             let stat_name = Arc::clone(&cluster.config().stat_name);
             cluster.for_each_stat(&mut |name, kind, value| {
-                let value = match kind {
-                    StatKind::Counter => StatValue::Counter(value),
-                    StatKind::Gauge => StatValue::Gauge(value),
-                };
-                visitor(Scope::Cluster(&stat_name), name, value);
+                visitor(Scope::Cluster(&stat_name), name, of_kind(kind, value));
             });
         }
+        self.0.request_stats().for_each(&mut |scope, name, kind, value| {
+            visitor(Scope::Requests(scope), name, of_kind(kind, value));
+        });
     }
 
     fn reset_counters(&self) {
         for cluster in self.0.clusters() {
             cluster.stats().reset_counters();
         }
+        self.0.request_stats().reset_counters();
+    }
+}
+
+fn of_kind(kind: StatKind, value: u64) -> StatValue<'static> {
+    match kind {
+        StatKind::Counter => StatValue::Counter(value),
+        StatKind::Gauge => StatValue::Gauge(value),
     }
 }

@@ -6,6 +6,8 @@
 
 use std::fmt::{self, Write as _};
 
+use mesh_core::route::{RequestPart, RequestScope};
+
 use super::metric::{Histogram, HistogramSnapshot};
 
 /// What a statistic is about.
@@ -26,6 +28,8 @@ pub enum Scope<'a> {
         /// The connection manager's `stat_prefix`.
         stat_prefix: &'a str,
     },
+    /// Requests of a virtual cluster, or of routes with a `stat_prefix`.
+    Requests(&'a RequestScope),
 }
 
 /// A statistic's value.
@@ -115,6 +119,10 @@ impl fmt::Display for Scope<'_> {
             Self::Http(stat_prefix) => write!(f, "http.{stat_prefix}."),
             Self::Listener(stat_prefix) => write!(f, "listener.{stat_prefix}."),
             Self::ListenerHttp { listener, stat_prefix } => write!(f, "listener.{listener}.http.{stat_prefix}."),
+            Self::Requests(RequestScope { virtual_host, part }) => match part {
+                RequestPart::VirtualCluster(name) => write!(f, "vhost.{virtual_host}.vcluster.{name}."),
+                RequestPart::Route(stat_prefix) => write!(f, "vhost.{virtual_host}.route.{stat_prefix}."),
+            },
         }
     }
 }
@@ -128,6 +136,8 @@ impl Scope<'_> {
             Self::Http(_) => "http_",
             Self::Listener(_) => "listener_",
             Self::ListenerHttp { .. } => "listener_http_",
+            Self::Requests(RequestScope { part: RequestPart::VirtualCluster(_), .. }) => "vhost_vcluster_",
+            Self::Requests(RequestScope { part: RequestPart::Route(_), .. }) => "vhost_route_",
         };
         let mut label = |key: &str, value: &str| {
             let separator = if labels.is_empty() { "" } else { "," };
@@ -141,6 +151,13 @@ impl Scope<'_> {
             Self::ListenerHttp { listener, stat_prefix } => {
                 label("envoy_http_conn_manager_prefix", stat_prefix);
                 label("envoy_listener_address", listener);
+            }
+            Self::Requests(RequestScope { virtual_host, part }) => {
+                match part {
+                    RequestPart::VirtualCluster(name) => label("envoy_virtual_cluster", name),
+                    RequestPart::Route(stat_prefix) => label("envoy_route", stat_prefix),
+                }
+                label("envoy_virtual_host", virtual_host);
             }
         }
         (format!("envoy_{prefix}{}", sanitized(stem)), labels)
@@ -277,7 +294,22 @@ mod tests {
 
     #[test]
     fn names_become_envoys_in_both_forms() {
+        let requests = |part| RequestScope { virtual_host: "all".into(), part };
+        let of_cluster = requests(RequestPart::VirtualCluster("special".into()));
+        let of_route = requests(RequestPart::Route("rt".into()));
         let cases = [
+            (
+                Scope::Requests(&of_cluster),
+                "upstream_rq_total",
+                "vhost.all.vcluster.special.upstream_rq_total",
+                r#"envoy_vhost_vcluster_upstream_rq_total{envoy_virtual_cluster="special",envoy_virtual_host="all"}"#,
+            ),
+            (
+                Scope::Requests(&of_route),
+                "upstream_rq_200",
+                "vhost.all.route.rt.upstream_rq_200",
+                r#"envoy_vhost_route_upstream_rq{envoy_response_code="200",envoy_route="rt",envoy_virtual_host="all"}"#,
+            ),
             (
                 Scope::Http("ingress"),
                 "downstream_rq_2xx",

@@ -11,6 +11,7 @@ use mesh_core::{
         header_mutation::{self, Changes},
     },
     request::RequestHead,
+    route::RequestCounters,
     telemetry::{Attributes, ResponseFlags, details},
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Exchange<'a> {
     /// Position of the chosen cluster in the route's weighted clusters.
     pub(super) weighted: Option<usize>,
     pub(super) is_grpc: bool,
+    /// What virtual cluster and route count.
+    pub(super) counters: RequestCounters<'a>,
     /// The request's head, if response headers are made of it.
     request: Option<Box<Parts>>,
 }
@@ -42,7 +45,11 @@ impl<'a> Exchange<'a> {
     ) -> Self {
         let is_grpc = grpc::is_grpc_request(&parts.headers);
         let request = (route.response_changes() == Changes::Evaluated).then(|| Box::new(head_of(parts)));
-        Self { info, options, route, weighted, is_grpc, request }
+        let counters = match route.has_counters() {
+            true => route.counters(&RequestHead::from_parts(parts)),
+            false => RequestCounters::default(),
+        };
+        Self { info, options, route, weighted, is_grpc, counters, request }
     }
 
     /// An answer of the mesh's own.

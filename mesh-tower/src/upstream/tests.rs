@@ -215,6 +215,7 @@ fn virtual_host() -> VirtualHost {
         operation: "".into(),
         metadata: None,
         origin: "".into(),
+        stat_prefix: "".into(),
     };
     VirtualHost {
         name: "host".into(),
@@ -226,6 +227,7 @@ fn virtual_host() -> VirtualHost {
         include_request_attempt_count: true,
         include_attempt_count_in_response: false,
         require_tls: false,
+        virtual_clusters: Vec::new(),
         fault: None,
     }
 }

@@ -178,6 +178,7 @@ impl<'a, T: Transport> Tries<'a, T> {
                 .map_err(|error| self.not_sent(&error))?;
             self.occupy(endpoint)?;
             self.cluster.stats().upstream_rq_total.inc();
+            self.exchange.counters.handle_try();
             let of_try = TryLimits::new(now, &self.timeouts);
             let Some((parts, body)) = call.request.take() else { return Err(NOTHING_TO_SEND) };
             let mut sending = pin!(transport.send(connection, Request::from_parts(parts, body)));
@@ -263,15 +264,18 @@ impl<'a, T: Transport> Tries<'a, T> {
             self.retry = None;
             return Decision::Done;
         }
-        match (result, response) {
+        let retries_made = retry.retries_made();
+        let decision = match (result, response) {
             (Ok(()), Some(response)) => {
                 retry.handle_response(response.status(), response.headers(), self.cluster, &mut ThreadRng)
             }
             (Err(Failure::Reset { reason, progress, .. }), _) => {
                 retry.handle_reset(*reason, *progress, self.cluster, &mut ThreadRng)
             }
-            (Ok(()), None) | (Err(Failure::NoHealthyUpstream | Failure::Expired(_)), _) => Decision::Done,
-        }
+            (Ok(()), None) | (Err(Failure::NoHealthyUpstream | Failure::Expired(_)), _) => return Decision::Done,
+        };
+        self.exchange.counters.handle_decision(decision, retries_made);
+        decision
     }
 
     /// The last result becomes the answer.
@@ -285,6 +289,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         match (result, &mut call.response) {
             (Ok(()), Some(response)) => {
                 stats.count_response(response.status(), self.origin);
+                self.exchange.counters.handle_response(response.status());
                 self.exchange.finish(response, self.received_at());
                 if !response.body().is_end_stream() {
                     let (limits, occupied) = (std::mem::take(&mut self.limits), self.occupied.take());
@@ -293,7 +298,12 @@ impl<'a, T: Transport> Tries<'a, T> {
                 }
             }
             (result, _) => {
-                let reply = result.err().unwrap_or(NOTHING_TO_SEND).reply(self.attempt);
+                let failure = result.err().unwrap_or(NOTHING_TO_SEND);
+                if matches!(failure, Failure::Expired(Expired::Route)) {
+                    self.exchange.counters.handle_timeout();
+                }
+                let reply = failure.reply(self.attempt);
+                self.exchange.counters.handle_response(reply.status);
                 // What it means, also where a gRPC client is told so by a response of status 200.
                 stats.count_response(reply.status, self.origin);
                 call.answer(self.exchange.reply(reply));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use mesh_core::model::{Action, DirectResponse, Fault, Route, RouteConfiguration, VirtualHost};
+use mesh_core::model::{Action, DirectResponse, Fault, Route, RouteConfiguration, VirtualCluster, VirtualHost};
 use prost_types::Any;
 
 use super::field::{At, Result, fields};
@@ -14,7 +14,7 @@ use super::{data_source, fault, header, metadata, retry, route_action, route_mat
 use crate::json::type_name;
 use crate::proto::envoy::config::route::v3::{
     Decorator, DirectResponseAction, FilterConfig, Route as ProtoRoute, RouteConfiguration as ProtoRouteConfiguration,
-    VirtualHost as ProtoVirtualHost, route, virtual_host::TlsRequirementType,
+    VirtualCluster as ProtoVirtualCluster, VirtualHost as ProtoVirtualHost, route, virtual_host::TlsRequirementType,
 };
 
 /// Largest body of a direct response without a limit of its own, in bytes. Envoy
@@ -75,10 +75,9 @@ fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<V
         use {
             name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
             response_headers_to_add, response_headers_to_remove, typed_per_filter_config,
-            include_request_attempt_count, include_attempt_count_in_response, retry_policy,
+            include_request_attempt_count, include_attempt_count_in_response, retry_policy, virtual_clusters,
         }
         ignore {
-            virtual_clusters: "they are statistics only",
             per_request_buffer_limit_bytes: RETRY_BUFFER,
             request_body_buffer_limit: RETRY_BUFFER,
             metadata: "no rule reads the metadata of a virtual host",
@@ -104,7 +103,21 @@ fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<V
         require_tls: enumeration::<TlsRequirementType>(&at.field("require_tls"), *require_tls)?
             != TlsRequirementType::None,
         fault: per_filter_config(at, typed_per_filter_config)?,
+        virtual_clusters: list(at, "virtual_clusters", virtual_clusters, virtual_cluster)?,
     })
+}
+
+fn virtual_cluster(at: &At<'_>, cluster: &ProtoVirtualCluster) -> Result<VirtualCluster> {
+    let ProtoVirtualCluster { headers, name } = cluster;
+    if name.is_empty() {
+        return Err(at.field("name").refuse("is empty"));
+    }
+    if headers.is_empty() {
+        return Err(at
+            .field("headers")
+            .refuse("is empty: a virtual cluster says by headers which requests are its own"));
+    }
+    Ok(VirtualCluster { name: name.as_str().into(), headers: list(at, "headers", headers, header::matcher)? })
 }
 
 /// Why a buffer limit of a route has no effect.
@@ -126,12 +139,11 @@ fn decode_route(at: &At<'_>, route: &ProtoRoute, max_body: u32) -> Result<Route>
         ProtoRoute = route, at;
         use {
             name, r#match, metadata, decorator, typed_per_filter_config, request_headers_to_add,
-            request_headers_to_remove, response_headers_to_add, response_headers_to_remove, action,
+            request_headers_to_remove, response_headers_to_add, response_headers_to_remove, action, stat_prefix,
         }
         ignore {
             tracing: "no spans are exported",
             per_request_buffer_limit_bytes: RETRY_BUFFER,
-            stat_prefix: "no statistics per route are kept",
             request_body_buffer_limit: RETRY_BUFFER,
         }
         refuse { route_specifiers }
@@ -145,6 +157,7 @@ fn decode_route(at: &At<'_>, route: &ProtoRoute, max_body: u32) -> Result<Route>
         response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
         fault: per_filter_config(at, typed_per_filter_config)?,
         operation: decorator.as_ref().map_or("", |Decorator { operation, propagate: _ }| operation).into(),
+        stat_prefix: stat_prefix.as_str().into(),
         origin: metadata.as_ref().and_then(metadata::origin).unwrap_or_default().into(),
         metadata: metadata.as_ref().map(|metadata| Arc::new(metadata::decode(metadata))),
     })

@@ -325,6 +325,28 @@ fn the_body_of_a_direct_response_may_stand_in_a_file_and_is_limited() {
 }
 
 #[test]
+fn what_is_counted_for_itself_is_decoded_or_refused() {
+    let host = |virtual_cluster: &str| {
+        let routes = "[{match: {prefix: /}, stat_prefix: rt, non_forwarding_action: {}}]";
+        let text = format!(
+            "{{name: rc, virtual_hosts: [{{name: a, domains: ['*'], virtual_clusters: [{virtual_cluster}], routes: {routes}}}]}}"
+        );
+        decode_text(&text, decode_routes).map(|decoded| match decoded.resource {
+            Resource::RouteConfiguration(config) => config.virtual_hosts[0].clone(),
+            other => panic!("{other:?}"),
+        })
+    };
+    let decoded = host("{name: vc, headers: [{name: ':path', string_match: {prefix: /vc}}]}").unwrap();
+    assert_eq!(&*decoded.routes[0].stat_prefix, "rt");
+    let [cluster] = &decoded.virtual_clusters[..] else { panic!("{decoded:?}") };
+    assert_eq!((&*cluster.name, cluster.headers.len()), ("vc", 1));
+    let at = "route configuration rc: virtual_hosts[0].virtual_clusters[0]";
+    check(host("{headers: [{name: x, present_match: true}]}"), &format!("{at}.name: is empty"));
+    let no_headers = "headers: is empty: a virtual cluster says by headers which requests are its own";
+    check(host("{name: vc}"), &format!("{at}.{no_headers}"));
+}
+
+#[test]
 fn a_domain_belongs_to_one_virtual_host() {
     let hosts = |domains: [&str; 2]| {
         let [a, b] = domains;
