@@ -198,16 +198,18 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
 
     fn wants_retry_of_response(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let on = |condition| self.retry_on.intersects(condition);
-        if headers.contains_key(X_ENVOY_RATELIMITED) {
-            return on(RetryOn::ENVOY_RATELIMITED);
-        }
         let code = status.as_u16();
-        (on(RetryOn::FIVE_XX) && status.is_server_error())
+        let wanted = (on(RetryOn::FIVE_XX) && status.is_server_error())
             || (on(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&code))
             || (on(RetryOn::RETRIABLE_4XX) && status == StatusCode::CONFLICT)
             || (on(RetryOn::RETRIABLE_STATUS_CODES) && self.is_retriable_status(status))
             || (on(RetryOn::RETRIABLE_HEADERS) && self.has_retriable_header(headers))
-            || (on(GRPC_CONDITIONS) && self.is_retriable_grpc_status(headers))
+            || (on(GRPC_CONDITIONS) && self.is_retriable_grpc_status(headers));
+        // A response that says it was limited is retried if that is asked for, and else never.
+        match on(RetryOn::ENVOY_RATELIMITED) {
+            true => wanted || headers.contains_key(X_ENVOY_RATELIMITED),
+            false => wanted && !headers.contains_key(X_ENVOY_RATELIMITED),
+        }
     }
 
     fn is_retriable_status(&self, status: StatusCode) -> bool {
