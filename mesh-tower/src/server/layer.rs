@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Extensions, Request, Response};
 use http_body::Body as HttpBody;
-use mesh_core::{model::Listener, store::ListenerMap};
+use mesh_core::model::Listener;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -48,8 +48,8 @@ struct Inbound {
 }
 
 struct Current {
-    /// All listeners when this was made: if they are the same, this is still the newest.
-    listeners: Arc<ListenerMap>,
+    /// Version of all listeners when this was made: while it is the same, this is the newest.
+    version: u64,
     listener: Arc<Listener>,
     manager: ConnectionManager<()>,
 }
@@ -70,8 +70,10 @@ impl Server {
     /// If the configuration of the address's listener cannot be served. A later configuration that cannot be is logged,
     /// and the one before stays.
     pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, ServeError> {
-        let listeners = self.store.listeners();
-        let current = Current::new(&self, listeners, address)?;
+        let version = self.store.listeners_version();
+        let listener = listener_of(&self.store.listeners(), address);
+        let manager = self.manager(&listener, address, ())?;
+        let current = Current { version, listener, manager };
         let inbound =
             Inbound { server: self, address, current: ArcSwap::from_pointee(current), connections: Drain::new() };
         Ok(ServerLayer { inbound: Arc::new(inbound), remote_address: |_| None })
@@ -92,11 +94,11 @@ impl Inbound {
     /// The newest configuration that can be served.
     fn current(&self) -> Arc<Current> {
         let current = self.current.load_full();
-        let listeners = self.server.store.listeners();
-        if Arc::ptr_eq(&current.listeners, &listeners) {
+        let version = self.server.store.listeners_version();
+        if current.version == version {
             return current;
         }
-        let listener = listener_of(&listeners, self.address);
+        let listener = listener_of(&self.server.store.listeners(), self.address);
         let manager = if *listener == *current.listener {
             Ok(current.manager.with_service(()))
         } else {
@@ -104,24 +106,16 @@ impl Inbound {
         };
         // What cannot be served is not tried again before the next change.
         let newer = match manager {
-            Ok(manager) => Current { listeners, listener, manager },
+            Ok(manager) => Current { version, listener, manager },
             Err(error) => {
                 tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is not taken");
                 let (listener, manager) = (Arc::clone(&current.listener), current.manager.with_service(()));
-                Current { listeners, listener, manager }
+                Current { version, listener, manager }
             }
         };
         let newer = Arc::new(newer);
         self.current.store(Arc::clone(&newer));
         newer
-    }
-}
-
-impl Current {
-    fn new(server: &Server, listeners: Arc<ListenerMap>, address: SocketAddr) -> Result<Self, ServeError> {
-        let listener = listener_of(&listeners, address);
-        let manager = server.manager(&listener, address, ())?;
-        Ok(Self { listeners, listener, manager })
     }
 }
 
