@@ -19,38 +19,47 @@ thread_local! {
 }
 
 /// Who introduced itself; `None` if the value says nothing.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Known {
-    /// As a client.
-    pub(super) client: Option<Arc<Workload>>,
-    /// As a server.
-    pub(super) server: Option<Arc<Workload>>,
+#[derive(Debug, Default)]
+struct Known {
+    as_client: Option<Arc<Workload>>,
+    as_server: Option<Arc<Workload>>,
+}
+
+/// The client that introduced itself so.
+pub(super) fn client(value: &HeaderValue) -> Option<Arc<Workload>> {
+    read(value, |known| known.as_client.clone())
+}
+
+/// The server that introduced itself so.
+pub(super) fn server(value: &HeaderValue) -> Option<Arc<Workload>> {
+    read(value, |known| known.as_server.clone())
+}
+
+fn read(value: &HeaderValue, who: fn(&Known) -> Option<Arc<Workload>>) -> Option<Arc<Workload>> {
+    let value = value.as_bytes();
+    if value.is_empty() || value.len() > MAX_LENGTH {
+        return None;
+    }
+    if let Some(peer) = REMEMBERED.with_borrow(|map| map.get(value).map(who)) {
+        return peer;
+    }
+    let known = Known::read(value);
+    let peer = who(&known);
+    REMEMBERED.with_borrow_mut(|map| {
+        if map.len() >= MAX_REMEMBERED {
+            map.clear();
+        }
+        map.insert(value.into(), known);
+    });
+    peer
 }
 
 impl Known {
-    pub(super) fn of(value: &HeaderValue) -> Self {
-        let value = value.as_bytes();
-        if value.is_empty() || value.len() > MAX_LENGTH {
-            return Self::default();
-        }
-        REMEMBERED.with_borrow_mut(|map| {
-            if let Some(known) = map.get(value) {
-                return known.clone();
-            }
-            if map.len() >= MAX_REMEMBERED {
-                map.clear();
-            }
-            let known = Self::read(value);
-            map.insert(value.into(), known.clone());
-            known
-        })
-    }
-
     fn read(value: &[u8]) -> Self {
         match decode(value) {
             Ok(workload) => Self {
-                client: Some(Arc::new(of_client(workload.clone()))),
-                server: Some(Arc::new(of_server(workload))),
+                as_client: Some(Arc::new(of_client(workload.clone()))),
+                as_server: Some(Arc::new(of_server(workload))),
             },
             Err(error) => {
                 tracing::debug!(%error, "a peer's introduction is not understood");

@@ -20,7 +20,6 @@ use mesh_core::{
     telemetry::peer_metadata::{X_ENVOY_PEER_METADATA, X_ENVOY_PEER_METADATA_ID, encode},
 };
 
-use self::known::Known;
 use crate::telemetry::Telemetry;
 
 /// What a workload tells about itself.
@@ -70,7 +69,7 @@ impl PeerExchange {
         Introduction {
             told_id: id.is_some(),
             told_metadata: metadata.is_some(),
-            client: metadata.and_then(|metadata| Known::of(&metadata).client),
+            client: metadata.as_ref().and_then(known::client),
         }
     }
 
@@ -106,7 +105,7 @@ impl PeerExchange {
             return None;
         }
         let (_, metadata) = take(headers);
-        Known::of(&metadata?).server
+        known::server(&metadata?)
     }
 }
 

@@ -106,14 +106,14 @@ fn a_listener_without_the_filter_does_nothing() {
 fn equal_values_are_read_once_and_no_more_than_a_bound_is_remembered() {
     let value =
         |name: &str| HeaderValue::try_from(encode(&Workload { name: name.into(), ..Workload::default() })).unwrap();
-    let first = Known::of(&value("a")).client.unwrap();
-    assert!(Arc::ptr_eq(&first, &Known::of(&value("a")).client.unwrap()));
+    let first = known::client(&value("a")).unwrap();
+    assert!(Arc::ptr_eq(&first, &known::client(&value("a")).unwrap()));
     for number in 0..3 * known::MAX_REMEMBERED {
-        assert!(Known::of(&value(&number.to_string())).client.is_some());
+        assert!(known::client(&value(&number.to_string())).is_some());
         assert!(known::remembered() <= known::MAX_REMEMBERED);
     }
     let before = known::remembered();
     let too_long = HeaderValue::try_from("A".repeat(10_000)).unwrap();
-    assert!(Known::of(&too_long).client.is_none());
+    assert!(known::client(&too_long).is_none());
     assert_eq!(known::remembered(), before, "what is too long is not even remembered");
 }
