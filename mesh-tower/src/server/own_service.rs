@@ -170,7 +170,16 @@ struct Generation<S> {
 
 /// The listener that stands for a socket on `address`.
 pub(super) fn listener_of(listeners: &ListenerMap, address: SocketAddr) -> Arc<Listener> {
-    target::inbound_listener(listeners, address).map_or_else(|| Arc::new(default_listener(address)), Arc::clone)
+    match target::inbound_listener(listeners, address) {
+        // gRPC's servers need no name for statistics, so that control planes give none.
+        Some(listener) if listener.http.stat_prefix.is_empty() => {
+            let stat_prefix = address.to_string().into();
+            let http = Arc::new(HttpConnectionManager { stat_prefix, ..HttpConnectionManager::clone(&listener.http) });
+            Arc::new(Listener { http, ..Listener::clone(listener) })
+        }
+        Some(listener) => Arc::clone(listener),
+        None => Arc::new(default_listener(address)),
+    }
 }
 
 /// Every request goes to the service.
@@ -236,6 +245,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
+    use crate::telemetry::Stat;
 
     async fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -252,6 +262,7 @@ mod tests {
         let mut listener = default_listener(address);
         listener.name = format!("{}{address}", target::INBOUND_LISTENER_PREFIX).into();
         let mut http = HttpConnectionManager::clone(&listener.http);
+        http.stat_prefix = "".into();
         let RouteSource::Inline(routes) = &mut http.routes else { unreachable!("the default has its routes inline") };
         let routes = Arc::make_mut(routes);
         routes.virtual_hosts[0].routes[0].matches.path = PathMatcher::Prefix(format!("/{name}").into());
@@ -269,7 +280,8 @@ mod tests {
             "/broken" => Err("no"),
             path => Ok(Response::new(path.to_owned())),
         });
-        let server = Server::new(Arc::default(), receiver, Telemetry::default());
+        let telemetry = Telemetry::default();
+        let server = Server::new(Arc::default(), receiver, telemetry.clone());
         let serving = tokio::spawn(server.serve(socket, service, async { drop(stopped.await) }));
 
         assert_eq!(get(address, "/before").await, "HTTP/1.1 200 OK | /before");
@@ -279,6 +291,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(get(address, "/after").await, "HTTP/1.1 200 OK | /after");
+
+        let stats = Stat::collect([&*telemetry.stats as _]);
+        let requests = stats.iter().find(|stat| stat.name == format!("http.{address}.downstream_rq_total"));
+        assert_eq!(requests.map(|stat| stat.is_used()), Some(true), "statistics have the address for a name");
+        assert!(stats.iter().all(|stat| !stat.name.starts_with("http..")));
 
         drop(stop);
         serving.await.unwrap().unwrap();
