@@ -34,8 +34,28 @@ pub(crate) struct Bookinfo {
     pub(crate) mesh: Mesh,
     sidecar: Option<Proxy>,
     gateway: Option<Proxy>,
+    /// Those that are called by nobody, those that they call, and those that these call.
+    tiers: [Tier; 3],
+}
+
+/// Services that end together.
+#[derive(Debug, Default)]
+struct Tier {
     services: JoinSet<Result<(), Error>>,
     stop: CancellationToken,
+}
+
+const PRODUCTPAGE: usize = 0;
+const REVIEWS_AND_DETAILS: usize = 1;
+const RATINGS: usize = 2;
+
+impl Tier {
+    /// Resolves when requests in flight have been answered.
+    async fn stop(mut self) {
+        self.stop.cancel();
+        let ended = async { while self.services.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(DRAIN_TIME, ended).await);
+    }
 }
 
 impl Bookinfo {
@@ -46,8 +66,7 @@ impl Bookinfo {
             mesh,
             sidecar: Some(start_proxy("ratings", "sidecar", "app=ratings", config, ports.address(RATINGS_ADMIN))?),
             gateway: Some(start_proxy("gateway", "gateway", GATEWAY_LABEL, config, ports.address(GATEWAY_ADMIN))?),
-            services: JoinSet::new(),
-            stop: CancellationToken::new(),
+            tiers: Default::default(),
         };
         bookinfo.serve_ratings(ports).await?;
         bookinfo.serve_reviews(config, ports).await?;
@@ -61,9 +80,10 @@ impl Bookinfo {
     /// The only service without the library.
     async fn serve_ratings(&mut self, ports: Ports) -> Result<(), Error> {
         let socket = listen(ports.address(Listener::Ratings)).await?;
-        let stopped = self.stop.clone().cancelled_owned();
+        let tier = &mut self.tiers[RATINGS];
+        let stopped = tier.stop.clone().cancelled_owned();
         let serving = axum::serve(socket, ratings::router()).with_graceful_shutdown(stopped);
-        self.services.spawn(async { Ok(serving.await?) });
+        tier.services.spawn(async { Ok(serving.await?) });
         Ok(())
     }
 
@@ -77,9 +97,10 @@ impl Bookinfo {
             let mesh = join_mesh(config, "reviews", version.name).await?;
             let service = reviews::router(version, mesh.channel("ratings:9080")?);
             let server = mesh.server("reviews")?.with_drain_time(DRAIN_TIME);
-            let server = server.with_graceful_shutdown(self.stop.clone().cancelled_owned());
             let socket = listen(ports.address(listener)).await?;
-            self.services.spawn(async { Ok(server.serve(socket, service).await?) });
+            let tier = &mut self.tiers[REVIEWS_AND_DETAILS];
+            let server = server.with_graceful_shutdown(tier.stop.clone().cancelled_owned());
+            tier.services.spawn(async { Ok(server.serve(socket, service).await?) });
             self.serve_admin(&mesh, ports.address(admin)).await?;
         }
         Ok(())
@@ -87,18 +108,22 @@ impl Bookinfo {
 
     async fn serve_details(&mut self, config: &Path, ports: Ports) -> Result<(), Error> {
         let mesh = join_mesh(config, "details", "v1").await?;
-        let server = mesh.server("details")?.with_graceful_shutdown(self.stop.clone().cancelled_owned());
         let socket = listen(ports.address(Listener::Details)).await?;
-        self.services.spawn(async { Ok(server.serve(socket, details::service()).await?) });
+        let tier = &mut self.tiers[REVIEWS_AND_DETAILS];
+        let server = mesh.server("details")?.with_drain_time(DRAIN_TIME);
+        let server = server.with_graceful_shutdown(tier.stop.clone().cancelled_owned());
+        tier.services.spawn(async { Ok(server.serve(socket, details::service()).await?) });
         self.serve_admin(&mesh, ports.address(Listener::DetailsAdmin)).await
     }
 
     async fn serve_productpage(&mut self, ports: Ports) -> Result<(), Error> {
         let details = self.mesh.channel("details.default:9080")?;
         let reviews = self.mesh.channel("reviews.default.svc.cluster.local:9080")?;
-        let server = self.mesh.server("productpage")?.with_graceful_shutdown(self.stop.clone().cancelled_owned());
         let socket = listen(ports.address(Listener::Productpage)).await?;
-        self.services.spawn(async { Ok(server.serve(socket, productpage::router(details, reviews)).await?) });
+        let tier = &mut self.tiers[PRODUCTPAGE];
+        let server = self.mesh.server("productpage")?.with_drain_time(DRAIN_TIME);
+        let server = server.with_graceful_shutdown(tier.stop.clone().cancelled_owned());
+        tier.services.spawn(async { Ok(server.serve(socket, productpage::router(details, reviews)).await?) });
         let mesh = self.mesh.clone();
         self.serve_admin(&mesh, ports.address(Listener::ProductpageAdmin)).await
     }
@@ -107,19 +132,20 @@ impl Bookinfo {
     async fn serve_admin(&mut self, mesh: &Mesh, address: SocketAddr) -> Result<(), Error> {
         let router = Router::new().fallback_service(mesh.admin());
         let socket = listen(address).await?;
-        let serving = axum::serve(socket, router).with_graceful_shutdown(self.stop.clone().cancelled_owned());
-        self.services.spawn(async { Ok(serving.await?) });
+        // Whoever looks may do so to the end.
+        let tier = &mut self.tiers[RATINGS];
+        let serving = axum::serve(socket, router).with_graceful_shutdown(tier.stop.clone().cancelled_owned());
+        tier.services.spawn(async { Ok(serving.await?) });
         Ok(())
     }
 
     /// Resolves with the reason if a service or a proxy stops by itself.
     pub(crate) async fn failed(&mut self) -> Error {
+        let [first, second, third] = &mut self.tiers;
         tokio::select! {
-            Some(stopped) = self.services.join_next() => match stopped {
-                Ok(Ok(())) => "a service has stopped".into(),
-                Ok(Err(error)) => error,
-                Err(panic) => panic.into(),
-            },
+            Some(stopped) = first.services.join_next() => reason(stopped),
+            Some(stopped) = second.services.join_next() => reason(stopped),
+            Some(stopped) = third.services.join_next() => reason(stopped),
             status = ended(self.sidecar.as_mut()) => format!("ratings' sidecar has stopped: {status}").into(),
             status = ended(self.gateway.as_mut()) => format!("the gateway has stopped: {status}").into(),
         }
@@ -133,15 +159,30 @@ impl Bookinfo {
         }
     }
 
-    /// Ends everything; requests in flight are answered first.
-    pub(crate) async fn stop(mut self) {
-        self.stop.cancel();
-        for proxy in [self.gateway.take(), self.sidecar.take()].into_iter().flatten() {
-            // Whatever became of it, it is gone now: what does not end in time is killed.
-            drop(proxy.terminate(DRAIN_TIME).await);
-        }
-        let ended = async { while self.services.join_next().await.is_some() {} };
-        drop(tokio::time::timeout(DRAIN_TIME, ended).await);
+    /// Ends everything, whoever calls before whom it calls: so requests in flight are answered first.
+    pub(crate) async fn stop(self) {
+        let [productpage, reviews_and_details, ratings] = self.tiers;
+        stop_proxy(self.gateway).await;
+        productpage.stop().await;
+        reviews_and_details.stop().await;
+        stop_proxy(self.sidecar).await;
+        ratings.stop().await;
+    }
+}
+
+async fn stop_proxy(proxy: Option<Proxy>) {
+    if let Some(proxy) = proxy {
+        // Whatever became of it, it is gone now: what does not end in time is killed.
+        drop(proxy.terminate(DRAIN_TIME).await);
+    }
+}
+
+/// Why a service has stopped by itself.
+fn reason(stopped: Result<Result<(), Error>, tokio::task::JoinError>) -> Error {
+    match stopped {
+        Ok(Ok(())) => "a service has stopped".into(),
+        Ok(Err(error)) => error,
+        Err(panic) => panic.into(),
     }
 }
 
