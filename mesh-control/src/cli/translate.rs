@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     service: String,
     /// What the node is.
-    #[arg(long, value_enum, default_value_t = Role::Sidecar)]
+    #[arg(long, value_enum, default_value_t = Role::Library)]
     role: Role,
     /// A label of the workload, as KEY=VALUE; may be given several times. By default those that all endpoints of the
     /// service share, and `istio=ingressgateway` for a gateway.
@@ -84,11 +84,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(node) => node,
         Err(error) => return super::fail(&error),
     };
+    warn_of_unknown_service(&node, &registry);
     let resources = translate::translate(&loaded.config, &registry, &node);
     let text = serde_json::to_string_pretty(&to_json(&resources, arguments.kind)).unwrap_or_default();
     // Nobody reads on when the pipe is closed.
     let _ = writeln!(io::stdout().lock(), "{text}");
     ExitCode::SUCCESS
+}
+
+/// A node may serve what no file mentions, but most likely its name is misspelt.
+fn warn_of_unknown_service(node: &Node, registry: &Registry) {
+    let Some(host) = node.service.as_ref().filter(|host| registry.find(host, &node.namespace).is_none()) else { return };
+    let known: Vec<_> = registry.visible_to(&node.namespace).map(|service| service.host.to_string()).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let _ = writeln!(io::stderr().lock(), "warning: there is no service {host}; there are: {known}");
 }
 
 fn node(arguments: &Arguments) -> Result<Node, mesh_control::host::HostError> {

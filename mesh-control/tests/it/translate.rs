@@ -5,7 +5,7 @@ use std::path::Path;
 use mesh_control::config::{Labels, Loaded, Strictness};
 use mesh_control::registry::Registry;
 use mesh_control::translate::{Interception, Node, Resources, Role, translate};
-use mesh_xds::resource::{decode, pack};
+use mesh_xds::resource::{Resource, decode, pack};
 use prost::{Message, Name};
 
 /// Resources of a node of `reviews`, from `tests/data/full`.
@@ -36,6 +36,19 @@ fn the_data_plane_takes_everything_that_is_generated() {
         assert_decodable(&routes);
         assert_decodable(&clusters);
         assert_decodable(&endpoints);
+    }
+}
+
+#[test]
+fn a_library_that_serves_lets_streams_be_silent() {
+    let inbound: Vec<_> = (resources(Role::Library).listeners.into_iter())
+        .filter(|listener| listener.name.starts_with("xds.istio.io/grpc/lds/inbound/"))
+        .collect();
+    assert!(!inbound.is_empty());
+    for listener in inbound {
+        let decoded = decode(&pack(&listener)).map(|decoded| decoded.resource);
+        let Ok(Resource::Listener(listener)) = decoded else { panic!("{decoded:?}") };
+        assert!(listener.http.stream_idle_timeout.is_none_or(|timeout| timeout.is_zero()), "{listener:?}");
     }
 }
 

@@ -187,11 +187,13 @@ pub(super) fn default_listener(address: SocketAddr) -> Listener {
     let everything = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), Action::NonForwarding);
     let routes = RouteConfiguration::new("inbound", vec![VirtualHost::new("inbound", vec![everything])]);
     let name: Arc<str> = address.to_string().into();
+    let http = HttpConnectionManager::new(&name, RouteSource::Inline(Arc::new(routes)));
     Listener {
         address: ListenerAddress::Socket(address),
         traffic_direction: TrafficDirection::Inbound,
         stat_prefix: Arc::clone(&name),
-        http: Arc::new(HttpConnectionManager::new(&name, RouteSource::Inline(Arc::new(routes)))),
+        // As in Istio's listeners: streams may be silent for as long as they like.
+        http: Arc::new(HttpConnectionManager { stream_idle_timeout: None, ..http }),
         name,
     }
 }

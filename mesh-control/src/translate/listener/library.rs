@@ -65,6 +65,8 @@ fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
     let build = |(address, port): (String, u16)| {
         let manager = http::HttpConnectionManager {
             http_filters: library_filters(Side::Inbound),
+            // As in Istio's sidecars: streams may be silent for as long as they like.
+            stream_idle_timeout: Some(prost_types::Duration::default()),
             route_specifier: Some(inline(served_here())),
             ..http::HttpConnectionManager::default()
         };
