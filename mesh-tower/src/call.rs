@@ -5,6 +5,7 @@
 //! hand a [`Call`] by reference, and the two lie where its first future lies.
 
 use http::{Request, Response, request::Parts};
+use mesh_core::policy::grpc;
 
 use crate::Body;
 
@@ -15,11 +16,14 @@ pub(crate) struct Call {
     pub(crate) request: Option<(Parts, Body)>,
     /// The answer, once there is one.
     pub(crate) response: Option<Response<Body>>,
+    /// Whether the request is gRPC, which local replies and metrics are different for.
+    pub(crate) is_grpc: bool,
 }
 
 impl Call {
     pub(crate) fn new(request: Request<Body>) -> Self {
-        Self { request: Some(request.into_parts()), response: None }
+        let is_grpc = grpc::is_grpc_request(request.headers());
+        Self { request: Some(request.into_parts()), response: None, is_grpc }
     }
 
     pub(crate) fn answer(&mut self, response: Response<Body>) {

@@ -8,7 +8,7 @@
 //! The stages are called one after the other and hand each other what they found out. A proxy goes the same way: there
 //! the connection manager of the listener does the first half, and [`Upstream::send`] is the second.
 
-use mesh_core::{local_reply::LocalReply, model::HttpFilter, policy::grpc};
+use mesh_core::{local_reply::LocalReply, model::HttpFilter};
 
 use crate::{
     StreamInfo, Transport, Upstream,
@@ -32,11 +32,10 @@ impl<T: Transport> Stack<'_, T> {
     /// Answers a call: always, whatever goes wrong.
     pub(crate) async fn serve(&self, call: &mut Call, info: &StreamInfo) {
         let Some((parts, _)) = &call.request else { return };
-        let is_grpc = || grpc::is_grpc_request(&parts.headers);
         let random = fastrand::u64(..);
         let matched = self.routes.read(|routes| match routes {
             Some(routes) => route::find(routes, parts, Some(self.authority), random, info),
-            None => Err(Box::new(route::reply(info, LocalReply::ROUTE_NOT_FOUND, is_grpc()))),
+            None => Err(Box::new(route::reply(info, LocalReply::ROUTE_NOT_FOUND, call.is_grpc))),
         });
         let matched = match matched {
             Ok(matched) => matched,
@@ -46,7 +45,7 @@ impl<T: Transport> Stack<'_, T> {
             info.observe_route(&matched, random);
             let means = (self.upstream.timers(), self.active_faults);
             if let Some(failed) = fault::filter(self.filters, &matched, parts, info, means).await {
-                return call.answer(route::reply(info, failed, grpc::is_grpc_request(&parts.headers)));
+                return call.answer(route::reply(info, failed, call.is_grpc));
             }
         }
         if let Some(answer) = route::direct_answer(&matched, parts, info) {

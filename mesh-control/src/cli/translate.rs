@@ -94,7 +94,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 /// A node may serve what no file mentions, but most likely its name is misspelt.
 fn warn_of_unknown_service(node: &Node, registry: &Registry) {
-    let Some(host) = node.service.as_ref().filter(|host| registry.find(host, &node.namespace).is_none()) else { return };
+    let Some(host) = node.service.as_ref().filter(|host| registry.find(host, &node.namespace).is_none()) else {
+        return;
+    };
     let known: Vec<_> = registry.visible_to(&node.namespace).map(|service| service.host.to_string()).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     let _ = writeln!(io::stderr().lock(), "warning: there is no service {host}; there are: {known}");

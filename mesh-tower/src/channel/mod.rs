@@ -122,7 +122,7 @@ impl<T: Transport> Channel<T> {
                     recorder.peer(ready.upstream.peers().receive_response(response.headers_mut()));
                 }
             }
-            None => call.answer(route::reply(recorder.info(), NOT_CONFIGURED, recorder.is_grpc())),
+            None => call.answer(route::reply(recorder.info(), NOT_CONFIGURED, call.is_grpc)),
         }
         ChannelBody::wrap(call.take_response(), recorder)
     }

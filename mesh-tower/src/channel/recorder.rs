@@ -37,16 +37,13 @@ impl Recorder {
             telemetry: Arc::clone(telemetry),
             peer: None,
             info,
-            protocol: RequestProtocol::Http,
+            protocol: if call.is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
             request_header_bytes: 0,
             response: None,
             grpc_status: None,
             has_ended: false,
         };
         if let Some((parts, body)) = &mut call.request {
-            if grpc::is_grpc_request(&parts.headers) {
-                recorder.protocol = RequestProtocol::Grpc;
-            }
             recorder.request_header_bytes = header_bytes(&parts.headers);
             body.count(&recorder.info);
         }
@@ -55,10 +52,6 @@ impl Recorder {
 
     pub(super) fn info(&self) -> &StreamInfo {
         &self.info
-    }
-
-    pub(super) fn is_grpc(&self) -> bool {
-        self.protocol == RequestProtocol::Grpc
     }
 
     pub(super) fn peer(&mut self, peer: Option<Arc<Workload>>) {

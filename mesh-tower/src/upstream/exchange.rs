@@ -6,10 +6,7 @@ use http::{HeaderName, Response, request::Parts};
 use http_body::Body as _;
 use mesh_core::{
     local_reply::LocalReply,
-    policy::{
-        grpc,
-        header_mutation::{self, Changes},
-    },
+    policy::header_mutation::{self, Changes},
     request::RequestHead,
     route::RequestCounters,
     telemetry::{Attributes, ResponseFlags, details},
@@ -39,11 +36,10 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         info: &'a StreamInfo,
         options: UpstreamOptions,
-        route: &'a Route,
-        weighted: Option<usize>,
+        (route, weighted): (&'a Route, Option<usize>),
         parts: &Parts,
+        is_grpc: bool,
     ) -> Self {
-        let is_grpc = grpc::is_grpc_request(&parts.headers);
         let request = (route.response_changes() == Changes::Evaluated).then(|| Box::new(head_of(parts)));
         let counters = match route.has_counters() {
             true => route.counters(&RequestHead::from_parts(parts)),

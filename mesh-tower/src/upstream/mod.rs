@@ -170,7 +170,7 @@ impl<T: Transport> Upstream<T> {
     pub(crate) async fn forward(&self, call: &mut Call, info: &StreamInfo, route: &Arc<Route>, random: u64) {
         let Some((parts, _)) = &mut call.request else { return call.answer(not_found(info)) };
         let (cluster, weighted) = self.choose_cluster(parts, route, random);
-        let exchange = Exchange::new(info, self.options, route, weighted, parts);
+        let exchange = Exchange::new(info, self.options, (route, weighted), parts, call.is_grpc);
         let Some(cluster) = cluster else {
             let status = route
                 .action()
