@@ -71,10 +71,10 @@ impl<'a, T: Transport> Tries<'a, T> {
         let overrides = Overrides::take_from(&mut parts.headers);
         let action = exchange.route.action();
         let priority = action.map_or(RoutingPriority::Default, |action| action.priority);
-        let policy = exchange.route.retry_policy();
+        let policy = exchange.route.retry_policy().map(|policy| &**policy);
         let timeouts = action.map_or_else(Timeouts::default, |action| {
             let stream_default = exchange.options.max_stream_duration;
-            Timeouts::new(action, policy.map(|policy| &**policy), &overrides, &parts.headers, stream_default)
+            Timeouts::new(action, policy, &overrides, &parts.headers, stream_default)
         });
         Self {
             exchange,
@@ -85,12 +85,7 @@ impl<'a, T: Transport> Tries<'a, T> {
             origin: if overrides.internal { RequestOrigin::Internal } else { RequestOrigin::External },
             timeouts,
             limits: Limits::new(exchange.info, &timeouts),
-            retry: RetryState::new(
-                policy.map(|policy| &**policy),
-                || RequestHead::from_parts(parts),
-                &overrides,
-                priority,
-            ),
+            retry: RetryState::new(policy, || RequestHead::from_parts(parts), &overrides, priority),
             attempt: 0,
             received_at: None,
             occupied: None,
