@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
         let random = u64::from(input.byte()) * 4_000;
         let head = RequestHead {
             method: &method,
-            scheme: "http",
+            target_scheme: Some("http"),
             authority: &authority,
             path_and_query: &path,
             headers: &headers,
