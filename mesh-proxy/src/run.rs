@@ -32,6 +32,11 @@ use crate::{
 /// How long listeners wait for the addresses of the first clusters.
 const FIRST_ANSWERS_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a listener that cannot be brought up waits for the first next try, and for any: whoever frees the port that it
+/// needs should not have to tell it.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MOST: Duration = Duration::from_secs(8);
+
 /// Why the process ends before its time.
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
@@ -152,7 +157,9 @@ async fn serve(
     let dns = DnsDiscovery::new(Arc::clone(&state.store), SystemResolver::new());
     state.lifecycle.enter(Phase::Initializing);
     source.follow(state, Arc::clone(&settled))?;
+    let mut retry_in = RETRY_FIRST;
     let reason = loop {
+        let is_complete = listeners.is_complete();
         tokio::select! {
             () = settled.notified() => {
                 dns.reconcile();
@@ -160,6 +167,11 @@ async fn serve(
                     dns.first_answers(FIRST_ANSWERS_LIMIT).await;
                 }
                 apply_listeners(state, &mut listeners).await?;
+                retry_in = RETRY_FIRST;
+            }
+            () = tokio::time::sleep(retry_in), if !is_complete => {
+                apply_listeners(state, &mut listeners).await?;
+                retry_in = (retry_in * 2).min(RETRY_MOST);
             }
             signal = signals.next() => break signal,
             Some(request) = requests.recv() => match request {
@@ -192,15 +204,15 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
     workers.handles().enumerate().map(server).collect()
 }
 
-/// Brings listeners in step with the store. At the start all of them must come up; later one that does not is told of,
-/// and the others go on.
+/// Brings listeners in step with the store. At the start all of them must come up; later one that does not is told of
+/// and tried again, and the others go on.
 async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<(), ListenerError> {
     let is_start = state.lifecycle.phase() == Phase::Initializing;
     let wanted = state.store.listeners();
     for change in listeners.apply(wanted.values()).await {
         match change {
             ListenerChange::Failed(error) if is_start => return Err(error),
-            ListenerChange::Failed(error) => tracing::error!("{error}"),
+            ListenerChange::Failed(error) => tracing::error!("{error}; trying again until it can"),
             ListenerChange::Kept(_) => tracing::warn!("{change}"),
             change => tracing::info!("{change}"),
         }

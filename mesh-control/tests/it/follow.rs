@@ -44,7 +44,7 @@ impl Sink for Recorder {
             Change::SetListener(listener) => format!("listener {}", listener.name),
             Change::RemoveListener(name) => format!("no listener {name}"),
             Change::RemoveRoutes(name) => format!("no routes {name}"),
-            Change::RemoveCluster(name) => format!("no cluster {name}"),
+            Change::RetireCluster(name) | Change::RemoveCluster(name) => format!("no cluster {name}"),
             Change::RemoveEndpoints(name) => format!("no endpoints {name}"),
         };
         let _ = self.0.send(text);

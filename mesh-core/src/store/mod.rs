@@ -5,6 +5,10 @@
 //! resource does not exist. An update of one cluster therefore touches its slot alone, however many clusters and routes
 //! there are, and resources may arrive in any order.
 //!
+//! A listener may go on after the configuration has forgotten it: while it drains, or because its successor cannot listen.
+//! Routes and clusters that only such a listener still uses are *retired*: they stay as they were for whoever holds their
+//! slots, and go with the last of them.
+//!
 //! Updates serialize on one lock; reading a slot takes none.
 
 mod services;
@@ -69,13 +73,13 @@ impl Store {
         self.clusters.intern(name)
     }
 
-    /// The cluster of this name, for requests that name their cluster in a header.
+    /// The cluster of this name, retired ones included, for requests that name their cluster in a header.
     #[must_use]
     pub fn cluster(&self, name: &str) -> Option<Arc<ClusterState>> {
         self.clusters.find(name)?.load()
     }
 
-    /// All clusters, in no particular order.
+    /// All clusters, retired ones included, in no particular order.
     #[must_use]
     pub fn clusters(&self) -> Vec<Arc<ClusterState>> {
         self.clusters.values()
@@ -85,9 +89,10 @@ impl Store {
     /// service before are used at once.
     pub fn set_cluster(&self, config: Arc<Cluster>, now: Instant, rng: &mut impl Rng) {
         let mut services = self.services();
-        let slot = self.cluster_slot(&config.name);
+        let (slot, existed) = self.clusters.keep(&config.name);
         let old = slot.load();
-        let old_service = old.as_ref().and_then(|old| eds_service(old.config())).cloned();
+        // One that was retired has left its service.
+        let old_service = old.as_ref().filter(|_| existed).and_then(|old| eds_service(old.config())).cloned();
         let service = eds_service(&config).cloned();
         let state = match old {
             Some(old) => old.reconfigured(config, now, rng),
@@ -106,16 +111,29 @@ impl Store {
         slot.store(Some(Arc::new(state)));
     }
 
-    /// Removes a cluster. Requests under way on it end as they would have.
+    /// Removes a cluster, whoever names it. Requests under way on it end as they would have.
     pub fn remove_cluster(&self, name: &ClusterName) {
         let mut services = self.services();
-        let Some(slot) = self.clusters.find(name.as_str()) else { return };
-        if let Some(old) = slot.load()
+        let slot = self.clusters.find(name.as_str());
+        self.forget_cluster(name, &mut services);
+        if let Some(slot) = slot {
+            slot.store(None);
+        }
+    }
+
+    /// Removes a cluster that no routes in force name. Those that are not in force any more, but still used, keep it with
+    /// the endpoints that it has.
+    pub fn retire_cluster(&self, name: &ClusterName) {
+        self.forget_cluster(name, &mut self.services());
+    }
+
+    fn forget_cluster(&self, name: &ClusterName, services: &mut Services) {
+        if let Some(slot) = self.clusters.retire(name.as_str())
+            && let Some(old) = slot.load()
             && let Some(service) = eds_service(old.config())
         {
             services.leave(service, &slot);
         }
-        slot.store(None);
     }
 
     /// Sets the endpoints of a service: of every cluster with [`Discovery::Eds`] under this name, now or later.
@@ -148,7 +166,7 @@ impl Store {
         self.routes.intern(name)
     }
 
-    /// All route configurations, in no particular order.
+    /// All route configurations, retired ones included, in no particular order.
     #[must_use]
     pub fn routes(&self) -> Vec<Arc<Routes>> {
         self.routes.values()
@@ -160,7 +178,7 @@ impl Store {
     /// If it cannot be compiled; then the one before stays.
     pub fn set_routes(&self, config: &Arc<RouteConfiguration>) -> Result<(), RouteTableError> {
         let routes = self.compile_routes(Arc::clone(config))?;
-        self.route_slot(&config.name).store(Some(Arc::new(routes)));
+        self.routes.keep(&config.name).0.store(Some(Arc::new(routes)));
         Ok(())
     }
 
@@ -178,7 +196,8 @@ impl Store {
         &self.request_stats
     }
 
-    /// Removes a route configuration. Listeners that are gone but have requests left keep it until they have drained.
+    /// Removes a route configuration that no listener in force names. Those that are not in force any more, but still used,
+    /// keep it.
     pub fn remove_routes(&self, name: &RouteConfigName) {
         self.routes.retire(name.as_str());
     }

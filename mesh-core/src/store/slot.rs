@@ -4,10 +4,7 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::Hash,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, Weak},
 };
 
 use arc_swap::ArcSwapOption;
@@ -17,15 +14,13 @@ use arc_swap::ArcSwapOption;
 pub struct Slot<N, T> {
     name: N,
     value: ArcSwapOption<T>,
-    /// The resource was removed, but whoever holds the slot goes on with what was here last.
-    is_retired: AtomicBool,
 }
 
 impl<N, T> Slot<N, T> {
     /// An empty place that belongs to no store, for what is used on its own.
     #[must_use]
     pub fn new(name: N) -> Self {
-        Self { name, value: ArcSwapOption::empty(), is_retired: AtomicBool::new(false) }
+        Self { name, value: ArcSwapOption::empty() }
     }
 
     /// The resource's name.
@@ -48,23 +43,25 @@ impl<N, T> Slot<N, T> {
     /// Puts a resource here, or takes it away.
     pub fn store(&self, value: Option<Arc<T>>) {
         self.value.store(value);
-        self.is_retired.store(false, Ordering::Release);
-    }
-
-    fn is_unused(&self) -> bool {
-        self.is_retired.load(Ordering::Acquire) || self.value.load().is_none()
     }
 }
 
-/// Slots by name. A name that is neither mentioned any more nor has a value is forgotten in time.
+/// Slots by name. One is remembered while somebody holds it or its resource exists.
 #[derive(Debug)]
 pub(super) struct Slots<N, T>(RwLock<Interned<N, T>>);
 
 #[derive(Debug)]
 struct Interned<N, T> {
-    by_name: HashMap<N, Arc<Slot<N, T>>>,
-    /// Size at which unused slots are looked for; doubling makes that a constant share of each insertion.
+    by_name: HashMap<N, Place<N, T>>,
+    /// Size at which names that nobody uses are forgotten; doubling makes that a constant share of each insertion.
     sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Place<N, T> {
+    slot: Weak<Slot<N, T>>,
+    /// Holds the slot while the resource exists.
+    existing: Option<Arc<Slot<N, T>>>,
 }
 
 impl<N, T> Default for Slots<N, T> {
@@ -79,41 +76,51 @@ impl<N, T> Slots<N, T> {
 
 impl<N: Clone + Eq + Hash + Borrow<str>, T> Slots<N, T> {
     pub(super) fn find(&self, name: &str) -> Option<Arc<Slot<N, T>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).by_name.get(name).cloned()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_name.get(name)?.slot.upgrade()
     }
 
     pub(super) fn intern(&self, name: &N) -> Arc<Slot<N, T>> {
-        if let Some(slot) = self.find(name.borrow()) {
-            return slot;
-        }
+        // Most names are known, and readers do not wait for each other.
+        self.find(name.borrow()).unwrap_or_else(|| self.0.write().unwrap_or_else(PoisonError::into_inner).intern(name))
+    }
+
+    /// The slot of a resource that exists from now on, and whether it did before.
+    pub(super) fn keep(&self, name: &N) -> (Arc<Slot<N, T>>, bool) {
         let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if slots.by_name.len() >= slots.sweep_at {
-            slots.by_name.retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_unused());
-            slots.sweep_at = (slots.by_name.len() * 2).max(Self::MIN_SWEEP_AT);
-        }
-        // Another thread may have been faster.
-        let slot = slots.by_name.entry(name.clone()).or_insert_with(|| Arc::new(Slot::new(name.clone())));
-        Arc::clone(slot)
+        let slot = slots.intern(name);
+        let before = slots.by_name.get_mut(name.borrow()).and_then(|place| place.existing.replace(Arc::clone(&slot)));
+        (slot, before.is_some())
     }
 
     /// Takes a resource away, except from those who hold its slot: they keep it until they let go or it comes back.
-    pub(super) fn retire(&self, name: &str) {
-        let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        match slots.by_name.get(name) {
-            Some(slot) if Arc::strong_count(slot) > 1 => slot.is_retired.store(true, Ordering::Release),
-            Some(_) => drop(slots.by_name.remove(name)),
-            None => {}
-        }
+    /// Yields the slot if the resource existed.
+    pub(super) fn retire(&self, name: &str) -> Option<Arc<Slot<N, T>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).by_name.get_mut(name)?.existing.take()
     }
 
     /// Every value there is, in no particular order.
     pub(super) fn values(&self) -> Vec<Arc<T>> {
         let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        slots.by_name.values().filter(|slot| !slot.is_unused()).filter_map(|slot| slot.load()).collect()
+        slots.by_name.values().filter_map(|place| place.slot.upgrade()?.load()).collect()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.read().unwrap_or_else(PoisonError::into_inner).by_name.len()
+    }
+}
+
+impl<N: Clone + Eq + Hash + Borrow<str>, T> Interned<N, T> {
+    fn intern(&mut self, name: &N) -> Arc<Slot<N, T>> {
+        if let Some(slot) = self.by_name.get(name.borrow()).and_then(|place| place.slot.upgrade()) {
+            return slot;
+        }
+        if self.by_name.len() >= self.sweep_at {
+            self.by_name.retain(|_, place| place.slot.strong_count() > 0);
+            self.sweep_at = (self.by_name.len() * 2).max(Slots::<N, T>::MIN_SWEEP_AT);
+        }
+        let slot = Arc::new(Slot::new(name.clone()));
+        self.by_name.insert(name.clone(), Place { slot: Arc::downgrade(&slot), existing: None });
+        slot
     }
 }

@@ -145,7 +145,7 @@ fn a_route_reaches_its_cluster_whichever_comes_first() {
 fn names_that_nobody_uses_are_forgotten() {
     let slots = Slots::<ClusterName, ()>::default();
     let kept = slots.intern(&"kept".into());
-    slots.intern(&"filled".into()).store(Some(Arc::new(())));
+    slots.keep(&"filled".into()).0.store(Some(Arc::new(())));
     for number in 0..10_000 {
         slots.intern(&ClusterName::from(format!("mentioned-{number}")));
     }
@@ -155,18 +155,48 @@ fn names_that_nobody_uses_are_forgotten() {
 }
 
 #[test]
-fn routes_that_are_removed_stay_with_whoever_drains_by_them() {
-    let store = Store::new();
-    let routes = || Arc::new(RouteConfiguration::new("r", vec![]));
-    store.set_routes(&routes()).unwrap();
-    let draining = store.route_slot(&"r".into());
-    store.remove_routes(&"r".into());
-    let last = draining.load().expect("requests that are left have their routes");
-    assert!(store.routes().is_empty(), "to others they are gone");
-    store.set_routes(&routes()).unwrap();
-    assert!(!Arc::ptr_eq(&last, &draining.load().unwrap()), "and what comes back reaches them");
-    assert_eq!(store.routes().len(), 1);
-    drop(draining);
-    store.remove_routes(&"r".into());
-    assert!(store.route_slot(&"r".into()).load().is_none());
+fn what_is_retired_stays_with_whoever_goes_on_by_it() {
+    let mut bench = Bench::new();
+    bench.set_cluster(eds("a", "s"));
+    bench.store.set_endpoints("s", &endpoints(0..2), &mut bench.rng);
+    let by_a = RouteAction::to_cluster("a");
+    let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), Action::Route(Box::new(by_a)));
+    let routes = Arc::new(RouteConfiguration::new("r", vec![VirtualHost::new("host", vec![route])]));
+    bench.store.set_routes(&routes).unwrap();
+    let listener = bench.store.route_slot(&"r".into());
+    let (last_routes, cluster) = (listener.load().unwrap(), bench.store.cluster("a").unwrap());
+
+    bench.store.remove_routes(&"r".into());
+    bench.store.retire_cluster(&"a".into());
+    bench.store.remove_endpoints("s", &mut bench.rng);
+    assert!(Arc::ptr_eq(&last_routes, &listener.load().unwrap()));
+    assert_eq!(bench.count("a"), Some(2), "with its endpoints");
+
+    // The configuration is corrected: what comes back is what has been used all the time.
+    bench.store.set_endpoints("s", &endpoints(0..3), &mut bench.rng);
+    bench.set_cluster(eds("a", "s"));
+    bench.store.set_routes(&routes).unwrap();
+    assert!(!Arc::ptr_eq(&last_routes, &listener.load().unwrap()));
+    assert_eq!((bench.count("a"), cluster.endpoints().endpoints().len()), (Some(3), 3), "one and the same");
+
+    drop(last_routes);
+    bench.store.remove_routes(&"r".into());
+    bench.store.retire_cluster(&"a".into());
+    assert!(bench.store.cluster("a").is_some());
+    drop(listener);
+    assert!(bench.store.cluster("a").is_none() && bench.store.clusters().is_empty(), "gone with the last that used it");
+    assert!(bench.store.route_slot(&"r".into()).load().is_none());
+}
+
+#[test]
+fn a_cluster_that_is_removed_is_gone_for_routes_that_name_it() {
+    let mut bench = Bench::new();
+    bench.set_cluster(eds("a", "s"));
+    let (routes, retired) = (bench.store.cluster_slot(&"a".into()), bench.store.cluster_slot(&"b".into()));
+    bench.store.remove_cluster(&"a".into());
+    assert!(routes.load().is_none());
+    bench.set_cluster(eds("b", "s"));
+    bench.store.retire_cluster(&"b".into());
+    bench.store.remove_cluster(&"b".into());
+    assert!(retired.load().is_none());
 }

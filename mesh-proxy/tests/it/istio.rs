@@ -72,6 +72,15 @@ fn a_sidecar_follows_its_directory_and_keeps_the_last_good_configuration() {
     let moved = proxy.address_in(": listening on 127.0.0.1");
     assert_eq!(moved.port(), second);
     assert!(get(moved, "/").ends_with("stars"));
+
+    let owner = Upstream::new();
+    let taken = owner.address();
+    directory.write("mesh.yaml", &mesh(taken.port(), program));
+    proxy.line_with("address already in use");
+    assert!(get(moved, "/").ends_with("stars"), "what cannot move goes on, with its cluster");
+    drop(owner);
+    assert_eq!(proxy.address_in(": listening on 127.0.0.1"), taken, "and moves when it can");
+    assert!(get(taken, "/").ends_with("stars"));
 }
 
 #[test]

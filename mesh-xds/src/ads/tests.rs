@@ -196,7 +196,8 @@ impl Sink for Recorder {
             Change::SetListener(listener) => format!("listener {}", listener.name),
             Change::RemoveListener(name) => format!("-listener {name}"),
             Change::RemoveRoutes(name) => format!("-routes {name}"),
-            Change::RemoveCluster(name) => format!("-cluster {name}"),
+            Change::RetireCluster(name) => format!("-cluster {name}"),
+            Change::RemoveCluster(name) => format!("-cluster {name} in use"),
             Change::RemoveEndpoints(name) => format!("-endpoints {name}"),
         });
     }
@@ -281,6 +282,19 @@ async fn a_cluster_goes_when_no_route_names_it_any_more() {
     seen.check(&["-listener l", "-routes r", "settled"]).await;
     push(&server, CLUSTER, "3", vec![]).await;
     seen.check(&["-cluster b", "settled"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_routes_go_on_to_name_goes_after_fifteen_seconds() {
+    let (seen, server) = client().await;
+    push(&server, CLUSTER, "1", vec![cluster("{name: a}")]).await;
+    push(&server, ResourceType::Listener, "1", vec![listener("l", "r")]).await;
+    push(&server, ResourceType::RouteConfiguration, "1", vec![routes("r", "a")]).await;
+    seen.check(&["cluster a", "routes r", "listener l", "settled"]).await;
+    push(&server, CLUSTER, "2", vec![]).await;
+    seen.check(&["settled"]).await;
+    advance(RESOURCE_TIMEOUT + Duration::from_millis(1)).await;
+    seen.check(&["-cluster a in use"]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -112,7 +112,8 @@ impl Clusters {
         for (name, _) in gone {
             self.slots.remove(&name);
             self.may_be_unused = true;
-            changes.push_back(Change::RemoveCluster(name));
+            let is_named = self.users.contains_key(&name);
+            changes.push_back(if is_named { Change::RemoveCluster(name) } else { Change::RetireCluster(name) });
         }
         if std::mem::take(&mut self.may_be_unused) {
             let clusters = self.slots.values().flat_map(|slot| [&slot.wanted, &slot.in_force]).flatten();

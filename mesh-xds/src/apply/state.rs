@@ -32,7 +32,9 @@ pub enum Change {
     RemoveListener(Arc<str>),
     /// Removes routes that no listener names any more.
     RemoveRoutes(RouteConfigName),
-    /// Removes a cluster that no route names any more.
+    /// Removes a cluster that no route in force names any more; listeners that are not in force, but still used, keep it.
+    RetireCluster(ClusterName),
+    /// Removes a cluster that routes in force still name: their requests find none.
     RemoveCluster(ClusterName),
     /// Forgets the endpoints of a service name that no cluster uses any more.
     RemoveEndpoints(Arc<str>),

@@ -24,6 +24,7 @@ pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) ->
         Change::SetListener(listener) => store.set_listener(listener),
         Change::RemoveListener(name) => store.remove_listener(&name),
         Change::RemoveRoutes(name) => store.remove_routes(&name),
+        Change::RetireCluster(name) => store.retire_cluster(&name),
         Change::RemoveCluster(name) => store.remove_cluster(&name),
         Change::RemoveEndpoints(service_name) => store.remove_endpoints(&service_name, rng),
     }
