@@ -93,6 +93,8 @@ pub enum Code {
     Unsupported,
     /// `MESH0004`: the same resource or host is declared twice.
     Duplicate,
+    /// `MESH0005`: a field of an Envoy bootstrap is unknown, not supported, or has a value it cannot have.
+    Bootstrap,
     /// `IST0101`: a resource that another one refers to does not exist.
     ReferencedResourceNotFound,
     /// `IST0106`: a field is unknown, missing or has a value it cannot have.
@@ -131,6 +133,7 @@ impl Code {
             Self::Syntax => "MESH0002",
             Self::Unsupported => "MESH0003",
             Self::Duplicate => "MESH0004",
+            Self::Bootstrap => "MESH0005",
             Self::ReferencedResourceNotFound => "IST0101",
             Self::SchemaValidation => "IST0106",
             Self::ConflictingMeshGatewayVirtualServiceHosts => "IST0109",
@@ -241,7 +244,8 @@ impl Diagnostic {
             writeln!(out, "{:gutter$} {blue}|{reset}", "")?;
             writeln!(out, "{blue}{} |{reset} {text}", self.position.line)?;
             let label = plain(&self.label);
-            writeln!(out, "{:gutter$} {blue}|{reset} {severity}{underline} {label}{reset}", "")?;
+            let space = if label.is_empty() { "" } else { " " };
+            writeln!(out, "{:gutter$} {blue}|{reset} {severity}{underline}{space}{label}{reset}", "")?;
         }
         if !self.resource.is_empty() || !self.field.is_empty() {
             writeln!(out, "{:gutter$} {blue}|{reset}", "")?;

@@ -35,7 +35,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match run::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // Diagnostics end with a line break of their own.
+            eprintln!("error: {}", error.to_string().trim_end());
             ExitCode::FAILURE
         }
     }

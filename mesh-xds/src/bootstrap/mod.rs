@@ -1,6 +1,6 @@
 //! Envoy's bootstrap file: listeners, clusters, the admin address and who this node is.
 //!
-//! The file is YAML or JSON and is read by [`json`]; its resources go through the same decoders as those
+//! The file is YAML or JSON and is read by [`json`](crate::json); its resources go through the same decoders as those
 //! of a control plane. Nothing is skipped: what is not supported is refused under its path, and what has no effect is
 //! reported with the reason.
 
@@ -10,7 +10,6 @@ use mesh_core::model::AccessLog;
 use prost_types::{Struct, value::Kind};
 use thiserror::Error;
 
-use crate::json::{self, TextError};
 use crate::proto::envoy::config::bootstrap::v3::{
     Admin as ProtoAdmin, Bootstrap as ProtoBootstrap, ClusterManager, LayeredRuntime, RuntimeLayer,
     bootstrap::StaticResources, runtime_layer::LayerSpecifier,
@@ -42,90 +41,91 @@ pub struct Admin {
 }
 
 /// A bootstrap that cannot be run.
-#[derive(Debug, Error)]
-pub enum BootstrapError {
-    /// The text is not YAML, or has fields or values that a bootstrap does not have.
-    #[error(transparent)]
-    Text(#[from] TextError),
-    /// A part that is not supported or out of range.
-    #[error("{source_name}: {error}")]
-    Field {
-        /// The file.
-        source_name: String,
-        /// The field and the reason.
-        error: FieldError,
-    },
-    /// Resources that are refused; all of them are named.
-    #[error("{source_name}: {}", list(.errors))]
-    Resources {
-        /// The file.
-        source_name: String,
-        /// Each resource, field and reason; at least one.
-        errors: Vec<ResourceError>,
-    },
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct BootstrapError {
+    /// All parts that are refused; at least one.
+    pub faults: Vec<BootstrapFault>,
 }
 
-fn list(errors: &[ResourceError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+/// A part of a bootstrap that is not supported or out of range.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{resource}{}{error}", if resource.is_empty() { "" } else { ": " })]
+pub struct BootstrapFault {
+    /// The resource, such as `cluster echo`; empty if it is in none.
+    pub resource: String,
+    /// Where the resource stands, such as `static_resources.clusters[0]`; empty if it is in none.
+    pub place: String,
+    /// The field of the resource, or of the bootstrap, and the reason.
+    pub error: FieldError,
 }
 
-/// Reads a bootstrap; `source_name` (a file path, usually) stands in errors.
-///
-/// # Errors
-/// If the text is malformed or anything in it is refused.
-pub fn from_text(text: &str, source_name: &str) -> Result<Bootstrap, BootstrapError> {
-    let message: ProtoBootstrap = json::from_text(text, source_name)?;
-    from_proto(&message, source_name)
+impl BootstrapFault {
+    /// A fault in a resource.
+    #[must_use]
+    pub fn in_resource(place: &str, error: ResourceError) -> Self {
+        let name = if error.name.is_empty() { "(unnamed)" } else { &error.name };
+        Self { resource: format!("{} {name}", error.kind), place: place.to_owned(), error: error.error }
+    }
+
+    /// The field's path from the beginning of the bootstrap.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let parts = [&*self.place, &*self.error.path];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
+    }
 }
 
 /// Decodes a bootstrap.
 ///
 /// # Errors
 /// If anything in it is refused.
-pub fn from_proto(message: &ProtoBootstrap, source_name: &str) -> Result<Bootstrap, BootstrapError> {
-    let source_name = source_name.to_owned();
+pub fn from_proto(message: &ProtoBootstrap) -> Result<Bootstrap, BootstrapError> {
     let notes = Notes::default();
-    let parts = match decode(&At::root(&notes), message) {
-        Ok(parts) => parts,
-        Err(error) => return Err(BootstrapError::Field { source_name, error: *error }),
-    };
+    let parts = decode(&At::root(&notes), message).map_err(|error| {
+        let fault = BootstrapFault { resource: String::new(), place: String::new(), error: *error };
+        BootstrapError { faults: vec![fault] }
+    })?;
     let mut ignored: Vec<(String, Ignored)> =
         notes.into_inner().into_iter().map(|note| ("bootstrap".to_owned(), note)).collect();
-    let (mut resources, mut errors) = (Vec::new(), Vec::new());
-    for decoded in parts.resources {
+    let mut seen = hashbrown::HashSet::new();
+    let (mut resources, mut faults) = (Vec::new(), Vec::new());
+    for (place, decoded) in parts.resources {
         match decoded {
             Ok(Decoded { resource, ignored: notes }) => {
-                let place = format!("{} {}", resource.resource_type(), resource.name());
-                ignored.extend(notes.into_iter().map(|note| (place.clone(), note)));
+                let kind = resource.resource_type();
+                if !seen.insert((kind, resource.name().to_owned())) {
+                    faults.push(BootstrapFault::in_resource(&place, shared_name(&resource)));
+                }
+                ignored.extend(notes.into_iter().map(|note| (format!("{kind} {}", resource.name()), note)));
                 resources.push(resource);
             }
-            Err(error) => errors.push(*error),
+            Err(error) => faults.push(BootstrapFault::in_resource(&place, *error)),
         }
     }
-    errors.extend(shared_names(&resources));
-    if !errors.is_empty() {
-        return Err(BootstrapError::Resources { source_name, errors });
+    if !faults.is_empty() {
+        return Err(BootstrapError { faults });
     }
     Ok(Bootstrap { node: parts.node, admin: parts.admin, resources, ignored })
 }
 
 /// A name stands for one resource: of two, one would silently be lost.
-fn shared_names(resources: &[Resource]) -> Vec<ResourceError> {
-    let mut seen = hashbrown::HashSet::new();
-    let repeated = resources.iter().filter(|resource| !seen.insert((resource.resource_type(), resource.name())));
-    repeated
-        .map(|resource| {
-            let error =
-                FieldError { path: "name".to_owned(), reason: "duplicate: a name stands for one resource".to_owned() };
-            ResourceError { kind: resource.resource_type().to_string(), name: resource.name().to_owned(), error }
-        })
-        .collect()
+fn shared_name(resource: &Resource) -> ResourceError {
+    let reason = "duplicate: a name stands for one resource".to_owned();
+    ResourceError {
+        kind: resource.resource_type().to_string(),
+        name: resource.name().to_owned(),
+        error: FieldError { path: "name".to_owned(), reason },
+    }
 }
+
+/// A resource and where it stands.
+type Placed = (String, Result<Decoded, Box<ResourceError>>);
 
 struct Parts {
     node: Node,
     admin: Option<Admin>,
-    resources: Vec<Result<Decoded, Box<ResourceError>>>,
+    resources: Vec<Placed>,
 }
 
 /// Why Envoy's process-wide settings have no effect.
@@ -180,7 +180,7 @@ fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
     })
 }
 
-fn decode_resources(at: &At<'_>, message: &StaticResources) -> FieldResult<Vec<Result<Decoded, Box<ResourceError>>>> {
+fn decode_resources(at: &At<'_>, message: &StaticResources) -> FieldResult<Vec<Placed>> {
     fields! {
         StaticResources = message, at;
         use { listeners, clusters }
@@ -188,8 +188,10 @@ fn decode_resources(at: &At<'_>, message: &StaticResources) -> FieldResult<Vec<R
         refuse { secrets }
     }
     // Clusters first, so that resources applied in this order never name what is not there.
-    let clusters = clusters.iter().map(resource::decode_cluster);
-    Ok(clusters.chain(listeners.iter().map(resource::decode_listener)).collect())
+    let place = |list: &'static str| move |index: usize| format!("static_resources.{list}[{index}]");
+    let clusters = (0..).map(place("clusters")).zip(clusters.iter().map(resource::decode_cluster));
+    let listeners = (0..).map(place("listeners")).zip(listeners.iter().map(resource::decode_listener));
+    Ok(clusters.chain(listeners).collect())
 }
 
 fn decode_admin(at: &At<'_>, message: &ProtoAdmin) -> FieldResult<Option<Admin>> {

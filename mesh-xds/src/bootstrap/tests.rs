@@ -3,6 +3,12 @@
 use mesh_core::model::{Discovery, ListenerAddress, RouteSource};
 
 use super::*;
+use crate::json;
+
+fn read(text: &str) -> Result<Bootstrap, String> {
+    let message = json::from_text(text, "envoy.yaml").map_err(|error| error.to_string())?;
+    from_proto(&message).map_err(|error| error.to_string())
+}
 
 const PROXY: &str = r#"
 node: {id: test, cluster: c}
@@ -38,7 +44,7 @@ static_resources:
 
 #[test]
 fn a_static_proxy_becomes_clusters_then_listeners() {
-    let bootstrap = from_text(PROXY, "envoy.yaml").unwrap();
+    let bootstrap = read(PROXY).unwrap();
     assert_eq!(bootstrap.node.id, "test");
     assert_eq!(bootstrap.admin.unwrap().address, "127.0.0.1:0".parse().unwrap());
     let [Resource::Cluster(cluster), Resource::Listener(listener)] = &bootstrap.resources[..] else {
@@ -59,40 +65,40 @@ fn what_is_not_supported_is_refused_under_its_path() {
     let check = |from: &str, to: &str, expected: &str| {
         let text = PROXY.replacen(from, to, 1);
         assert_ne!(text, PROXY, "{from:?} is not in the text");
-        assert_eq!(from_text(&text, "envoy.yaml").unwrap_err().to_string(), expected);
+        assert_eq!(read(&text).unwrap_err(), expected);
     };
     check(
         "static_resources:",
         "dynamic_resources: {ads_config: {api_type: GRPC}}\nstatic_resources:",
-        "envoy.yaml: dynamic_resources: not supported",
+        "dynamic_resources: not supported",
     );
     check(
         "envoy.reloadable_features.x",
         "upstream.healthy_panic_threshold",
-        "envoy.yaml: layered_runtime.layers[0].static_layer.upstream.healthy_panic_threshold: not supported",
+        "layered_runtime.layers[0].static_layer.upstream.healthy_panic_threshold: not supported",
     );
     check(
         "  - name: echo\n    connect_timeout: 0.25s",
         "  - name: echo\n    outlier_detection: {max_ejection_percent: 120, enforcing_success_rate: 0}",
-        "envoy.yaml: cluster echo: outlier_detection.max_ejection_percent: 120 is not in 0..=100",
+        "cluster echo: outlier_detection.max_ejection_percent: 120 is not in 0..=100",
     );
     check(
         "address: 127.0.0.1, port_value: 9000",
         "address: localhost, port_value: 9000",
-        "envoy.yaml: cluster echo: load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address\
+        "cluster echo: load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address\
          .address: \"localhost\" is not an IP address (the cluster's type does not resolve names)",
     );
     check(
         "prefix: /}",
         "prefix: /, cookies: [{name: a}]}",
-        "envoy.yaml: listener ingress: filter_chains[0]\
+        "listener ingress: filter_chains[0]\
          .filters[0].typed_config.route_config.virtual_hosts[0].routes[0].match.cookies: not supported",
     );
     check(
         "          - name: envoy.filters.http.router",
         "          - name: envoy.filters.http.rbac\n            typed_config: {\"@type\": \
          type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC}\n          - name: envoy.filters.http.router",
-        "envoy.yaml: listener ingress: filter_chains[0].filters[0].typed_config.http_filters[0]: http filter \
+        "listener ingress: filter_chains[0].filters[0].typed_config.http_filters[0]: http filter \
          envoy.filters.http.rbac: not supported",
     );
     check(
@@ -104,6 +110,8 @@ fn what_is_not_supported_is_refused_under_its_path() {
 
 #[test]
 fn a_name_that_is_used_twice_is_refused() {
-    let error = from_text("static_resources: {clusters: [{name: a}, {name: a}]}", "x").unwrap_err();
-    assert_eq!(error.to_string(), "x: cluster a: name: duplicate: a name stands for one resource");
+    let message = json::from_text("static_resources: {clusters: [{name: a}, {name: a}]}", "x").unwrap();
+    let error = from_proto(&message).unwrap_err();
+    assert_eq!(error.to_string(), "cluster a: name: duplicate: a name stands for one resource");
+    assert_eq!(error.faults[0].path(), "static_resources.clusters[1].name");
 }

@@ -4,27 +4,42 @@ use std::fmt;
 
 use thiserror::Error;
 
+/// Where something stands in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Line, from 1; 0 means the text as a whole.
+    pub line: u64,
+    /// Column in characters, from 1.
+    pub column: u64,
+    /// Characters that it covers, those of further lines included.
+    pub length: u64,
+}
+
+impl Mark {
+    pub(super) const WHOLE_TEXT: Self = Self { line: 0, column: 0, length: 0 };
+}
+
 /// A text is not YAML or JSON, or does not describe the expected message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct TextError {
     source_name: String,
-    line: u64,
-    column: u64,
+    mark: Mark,
     path: String,
     reason: String,
+    is_syntax: bool,
 }
 
 impl TextError {
-    /// Line of the offending text, from 1; 0 if the error is about the text as a whole.
+    /// The offending text.
     #[must_use]
-    pub fn line(&self) -> u64 {
-        self.line
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
-    /// Column of the offending text in characters, from 1.
+    /// Whether the text is not even YAML.
     #[must_use]
-    pub fn column(&self) -> u64 {
-        self.column
+    pub fn is_syntax(&self) -> bool {
+        self.is_syntax
     }
 
     /// The field, such as `static_resources.clusters[3].connect_timeout`; empty if none is concerned.
@@ -39,16 +54,16 @@ impl TextError {
         &self.reason
     }
 
-    pub(super) fn syntax(source_name: &str, position: (u64, u64), reason: String) -> Self {
-        Self { source_name: source_name.to_owned(), line: position.0, column: position.1, path: String::new(), reason }
+    pub(super) fn syntax(source_name: &str, mark: Mark, reason: String) -> Self {
+        Self { source_name: source_name.to_owned(), mark, path: String::new(), reason, is_syntax: true }
     }
 }
 
 impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source_name)?;
-        if self.line > 0 {
-            write!(f, ":{}:{}", self.line, self.column)?;
+        if self.mark.line > 0 {
+            write!(f, ":{}:{}", self.mark.line, self.mark.column)?;
         }
         if !self.path.is_empty() {
             write!(f, ": {}", self.path)?;
@@ -60,7 +75,7 @@ impl fmt::Display for TextError {
 /// An error on its way out of nested values: each level adds its part of the path.
 #[derive(Debug)]
 pub(super) struct Fault {
-    position: (u64, u64),
+    mark: Mark,
     /// Innermost part first.
     path: Vec<Step>,
     reason: String,
@@ -78,8 +93,8 @@ pub(super) enum Step {
 pub(super) type Result<T> = std::result::Result<T, Box<Fault>>;
 
 impl Fault {
-    pub(super) fn new(position: (u64, u64), reason: impl Into<String>) -> Box<Self> {
-        Box::new(Self { position, path: Vec::new(), reason: reason.into() })
+    pub(super) fn new(mark: Mark, reason: impl Into<String>) -> Box<Self> {
+        Box::new(Self { mark, path: Vec::new(), reason: reason.into() })
     }
 
     pub(super) fn at(mut self: Box<Self>, step: Step) -> Box<Self> {
@@ -97,7 +112,7 @@ impl Fault {
                 Step::Key(key) => path.push_str(&format!("[{key:?}]")),
             }
         }
-        let (line, column) = self.position;
-        TextError { source_name: source_name.to_owned(), line, column, path, reason: self.reason.clone() }
+        let (source_name, reason) = (source_name.to_owned(), self.reason.clone());
+        TextError { source_name, mark: self.mark, path, reason, is_syntax: false }
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Both work on the descriptors in [`proto::DESCRIPTORS`](crate::proto::DESCRIPTORS); no code is generated per message.
 
+mod document;
 mod error;
 mod read;
 mod scalar;
@@ -23,7 +24,8 @@ use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::Any;
 
-pub use error::TextError;
+pub use document::{Document, Located};
+pub use error::{Mark, TextError};
 pub use unknown::{UnknownField, unknown_fields};
 pub use write::Json;
 
@@ -39,9 +41,7 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 /// # Panics
 /// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
 pub fn from_text<M: Message + Name + Default>(text: &str, source_name: &str) -> Result<M, TextError> {
-    let root = text::parse(text, source_name)?;
-    let message = read::message(&descriptor::<M>(), &root).map_err(|error| error.in_source(source_name))?;
-    Ok(transcode(&message))
+    Document::parse(text, source_name)?.read()
 }
 
 /// A view of `message` that prints as protobuf-JSON.

@@ -26,7 +26,7 @@ pub(super) fn message(descriptor: &MessageDescriptor, node: &Node) -> Result<Dyn
 fn object<'a>(node: &'a Node, what: &str) -> Result<&'a [(Key, Node)]> {
     match &node.value {
         text::Value::Object(entries) => Ok(entries),
-        other => Err(Fault::new(node.position, format!("expected an object ({what}), found {}", other.describe()))),
+        other => Err(Fault::new(node.mark, format!("expected an object ({what}), found {}", other.describe()))),
     }
 }
 
@@ -52,7 +52,7 @@ fn find_field(descriptor: &MessageDescriptor, key: &Key) -> Result<FieldDescript
     }
     let known: Vec<FieldDescriptor> = descriptor.fields().collect();
     let hint = scalar::nearest(&key.name, known.iter().map(FieldDescriptor::name));
-    Err(Fault::new(key.position, format!("unknown field of {}{hint}", descriptor.full_name())))
+    Err(Fault::new(key.mark, format!("unknown field of {}{hint}", descriptor.full_name())))
 }
 
 /// Null leaves a field unset, except where null is a value.
@@ -64,11 +64,11 @@ fn is_absent(field: &FieldDescriptor, node: &Node) -> bool {
 /// A field may be given once, and only one field of a oneof.
 fn refuse_second(message: &DynamicMessage, field: &FieldDescriptor, key: &Key) -> Result<()> {
     if message.has_field(field) {
-        return Err(Fault::new(key.position, "field is given twice, once in snake_case and once in lowerCamelCase"));
+        return Err(Fault::new(key.mark, "field is given twice, once in snake_case and once in lowerCamelCase"));
     }
     let rival = field.containing_oneof().and_then(|oneof| oneof.fields().find(|other| message.has_field(other)));
     match rival {
-        Some(rival) => Err(Fault::new(key.position, format!("cannot be given together with {}", rival.name()))),
+        Some(rival) => Err(Fault::new(key.mark, format!("cannot be given together with {}", rival.name()))),
         None => Ok(()),
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn field_value(field: &FieldDescriptor, node: &Node) -> Result<Value>
         return single(&field.kind(), node);
     }
     let text::Value::List(nodes) = &node.value else {
-        return Err(Fault::new(node.position, format!("expected a list, found {}", node.value.describe())));
+        return Err(Fault::new(node.mark, format!("expected a list, found {}", node.value.describe())));
     };
     let kind = field.kind();
     let values = nodes
@@ -116,16 +116,16 @@ fn single(kind: &Kind, node: &Node) -> Result<Value> {
 fn any(descriptor: &MessageDescriptor, node: &Node) -> Result<DynamicMessage> {
     let entries = object(node, ANY)?;
     let Some((_, url_node)) = entries.iter().find(|(key, _)| key.name == TYPE) else {
-        return Err(Fault::new(node.position, format!("{TYPE} is missing: it names the message type")));
+        return Err(Fault::new(node.mark, format!("{TYPE} is missing: it names the message type")));
     };
     let in_type = |fault: Box<Fault>| fault.at(Step::Field(TYPE.to_owned()));
     let text::Value::String(url) = &url_node.value else {
         let reason = format!("expected a type URL, found {}", url_node.value.describe());
-        return Err(in_type(Fault::new(url_node.position, reason)));
+        return Err(in_type(Fault::new(url_node.mark, reason)));
     };
     let inner = POOL
         .get_message_by_name(type_name(url))
-        .ok_or_else(|| in_type(Fault::new(url_node.position, format!("unknown message type {url:?}"))))?;
+        .ok_or_else(|| in_type(Fault::new(url_node.mark, format!("unknown message type {url:?}"))))?;
     let payload = if scalar::is_well_known(&inner) || inner.full_name() == ANY {
         any_value(&inner, entries, node)?
     } else {
@@ -140,11 +140,11 @@ fn any(descriptor: &MessageDescriptor, node: &Node) -> Result<DynamicMessage> {
 
 fn any_value(inner: &MessageDescriptor, entries: &[(Key, Node)], node: &Node) -> Result<DynamicMessage> {
     if let Some((key, _)) = entries.iter().find(|(key, _)| key.name != TYPE && key.name != "value") {
-        return Err(Fault::new(key.position, format!("unknown field: a {} stands in `value`", inner.full_name()))
+        return Err(Fault::new(key.mark, format!("unknown field: a {} stands in `value`", inner.full_name()))
             .at(Step::Field(key.name.clone())));
     }
     let Some((key, value)) = entries.iter().find(|(key, _)| key.name == "value") else {
-        return Err(Fault::new(node.position, format!("`value` is missing: it holds the {}", inner.full_name())));
+        return Err(Fault::new(node.mark, format!("`value` is missing: it holds the {}", inner.full_name())));
     };
     message(inner, value).map_err(|fault| fault.at(Step::Field(key.name.clone())))
 }

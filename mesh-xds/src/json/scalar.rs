@@ -92,7 +92,7 @@ pub(super) fn value(kind: &Kind, node: &Node) -> Result<Value> {
 
 /// A map key, which JSON always writes as a string.
 pub(super) fn map_key(kind: &Kind, key: &Key) -> Result<MapKey> {
-    let node = Node { position: key.position, value: text::Value::String(key.name.clone()) };
+    let node = Node { mark: key.mark, value: text::Value::String(key.name.clone()) };
     match kind {
         Kind::String => Ok(MapKey::String(key.name.clone())),
         Kind::Bool => match key.name.as_str() {
@@ -115,7 +115,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> S
 }
 
 fn expected(node: &Node, what: &str) -> Box<Fault> {
-    Fault::new(node.position, format!("expected {what}, found {}", node.value.describe()))
+    Fault::new(node.mark, format!("expected {what}, found {}", node.value.describe()))
 }
 
 fn parse_string<T>(node: &Node, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {

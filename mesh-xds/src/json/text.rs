@@ -3,14 +3,14 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Spanned, options::DuplicateKeyPolicy};
+use serde_saphyr::{Location, Spanned, options::DuplicateKeyPolicy};
 
-use super::TextError;
+use super::{Mark, TextError};
 
-/// A value and its line and column.
+/// A value and where it stands.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) position: (u64, u64),
+    pub(super) mark: Mark,
     pub(super) value: Value,
 }
 
@@ -30,7 +30,7 @@ pub(super) enum Value {
 /// A key of an object.
 #[derive(Debug)]
 pub(super) struct Key {
-    pub(super) position: (u64, u64),
+    pub(super) mark: Mark,
     pub(super) name: String,
 }
 
@@ -47,17 +47,21 @@ pub(super) fn parse(text: &str, source_name: &str) -> Result<Node, TextError> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let position = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+        let mark = error.location().map_or(Mark::WHOLE_TEXT, mark);
         let message = error.to_string();
         let reason = message.split(" at line ").next().unwrap_or_default().trim_end_matches(':').to_owned();
-        TextError::syntax(source_name, position, reason)
+        TextError::syntax(source_name, mark, reason)
     })
+}
+
+fn mark(location: Location) -> Mark {
+    Mark { line: location.line(), column: location.column(), length: location.span().len() }
 }
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { position: (spanned.referenced.line(), spanned.referenced.column()), value: spanned.value })
+        Ok(Self { mark: mark(spanned.referenced), value: spanned.value })
     }
 }
 
@@ -137,7 +141,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
                 Value::Bool(truth) => truth.to_string(),
                 other => return Err(A::Error::custom(format!("a key must be a string, found {}", other.describe()))),
             };
-            entries.push((Key { position: key.position, name }, value));
+            entries.push((Key { mark: key.mark, name }, value));
         }
         Ok(Value::Object(entries))
     }

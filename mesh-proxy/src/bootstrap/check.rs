@@ -1,0 +1,84 @@
+//! What only shows when the parts of a bootstrap are seen together.
+
+use std::collections::HashSet;
+
+use mesh_core::{
+    model::{Action, ClusterName, ClusterSpecifier, RouteConfiguration, RouteSource},
+    store::Store,
+};
+use mesh_xds::{
+    bootstrap::{Bootstrap, BootstrapError, BootstrapFault},
+    proto::envoy::config::{bootstrap::v3::Bootstrap as ProtoBootstrap, listener::v3::Listener as ProtoListener},
+    resource::{FieldError, Resource, ResourceError},
+};
+
+/// Routes must compile and name clusters of the file: nothing else can ever bring a missing one. `bootstrap` is what
+/// `proto` means.
+pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<(), BootstrapError> {
+    let clusters: HashSet<&str> = bootstrap
+        .resources
+        .iter()
+        .filter_map(|resource| match resource {
+            Resource::Cluster(cluster) => Some(cluster.name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let listeners = bootstrap.resources.iter().filter_map(|resource| match resource {
+        Resource::Listener(listener) => Some(listener),
+        _ => None,
+    });
+    let protos = proto.static_resources.iter().flat_map(|resources| &resources.listeners);
+    let mut faults = Vec::new();
+    for (index, (listener, proto)) in listeners.zip(protos).enumerate() {
+        let RouteSource::Inline(config) = &listener.http.routes else { continue };
+        let place = format!("static_resources.listeners[{index}]");
+        let routes = path_of_routes(proto);
+        let mut refuse = |path: String, reason: String| {
+            let error = FieldError { path, reason };
+            let error = ResourceError { kind: "listener".to_owned(), name: listener.name.to_string(), error };
+            faults.push(BootstrapFault::in_resource(&place, error));
+        };
+        for (path, name) in mentions(config).filter(|(_, name)| !clusters.contains(name.as_str())) {
+            refuse(format!("{routes}.{path}"), format!("no cluster is called {:?}", name.as_str()));
+        }
+        if let Err(error) = Store::new().set_routes(config) {
+            refuse(routes, error.to_string());
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(BootstrapError { faults }) }
+}
+
+/// Where a listener has its inline routes: in the last filter of its only filter chain.
+fn path_of_routes(listener: &ProtoListener) -> String {
+    let (chain, filters) = match (listener.filter_chains.first(), &listener.default_filter_chain) {
+        (Some(chain), _) => ("filter_chains[0]", chain.filters.len()),
+        (None, Some(chain)) => ("default_filter_chain", chain.filters.len()),
+        (None, None) => return "api_listener.api_listener.route_config".to_owned(),
+    };
+    format!("{chain}.filters[{}].typed_config.route_config", filters.saturating_sub(1))
+}
+
+/// The clusters that routes name, and where.
+fn mentions(config: &RouteConfiguration) -> impl Iterator<Item = (String, &ClusterName)> {
+    let hosts = config.virtual_hosts.iter().enumerate();
+    let routes = hosts.flat_map(|(host, config)| {
+        config
+            .routes
+            .iter()
+            .enumerate()
+            .map(move |(route, config)| (format!("virtual_hosts[{host}].routes[{route}]"), config))
+    });
+    routes.flat_map(|(path, route)| match &route.action {
+        Action::Route(action) => match &action.cluster {
+            ClusterSpecifier::Cluster(name) => vec![(format!("{path}.route.cluster"), name)],
+            ClusterSpecifier::Weighted(split) => (0..)
+                .zip(&split.clusters)
+                .map(|(index, cluster)| {
+                    (format!("{path}.route.weighted_clusters.clusters[{index}].name"), &cluster.name)
+                })
+                .collect(),
+            ClusterSpecifier::ClusterHeader(_) => Vec::new(),
+        },
+        Action::Redirect(_) | Action::DirectResponse(_) | Action::NonForwarding => Vec::new(),
+    })
+}

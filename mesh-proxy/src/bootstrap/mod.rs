@@ -1,0 +1,172 @@
+//! `-c envoy.yaml`: an Envoy bootstrap, read, checked and put into the store.
+
+mod check;
+mod text;
+
+use std::{fs, io, path::PathBuf, time::Instant};
+
+use mesh_control::diagnostic::{Diagnostic, Style};
+use mesh_core::{rng::SplitMix64, route::RouteTableError, store::Store};
+use mesh_xds::{
+    bootstrap::{self, Bootstrap, BootstrapError},
+    proto::envoy::config::bootstrap::v3::Bootstrap as ProtoBootstrap,
+    resource::Resource,
+};
+use thiserror::Error;
+
+use self::text::Text;
+use crate::args::Args;
+
+/// A bootstrap that cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// It is not what a bootstrap is, asks for what is not supported, or its parts do not fit together.
+    #[error("the bootstrap has errors\n{}", report(.0))]
+    Invalid(Vec<Diagnostic>),
+}
+
+fn report(diagnostics: &[Diagnostic]) -> String {
+    let style = Style::of(&io::stderr());
+    diagnostics.iter().map(|diagnostic| diagnostic.render(style)).collect()
+}
+
+/// A bootstrap, as it was given and as it is meant.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) proto: ProtoBootstrap,
+    pub(crate) bootstrap: Bootstrap,
+}
+
+/// Reads the bootstrap that the flags name.
+pub(crate) fn load(args: &Args) -> Result<Loaded, LoadError> {
+    let mut proto = ProtoBootstrap::default();
+    let mut texts = Vec::new();
+    if let Some(path) = &args.config_path {
+        let text = fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
+        texts.push(Text::parse(path.clone(), text)?);
+    }
+    if let Some(yaml) = &args.config_yaml {
+        texts.push(Text::parse(PathBuf::from("--config-yaml"), yaml.clone())?);
+    }
+    for text in &mut texts {
+        text.merge_into(&mut proto)?;
+    }
+    let refused = |error: BootstrapError| {
+        let mut diagnostics: Vec<_> = error.faults.iter().map(|fault| text::diagnostic(&texts, fault)).collect();
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.position.line, diagnostic.position.column));
+        LoadError::Invalid(diagnostics)
+    };
+    let bootstrap = bootstrap::from_proto(&proto).map_err(refused)?;
+    check::routes(&proto, &bootstrap).map_err(refused)?;
+    Ok(Loaded { proto, bootstrap })
+}
+
+impl Loaded {
+    /// Puts clusters and listeners into `store`.
+    pub(crate) fn apply(&self, store: &Store, rng: &mut SplitMix64) -> Result<(), RouteTableError> {
+        for resource in &self.bootstrap.resources {
+            match resource {
+                Resource::Cluster(cluster) => store.set_cluster(cluster.clone(), Instant::now(), rng),
+                Resource::ClusterLoadAssignment { cluster_name, assignment } => {
+                    store.set_endpoints(cluster_name, assignment, rng);
+                }
+                Resource::Listener(listener) => store.set_listener(listener.clone()),
+                Resource::RouteConfiguration(routes) => store.set_routes(routes)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    const LISTENER: &str = "
+static_resources:
+  listeners:
+  - name: main
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: up}}]}]}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+";
+
+    fn load_yaml(yaml: &str) -> Result<Loaded, LoadError> {
+        load(&Args::parse_from(["mesh-proxy", "--config-yaml", yaml]))
+    }
+
+    #[test]
+    fn a_route_to_a_cluster_that_no_one_brings_is_refused() {
+        let error = load_yaml(LISTENER).unwrap_err().to_string();
+        let (place, field) = ("--> --config-yaml:12:", "routes[0].route.cluster of listener main");
+        assert!(
+            error.contains("no cluster is called \"up\"") && error.contains(place) && error.contains(field),
+            "{error}"
+        );
+        let whole = format!("{LISTENER}  clusters: [{{name: up, type: STATIC, connect_timeout: 1s}}]\n");
+        let loaded = load_yaml(&whole).unwrap();
+        let store = Store::new();
+        loaded.apply(&store, &mut SplitMix64::new(1)).unwrap();
+        assert!(store.cluster("up").is_some() && store.listeners().contains_key("main"));
+    }
+
+    #[test]
+    fn what_is_refused_is_shown_where_it_stands() {
+        let file = std::env::temp_dir().join(format!("mesh-proxy-bootstrap-{}.yaml", std::process::id()));
+        let check = |from: &str, to: &str, over: &str, expected: &[&str]| {
+            let whole = format!("{LISTENER}  clusters: [{{name: up, type: STATIC, connect_timeout: 1s}}]\n");
+            let text = whole.replacen(from, to, 1);
+            assert!(from.is_empty() || text != whole, "{from:?} is not in the text");
+            fs::write(&file, text).unwrap();
+            let path = file.display().to_string();
+            let error = load(&Args::parse_from(["mesh-proxy", "-c", &path, "--config-yaml", over])).unwrap_err();
+            let lines: Vec<String> = error.to_string().lines().map(|line| line.trim().replace(&path, "FILE")).collect();
+            for part in expected {
+                assert!(lines.iter().any(|line| line == part), "{part:?} is not in {lines:#?}");
+            }
+        };
+        let too_much = "clusters: [{name: b, outlierDetection: {maxEjectionPercent: 120}}, {name: up, type: STATIC";
+        check(
+            "clusters: [{name: up, type: STATIC",
+            too_much,
+            "{}",
+            &[
+                "error[MESH0005]: max_ejection_percent: 120 is not in 0..=100",
+                "--> FILE:16:63",
+                "= in: outlier_detection.max_ejection_percent of cluster b",
+            ],
+        );
+        check("prefix: /}", "prefix: /, cookies: [{name: a}]}", "{}", &["error[MESH0005]: cookies: not supported"]);
+        check("stat_prefix: in", "stat_prfix: in", "{}", &["--> FILE:11:11", "|           ^^^^^^^^^^"]);
+        check(
+            "address: 127.0.0.1",
+            "address: [",
+            "{}",
+            &["error[MESH0002]: unexpected EOF while parsing an implicit flow mapping"],
+        );
+        let over = "static_resources: {clusters: [{name: c, type: STATIC}, {name: up}]}";
+        check("", "", over, &["--> --config-yaml:1:63", "= in: name of cluster up"]);
+        check("", "", "admin: {access_log_path: x}", &["--> --config-yaml:1:26", "= in: admin.access_log_path"]);
+        fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let args = Args::parse_from(["mesh-proxy", "-c", "/nonexistent/envoy.yaml"]);
+        let error = load(&args).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read /nonexistent/envoy.yaml: No such file"), "{error}");
+    }
+}

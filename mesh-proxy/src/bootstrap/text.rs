@@ -1,0 +1,91 @@
+//! The texts that a bootstrap is read from, and where in them a fault stands.
+
+use std::{path::PathBuf, sync::Arc};
+
+use mesh_control::diagnostic::{Code, Diagnostic, Position, Source};
+use mesh_xds::{
+    bootstrap::BootstrapFault,
+    json::{Document, Mark, TextError},
+    proto::envoy::config::bootstrap::v3::Bootstrap,
+    resource::FieldError,
+};
+use prost::Message as _;
+
+use super::LoadError;
+
+/// One of the texts that make a bootstrap.
+#[derive(Debug)]
+pub(super) struct Text {
+    source: Arc<Source>,
+    document: Document,
+    /// How many clusters and listeners the texts before have: their lists come first.
+    before: [(&'static str, usize); 2],
+}
+
+impl Text {
+    /// Parses `text`; `path` stands in errors.
+    pub(super) fn parse(path: PathBuf, text: String) -> Result<Self, LoadError> {
+        let source = Arc::new(Source { path, text });
+        match Document::parse(&source.text, &source.path.display().to_string()) {
+            Ok(document) => Ok(Self { source, document, before: lengths(&Bootstrap::default()) }),
+            Err(error) => Err(invalid(&source, &error)),
+        }
+    }
+
+    /// Adds what the text says to `bootstrap`: protobuf's own merge, in which single fields are replaced and lists are
+    /// joined. Envoy merges the two the same way.
+    pub(super) fn merge_into(&mut self, bootstrap: &mut Bootstrap) -> Result<(), LoadError> {
+        self.before = lengths(bootstrap);
+        let message: Bootstrap = self.document.read().map_err(|error| invalid(&self.source, &error))?;
+        bootstrap.merge(&*message.encode_to_vec()).expect("a message that was just encoded");
+        Ok(())
+    }
+
+    /// The path within this text of what `path` is in the whole; `None` if it is in a text before.
+    fn own_path(&self, path: &str) -> Option<String> {
+        for (list, before) in self.before {
+            if let Some((index, rest)) = path.strip_prefix(list).and_then(|rest| rest.split_once(']')) {
+                let index = index.parse::<usize>().ok()?.checked_sub(before)?;
+                return Some(format!("{list}{index}]{rest}"));
+            }
+        }
+        Some(path.to_owned())
+    }
+}
+
+fn lengths(bootstrap: &Bootstrap) -> [(&'static str, usize); 2] {
+    let (clusters, listeners) =
+        bootstrap.static_resources.as_ref().map_or((0, 0), |all| (all.clusters.len(), all.listeners.len()));
+    [("static_resources.clusters[", clusters), ("static_resources.listeners[", listeners)]
+}
+
+fn invalid(source: &Arc<Source>, error: &TextError) -> LoadError {
+    let code = if error.is_syntax() { Code::Syntax } else { Code::Bootstrap };
+    LoadError::Invalid(vec![
+        Diagnostic::error(code, position(source, error.mark()), error.reason()).at("", error.path()),
+    ])
+}
+
+/// What is wrong, at the place in one of `texts` that comes closest to the field: the later text wins, as its value does.
+pub(super) fn diagnostic(texts: &[Text], fault: &BootstrapFault) -> Diagnostic {
+    let path = fault.path();
+    let located = texts.iter().rev().filter_map(|text| Some((text, text.document.locate(&text.own_path(&path)?))));
+    let position = located
+        .reduce(|best, other| if other.1.matched > best.1.matched { other } else { best })
+        .map(|(text, located)| position(&text.source, located.mark));
+    let nowhere = || Position::whole_file(Arc::new(Source { path: PathBuf::new(), text: String::new() }));
+    let FieldError { path, reason } = &fault.error;
+    let field = path.rsplit('.').next().filter(|field| !field.is_empty());
+    let message = field.map_or_else(|| reason.clone(), |field| format!("{field}: {reason}"));
+    Diagnostic::error(Code::Bootstrap, position.unwrap_or_else(nowhere), message).at(&*fault.resource, &**path)
+}
+
+fn position(source: &Arc<Source>, mark: Mark) -> Position {
+    let fit = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Position {
+        source: Arc::clone(source),
+        line: fit(mark.line),
+        column: fit(mark.column),
+        length: fit(mark.length).max(1),
+    }
+}

@@ -1,0 +1,133 @@
+//! A text that can be asked where in it a field stands, also after it has become a message.
+
+use prost::{Message, Name};
+
+use super::text::{self, Key, Node, Value};
+use super::{Mark, TextError, descriptor, read, transcode};
+
+/// A YAML or JSON text, parsed.
+#[derive(Debug)]
+pub struct Document {
+    source_name: String,
+    root: Node,
+}
+
+/// Where a field stands, or would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The value if it is one, the field's name if the value is an object or a list; if the text does not have the
+    /// field, what it would stand in.
+    pub mark: Mark,
+    /// How many bytes of the path lead to something that the text has.
+    pub matched: usize,
+}
+
+impl Document {
+    /// Parses YAML or JSON; `source_name` (a file path, usually) stands in errors.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn parse(text: &str, source_name: &str) -> Result<Self, TextError> {
+        Ok(Self { source_name: source_name.to_owned(), root: text::parse(text, source_name)? })
+    }
+
+    /// Reads the text as a message.
+    ///
+    /// # Errors
+    /// At the first thing that is not a field of the message, or not a value of its field.
+    ///
+    /// # Panics
+    /// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
+    pub fn read<M: Message + Name + Default>(&self) -> Result<M, TextError> {
+        let message = read::message(&descriptor::<M>(), &self.root);
+        Ok(transcode(&message.map_err(|error| error.in_source(&self.source_name))?))
+    }
+
+    /// Finds the field that a path such as `static_resources.clusters[0].name` or `filters["a.b"]` means. Fields of the
+    /// message in an `Any` stand beside its `@type`.
+    #[must_use]
+    pub fn locate(&self, path: &str) -> Located {
+        let (mut node, mut mark, mut rest) = (&self.root, self.root.mark, path);
+        while let Some(step) = step(node, rest) {
+            mark = match (&step.node.value, step.key) {
+                (Value::Object(_) | Value::List(_), Some(key)) => key.mark,
+                _ => step.node.mark,
+            };
+            (node, rest) = (step.node, step.rest);
+        }
+        Located { mark, matched: path.len() - rest.len() }
+    }
+}
+
+struct Step<'n, 'p> {
+    key: Option<&'n Key>,
+    node: &'n Node,
+    rest: &'p str,
+}
+
+/// The child of `node` that `path` leads to.
+fn step<'n, 'p>(node: &'n Node, path: &'p str) -> Option<Step<'n, 'p>> {
+    match &node.value {
+        Value::Object(entries) => {
+            let children = entries.iter().filter_map(|(key, node)| {
+                let rest = after_key(&key.name, path)?;
+                Some(Step { key: Some(key), node, rest })
+            });
+            // Names may have dots in them: the longest that fits is meant.
+            children.min_by_key(|step| step.rest.len())
+        }
+        Value::List(nodes) => {
+            let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+            Some(Step { key: None, node: nodes.get(index.parse::<usize>().ok()?)?, rest })
+        }
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::String(_) => None,
+    }
+}
+
+/// What is left of `path` after the field or the map entry called `key`.
+fn after_key<'p>(key: &str, path: &'p str) -> Option<&'p str> {
+    if path.starts_with('[') {
+        return path.strip_prefix(&*format!("[{key:?}]"));
+    }
+    let path = path.strip_prefix('.').unwrap_or(path);
+    let rest = path.strip_prefix(key).or_else(|| path.strip_prefix(&*snake_case(key)))?;
+    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
+}
+
+/// The name of a field that may be written in lowerCamelCase.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len());
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_its_value_or_as_far_as_the_text_goes() {
+        let text =
+            "a:\n  someField: [x, {b: 12}]\n  over.lap: {c: yes}\n  over: {lap: 1}\nm: {\"k.e\\ty\": {d: '1'}}\n";
+        let document = Document::parse(text, "x").unwrap();
+        for (path, matched, expected) in [
+            ("a.some_field[1].b", "a.some_field[1].b", (2, 22, 2)),
+            ("a.some_field[0]", "a.some_field[0]", (2, 15, 1)),
+            ("a.some_field", "a.some_field", (2, 3, 9)),
+            ("a.some_field[7].b", "a.some_field", (2, 3, 9)),
+            ("a.over.lap.c", "a.over.lap.c", (3, 17, 3)),
+            ("m[\"k.e\\ty\"].d", "m[\"k.e\\ty\"].d", (5, 19, 3)),
+            ("a.some_field[1].b.c", "a.some_field[1].b", (2, 22, 2)),
+            ("a.some", "a", (1, 1, 1)),
+        ] {
+            let located = document.locate(path);
+            let Mark { line, column, length } = located.mark;
+            assert_eq!((&path[..located.matched], (line, column, length)), (matched, expected), "{path}");
+        }
+    }
+}
