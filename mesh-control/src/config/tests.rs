@@ -329,6 +329,7 @@ fn services_and_workloads_are_checked() {
         ("{hosts: [a.b], ports: [{number: 80, name: a, protocol: HTPP}], resolution: DNS}".to_owned(), "IST0106 4 `HTPP` spec.ports[0].protocol: \"HTPP\" is not a protocol"),
         ("{hosts: [a.b], ports: [{number: 80, name: a, protocol: TCP}], resolution: DNS}".to_owned(), "IST0134 4 `80` spec.addresses: port 80 speaks TCP"),
         ("{hosts: [two.example], ports: [{number: 80, name: a, protocol: HTTP2}], resolution: DNS}".to_owned(), "IST0177 4 `80` spec.ports: port 80 of two.example speaks HTTP2 here and HTTP in ServiceEntry default/two-ports"),
+        ("{hosts: [two.example], ports: [{number: 80, name: a, protocol: HTTP}], resolution: DNS}".to_owned(), "MESH0004 4 `two.example` spec.hosts: port 80 of two.example is also declared by ServiceEntry default/two-ports"),
     ] {
         check(&resource("ServiceEntry", &spec), expected);
     }

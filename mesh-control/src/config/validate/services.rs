@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::config::{Config, Protocol, Resolution, ServiceEntry, ServicePort, Visibility, selects};
+use crate::config::{Config, Located, Protocol, Resolution, ServiceEntry, ServicePort, Visibility, selects};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::host::Host;
 
 pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
-    check_protocols(config, diagnostics);
+    check_shared_hosts(config, diagnostics);
     for entry in &config.service_entries {
         check_workloads(config, entry, diagnostics);
         check_addresses(entry, diagnostics);
@@ -16,40 +16,79 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// Entries that share a host become one service, so they must agree on what a port speaks and how it is resolved.
-fn check_protocols(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+fn check_shared_hosts(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let mut seen: HashMap<&Host, Vec<&ServiceEntry>> = HashMap::new();
     for entry in &config.service_entries {
         for host in &entry.hosts {
             let others = seen.entry(&host.value).or_default();
             for other in others.iter().filter(|other| is_seen_together(other, entry)) {
-                for (port, first) in conflicting_ports(entry, other) {
-                    let message = format!(
-                        "port {} of {} speaks {} here and {} in {}",
-                        port.number,
-                        host.value,
-                        port.protocol.as_str(),
-                        first.protocol.as_str(),
-                        other.metadata.resource()
-                    );
-                    diagnostics.push(
-                        Diagnostic::error(Code::ServiceEntryConflictingProtocol, port.position.clone(), message)
-                            .at(entry.metadata.resource(), "spec.ports")
-                            .label(format!("expected {}", first.protocol.as_str()))
-                            .help(format!("the other declaration is at {}", first.position)),
-                    );
-                }
-                if other.resolution != entry.resolution && other.metadata.namespace == entry.metadata.namespace {
-                    let message = format!("{} is resolved differently in {}", host.value, other.metadata.resource());
-                    diagnostics.push(
-                        Diagnostic::error(Code::Duplicate, host.position.clone(), message)
-                            .at(entry.metadata.resource(), "spec.resolution")
-                            .label("declared twice with different resolutions"),
-                    );
+                let before = diagnostics.len();
+                check_protocols(entry, host, other, diagnostics);
+                if other.metadata.namespace == entry.metadata.namespace {
+                    check_resolution(entry, host, other, diagnostics);
+                    if diagnostics.len() == before {
+                        check_joined(entry, host, other, diagnostics);
+                    }
                 }
             }
             others.push(entry);
         }
     }
+}
+
+fn check_protocols(
+    entry: &ServiceEntry,
+    host: &Located<Host>,
+    other: &ServiceEntry,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for (port, first) in shared_ports(entry, other).filter(|(port, first)| port.protocol != first.protocol) {
+        let message = format!(
+            "port {} of {} speaks {} here and {} in {}",
+            port.number,
+            host.value,
+            port.protocol.as_str(),
+            first.protocol.as_str(),
+            other.metadata.resource()
+        );
+        diagnostics.push(
+            Diagnostic::error(Code::ServiceEntryConflictingProtocol, port.position.clone(), message)
+                .at(entry.metadata.resource(), "spec.ports")
+                .label(format!("expected {}", first.protocol.as_str()))
+                .help(format!("the other declaration is at {}", first.position)),
+        );
+    }
+}
+
+fn check_resolution(
+    entry: &ServiceEntry,
+    host: &Located<Host>,
+    other: &ServiceEntry,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    if other.resolution != entry.resolution {
+        let message = format!("{} is resolved differently in {}", host.value, other.metadata.resource());
+        diagnostics.push(
+            Diagnostic::error(Code::Duplicate, host.position.clone(), message)
+                .at(entry.metadata.resource(), "spec.resolution")
+                .label("declared twice with different resolutions"),
+        );
+    }
+}
+
+/// Istio takes two declarations of one port as one, with the endpoints of both. That may be meant, or a copy whose host
+/// was not changed.
+fn check_joined(entry: &ServiceEntry, host: &Located<Host>, other: &ServiceEntry, diagnostics: &mut Vec<Diagnostic>) {
+    let Some((port, _)) = shared_ports(entry, other).next() else { return };
+    let message = format!("port {} of {} is also declared by {}", port.number, host.value, other.metadata.resource());
+    let first = other.hosts.iter().find(|first| first.value == host.value);
+    let mut warning = Diagnostic::warning(Code::Duplicate, host.position.clone(), message)
+        .at(entry.metadata.resource(), "spec.hosts")
+        .label("requests go to the endpoints of both");
+    if let Some(first) = first {
+        warning = warning.help(format!("the other declaration is at {}", first.position));
+    }
+    diagnostics.push(warning);
 }
 
 fn is_seen_together(a: &ServiceEntry, b: &ServiceEntry) -> bool {
@@ -76,13 +115,14 @@ pub(super) fn overlaps(a: (&[Visibility], &str), b: (&[Visibility], &str)) -> bo
     }
 }
 
-fn conflicting_ports<'a>(
+/// Ports that both entries declare.
+fn shared_ports<'a>(
     entry: &'a ServiceEntry,
     other: &'a ServiceEntry,
 ) -> impl Iterator<Item = (&'a ServicePort, &'a ServicePort)> {
     entry.ports.iter().filter_map(|port| {
         let first = other.ports.iter().find(|first| first.number == port.number)?;
-        (first.protocol != port.protocol).then_some((port, first))
+        Some((port, first))
     })
 }
 
