@@ -13,7 +13,7 @@ use http_body::Body as HttpBody;
 use mesh_core::{
     model::{
         Action, HttpConnectionManager, Listener, ListenerAddress, PathMatcher, Route, RouteConfiguration, RouteMatch,
-        RouteSource, TrafficDirection, VirtualHost,
+        RouteSource, ServerHeader, TrafficDirection, VirtualHost,
     },
     store::{ListenerMap, Store},
     target,
@@ -168,14 +168,20 @@ struct Generation<S> {
     connections: Drain,
 }
 
+/// The `server` of a configuration that does not name one.
+const ENVOY: &str = "envoy";
+
 /// The listener that stands for a socket on `address`.
 pub(super) fn listener_of(listeners: &ListenerMap, address: SocketAddr) -> Arc<Listener> {
     match target::inbound_listener(listeners, address) {
-        // gRPC's servers need no name for statistics, so that control planes give none.
+        // gRPC's servers need no name for statistics and write no `server`, so that control planes say nothing of either.
         Some(listener) if listener.http.stat_prefix.is_empty() => {
-            let stat_prefix = address.to_string().into();
-            let http = Arc::new(HttpConnectionManager { stat_prefix, ..HttpConnectionManager::clone(&listener.http) });
-            Arc::new(Listener { http, ..Listener::clone(listener) })
+            let mut http = HttpConnectionManager::clone(&listener.http);
+            http.stat_prefix = address.to_string().into();
+            if http.server_name == ENVOY && http.server_header_transformation == ServerHeader::Overwrite {
+                http.server_header_transformation = ServerHeader::PassThrough;
+            }
+            Arc::new(Listener { http: Arc::new(http), ..Listener::clone(listener) })
         }
         Some(listener) => Arc::clone(listener),
         None => Arc::new(default_listener(address)),
@@ -192,8 +198,12 @@ pub(super) fn default_listener(address: SocketAddr) -> Listener {
         address: ListenerAddress::Socket(address),
         traffic_direction: TrafficDirection::Inbound,
         stat_prefix: Arc::clone(&name),
-        // As in Istio's listeners: streams may be silent for as long as they like.
-        http: Arc::new(HttpConnectionManager { stream_idle_timeout: None, ..http }),
+        http: Arc::new(HttpConnectionManager {
+            // As in Istio's listeners: streams may be silent for as long as they like.
+            stream_idle_timeout: None,
+            server_header_transformation: ServerHeader::PassThrough,
+            ..http
+        }),
         name,
     }
 }
@@ -280,7 +290,7 @@ mod tests {
         let (stop, stopped) = oneshot::channel::<()>();
         let service = service_fn(async |request: Request<Body>| match request.uri().path() {
             "/broken" => Err("no"),
-            path => Ok(Response::new(path.to_owned())),
+            path => Ok(Response::builder().header("server", "own").body(path.to_owned()).unwrap()),
         });
         let telemetry = Telemetry::default();
         let server = Server::new(Arc::default(), receiver, telemetry.clone());
@@ -293,6 +303,9 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(get(address, "/after").await, "HTTP/1.1 200 OK | /after");
+
+        let answer = exchange(address, "GET /after HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.contains("server: own\r\n"), "the program may say who it is: {answer}");
 
         let stats = Stat::collect([&*telemetry.stats as _]);
         let requests = stats.iter().find(|stat| stat.name == format!("http.{address}.downstream_rq_total"));
