@@ -317,8 +317,7 @@ fn is_local(info: &StreamInfo, origin: Origin) -> bool {
 
 /// Whether the program itself, on its own server, wants the connection to end.
 fn is_asked_to_end(info: &StreamInfo, response: &http::response::Parts) -> bool {
-    response.headers.contains_key(header::CONNECTION)
-        && response.headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "close"))
+    response.headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "close"))
         && info.state().route.as_deref().is_some_and(is_served_here)
 }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use http::{HeaderMap, StatusCode, request, response};
 use mesh_core::{
+    local_reply::{LocalReply, UpstreamReset},
     model::{DestinationService, Workload},
     policy::grpc,
     telemetry::{Attributes, ResponseFlags, details},
@@ -19,7 +20,7 @@ use crate::{
     timer::now,
 };
 
-/// A request under way. Dropping it without a word means that the client has gone away.
+/// A request under way. Dropping it without a word means that the client has gone away, or that the service panics.
 pub(super) struct Recorder {
     listener: Arc<ListenerContext>,
     connection: Arc<ConnectionInfo>,
@@ -143,13 +144,26 @@ impl Recorder {
 
     /// The upstream ended the response before its end.
     pub(super) fn upstream_broke(mut self) {
-        {
-            let mut state = self.info.state();
-            if state.response_flags.is_empty() {
-                state.response_flags = ResponseFlags::UPSTREAM_CONNECTION_TERMINATION;
-            }
-        }
+        self.note_upstream_end();
         self.end();
+    }
+
+    fn note_upstream_end(&self) {
+        let mut state = self.info.state();
+        if state.response_flags.is_empty() {
+            state.response_flags = ResponseFlags::UPSTREAM_CONNECTION_TERMINATION;
+        }
+    }
+
+    /// The program's own service panics. What its client sees is a connection that ends, so it counts as that of an
+    /// upstream that ends without an answer.
+    fn note_panic(&mut self) {
+        self.note_upstream_end();
+        if self.response.is_none() {
+            let reset = LocalReply::upstream_reset(UpstreamReset::ConnectionTermination, "", false);
+            self.response = Some(ResponseFacts { status: reset.status, header_bytes: 0 });
+            self.info.state().response_code_details = Some(reset.details);
+        }
     }
 
     fn end(&mut self) {
@@ -240,8 +254,10 @@ impl Drop for Recorder {
         if self.ended {
             return;
         }
-        self.listener.stats.downstream_rq_rx_reset.inc();
-        {
+        if std::thread::panicking() {
+            self.note_panic();
+        } else {
+            self.listener.stats.downstream_rq_rx_reset.inc();
             let mut state = self.info.state();
             state.response_flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
             state.response_code_details = Some(details::DOWNSTREAM_REMOTE_DISCONNECT.into());

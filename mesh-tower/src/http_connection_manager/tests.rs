@@ -368,6 +368,17 @@ async fn a_client_that_goes_away_is_recorded_with_code_zero() {
     assert_eq!(fixture.stat("http.in.downstream_rq_rx_reset"), 1);
 }
 
+#[tokio::test]
+async fn a_service_that_panics_is_recorded_as_an_upstream_that_goes_away() {
+    let fixture =
+        Fixture::new(http(everything_to_the_service()), service(|_| async { panic!("as the test wants it") }));
+    assert_eq!(fixture.exchange(GET).await, " | ", "the connection ends");
+    fixture.drain.emptied().await;
+    assert!(fixture.istio("response_code=\"503\",grpc_response_status=\"\",response_flags=\"UC\""));
+    let stats = ["rx_reset", "5xx", "active"].map(|name| fixture.stat(&format!("http.in.downstream_rq_{name}")));
+    assert_eq!(stats, [0, 1, 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_stream_is_given_up() {
     let mut config = http(everything_to_the_service());
