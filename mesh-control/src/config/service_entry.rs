@@ -299,11 +299,14 @@ impl FromNode for ServicePort {
     }
 }
 
-/// The protocol, in any case as Istio takes it; outer `None` if absent, inner `None` if it was refused.
+/// The protocol, in any case as Istio takes it; outer `None` if absent or empty, inner `None` if it was refused.
 pub(super) fn read_protocol(object: &Object<'_>) -> Option<Option<Protocol>> {
     let cx = object.cx.field("protocol");
     let node = object.node("protocol")?;
     let Some(text) = String::from_node(node, cx) else { return Some(None) };
+    if text.is_empty() {
+        return None;
+    }
     const ALL: [Protocol; 8] = [
         Protocol::Http,
         Protocol::Http2,

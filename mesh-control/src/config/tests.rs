@@ -272,6 +272,13 @@ fn hosts_gateways_and_reachability_are_checked_across_resources() {
         let found = findings(&text);
         assert!(found.iter().any(|line| line.starts_with(expected)), "{text}\n gave {found:#?}\n expected {expected}");
     }
+    let other =
+        "{selector: {istio: other}, servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: [a.b]}]}";
+    for (hosts, expected) in [("books.example, a.b", 0), ("books.example", 1), ("books.example, a.b, c.d", 2)] {
+        let text = service(&format!("{{hosts: [{hosts}], gateways: [edge, y], http: [{{{to}}}]}}"));
+        let text = format!("{text}---\n{}", resource("Gateway", other).replace("name: x", "name: y"));
+        assert_eq!(findings(&text).len(), expected, "{hosts}");
+    }
 }
 
 #[test]

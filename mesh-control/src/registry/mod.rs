@@ -65,6 +65,20 @@ pub struct Endpoint {
     pub namespace: String,
 }
 
+impl Endpoint {
+    /// Whether a subset with these labels has it. As in Istio, the locality counts as labels, too.
+    pub fn is_selected_by(&self, labels: &Labels) -> bool {
+        labels.iter().all(|(key, value)| match TOPOLOGY_LABELS.iter().position(|label| label == key) {
+            Some(part) if self.locality.split('/').nth(part).is_some_and(|own| !own.is_empty() && own == value) => true,
+            _ => self.labels.get(key) == Some(value),
+        })
+    }
+}
+
+/// Labels that tell the parts of a locality, in their order.
+const TOPOLOGY_LABELS: [&str; 3] =
+    ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
+
 impl Service {
     /// The port with this number.
     pub fn port(&self, number: u16) -> Option<&Port> {

@@ -169,6 +169,24 @@ spec:
     }
 
     #[test]
+    fn a_subset_may_select_by_labels_and_by_locality() {
+        let text = format!("{RATINGS}  endpoints: [{{address: 127.0.0.1, labels: {{v: '1'}}, locality: eu/eu-1}}]\n");
+        let registry = registry(&text);
+        let endpoint = &registry.services()[0].endpoints[0];
+        let (region, zone) = (("topology.kubernetes.io/region", "eu"), ("topology.kubernetes.io/zone", "eu-1"));
+        for (labels, expected) in [
+            (&[("v", "1"), region, zone][..], true),
+            (&[], true),
+            (&[("v", "2"), region], false),
+            (&[("topology.kubernetes.io/zone", "eu-2")], false),
+            (&[("topology.istio.io/subzone", "")], false),
+        ] {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(endpoint.is_selected_by(&labels), expected, "{labels:?}");
+        }
+    }
+
+    #[test]
     fn dns_without_endpoints_resolves_the_host_itself() {
         let registry = registry(&RATINGS.replace("STATIC", "DNS"));
         assert_eq!(endpoints(&registry.services()[0]), ["ratings.default.svc.cluster.local {9080: 19080}"]);

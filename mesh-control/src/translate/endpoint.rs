@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::proto::{core, endpoint as envoy, istio_metadata, object, socket_address, string};
-use crate::config::{Labels, selects};
+use crate::config::Labels;
 use crate::registry::{Endpoint, Service};
 
 /// Name of the cluster of workloads in telemetry, as istiod calls its only one.
@@ -19,7 +19,7 @@ pub(super) fn load_assignment(
     failover_from: Option<&str>,
 ) -> envoy::ClusterLoadAssignment {
     let mut localities: BTreeMap<&str, Vec<envoy::LbEndpoint>> = BTreeMap::new();
-    for endpoint in service.endpoints.iter().filter(|endpoint| selects(labels, &endpoint.labels)) {
+    for endpoint in service.endpoints.iter().filter(|endpoint| endpoint.is_selected_by(labels)) {
         if let Some(&target) = endpoint.ports.get(&port) {
             localities.entry(&endpoint.locality).or_default().push(lb_endpoint(endpoint, target));
         }

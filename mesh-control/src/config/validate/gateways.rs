@@ -12,14 +12,15 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         .map(|gateway| ((gateway.metadata.namespace.as_str(), gateway.metadata.name.as_str()), gateway))
         .collect();
     for service in &config.virtual_services {
+        let mut bound = Vec::new();
         for (i, reference) in service.gateways.iter().enumerate() {
             let GatewayName::Gateway { namespace, name } = &reference.value else { continue };
-            let field = format!("spec.gateways[{i}]");
             match gateways.get(&(namespace.as_str(), name.as_str())) {
-                None => diagnostics.push(missing(service, reference, field, &gateways)),
-                Some(gateway) => diagnostics.extend(check_hosts(service, gateway)),
+                None => diagnostics.push(missing(service, reference, format!("spec.gateways[{i}]"), &gateways)),
+                Some(&gateway) => bound.push(gateway),
             }
         }
+        check_hosts(service, &bound, diagnostics);
     }
     check_conflicts(config, diagnostics);
 }
@@ -41,22 +42,29 @@ fn missing(
         .label(label)
 }
 
-/// Warns of hosts that no server of the gateway serves.
-fn check_hosts(service: &VirtualService, gateway: &Gateway) -> Vec<Diagnostic> {
+/// Warns of gateways that serve none of the hosts, and of hosts that nobody serves. Each of several gateways may have its
+/// share of the hosts.
+fn check_hosts(service: &VirtualService, gateways: &[&Gateway], diagnostics: &mut Vec<Diagnostic>) {
     let namespace = &service.metadata.namespace;
-    let is_served = |host| {
+    let serves = |gateway: &Gateway, host| {
         let mut served = gateway.servers.iter().flat_map(|server| &server.hosts);
         served.any(|entry| entry.admits(namespace, host))
     };
-    let unserved = service.hosts.iter().enumerate().filter(|(_, host)| !is_served(&host.value));
-    unserved
-        .map(|(i, host)| {
+    let is_in_mesh = service.gateways.iter().any(|reference| reference.value == GatewayName::Mesh);
+    for (i, host) in service.hosts.iter().enumerate() {
+        let is_served = is_in_mesh || gateways.iter().any(|gateway| serves(gateway, &host.value));
+        for gateway in gateways.iter().filter(|gateway| !serves(gateway, &host.value)) {
+            if is_served && service.hosts.iter().any(|host| serves(gateway, &host.value)) {
+                continue;
+            }
             let message = format!("{} does not serve the host {}", gateway.metadata.resource(), host.value);
-            Diagnostic::warning(Code::VirtualServiceHostNotFoundInGateway, host.position.clone(), message)
-                .at(service.metadata.resource(), format!("spec.hosts[{i}]"))
-                .label("the gateway answers 404")
-        })
-        .collect()
+            diagnostics.push(
+                Diagnostic::warning(Code::VirtualServiceHostNotFoundInGateway, host.position.clone(), message)
+                    .at(service.metadata.resource(), format!("spec.hosts[{i}]"))
+                    .label("the gateway answers 404"),
+            );
+        }
+    }
 }
 
 /// Two gateways of the same proxies must not serve the same host on the same port.

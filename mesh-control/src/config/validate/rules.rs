@@ -1,6 +1,6 @@
 //! DestinationRules with the services that they are about.
 
-use crate::config::{Config, DestinationRule, selects};
+use crate::config::{Config, DestinationRule};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::registry::{Registry, Service};
 
@@ -29,7 +29,7 @@ pub(super) fn check(config: &Config, registry: &Registry, diagnostics: &mut Vec<
 fn check_subsets(rule: &DestinationRule, services: &[&Service], diagnostics: &mut Vec<Diagnostic>) {
     for (i, subset) in rule.subsets.iter().enumerate() {
         let mut endpoints = services.iter().flat_map(|service| &service.endpoints);
-        if endpoints.any(|endpoint| selects(&subset.labels, &endpoint.labels)) {
+        if endpoints.any(|endpoint| endpoint.is_selected_by(&subset.labels)) {
             continue;
         }
         let message = format!("subset {:?} selects no endpoint of {}", subset.name.value, rule.host.value);
