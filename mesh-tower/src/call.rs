@@ -11,17 +11,19 @@ use crate::Body;
 
 /// One request on its way, and the answer that it gets.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub struct Call {
     /// The request, until it is handed to a connection.
-    pub(crate) request: Option<(Parts, Body)>,
+    pub request: Option<(Parts, Body)>,
     /// The answer, once there is one.
-    pub(crate) response: Option<Response<Body>>,
+    pub response: Option<Response<Body>>,
     /// Whether the request is gRPC, which local replies and metrics are different for.
     pub(crate) is_grpc: bool,
 }
 
 impl Call {
-    pub(crate) fn new(request: Request<Body>) -> Self {
+    /// A call that has not been answered.
+    #[must_use]
+    pub fn new(request: Request<Body>) -> Self {
         let is_grpc = grpc::is_grpc_request(request.headers());
         Self { request: Some(request.into_parts()), response: None, is_grpc }
     }

@@ -33,9 +33,10 @@ mod upgrade;
 mod upstream;
 
 pub use body::{Body, BoxError};
+pub use call::Call;
 pub use channel::{Channel, ChannelBody};
 pub use connect::{AsyncReadWrite, Connect, Connecting, Io, TcpConnector};
 pub use http_connection_manager::{ConnectionManager, ListenerConfigError, Respond, ResponseBody, ServiceResponder};
-pub use pool::{Connection, Pool, Protocol, SendError, Target, TransportError, Worker};
+pub use pool::{Connection, Pool, Protocol, Target, TransportError, Worker};
 pub use stream_info::{StreamInfo, StreamState, UpstreamTiming};
 pub use upstream::{Transport, Upstream, UpstreamOptions};

@@ -42,9 +42,8 @@ impl<T: Transport> Stack<'_, T> {
             Err(answer) => return call.answer(*answer),
         };
         if !self.filters.is_empty() {
-            info.observe_route(&matched, random);
             let means = (self.upstream.timers(), self.active_faults);
-            if let Some(failed) = fault::filter(self.filters, &matched, parts, info, means).await {
+            if let Some(failed) = fault::filter(self.filters, (&matched, random), parts, info, means).await {
                 return call.answer(route::reply(info, failed, call.is_grpc));
             }
         }

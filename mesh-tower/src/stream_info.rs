@@ -11,7 +11,7 @@ use std::{
     ops::DerefMut,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -19,6 +19,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header::HOST, request, uri::PathAndQuery};
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
+    model::RoutingPriority,
     telemetry::{Attributes, ResponseFlags},
 };
 use parking_lot::Mutex;
@@ -38,6 +39,8 @@ struct Shared {
     bytes_sent: AtomicU64,
     /// Nanoseconds from the start to the end of the request, plus one; 0 = it has not ended.
     request_complete: AtomicU64,
+    /// Log lines will tell of the request. Beside the lock, because every request is asked.
+    is_logged: AtomicBool,
     state: Mutex<StreamState>,
 }
 
@@ -58,7 +61,7 @@ pub struct StreamState {
     /// Whether the client is within the trusted network, so that its `x-envoy-*` headers may steer retries and timeouts.
     pub internal: bool,
     /// What log lines tell of the request; `None` if nobody will ask.
-    pub(crate) logged_request: Option<Box<LoggedRequest>>,
+    logged_request: Option<Box<LoggedRequest>>,
     /// The route that decides about the request, once there is one. Whoever has the request routed writes it; the
     /// upstream side reads it.
     pub route: Option<Arc<Route>>,
@@ -68,6 +71,9 @@ pub struct StreamState {
     pub upstream_cluster: Option<Arc<ClusterState>>,
     /// The endpoint of the last try.
     pub upstream_host: Option<Arc<EndpointState>>,
+    /// The response has a place in the circuit breaker of the cluster and a share of the endpoint's load, under this
+    /// priority, until its body has ended.
+    pub(crate) active: Option<RoutingPriority>,
     /// What happened beyond the status.
     pub response_flags: ResponseFlags,
     /// Why the answer is what it is, such as `via_upstream`; `None` until there is an answer.
@@ -87,7 +93,7 @@ pub struct StreamState {
 /// A request's head as log lines tell of it. The upstream side writes it anew after its changes, because a log tells what
 /// was sent on.
 #[derive(Debug)]
-pub(crate) struct LoggedRequest {
+struct LoggedRequest {
     names: Arc<[HeaderName]>,
     method: Method,
     authority: Option<HeaderValue>,
@@ -110,7 +116,7 @@ pub struct UpstreamTiming {
 
 impl LoggedRequest {
     /// Keeps the headers called `names`.
-    pub(crate) fn new(names: &Arc<[HeaderName]>, request: &request::Parts) -> Self {
+    fn new(names: &Arc<[HeaderName]>, request: &request::Parts) -> Self {
         let mut logged = Self {
             names: Arc::clone(names),
             method: request.method.clone(),
@@ -146,9 +152,13 @@ impl StreamState {
         }
     }
 
-    /// Whether log lines will tell of the request, so that details of its timing are wanted.
-    pub(crate) fn is_logged(&self) -> bool {
-        self.logged_request.is_some()
+    /// The response has ended: gives back what it had of cluster and endpoint.
+    pub(crate) fn end_response(&mut self) {
+        if let Some(priority) = self.active.take()
+            && let (Some(cluster), Some(endpoint)) = (&self.upstream_cluster, &self.upstream_host)
+        {
+            cluster.end_try(endpoint, priority);
+        }
     }
 
     /// Everything that is known here. Who needs more than that adds it: the request as it is, the response, durations.
@@ -200,6 +210,7 @@ impl StreamInfo {
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             request_complete: AtomicU64::new(0),
+            is_logged: AtomicBool::new(false),
             state: Mutex::default(),
         }))
     }
@@ -266,14 +277,22 @@ impl StreamInfo {
         self.0.request_complete.store(1, Ordering::Relaxed);
     }
 
-    /// Notes the route, and the random number that chose it, unless somebody did before.
-    pub(crate) fn observe_route(&self, route: &Arc<Route>, random: u64) {
-        self.state().observe_route(route, random);
+    /// Log lines will tell of the request, as it is now, with the headers called `names`.
+    pub(crate) fn log_request(&self, names: &Arc<[HeaderName]>, request: &request::Parts) {
+        self.0.is_logged.store(true, Ordering::Relaxed);
+        self.state().logged_request = Some(Box::new(LoggedRequest::new(names, request)));
+    }
+
+    /// Whether log lines will tell of the request, so that details of it are wanted.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.0.is_logged.load(Ordering::Relaxed)
     }
 
     /// Notes how the request looks now, for log lines.
     pub(crate) fn observe_request(&self, request: &request::Parts) {
-        if let Some(logged) = &mut self.state().logged_request {
+        if self.is_logged()
+            && let Some(logged) = &mut self.state().logged_request
+        {
             logged.observe(request);
         }
     }

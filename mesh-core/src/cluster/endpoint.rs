@@ -205,9 +205,17 @@ impl EndpointState {
 
     /// Counts a try that begins; it is under way until the guard is dropped.
     pub fn start_request(self: Arc<Self>) -> ActiveRequest {
+        self.begin_request();
+        ActiveRequest(self)
+    }
+
+    pub(super) fn begin_request(&self) {
         self.stats.rq_total.inc();
         self.stats.rq_active.inc();
-        ActiveRequest(self)
+    }
+
+    pub(super) fn end_request(&self) {
+        self.stats.rq_active.dec();
     }
 
     /// What the data plane keeps here. It lives as long as the endpoint is a member under the same connection options of
@@ -239,6 +247,6 @@ impl ActiveRequest {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.0.stats.rq_active.dec();
+        self.0.end_request();
     }
 }

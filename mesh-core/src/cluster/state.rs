@@ -178,6 +178,25 @@ impl ClusterState {
         permit.inspect_err(|_| self.runtime.stats.upstream_rq_active_overflow.inc())
     }
 
+    /// Begins a try at `endpoint`: takes the right to send a request, as [`ClusterState::try_request`] does, and a share of
+    /// the endpoint's load, as [`EndpointState::start_request`] does. For whoever has handles on both: what is taken is
+    /// given back by [`ClusterState::end_try`], which must be called once, however the try ends.
+    ///
+    /// # Errors
+    /// If `max_requests` are active.
+    pub fn begin_try(&self, endpoint: &EndpointState, priority: RoutingPriority) -> Result<(), Overflow> {
+        let taken = self.runtime.breaker.acquire(priority, Resource::Requests, self.thresholds(priority));
+        taken.inspect_err(|_| self.runtime.stats.upstream_rq_active_overflow.inc())?;
+        endpoint.begin_request();
+        Ok(())
+    }
+
+    /// Ends a try that [`ClusterState::begin_try`] has begun.
+    pub fn end_try(&self, endpoint: &EndpointState, priority: RoutingPriority) {
+        self.runtime.breaker.release(priority, Resource::Requests);
+        endpoint.end_request();
+    }
+
     /// Takes the right to retry; `upstream_rq_retry_overflow` counts refusals.
     ///
     /// # Errors

@@ -81,11 +81,27 @@ impl CircuitBreaker {
         resource: Resource,
         thresholds: &Thresholds,
     ) -> Result<Permit, Overflow> {
+        self.acquire(priority, resource, thresholds)?;
+        Ok(Permit { breaker: Arc::clone(self), priority, resource })
+    }
+
+    /// Takes one of `resource`, for whoever gives it back with [`CircuitBreaker::release`]: once, however it ends.
+    pub(crate) fn acquire(
+        &self,
+        priority: RoutingPriority,
+        resource: Resource,
+        thresholds: &Thresholds,
+    ) -> Result<(), Overflow> {
         let limit = self.limit(priority, resource, thresholds);
         self.count(priority, resource)
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < limit).then(|| used + 1))
-            .map_err(|_| Overflow { resource, limit })?;
-        Ok(Permit { breaker: Arc::clone(self), priority, resource })
+            .map(drop)
+            .map_err(|_| Overflow { resource, limit })
+    }
+
+    /// Gives back one of `resource`.
+    pub(crate) fn release(&self, priority: RoutingPriority, resource: Resource) {
+        self.count(priority, resource).fetch_sub(1, Ordering::Relaxed);
     }
 
     fn count(&self, priority: RoutingPriority, resource: Resource) -> &AtomicU32 {
@@ -121,7 +137,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.breaker.count(self.priority, self.resource).fetch_sub(1, Ordering::Relaxed);
+        self.breaker.release(self.priority, self.resource);
     }
 }
 

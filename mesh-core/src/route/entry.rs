@@ -219,6 +219,12 @@ impl<C> RouteEntry<C> {
         self.response_changes
     }
 
+    /// Whether values of changed headers tell of the request.
+    #[must_use]
+    pub fn changes_headers_by_attributes(&self) -> bool {
+        [self.request_changes, self.response_changes].contains(&Changes::Evaluated)
+    }
+
     /// Changes of request headers, in the order in which they apply (E8).
     pub fn request_headers(&self, weighted: Option<usize>) -> impl Iterator<Item = &HeaderMutations> {
         let of_cluster = self.weighted_cluster(weighted).map(|cluster| &cluster.request_headers);

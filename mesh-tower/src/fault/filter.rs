@@ -16,13 +16,12 @@ use crate::{StreamInfo, route::Route, timer::Timers};
 /// Holds a request as `filters` and its route say; the answer if it is to fail.
 pub(crate) async fn filter(
     filters: &[HttpFilter],
-    route: &Route,
+    (route, random): (&Route, u64),
     parts: &Parts,
     info: &StreamInfo,
     (timers, active): (&Timers, &ActiveFaults),
 ) -> Option<LocalReply> {
     for HttpFilter::Fault(config) in filters {
-        let random = info.state().random;
         let (weighted, cluster) = {
             let head = RequestHead::from_parts(parts);
             let choice = route.select_cluster(&head, random);

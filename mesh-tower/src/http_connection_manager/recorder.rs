@@ -15,7 +15,6 @@ use crate::{
     StreamInfo, StreamState,
     peer_metadata::Introduction,
     server::ConnectionInfo,
-    stream_info::LoggedRequest,
     telemetry::{NamedHost, Reporter, RequestProtocol, RequestSample, SeriesKey, header_bytes, unregistered},
     timer::now,
 };
@@ -97,8 +96,7 @@ impl Recorder {
             self.host = NamedHost::of(request);
         }
         if self.logged.is_some() {
-            let logged = LoggedRequest::new(self.listener.access_logs.request_headers(), request);
-            self.info.state().logged_request = Some(Box::new(logged));
+            self.info.log_request(self.listener.access_logs.request_headers(), request);
         }
     }
 

@@ -17,11 +17,11 @@ pub struct TransportError {
 
 /// A request that a connection failed to serve.
 #[derive(Debug)]
-pub struct SendError {
+pub(super) struct SendError {
     /// What happened.
-    pub error: TransportError,
+    pub(super) error: TransportError,
     /// The request, if no byte of it has left: it can be sent again, whatever it asks for.
-    pub unsent: Option<Box<Request<Body>>>,
+    pub(super) unsent: Option<Box<Request<Body>>>,
 }
 
 impl From<TransportError> for SendError {

@@ -24,12 +24,13 @@ use mesh_core::cluster::{ClusterState, ClusterStats, EndpointState};
 use mesh_core::model::{HttpProtocol, RoutingPriority};
 use mesh_core::resilience::{breaker::Permit, retry::ResetReason};
 
-pub use error::{SendError, TransportError};
+use error::SendError;
+pub use error::TransportError;
 pub(crate) use http1::Http1Body;
 pub(crate) use http2_body::Http2Body;
 pub use worker::Worker;
 
-use crate::{Body, Transport};
+use crate::{Body, Call, Transport};
 
 /// The protocol of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +76,20 @@ impl Transport for Pool {
         target.connection(protocol)
     }
 
-    fn send(
-        &self,
-        connection: Connection,
-        request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Body>, SendError>> + Send {
-        connection.send(request)
+    async fn send(&self, connection: Connection, call: &mut Call) -> Result<(), TransportError> {
+        let Some((parts, body)) = call.request.take() else {
+            return Err(TransportError::new(ResetReason::LocalReset));
+        };
+        match connection.send(Request::from_parts(parts, body)).await {
+            Ok(response) => {
+                call.response = Some(response);
+                Ok(())
+            }
+            Err(SendError { error, unsent }) => {
+                call.request = unsent.map(|request| request.into_parts());
+                Err(error)
+            }
+        }
     }
 }
 
@@ -164,7 +173,7 @@ enum Kind {
 
 impl Connection {
     /// Sends `request` in the form of this protocol and waits for the response headers.
-    pub(crate) async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
         match self.0.take() {
             Some(Kind::Http1(connection)) => connection.exchange(form::http1(request)).await,
             Some(Kind::Http2(stream)) => Ok(stream.exchange(form::http2(request)?).await?),

@@ -1,15 +1,14 @@
 //! What belongs to one request on its way through the upstream side, and the answers it may get.
 
-use std::{borrow::Cow, time::Instant};
+use std::time::Instant;
 
 use http::{HeaderName, Response, request::Parts};
-use http_body::Body as _;
 use mesh_core::{
     local_reply::LocalReply,
     policy::header_mutation::{self, Changes},
     request::RequestHead,
     route::RequestCounters,
-    telemetry::{Attributes, ResponseFlags, details},
+    telemetry::Attributes,
 };
 
 use super::{UpstreamOptions, request::X_ENVOY_ATTEMPT_COUNT};
@@ -59,7 +58,7 @@ impl<'a> Exchange<'a> {
         response
     }
 
-    /// Makes the endpoint's answer what is passed on.
+    /// Makes the endpoint's answer, which came at `received_at`, what is passed on.
     pub(super) fn finish(&self, response: &mut Response<Body>, received_at: Instant) {
         if self.options.envoy_headers {
             let since = self.info.request_completed_at().unwrap_or_else(|| self.info.start());
@@ -67,18 +66,7 @@ impl<'a> Exchange<'a> {
             let milliseconds = u64::try_from(service_time.as_millis()).unwrap_or(u64::MAX);
             response.headers_mut().insert(X_ENVOY_UPSTREAM_SERVICE_TIME, header_number(milliseconds));
         }
-        let mut state = self.info.state();
-        state.response_code_details = Some(Cow::Borrowed(details::VIA_UPSTREAM));
-        state.upstream_timing.first_upstream_rx_byte_received = Some(received_at);
-        if response.body().is_end_stream() {
-            state.upstream_timing.last_upstream_rx_byte_received = Some(received_at);
-        }
-        drop(state);
         self.change_headers(response);
-    }
-
-    pub(super) fn flag(&self, flags: ResponseFlags) {
-        self.info.state().response_flags.insert(flags);
     }
 
     fn change_headers(&self, response: &mut Response<Body>) {

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use mesh_core::{cluster::ActiveRequest, resilience::breaker::Permit, telemetry::ResponseFlags};
+use mesh_core::telemetry::ResponseFlags;
 
 use super::{
     failure,
@@ -10,25 +10,18 @@ use super::{
 };
 use crate::{BoxError, StreamInfo, TransportError, timeout::ResponseCutOff, timer::Timers, timer::now};
 
-/// What an exchange occupies at the circuit breaker and at the endpoint.
-#[derive(Debug)]
-pub(super) struct Occupied {
-    pub(super) _permit: Permit,
-    pub(super) _active: ActiveRequest,
-}
-
-/// Holds a response's place in the circuit breaker and its share of the endpoint's load, and watches its time.
+/// Gives back a response's place in the circuit breaker and its share of the endpoint's load when it is dropped, and
+/// watches its time until then.
 #[derive(Debug)]
 pub(crate) struct ResponseGuard {
     info: StreamInfo,
     limits: Limits,
     timers: Timers,
-    _occupied: Option<Occupied>,
 }
 
 impl ResponseGuard {
-    pub(super) fn new(info: &StreamInfo, limits: Limits, timers: &Timers, occupied: Option<Occupied>) -> Self {
-        Self { info: info.clone(), limits, timers: timers.clone(), _occupied: occupied }
+    pub(super) fn new(info: &StreamInfo, limits: Limits, timers: &Timers) -> Self {
+        Self { info: info.clone(), limits, timers: timers.clone() }
     }
 
     /// While the body waits: an error once its time is up.
@@ -61,5 +54,11 @@ impl ResponseGuard {
     /// The body has ended as it should.
     pub(crate) fn handle_end(&self) {
         self.info.state().upstream_timing.last_upstream_rx_byte_received = Some(now());
+    }
+}
+
+impl Drop for ResponseGuard {
+    fn drop(&mut self) {
+        self.info.state().end_response();
     }
 }

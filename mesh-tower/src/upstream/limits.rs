@@ -5,6 +5,7 @@
 //! an upload; until then they do not run, as in Envoy.
 
 use std::{
+    future::poll_fn,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -55,6 +56,20 @@ impl Limits {
     pub(crate) fn new(info: &StreamInfo, timeouts: &Timeouts) -> Self {
         let max_stream_duration = timeouts.max_stream_duration.and_then(|limit| info.start().checked_add(limit));
         Self { route: timeouts.route, max_stream_duration, deadline: None }
+    }
+
+    /// Polls until there is a result, but no longer than the limits allow.
+    pub(super) async fn bound<R>(
+        &mut self,
+        of_try: Option<TryLimits>,
+        (info, timers): (&StreamInfo, &Timers),
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+    ) -> Result<R, Expired> {
+        poll_fn(|cx| match poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.poll_expired(of_try, info, timers, cx).map(Err),
+        })
+        .await
     }
 
     /// Ready once a limit is reached; otherwise the task is woken then. `info` tells when the request was complete.

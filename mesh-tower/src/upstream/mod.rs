@@ -41,7 +41,7 @@ use crate::{
     Body, StreamInfo, TransportError,
     call::Call,
     peer_metadata::PeerExchange,
-    pool::{Pool, Protocol, SendError, Target, Worker},
+    pool::{Pool, Protocol, Target, Worker},
     route::Route,
     timer::Timers,
 };
@@ -60,12 +60,16 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         protocol: Protocol,
     ) -> impl Future<Output = Result<Self::Connection, TransportError>> + Send;
 
-    /// Sends a request and waits for the response headers.
+    /// Sends the request of `call`, waits for the response headers and puts the response into `call`.
+    ///
+    /// # Errors
+    /// If there is no response. If no byte of the request has left either, the request is back in `call`: it can be
+    /// sent again, whatever it asks for.
     fn send(
         &self,
         connection: Self::Connection,
-        request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Body>, SendError>> + Send;
+        call: &mut Call,
+    ) -> impl Future<Output = Result<(), TransportError>> + Send;
 }
 
 /// What a listener says about the requests it sends on.
@@ -170,6 +174,11 @@ impl<T: Transport> Upstream<T> {
     pub(crate) async fn forward(&self, call: &mut Call, info: &StreamInfo, route: &Arc<Route>, random: u64) {
         let Some((parts, _)) = &mut call.request else { return call.answer(not_found(info)) };
         let (cluster, weighted) = self.choose_cluster(parts, route, random);
+        if info.is_logged() || route.changes_headers_by_attributes() {
+            let mut state = info.state();
+            state.observe_route(route, random);
+            state.upstream_cluster.clone_from(&cluster);
+        }
         let exchange = Exchange::new(info, self.options, (route, weighted), parts, call.is_grpc);
         let Some(cluster) = cluster else {
             let status = route
@@ -177,19 +186,11 @@ impl<T: Transport> Upstream<T> {
                 .map_or(http::StatusCode::SERVICE_UNAVAILABLE, |action| action.cluster_not_found_response_code);
             return call.answer(exchange.reply(LocalReply::cluster_not_found(status)));
         };
-        let is_logged = {
-            let mut state = info.state();
-            state.observe_route(route, random);
-            state.upstream_cluster = Some(Arc::clone(&cluster));
-            state.is_logged()
-        };
         self.peers.send_request(&mut parts.headers, cluster.config().metadata_exchange);
         let through = (&self.shared.transport, &self.shared.worker);
         let mut tries = Tries::new(&exchange, through, &cluster, parts);
         request::prepare(parts, &exchange);
-        if is_logged {
-            info.observe_request(parts);
-        }
+        info.observe_request(parts);
         tries.run(call).await;
     }
 

@@ -66,16 +66,11 @@ impl Transport for Arc<Script> {
         }
     }
 
-    async fn send(
-        &self,
-        (endpoint, step): Self::Connection,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, SendError> {
+    async fn send(&self, (endpoint, step): Self::Connection, call: &mut Call) -> Result<(), TransportError> {
         if let Step::Unsent = step {
-            let error = TransportError::new(ResetReason::ConnectionTermination);
-            return Err(SendError { error, unsent: Some(Box::new(request)) });
+            return Err(TransportError::new(ResetReason::ConnectionTermination));
         }
-        let (parts, body) = request.into_parts();
+        let (parts, body) = call.request.take().unwrap();
         let body = body.collect().await.unwrap().to_bytes();
         self.seen.lock().push(Seen { endpoint, target: parts.uri.to_string(), headers: parts.headers, body });
         let mut response = Response::new(Body::from("text"));
@@ -88,11 +83,12 @@ impl Transport for Arc<Script> {
                 tokio::time::sleep(wait).await;
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
             }
-            Step::Reset(reason) => return Err(TransportError::new(reason).into()),
+            Step::Reset(reason) => return Err(TransportError::new(reason)),
             Step::Stall => *response.body_mut() = Body::new(Stalled),
             Step::Refuse(_) | Step::Unsent => unreachable!("handled above"),
         }
-        Ok(response)
+        call.response = Some(response);
+        Ok(())
     }
 }
 

@@ -1,14 +1,17 @@
 //! Sending a request to its cluster: try by try, until there is an answer or none is to be had.
+//!
+//! What becomes known on the way is told to the request's [`StreamInfo`] once, when the tries are over, however they end.
 
 use std::{
-    future::{Future, poll_fn},
+    borrow::Cow,
+    future::Future,
+    ops::DerefMut,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, Version, request::Parts};
+use http::{Response, Version, request::Parts};
 use http_body::Body as _;
 use mesh_core::{
     balance::Avoid,
@@ -20,23 +23,23 @@ use mesh_core::{
         retry::{Decision, RequestProgress, ResetReason, RetryState},
         timeout::Timeouts,
     },
-    telemetry::ResponseFlags,
+    telemetry::{ResponseFlags, details},
 };
 
 use super::{
     Transport,
     exchange::Exchange,
     failure::Failure,
-    guard::{Occupied, ResponseGuard},
+    guard::ResponseGuard,
     kept::Kept,
     limits::{Expired, Limits, TryLimits},
     request,
 };
 use crate::{
-    Body,
+    Body, StreamState, TransportError,
     call::Call,
     outlier::{outcome_of_response, record},
-    pool::{Protocol, SendError, Target, Worker},
+    pool::{Protocol, Target, Worker},
     rng::ThreadRng,
     timer::now,
 };
@@ -54,10 +57,23 @@ pub(super) struct Tries<'a, T> {
     limits: Limits,
     retry: Option<RetryState<&'a RetryPolicy>>,
     attempt: u32,
-    /// When the latest answer came.
+    latest: Try,
+    /// What is known of the tries was told.
+    has_told: bool,
+}
+
+/// What is known of one try.
+#[derive(Debug, Default)]
+struct Try {
+    endpoint: Option<Arc<EndpointState>>,
+    /// Protocol of its connection, once there is one.
+    protocol: Option<Protocol>,
+    /// Whether it has a place in the circuit breaker and a share of the endpoint's load.
+    is_active: bool,
+    /// When it got its connection, if log lines will tell of that.
+    sent_at: Option<Instant>,
+    /// When its answer came.
     received_at: Option<Instant>,
-    /// What the latest answer holds until its body has ended.
-    occupied: Option<Occupied>,
 }
 
 impl<'a, T: Transport> Tries<'a, T> {
@@ -87,8 +103,8 @@ impl<'a, T: Transport> Tries<'a, T> {
             limits: Limits::new(exchange.info, &timeouts),
             retry: RetryState::new(policy, || RequestHead::from_parts(parts), &overrides, priority),
             attempt: 0,
-            received_at: None,
-            occupied: None,
+            latest: Try::default(),
+            has_told: false,
         }
     }
 
@@ -102,12 +118,9 @@ impl<'a, T: Transport> Tries<'a, T> {
             let result = self.attempt(call).await;
             match self.decide(call.response.as_ref(), &result, &kept) {
                 Decision::Retry { after } => {
-                    (call.response, self.occupied) = (None, None);
-                    let worker = self.worker;
-                    let mut wait = pin!(worker.timers().sleep(after));
-                    if let Err(expired) = self.bound(None, |cx| wait.as_mut().poll(cx)).await {
-                        let failure = Failure::expired(expired, RequestProgress::Started);
-                        failure.count(self.cluster.stats());
+                    self.end_try();
+                    call.response = None;
+                    if let Err(failure) = self.back_off(after).await {
                         return self.conclude(call, Err(failure), Decision::Done);
                     }
                     call.request = Some(kept.again());
@@ -127,6 +140,18 @@ impl<'a, T: Transport> Tries<'a, T> {
         Some(Kept::new(parts, body, self.cluster.config().retry_buffer_bytes))
     }
 
+    /// Waits before another try.
+    async fn back_off(&mut self, duration: Duration) -> Result<(), Failure> {
+        let timers = self.worker.timers();
+        let mut wait = pin!(timers.sleep(duration));
+        let waited = self.limits.bound(None, (self.exchange.info, timers), |cx| wait.as_mut().poll(cx)).await;
+        waited.map_err(|expired| {
+            let failure = Failure::expired(expired, RequestProgress::Started);
+            failure.count(self.cluster.stats());
+            failure
+        })
+    }
+
     /// One try. What it means for the endpoint is recorded here.
     async fn attempt(&mut self, call: &mut Call) -> Result<(), Failure> {
         self.attempt += 1;
@@ -136,93 +161,96 @@ impl<'a, T: Transport> Tries<'a, T> {
         if let Some(retry) = &mut self.retry {
             retry.handle_pick(endpoint.id());
         }
-        let result = self.exchange_with(&endpoint, call).await;
+        self.latest = Try { endpoint: Some(endpoint), ..Try::default() };
+        let result = self.exchange(call).await;
+        if result.is_err() {
+            self.end_try();
+        }
+        let Some(endpoint) = &self.latest.endpoint else { return result };
         match (&result, &call.response) {
             (Ok(()), Some(response)) => {
                 let outcome = outcome_of_response(response, self.exchange.is_grpc);
-                record(self.cluster, &endpoint, outcome, self.received_at());
+                record(self.cluster, endpoint, outcome, self.received_at());
             }
             (Ok(()), None) => {}
             (Err(failure), _) => {
-                self.occupied = None;
                 failure.count(self.cluster.stats());
                 if let Some(outcome) = failure.outcome() {
-                    record(self.cluster, &endpoint, outcome, now());
+                    record(self.cluster, endpoint, outcome, now());
                 }
             }
         }
         result
     }
 
-    async fn exchange_with(&mut self, endpoint: &Arc<EndpointState>, call: &mut Call) -> Result<(), Failure> {
+    /// Sends the request to the endpoint picked and waits for the answer.
+    async fn exchange(&mut self, call: &mut Call) -> Result<(), Failure> {
         let version = call.request.as_mut().map_or(Version::HTTP_11, |(parts, _)| {
-            self.begin_try(endpoint, parts);
+            self.begin_try(parts);
             parts.version
         });
         let protocol = Protocol::choose(self.cluster.config().http_protocol_options.protocol, version);
-        let target = Target { worker: self.worker, cluster: self.cluster, endpoint, priority: self.priority };
-        let transport = self.transport;
         let mut connections_left = MAX_CONNECTIONS_PER_TRY;
         loop {
             connections_left -= 1;
-            let mut connecting = pin!(transport.connection(&target, protocol));
-            let connected = self.bound(None, |cx| connecting.as_mut().poll(cx)).await;
-            self.observe_try(endpoint, matches!(connected, Ok(Ok(_))).then_some(protocol));
-            let connection = connected
-                .map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?
-                .map_err(|error| self.not_sent(&error))?;
-            self.occupy(endpoint)?;
+            let connection = self.connect(protocol).await?;
+            self.activate()?;
             self.cluster.stats().upstream_rq_total.inc();
             self.exchange.counters.handle_try();
-            let of_try = TryLimits::new(now, &self.timeouts);
-            let Some((parts, body)) = call.request.take() else { return Err(NOTHING_TO_SEND) };
-            let mut sending = pin!(transport.send(connection, Request::from_parts(parts, body)));
-            let answer = &mut call.response;
-            let poll = |cx: &mut Context<'_>| sending.as_mut().poll(cx).map_ok(|response| *answer = Some(response));
-            let exchanged = self.bound(of_try, poll).await;
-            match exchanged.map_err(|expired| Failure::expired(expired, RequestProgress::Started))? {
-                Ok(()) => {
-                    self.received_at = Some(now());
-                    return Ok(());
-                }
+            let Err(error) = self.send(connection, call).await? else {
+                self.latest.received_at = Some(now());
+                return Ok(());
+            };
+            match call.request {
                 // The connection had ended before it took the request; nobody has seen it.
-                Err(SendError { unsent: Some(back), .. }) if connections_left > 0 => {
-                    call.request = Some(back.into_parts());
-                }
-                Err(SendError { error, unsent }) => {
-                    let progress =
-                        if unsent.is_some() { RequestProgress::NotStarted } else { RequestProgress::Started };
-                    return Err(Failure::reset(&error, progress));
-                }
+                Some(_) if connections_left > 0 => {}
+                Some(_) => return Err(Failure::reset(&error, RequestProgress::NotStarted)),
+                None => return Err(Failure::reset(&error, RequestProgress::Started)),
             }
         }
     }
 
-    /// Polls until there is a result, but no longer than the limits allow.
-    async fn bound<R>(
-        &mut self,
-        of_try: Option<TryLimits>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
-    ) -> Result<R, Expired> {
-        poll_fn(|cx| match poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => self.limits.poll_expired(of_try, self.exchange.info, self.worker.timers(), cx).map(Err),
-        })
-        .await
+    async fn connect(&mut self, protocol: Protocol) -> Result<T::Connection, Failure> {
+        let Some(endpoint) = &self.latest.endpoint else { return Err(Failure::NoHealthyUpstream) };
+        let worker = self.worker;
+        let target = Target { worker, cluster: self.cluster, endpoint, priority: self.priority };
+        let mut connecting = pin!(self.transport.connection(&target, protocol));
+        let means = (self.exchange.info, worker.timers());
+        let connected = self.limits.bound(None, means, |cx| connecting.as_mut().poll(cx)).await;
+        let connected = connected.map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?;
+        let connection = connected.map_err(|error| self.not_connected(&error))?;
+        self.latest.protocol = Some(protocol);
+        self.latest.sent_at = self.exchange.info.is_logged().then(now);
+        Ok(connection)
     }
 
-    /// What the try has to itself: headers, authority, what is known of it.
-    fn begin_try(&self, endpoint: &Arc<EndpointState>, parts: &mut Parts) {
+    async fn send(
+        &mut self,
+        connection: T::Connection,
+        call: &mut Call,
+    ) -> Result<Result<(), TransportError>, Failure> {
+        let of_try = TryLimits::new(now, &self.timeouts);
+        let mut sending = pin!(self.transport.send(connection, call));
+        let means = (self.exchange.info, self.worker.timers());
+        let sent = self.limits.bound(of_try, means, |cx| sending.as_mut().poll(cx)).await;
+        sent.map_err(|expired| Failure::expired(expired, RequestProgress::Started))
+    }
+
+    /// What the try has to itself: headers and authority.
+    fn begin_try(&self, parts: &mut Parts) {
         request::begin_try(parts, self.exchange, self.attempt, self.timeouts.expected(self.elapsed()));
-        request::use_endpoint_hostname(parts, self.exchange, endpoint.hostname().map(|name| &**name));
+        let hostname = self.latest.endpoint.as_ref().and_then(|endpoint| endpoint.hostname());
+        request::use_endpoint_hostname(parts, self.exchange, hostname.map(|name| &**name));
     }
 
     /// Takes the try's place in the circuit breaker and its share of the endpoint's load.
-    fn occupy(&mut self, endpoint: &Arc<EndpointState>) -> Result<(), Failure> {
+    fn activate(&mut self) -> Result<(), Failure> {
         // What was held for a connection that had ended is given back first: it must not be in the way.
-        self.occupied = None;
-        let permit = self.cluster.try_request(self.priority).map_err(|_| OVERFLOW)?;
-        self.occupied = Some(Occupied { _permit: permit, _active: Arc::clone(endpoint).start_request() });
+        self.end_try();
+        if let Some(endpoint) = &self.latest.endpoint {
+            self.cluster.begin_try(endpoint, self.priority).map_err(|_| OVERFLOW)?;
+            self.latest.is_active = true;
+        }
         Ok(())
     }
 
@@ -234,18 +262,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
     }
 
-    /// Notes where the try goes; `sent` is the protocol of its connection, if there is one.
-    fn observe_try(&self, endpoint: &Arc<EndpointState>, sent: Option<Protocol>) {
-        let mut state = self.exchange.info.state();
-        state.attempt_count = self.attempt;
-        state.upstream_host = Some(Arc::clone(endpoint));
-        state.upstream_protocol = sent.map(Protocol::version);
-        if sent.is_some() && state.is_logged() {
-            state.upstream_timing.first_upstream_tx_byte_sent = Some(now());
-        }
-    }
-
-    fn not_sent(&self, error: &crate::TransportError) -> Failure {
+    fn not_connected(&self, error: &TransportError) -> Failure {
         if let Some(text) = error.transport_failure() {
             self.exchange.info.state().upstream_transport_failure_reason = Some(text.replace(' ', "_").into());
         }
@@ -275,24 +292,15 @@ impl<'a, T: Transport> Tries<'a, T> {
 
     /// The last result becomes the answer.
     fn conclude(&mut self, call: &mut Call, result: Result<(), Failure>, decision: Decision) {
-        match decision {
-            Decision::LimitExceeded => self.exchange.flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED),
-            Decision::Overflow => self.exchange.flag(ResponseFlags::UPSTREAM_OVERFLOW),
-            Decision::Done | Decision::Retry { .. } => {}
-        }
-        let stats = self.cluster.stats();
+        let flags = match decision {
+            Decision::LimitExceeded => ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED,
+            Decision::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
+            Decision::Done | Decision::Retry { .. } => ResponseFlags::NONE,
+        };
         match (result, &mut call.response) {
-            (Ok(()), Some(response)) => {
-                stats.count_response(response.status(), self.origin);
-                self.exchange.counters.handle_response(response.status());
-                self.exchange.finish(response, self.received_at());
-                if !response.body().is_end_stream() {
-                    let (limits, occupied) = (std::mem::take(&mut self.limits), self.occupied.take());
-                    let guard = ResponseGuard::new(self.exchange.info, limits, self.worker.timers(), occupied);
-                    response.body_mut().guard(guard);
-                }
-            }
+            (Ok(()), Some(response)) => self.pass_on(response, flags),
             (result, _) => {
+                self.tell().response_flags.insert(flags);
                 let failure = result.err().unwrap_or(NOTHING_TO_SEND);
                 if matches!(failure, Failure::Expired(Expired::Route)) {
                     self.exchange.counters.handle_timeout();
@@ -300,15 +308,71 @@ impl<'a, T: Transport> Tries<'a, T> {
                 let reply = failure.reply(self.attempt);
                 self.exchange.counters.handle_response(reply.status);
                 // What it means, also where a gRPC client is told so by a response of status 200.
-                stats.count_response(reply.status, self.origin);
+                self.cluster.stats().count_response(reply.status, self.origin);
                 call.answer(self.exchange.reply(reply));
             }
         }
     }
 
+    /// The endpoint's answer becomes that of the call.
+    fn pass_on(&mut self, response: &mut Response<Body>, flags: ResponseFlags) {
+        self.cluster.stats().count_response(response.status(), self.origin);
+        self.exchange.counters.handle_response(response.status());
+        let (has_ended, received_at) = (response.body().is_end_stream(), self.received_at());
+        if has_ended {
+            self.end_try();
+        }
+        let is_active = std::mem::take(&mut self.latest.is_active);
+        let mut state = self.tell();
+        state.response_flags.insert(flags);
+        state.response_code_details = Some(Cow::Borrowed(details::VIA_UPSTREAM));
+        state.upstream_timing.first_upstream_rx_byte_received = Some(received_at);
+        state.upstream_timing.last_upstream_rx_byte_received = has_ended.then_some(received_at);
+        state.active = is_active.then_some(self.priority);
+        drop(state);
+        self.exchange.finish(response, received_at);
+        if !has_ended {
+            let limits = std::mem::take(&mut self.limits);
+            response.body_mut().guard(ResponseGuard::new(self.exchange.info, limits, self.worker.timers()));
+        }
+    }
+
     /// When the latest answer came.
     fn received_at(&self) -> Instant {
-        self.received_at.unwrap_or_else(now)
+        self.latest.received_at.unwrap_or_else(now)
+    }
+}
+
+impl<'a, T> Tries<'a, T> {
+    /// Gives back what the latest try has of cluster and endpoint.
+    fn end_try(&mut self) {
+        if std::mem::take(&mut self.latest.is_active)
+            && let Some(endpoint) = &self.latest.endpoint
+        {
+            self.cluster.end_try(endpoint, self.priority);
+        }
+    }
+
+    /// Tells what is known of the tries, which are over. The answer, if there is one, is for the caller to add.
+    fn tell(&mut self) -> impl DerefMut<Target = StreamState> + use<'a, T> {
+        self.has_told = true;
+        let latest = std::mem::take(&mut self.latest);
+        let mut state = self.exchange.info.state();
+        state.upstream_cluster.get_or_insert_with(|| Arc::clone(self.cluster));
+        state.upstream_host = latest.endpoint;
+        state.attempt_count = self.attempt;
+        state.upstream_protocol = latest.protocol.map(Protocol::version);
+        state.upstream_timing.first_upstream_tx_byte_sent = latest.sent_at;
+        state
+    }
+}
+
+impl<T> Drop for Tries<'_, T> {
+    fn drop(&mut self) {
+        self.end_try();
+        if !self.has_told {
+            drop(self.tell());
+        }
     }
 }
 
