@@ -10,7 +10,7 @@ use http::HeaderMap;
 
 use super::overrides::Overrides;
 use crate::{
-    model::{RetryPolicy, RouteAction},
+    model::{MaxStreamDuration, RetryPolicy, RouteAction},
     policy::grpc,
 };
 
@@ -27,18 +27,33 @@ pub struct Timeouts {
     pub max_stream_duration: Option<Duration>,
 }
 
+/// What a route says about time.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteLimits<'a> {
+    /// [`RouteAction::timeout`]; zero = unlimited.
+    pub timeout: Duration,
+    /// [`RouteAction::max_stream_duration`].
+    pub max_stream_duration: Option<&'a MaxStreamDuration>,
+}
+
+impl<'a> From<&'a RouteAction> for RouteLimits<'a> {
+    fn from(action: &'a RouteAction) -> Self {
+        Self { timeout: action.timeout, max_stream_duration: action.max_stream_duration.as_ref() }
+    }
+}
+
 impl Timeouts {
-    /// The limits of a request on `action` under `retry_policy`; `stream_default` is the connection manager's
+    /// The limits of a request on a route under `retry_policy`; `stream_default` is the connection manager's
     /// `max_stream_duration`. `headers` are read for `grpc-timeout`.
     #[must_use]
     pub fn new(
-        action: &RouteAction,
+        limits: RouteLimits<'_>,
         retry_policy: Option<&RetryPolicy>,
         overrides: &Overrides,
         headers: &HeaderMap,
         stream_default: Option<Duration>,
     ) -> Self {
-        let route = limited(overrides.timeout.unwrap_or(action.timeout));
+        let route = limited(overrides.timeout.unwrap_or(limits.timeout));
         let per_try = overrides
             .per_try_timeout
             .or_else(|| retry_policy.and_then(|policy| policy.per_try_timeout))
@@ -49,7 +64,7 @@ impl Timeouts {
             route,
             per_try,
             per_try_idle: retry_policy.and_then(|policy| policy.per_try_idle_timeout).and_then(limited),
-            max_stream_duration: max_stream_duration(action, headers, stream_default),
+            max_stream_duration: max_stream_duration(limits, headers, stream_default),
         }
     }
 
@@ -73,11 +88,11 @@ fn limited(duration: Duration) -> Option<Duration> {
 }
 
 fn max_stream_duration(
-    action: &RouteAction,
+    limits: RouteLimits<'_>,
     headers: &HeaderMap,
     stream_default: Option<Duration>,
 ) -> Option<Duration> {
-    let Some(config) = &action.max_stream_duration else { return stream_default.and_then(limited) };
+    let Some(config) = limits.max_stream_duration else { return stream_default.and_then(limited) };
     if let Some(max) = config.grpc_timeout_header_max
         && let Some(asked) = headers.get(grpc::GRPC_TIMEOUT).and_then(grpc::parse_timeout)
     {
@@ -116,7 +131,8 @@ mod tests {
             let overrides =
                 Overrides { timeout: asked.0.map(ms), per_try_timeout: asked.1.map(ms), ..Overrides::default() };
             let policy = retry(ms(configured.1));
-            let timeouts = Timeouts::new(&action(ms(configured.0)), Some(&policy), &overrides, &HeaderMap::new(), None);
+            let timeouts =
+                Timeouts::new((&action(ms(configured.0))).into(), Some(&policy), &overrides, &HeaderMap::new(), None);
             let actual = (timeouts.route, timeouts.per_try);
             assert_eq!(actual, (expected.0.map(ms), expected.1.map(ms)), "{configured:?} asked {asked:?}");
         };
@@ -159,7 +175,7 @@ mod tests {
             let action = RouteAction { max_stream_duration: config, ..action(Duration::ZERO) };
             let mut headers = HeaderMap::new();
             headers.extend(header.map(|value| (grpc::GRPC_TIMEOUT, HeaderValue::from_static(value))));
-            let timeouts = Timeouts::new(&action, None, &Overrides::default(), &headers, Some(ms(9_000)));
+            let timeouts = Timeouts::new((&action).into(), None, &Overrides::default(), &headers, Some(ms(9_000)));
             assert_eq!(timeouts.max_stream_duration, expected.map(ms), "{config:?} {header:?}");
         };
         let grpc = |max, offset| {

@@ -36,6 +36,9 @@ impl<C> RouteEntry<C> {
             let rewritten = if rewritten.starts_with('/') { rewritten } else { format!("/{rewritten}") };
             with_query(rewritten, query)
         };
+        if !self.rewrites_path() {
+            return None;
+        }
         match &self.action()?.path_rewrite {
             PathRewrite::None => None,
             PathRewrite::Prefix(prefix) => {
@@ -55,6 +58,9 @@ impl<C> RouteEntry<C> {
         path: &str,
         headers: &'a HeaderMap,
     ) -> AuthorityRewrite<'a> {
+        if !self.rewrites_authority() {
+            return AuthorityRewrite::Keep;
+        }
         let of_cluster = self.weighted_cluster(weighted).and_then(|cluster| cluster.host_rewrite_literal.as_ref());
         if let Some(value) = of_cluster {
             return AuthorityRewrite::SetSilently(value);

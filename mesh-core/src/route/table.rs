@@ -95,12 +95,12 @@ impl<C> RouteTable<C> {
         registry: &RequestStatsRegistry,
     ) -> Result<Self, RouteTableError> {
         let domains = DomainIndex::new(&config.virtual_hosts)?;
-        let hosts = (config.virtual_hosts.iter().enumerate())
-            .map(|(host, virtual_host)| {
+        let hosts = (config.virtual_hosts.iter().zip(0..))
+            .map(|(virtual_host, host)| {
                 let virtual_clusters = virtual_cluster_stats(virtual_host, registry);
                 let counted = |entry: RouteEntry<C>| Arc::new(entry.counted(registry, &virtual_clusters));
-                let entries = (0..virtual_host.routes.len())
-                    .map(|route| RouteEntry::compile(&config, (host, route), resolve).map(counted))
+                let entries = (virtual_host.routes.iter().zip(0..))
+                    .map(|(_, route)| RouteEntry::compile(&config, (host, route), resolve).map(counted))
                     .collect::<Result<_, _>>()?;
                 Ok(Host { paths: PathIndex::new(&virtual_host.routes), entries })
             })

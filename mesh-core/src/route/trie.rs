@@ -1,8 +1,8 @@
 //! A radix tree over byte strings that finds every key that is a prefix of a text in one walk.
 //!
-//! Built once, then read-only: nodes lie in one arena, the children of a node side by side and in order, so a walk
-//! touches one node per branching and no heap cell beyond. Keys may repeat; the values of equal keys keep the order in
-//! which they were given.
+//! Built once, then read-only: nodes lie in one arena, the children of a node side by side and in order, and short labels
+//! in the nodes themselves, so a walk touches one node per branching and little beyond. That matters because a tree of
+//! 100,000 keys does not fit into caches. Keys may repeat; the values of equal keys keep the order in which they were given.
 
 use std::ops::Range;
 
@@ -10,17 +10,48 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct Trie<V> {
     nodes: Vec<Node>,
-    /// First byte of each node's label, beside `nodes`, so that choosing a child reads one cache line.
+    /// The byte by which each node is chosen among its siblings: that before its label. Beside `nodes`, so that the
+    /// choice reads one cache line. The root's stands for nothing.
     first_bytes: Vec<u8>,
+    /// What does not fit into the nodes.
     labels: Vec<u8>,
     values: Vec<V>,
 }
 
+/// Two of them fill a cache line.
 #[derive(Debug, Default)]
+#[repr(align(32))]
 struct Node {
-    label: Range<u32>,
-    children: Range<u32>,
+    /// The label, or its beginning.
+    label: [u8; Node::INLINE],
+    label_length: u32,
+    /// Where the rest of the label begins in [`Trie::labels`].
+    label_rest: u32,
+    children: Children,
     values: Range<u32>,
+}
+
+/// The first child, and how many there are: up to 256.
+#[derive(Debug, Default)]
+struct Children {
+    start: u32,
+    count: u16,
+}
+
+impl Node {
+    const INLINE: usize = 6;
+
+    /// Whether the label stands in `text` at `index`; `labels` are those of the tree.
+    fn stands_in<T: Text>(&self, text: T, index: usize, labels: &[u8]) -> bool {
+        let length = self.label_length as usize;
+        // Comparing nothing is not free: a masked load from a dangling pointer costs some 80 ns.
+        if length == 0 {
+            return true;
+        }
+        let inline = length.min(Self::INLINE);
+        let rest = || &labels[self.label_rest as usize..][..length - inline];
+        text.has(index, &self.label[..inline]) && (length == inline || text.has(index + inline, rest()))
+    }
 }
 
 /// A text that a [`Trie`] walks along.
@@ -114,21 +145,23 @@ impl<V> Trie<V> {
         loop {
             let node = &self.nodes[index];
             // Comparing nothing is not free: a masked load from a dangling pointer costs some 80 ns.
-            if !node.label.is_empty() && !text.has(depth, &self.labels[span(&node.label)]) {
+            if !node.stands_in(text, depth, &self.labels) {
                 return;
             }
-            depth += node.label.len();
+            depth += node.label_length as usize;
             if !node.values.is_empty() {
                 visit(depth, &self.values[span(&node.values)]);
             }
             if depth == text.len() {
                 return;
             }
-            let children = span(&node.children);
-            match self.first_bytes[children.clone()].binary_search(&text.at(depth)) {
-                Ok(child) => index = children.start + child,
+            let first_child = node.children.start as usize;
+            let first_bytes = &self.first_bytes[first_child..][..usize::from(node.children.count)];
+            match first_bytes.binary_search(&text.at(depth)) {
+                Ok(child) => index = first_child + child,
                 Err(_) => return,
             }
+            depth += 1;
         }
     }
 
@@ -140,29 +173,34 @@ impl<V> Trie<V> {
             [ref only] => only.len(),
             [] => 0,
         };
-        let label = keys.get(start).map_or(&[][..], |key| &key[pending.depth..depth]);
-        let label_start = index(self.labels.len());
-        self.labels.extend_from_slice(label);
         let values_end = start + keys[start..end].iter().take_while(|key| key.len() == depth).count();
-        let children_start = index(self.nodes.len());
+        let children_start = self.nodes.len();
         let mut rest = values_end;
+        let mut children = Children { start: index(children_start), count: 0 };
         while rest < end {
             let byte = keys[rest][depth];
             let group_end = rest + keys[rest..end].partition_point(|key| key[depth] == byte);
-            more.push(Pending { node: self.nodes.len(), keys: rest..group_end, depth });
+            more.push(Pending { node: self.nodes.len(), keys: rest..group_end, depth: depth + 1 });
             self.nodes.push(Node::default());
             self.first_bytes.push(byte);
+            children.count += 1;
             rest = group_end;
         }
-        self.nodes[pending.node] = Node {
-            label: label_start..index(self.labels.len()),
-            children: children_start..index(self.nodes.len()),
-            values: index(start)..index(values_end),
-        };
+        let label = keys.get(start).map_or(&[][..], |key| &key[pending.depth..depth]);
+        self.nodes[pending.node] = self.labelled(label, children, index(start)..index(values_end));
+    }
+
+    fn labelled(&mut self, label: &[u8], children: Children, values: Range<u32>) -> Node {
+        let (inline, rest) = label.split_at(label.len().min(Node::INLINE));
+        let label_rest = index(self.labels.len());
+        self.labels.extend_from_slice(rest);
+        let mut node = Node { label_length: index(label.len()), label_rest, children, values, ..Node::default() };
+        node.label[..inline.len()].copy_from_slice(inline);
+        node
     }
 }
 
-/// A node still to be filled: its keys share `depth` bytes that its ancestors hold.
+/// A node still to be filled: its keys share `depth` bytes that its ancestors and its first byte hold.
 struct Pending {
     node: usize,
     keys: Range<usize>,
@@ -196,6 +234,7 @@ mod tests {
     #[test]
     fn every_key_that_begins_the_text_is_visited_shortest_first() {
         let keys = ["/a", "/", "/ab/c", "/b", "/a", "", "/ab/cd/e"];
+        assert_eq!(size_of::<Node>(), 32);
         assert_eq!(found(&keys, Plain(b"/ab/cd")), [(0, vec![5]), (1, vec![1]), (2, vec![0, 4]), (5, vec![2])]);
         assert_eq!(found(&keys, Plain(b"")), [(0, vec![5])]);
         assert_eq!(found(&keys, Plain(b"x")), [(0, vec![5])]);
@@ -207,6 +246,8 @@ mod tests {
         assert_eq!(found(&["/ab", "/ac"], Lowercase(b"/aBc")), [(3, vec![0])]);
         assert_eq!(found(&["moc.", "moc.b"], ReversedLowercase(b"a.B.Com")), [(4, vec![0]), (5, vec![1])]);
         assert_eq!(found(&["moc.longer"], ReversedLowercase(b"r.com")), []);
+        assert_eq!(found(&["/a/longer/path"], Lowercase(b"/A/Longer/Path/x")), [(14, vec![0])]);
+        assert_eq!(found(&["/a/longer/path"], Lowercase(b"/a/longer/pith")), []);
     }
 
     #[test]

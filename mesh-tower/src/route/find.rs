@@ -4,8 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::{Response, request::Parts};
 use mesh_core::{
-    local_reply::LocalReply, model::Action, policy::grpc, request::RequestHead, route::RouteResult, store::Routes,
-    telemetry::details,
+    local_reply::LocalReply, policy::grpc, request::RequestHead, route::RouteResult, store::Routes, telemetry::details,
 };
 
 use super::{Route, direct};
@@ -40,7 +39,7 @@ pub(crate) fn find(
 
 /// What the route answers itself: a fixed response or a redirect.
 pub(crate) fn direct_answer(route: &Arc<Route>, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
-    if let Action::Route(_) = route.route().action {
+    if route.is_forwarding() {
         return None;
     }
     let response = direct::direct_answer(route, &RequestHead::from_parts(parts), Some(info.start_time()))?;

@@ -52,8 +52,7 @@ impl RouteMatched {
 
     /// Which thresholds of a circuit breaker count for a request.
     pub(crate) fn priority_of(extensions: &Extensions) -> RoutingPriority {
-        let action = Self::of(extensions).and_then(|matched| matched.entry.action());
-        action.map_or(RoutingPriority::Default, |action| action.priority)
+        Self::of(extensions).map_or(RoutingPriority::Default, |matched| matched.entry.priority())
     }
 
     /// The cluster of a request: a layer's own, else the route's.

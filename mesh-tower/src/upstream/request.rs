@@ -67,11 +67,11 @@ pub(super) fn use_endpoint_hostname(parts: &mut Parts, exchange: &Exchange<'_>, 
 }
 
 fn mutate_headers(parts: &mut Parts, exchange: &Exchange<'_>) {
-    let levels = exchange.route.request_headers(exchange.weighted);
+    let levels = || exchange.route.request_headers(exchange.weighted);
     match exchange.route.request_changes() {
         Changes::None => {}
-        Changes::Literal => header_mutation::apply_to_request(levels, &mut parts.headers, &Attributes::default()),
-        Changes::Evaluated => exchange.with_attributes(|attributes| apply_to_request(levels, parts, attributes)),
+        Changes::Literal => header_mutation::apply_to_request(levels(), &mut parts.headers, &Attributes::default()),
+        Changes::Evaluated => exchange.with_attributes(|attributes| apply_to_request(levels(), parts, attributes)),
     }
 }
 

@@ -85,13 +85,11 @@ impl<'a, T: Transport> Tries<'a, T> {
         parts: &mut Parts,
     ) -> Self {
         let overrides = Overrides::take_from(&mut parts.headers);
-        let action = exchange.route.action();
-        let priority = action.map_or(RoutingPriority::Default, |action| action.priority);
-        let policy = exchange.route.retry_policy().map(|policy| &**policy);
-        let timeouts = action.map_or_else(Timeouts::default, |action| {
-            let stream_default = exchange.options.max_stream_duration;
-            Timeouts::new(action, policy, &overrides, &parts.headers, stream_default)
-        });
+        let route = exchange.route;
+        let priority = route.priority();
+        let policy = route.retry_policy().map(|policy| &**policy);
+        let stream_default = exchange.options.max_stream_duration;
+        let timeouts = Timeouts::new(route.limits(), policy, &overrides, &parts.headers, stream_default);
         Self {
             exchange,
             transport,
