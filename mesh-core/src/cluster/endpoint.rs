@@ -55,21 +55,24 @@ pub enum Health {
 /// Something a data plane keeps with an endpoint, such as its connection pool.
 pub type Attachment = OnceLock<Arc<dyn Any + Send + Sync>>;
 
-/// An endpoint of a cluster.
+/// An endpoint of a cluster. Small, because each request looks at two or more, which no cache may hold.
 #[derive(Debug)]
 pub struct EndpointState {
-    address: SocketAddr,
-    config: Endpoint,
-    placement: Placement,
-    attachment: Arc<Attachment>,
-    stats: Arc<EndpointStats>,
     runtime: Arc<EndpointRuntime>,
+    attachment: Arc<Attachment>,
+    address: SocketAddr,
+    hostname: Option<Arc<str>>,
+    workload: Option<Arc<Workload>>,
+    placement: Arc<Placement>,
+    load_balancing_weight: NonZeroU32,
+    health_status: HealthStatus,
 }
 
 /// What outlives changes of an endpoint's configuration.
 #[derive(Debug)]
-pub(crate) struct EndpointRuntime {
+pub struct EndpointRuntime {
     id: EndpointId,
+    stats: EndpointStats,
     pub(crate) outlier: Monitor,
 }
 
@@ -95,34 +98,51 @@ pub struct EndpointStats {
 }
 
 impl EndpointState {
-    pub(super) fn new(address: SocketAddr, config: Endpoint, placement: Placement) -> Self {
-        let runtime = EndpointRuntime { id: EndpointId::unique(), outlier: Monitor::default() };
-        let (attachment, stats) = (Arc::default(), Arc::default());
-        Self { address, config, placement, attachment, stats, runtime: Arc::new(runtime) }
+    /// At `address`, which is that of `config` once names are resolved.
+    pub(super) fn new(address: SocketAddr, config: &Endpoint, placement: &Arc<Placement>) -> Self {
+        Self {
+            runtime: Arc::default(),
+            attachment: Arc::default(),
+            address,
+            hostname: config.hostname.clone(),
+            workload: config.workload.clone(),
+            placement: Arc::clone(placement),
+            load_balancing_weight: config.load_balancing_weight,
+            health_status: config.health_status,
+        }
     }
 
     /// The same endpoint under another configuration.
-    pub(super) fn reconfigured(&self, config: Endpoint, placement: Placement) -> Self {
-        Self {
-            address: self.address,
-            config,
-            placement,
-            attachment: Arc::clone(&self.attachment),
-            stats: Arc::clone(&self.stats),
-            runtime: Arc::clone(&self.runtime),
-        }
+    pub(super) fn reconfigured(&self, config: &Endpoint, placement: &Arc<Placement>) -> Self {
+        let (runtime, attachment) = (Arc::clone(&self.runtime), Arc::clone(&self.attachment));
+        Self { runtime, attachment, ..Self::new(self.address, config, placement) }
     }
 
     /// The same endpoint without its attachment, for when the way to connect has changed.
     pub(super) fn detached(&self) -> Self {
-        Self { attachment: Arc::default(), ..self.reconfigured(self.config.clone(), self.placement.clone()) }
+        Self {
+            runtime: Arc::clone(&self.runtime),
+            attachment: Arc::default(),
+            address: self.address,
+            hostname: self.hostname.clone(),
+            workload: self.workload.clone(),
+            placement: Arc::clone(&self.placement),
+            load_balancing_weight: self.load_balancing_weight,
+            health_status: self.health_status,
+        }
     }
 
+    /// Whether the endpoint has this configuration; its address is known to be the same.
     pub(super) fn is_configured_as(&self, config: &Endpoint, placement: &Placement) -> bool {
-        self.config == *config && self.placement == *placement
+        let Endpoint { address: _, hostname, load_balancing_weight, health_status, workload } = config;
+        (&self.hostname, &self.workload) == (hostname, workload)
+            && (self.load_balancing_weight, self.health_status) == (*load_balancing_weight, *health_status)
+            && *self.placement == *placement
     }
 
-    pub(crate) fn runtime(&self) -> &Arc<EndpointRuntime> {
+    /// What connections may keep beyond the endpoint's configuration.
+    #[must_use]
+    pub fn runtime(&self) -> &Arc<EndpointRuntime> {
         &self.runtime
     }
 
@@ -141,19 +161,19 @@ impl EndpointState {
     /// Host name for automatic host rewriting.
     #[must_use]
     pub fn hostname(&self) -> Option<&Arc<str>> {
-        self.config.hostname.as_ref()
+        self.hostname.as_ref()
     }
 
     /// Share among its peers.
     #[must_use]
     pub fn weight(&self) -> NonZeroU32 {
-        self.config.load_balancing_weight
+        self.load_balancing_weight
     }
 
     /// The workload behind it.
     #[must_use]
     pub fn workload(&self) -> Option<&Arc<Workload>> {
-        self.config.workload.as_ref()
+        self.workload.as_ref()
     }
 
     /// Priority and locality.
@@ -165,7 +185,7 @@ impl EndpointState {
     /// Health as the control plane reported it.
     #[must_use]
     pub fn health_status(&self) -> HealthStatus {
-        self.config.health_status
+        self.health_status
     }
 
     /// Whether outlier detection has ejected it.
@@ -177,7 +197,7 @@ impl EndpointState {
     /// Reported health and ejection together.
     #[must_use]
     pub fn health(&self) -> Health {
-        match self.config.health_status {
+        match self.health_status {
             _ if self.is_ejected() => Health::Unhealthy,
             HealthStatus::Degraded => Health::Degraded,
             status if status.is_usable() => Health::Healthy,
@@ -188,19 +208,19 @@ impl EndpointState {
     /// Whether it is about to leave and does not count when the share of healthy endpoints is computed.
     #[must_use]
     pub fn is_excluded(&self) -> bool {
-        self.config.health_status == HealthStatus::Draining
+        self.health_status == HealthStatus::Draining
     }
 
     /// Its counts.
     #[must_use]
-    pub fn stats(&self) -> &Arc<EndpointStats> {
-        &self.stats
+    pub fn stats(&self) -> &EndpointStats {
+        &self.runtime.stats
     }
 
     /// Tries under way: what least request compares.
     #[must_use]
     pub fn active_requests(&self) -> u64 {
-        self.stats.rq_active.get()
+        self.stats().rq_active.get()
     }
 
     /// Counts a try that begins; it is under way until the guard is dropped.
@@ -210,12 +230,13 @@ impl EndpointState {
     }
 
     pub(super) fn begin_request(&self) {
-        self.stats.rq_total.inc();
-        self.stats.rq_active.inc();
+        let stats = self.stats();
+        stats.rq_total.inc();
+        stats.rq_active.inc();
     }
 
     pub(super) fn end_request(&self) {
-        self.stats.rq_active.dec();
+        self.stats().rq_active.dec();
     }
 
     /// What the data plane keeps here. It lives as long as the endpoint is a member under the same connection options of
@@ -229,6 +250,18 @@ impl EndpointState {
 impl EndpointRuntime {
     pub(crate) fn id(&self) -> EndpointId {
         self.id
+    }
+
+    /// The endpoint's counts.
+    #[must_use]
+    pub fn stats(&self) -> &EndpointStats {
+        &self.stats
+    }
+}
+
+impl Default for EndpointRuntime {
+    fn default() -> Self {
+        Self { id: EndpointId::unique(), stats: EndpointStats::default(), outlier: Monitor::default() }
     }
 }
 

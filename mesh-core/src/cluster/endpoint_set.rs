@@ -101,7 +101,7 @@ impl Members {
         let mut localities = Vec::with_capacity(assignment.localities.len());
         for group in &assignment.localities {
             let start = endpoints.len();
-            let placement = Placement { priority: group.priority, locality: group.locality.clone() };
+            let placement = Arc::new(Placement { priority: group.priority, locality: group.locality.clone() });
             for endpoint in &group.endpoints {
                 let EndpointAddress::Socket(address) = endpoint.address else { continue };
                 if !seen.insert(address) {
@@ -109,8 +109,8 @@ impl Members {
                 }
                 endpoints.push(match known.get(&address) {
                     Some(state) if state.is_configured_as(endpoint, &placement) => Arc::clone(state),
-                    Some(state) => Arc::new(state.reconfigured(endpoint.clone(), placement.clone())),
-                    None => Arc::new(EndpointState::new(address, endpoint.clone(), placement.clone())),
+                    Some(state) => Arc::new(state.reconfigured(endpoint, &placement)),
+                    None => Arc::new(EndpointState::new(address, endpoint, &placement)),
                 });
             }
             let (priority, weight) = (group.priority, group.load_balancing_weight);

@@ -13,8 +13,9 @@ mod endpoint_set;
 mod state;
 mod stats;
 
-pub(crate) use endpoint::EndpointRuntime;
-pub use endpoint::{ActiveRequest, Attachment, EndpointId, EndpointState, EndpointStats, Health, Placement};
+pub use endpoint::{
+    ActiveRequest, Attachment, EndpointId, EndpointRuntime, EndpointState, EndpointStats, Health, Placement,
+};
 pub use endpoint_set::EndpointSet;
 pub(crate) use endpoint_set::Members;
 pub use state::ClusterState;

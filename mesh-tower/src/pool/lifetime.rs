@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::cluster::{ClusterStats, EndpointStats};
+use mesh_core::cluster::{ClusterStats, EndpointRuntime};
 use mesh_core::model::HttpProtocolOptions;
 use mesh_core::resilience::breaker::Permit;
 
@@ -19,21 +19,21 @@ pub(super) struct Lifetime {
     opened: Instant,
     options: HttpProtocolOptions,
     stats: Arc<ClusterStats>,
-    endpoint_stats: Arc<EndpointStats>,
+    endpoint: Arc<EndpointRuntime>,
     permit: Option<Permit>,
 }
 
 impl Lifetime {
     /// Begins now.
     pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target<'_>, permit: Permit) -> Self {
-        let endpoint_stats = Arc::clone(target.endpoint.stats());
-        endpoint_stats.cx_active.inc();
+        let endpoint = Arc::clone(target.endpoint.runtime());
+        endpoint.stats().cx_active.inc();
         Self {
             pool: Arc::downgrade(pool),
             opened: now(),
             options: target.cluster.config().http_protocol_options,
             stats: Arc::clone(target.stats()),
-            endpoint_stats,
+            endpoint,
             permit: Some(permit),
         }
     }
@@ -75,7 +75,7 @@ impl Lifetime {
 impl Drop for Lifetime {
     fn drop(&mut self) {
         self.stats.upstream_cx_destroy.inc();
-        self.endpoint_stats.cx_active.dec();
+        self.endpoint.stats().cx_active.dec();
         // Somebody may wait for the place that this gives back, so it must be given back first.
         self.permit = None;
         if let Some(pool) = self.pool.upgrade() {
