@@ -1,9 +1,13 @@
 //! What it takes to send a request again.
 //!
-//! Few requests are tried again, so what is kept is cheap to make and dear to use: the headers are copied into one buffer,
-//! which neither counts references nor hashes names, and a retry reads its header map anew out of it.
+//! Few requests are tried again, so what is kept is cheap to make and dear to use: target and headers are copied into one
+//! buffer, which neither counts references nor hashes names, and a retry reads its head anew out of it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    request::Parts,
+    uri::{self, Authority, PathAndQuery},
+};
 
 use crate::{Body, retry::Replay};
 
@@ -14,9 +18,10 @@ const ADDED_HEADERS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Kept {
     method: Method,
-    uri: Uri,
     version: Version,
-    headers: PackedHeaders,
+    header_lines: usize,
+    /// Scheme, authority, path, and each header's name and value. Each stands behind its length; what is missing is empty.
+    texts: Texts,
     pub(super) body: Replay,
 }
 
@@ -25,66 +30,85 @@ impl Kept {
     pub(super) fn new(parts: &Parts, body: &mut Body, body_limit: usize) -> Self {
         let replay = Replay::new(std::mem::take(body), body_limit);
         *body = replay.next_body();
-        let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        Self { method, uri, version: parts.version, headers: PackedHeaders::new(&parts.headers), body: replay }
+        let target = [
+            parts.uri.scheme_str().unwrap_or_default(),
+            parts.uri.authority().map_or("", Authority::as_str),
+            parts.uri.path_and_query().map_or("", PathAndQuery::as_str),
+        ];
+        let of_line = |(name, value): (&HeaderName, &HeaderValue)| Texts::size(name.as_str()) + Texts::size(value);
+        let size =
+            target.into_iter().map(Texts::size).sum::<usize>() + parts.headers.iter().map(of_line).sum::<usize>();
+        let mut texts = Texts(Vec::with_capacity(size));
+        for text in target {
+            texts.push(text.as_bytes(), false);
+        }
+        for (name, value) in &parts.headers {
+            texts.push(name.as_str().as_bytes(), false);
+            texts.push(value.as_bytes(), value.is_sensitive());
+        }
+        let (method, version) = (parts.method.clone(), parts.version);
+        Self { method, version, header_lines: parts.headers.len(), texts, body: replay }
     }
 
     /// The request again.
     pub(super) fn again(&self) -> (Parts, Body) {
+        let mut texts = self.texts.iter();
         let mut request = Request::new(self.body.next_body());
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = read_target(&mut texts).expect("parts of a URI make one");
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.unpack();
+        let mut headers = HeaderMap::with_capacity(self.header_lines + ADDED_HEADERS);
+        while let Some((name, value)) = read_header(&mut texts) {
+            headers.append(name, value);
+        }
+        *request.headers_mut() = headers;
         request.into_parts()
     }
 }
 
-/// Header lines in one buffer: of each the lengths of its name and of its value, whether the value is sensitive, the name
-/// and the value.
-#[derive(Debug)]
-struct PackedHeaders {
-    lines: usize,
-    bytes: Vec<u8>,
+fn read_target<'t>(texts: &mut impl Iterator<Item = (&'t [u8], bool)>) -> Option<Uri> {
+    let mut present = || texts.next().map(|(text, _)| text).filter(|text| !text.is_empty());
+    let (scheme, authority, path_and_query) = (present(), present(), present());
+    let mut parts = uri::Parts::default();
+    parts.scheme = scheme.map(TryFrom::try_from).transpose().ok()?;
+    parts.authority = authority.map(TryFrom::try_from).transpose().ok()?;
+    parts.path_and_query = path_and_query.map(TryFrom::try_from).transpose().ok()?;
+    Uri::from_parts(parts).ok()
 }
 
-impl PackedHeaders {
-    /// Bytes of a line besides its name and value.
-    const OVERHEAD: usize = 2 * size_of::<usize>() + 1;
-
-    fn new(headers: &HeaderMap) -> Self {
-        let size = |(name, value): (&HeaderName, &HeaderValue)| Self::OVERHEAD + name.as_str().len() + value.len();
-        let mut bytes = Vec::with_capacity(headers.iter().map(size).sum());
-        for (name, value) in headers {
-            let name = name.as_str().as_bytes();
-            bytes.extend_from_slice(&name.len().to_ne_bytes());
-            bytes.extend_from_slice(&value.len().to_ne_bytes());
-            bytes.push(u8::from(value.is_sensitive()));
-            bytes.extend_from_slice(name);
-            bytes.extend_from_slice(value.as_bytes());
-        }
-        Self { lines: headers.len(), bytes }
-    }
-
-    fn unpack(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(self.lines + ADDED_HEADERS);
-        let mut rest = &*self.bytes;
-        while let Some((name, value)) = take_line(&mut rest) {
-            headers.append(name, value);
-        }
-        headers
-    }
-}
-
-/// The next line of packed headers; `None` after the last. They come out of a header map, so they fit into one.
-fn take_line(rest: &mut &[u8]) -> Option<(HeaderName, HeaderValue)> {
-    let name_length = usize::from_ne_bytes(*rest.split_off(..size_of::<usize>())?.first_chunk()?);
-    let value_length = usize::from_ne_bytes(*rest.split_off(..size_of::<usize>())?.first_chunk()?);
-    let is_sensitive = *rest.split_off_first()? != 0;
-    let name = HeaderName::from_bytes(rest.split_off(..name_length)?).ok()?;
-    let mut value = HeaderValue::from_bytes(rest.split_off(..value_length)?).ok()?;
+fn read_header<'t>(texts: &mut impl Iterator<Item = (&'t [u8], bool)>) -> Option<(HeaderName, HeaderValue)> {
+    let ((name, _), (value, is_sensitive)) = (texts.next()?, texts.next()?);
+    let name = HeaderName::from_bytes(name).expect("the name of a header");
+    let mut value = HeaderValue::from_bytes(value).expect("the value of a header");
     value.set_sensitive(is_sensitive);
     Some((name, value))
+}
+
+/// Texts one after the other, each behind its length and whether it is sensitive.
+#[derive(Debug)]
+struct Texts(Vec<u8>);
+
+impl Texts {
+    const LENGTH: usize = size_of::<usize>();
+
+    fn size(text: impl AsRef<[u8]>) -> usize {
+        Self::LENGTH + 1 + text.as_ref().len()
+    }
+
+    fn push(&mut self, text: &[u8], is_sensitive: bool) {
+        self.0.extend_from_slice(&text.len().to_ne_bytes());
+        self.0.push(u8::from(is_sensitive));
+        self.0.extend_from_slice(text);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        let mut rest = &*self.0;
+        std::iter::from_fn(move || {
+            let length = usize::from_ne_bytes(*rest.split_off(..Self::LENGTH)?.first_chunk()?);
+            let is_sensitive = *rest.split_off_first()? != 0;
+            Some((rest.split_off(..length)?, is_sensitive))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +137,17 @@ mod tests {
             assert_eq!(again.headers, parts.headers);
             assert!(again.headers["authorization"].is_sensitive() && !again.headers["x-latin"].is_sensitive());
             assert_eq!(http_body::Body::size_hint(&body).exact(), Some(4));
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_target_comes_out_as_it_went_in() {
+        for (method, target) in
+            [("GET", "/a?b"), ("GET", "/"), ("OPTIONS", "*"), ("CONNECT", "a.test:443"), ("GET", "https://u@[::1]:8/?")]
+        {
+            let (parts, ()) = Request::builder().method(method).uri(target).body(()).unwrap().into_parts();
+            let (again, _) = Kept::new(&parts, &mut Body::empty(), 0).again();
+            assert_eq!((again.method, again.uri), (parts.method, parts.uri), "{target}");
         }
     }
 }
