@@ -1,7 +1,8 @@
 //! Numbers as header values without writing them out every time.
 //!
 //! Milliseconds of a timeout, of a service time, the number of a try: few different numbers, one or more per request. Small
-//! ones are spelled out in the program; a cache per thread turns most others into a reference count.
+//! ones and whole thousands, which timeouts are, are spelled out in the program; a cache per thread turns most others into
+//! a reference count.
 
 use std::cell::RefCell;
 
@@ -16,8 +17,11 @@ thread_local! {
 /// `number` in decimal.
 pub(crate) fn header_number(number: u64) -> HeaderValue {
     match usize::try_from(number) {
-        Ok(small @ ..1000) => HeaderValue::from_static(spelled(small)),
-        _ => cached(number),
+        Ok(small @ ..1_000) => HeaderValue::from_static(spelled(small, 3)),
+        Ok(thousands @ ..1_000_000) if thousands % 1_000 == 0 => {
+            HeaderValue::from_static(spelled(thousands / 1_000, 6))
+        }
+        Ok(_) | Err(_) => cached(number),
     }
 }
 
@@ -31,22 +35,26 @@ fn cached(number: u64) -> HeaderValue {
     })
 }
 
-/// The numbers below 1000, each with leading zeros.
-static DIGITS: [u8; 3000] = {
-    let mut digits = [b'0'; 3000];
-    let mut position = 0;
-    while position < digits.len() {
-        let number = position / 3;
-        let divisor = [100, 10, 1][position % 3];
-        digits[position] = b"0123456789"[number / divisor % 10];
-        position += 1;
+/// Digits of a [`SPELLED`] number.
+const DIGITS: usize = 6;
+
+/// The numbers below 1000, each with leading zeros and a thousand times as large.
+static SPELLED: [u8; 1_000 * DIGITS] = {
+    let mut digits = [b'0'; 1_000 * DIGITS];
+    let mut number = 0;
+    while number < 1_000 {
+        digits[number * DIGITS] += (number / 100) as u8;
+        digits[number * DIGITS + 1] += (number / 10 % 10) as u8;
+        digits[number * DIGITS + 2] += (number % 10) as u8;
+        number += 1;
     }
     digits
 };
 
-fn spelled(number: usize) -> &'static str {
+/// The first `digits` digits of a [`SPELLED`] number, without leading zeros.
+fn spelled(number: usize, digits: usize) -> &'static str {
     let leading_zeros = usize::from(number < 10) + usize::from(number < 100);
-    let digits = &DIGITS[number * 3 + leading_zeros..number * 3 + 3];
+    let digits = &SPELLED[number * DIGITS..][leading_zeros..digits];
     std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
@@ -57,7 +65,8 @@ mod tests {
     #[test]
     fn numbers_are_written_in_decimal_whichever_way_they_are_kept() {
         let large = [15_000, 15_000, 15_000 + SLOTS as u64, 15_000, u64::MAX];
-        for number in (0..1_100).chain(large) {
+        let thousands = (0..1_002).map(|number| number * 1_000);
+        for number in (0..1_100).chain(thousands).chain(large) {
             assert_eq!(header_number(number).to_str().unwrap(), number.to_string());
         }
     }

@@ -72,7 +72,7 @@ impl Timeouts {
     #[must_use]
     pub fn expected(&self, elapsed: Duration) -> Option<Duration> {
         // Only whole milliseconds are told, and a fraction that passed is nobody's loss.
-        let elapsed = Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        let elapsed = Duration::new(elapsed.as_secs(), elapsed.subsec_millis() * 1_000_000);
         // Zero would mean unlimited; a millisecond says that time is up.
         let left = |limit: Duration| limit.saturating_sub(elapsed).max(Duration::from_millis(1));
         match (self.per_try, self.route) {

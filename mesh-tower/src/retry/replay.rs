@@ -32,17 +32,31 @@ impl Replay {
     pub(crate) fn new(body: Body, limit: usize) -> Self {
         match body.try_copy() {
             Some(_) => Self::Copy(body),
-            None => Self::Recorded(Arc::new(Mutex::new(Recording {
-                size_hint: body.size_hint(),
-                source: body,
-                frames: Vec::new(),
-                trailers: None,
-                limit,
-                kept: 0,
-                state: State::Recording,
-                reader: 0,
-            }))),
+            None => Self::record(body, limit),
         }
+    }
+
+    /// Keeps at most `limit` bytes of `body`, which stays the body for the first try.
+    pub(crate) fn beside(body: &mut Body, limit: usize) -> Self {
+        if let Some(copy) = body.try_copy() {
+            return Self::Copy(copy);
+        }
+        let replay = Self::record(std::mem::take(body), limit);
+        *body = replay.next_body();
+        replay
+    }
+
+    fn record(body: Body, limit: usize) -> Self {
+        Self::Recorded(Arc::new(Mutex::new(Recording {
+            size_hint: body.size_hint(),
+            source: body,
+            frames: Vec::new(),
+            trailers: None,
+            limit,
+            kept: 0,
+            state: State::Recording,
+            reader: 0,
+        })))
     }
 
     /// The body for the next try.

@@ -28,8 +28,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Keeps `parts`, and of `body`, which stays ready to be sent, up to `body_limit` bytes.
     pub(super) fn new(parts: &Parts, body: &mut Body, body_limit: usize) -> Self {
-        let replay = Replay::new(std::mem::take(body), body_limit);
-        *body = replay.next_body();
+        let replay = Replay::beside(body, body_limit);
         let target = [
             parts.uri.scheme_str().unwrap_or_default(),
             parts.uri.authority().map_or("", Authority::as_str),
@@ -84,7 +83,7 @@ fn read_header<'t>(texts: &mut impl Iterator<Item = (&'t [u8], bool)>) -> Option
     Some((name, value))
 }
 
-/// Texts one after the other, each behind its length and whether it is sensitive.
+/// Texts one after the other, each behind its length, whose lowest bit says whether it is sensitive.
 #[derive(Debug)]
 struct Texts(Vec<u8>);
 
@@ -92,12 +91,12 @@ impl Texts {
     const LENGTH: usize = size_of::<usize>();
 
     fn size(text: impl AsRef<[u8]>) -> usize {
-        Self::LENGTH + 1 + text.as_ref().len()
+        Self::LENGTH + text.as_ref().len()
     }
 
     fn push(&mut self, text: &[u8], is_sensitive: bool) {
-        self.0.extend_from_slice(&text.len().to_ne_bytes());
-        self.0.push(u8::from(is_sensitive));
+        let length = text.len() << 1 | usize::from(is_sensitive);
+        self.0.extend_from_slice(&length.to_ne_bytes());
         self.0.extend_from_slice(text);
     }
 
@@ -105,8 +104,7 @@ impl Texts {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
             let length = usize::from_ne_bytes(*rest.split_off(..Self::LENGTH)?.first_chunk()?);
-            let is_sensitive = *rest.split_off_first()? != 0;
-            Some((rest.split_off(..length)?, is_sensitive))
+            Some((rest.split_off(..length >> 1)?, length & 1 != 0))
         })
     }
 }

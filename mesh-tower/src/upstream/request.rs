@@ -47,7 +47,8 @@ pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32
         && let Some(expected) = expected
     {
         // Envoy counts in whole milliseconds that have passed, so a begun one is still there.
-        let milliseconds = u64::try_from(expected.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+        let begun = u64::from(expected.subsec_micros().div_ceil(1_000));
+        let milliseconds = expected.as_secs().saturating_mul(1_000).saturating_add(begun);
         parts.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, header_number(milliseconds));
     }
     if exchange.route.virtual_host().include_request_attempt_count {
