@@ -23,11 +23,11 @@ pub(super) fn pick(list: &EndpointList, choice_count: NonZeroU32, bias_milli: u3
 }
 
 fn least_of(list: &EndpointList, choice_count: NonZeroU32, rng: &mut impl Rng) -> usize {
-    let mut best = rng.index(list.endpoints.len());
-    let mut least = list.endpoints[best].active_requests();
+    let mut best = rng.index(list.candidates.len());
+    let mut least = list.candidates[best].runtime.active_requests();
     for _ in 1..choice_count.get() {
-        let other = rng.index(list.endpoints.len());
-        let active = list.endpoints[other].active_requests();
+        let other = rng.index(list.candidates.len());
+        let active = list.candidates[other].runtime.active_requests();
         if active < least {
             (best, least) = (other, active);
         }
@@ -36,10 +36,10 @@ fn least_of(list: &EndpointList, choice_count: NonZeroU32, rng: &mut impl Rng) -
 }
 
 fn weighted(list: &EndpointList, bias_milli: u32, rng: &mut impl Rng) -> usize {
-    let appeal_of = |index: usize| appeal(list.endpoints[index].active_requests(), bias_milli);
-    let count = list.endpoints.len();
+    let appeal_of = |index: usize| appeal(list.candidates[index].runtime.active_requests(), bias_milli);
+    let count = list.candidates.len();
     if count <= CANDIDATES {
-        let weigh = |index: usize| f64::from(list.endpoints[index].weight().get()) * appeal_of(index);
+        let weigh = |index: usize| f64::from(list.candidates[index].endpoint.weight().get()) * appeal_of(index);
         let candidates = std::array::from_fn(|index| if index < count { (index, weigh(index)) } else { (0, 0.0) });
         return draw(&candidates, rng);
     }

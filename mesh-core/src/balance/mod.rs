@@ -29,7 +29,7 @@ use crate::{
         priority::{HeadCount, PriorityLoads},
         schedule::Schedule,
     },
-    cluster::{EndpointId, EndpointState, Health, Members},
+    cluster::{EndpointId, EndpointRuntime, EndpointState, Health, Members},
     model::{Cluster, LbPolicy},
     rng::Rng,
 };
@@ -86,8 +86,22 @@ enum Lists {
 /// Endpoints that share traffic by weight.
 #[derive(Debug)]
 struct EndpointList {
-    endpoints: Box<[Arc<EndpointState>]>,
+    candidates: Box<[Candidate]>,
     turns: Turns,
+}
+
+/// An endpoint and, beside it, what tells how busy it is: who weighs many endpoints reads the second of all of them and
+/// the first of one.
+#[derive(Debug)]
+struct Candidate {
+    endpoint: Arc<EndpointState>,
+    runtime: Arc<EndpointRuntime>,
+}
+
+impl From<&Arc<EndpointState>> for Candidate {
+    fn from(endpoint: &Arc<EndpointState>) -> Self {
+        Self { endpoint: Arc::clone(endpoint), runtime: Arc::clone(endpoint.runtime()) }
+    }
 }
 
 /// Whose turn it is: a cyclic schedule and the position in it.
@@ -138,7 +152,7 @@ impl Picker {
 
     pub(crate) fn pick(&self, rng: &mut impl Rng) -> Picked<'_> {
         let Some(source) = self.source(rng) else { return Picked { endpoint: None, in_panic: false } };
-        let endpoint = source.list().map(|list| &list.endpoints[self.choose(list, rng)]);
+        let endpoint = source.list().map(|list| &list.candidates[self.choose(list, rng)].endpoint);
         Picked { endpoint, in_panic: source.in_panic }
     }
 
@@ -164,7 +178,7 @@ impl Picker {
             LbPolicy::LeastRequest { choice_count, active_request_bias_milli } => {
                 least_request::pick(list, choice_count, active_request_bias_milli, rng)
             }
-            LbPolicy::Random => rng.index(list.endpoints.len()),
+            LbPolicy::Random => rng.index(list.candidates.len()),
         }
     }
 }
@@ -177,7 +191,7 @@ impl Source {
             Lists::ByLocality { localities, .. } if localities.is_empty() => return None,
             Lists::ByLocality { turns, localities } => &localities[turns.next()],
         };
-        (!list.endpoints.is_empty()).then_some(list)
+        (!list.candidates.is_empty()).then_some(list)
     }
 }
 
@@ -244,11 +258,11 @@ impl<R: Rng> Builder<'_, R> {
             let groups = self.members.localities().iter().filter(|group| group.priority == priority);
             let members = self.members;
             let endpoints = groups.flat_map(|group| members.in_locality(group)).filter(|one| has_health(one, wanted));
-            let endpoints = match in_panic && self.config.fail_traffic_on_panic {
+            let candidates = match in_panic && self.config.fail_traffic_on_panic {
                 true => Box::default(),
-                false => endpoints.cloned().collect(),
+                false => endpoints.map(Candidate::from).collect(),
             };
-            Lists::One(self.list(endpoints, (priority, wanted, ListLocality::All)))
+            Lists::One(self.list(candidates, (priority, wanted, ListLocality::All)))
         };
         Source { in_panic, lists }
     }
@@ -261,23 +275,24 @@ impl<R: Rng> Builder<'_, R> {
         for (index, group) in members.localities().iter().enumerate() {
             let Some(weight) = group.weight.filter(|_| group.priority == priority) else { continue };
             let all = members.in_locality(group);
-            let endpoints: Box<[_]> = all.iter().filter(|one| has_health(one, Some(health))).cloned().collect();
-            if endpoints.is_empty() {
+            let usable = all.iter().filter(|one| has_health(one, Some(health)));
+            let candidates: Box<[_]> = usable.map(Candidate::from).collect();
+            if candidates.is_empty() {
                 continue;
             }
             let counting = all.iter().filter(|endpoint| !endpoint.is_excluded()).count();
-            let share = priority::availability(endpoints.len(), counting, members.overprovisioning_factor());
+            let share = priority::availability(candidates.len(), counting, members.overprovisioning_factor());
             weights.push(u64::from(weight.get()) * u64::from(share));
-            localities.push(self.list(endpoints, (priority, Some(health), ListLocality::One(index))));
+            localities.push(self.list(candidates, (priority, Some(health), ListLocality::One(index))));
         }
         let cursor = self.cursors.position((priority, Some(health), ListLocality::Choice), self.rng);
         Lists::ByLocality { turns: Turns::new(weights.into_iter(), cursor), localities: localities.into() }
     }
 
-    fn list(&mut self, endpoints: Box<[Arc<EndpointState>]>, key: ListKey) -> EndpointList {
+    fn list(&mut self, candidates: Box<[Candidate]>, key: ListKey) -> EndpointList {
         let cursor = self.cursors.position(key, self.rng);
-        let weights = endpoints.iter().map(|endpoint| u64::from(endpoint.weight().get()));
-        EndpointList { turns: Turns::new(weights, cursor), endpoints }
+        let weights = candidates.iter().map(|candidate| u64::from(candidate.endpoint.weight().get()));
+        EndpointList { turns: Turns::new(weights, cursor), candidates }
     }
 }
 

