@@ -279,6 +279,19 @@ mod tests {
     }
 
     #[test]
+    fn any_byte_may_follow_any_other() {
+        for siblings in [1, 2, 16, 17, 256] {
+            let keys = (0..siblings).map(|byte| (Box::from([7, byte as u8, 9]), byte));
+            let trie = Trie::new(keys.collect());
+            for byte in 0..=255 {
+                let mut found = None;
+                trie.walk(Plain(&[7, byte, 9]), |_, values| found = Some(values[0]));
+                assert_eq!(found, Some(usize::from(byte)).filter(|byte| *byte < siblings), "{byte} of {siblings}");
+            }
+        }
+    }
+
+    #[test]
     fn random_keys_agree_with_a_scan() {
         let mut rng = fastrand::Rng::with_seed(7);
         let mut word = |longest: usize| -> String {
