@@ -43,9 +43,9 @@ static SPELLED: [u8; 1_000 * DIGITS] = {
     let mut digits = [b'0'; 1_000 * DIGITS];
     let mut number = 0;
     while number < 1_000 {
-        digits[number * DIGITS] += (number / 100) as u8;
-        digits[number * DIGITS + 1] += (number / 10 % 10) as u8;
-        digits[number * DIGITS + 2] += (number % 10) as u8;
+        digits[number * DIGITS] = b"0123456789"[number / 100];
+        digits[number * DIGITS + 1] = b"0123456789"[number / 10 % 10];
+        digits[number * DIGITS + 2] = b"0123456789"[number % 10];
         number += 1;
     }
     digits

@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn any_byte_may_follow_any_other() {
         for siblings in [1, 2, 16, 17, 256] {
-            let keys = (0..siblings).map(|byte| (Box::from([7, byte as u8, 9]), byte));
+            let keys = (0..siblings).map(|byte| (Box::from([7, u8::try_from(byte).unwrap(), 9]), byte));
             let trie = Trie::new(keys.collect());
             for byte in 0..=255 {
                 let mut found = None;

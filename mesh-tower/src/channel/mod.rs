@@ -106,10 +106,14 @@ impl<T: Transport> Channel<T> {
     /// Dropping the future gives the request up: its stream is reset, or its connection closed.
     pub fn send(&self, request: Request<Body>) -> impl Future<Output = Response<ChannelBody>> + Send {
         let mut call = Call::new(request);
-        async move { self.serve(&mut call).await }
+        async move {
+            let recorder = self.serve(&mut call).await;
+            ChannelBody::wrap(call.take_response(), recorder)
+        }
     }
 
-    async fn serve(&self, call: &mut Call) -> Response<ChannelBody> {
+    /// Answers a call; the recorder is for its response.
+    async fn serve(&self, call: &mut Call) -> Recorder {
         let mut recorder = Recorder::start(&self.0.telemetry, StreamInfo::new(now()), call);
         let ready = match self.current() {
             Some(ready) => Some(ready),
@@ -124,7 +128,7 @@ impl<T: Transport> Channel<T> {
             }
             None => call.answer(route::reply(recorder.info(), NOT_CONFIGURED, call.is_grpc)),
         }
-        ChannelBody::wrap(call.take_response(), recorder)
+        recorder
     }
 
     async fn serve_as_configured(&self, ready: &Ready<T>, call: &mut Call, info: &StreamInfo) {
@@ -230,8 +234,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let channel = self.clone();
-        let mut call = Call::new(request.map(Body::new));
-        Box::pin(async move { Ok(channel.serve(&mut call).await) })
+        let request = request.map(Body::new);
+        Box::pin(async move { Ok(channel.send(request).await) })
     }
 }
 

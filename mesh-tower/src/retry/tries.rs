@@ -62,10 +62,11 @@ impl Tries {
         let overrides = Overrides::take_from(&mut parts.headers);
         let rules = layer.rules(&parts.extensions)?;
         let priority = RouteMatched::priority_of(&parts.extensions);
-        let state = RetryState::new(rules.policy.cloned(), || RequestHead::from_parts(parts), &overrides, priority)?;
+        let of_request = overrides.per_try_timeout;
+        let state = RetryState::new(rules.policy.cloned(), || RequestHead::from_parts(parts), overrides, priority)?;
         let under_way = rules.counts_requests.then(|| rules.cluster.try_request(priority).ok()).flatten();
         let of_policy = rules.policy.and_then(|policy| policy.per_try_timeout);
-        let per_try_timeout = overrides.per_try_timeout.or(of_policy).filter(|timeout| !timeout.is_zero());
+        let per_try_timeout = of_request.or(of_policy).filter(|timeout| !timeout.is_zero());
         let avoiding = rules.policy.filter(|policy| policy.previous_hosts);
         let tried = avoiding.map(|policy| TriedEndpoints::new(policy.host_selection_retry_max_attempts));
         let cluster = Arc::clone(rules.cluster);

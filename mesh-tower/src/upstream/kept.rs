@@ -1,7 +1,10 @@
 //! What it takes to send a request again.
 //!
 //! Few requests are tried again, so what is kept is cheap to make and dear to use: target and headers are copied into one
-//! buffer, which neither counts references nor hashes names, and a retry reads its head anew out of it.
+//! buffer, which neither counts references nor hashes names, and a retry reads its head anew out of it. A thread hands
+//! one buffer from request to request.
+
+use std::cell::Cell;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
@@ -37,7 +40,7 @@ impl Kept {
         let of_line = |(name, value): (&HeaderName, &HeaderValue)| Texts::size(name.as_str()) + Texts::size(value);
         let size =
             target.into_iter().map(Texts::size).sum::<usize>() + parts.headers.iter().map(of_line).sum::<usize>();
-        let mut texts = Texts(Vec::with_capacity(size));
+        let mut texts = Texts::with_capacity(size);
         for text in target {
             texts.push(text.as_bytes(), false);
         }
@@ -65,6 +68,19 @@ impl Kept {
     }
 }
 
+impl Drop for Texts {
+    fn drop(&mut self) {
+        let mut buffer = std::mem::take(&mut self.0);
+        if buffer.capacity() <= Self::MAX_SPARE {
+            // The thread may be ending.
+            let _ = SPARE.try_with(|spare| {
+                buffer.clear();
+                spare.set(buffer);
+            });
+        }
+    }
+}
+
 fn read_target<'t>(texts: &mut impl Iterator<Item = (&'t [u8], bool)>) -> Option<Uri> {
     let mut present = || texts.next().map(|(text, _)| text).filter(|text| !text.is_empty());
     let (scheme, authority, path_and_query) = (present(), present(), present());
@@ -87,8 +103,20 @@ fn read_header<'t>(texts: &mut impl Iterator<Item = (&'t [u8], bool)>) -> Option
 #[derive(Debug)]
 struct Texts(Vec<u8>);
 
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 impl Texts {
     const LENGTH: usize = size_of::<usize>();
+    /// Bytes of the largest buffer that is used again.
+    const MAX_SPARE: usize = 4 * 1024;
+
+    fn with_capacity(size: usize) -> Self {
+        let mut buffer = SPARE.take();
+        buffer.reserve(size);
+        Self(buffer)
+    }
 
     fn size(text: impl AsRef<[u8]>) -> usize {
         Self::LENGTH + text.as_ref().len()

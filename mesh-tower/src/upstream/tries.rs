@@ -99,7 +99,7 @@ impl<'a, T: Transport> Tries<'a, T> {
             origin: if overrides.internal { RequestOrigin::Internal } else { RequestOrigin::External },
             timeouts,
             limits: Limits::new(exchange.info, &timeouts),
-            retry: RetryState::new(policy, || RequestHead::from_parts(parts), &overrides, priority),
+            retry: RetryState::new(policy, || RequestHead::from_parts(parts), overrides, priority),
             attempt: 0,
             latest: Try::default(),
             has_told: false,

@@ -111,7 +111,7 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
     pub fn new<'r>(
         policy: Option<P>,
         request: impl FnOnce() -> RequestHead<'r>,
-        overrides: &Overrides,
+        overrides: Overrides,
         priority: RoutingPriority,
     ) -> Option<Self> {
         let retry_on = policy.as_ref().map_or(RetryOn::NONE, |policy| policy.retry_on).union(overrides.retry_on);
@@ -131,8 +131,8 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
             priority,
             retries_remaining: overrides.max_retries.unwrap_or(effective.num_retries),
             retries_made: 0,
-            retriable_status_codes: overrides.retriable_status_codes.clone(),
-            retriable_header_names: overrides.retriable_header_names.clone(),
+            retriable_status_codes: overrides.retriable_status_codes,
+            retriable_header_names: overrides.retriable_header_names,
             tried: SmallVec::new(),
             permit: None,
             policy,

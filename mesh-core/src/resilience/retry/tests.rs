@@ -36,7 +36,7 @@ fn cluster() -> Bench {
 /// The state of a request under `policy` that asks for `overrides`.
 fn state(policy: RetryPolicy, overrides: &Overrides) -> Option<State> {
     let headers = HeaderMap::new();
-    RetryState::new(Some(Arc::new(policy)), || head(&headers), overrides, RoutingPriority::Default)
+    RetryState::new(Some(Arc::new(policy)), || head(&headers), overrides.clone(), RoutingPriority::Default)
 }
 
 fn respond(bench: &mut Bench, state: &mut State, status: u16) -> Decision {
@@ -208,7 +208,7 @@ fn a_trusted_request_may_ask_for_retries() {
     let none = Overrides::default();
     let new = |policy: Option<RetryPolicy>, overrides: &Overrides| {
         let (policy, headers) = (policy.map(Arc::new), HeaderMap::new());
-        RetryState::new(policy, || head(&headers), overrides, RoutingPriority::Default)
+        RetryState::new(policy, || head(&headers), overrides.clone(), RoutingPriority::Default)
     };
     assert!(new(None, &none).is_none() && new(Some(policy("")), &none).is_none());
     assert!(new(None, &asks(&[("x-envoy-retry-on", "nonsense")])).is_none());
@@ -246,7 +246,7 @@ fn only_requests_with_a_retriable_header_are_retried() {
     let is_eligible = |method: &Method| {
         let headers = HeaderMap::new();
         let request = RequestHead { method, ..head(&headers) };
-        RetryState::new(Some(&*policy), || request, &Overrides::default(), RoutingPriority::Default).is_some()
+        RetryState::new(Some(&*policy), || request, Overrides::default(), RoutingPriority::Default).is_some()
     };
     assert!(is_eligible(&Method::GET) && !is_eligible(&Method::POST));
 }
