@@ -61,9 +61,16 @@ fn lengths(bootstrap: &Bootstrap) -> [(&'static str, usize); 2] {
 
 fn invalid(source: &Arc<Source>, error: &TextError) -> LoadError {
     let code = if error.is_syntax() { Code::Syntax } else { Code::Bootstrap };
-    LoadError::Invalid(vec![
-        Diagnostic::error(code, position(source, error.mark()), error.reason()).at("", error.path()),
-    ])
+    let message = message(error.path(), error.reason());
+    LoadError::Invalid(vec![Diagnostic::error(code, position(source, error.mark()), message).at("", error.path())])
+}
+
+/// What is wrong, with the field's own name.
+fn message(path: &str, reason: &str) -> String {
+    match path.rsplit('.').next() {
+        None | Some("") => reason.to_owned(),
+        Some(field) => format!("{field}: {reason}"),
+    }
 }
 
 /// What is wrong, at the place in one of `texts` that comes closest to the field: the later text wins, as its value does.
@@ -75,9 +82,8 @@ pub(super) fn diagnostic(texts: &[Text], fault: &BootstrapFault) -> Diagnostic {
         .map(|(text, located)| position(&text.source, located.mark));
     let nowhere = || Position::whole_file(Arc::new(Source { path: PathBuf::new(), text: String::new() }));
     let FieldError { path, reason } = &fault.error;
-    let field = path.rsplit('.').next().filter(|field| !field.is_empty());
-    let message = field.map_or_else(|| reason.clone(), |field| format!("{field}: {reason}"));
-    Diagnostic::error(Code::Bootstrap, position.unwrap_or_else(nowhere), message).at(&*fault.resource, &**path)
+    Diagnostic::error(Code::Bootstrap, position.unwrap_or_else(nowhere), message(path, reason))
+        .at(&*fault.resource, &**path)
 }
 
 fn position(source: &Arc<Source>, mark: Mark) -> Position {
