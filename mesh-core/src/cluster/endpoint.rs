@@ -68,23 +68,20 @@ pub struct EndpointState {
     health_status: HealthStatus,
 }
 
-/// What outlives changes of an endpoint's configuration.
+/// What outlives changes of an endpoint's configuration. In this order, all that a request touches is one cache line,
+/// which no other endpoint has a part of.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct EndpointRuntime {
     id: EndpointId,
-    stats: EndpointStats,
     pub(crate) outlier: Monitor,
+    stats: EndpointStats,
 }
 
-/// Counts of one endpoint, as in Envoy's `/clusters`.
+/// Counts of one endpoint, as in Envoy's `/clusters`. Those that requests count come first.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct EndpointStats {
-    /// Connections open.
-    pub cx_active: Gauge,
-    /// Connections attempted.
-    pub cx_total: Counter,
-    /// Connections that could not be made.
-    pub cx_connect_fail: Counter,
     /// Tries under way.
     pub rq_active: Gauge,
     /// Tries.
@@ -95,6 +92,12 @@ pub struct EndpointStats {
     pub rq_error: Counter,
     /// Tries that timed out.
     pub rq_timeout: Counter,
+    /// Connections open.
+    pub cx_active: Gauge,
+    /// Connections attempted.
+    pub cx_total: Counter,
+    /// Connections that could not be made.
+    pub cx_connect_fail: Counter,
 }
 
 impl EndpointState {
