@@ -20,11 +20,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header::HOST, re
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
     model::RoutingPriority,
+    route::RouteHandle,
+    store::ClusterSlot,
     telemetry::{Attributes, ResponseFlags},
 };
 use parking_lot::Mutex;
 
-use crate::{route::Route, telemetry::hostname, timer::now};
+use crate::{route::HeldRoute, telemetry::hostname, timer::now};
 
 /// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
 ///
@@ -64,7 +66,7 @@ pub struct StreamState {
     logged_request: Option<Box<LoggedRequest>>,
     /// The route that decides about the request, once there is one. Whoever has the request routed writes it; the
     /// upstream side reads it.
-    pub route: Option<Arc<Route>>,
+    pub route: Option<RouteHandle<Arc<ClusterSlot>>>,
     /// The request's one random number: route, weighted cluster and retries all draw on it, so that they agree.
     pub random: u64,
     /// The cluster that the request was sent to.
@@ -145,9 +147,9 @@ impl LoggedRequest {
 
 impl StreamState {
     /// Notes the route, and the random number that chose it, unless somebody did before.
-    pub(crate) fn observe_route(&mut self, route: &Arc<Route>, random: u64) {
+    pub(crate) fn observe_route(&mut self, route: &HeldRoute, random: u64) {
         if self.route.is_none() {
-            self.route = Some(Arc::clone(route));
+            self.route = Some(route.clone());
             self.random = random;
         }
     }

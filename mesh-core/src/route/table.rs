@@ -1,6 +1,6 @@
 //! The compiled route configuration.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, ops::Deref, sync::Arc};
 
 use thiserror::Error;
 
@@ -19,13 +19,35 @@ use crate::{
 pub struct RouteTable<C> {
     config: Arc<RouteConfiguration>,
     domains: DomainIndex,
-    hosts: Box<[Host<C>]>,
+    hosts: Box<[Arc<Host<C>>]>,
 }
 
+/// A virtual host's routes, side by side: one look further for each request would be one that no cache answers.
 #[derive(Debug)]
 struct Host<C> {
     paths: PathIndex,
-    entries: Box<[Arc<RouteEntry<C>>]>,
+    entries: Box<[RouteEntry<C>]>,
+}
+
+/// A route of a table, which stays as it is while somebody has a handle on it. Clones are handles on the same.
+#[derive(Debug)]
+pub struct RouteHandle<C> {
+    host: Arc<Host<C>>,
+    route: u32,
+}
+
+impl<C> Deref for RouteHandle<C> {
+    type Target = RouteEntry<C>;
+
+    fn deref(&self) -> &RouteEntry<C> {
+        &self.host.entries[self.route as usize]
+    }
+}
+
+impl<C> Clone for RouteHandle<C> {
+    fn clone(&self) -> Self {
+        Self { host: Arc::clone(&self.host), route: self.route }
+    }
 }
 
 /// What a table says about a request.
@@ -38,7 +60,7 @@ pub enum RouteResult<'t, C> {
     /// The virtual host wants TLS and the request came without: 301 to [`https_location`](super::https_location).
     TlsRequired(&'t VirtualHost),
     /// This route decides.
-    Matched(&'t Arc<RouteEntry<C>>),
+    Matched(RouteHandle<C>),
 }
 
 /// A route configuration that cannot be compiled.
@@ -98,11 +120,11 @@ impl<C> RouteTable<C> {
         let hosts = (config.virtual_hosts.iter().zip(0..))
             .map(|(virtual_host, host)| {
                 let virtual_clusters = virtual_cluster_stats(virtual_host, registry);
-                let counted = |entry: RouteEntry<C>| Arc::new(entry.counted(registry, &virtual_clusters));
+                let counted = |entry: RouteEntry<C>| entry.counted(registry, &virtual_clusters);
                 let entries = (virtual_host.routes.iter().zip(0..))
                     .map(|(_, route)| RouteEntry::compile(&config, (host, route), resolve).map(counted))
                     .collect::<Result<_, _>>()?;
-                Ok(Host { paths: PathIndex::new(&virtual_host.routes), entries })
+                Ok(Arc::new(Host { paths: PathIndex::new(&virtual_host.routes), entries }))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { config, domains, hosts })
@@ -135,7 +157,7 @@ impl<C> RouteTable<C> {
         }
         let accept = |route: u32| matcher::holds(&virtual_host.routes[route as usize].matches, request, random);
         match host.paths.first(request, accept) {
-            Some(route) => RouteResult::Matched(&host.entries[route as usize]),
+            Some(route) => RouteResult::Matched(RouteHandle { host: Arc::clone(host), route }),
             None => RouteResult::NoRoute(virtual_host),
         }
     }

@@ -20,7 +20,7 @@ use mesh_core::{
         request_id::{self, Existing, X_REQUEST_ID},
     },
     request::RequestHead,
-    route::{RouteEntry, RouteResult, https_location},
+    route::{RouteEntry, RouteHandle, RouteResult, https_location},
     store::ClusterSlot,
     telemetry::details,
 };
@@ -38,7 +38,7 @@ use crate::{Body, StreamInfo, server::ConnectionInfo, timer::now, upgrade};
 /// Stands for the address of a client that nobody told us.
 const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-type Route = Arc<RouteEntry<Arc<ClusterSlot>>>;
+type Route = RouteHandle<Arc<ClusterSlot>>;
 
 /// What the connection manager says about a request before it is passed on.
 enum Verdict {
@@ -158,7 +158,7 @@ impl<S: Respond> ConnectionManager<S> {
         {
             let mut state = recorder.info.state();
             state.random = random;
-            state.route = Some(Arc::clone(&route));
+            state.route = Some(route.clone());
         }
         if let Some(reply) = filter::run(listener, parts, &route, &recorder.info).await {
             return Verdict::own(reply, recorder);
@@ -206,7 +206,7 @@ impl<S: Respond> ConnectionManager<S> {
     fn route(&self, parts: &Parts, random: u64) -> Result<Route, Unrouted> {
         let head = RequestHead::from_parts(parts);
         self.listener.routes.read(|routes| match routes.ok_or(Unrouted::NotFound)?.route(&head, random) {
-            RouteResult::Matched(route) => Ok(Arc::clone(route)),
+            RouteResult::Matched(route) => Ok(route),
             RouteResult::TlsRequired(_) => Err(Unrouted::TlsRequired(https_location(&head))),
             RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => Err(Unrouted::NotFound),
         })

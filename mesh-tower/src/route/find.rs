@@ -1,13 +1,13 @@
 //! Routing in the assembled stack.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use http::{Response, request::Parts};
 use mesh_core::{
     local_reply::LocalReply, policy::grpc, request::RequestHead, route::RouteResult, store::Routes, telemetry::details,
 };
 
-use super::{Route, direct};
+use super::{HeldRoute, direct};
 use crate::{Body, StreamInfo};
 
 /// Finds the route; `authority` is asked for if no virtual host has the request's own.
@@ -19,14 +19,14 @@ pub(crate) fn find(
     authority: Option<&str>,
     random: u64,
     info: &StreamInfo,
-) -> Result<Arc<Route>, Box<Response<Body>>> {
+) -> Result<HeldRoute, Box<Response<Body>>> {
     let head = RequestHead::from_parts(parts);
     let result = match (routes.route(&head, random), authority) {
         (RouteResult::NoVirtualHost, Some(authority)) => routes.route(&RequestHead { authority, ..head }, random),
         (result, _) => result,
     };
     match result {
-        RouteResult::Matched(route) => Ok(Arc::clone(route)),
+        RouteResult::Matched(route) => Ok(route),
         RouteResult::TlsRequired(_) => {
             info.state().response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
             Err(Box::new(direct::redirect_to_tls(&head).map(Body::from)))
@@ -38,13 +38,13 @@ pub(crate) fn find(
 }
 
 /// What the route answers itself: a fixed response or a redirect.
-pub(crate) fn direct_answer(route: &Arc<Route>, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
+pub(crate) fn direct_answer(route: &HeldRoute, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
     if route.is_forwarding() {
         return None;
     }
     let response = direct::direct_answer(route, &RequestHead::from_parts(parts), Some(info.start_time()))?;
     let mut state = info.state();
-    state.route = Some(Arc::clone(route));
+    state.route = Some(route.clone());
     state.response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
     drop(state);
     Some(response.map(Body::from))

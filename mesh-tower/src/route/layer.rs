@@ -17,7 +17,7 @@ use mesh_core::{
 use tower_layer::Layer;
 
 use super::{
-    Route, RouteMatched, Router,
+    HeldRoute, RouteMatched, Router,
     direct::{direct_answer, redirect_to_tls},
 };
 use crate::{reply::local_reply, rng::ThreadRng};
@@ -69,7 +69,7 @@ impl RouteLayer {
         let head = RequestHead::from_parts(parts);
         let random = ThreadRng.next_u64();
         match routes.route(&head, random) {
-            RouteResult::Matched(entry) => match direct_answer(entry, &head, None) {
+            RouteResult::Matched(entry) => match direct_answer(&entry, &head, None) {
                 Some(answer) => Err(Box::new(answer.map(R::from))),
                 None => Ok(self.matched(entry, &head, random)),
             },
@@ -85,7 +85,7 @@ impl RouteLayer {
         }
     }
 
-    fn matched(&self, entry: &Arc<Route>, head: &RequestHead<'_>, random: u64) -> RouteMatched {
+    fn matched(&self, entry: HeldRoute, head: &RequestHead<'_>, random: u64) -> RouteMatched {
         let choice = entry.select_cluster(head, random);
         let weighted = choice.as_ref().and_then(|choice| choice.weighted);
         let (cluster_name, cluster) = match choice.map(|choice| choice.cluster) {
@@ -95,7 +95,7 @@ impl RouteLayer {
             }
             Some(ChosenCluster::Unnamed) | None => (None, None),
         };
-        RouteMatched { entry: Arc::clone(entry), cluster_name, cluster, weighted }
+        RouteMatched { entry, cluster_name, cluster, weighted }
     }
 }
 

@@ -6,7 +6,7 @@ use http::Extensions;
 use mesh_core::{
     cluster::ClusterState,
     model::{ClusterName, RoutingPriority},
-    route::RouteEntry,
+    route::RouteHandle,
     store::ClusterSlot,
 };
 
@@ -15,7 +15,7 @@ use mesh_core::{
 /// A request keeps it from its first try to its last, whatever updates come meanwhile.
 #[derive(Clone, Debug)]
 pub struct RouteMatched {
-    pub(super) entry: Arc<RouteEntry<Arc<ClusterSlot>>>,
+    pub(super) entry: RouteHandle<Arc<ClusterSlot>>,
     pub(super) cluster_name: Option<ClusterName>,
     pub(super) cluster: Option<Arc<ClusterState>>,
     pub(super) weighted: Option<usize>,
@@ -24,7 +24,7 @@ pub struct RouteMatched {
 impl RouteMatched {
     /// The route.
     #[must_use]
-    pub fn entry(&self) -> &Arc<RouteEntry<Arc<ClusterSlot>>> {
+    pub fn entry(&self) -> &RouteHandle<Arc<ClusterSlot>> {
         &self.entry
     }
 

@@ -21,7 +21,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use mesh_core::{route::RouteEntry, store::ClusterSlot};
+use mesh_core::{
+    route::{RouteEntry, RouteHandle},
+    store::ClusterSlot,
+};
 
 pub(crate) use find::{direct_answer, find, reply};
 pub use layer::RouteLayer;
@@ -33,3 +36,5 @@ pub use service::Router;
 
 /// A route of the store.
 pub(crate) type Route = RouteEntry<Arc<ClusterSlot>>;
+/// A handle on one.
+pub(crate) type HeldRoute = RouteHandle<Arc<ClusterSlot>>;

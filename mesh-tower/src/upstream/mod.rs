@@ -42,7 +42,7 @@ use crate::{
     call::Call,
     peer_metadata::PeerExchange,
     pool::{Pool, Protocol, Target, Worker},
-    route::Route,
+    route::{HeldRoute, Route},
     timer::Timers,
 };
 
@@ -171,7 +171,7 @@ impl<T: Transport> Upstream<T> {
     }
 
     /// Answers a call whose route is known.
-    pub(crate) async fn forward(&self, call: &mut Call, info: &StreamInfo, route: &Arc<Route>, random: u64) {
+    pub(crate) async fn forward(&self, call: &mut Call, info: &StreamInfo, route: &HeldRoute, random: u64) {
         let Some((parts, _)) = &mut call.request else { return call.answer(not_found(info)) };
         let (cluster, weighted) = self.choose_cluster(parts, route, random);
         if info.is_logged() || route.changes_headers_by_attributes() {

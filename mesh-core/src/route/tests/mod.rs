@@ -121,7 +121,7 @@ fn table(routes: Vec<Route>) -> RouteTable<ClusterName> {
     compile(config(vec![host("all", &["*"], routes)])).unwrap()
 }
 
-fn matched<'t>(table: &'t RouteTable<ClusterName>, request: &Request) -> &'t Arc<RouteEntry<ClusterName>> {
+fn matched(table: &RouteTable<ClusterName>, request: &Request) -> RouteHandle<ClusterName> {
     match table.route(&request.head(), 0) {
         RouteResult::Matched(entry) => entry,
         other => panic!("{request:?}: {other:?}"),
@@ -129,11 +129,11 @@ fn matched<'t>(table: &'t RouteTable<ClusterName>, request: &Request) -> &'t Arc
 }
 
 /// The name of the matching route, or what there is instead.
-fn outcome<'t>(table: &'t RouteTable<ClusterName>, request: &Request) -> &'t str {
+fn outcome(table: &RouteTable<ClusterName>, request: &Request) -> String {
     match table.route(&request.head(), 0) {
-        RouteResult::Matched(entry) => &entry.route().name,
-        RouteResult::NoRoute(_) => "no route",
-        RouteResult::NoVirtualHost => "no virtual host",
-        RouteResult::TlsRequired(_) => "tls required",
+        RouteResult::Matched(entry) => entry.route().name.to_string(),
+        RouteResult::NoRoute(_) => "no route".into(),
+        RouteResult::NoVirtualHost => "no virtual host".into(),
+        RouteResult::TlsRequired(_) => "tls required".into(),
     }
 }
