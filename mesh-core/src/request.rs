@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::HOST, request::Parts};
 
-use crate::model::HeaderKey;
+use crate::{model::HeaderKey, policy::lookup};
 
 /// Method, target and headers of one request.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl<'a> RequestHead<'a> {
     }
 
     fn forwarded_proto(&self) -> Option<&'a str> {
-        self.headers.get(X_FORWARDED_PROTO)?.to_str().ok()
+        lookup::find(self.headers, &X_FORWARDED_PROTO)?.to_str().ok()
     }
 
     /// The path without its query.

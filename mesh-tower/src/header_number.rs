@@ -39,7 +39,15 @@ fn cached(number: u64) -> HeaderValue {
 const DIGITS: usize = 6;
 
 /// The numbers below 1000, each with leading zeros and a thousand times as large.
-static SPELLED: [u8; 1_000 * DIGITS] = {
+static SPELLED: &str = {
+    const TEXT: [u8; 1_000 * DIGITS] = spell();
+    match std::str::from_utf8(&TEXT) {
+        Ok(text) => text,
+        Err(_) => panic!("digits are ASCII"),
+    }
+};
+
+const fn spell() -> [u8; 1_000 * DIGITS] {
     let mut digits = [b'0'; 1_000 * DIGITS];
     let mut number = 0;
     while number < 1_000 {
@@ -49,13 +57,12 @@ static SPELLED: [u8; 1_000 * DIGITS] = {
         number += 1;
     }
     digits
-};
+}
 
 /// The first `digits` digits of a [`SPELLED`] number, without leading zeros.
 fn spelled(number: usize, digits: usize) -> &'static str {
     let leading_zeros = usize::from(number < 10) + usize::from(number < 100);
-    let digits = &SPELLED[number * DIGITS..][leading_zeros..digits];
-    std::str::from_utf8(digits).expect("digits are ASCII")
+    &SPELLED[number * DIGITS..][leading_zeros..digits]
 }
 
 #[cfg(test)]

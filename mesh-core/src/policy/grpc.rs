@@ -6,6 +6,8 @@ use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
+use super::lookup;
+
 /// `grpc-status`: number of the status.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// `grpc-message`: text of the status, percent-encoded.
@@ -88,7 +90,7 @@ pub fn status_names(status: u32) -> Option<(&'static str, &'static str)> {
 /// The number in `grpc-status` of response headers or trailers, if it is there and a number.
 #[must_use]
 pub fn status_of(headers: &HeaderMap) -> Option<u32> {
-    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+    lookup::find(headers, &GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
 /// Encodes the text of a status for `grpc-message`: visible ASCII but `%` as it is, every other byte as `%XX`.

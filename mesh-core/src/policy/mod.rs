@@ -5,5 +5,6 @@ pub mod forwarded;
 pub mod grpc;
 pub mod header_mutation;
 pub mod hop_by_hop;
+pub mod lookup;
 pub mod path_normalize;
 pub mod request_id;
