@@ -19,7 +19,6 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header::HOST, request, uri::PathAndQuery};
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
-    model::RoutingPriority,
     route::RouteHandle,
     store::ClusterSlot,
     telemetry::{Attributes, ResponseFlags},
@@ -73,9 +72,6 @@ pub struct StreamState {
     pub upstream_cluster: Option<Arc<ClusterState>>,
     /// The endpoint of the last try.
     pub upstream_host: Option<Arc<EndpointState>>,
-    /// The response has a place in the circuit breaker of the cluster and a share of the endpoint's load, under this
-    /// priority, until its body has ended.
-    pub(crate) active: Option<RoutingPriority>,
     /// What happened beyond the status.
     pub response_flags: ResponseFlags,
     /// Why the answer is what it is, such as `via_upstream`; `None` until there is an answer.
@@ -151,15 +147,6 @@ impl StreamState {
         if self.route.is_none() {
             self.route = Some(route.clone());
             self.random = random;
-        }
-    }
-
-    /// The response has ended: gives back what it had of cluster and endpoint.
-    pub(crate) fn end_response(&mut self) {
-        if let Some(priority) = self.active.take()
-            && let (Some(cluster), Some(endpoint)) = (&self.upstream_cluster, &self.upstream_host)
-        {
-            cluster.end_try(endpoint, priority);
         }
     }
 

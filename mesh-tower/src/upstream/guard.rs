@@ -1,8 +1,15 @@
 //! What a response holds until its body has ended.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use mesh_core::telemetry::ResponseFlags;
+use mesh_core::{
+    cluster::{ClusterState, EndpointState},
+    model::RoutingPriority,
+    telemetry::ResponseFlags,
+};
 
 use super::{
     failure,
@@ -10,18 +17,33 @@ use super::{
 };
 use crate::{BoxError, StreamInfo, TransportError, timeout::ResponseCutOff, timer::Timers, timer::now};
 
-/// Gives back a response's place in the circuit breaker and its share of the endpoint's load when it is dropped, and
-/// watches its time until then.
+/// A response's place in the circuit breaker and its share of the endpoint's load, as [`ClusterState::begin_try`] has
+/// taken them.
+#[derive(Debug)]
+pub(super) struct ActiveTry {
+    pub(super) cluster: Arc<ClusterState>,
+    pub(super) endpoint: Arc<EndpointState>,
+    pub(super) priority: RoutingPriority,
+}
+
+impl Drop for ActiveTry {
+    fn drop(&mut self) {
+        self.cluster.end_try(&self.endpoint, self.priority);
+    }
+}
+
+/// Holds what a response has of its cluster and endpoint, and watches its time.
 #[derive(Debug)]
 pub(crate) struct ResponseGuard {
     info: StreamInfo,
     limits: Limits,
     timers: Timers,
+    _active: Option<ActiveTry>,
 }
 
 impl ResponseGuard {
-    pub(super) fn new(info: &StreamInfo, limits: Limits, timers: &Timers) -> Self {
-        Self { info: info.clone(), limits, timers: timers.clone() }
+    pub(super) fn new(info: &StreamInfo, limits: Limits, timers: &Timers, active: Option<ActiveTry>) -> Self {
+        Self { info: info.clone(), limits, timers: timers.clone(), _active: active }
     }
 
     /// While the body waits: an error once its time is up.
@@ -54,11 +76,5 @@ impl ResponseGuard {
     /// The body has ended as it should.
     pub(crate) fn handle_end(&self) {
         self.info.state().upstream_timing.last_upstream_rx_byte_received = Some(now());
-    }
-}
-
-impl Drop for ResponseGuard {
-    fn drop(&mut self) {
-        self.info.state().end_response();
     }
 }

@@ -22,7 +22,7 @@ const ADDED_HEADERS: usize = 4;
 pub(super) struct Kept {
     method: Method,
     version: Version,
-    header_lines: usize,
+    header_names: usize,
     /// Scheme, authority, path, and each header's name and value. Each stands behind its length; what is missing is empty.
     texts: Texts,
     pub(super) body: Replay,
@@ -49,7 +49,7 @@ impl Kept {
             texts.push(value.as_bytes(), value.is_sensitive());
         }
         let (method, version) = (parts.method.clone(), parts.version);
-        Self { method, version, header_lines: parts.headers.len(), texts, body: replay }
+        Self { method, version, header_names: parts.headers.keys_len(), texts, body: replay }
     }
 
     /// The request again.
@@ -59,25 +59,12 @@ impl Kept {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = read_target(&mut texts).expect("parts of a URI make one");
         *request.version_mut() = self.version;
-        let mut headers = HeaderMap::with_capacity(self.header_lines + ADDED_HEADERS);
+        let mut headers = HeaderMap::try_with_capacity(self.header_names + ADDED_HEADERS).unwrap_or_default();
         while let Some((name, value)) = read_header(&mut texts) {
             headers.append(name, value);
         }
         *request.headers_mut() = headers;
         request.into_parts()
-    }
-}
-
-impl Drop for Texts {
-    fn drop(&mut self) {
-        let mut buffer = std::mem::take(&mut self.0);
-        if buffer.capacity() <= Self::MAX_SPARE {
-            // The thread may be ending.
-            let _ = SPARE.try_with(|spare| {
-                buffer.clear();
-                spare.set(buffer);
-            });
-        }
     }
 }
 
@@ -134,6 +121,19 @@ impl Texts {
             let length = usize::from_ne_bytes(*rest.split_off(..Self::LENGTH)?.first_chunk()?);
             Some((rest.split_off(..length >> 1)?, length & 1 != 0))
         })
+    }
+}
+
+impl Drop for Texts {
+    fn drop(&mut self) {
+        let mut buffer = std::mem::take(&mut self.0);
+        if buffer.capacity() <= Self::MAX_SPARE {
+            // The thread may be ending.
+            let _ = SPARE.try_with(|spare| {
+                buffer.clear();
+                spare.set(buffer);
+            });
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use super::{
     Transport,
     exchange::Exchange,
     failure::Failure,
-    guard::ResponseGuard,
+    guard::{ActiveTry, ResponseGuard},
     kept::Kept,
     limits::{Expired, Limits, TryLimits},
     request,
@@ -319,20 +319,18 @@ impl<'a, T: Transport> Tries<'a, T> {
         let (has_ended, received_at) = (response.body().is_end_stream(), self.received_at());
         if has_ended {
             self.end_try();
+        } else {
+            let limits = std::mem::take(&mut self.limits);
+            let guard = ResponseGuard::new(self.exchange.info, limits, self.worker.timers(), self.hand_over());
+            response.body_mut().guard(guard);
         }
-        let is_active = std::mem::take(&mut self.latest.is_active);
         let mut state = self.tell();
         state.response_flags.insert(flags);
         state.response_code_details = Some(Cow::Borrowed(details::VIA_UPSTREAM));
         state.upstream_timing.first_upstream_rx_byte_received = Some(received_at);
         state.upstream_timing.last_upstream_rx_byte_received = has_ended.then_some(received_at);
-        state.active = is_active.then_some(self.priority);
         drop(state);
         self.exchange.finish(response, received_at);
-        if !has_ended {
-            let limits = std::mem::take(&mut self.limits);
-            response.body_mut().guard(ResponseGuard::new(self.exchange.info, limits, self.worker.timers()));
-        }
     }
 
     /// When the latest answer came.
@@ -351,12 +349,20 @@ impl<'a, T> Tries<'a, T> {
         }
     }
 
+    /// The latest try goes on without this, as a response body.
+    fn hand_over(&mut self) -> Option<ActiveTry> {
+        let endpoint = self.latest.endpoint.as_ref().filter(|_| self.latest.is_active)?;
+        self.latest.is_active = false;
+        let (cluster, endpoint) = (Arc::clone(self.cluster), Arc::clone(endpoint));
+        Some(ActiveTry { cluster, endpoint, priority: self.priority })
+    }
+
     /// Tells what is known of the tries, which are over. The answer, if there is one, is for the caller to add.
     fn tell(&mut self) -> impl DerefMut<Target = StreamState> + use<'a, T> {
         self.has_told = true;
         let latest = std::mem::take(&mut self.latest);
         let mut state = self.exchange.info.state();
-        state.upstream_cluster.get_or_insert_with(|| Arc::clone(self.cluster));
+        state.upstream_cluster = Some(Arc::clone(self.cluster));
         state.upstream_host = latest.endpoint;
         state.attempt_count = self.attempt;
         state.upstream_protocol = latest.protocol.map(Protocol::version);
