@@ -95,7 +95,7 @@ fn after_key<'p>(key: &str, path: &'p str) -> Option<&'p str> {
 }
 
 /// The name of a field that may be written in lowerCamelCase.
-fn snake_case(name: &str) -> String {
+pub(crate) fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len());
     for letter in name.chars() {
         if letter.is_ascii_uppercase() {

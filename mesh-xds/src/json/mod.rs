@@ -24,6 +24,7 @@ use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::Any;
 
+pub(crate) use document::snake_case;
 pub use document::{Document, Located};
 pub use error::{Mark, TextError};
 pub use unknown::{UnknownField, unknown_fields};

@@ -5,6 +5,7 @@ use mesh_core::model::{PeerMetadata, UpstreamPropagation};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 
 use super::field::{At, Result};
+use crate::json::snake_case;
 
 /// Its full name.
 pub(super) const TYPE: &str = "io.istio.http.peer_metadata.Config";
@@ -94,18 +95,6 @@ fn object<'v>(at: &At<'_>, value: &'v Value) -> Result<&'v Struct> {
         Some(Kind::StructValue(object)) => Ok(object),
         _ => Err(at.refuse("expected an object")),
     }
-}
-
-/// JSON names a field in either of two ways.
-fn snake_case(name: &str) -> String {
-    let mut snake = String::with_capacity(name.len());
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(letter.to_ascii_lowercase());
-    }
-    snake
 }
 
 #[cfg(test)]
