@@ -212,8 +212,13 @@ impl HttpBody for Body {
 
 /// Counts a frame of a request. True once the request has ended.
 fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError>>, kind: &Kind) -> bool {
-    if let Some(data) = frame.and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-        info.add_bytes_received(data.len() as u64);
+    match frame {
+        Some(Ok(frame)) => info.add_bytes_received(frame.data_ref().map_or(0, Bytes::len) as u64),
+        Some(Err(_)) => {
+            info.break_off_request();
+            return true;
+        }
+        None => {}
     }
     let is_complete = frame.is_none() || kind.is_end_stream();
     if is_complete {

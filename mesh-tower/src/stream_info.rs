@@ -42,6 +42,8 @@ struct Shared {
     request_complete: AtomicU64,
     /// Log lines will tell of the request. Beside the lock, because every request is asked.
     is_logged: AtomicBool,
+    /// The request's body failed before its end.
+    request_broken_off: AtomicBool,
     state: Mutex<StreamState>,
 }
 
@@ -200,6 +202,7 @@ impl StreamInfo {
             bytes_sent: AtomicU64::new(0),
             request_complete: AtomicU64::new(0),
             is_logged: AtomicBool::new(false),
+            request_broken_off: AtomicBool::new(false),
             state: Mutex::default(),
         }))
     }
@@ -264,6 +267,15 @@ impl StreamInfo {
     /// The request was complete from the start: it has no body. Saves reading the clock.
     pub(crate) fn complete_at_start(&self) {
         self.0.request_complete.store(1, Ordering::Relaxed);
+    }
+
+    /// The request's body failed before its end: whoever sends it has given up, and the rest will never come.
+    pub(crate) fn break_off_request(&self) {
+        self.0.request_broken_off.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_request_broken_off(&self) -> bool {
+        self.0.request_broken_off.load(Ordering::Relaxed)
     }
 
     /// Log lines will tell of the request, as it is now, with the headers called `names`.

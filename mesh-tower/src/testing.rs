@@ -1,8 +1,16 @@
 //! What tests of stand-alone layers are built from: clusters of loopback endpoints, plain requests, answers.
 
-use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
 use mesh_core::{
     cluster::{ClusterState, StatKind},
     model::{Cluster, Discovery, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, LocalityEndpoints},
@@ -10,12 +18,32 @@ use mesh_core::{
 };
 use tower_test::mock::{Handle, Mock};
 
-use crate::{Body, timer::now};
+use crate::{Body, BoxError, timer::now};
 
 /// A service whose answers a test gives.
 pub(crate) type MockService = Mock<Request<Body>, Response<Body>>;
 /// What a test gives them with.
 pub(crate) type MockHandle = Handle<Request<Body>, Response<Body>>;
+
+/// A body that breaks off behind its first frame, and then looks as if it had ended: so do those of hyper.
+#[derive(Default)]
+pub(crate) struct HalfBody {
+    polled: u32,
+}
+
+impl HttpBody for HalfBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.polled += 1;
+        Poll::Ready(match self.polled {
+            1 => Some(Ok(Frame::data(Bytes::from_static(b"half")))),
+            2 => Some(Err("broken off".into())),
+            _ => None,
+        })
+    }
+}
 
 /// A cluster with endpoints on the ports 1, 2, ….
 pub(crate) fn cluster(name: &str, endpoints: u16, configure: impl FnOnce(&mut Cluster)) -> Arc<ClusterState> {

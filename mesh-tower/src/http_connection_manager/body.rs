@@ -28,9 +28,9 @@ impl ResponseBody {
         body
     }
 
-    /// A body that nobody records: of an upgraded connection, which goes on after it.
-    pub(super) fn unrecorded() -> Self {
-        Self { inner: Body::empty(), patience: None, recorder: None }
+    /// A body that nobody records: of an upgraded connection, which goes on after it, or for a client that has left.
+    pub(super) fn unrecorded(inner: Body) -> Self {
+        Self { inner, patience: None, recorder: None }
     }
 
     /// An error once nothing has moved for too long.

@@ -91,12 +91,16 @@ impl<S: Respond> ConnectionManager<S> {
         }
         recorder.exchange_peers(&mut response.headers);
         response::finish(&mut response, &self.listener.config, facts, origin);
+        if abandons_upload && info.has_request_broken_off() {
+            recorder.client_left();
+            return Ok(Response::from_parts(response, ResponseBody::unrecorded(body)));
+        }
         recorder.response(&response);
         if response.status == StatusCode::SWITCHING_PROTOCOLS
             && let (Some(downstream), Some(upstream)) = (tunnel, response.extensions.remove::<OnUpgrade>())
         {
             self.spawn_tunnel(downstream, upstream, &connection, recorder);
-            return Ok(Response::from_parts(response, ResponseBody::unrecorded()));
+            return Ok(Response::from_parts(response, ResponseBody::unrecorded(Body::empty())));
         }
         Ok(Response::from_parts(response, ResponseBody::new(body, recorder, patience)))
     }

@@ -129,6 +129,11 @@ impl Recorder {
         self.end();
     }
 
+    /// The client went away in the midst of its upload. What became of the upstream's side is a consequence.
+    pub(super) fn client_left(self) {
+        self.info.state().response_flags = ResponseFlags::NONE;
+    }
+
     /// Nothing moved for too long.
     pub(super) fn idled(mut self) {
         self.listener.stats.downstream_rq_idle_timeout.inc();

@@ -11,7 +11,7 @@ use mesh_core::{
         RouteSource, TrafficDirection, VirtualHost,
     },
     store::Store,
-    telemetry::{DEFAULT_TEXT, Format},
+    telemetry::{DEFAULT_TEXT, Format, ResponseFlags},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::util::BoxCloneSyncService;
@@ -366,6 +366,30 @@ async fn a_client_that_goes_away_is_recorded_with_code_zero() {
     fixture.drain.emptied().await;
     assert!(fixture.istio("response_code=\"0\",grpc_response_status=\"\",response_flags=\"DC\""));
     assert_eq!(fixture.stat("http.in.downstream_rq_rx_reset"), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_in_the_midst_of_its_upload_is_recorded_with_code_zero() {
+    // What an upstream side does: it passes the body on until that fails, and then there is nobody to tell of it.
+    let service = service(|mut request: Request<Body>| async move {
+        while let Some(Ok(_)) = request.body_mut().frame().await {}
+        let info: StreamInfo = request.extensions_mut().remove().unwrap();
+        info.state().response_flags = ResponseFlags::LOCAL_RESET;
+        info.state().response_code_details = Some("upstream_reset".into());
+        crate::testing::answer(503, "nobody reads it")
+    });
+    let fixture = Fixture::new(http(everything_to_the_service()), service);
+    let mut client = fixture.connect();
+    let half = "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+    client.write_all(half.as_bytes()).await.unwrap();
+    while fixture.stat("http.in.downstream_rq_active") == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    fixture.drain.emptied().await;
+    assert!(fixture.istio("response_code=\"0\",grpc_response_status=\"\",response_flags=\"DC\""));
+    let stats = ["rx_reset", "5xx", "active"].map(|name| fixture.stat(&format!("http.in.downstream_rq_{name}")));
+    assert_eq!(stats, [1, 0, 0]);
 }
 
 #[tokio::test]

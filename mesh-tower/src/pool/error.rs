@@ -81,6 +81,7 @@ impl TransportError {
             Some(h2::Reason::NO_ERROR) if error.is_go_away() => ResetReason::RemoteRefusedStreamReset,
             Some(_) if error.is_reset() && error.is_remote() => ResetReason::RemoteReset,
             Some(_) if error.is_library() => ResetReason::ProtocolError,
+            Some(_) if error.is_reset() => ResetReason::LocalReset,
             Some(_) | None => ResetReason::ConnectionTermination,
         };
         Self::new(reason)

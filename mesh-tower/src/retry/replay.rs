@@ -79,11 +79,11 @@ impl Replay {
         }
     }
 
-    /// Whether all of the body is still there.
+    /// Whether all of the body is still there, or yet to come.
     pub(crate) fn can_replay(&self) -> bool {
         match self {
             Self::Copy(_) => true,
-            Self::Recorded(recording) => recording.lock().state != State::Exceeded,
+            Self::Recorded(recording) => !matches!(recording.lock().state, State::Exceeded | State::BrokenOff),
         }
     }
 
@@ -121,6 +121,8 @@ enum State {
     Stopped,
     /// The source goes on; nothing is kept since it was too much.
     Exceeded,
+    /// The source failed before its end: what was kept is not the body.
+    BrokenOff,
 }
 
 impl Recording {
@@ -138,7 +140,8 @@ impl Recording {
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.source).poll_frame(cx)).transpose()?;
+        let frame = ready!(Pin::new(&mut self.source).poll_frame(cx)).transpose();
+        let frame = frame.inspect_err(|_| self.state = State::BrokenOff)?;
         match &frame {
             Some(frame) => match (frame.data_ref(), frame.trailers_ref()) {
                 (Some(data), _) => self.keep(data),
@@ -179,6 +182,9 @@ impl ReplayBody {
         if recording.reader != self.reader {
             return Poll::Ready(Some(Err("superseded by another try".into())));
         }
+        if recording.state == State::BrokenOff {
+            return Poll::Ready(Some(Err("the body broke off".into())));
+        }
         if !self.is_live {
             if let Some(data) = recording.frames.get(self.position) {
                 self.position += 1;
@@ -200,6 +206,9 @@ impl ReplayBody {
 
     pub(crate) fn is_end_stream(&self) -> bool {
         let recording = self.recording.lock();
+        if recording.state == State::BrokenOff {
+            return false;
+        }
         let has_all = self.is_live || (self.position >= recording.frames.len() && recording.trailers.is_none());
         has_all && (recording.state == State::Ended || recording.source.is_end_stream())
     }
@@ -218,6 +227,7 @@ mod tests {
     use http_body_util::{BodyExt, Full};
 
     use super::*;
+    use crate::testing::HalfBody;
 
     fn stream(text: &'static str) -> Body {
         let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("t"))]);
@@ -248,6 +258,19 @@ mod tests {
         assert!(replay.can_replay());
         assert_eq!(text_and_trailers(replay.next_body()).await, (Bytes::from("hello"), true));
         assert!(!replay.can_replay());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_never_looks_whole() {
+        let replay = Replay::new(Body::new(HalfBody::default()), 100);
+        let mut first = replay.next_body();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+        assert!(first.frame().await.unwrap().is_err());
+        assert!(!replay.can_replay());
+        for mut body in [first, replay.next_body()] {
+            assert!(!http_body::Body::is_end_stream(&body));
+            assert!(body.frame().await.unwrap().is_err());
+        }
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use mesh_core::{
 use parking_lot::Mutex;
 
 use super::*;
-use crate::{BoxError, timer::now};
+use crate::{BoxError, testing::HalfBody, timer::now};
 
 /// What an endpoint does with one try.
 #[derive(Clone, Debug)]
@@ -71,7 +71,8 @@ impl Transport for Arc<Script> {
             return Err(TransportError::new(ResetReason::ConnectionTermination));
         }
         let (parts, body) = call.request.take().unwrap();
-        let body = body.collect().await.unwrap().to_bytes();
+        let Ok(body) = body.collect().await else { return Err(TransportError::new(ResetReason::LocalReset)) };
+        let body = body.to_bytes();
         self.seen.lock().push(Seen { endpoint, target: parts.uri.to_string(), headers: parts.headers, body });
         let mut response = Response::new(Body::from("text"));
         match step {
@@ -308,6 +309,17 @@ async fn a_failed_try_is_repeated_while_the_policy_allows() {
     assert_eq!(fixture.stat("upstream_rq_retry"), 2);
     assert_eq!(fixture.stat("upstream_rq_retry_success"), 1);
     assert_eq!(fixture.stat("upstream_rq_total"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_breaks_off_is_never_retried_and_no_failure_of_the_endpoint() {
+    let mut fixture = Fixture::with([], 1, |_| {}, |host| retry(host, "5xx,reset", 2));
+    let upload = Request::post("/").header(header::HOST, "shop.test").body(Body::new(HalfBody::default())).unwrap();
+    assert_eq!(fixture.send(upload).await.status(), 503);
+    assert_eq!((fixture.seen().len(), fixture.stat("upstream_rq_total")), (0, 1));
+    assert_eq!((fixture.stat("upstream_rq_retry"), fixture.stat("upstream_rq_completed")), (0, 0));
+    let cluster = fixture.store.cluster("c").unwrap();
+    assert_eq!(cluster.endpoints().endpoints().iter().map(|endpoint| endpoint.stats().rq_error.get()).sum::<u64>(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -269,6 +269,9 @@ impl<'a, T: Transport> Tries<'a, T> {
 
     fn decide(&mut self, response: Option<&Response<Body>>, result: &Result<(), Failure>, kept: &Kept) -> Decision {
         let Some(retry) = &mut self.retry else { return Decision::Done };
+        if self.exchange.info.has_request_broken_off() {
+            return Decision::Done;
+        }
         if !kept.body.can_replay() {
             self.cluster.stats().retry_or_shadow_abandoned.inc();
             self.retry = None;
@@ -304,9 +307,12 @@ impl<'a, T: Transport> Tries<'a, T> {
                     self.exchange.counters.handle_timeout();
                 }
                 let reply = failure.reply(self.attempt);
-                self.exchange.counters.handle_response(reply.status);
-                // What it means, also where a gRPC client is told so by a response of status 200.
-                self.cluster.stats().count_response(reply.status, self.origin);
+                // Who gave the request up gets no answer.
+                if !self.exchange.info.has_request_broken_off() {
+                    self.exchange.counters.handle_response(reply.status);
+                    // What it means, also where a gRPC client is told so by a response of status 200.
+                    self.cluster.stats().count_response(reply.status, self.origin);
+                }
                 call.answer(self.exchange.reply(reply));
             }
         }
