@@ -172,11 +172,12 @@ impl Http2Stream {
         })
         .await
         .map_err(|error| self.failed(&error))?;
+        let is_request_sent = upload.is_none();
         if let Some(upload) = upload {
             tokio::spawn(upload);
         }
         let (parts, receive) = response.into_parts();
-        let body = Http2Body::new(&parts.headers, receive, self);
+        let body = Http2Body::new(&parts.headers, receive, self, is_request_sent);
         Ok(Response::from_parts(parts, Body::from(body)))
     }
 

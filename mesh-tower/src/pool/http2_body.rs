@@ -18,13 +18,15 @@ pub(crate) struct Http2Body {
     remaining: Option<u64>,
     data_ended: bool,
     stream: Option<Http2Stream>,
+    /// The whole request had been sent when the response began.
+    is_request_sent: bool,
 }
 
 impl Http2Body {
-    pub(super) fn new(headers: &HeaderMap, receive: RecvStream, stream: Http2Stream) -> Self {
+    pub(super) fn new(headers: &HeaderMap, receive: RecvStream, stream: Http2Stream, is_request_sent: bool) -> Self {
         let remaining = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let stream = (!receive.is_end_stream()).then_some(stream);
-        Self { receive, remaining, data_ended: false, stream }
+        Self { receive, remaining, data_ended: false, stream, is_request_sent }
     }
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -46,14 +48,24 @@ impl Http2Body {
                     let _ = self.receive.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(end_of_early_response(error).map(Err)),
+                Some(Err(error)) => return Poll::Ready(self.not_early_end(error).map(Err)),
                 None => self.data_ended = true,
             }
         }
         match ready!(self.receive.poll_trailers(cx)) {
             Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
-            Err(error) => Poll::Ready(end_of_early_response(error).map(Err)),
+            Err(error) => Poll::Ready(self.not_early_end(error).map(Err)),
         }
+    }
+
+    /// A reset with NO_ERROR after a whole response asks only to stop the upload (RFC 9113 section 8.1). One that comes
+    /// when there is no upload to stop, or no whole response, is a reset like any other.
+    fn not_early_end(&self, error: h2::Error) -> Option<h2::Error> {
+        let is_early_end = error.reason() == Some(Reason::NO_ERROR)
+            && !error.is_go_away()
+            && !self.is_request_sent
+            && self.remaining.unwrap_or(0) == 0;
+        (!is_early_end).then_some(error)
     }
 
     fn failed(&mut self, error: &h2::Error) -> BoxError {
@@ -74,9 +86,4 @@ impl Http2Body {
             None => SizeHint::default(),
         }
     }
-}
-
-/// A reset with NO_ERROR after a whole response asks only to stop the upload (RFC 9113 section 8.1).
-fn end_of_early_response(error: h2::Error) -> Option<h2::Error> {
-    (error.reason() != Some(Reason::NO_ERROR) || error.is_go_away()).then_some(error)
 }
