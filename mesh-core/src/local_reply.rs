@@ -118,7 +118,7 @@ impl LocalReply {
     pub const MAX_DURATION_TIMEOUT: Self = Self::new(
         StatusCode::GATEWAY_TIMEOUT,
         "downstream duration timeout",
-        ResponseFlags::DURATION_TIMEOUT,
+        ResponseFlags::NONE,
         details::MAX_DURATION_TIMEOUT,
     );
     /// Nothing moved for too long after the request was complete.
@@ -229,8 +229,12 @@ impl LocalReply {
     pub fn upstream_reset(reset: UpstreamReset, failure: &str, retried: bool) -> Self {
         let told = if retried { "retried and the latest reset reason" } else { "reset reason" };
         let reason = reset.as_str();
+        let status = match reset {
+            UpstreamReset::ProtocolError => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
         Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
+            status,
             body: format!("upstream connect error or disconnect/reset before headers. {told}: {reason}").into(),
             flags: reset.flag(),
             details: details::upstream_reset_before_response_started(reason, failure).into(),

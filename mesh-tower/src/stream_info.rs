@@ -106,8 +106,6 @@ struct LoggedRequest {
 pub struct UpstreamTiming {
     /// The first byte of the request was handed to a connection.
     pub first_upstream_tx_byte_sent: Option<Instant>,
-    /// The last byte of the request was handed to a connection.
-    pub last_upstream_tx_byte_sent: Option<Instant>,
     /// The response headers arrived.
     pub first_upstream_rx_byte_received: Option<Instant>,
     /// The response ended.
@@ -177,7 +175,7 @@ impl StreamState {
             upstream_protocol: self.upstream_protocol,
             upstream_host: host.map(EndpointState::address),
             upstream_host_name: host.and_then(EndpointState::hostname).map(|name| &**name),
-            upstream_remote_address: host.map(EndpointState::address),
+            upstream_remote_address: host.filter(|_| self.upstream_protocol.is_some()).map(EndpointState::address),
             upstream_local_address: self.upstream_local_address,
             upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
             upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),

@@ -188,8 +188,7 @@ impl ClusterStats {
         }
     }
 
-    /// Counts a response that is not sent on because of a retry: in `upstream_rq_503` and its class, but under neither
-    /// `external.` nor `internal.`, as in Envoy.
+    /// Counts a response that is not sent on because of a retry: only under `retry.`, as in Envoy.
     pub(crate) fn count_retried_response(&self, status: StatusCode) {
         self.retried.count(status);
     }
@@ -200,9 +199,10 @@ impl ClusterStats {
         visit("outlier_detection.ejections_active", StatKind::Gauge, self.ejections_active.get());
         let mut name = String::new();
         for (prefix, origins) in [
-            ("", &[&self.external, &self.internal, &self.retried][..]),
+            ("", &[&self.external, &self.internal][..]),
             ("external.", &[&self.external]),
             ("internal.", &[&self.internal]),
+            ("retry.", &[&self.retried]),
         ] {
             for_each_response_code(&mut name, prefix, origins, visit);
         }
@@ -302,13 +302,15 @@ mod tests {
             ("internal.upstream_rq_204", 1),
             ("internal.upstream_rq_2xx", 1),
             ("internal.upstream_rq_completed", 1),
+            ("retry.upstream_rq_502", 1),
+            ("retry.upstream_rq_5xx", 1),
+            ("retry.upstream_rq_completed", 1),
             ("upstream_rq_200", 2),
             ("upstream_rq_204", 1),
             ("upstream_rq_2xx", 3),
-            ("upstream_rq_502", 1),
             ("upstream_rq_503", 1),
-            ("upstream_rq_5xx", 2),
-            ("upstream_rq_completed", 5),
+            ("upstream_rq_5xx", 1),
+            ("upstream_rq_completed", 4),
         ];
         assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value)).into());
     }

@@ -8,7 +8,7 @@ pub const ROUTE_NOT_FOUND: &str = "route_not_found";
 pub const CLUSTER_NOT_FOUND: &str = "cluster_not_found";
 /// The cluster has no healthy endpoint.
 pub const NO_HEALTHY_UPSTREAM: &str = "no_healthy_upstream";
-/// The route's timeout ended before the answer began.
+/// The route's timeout ended.
 pub const RESPONSE_TIMEOUT: &str = "response_timeout";
 /// The last try's timeout ended before the answer began.
 pub const UPSTREAM_PER_TRY_TIMEOUT: &str = "upstream_per_try_timeout";
@@ -59,4 +59,11 @@ pub const RESPONSE_PAYLOAD_TOO_LARGE: &str = "response_payload_too_large";
 pub fn upstream_reset_before_response_started(reason: &str, failure: &str) -> String {
     let separator = if failure.is_empty() { "" } else { "|" };
     format!("upstream_reset_before_response_started{{{reason}{separator}{failure}}}").replace(' ', "_")
+}
+
+/// The details of a reset in the midst of the answer: `upstream_reset_after_response_started{reason}`, blanks as
+/// underscores.
+#[must_use]
+pub fn upstream_reset_after_response_started(reason: &str) -> String {
+    format!("upstream_reset_after_response_started{{{reason}}}").replace(' ', "_")
 }

@@ -12,7 +12,7 @@ use mesh_core::{
 
 use super::listener::ListenerContext;
 use crate::{
-    StreamInfo, StreamState,
+    StreamInfo, StreamState, UpstreamTiming,
     peer_metadata::Introduction,
     server::ConnectionInfo,
     telemetry::{NamedHost, Reporter, RequestProtocol, RequestSample, SeriesKey, header_bytes, unregistered},
@@ -35,6 +35,8 @@ pub(super) struct Recorder {
     grpc_status: Option<u32>,
     logged: Option<Box<LoggedResponse>>,
     ended: bool,
+    /// The response went out to its end.
+    completed: bool,
 }
 
 struct ResponseFacts {
@@ -70,6 +72,7 @@ impl Recorder {
             grpc_status: None,
             logged,
             ended: false,
+            completed: false,
             listener,
             connection,
         }
@@ -126,6 +129,7 @@ impl Recorder {
 
     /// The response went out to its end.
     pub(super) fn complete(mut self) {
+        self.completed = true;
         self.end();
     }
 
@@ -153,7 +157,8 @@ impl Recorder {
 
     fn note_upstream_end(&self) {
         let mut state = self.info.state();
-        if state.response_flags.is_empty() {
+        let is_duration = state.response_code_details.as_deref() == Some(details::MAX_DURATION_TIMEOUT);
+        if state.response_flags.is_empty() && !is_duration {
             state.response_flags = ResponseFlags::UPSTREAM_CONNECTION_TERMINATION;
         }
     }
@@ -184,6 +189,9 @@ impl Recorder {
             listener.stats.no_route.inc();
         } else if state.response_flags.intersects(ResponseFlags::NO_CLUSTER_FOUND) {
             listener.stats.no_cluster.inc();
+        }
+        if state.response_code_details.as_deref() == Some(details::MAX_DURATION_TIMEOUT) {
+            listener.stats.downstream_rq_max_duration_reached.inc();
         }
         listener.stats.downstream_rq_active.dec();
         listener.stats.downstream_rq_time.observe_thousandths(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
@@ -228,10 +236,16 @@ impl Recorder {
         unregistered(of_cluster, route_name, self.host.as_ref())
     }
 
+    /// When the last byte of the request could go upstream.
+    fn request_sent_at(&self, timing: &UpstreamTiming) -> Option<Instant> {
+        Some(self.info.request_completed_at()?.max(timing.first_upstream_tx_byte_sent?))
+    }
+
     fn attributes<'a>(&'a self, logged: &'a LoggedResponse, state: &'a StreamState, now: Instant) -> Attributes<'a> {
         let start = self.info.start();
         let since_start = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(start));
         let timing = &state.upstream_timing;
+        let response_began = timing.first_upstream_rx_byte_received.filter(|_| self.completed);
         let duration = now.saturating_duration_since(start);
         Attributes {
             response_headers: Some(&logged.headers),
@@ -243,9 +257,9 @@ impl Recorder {
             emit_time: Some(self.info.start_time() + duration),
             duration: Some(duration),
             request_duration: since_start(self.info.request_completed_at()),
-            request_tx_duration: since_start(timing.last_upstream_tx_byte_sent),
+            request_tx_duration: since_start(self.request_sent_at(timing)),
             response_duration: since_start(timing.first_upstream_rx_byte_received),
-            response_tx_duration: timing.first_upstream_rx_byte_received.map(|at| now.saturating_duration_since(at)),
+            response_tx_duration: response_began.map(|at| now.saturating_duration_since(at)),
             access_log_type: Some("DownstreamEnd"),
             ..state.attributes(&self.info)
         }

@@ -26,7 +26,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use super::{SendError, TransportError, lifetime::Lifetime};
+use super::{ResetReason, SendError, TransportError, lifetime::Lifetime};
 use crate::{Body, BoxError, Io};
 
 /// A connection between two requests, or serving one.
@@ -165,7 +165,8 @@ impl Http1Body {
             Poll::Ready(Some(Err(_))) => self.connection = None,
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
-        frame.map_err(|error| TransportError::from_hyper(&error).into())
+        // A body that stops before its end breaks the protocol, whoever closed the connection: Envoy's view.
+        frame.map_err(|_| TransportError::new(ResetReason::ProtocolError).into())
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {

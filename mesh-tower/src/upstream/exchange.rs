@@ -60,8 +60,10 @@ impl<'a> Exchange<'a> {
 
     /// Makes the endpoint's answer, which came at `received_at`, what is passed on.
     pub(super) fn finish(&self, response: &mut Response<Body>, received_at: Instant) {
-        if self.options.envoy_headers {
-            let since = self.info.request_completed_at().unwrap_or_else(|| self.info.start());
+        // An answer before the end of the request tells nothing of how long it took.
+        if self.options.envoy_headers
+            && let Some(since) = self.info.request_completed_at()
+        {
             let service_time = received_at.saturating_duration_since(since);
             let milliseconds = u64::try_from(service_time.as_millis()).unwrap_or(u64::MAX);
             response.headers_mut().insert(X_ENVOY_UPSTREAM_SERVICE_TIME, header_number(milliseconds));

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use http::Version;
 use mesh_core::{
     cluster::ClusterStats,
     health::outlier::{LocalOriginFailure, Outcome},
     local_reply::{LocalReply, UpstreamReset},
     resilience::retry::{RequestProgress, ResetReason},
-    telemetry::ResponseFlags,
 };
 
 use super::limits::Expired;
@@ -51,18 +51,12 @@ impl Failure {
         }
     }
 
-    pub(super) fn count(&self, stats: &ClusterStats) {
+    /// Counts it, of a try over a connection of `protocol`; `None` = there was no connection.
+    pub(super) fn count(&self, stats: &ClusterStats, protocol: Option<Version>) {
         match self {
             Self::NoHealthyUpstream => {}
-            Self::Expired(expired) => count_expired(*expired, stats),
-            Self::Reset { reason, .. } => match reason {
-                ResetReason::PerTryTimeout => count_expired(Expired::PerTry, stats),
-                ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => stats.upstream_rq_rx_reset.inc(),
-                ResetReason::LocalReset => stats.upstream_rq_tx_reset.inc(),
-                ResetReason::ProtocolError => stats.upstream_cx_protocol_error.inc(),
-                ResetReason::ConnectionTermination => stats.upstream_cx_destroy_remote_with_active_rq.inc(),
-                ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout | ResetReason::Overflow => {}
-            },
+            Self::Expired(expired) => count_expired(*expired, stats, protocol),
+            Self::Reset { reason, .. } => count_reset(*reason, stats, protocol),
         }
     }
 
@@ -86,22 +80,47 @@ impl Failure {
 
 const GRPC_DEADLINE_EXCEEDED: u32 = 4;
 
-pub(super) fn count_expired(expired: Expired, stats: &ClusterStats) {
-    stats.upstream_rq_tx_reset.inc();
+pub(super) fn count_expired(expired: Expired, stats: &ClusterStats, protocol: Option<Version>) {
+    count_local_reset(stats, protocol);
     match expired {
         Expired::Route => stats.upstream_rq_timeout.inc(),
         Expired::PerTry => stats.upstream_rq_per_try_timeout.inc(),
-        Expired::MaxStreamDuration => stats.upstream_rq_max_duration_reached.inc(),
+        // The listener counts it.
+        Expired::MaxStreamDuration => {}
     }
 }
 
-/// The flag of a reset.
-pub(super) fn flag(reason: ResetReason) -> ResponseFlags {
-    upstream_reset(reason).map_or(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT, UpstreamReset::flag)
+pub(super) fn count_reset(reason: ResetReason, stats: &ClusterStats, protocol: Option<Version>) {
+    match reason {
+        ResetReason::PerTryTimeout => count_expired(Expired::PerTry, stats, protocol),
+        ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => stats.upstream_rq_rx_reset.inc(),
+        ResetReason::LocalReset => count_local_reset(stats, protocol),
+        ResetReason::ProtocolError => {
+            stats.upstream_cx_protocol_error.inc();
+            count_local_reset(stats, protocol);
+        }
+        ResetReason::ConnectionTermination => {
+            stats.upstream_cx_destroy_with_active_rq.inc();
+            stats.upstream_cx_destroy_remote_with_active_rq.inc();
+        }
+        ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout | ResetReason::Overflow => {}
+    }
+}
+
+/// Counts that this side ended a try: it resets a stream, or it closes an HTTP/1.1 connection.
+pub(super) fn count_local_reset(stats: &ClusterStats, protocol: Option<Version>) {
+    match protocol {
+        Some(Version::HTTP_2) => stats.upstream_rq_tx_reset.inc(),
+        Some(_) => {
+            stats.upstream_cx_destroy_with_active_rq.inc();
+            stats.upstream_cx_destroy_local_with_active_rq.inc();
+        }
+        None => {}
+    }
 }
 
 /// The reset that a client is told of; `None` = it is told of a timeout.
-fn upstream_reset(reason: ResetReason) -> Option<UpstreamReset> {
+pub(super) fn upstream_reset(reason: ResetReason) -> Option<UpstreamReset> {
     Some(match reason {
         ResetReason::ConnectionFailure => UpstreamReset::RemoteConnectionFailure,
         ResetReason::ConnectionTimeout => UpstreamReset::ConnectionTimeout,

@@ -8,7 +8,8 @@ use std::{
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
     model::RoutingPriority,
-    telemetry::ResponseFlags,
+    resilience::retry::ResetReason,
+    telemetry::{ResponseFlags, details},
 };
 
 use super::{
@@ -39,42 +40,65 @@ pub(crate) struct ResponseGuard {
     limits: Limits,
     timers: Timers,
     _active: Option<ActiveTry>,
+    /// How the body ended is known and counted.
+    has_ended: bool,
 }
 
 impl ResponseGuard {
     pub(super) fn new(info: &StreamInfo, limits: Limits, timers: &Timers, active: Option<ActiveTry>) -> Self {
-        Self { info: info.clone(), limits, timers: timers.clone(), _active: active }
+        Self { info: info.clone(), limits, timers: timers.clone(), _active: active, has_ended: false }
     }
 
     /// While the body waits: an error once its time is up.
     pub(crate) fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
         self.limits.poll_expired(None, &self.info, &self.timers, cx).map(|expired| {
-            let mut state = self.info.state();
+            self.has_ended = true;
+            let state = &mut *self.info.state();
             if let Some(cluster) = &state.upstream_cluster {
-                failure::count_expired(expired, cluster.stats());
+                failure::count_expired(expired, cluster.stats(), state.upstream_protocol);
             }
-            state.response_flags.insert(match expired {
-                Expired::MaxStreamDuration => ResponseFlags::DURATION_TIMEOUT,
-                Expired::Route | Expired::PerTry => ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+            state.response_code_details = Some(match expired {
+                Expired::MaxStreamDuration => details::MAX_DURATION_TIMEOUT.into(),
+                Expired::Route | Expired::PerTry => {
+                    state.response_flags.insert(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT);
+                    if let Some(endpoint) = &state.upstream_host {
+                        endpoint.stats().rq_timeout.inc();
+                    }
+                    details::RESPONSE_TIMEOUT.into()
+                }
             });
             ResponseCutOff.into()
         })
     }
 
     /// The body broke off.
-    pub(crate) fn handle_error(&self, error: &BoxError) {
-        let mut state = self.info.state();
+    pub(crate) fn handle_error(&mut self, error: &BoxError) {
+        self.has_ended = true;
+        let state = &mut *self.info.state();
+        let reason = error.downcast_ref().map_or(ResetReason::ConnectionTermination, TransportError::reason);
         if let Some(cluster) = &state.upstream_cluster {
-            cluster.stats().upstream_rq_rx_reset.inc();
+            failure::count_reset(reason, cluster.stats(), state.upstream_protocol);
         }
-        state.response_flags.insert(match error.downcast_ref::<TransportError>() {
-            Some(error) => failure::flag(error.reason()),
-            None => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
-        });
+        if let Some(reset) = failure::upstream_reset(reason) {
+            state.response_flags.insert(reset.flag());
+            state.response_code_details = Some(details::upstream_reset_after_response_started(reset.as_str()).into());
+        }
     }
 
     /// The body has ended as it should.
-    pub(crate) fn handle_end(&self) {
+    pub(crate) fn handle_end(&mut self) {
+        self.has_ended = true;
         self.info.state().upstream_timing.last_upstream_rx_byte_received = Some(now());
+    }
+}
+
+impl Drop for ResponseGuard {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let state = self.info.state();
+            if let Some(cluster) = &state.upstream_cluster {
+                failure::count_local_reset(cluster.stats(), state.upstream_protocol);
+            }
+        }
     }
 }

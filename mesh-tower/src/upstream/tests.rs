@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use mesh_core::{
-    cluster::StatKind,
+    cluster::{EndpointStats, StatKind},
     model::{
         self, Action, CircuitBreakers, Cluster, Discovery, EndpointAddress, HeaderMutation, HeaderMutations,
         HealthStatus, HostRewrite, LoadAssignment, LocalityEndpoints, OutlierDetection, PathMatcher, PathRewrite,
@@ -31,6 +31,8 @@ enum Step {
     Refuse(ResetReason),
     Unsent,
     Stall,
+    Break(ResetReason),
+    Early,
 }
 
 /// Endpoints that follow a script; the last step repeats.
@@ -71,6 +73,10 @@ impl Transport for Arc<Script> {
             return Err(TransportError::new(ResetReason::ConnectionTermination));
         }
         let (parts, body) = call.request.take().unwrap();
+        if let Step::Early = step {
+            call.response = Some(Response::new(Body::empty()));
+            return Ok(());
+        }
         let Ok(body) = body.collect().await else { return Err(TransportError::new(ResetReason::LocalReset)) };
         let body = body.to_bytes();
         self.seen.lock().push(Seen { endpoint, target: parts.uri.to_string(), headers: parts.headers, body });
@@ -86,7 +92,8 @@ impl Transport for Arc<Script> {
             }
             Step::Reset(reason) => return Err(TransportError::new(reason)),
             Step::Stall => *response.body_mut() = Body::new(Stalled),
-            Step::Refuse(_) | Step::Unsent => unreachable!("handled above"),
+            Step::Break(reason) => *response.body_mut() = Body::new(Broken(reason)),
+            Step::Refuse(_) | Step::Unsent | Step::Early => unreachable!("handled above"),
         }
         call.response = Some(response);
         Ok(())
@@ -105,6 +112,21 @@ impl http_body::Body for Stalled {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
         Poll::Pending
+    }
+}
+
+/// A body that breaks off.
+struct Broken(ResetReason);
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(Err(TransportError::new(self.0).into())))
     }
 }
 
@@ -188,6 +210,11 @@ impl Fixture {
 
     fn seen(&self) -> parking_lot::MutexGuard<'_, Vec<Seen>> {
         self.script.seen.lock()
+    }
+
+    /// Of the first endpoint.
+    fn endpoint_stat(&self, of: impl Fn(&EndpointStats) -> u64) -> u64 {
+        of(self.store.cluster("c").unwrap().endpoints().endpoints()[0].stats())
     }
 
     fn stat(&self, wanted: &str) -> u64 {
@@ -278,7 +305,11 @@ async fn failures_become_the_answers_that_envoy_gives() {
     let closed = Step::Reset(ResetReason::ConnectionTermination);
     check(closed, "UC", "connection_termination", "connection termination").await;
     check(Step::Reset(ResetReason::RemoteReset), "UR", "remote_reset", "remote reset").await;
-    check(Step::Reset(ResetReason::ProtocolError), "UPE", "protocol_error", "protocol error").await;
+
+    let mut fixture = Fixture::new([Step::Reset(ResetReason::ProtocolError)]);
+    let (status, text, flags) = fixture.get("/").await;
+    assert_eq!((status, flags.as_str()), (502, "UPE"));
+    assert!(text.ends_with("reset reason: protocol error"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,8 +349,7 @@ async fn an_upload_that_breaks_off_is_never_retried_and_no_failure_of_the_endpoi
     assert_eq!(fixture.send(upload).await.status(), 503);
     assert_eq!((fixture.seen().len(), fixture.stat("upstream_rq_total")), (0, 1));
     assert_eq!((fixture.stat("upstream_rq_retry"), fixture.stat("upstream_rq_completed")), (0, 0));
-    let cluster = fixture.store.cluster("c").unwrap();
-    assert_eq!(cluster.endpoints().endpoints().iter().map(|endpoint| endpoint.stats().rq_error.get()).sum::<u64>(), 0);
+    assert_eq!(fixture.endpoint_stat(|stats| stats.rq_error.get()), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -424,7 +454,38 @@ async fn a_response_that_stalls_is_cut_off_at_the_route_timeout() {
     assert_eq!((response.status(), fixture.stat("upstream_rq_active")), (StatusCode::OK, 1));
     assert!(response.into_body().collect().await.is_err());
     assert_eq!((now() - start, fixture.flags().as_str()), (Duration::from_secs(15), "UT"));
-    assert_eq!(fixture.stat("upstream_rq_active"), 0);
+    assert_eq!((fixture.details().as_str(), fixture.stat("upstream_rq_active")), ("response_timeout", 0));
+    assert_eq!((fixture.stat("upstream_rq_timeout"), fixture.endpoint_stat(|stats| stats.rq_timeout.get())), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_breaks_off_says_why() {
+    let mut fixture = Fixture::new([Step::Break(ResetReason::RemoteReset)]);
+    assert!(fixture.send(get("/")).await.into_body().collect().await.is_err());
+    assert_eq!(fixture.flags(), "UR");
+    assert_eq!(fixture.details(), "upstream_reset_after_response_started{remote_reset}");
+    assert_eq!((fixture.stat("upstream_rq_rx_reset"), fixture.stat("upstream_rq_active")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_caller_gives_up_is_counted_once_as_ended_from_here() {
+    let local = "upstream_cx_destroy_local_with_active_rq";
+    let mut fixture = Fixture::new([Step::After(Duration::from_secs(1), 200), Step::Stall, Step::Answer(200)]);
+    let waited = tokio::time::timeout(Duration::from_millis(100), fixture.send(get("/"))).await;
+    assert!(waited.is_err());
+    assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (1, 0));
+    drop(fixture.send(get("/")).await);
+    assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (2, 0));
+    fixture.get("/").await;
+    assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_before_the_end_of_the_upload_has_no_service_time() {
+    let mut fixture = Fixture::new([Step::Early]);
+    let upload = Request::post("/").header(header::HOST, "shop.test").body(Body::new(Stalled)).unwrap();
+    let response = fixture.send(upload).await;
+    assert_eq!(value(response.headers(), "x-envoy-upstream-service-time"), "-");
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,7 +495,8 @@ async fn a_stream_may_not_outlive_its_maximum_duration() {
     fixture.upstream =
         fixture.upstream.with_options(UpstreamOptions { max_stream_duration, ..UpstreamOptions::default() });
     let (status, text, flags) = fixture.get("/").await;
-    assert_eq!((status, text.as_str(), flags.as_str()), (504, "downstream duration timeout", "DT"));
+    assert_eq!((status, text.as_str(), flags.as_str()), (504, "downstream duration timeout", "-"));
+    assert_eq!((fixture.details().as_str(), fixture.stat("upstream_rq_completed")), ("max_duration_timeout", 0));
 }
 
 #[tokio::test(start_paused = true)]

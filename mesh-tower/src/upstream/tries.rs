@@ -29,7 +29,7 @@ use mesh_core::{
 use super::{
     Transport,
     exchange::Exchange,
-    failure::Failure,
+    failure::{self, Failure},
     guard::{ActiveTry, ResponseGuard},
     kept::Kept,
     limits::{Expired, Limits, TryLimits},
@@ -66,7 +66,7 @@ pub(super) struct Tries<'a, T> {
 #[derive(Debug, Default)]
 struct Try {
     endpoint: Option<Arc<EndpointState>>,
-    /// Protocol of its connection, once there is one.
+    /// Protocol of its connection, once that takes it.
     protocol: Option<Protocol>,
     /// Whether it has a place in the circuit breaker and a share of the endpoint's load.
     is_active: bool,
@@ -145,7 +145,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         let waited = self.limits.bound(None, (self.exchange.info, timers), |cx| wait.as_mut().poll(cx)).await;
         waited.map_err(|expired| {
             let failure = Failure::expired(expired, RequestProgress::Started);
-            failure.count(self.cluster.stats());
+            failure.count(self.cluster.stats(), None);
             failure
         })
     }
@@ -172,7 +172,7 @@ impl<'a, T: Transport> Tries<'a, T> {
             }
             (Ok(()), None) => {}
             (Err(failure), _) => {
-                failure.count(self.cluster.stats());
+                failure.count(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
                 if let Some(outcome) = failure.outcome() {
                     record(self.cluster, endpoint, outcome, now());
                 }
@@ -193,6 +193,8 @@ impl<'a, T: Transport> Tries<'a, T> {
             connections_left -= 1;
             let connection = self.connect(protocol).await?;
             self.activate()?;
+            self.latest.protocol = Some(protocol);
+            self.latest.sent_at = self.exchange.info.is_logged().then(now);
             self.cluster.stats().upstream_rq_total.inc();
             self.exchange.counters.handle_try();
             let Err(error) = self.send(connection, call).await? else {
@@ -216,10 +218,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         let means = (self.exchange.info, worker.timers());
         let connected = self.limits.bound(None, means, |cx| connecting.as_mut().poll(cx)).await;
         let connected = connected.map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?;
-        let connection = connected.map_err(|error| self.not_connected(&error))?;
-        self.latest.protocol = Some(protocol);
-        self.latest.sent_at = self.exchange.info.is_logged().then(now);
-        Ok(connection)
+        connected.map_err(|error| self.not_connected(&error))
     }
 
     async fn send(
@@ -307,8 +306,9 @@ impl<'a, T: Transport> Tries<'a, T> {
                     self.exchange.counters.handle_timeout();
                 }
                 let reply = failure.reply(self.attempt);
-                // Who gave the request up gets no answer.
-                if !self.exchange.info.has_request_broken_off() {
+                // Who gave the request up gets no answer, and who waits too long gets it from the listener.
+                let is_upstreams = !matches!(failure, Failure::Expired(Expired::MaxStreamDuration));
+                if is_upstreams && !self.exchange.info.has_request_broken_off() {
                     self.exchange.counters.handle_response(reply.status);
                     // What it means, also where a gRPC client is told so by a response of status 200.
                     self.cluster.stats().count_response(reply.status, self.origin);
@@ -379,6 +379,9 @@ impl<'a, T> Tries<'a, T> {
 
 impl<T> Drop for Tries<'_, T> {
     fn drop(&mut self) {
+        if self.latest.is_active {
+            failure::count_local_reset(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
+        }
         self.end_try();
         if !self.has_told {
             drop(self.tell());

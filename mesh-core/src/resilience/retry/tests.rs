@@ -158,8 +158,8 @@ fn tries_are_counted_as_envoy_counts_them() {
     let stats = ["upstream_rq_retry", "upstream_rq_retry_success", "upstream_rq_retry_limit_exceeded"];
     assert_eq!(stats.map(|name| bench.stat(name)), [4, 1, 1]);
     assert_eq!(bench.stat("upstream_rq_retry_overflow"), 0);
-    let responses = ["upstream_rq_500", "upstream_rq_503", "upstream_rq_5xx", "upstream_rq_completed"];
-    assert_eq!(responses.map(|name| bench.stat(name)), [2, 2, 4, 4], "what retries took the place of is counted");
+    let responses = ["500", "503", "5xx", "completed"].map(|what| format!("retry.upstream_rq_{what}"));
+    assert_eq!(responses.map(|name| bench.stat(&name)), [2, 2, 4, 4], "what retries took the place of is counted");
 }
 
 #[test]
