@@ -10,6 +10,7 @@ use mesh_core::{
     route::RequestCounters,
     telemetry::Attributes,
 };
+use parking_lot::Mutex;
 
 use super::{UpstreamOptions, request::X_ENVOY_ATTEMPT_COUNT};
 use crate::{Body, StreamInfo, header_number::header_number, headers::head_of, route::Route};
@@ -27,8 +28,8 @@ pub(super) struct Exchange<'a> {
     pub(super) is_grpc: bool,
     /// What virtual cluster and route count.
     pub(super) counters: RequestCounters<'a>,
-    /// The request's head, if response headers are made of it.
-    request: Option<Box<Parts>>,
+    /// The head of the request as it was sent last, if response headers are made of it.
+    request: Mutex<Option<Box<Parts>>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -39,12 +40,18 @@ impl<'a> Exchange<'a> {
         parts: &Parts,
         is_grpc: bool,
     ) -> Self {
-        let request = (route.response_changes() == Changes::Evaluated).then(|| Box::new(head_of(parts)));
         let counters = match route.has_counters() {
             true => route.counters(&RequestHead::from_parts(parts)),
             false => RequestCounters::default(),
         };
-        Self { info, options, route, weighted, is_grpc, counters, request }
+        Self { info, options, route, weighted, is_grpc, counters, request: Mutex::default() }
+    }
+
+    /// Keeps what response headers may tell of the request, as it is now.
+    pub(super) fn observe_request(&self, parts: &Parts) {
+        if self.route.response_changes() == Changes::Evaluated {
+            *self.request.lock() = Some(Box::new(head_of(parts)));
+        }
     }
 
     /// An answer of the mesh's own.
@@ -91,7 +98,8 @@ impl<'a> Exchange<'a> {
     /// What is known by now, for values of headers.
     pub(super) fn with_attributes<T>(&self, read: impl FnOnce(&Attributes<'_>) -> T) -> T {
         let state = self.info.state();
-        let head = self.request.as_deref().map(RequestHead::from_parts);
+        let request = self.request.lock();
+        let head = request.as_deref().map(RequestHead::from_parts);
         let known = state.attributes(self.info);
         let attributes = match head {
             Some(head) => Attributes {

@@ -190,6 +190,7 @@ impl<T: Transport> Upstream<T> {
         let through = (&self.shared.transport, &self.shared.worker);
         let mut tries = Tries::new(&exchange, through, &cluster, parts);
         request::prepare(parts, &exchange);
+        exchange.observe_request(parts);
         info.observe_request(parts);
         tries.run(call).await;
     }

@@ -24,6 +24,7 @@ const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-origi
 const X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const X_ENVOY_EXPECTED_RQ_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 pub(super) const X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const FIRST_ATTEMPT: u32 = 1;
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Makes the changes that every try of a request shares. In Envoy's order: configured headers see the request before its
@@ -51,6 +52,11 @@ pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32
         let milliseconds = expected.as_secs().saturating_mul(1_000).saturating_add(begun);
         parts.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, header_number(milliseconds));
     }
+    tell_attempt(parts, exchange, attempt);
+    exchange.observe_request(parts);
+}
+
+fn tell_attempt(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32) {
     if exchange.route.virtual_host().include_request_attempt_count {
         parts.headers.insert(X_ENVOY_ATTEMPT_COUNT, header_number(u64::from(attempt)));
     }
@@ -72,7 +78,14 @@ fn mutate_headers(parts: &mut Parts, exchange: &Exchange<'_>) {
     match exchange.route.request_changes() {
         Changes::None => {}
         Changes::Literal => header_mutation::apply_to_request(levels(), &mut parts.headers, &Attributes::default()),
-        Changes::Evaluated => exchange.with_attributes(|attributes| apply_to_request(levels(), parts, attributes)),
+        Changes::Evaluated => {
+            // Values are made for the first try and kept for all.
+            tell_attempt(parts, exchange, FIRST_ATTEMPT);
+            exchange.with_attributes(|attributes| {
+                let attributes = Attributes { upstream_request_attempt_count: FIRST_ATTEMPT, ..*attributes };
+                apply_to_request(levels(), parts, &attributes);
+            });
+        }
     }
 }
 

@@ -550,11 +550,11 @@ async fn path_host_and_headers_are_rewritten() {
         action(host).host_rewrite = HostRewrite::Auto;
         action(host).append_x_forwarded_host = true;
         host.routes[0].request_headers.add.push(add("x-was", "%REQ(:PATH)% on %REQ(:AUTHORITY)%"));
-        host.response_headers.add.push(add("x-from", "%UPSTREAM_HOST% for %REQ(:METHOD)%"));
+        host.response_headers.add.push(add("x-from", "%UPSTREAM_HOST% for %REQ(:METHOD)% %REQ(:PATH)%"));
     };
     let mut fixture = Fixture::with([Step::With("x-own", "1")], 1, |_| {}, route);
     let response = fixture.send(get("/a?b")).await;
-    assert_eq!(value(response.headers(), "x-from"), "127.0.0.1:1 for GET");
+    assert_eq!(value(response.headers(), "x-from"), "127.0.0.1:1 for GET /new/a?b");
     assert_eq!(value(response.headers(), "x-own"), "1");
     let seen = fixture.seen();
     let headers = &seen[0].headers;
@@ -567,6 +567,26 @@ async fn path_host_and_headers_are_rewritten() {
     ] {
         assert_eq!(value(headers, name), expected, "{name}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn header_values_tell_the_attempt_and_the_request_as_it_was_sent() {
+    let add = |format: &str| HeaderMutation {
+        name: http::HeaderName::from_static("x-told"),
+        value: Format::parse(format).unwrap(),
+        append_action: model::AppendAction::default(),
+        keep_empty_value: false,
+    };
+    let route = |host: &mut VirtualHost| {
+        retry(host, "5xx", 1);
+        let told = "%UPSTREAM_REQUEST_ATTEMPT_COUNT% %REQ(x-envoy-attempt-count)% on %UPSTREAM_HOST%";
+        host.request_headers.add.push(add(told));
+        host.response_headers.add.push(add(told));
+    };
+    let mut fixture = Fixture::with([Step::Answer(503), Step::Answer(200)], 1, |_| {}, route);
+    let response = fixture.send(get("/")).await;
+    assert_eq!(value(response.headers(), "x-told"), "2 2 on 127.0.0.1:1");
+    assert!(fixture.seen().iter().all(|seen| value(&seen.headers, "x-told") == "1 1 on "), "made once");
 }
 
 #[tokio::test(start_paused = true)]
