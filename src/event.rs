@@ -110,7 +110,8 @@ impl Applied {
                 tracing::debug!(%resource_type, %name, "the control plane has no such resource");
             }
             Notice::Disconnected(reason) => tracing::warn!("{reason}"),
-            Notice::Connected | Notice::Settled => {}
+            // The sockets of a program are its own, so that nothing is kept for them.
+            Notice::Connected | Notice::Settled | Notice::RoutesKept(_) => {}
         }
     }
 

@@ -12,11 +12,12 @@ use mesh_tower::{
     server::{BindError, ListenerChange, ListenerError, Listeners, MakeServer, Workers, bind},
     telemetry::Telemetry,
 };
+use mesh_xds::apply::ListenerReport;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Handle},
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
 };
 
 use crate::{
@@ -127,8 +128,14 @@ impl Source {
         }
     }
 
-    /// Puts the configuration into the store, now and whenever it changes; `settled` is told each time.
-    fn follow(self, state: &State, settled: Arc<Notify>) -> Result<(), RunError> {
+    /// Puts the configuration into the store, now and whenever it changes; `settled` is told each time, and `reports` tells
+    /// what became of the listeners then.
+    fn follow(
+        self,
+        state: &State,
+        settled: Arc<Notify>,
+        reports: watch::Receiver<ListenerReport>,
+    ) -> Result<(), RunError> {
         match self {
             Self::Bootstrap(loaded) => {
                 loaded.apply(&state.store, &mut SplitMix64::new(fastrand::u64(..)))?;
@@ -137,7 +144,7 @@ impl Source {
             }
             Self::Istio(istio) => {
                 state.config_dump.lock().translation = Some(istio.translation());
-                istio.follow(Arc::clone(&state.store), settled);
+                istio.follow(Arc::clone(&state.store), settled, reports);
             }
         }
         Ok(())
@@ -153,10 +160,11 @@ async fn serve(
     start_admin(state, source.admin_address())?;
     let workers = Workers::start(state.args.workers())?;
     let mut listeners = Listeners::new(servers(state, &workers), drain_times(state));
+    let (reports, reported) = watch::channel(ListenerReport::default());
     let settled = Arc::new(Notify::new());
     let dns = DnsDiscovery::new(Arc::clone(&state.store), SystemResolver::new());
     state.lifecycle.enter(Phase::Initializing);
-    source.follow(state, Arc::clone(&settled))?;
+    source.follow(state, Arc::clone(&settled), reported)?;
     let mut retry_in = RETRY_FIRST;
     let reason = loop {
         let is_complete = listeners.is_complete();
@@ -166,11 +174,11 @@ async fn serve(
                 if state.lifecycle.phase() == Phase::Initializing {
                     dns.first_answers(FIRST_ANSWERS_LIMIT).await;
                 }
-                apply_listeners(state, &mut listeners).await?;
+                reports.send_replace(apply_listeners(state, &mut listeners).await?);
                 retry_in = RETRY_FIRST;
             }
             () = tokio::time::sleep(retry_in), if !is_complete => {
-                apply_listeners(state, &mut listeners).await?;
+                reports.send_replace(apply_listeners(state, &mut listeners).await?);
                 retry_in = (retry_in * 2).min(RETRY_MOST);
             }
             signal = signals.next() => break signal,
@@ -206,7 +214,7 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
 
 /// Brings listeners in step with the store. At the start all of them must come up; later one that does not is told of
 /// and tried again, and the others go on.
-async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<(), ListenerError> {
+async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<ListenerReport, ListenerError> {
     let is_start = state.lifecycle.phase() == Phase::Initializing;
     let wanted = state.store.listeners();
     for change in listeners.apply(wanted.values()).await {
@@ -222,7 +230,7 @@ async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Re
         state.lifecycle.enter(Phase::Live);
         tracing::info!("ready");
     }
-    Ok(())
+    Ok(ListenerReport { tried: wanted, failed: listeners.failed().cloned().collect() })
 }
 
 fn drain_times(state: &State) -> DrainTimes {

@@ -2,7 +2,7 @@
 
 use std::{io::Write, net::SocketAddr, thread};
 
-use crate::process::{Directory, Proxy, Upstream, get};
+use crate::process::{Directory, Proxy, Upstream, get, get_of};
 
 /// A service `ratings` whose program listens on `upstream`; its sidecar listens on `port`.
 fn mesh(port: u16, upstream: SocketAddr) -> String {
@@ -81,6 +81,59 @@ fn a_sidecar_follows_its_directory_and_keeps_the_last_good_configuration() {
     drop(owner);
     assert_eq!(proxy.address_in(": listening on 127.0.0.1"), taken, "and moves when it can");
     assert!(get(taken, "/").ends_with("stars"));
+}
+
+/// Gateways for the hosts `a.test` and `b.test` on these ports; each answers with its host.
+fn gateways(ports: [u16; 2]) -> String {
+    let gateway = |(host, port): (&str, u16)| {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: {host}}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers: [{{port: {{number: {port}, name: http, protocol: HTTP}}, bind: 127.0.0.1, hosts: [{host}.test]}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {host}}}
+spec:
+  hosts: [{host}.test]
+  gateways: [{host}]
+  http: [{{directResponse: {{status: 200, body: {{string: {host}.test}}}}}}]
+---
+"
+        )
+    };
+    ["a", "b"].into_iter().zip(ports).map(gateway).collect()
+}
+
+#[test]
+fn a_gateway_that_shares_its_port_goes_on_there_until_it_can_move() {
+    let directory = Directory::new("gateways");
+    let shared = free_port();
+    directory.write("mesh.yaml", &gateways([shared; 2]));
+    let proxy = Proxy::start(&["--istio", directory.0.to_str().unwrap(), "--role", "gateway"]);
+    proxy.line_with("admin endpoint: listening");
+    let address = proxy.address_in(": listening on 127.0.0.1");
+    proxy.line_with("ready");
+
+    let owner = Upstream::new();
+    let taken = owner.address();
+    directory.write("mesh.yaml", &gateways([shared, taken.port()]));
+    proxy.line_with("address already in use");
+    proxy.line_with(&format!("routes of b.test:{shared} are not wanted any more, but go on"));
+    for host in ["a.test", "b.test"] {
+        let answer = get_of(host, address, "/");
+        assert!(answer.ends_with(host), "{answer}");
+    }
+    drop(owner);
+    assert_eq!(proxy.address_in(": listening on 127.0.0.1"), taken);
+    assert!(get_of("b.test", taken, "/").ends_with("b.test"));
+    assert!(get_of("a.test", address, "/").ends_with("a.test"));
+    while !get_of("b.test", address, "/").starts_with("HTTP/1.1 404 ") {
+        thread::yield_now();
+    }
 }
 
 #[test]

@@ -118,8 +118,13 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> String {
 
 /// The whole answer to a GET on a connection of its own.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
+    get_of("test", address, path)
+}
+
+/// [`get`] of this host.
+pub(crate) fn get_of(host: &str, address: SocketAddr, path: &str) -> String {
     let mut stream = connect(address);
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

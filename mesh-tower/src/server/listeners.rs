@@ -146,6 +146,11 @@ impl<S: ServeConnection> Listeners<S> {
         self.failed.is_empty()
     }
 
+    /// Names of the listeners that are not as they were wanted last.
+    pub fn failed(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.failed.keys()
+    }
+
     /// Why a new listener cannot listen beside the one called `name`.
     fn clash(&self, name: &str, wanted: &Listener) -> Option<Clash> {
         let (&ListenerAddress::Socket(new), Some(active)) = (&wanted.address, self.active.get(name)) else {

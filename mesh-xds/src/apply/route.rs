@@ -10,6 +10,7 @@ use mesh_core::model::{
 };
 
 use super::cluster::Clusters;
+use super::moving_routes::{KeptRoutes, ListenerReport, MovingRoutes};
 use super::state::{Change, Slot};
 use crate::ads::RESOURCE_TIMEOUT;
 
@@ -27,9 +28,16 @@ pub(super) struct Routes {
     missing: HashSet<RouteConfigName>,
     /// Whether a listener changed since [`Routes::remove_unused`] looked.
     may_be_unused: bool,
+    /// What stays in force until listeners were tried, if somebody tells of that.
+    moving: Option<MovingRoutes>,
 }
 
 impl Routes {
+    /// For a data plane that tells whether its listeners listen.
+    pub(super) fn with_listener_reports() -> Self {
+        Self { moving: Some(MovingRoutes::default()), ..Self::default() }
+    }
+
     /// Takes a new or changed route configuration.
     pub(super) fn want_config(&mut self, config: Arc<RouteConfiguration>, now: Instant) {
         let name = config.name.clone();
@@ -51,6 +59,9 @@ impl Routes {
     pub(super) fn unwant_listener(&mut self, name: &Arc<str>) {
         self.may_be_unused = true;
         self.waiting_listeners.remove(name);
+        if let Some(moving) = &mut self.moving {
+            moving.remove_listener(name);
+        }
         let Some(slot) = self.listeners.get_mut(name) else { return };
         slot.wanted = None;
         if slot.in_force.is_some() {
@@ -65,6 +76,15 @@ impl Routes {
         self.missing.insert(name);
     }
 
+    /// Takes what became of listeners, and lets routes go or keeps them for it.
+    pub(super) fn handle_report(&mut self, report: &ListenerReport, changes: &mut VecDeque<Change>) -> Vec<KeptRoutes> {
+        let Some(moving) = &mut self.moving else { return Vec::new() };
+        let (fewer, kept) = moving.handle_report(report, !self.waiting_listeners.is_empty());
+        let in_force = fewer.iter().filter_map(|name| self.configs.get(name)?.in_force.clone());
+        changes.extend(in_force.map(|config| Change::SetRoutes(moving.added_to(config))));
+        kept
+    }
+
     /// Puts in force what has all it needs or has waited long enough.
     pub(super) fn settle(
         &mut self,
@@ -76,7 +96,8 @@ impl Routes {
         let is_ready = |clusters: &Clusters, config: &RouteConfiguration, until: Instant| {
             until <= now || cluster_names(config).iter().all(|name| clusters.is_settled(name, by_name))
         };
-        let configs = &mut self.configs;
+        let listeners_wait = !self.waiting_listeners.is_empty();
+        let (configs, moving) = (&mut self.configs, &mut self.moving);
         self.waiting_configs.retain(|name| {
             let Some(slot) = configs.get_mut(name) else { return false };
             let Some(config) = slot.wanted.clone() else { return false };
@@ -84,10 +105,15 @@ impl Routes {
                 return true;
             }
             clusters.add_users(&cluster_names(&config));
-            if let Some(old) = slot.in_force.replace(Arc::clone(&config)) {
+            let mut routes = Arc::clone(&config);
+            if let Some(old) = slot.in_force.replace(config) {
                 clusters.remove_users(&cluster_names(&old));
+                if let Some(moving) = moving {
+                    moving.replace(&old, &routes, listeners_wait);
+                    routes = moving.added_to(routes);
+                }
             }
-            changes.push_back(Change::SetRoutes(config));
+            changes.push_back(Change::SetRoutes(routes));
             false
         });
         let (configs, listeners, missing) = (&self.configs, &mut self.listeners, &self.missing);
@@ -107,6 +133,9 @@ impl Routes {
                 add_inline_users(clusters, &listener);
                 if let Some(old) = slot.in_force.replace(Arc::clone(&listener)) {
                     remove_inline_users(clusters, &old);
+                }
+                if let Some(moving) = moving {
+                    moving.add_listener(&listener);
                 }
                 changes.push_back(Change::SetListener(listener));
                 *may_be_unused = true;
@@ -130,6 +159,9 @@ impl Routes {
         let named: HashSet<&RouteConfigName> = slots.filter_map(|listener| route_name(listener)).collect();
         for (name, slot) in self.configs.extract_if(|name, _| !named.contains(name)) {
             self.waiting_configs.remove(&name);
+            if let Some(moving) = &mut self.moving {
+                moving.remove_routes(&name);
+            }
             if let Some(old) = slot.in_force {
                 clusters.remove_users(&cluster_names(&old));
                 changes.push_back(Change::RemoveRoutes(name));

@@ -8,6 +8,7 @@ use std::time::Instant;
 use mesh_core::model::{Cluster, ClusterName, Listener, LoadAssignment, RouteConfigName, RouteConfiguration};
 
 use super::cluster::Clusters;
+use super::moving_routes::{KeptRoutes, ListenerReport};
 use super::route::Routes;
 use crate::ads::{Interest, Update};
 use crate::resource::{Decoded, Ignored, Resource, ResourceError, ResourceType};
@@ -116,6 +117,12 @@ impl Applier {
         Self { clusters_by_name: true, ..Self::with_all_clusters() }
     }
 
+    /// For a data plane that tells of its listeners: call [`Applier::handle_listeners`] whenever they were tried.
+    #[must_use]
+    pub fn with_listener_reports(self) -> Self {
+        Self { routes: Routes::with_listener_reports(), ..self }
+    }
+
     /// Whether everything that was accepted is in force.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -157,6 +164,11 @@ impl Applier {
             ResourceType::Listener => {}
         }
         self.settle(now);
+    }
+
+    /// Takes what became of the listeners in force. Yields the routes that are kept from now on because one failed.
+    pub fn handle_listeners(&mut self, report: &ListenerReport) -> Vec<KeptRoutes> {
+        self.routes.handle_report(report, &mut self.changes)
     }
 
     /// Acts on what [`Applier::poll_timeout`] announced.
