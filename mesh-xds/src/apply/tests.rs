@@ -92,6 +92,18 @@ impl Plane {
         assert!(plane.tried(&[]).is_empty());
         plane
     }
+
+    /// [`Plane::shared`] while `b` moves to a listener of its own, which nobody has tried.
+    fn moving() -> Self {
+        let mut plane = Self::shared();
+        plane.listeners(&["shared", "own"]);
+        plane.routes("r-shared", &[("a", &["/"])]);
+        assert_eq!(plane.routes["r-shared"], "a: /; b: /", "the other waits for its routes");
+        plane.routes("r-own", &[("b", &["/"])]);
+        assert!(plane.listeners.contains_key("own"));
+        assert_eq!(plane.routes["r-shared"], "a: /; b: /", "nobody has tried");
+        plane
+    }
 }
 
 fn listener(name: &str) -> Arc<Listener> {
@@ -125,23 +137,14 @@ fn text(config: &RouteConfiguration) -> String {
 
 #[test]
 fn a_host_leaves_a_listener_when_the_other_listens() {
-    let mut plane = Plane::shared();
-    plane.listeners(&["shared", "own"]);
-    plane.routes("r-shared", &[("a", &["/"])]);
-    assert_eq!(plane.routes["r-shared"], "a: /; b: /", "the other waits for its routes");
-    plane.routes("r-own", &[("b", &["/"])]);
-    assert!(plane.listeners.contains_key("own"));
-    assert_eq!(plane.routes["r-shared"], "a: /; b: /", "nobody has tried");
+    let mut plane = Plane::moving();
     assert!(plane.tried(&[]).is_empty());
     assert_eq!(plane.routes["r-shared"], "a: /");
 }
 
 #[test]
 fn a_host_stays_until_a_listener_that_failed_listens() {
-    let mut plane = Plane::shared();
-    plane.listeners(&["shared", "own"]);
-    plane.routes("r-shared", &[("a", &["/"])]);
-    plane.routes("r-own", &[("b", &["/"])]);
+    let mut plane = Plane::moving();
     assert_eq!(plane.tried(&["own"]), ["r-shared {\"b\"}"]);
     assert!(plane.tried(&["own"]).is_empty(), "told once");
     plane.routes("r-shared", &[("a", &["/new", "/"]), ("c", &["/"])]);
@@ -154,10 +157,7 @@ fn a_host_stays_until_a_listener_that_failed_listens() {
 
 #[test]
 fn a_host_that_comes_back_or_is_served_otherwise_is_not_kept() {
-    let mut plane = Plane::shared();
-    plane.listeners(&["shared", "own"]);
-    plane.routes("r-shared", &[("a", &["/"])]);
-    plane.routes("r-own", &[("b", &["/"])]);
+    let mut plane = Plane::moving();
     plane.tried(&["own"]);
     plane.routes("r-shared", &[("a", &["/"]), ("B", &["/x"])]);
     assert_eq!(plane.routes["r-shared"], "a: /; B: /x", "domains compare without case");
@@ -184,10 +184,7 @@ fn routes_of_a_host_that_stays_are_kept_before_the_one_that_takes_everything() {
 
 #[test]
 fn what_a_later_change_moves_is_decided_by_its_own_listeners() {
-    let mut plane = Plane::shared();
-    plane.listeners(&["shared", "own"]);
-    plane.routes("r-own", &[("b", &["/"])]);
-    plane.routes("r-shared", &[("a", &["/"])]);
+    let mut plane = Plane::moving();
     assert_eq!(plane.tried(&["own"]).len(), 1);
     plane.listeners(&["shared", "own", "third"]);
     plane.routes("r-shared", &[("c", &["/"])]);
@@ -201,11 +198,8 @@ fn what_a_later_change_moves_is_decided_by_its_own_listeners() {
 
 #[test]
 fn a_report_about_other_listeners_decides_nothing() {
-    let mut plane = Plane::shared();
-    let before = plane.listeners.clone();
-    plane.listeners(&["shared", "own"]);
-    plane.routes("r-own", &[("b", &["/"])]);
-    plane.routes("r-shared", &[("a", &["/"])]);
+    let mut plane = Plane::moving();
+    let before = Plane::shared().listeners;
     let report = ListenerReport { tried: Arc::new(before), failed: BTreeSet::new() };
     assert!(plane.applier.handle_listeners(&report).is_empty() && plane.applier.poll_change().is_none());
     plane.applier.handle_timeout(Instant::now() + Duration::from_secs(3600));
