@@ -7,7 +7,7 @@ use std::time::Instant;
 use hashbrown::{HashMap, HashSet};
 use mesh_core::model::{Cluster, ClusterName, Discovery, LoadAssignment};
 
-use super::state::{Change, Slot};
+use super::change::{Change, Slot};
 use crate::ads::RESOURCE_TIMEOUT;
 
 /// What is known of clusters and endpoints.

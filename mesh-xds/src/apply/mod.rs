@@ -18,6 +18,7 @@
 //! Like all state machines here it does no I/O: [`Applier::handle_update`] and [`Applier::handle_timeout`] are its
 //! inputs, [`Applier::poll_change`] its output.
 
+mod change;
 mod cluster;
 mod leftover;
 mod moving_routes;
@@ -25,8 +26,9 @@ mod route;
 mod state;
 mod store;
 
+pub use change::Change;
 pub use moving_routes::{KeptRoutes, ListenerReport};
-pub use state::{Applier, ApplyReport, Change};
+pub use state::{Applier, ApplyReport};
 pub use store::{StoreSink, apply};
 
 #[cfg(test)]

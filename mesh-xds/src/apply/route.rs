@@ -9,9 +9,9 @@ use mesh_core::model::{
     Action, ClusterName, ClusterSpecifier, Listener, RouteConfigName, RouteConfiguration, RouteSource,
 };
 
+use super::change::{Change, Slot};
 use super::cluster::Clusters;
 use super::moving_routes::{KeptRoutes, ListenerReport, MovingRoutes};
-use super::state::{Change, Slot};
 use crate::ads::RESOURCE_TIMEOUT;
 
 /// What is known of route configurations and listeners.
