@@ -78,6 +78,9 @@ impl Metadata {
         {
             let message = format!("{:?} is not a namespace", namespace.value);
             cx.field("namespace").invalid(node.mark, message, "expected lower-case letters, digits and '-'");
+            object.finish();
+            // Whatever it refers to would be looked for in the wrong place.
+            return None;
         }
         object.finish();
         let name = name?;

@@ -6,6 +6,7 @@
 
 mod destination_rule;
 mod directory;
+mod gaps;
 mod gateway;
 mod metadata;
 mod reader;
@@ -118,27 +119,26 @@ impl Loaded {
     /// If the directory or a folder in it cannot be listed. A file that cannot be read is a diagnostic.
     pub fn from_directory(directory: &Path, strictness: Strictness) -> Result<Self, LoadError> {
         let (sources, unreadable) = directory::read(directory)?;
-        let mut loaded = Self::from_sources(sources, strictness);
-        loaded.diagnostics.extend(unreadable);
-        crate::diagnostic::sort(&mut loaded.diagnostics);
-        Ok(loaded)
+        Ok(Self::check(sources, unreadable, strictness))
     }
 
     /// Reads files that are already in memory.
     pub fn from_sources(sources: Vec<Arc<Source>>, strictness: Strictness) -> Self {
-        let mut reader = resource::Reader::new(strictness);
+        Self::check(sources, Vec::new(), strictness)
+    }
+
+    /// Reads `sources`; the files that `unreadable` is about are there, too.
+    fn check(sources: Vec<Arc<Source>>, unreadable: Vec<Diagnostic>, strictness: Strictness) -> Self {
+        let mut reader = resource::Reader::new(strictness, unreadable);
         for source in &sources {
             reader.read(source);
         }
-        let resource::Reader { mut config, mut diagnostics, is_complete, .. } = reader;
+        let resource::Reader { mut config, mut diagnostics, gaps, .. } = reader;
         config.sort();
-        // A resource that could not be read would be missing everywhere it is referred to.
-        if is_complete {
-            // What was read in part may look doubtful only because of what is missing.
-            let is_whole = diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
-            let found = validate::check(&config).into_iter();
-            diagnostics.extend(found.filter(|diagnostic| is_whole || diagnostic.severity == Severity::Error));
-        }
+        // What was read in part may look doubtful only because of what is missing.
+        let is_whole = diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
+        let found = validate::check(&config, &gaps).into_iter();
+        diagnostics.extend(found.filter(|diagnostic| is_whole || diagnostic.severity == Severity::Error));
         crate::diagnostic::sort(&mut diagnostics);
         Self { config, diagnostics, sources }
     }

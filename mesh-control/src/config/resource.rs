@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::gaps::Gaps;
 use super::metadata::Metadata;
 use super::reader::{Context, Document, Located, Object, nearest};
 use super::yaml::{self, Node, Value};
@@ -23,8 +24,7 @@ pub(super) struct Reader {
     pub(super) strictness: Strictness,
     pub(super) config: Config,
     pub(super) diagnostics: Vec<Diagnostic>,
-    /// Whether every resource could be read at least in part.
-    pub(super) is_complete: bool,
+    pub(super) gaps: Gaps,
     /// Kind, namespace and name of what was read, and where.
     declared: HashMap<(&'static str, String, String), Position>,
 }
@@ -39,9 +39,13 @@ enum Header {
 }
 
 impl Reader {
-    pub(super) fn new(strictness: Strictness) -> Self {
-        let (config, diagnostics) = (Config::default(), Vec::new());
-        Self { strictness, config, diagnostics, is_complete: true, declared: HashMap::new() }
+    /// `unreadable` is about files that are there but cannot be read.
+    pub(super) fn new(strictness: Strictness, unreadable: Vec<Diagnostic>) -> Self {
+        let mut gaps = Gaps::default();
+        if !unreadable.is_empty() {
+            gaps.add_unknown();
+        }
+        Self { strictness, config: Config::default(), diagnostics: unreadable, gaps, declared: HashMap::new() }
     }
 
     pub(super) fn read(&mut self, source: &Arc<Source>) {
@@ -49,7 +53,7 @@ impl Reader {
             Ok(nodes) => nodes.iter().for_each(|node| self.read_node(node, source)),
             Err(diagnostic) => {
                 self.diagnostics.push(*diagnostic);
-                self.is_complete = false;
+                self.gaps.add_unknown();
             }
         }
     }
@@ -59,7 +63,7 @@ impl Reader {
         let header = read_header(node, Context::root(&document));
         self.diagnostics.append(document.diagnostics.get_mut());
         match header {
-            None => self.is_complete = false,
+            None => self.gaps.add_unknown(),
             Some(Header::LeftOut) => {}
             Some(Header::List) => {
                 for item in list_items(node) {
@@ -83,9 +87,15 @@ impl Reader {
         }
         self.declared.insert(identity, metadata.position.clone());
         let mut document = self.document(source, metadata.resource(), metadata.namespace.clone());
-        let is_read = read_spec(node, metadata, Context::root(&document), &mut self.config);
-        self.is_complete &= is_read.is_some();
-        self.diagnostics.append(document.diagnostics.get_mut());
+        let kind = metadata.kind;
+        let is_read = read_spec(node, metadata, Context::root(&document), &mut self.config).is_some();
+        let found = document.diagnostics.get_mut();
+        if is_read {
+            self.gaps.add_read(kind, found);
+        } else {
+            self.gaps.add_missing(kind);
+        }
+        self.diagnostics.append(found);
     }
 
     fn document(&self, source: &Arc<Source>, resource: String, namespace: String) -> Document {
@@ -105,12 +115,27 @@ fn list_items(node: &Node) -> &[Node] {
 fn read_header(node: &Node, cx: Context<'_>) -> Option<Header> {
     let object = Object::new(node, cx)?;
     let (api_version, kind) = (object.required("apiVersion"), object.required("kind"));
-    let (api_version, kind): (Located<String>, Located<String>) = (api_version?, kind?);
+    let (Some(api_version), Some(kind)): (Option<Located<String>>, Option<Located<String>>) = (api_version, kind)
+    else {
+        // Most likely one of them is there, misspelt.
+        object.ignored(&["metadata", "spec", "status", "items"]);
+        object.finish();
+        return None;
+    };
     if kind.value == "List" {
         return Some(Header::List);
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
     let known = KINDS.into_iter().find(|known| group == GROUP && *known == kind.value);
+    if known.is_none() && KINDS.contains(&kind.value.as_str()) && !is_other_group(group) {
+        let message = format!("{:?} is not the API of {}", api_version.value, kind.value);
+        cx.field("apiVersion").refuse(
+            api_version.position.clone(),
+            message,
+            format!("expected {GROUP}/{}", VERSIONS[0]),
+        );
+        return None;
+    }
     let Some(known) = known else {
         let nearest = nearest(&kind.value, KINDS.into_iter()).filter(|_| group == GROUP);
         refuse_kind(group, &kind, nearest, cx);
@@ -123,6 +148,11 @@ fn read_header(node: &Node, cx: Context<'_>) -> Option<Header> {
         cx.field("apiVersion").refuse(api_version.position.clone(), message, expected);
     }
     Metadata::read(known, &object, cx).map(Header::Resource)
+}
+
+/// Whether some other API may have a kind of the same name, as Kubernetes' Gateway API has.
+fn is_other_group(group: &str) -> bool {
+    group.contains('.') && nearest(group, std::iter::once(GROUP)).is_none() && !GROUP.ends_with(group)
 }
 
 fn refuse_kind(group: &str, kind: &Located<String>, nearest: Option<&str>, cx: Context<'_>) {

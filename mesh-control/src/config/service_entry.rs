@@ -141,10 +141,17 @@ impl ServiceEntry {
             metadata,
         };
         object.unsupported(&["subjectAltNames"]);
-        if resolution.is_none() && !entry.endpoints.is_empty() {
+        let is_none =
+            object.node("resolution").is_none_or(|node| matches!(&node.value, Value::String(name) if name == "NONE"));
+        if is_none && !entry.endpoints.is_empty() {
             cx.invalid(object.key_mark("endpoints"), "NONE mode cannot set endpoints", "set resolution STATIC or DNS");
         }
         entry.check(cx);
+        let declared = object.node("ports").map_or(0, |ports| ports.value.item_count());
+        // A port that could not be read may be the one that is meant.
+        if entry.ports.len() == declared {
+            entry.check_endpoint_ports(cx.field("endpoints"));
+        }
         object.finish();
         resolution.is_some().then_some(entry)
     }
@@ -193,19 +200,23 @@ impl ServiceEntry {
                     "resolution STATIC needs IP addresses; use resolution DNS for names",
                 );
             }
-            for name in endpoint.ports.keys() {
-                if !self.ports.iter().any(|port| port.name == *name) {
-                    let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
-                    let expected = match names.as_slice() {
-                        [] => "the service has no port at all".to_owned(),
-                        names => format!("expected one of {}", names.join(", ")),
-                    };
-                    refuse(&endpoint.position, format!("the service has no port named {name:?}"), &expected);
-                }
-            }
             if self.resolution == Resolution::DnsRoundRobin && i > 0 {
                 let message = "DNS_ROUND_ROBIN mode cannot have multiple endpoints".into();
                 refuse(&endpoint.position, message, "expected at most one endpoint");
+            }
+        }
+    }
+
+    fn check_endpoint_ports(&self, cx: Context<'_>) {
+        let names: Vec<_> = self.ports.iter().map(|port| port.name.as_str()).collect();
+        let expected = match names.as_slice() {
+            [] => "the service has no port at all".to_owned(),
+            names => format!("expected one of {}", names.join(", ")),
+        };
+        for (i, endpoint) in self.endpoints.iter().enumerate() {
+            for name in endpoint.ports.keys().filter(|name| !names.contains(&name.as_str())) {
+                let message = format!("the service has no port named {name:?}");
+                cx.index(i).refuse(endpoint.position.clone(), message, expected.as_str());
             }
         }
     }

@@ -82,6 +82,14 @@ fn what_is_no_known_resource_is_refused_by_name() {
         ("- 1\n", "IST0106 1 `-` : expected an object, found a list"),
         ("kind: Sidecar\n", "IST0106 1 `k` apiVersion: apiVersion is missing"),
         (
+            "apiVersion: netwrking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a}\nspec: {}\n",
+            "IST0106 1 `netwrking.istio.io/v1` apiVersion: \"netwrking.istio.io/v1\" is not the API of Sidecar",
+        ),
+        (
+            "apiVersion: v1\nkind: Sidecar\nmetadata: {name: a}\nspec: {}\n",
+            "IST0106 1 `v1` apiVersion: \"v1\" is not the API of Sidecar",
+        ),
+        (
             "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n",
             "MESH0003 2 `Service` kind: Service is not supported yet",
         ),
@@ -156,6 +164,16 @@ fn actions_of_a_virtual_service_are_checked() {
     for (rule, expected) in [
         ("timeout: 5", "IST0106 4 `5` spec.http[0].timeout: the number 5 is not a duration: its unit is missing"),
         ("timeout: 100us", "IST0106 4 `100us` spec.http[0].timeout: \"100us\" is not a whole number of milliseconds"),
+        ("timeout: 5.0", "IST0106 4 `5.0` spec.http[0].timeout: the number 5.0 is not a duration: its unit is missing"),
+        ("timeout: [5s]", "IST0106 4 `[` spec.http[0].timeout: expected a duration, found a list"),
+        (
+            "timeout: 876601h",
+            "IST0106 4 `876601h` spec.http[0].timeout: \"876601h\" is too long: must be at most 876600h",
+        ),
+        (
+            "retries: {attempts: '2', retryOn: 5xx}",
+            "IST0106 4 `'2'` spec.http[0].retries.attempts: expected an integer",
+        ),
         ("timeout: 0s", "IST0106 4 `0s` spec.http[0].timeout: \"0s\" is too short: must be at least 1ms"),
         ("retries: {attempts: -1}", "IST0106 4 `-1` spec.http[0].retries.attempts: -1 is out of range"),
         (
@@ -195,6 +213,13 @@ fn actions_of_a_virtual_service_are_checked() {
         ),
     ] {
         check(&rule_of_a_service(rule), expected);
+    }
+}
+
+#[test]
+fn a_virtual_service_without_a_route_is_refused() {
+    for spec in ["{hosts: [two.example]}", "{hosts: [two.example], http: []}", "{hosts: [two.example], http: }"] {
+        check(&resource("VirtualService", spec), "IST0106 4 `{` spec: the resource has no route");
     }
 }
 
@@ -344,6 +369,7 @@ fn services_and_workloads_are_checked() {
         ("{}", "IST0106 4 `{` spec.address: Address is required"),
         ("{address: unix:///tmp/x}", "MESH0003 4 `unix:///tmp/x` spec.address: Unix sockets are not supported yet"),
         ("{address: 127.0.0.1, ports: {http: 0}}", "IST0106 4 `0` spec.ports.http: port must be between 1-65535"),
+        ("{address: 127.0.0.1, ports: {http: -1}}", "IST0106 4 `-1` spec.ports.http: port must be between 1-65535"),
         (
             "{address: 127.0.0.1, labels: {app: '*'}}",
             "IST0106 4 `'*'` spec.labels.app: wildcard is not supported in selector",
@@ -461,6 +487,9 @@ fn nothing_is_doubted_because_of_what_is_wrong_elsewhere() {
                     spec: {host: two.example, subsets: [{name: v1, labels: {version: v1}}]}\n---\n\
                     apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: two}\n\
                     spec: {hosts: [two.example], http: [{route: [{destination: {host: two.example, subset: v1}}]}]}\n";
+    let header = misspelt.replacen("DestinationRulez", "DestinationRule", 1).replacen("apiVersion", "apiVerson", 1);
+    let found = findings(&header);
+    assert!(found.len() == 2 && found[1].contains("unknown field \"apiVerson\""), "{found:?}");
     assert_eq!(findings(misspelt), ["MESH0003 2 `DestinationRulez` kind: DestinationRulez is not supported yet"]);
     let help = load(&[("x.yaml", misspelt)]).diagnostics.remove(0).help;
     assert_eq!(help, ["did you mean `DestinationRule`?"]);
@@ -469,4 +498,54 @@ fn nothing_is_doubted_because_of_what_is_wrong_elsewhere() {
                  route: [{destination: {host: reviews}}]}, {route: [{destination: {host: reviews}}]}]}\n";
     let found = findings(regex);
     assert!(found.len() == 1 && found[0].contains("is not a regular expression"), "{found:?}");
+}
+
+/// A route to a subset, and what it needs; `broken` is written in place of what is there.
+fn route_to_a_subset((right, broken): (&str, &str)) -> Vec<String> {
+    let text = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s}\n\
+                spec: {hosts: [s.example], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, \
+                endpoints: [{address: 127.0.0.1, labels: {version: v1}, ports: {http: 1}}]}\n---\n\
+                apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: s}\n\
+                spec: {host: s.example, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {}}]}\n---\n\
+                apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\n\
+                spec: {selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}\n---\n\
+                apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: s}\n\
+                spec: {hosts: [s.example], gateways: [g, mesh], http: [{timeout: 3s, route: [\
+                {destination: {host: s.example, subset: v1}, weight: 1}, \
+                {destination: {host: s.example, subset: v2}, weight: 1}]}]}\n";
+    assert!(text.contains(right), "{right}");
+    let loaded = load(&[("x.yaml", &text.replacen(right, broken, 1))]);
+    loaded.diagnostics.iter().map(|found| found.message.clone()).collect()
+}
+
+#[test]
+fn one_mistake_is_told_once_and_hides_no_other() {
+    assert_eq!(route_to_a_subset(("", "")), Vec::<String>::new());
+    for (right, broken, expected) in [
+        ("subsets:", "subsetz:", "unknown field"),
+        ("{name: v1, labels", "{name: 1, labels", "expected a string"),
+        ("{host: s.example, subsets", "{hots: s.example, subsets", "host is missing, unknown field"),
+        ("number: 80, name", "number: 65536, name", "65536 is out of range"),
+        ("hosts: [s.example], ports", "hosts: ['s example'], ports", "\"s example\" is not a host"),
+        ("resolution: STATIC", "resolution: STATICK", "\"STATICK\" is not a value"),
+        ("metadata: {name: g}", "metadata: {nam: g}", "name is missing, unknown field"),
+        ("metadata: {name: s}", "metadata: {name: s, namespace: A B}", "\"A B\" is not a namespace"),
+        ("hosts: ['*']", "hosts: [*]", "not valid YAML"),
+        // What is wrong where nobody else looks hides nothing.
+        (
+            "timeout: 3s, route: [{destination: {host: s.example, subset: v1}",
+            "timeout: 3, route: [{destination: {host: s.example, subset: v9}",
+            "the number 3 is not a duration, has no subset \"v9\"",
+        ),
+        (
+            "address: 127.0.0.1, labels: {version: v1}, ports: {http: 1}}]}",
+            "address: 127.0.0.300}]}",
+            "\"127.0.0.300\" is not an IP address",
+        ),
+    ] {
+        let found = route_to_a_subset((right, broken));
+        let expected: Vec<_> = expected.split(", ").collect();
+        let is_each_expected = found.iter().zip(&expected).all(|(found, expected)| found.contains(expected));
+        assert!(found.len() == expected.len() && is_each_expected, "{broken:?} gave {found:?}, expected {expected:?}");
+    }
 }

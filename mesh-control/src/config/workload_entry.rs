@@ -103,7 +103,7 @@ fn refuse_unix(object: &Object<'_>, address: &str, mark: Mark) -> Option<Located
 }
 
 fn read_ports(object: &Object<'_>) -> BTreeMap<String, u16> {
-    let numbers: BTreeMap<String, Located<u32>> = object.optional("ports").unwrap_or_default();
+    let numbers: BTreeMap<String, Located<i128>> = object.optional("ports").unwrap_or_default();
     let cx = object.cx.field("ports");
     let mut ports = BTreeMap::new();
     for (name, number) in numbers {

@@ -62,13 +62,19 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// Number of items of a list, 0 of anything else.
+    pub(crate) fn item_count(&self) -> usize {
+        if let Self::Sequence(items) = self { items.len() } else { 0 }
+    }
+
     /// What it is, for "expected x, found y".
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Null => "null".into(),
             Self::Bool(value) => format!("the boolean {value}"),
             Self::Integer(value) => format!("the number {value}"),
-            Self::Float(value) => format!("the number {value}"),
+            // `60.0` is not written as the integer that was expected.
+            Self::Float(value) => format!("the number {value:?}"),
             Self::String(value) => format!("the string {value:?}"),
             Self::Sequence(_) => "a list".into(),
             Self::Mapping(_) => "an object".into(),

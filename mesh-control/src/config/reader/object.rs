@@ -65,6 +65,11 @@ impl<'a> Object<'a> {
         self.entries.iter().any(|(key, node)| key.name == name && !matches!(node.value, Value::Null))
     }
 
+    pub(crate) fn is_empty_list(&self, name: &str) -> bool {
+        let mut named = self.entries.iter().filter(|(key, _)| key.name == name);
+        named.any(|(_, node)| matches!(&node.value, Value::Sequence(items) if items.is_empty()))
+    }
+
     pub(crate) fn optional<T: FromNode>(&self, name: &'static str) -> Option<T> {
         let node = self.node(name)?;
         T::from_node(node, self.cx.field(name))
@@ -87,9 +92,7 @@ impl<'a> Object<'a> {
 
     /// A list that must have items; what is wrong with an item is said of the item.
     pub(crate) fn filled_list<T: FromNode>(&self, name: &'static str) -> Vec<T> {
-        if let Some(Node { value: Value::Sequence(items), .. }) = self.node(name)
-            && items.is_empty()
-        {
+        if self.is_empty_list(name) {
             let cx = self.cx.field(name);
             cx.invalid(self.key_mark(name), format!("{name} is empty"), "expected at least one item");
         }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use crate::config::gaps::Gaps;
 use crate::config::{Config, Gateway, GatewayName, Located, Server, VirtualService, selects};
 use crate::diagnostic::{Code, Diagnostic};
 
-pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(config: &Config, gaps: &Gaps, diagnostics: &mut Vec<Diagnostic>) {
     let gateways: HashMap<_, _> = config
         .gateways
         .iter()
@@ -16,13 +17,16 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         for (i, reference) in service.gateways.iter().enumerate() {
             let GatewayName::Gateway { namespace, name } = &reference.value else { continue };
             match gateways.get(&(namespace.as_str(), name.as_str())) {
-                None => diagnostics.push(missing(service, reference, format!("spec.gateways[{i}]"), &gateways)),
                 Some(&gateway) => bound.push(gateway),
+                None if gaps.may_hide("Gateway") => {}
+                None => diagnostics.push(missing(service, reference, format!("spec.gateways[{i}]"), &gateways)),
             }
         }
         check_hosts(service, &bound, diagnostics);
     }
-    check_conflicts(config, diagnostics);
+    if !gaps.is_partial("Gateway") {
+        check_conflicts(config, diagnostics);
+    }
 }
 
 fn missing(

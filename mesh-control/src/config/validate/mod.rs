@@ -10,21 +10,27 @@ mod services;
 mod sidecars;
 
 use super::Config;
+use super::gaps::Gaps;
 use crate::diagnostic::Diagnostic;
 use crate::host::Host;
 use crate::registry::Registry;
 use crate::rules::DestinationRules;
 
-/// All problems between resources.
-pub(super) fn check(config: &Config) -> Vec<Diagnostic> {
+/// All problems between resources that are no consequence of what could not be read.
+pub(super) fn check(config: &Config, gaps: &Gaps) -> Vec<Diagnostic> {
     let registry = Registry::from_config(config);
     let destination_rules = DestinationRules::from_config(config);
     let mut diagnostics = Vec::new();
-    services::check(config, &mut diagnostics);
+    if !gaps.is_partial("ServiceEntry") && !gaps.is_partial("WorkloadEntry") {
+        services::check(config, &mut diagnostics);
+    }
     rules::check(config, &registry, &mut diagnostics);
-    routes::check(config, &registry, &destination_rules, &mut diagnostics);
-    gateways::check(config, &mut diagnostics);
-    sidecars::check(config, &mut diagnostics);
+    let targets = routes::Targets { registry: &registry, rules: &destination_rules, gaps };
+    routes::check(config, targets, &mut diagnostics);
+    gateways::check(config, gaps, &mut diagnostics);
+    if !gaps.is_partial("Sidecar") {
+        sidecars::check(config, &mut diagnostics);
+    }
     diagnostics
 }
 

@@ -3,26 +3,32 @@
 use std::collections::HashMap;
 
 use super::services::overlaps;
+use crate::config::gaps::Gaps;
 use crate::config::{Config, Destination, HttpAction, HttpMatch, HttpRoute, VirtualService};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::host::Host;
 use crate::registry::{Registry, Service};
 use crate::rules::DestinationRules;
 
-pub(super) fn check(
-    config: &Config,
-    registry: &Registry,
-    rules: &DestinationRules<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    check_hosts(config, diagnostics);
+/// What destinations refer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Targets<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) rules: &'a DestinationRules<'a>,
+    pub(super) gaps: &'a Gaps,
+}
+
+pub(super) fn check(config: &Config, targets: Targets<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    if !targets.gaps.is_partial("VirtualService") {
+        check_hosts(config, diagnostics);
+    }
     for service in &config.virtual_services {
         for (i, route) in service.http.iter().enumerate() {
             let HttpAction::Route(destinations) = &route.action else { continue };
             for (j, weighted) in destinations.iter().enumerate() {
                 let field = format!("spec.http[{i}].route[{j}].destination");
                 let check = DestinationCheck { service, destination: &weighted.destination, field };
-                diagnostics.extend(check.run(registry, rules));
+                diagnostics.extend(check.run(targets));
             }
         }
         check_reachability(service, diagnostics);
@@ -59,32 +65,32 @@ struct DestinationCheck<'a> {
 }
 
 impl DestinationCheck<'_> {
-    fn run(&self, registry: &Registry, rules: &DestinationRules<'_>) -> Option<Diagnostic> {
-        let namespace = &self.service.metadata.namespace;
-        let Some(service) = registry.find(&self.destination.host, namespace) else {
-            return Some(self.missing_host(registry));
+    fn run(&self, Targets { registry, rules, gaps }: Targets<'_>) -> Option<Diagnostic> {
+        let is_service_known = !gaps.may_hide("ServiceEntry");
+        let Some(service) = registry.find(&self.destination.host, &self.service.metadata.namespace) else {
+            return is_service_known.then(|| self.missing_host(registry));
         };
-        self.check_port(service).or_else(|| {
-            let subset = self.destination.subset.as_ref()?;
-            let names: Vec<_> = rules
-                .find(service, namespace)
-                .map(|merged| merged.subsets.iter().map(|subset| subset.name.as_str()).collect())
-                .unwrap_or_default();
-            if names.contains(&subset.as_str()) {
-                return None;
-            }
-            let message = format!("{} has no subset {:?}", service.host, subset.value);
-            let label = match names.as_slice() {
-                [] => "no DestinationRule of the host defines subsets".to_owned(),
-                names => format!("expected one of {}", names.join(", ")),
-            };
-            let code = Code::ReferencedResourceNotFound;
-            Some(
-                Diagnostic::error(code, subset.position.clone(), message)
-                    .label(label)
-                    .at(self.resource(), self.field("subset")),
-            )
-        })
+        let of_port = if is_service_known { self.check_port(service) } else { None };
+        of_port.or_else(|| if gaps.may_hide("DestinationRule") { None } else { self.check_subset(service, rules) })
+    }
+
+    fn check_subset(&self, service: &Service, rules: &DestinationRules<'_>) -> Option<Diagnostic> {
+        let subset = self.destination.subset.as_ref()?;
+        let names: Vec<_> = rules
+            .find(service, &self.service.metadata.namespace)
+            .map(|merged| merged.subsets.iter().map(|subset| subset.name.as_str()).collect())
+            .unwrap_or_default();
+        if names.contains(&subset.as_str()) {
+            return None;
+        }
+        let message = format!("{} has no subset {:?}", service.host, subset.value);
+        let label = match names.as_slice() {
+            [] => "no DestinationRule of the host defines subsets".to_owned(),
+            names => format!("expected one of {}", names.join(", ")),
+        };
+        let diagnostic =
+            Diagnostic::error(Code::ReferencedResourceNotFound, subset.position.clone(), message).label(label);
+        Some(diagnostic.at(self.resource(), self.field("subset")))
     }
 
     fn missing_host(&self, registry: &Registry) -> Diagnostic {

@@ -24,7 +24,8 @@ impl VirtualService {
             metadata,
         };
         object.unsupported(&["tls", "tcp"]);
-        if service.http.is_empty() && !["http", "tls", "tcp"].into_iter().any(|name| object.has(name)) {
+        let has_routes = |name: &str| object.has(name) && !object.is_empty_list(name);
+        if !["http", "tls", "tcp"].into_iter().any(has_routes) {
             cx.invalid(object.mark(), "the resource has no route", "expected http");
         }
         service.check_hosts(cx);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Abort, Delay, Fault, FaultStatus, RetryPolicy};
 use crate::config::reader::{Context, FromNode, Object};
-use crate::config::yaml::Node;
+use crate::config::yaml::{Node, Value};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// Conditions of `retryOn` that Istio takes.
@@ -70,8 +70,9 @@ impl FromNode for RetryPolicy {
             }
         }
         // An absent number is protobuf's 0, which disables retries.
+        let is_zero = object.node("attempts").is_none_or(|node| matches!(node.value, Value::Integer(0)));
         let has_more = ["perTryTimeout", "retryOn", "backoff"].into_iter().any(|name| object.has(name));
-        if policy.attempts == 0 && has_more {
+        if is_zero && has_more {
             let message = "attempts is 0, so the policy has no effect";
             cx.field("attempts").invalid(object.key_mark("attempts"), message, "0 or absent disables retries");
         }
