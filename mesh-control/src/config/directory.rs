@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 use super::yaml::MAX_FILE_BYTES;
@@ -28,8 +29,9 @@ pub(super) fn read(directory: &Path) -> Result<(Vec<Arc<Source>>, Vec<Diagnostic
     paths.sort();
     let (mut sources, mut diagnostics) = (Vec::new(), Vec::new());
     for path in paths {
-        match read_file(&path) {
-            Ok(text) => sources.push(Arc::new(Source { path, text })),
+        match read_file(&path).map(String::from_utf8) {
+            Ok(Ok(text)) => sources.push(Arc::new(Source { path, text })),
+            Ok(Err(error)) => diagnostics.push(not_utf8(path, &error)),
             Err(error) => {
                 let source = Arc::new(Source { path, text: String::new() });
                 let message = format!("cannot read the file: {error}");
@@ -38,6 +40,23 @@ pub(super) fn read(directory: &Path) -> Result<(Vec<Arc<Source>>, Vec<Diagnostic
         }
     }
     Ok((sources, diagnostics))
+}
+
+/// Says where the first byte is that no UTF-8 text has.
+fn not_utf8(path: PathBuf, error: &FromUtf8Error) -> Diagnostic {
+    let (bytes, valid) = (error.as_bytes(), error.utf8_error().valid_up_to());
+    let before = String::from_utf8_lossy(&bytes[..valid]);
+    let last_line = before.rsplit('\n').next().unwrap_or_default();
+    let fit = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
+    let (line, column) = (fit(before.matches('\n').count()), fit(last_line.chars().count()));
+    let source = Arc::new(Source { path, text: String::from_utf8_lossy(bytes).into_owned() });
+    let message = format!("cannot read the file: byte {:#04x} is not UTF-8", bytes[valid]);
+    let position = Position { source, line, column, length: 1 };
+    let diagnostic = Diagnostic::error(Code::Unreadable, position, message).label("expected UTF-8");
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return diagnostic.help("the file begins as UTF-16 does: save it as UTF-8");
+    }
+    diagnostic
 }
 
 /// Whether a file counts, by its name.
@@ -65,11 +84,15 @@ fn list(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), 
     Ok(())
 }
 
-fn read_file(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // To open a pipe is to wait for somebody who writes.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }

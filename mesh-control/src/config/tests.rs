@@ -472,13 +472,42 @@ fn only_yaml_and_json_files_of_visible_folders_count() {
         .iter()
         .map(|source| source.path.strip_prefix(&directory).unwrap().display().to_string())
         .collect();
-    std::fs::write(directory.join("z.yaml"), [0xff, 0xfe]).unwrap();
-    let broken = Loaded::from_directory(&directory, Strictness::Strict).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!(names, ["a/c.yaml", "a/d.json", "b.yml"]);
-    assert_eq!(broken.diagnostics.len(), 1);
-    assert!(broken.diagnostics[0].to_string().contains("z.yaml: cannot read the file"), "{}", broken.diagnostics[0]);
     assert!(Loaded::from_directory(&directory, Strictness::Strict).is_err());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_the_only_mistake() {
+    let directory = std::env::temp_dir().join(format!("mesh-control-unreadable-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let route = "{hosts: [a.b], http: [{route: [{destination: {host: a.b}}]}]}";
+    std::fs::write(directory.join("a.yaml"), resource("VirtualService", route)).unwrap();
+    let file = directory.join("z.yaml");
+    let findings = || {
+        let diagnostics = Loaded::from_directory(&directory, Strictness::Strict).unwrap().diagnostics;
+        diagnostics.iter().map(|found| found.to_string().replace(file.to_str().unwrap(), "z")).collect::<Vec<_>>()
+    };
+    let mut found = Vec::new();
+    for bytes in [&b"a: \xc3\xa4\nb: [\xc3\xa4, \xe4]"[..], b"\xff\xfea\0"] {
+        std::fs::write(&file, bytes).unwrap();
+        found.extend(findings());
+    }
+    std::fs::remove_file(&file).unwrap();
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("/dev/null", &file).unwrap();
+        found.extend(findings());
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+    let mut expected = vec![
+        "z:2:8: cannot read the file: byte 0xe4 is not UTF-8",
+        "z:1:1: cannot read the file: byte 0xff is not UTF-8",
+    ];
+    if cfg!(unix) {
+        expected.push("z: cannot read the file: it is not a regular file");
+    }
+    assert_eq!(found, expected);
 }
 
 #[test]
