@@ -3,6 +3,7 @@
 mod translate;
 mod validate;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,15 @@ pub(crate) fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Translate(arguments) => translate::run(&arguments),
+    }
+}
+
+/// The exit code of a command whose output was written like this.
+fn written(output: io::Result<()>, code: ExitCode) -> ExitCode {
+    match output {
+        // Nobody reads on when a pipe is closed. A file that lacks its end would be taken for the whole.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
+        _ => code,
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use mesh_control::config::{Labels, Loaded, Strictness};
+use mesh_control::config::{DEFAULT_NAMESPACE, Labels, Loaded, Strictness};
 use mesh_control::diagnostic::Style;
+use mesh_control::host::HostError;
 use mesh_control::registry::Registry;
 use mesh_control::translate::{self, Interception, Node, Resources};
 use mesh_xds::json;
@@ -18,9 +19,10 @@ use serde_json::{Map, Value};
 pub(super) struct Arguments {
     /// Directory with `*.yaml`, `*.yml` and `*.json` files, searched recursively.
     directory: PathBuf,
-    /// The service that the node serves: NAME, NAME.NAMESPACE or a full host name.
+    /// The service that the node serves: NAME, NAME.NAMESPACE or a full host name. A gateway, or a program that only calls
+    /// others, needs none.
     #[arg(long)]
-    service: String,
+    service: Option<String>,
     /// What the node is.
     #[arg(long, value_enum, default_value_t = Role::Library)]
     role: Role,
@@ -28,7 +30,7 @@ pub(super) struct Arguments {
     /// service share, and `istio=ingressgateway` for a gateway.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// Namespace of the node, if it is not the service's.
+    /// Namespace of the node, if it is not the service's; without a service `default`.
     #[arg(long)]
     namespace: Option<String>,
     /// Print this type of resource only.
@@ -87,9 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     warn_of_unknown_service(&node, &registry);
     let resources = translate::translate(&loaded.config, &registry, &node);
     let text = serde_json::to_string_pretty(&to_json(&resources, arguments.kind)).unwrap_or_default();
-    // Nobody reads on when the pipe is closed.
-    let _ = writeln!(io::stdout().lock(), "{text}");
-    ExitCode::SUCCESS
+    super::written(writeln!(io::stdout().lock(), "{text}"), ExitCode::SUCCESS)
 }
 
 /// A node may serve what no file mentions, but most likely its name is misspelt.
@@ -102,7 +102,16 @@ fn warn_of_unknown_service(node: &Node, registry: &Registry) {
     let _ = writeln!(io::stderr().lock(), "warning: there is no service {host}; there are: {known}");
 }
 
-fn node(arguments: &Arguments) -> Result<Node, mesh_control::host::HostError> {
+/// Arguments that describe no node.
+#[derive(Debug, thiserror::Error)]
+enum NodeError {
+    #[error("a sidecar needs --service NAME[.NAMESPACE]")]
+    NoService,
+    #[error("--service: {0}")]
+    Service(#[from] HostError),
+}
+
+fn node(arguments: &Arguments) -> Result<Node, NodeError> {
     let role = match arguments.role {
         Role::Sidecar => translate::Role::Sidecar(Interception::None),
         Role::Intercepting => translate::Role::Sidecar(Interception::Redirect),
@@ -110,7 +119,11 @@ fn node(arguments: &Arguments) -> Result<Node, mesh_control::host::HostError> {
         Role::Library => translate::Role::Library,
     };
     let labels: Labels = arguments.labels.iter().cloned().collect();
-    let mut node = Node::of_service(role, &arguments.service, labels)?;
+    let mut node = match (&arguments.service, role) {
+        (Some(service), _) => Node::of_service(role, service, labels)?,
+        (None, translate::Role::Sidecar(_)) => return Err(NodeError::NoService),
+        (None, _) => Node { labels, ..Node::client(role, DEFAULT_NAMESPACE) },
+    };
     if let Some(namespace) = &arguments.namespace {
         node.namespace.clone_from(namespace);
     }

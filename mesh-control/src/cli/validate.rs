@@ -19,10 +19,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match Loaded::from_directory(&arguments.directory, Strictness::Strict) {
         Err(error) => super::fail(&error),
         Ok(loaded) => {
-            let is_valid = loaded.is_valid();
-            // Nobody reads on when the pipe is closed.
-            let _ = print(&loaded, &mut io::stdout().lock());
-            if is_valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let verdict = if loaded.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            super::written(print(&loaded, &mut io::stdout().lock()), verdict)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The program as a user runs it.
 
+mod cli;
 mod follow;
 mod translate;
 mod validate;
