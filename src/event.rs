@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use mesh_control::{diagnostic::Style, source::Reload};
+use mesh_control::{
+    diagnostic::{self, Style},
+    source::Reload,
+};
 use mesh_xds::{
     ads::Notice,
     apply::ApplyReport,
@@ -50,7 +53,7 @@ pub struct Applied {
 pub struct Rejected {
     /// What is wrong, one text each: `file:line:column: field: reason`.
     pub errors: Vec<String>,
-    /// The same for people at a terminal, with the offending lines quoted.
+    /// The same for people at a terminal, with the offending lines quoted; of more than 20 the first, errors before warnings.
     pub report: String,
 }
 
@@ -86,7 +89,7 @@ impl From<&Reload> for ConfigEvent {
             }
             Reload::Rejected { diagnostics } => Self::Rejected(Rejected {
                 errors: diagnostics.iter().map(ToString::to_string).collect(),
-                report: diagnostics.iter().map(|diagnostic| diagnostic.render(Style::Plain)).collect(),
+                report: diagnostic::report(diagnostics, Style::Plain),
             }),
             Reload::Unreadable(error) => {
                 let error = chain(error);

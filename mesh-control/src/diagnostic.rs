@@ -5,9 +5,17 @@
 //! [`Diagnostic::render`] is what `rustc` prints, for people at a terminal; [`Diagnostic`]'s `Display` is one line
 //! `file:line:column: field: reason`, for logs.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Most characters of a line, a message or a piece of advice that are shown. A file may be one line of many megabytes.
+const MAX_SHOWN: usize = 300;
+/// Characters of a long line that are shown before what is underlined.
+const MAX_SHOWN_BEFORE: usize = 60;
+/// Most problems in a report.
+const MAX_REPORTED: usize = 20;
 
 /// A configuration file as it was read: its name and its text.
 #[derive(Debug, PartialEq, Eq)]
@@ -239,8 +247,9 @@ impl Diagnostic {
         )?;
         let gutter = self.position.line.to_string().len();
         writeln!(out, "{:gutter$}{blue}-->{reset} {}", "", self.position)?;
-        if let Some(excerpt) = self.position.excerpt() {
-            let (underline, text) = (underline(excerpt, &self.position), plain(excerpt));
+        if let Some(line) = self.position.excerpt() {
+            let excerpt = Excerpt::new(line, &self.position);
+            let (underline, text) = (excerpt.underline(), plain(&excerpt.text));
             writeln!(out, "{:gutter$} {blue}|{reset}", "")?;
             writeln!(out, "{blue}{} |{reset} {text}", self.position.line)?;
             let label = plain(&self.label);
@@ -249,7 +258,7 @@ impl Diagnostic {
         }
         if !self.resource.is_empty() || !self.field.is_empty() {
             writeln!(out, "{:gutter$} {blue}|{reset}", "")?;
-            writeln!(out, "{:gutter$} {blue}={reset} {bold}in{reset}: {}", "", self.place())?;
+            writeln!(out, "{:gutter$} {blue}={reset} {bold}in{reset}: {}", "", plain(&self.place()))?;
         }
         for help in &self.help {
             writeln!(out, "{:gutter$} {blue}={reset} {bold}help{reset}: {}", "", plain(help))?;
@@ -270,7 +279,7 @@ impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.position)?;
         if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
+            write!(f, "{}: ", plain(&self.field))?;
         }
         f.write_str(&plain(&self.message))
     }
@@ -307,18 +316,66 @@ impl Style {
     }
 }
 
-/// Spaces up to the column, then carets. Tabs are kept, so the carets stand under the text at any tab width.
-fn underline(excerpt: &str, position: &Position) -> String {
-    let before = position.column.saturating_sub(1) as usize;
-    let mut line: String = excerpt.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    let rest = excerpt.chars().count().saturating_sub(before).max(1);
-    line.extend(std::iter::repeat_n('^', (position.length.max(1) as usize).min(rest)));
-    line
+/// The part of a line that is shown, and what of it is underlined.
+struct Excerpt<'a> {
+    text: Cow<'a, str>,
+    before: usize,
+    length: usize,
 }
 
-/// Text of a file must not be able to drive the terminal.
+impl<'a> Excerpt<'a> {
+    fn new(line: &'a str, position: &Position) -> Self {
+        let before = position.column.saturating_sub(1) as usize;
+        let length = position.length.max(1) as usize;
+        if line.chars().nth(MAX_SHOWN).is_none() {
+            return Self { text: line.into(), before, length };
+        }
+        let skipped = before.saturating_sub(MAX_SHOWN_BEFORE);
+        let mut text: String = line.chars().skip(skipped).take(MAX_SHOWN).collect();
+        let length = length.min(MAX_SHOWN - (before - skipped));
+        if line.chars().nth(skipped + MAX_SHOWN).is_some() {
+            text.push('…');
+        }
+        if skipped == 0 {
+            return Self { text: text.into(), before, length };
+        }
+        text.insert(0, '…');
+        Self { text: text.into(), before: before - skipped + 1, length }
+    }
+
+    /// Spaces up to the column, then carets. Tabs are kept, so the carets stand under the text at any tab width.
+    fn underline(&self) -> String {
+        let mut line: String =
+            self.text.chars().take(self.before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let rest = self.text.chars().count().saturating_sub(self.before).max(1);
+        line.extend(std::iter::repeat_n('^', self.length.min(rest)));
+        line
+    }
+}
+
+/// Text of a file must not be able to drive the terminal, or fill the log.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    let mut chars = text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
+    // With the marks of an excerpt.
+    let mut shown: String = chars.by_ref().take(MAX_SHOWN + 2).collect();
+    if chars.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The problems for a log, as [`Diagnostic::render`] shows them: errors first, and of many only the first with the number
+/// of the others.
+pub fn report(diagnostics: &[Diagnostic], style: Style) -> String {
+    let mut by_severity: Vec<_> = diagnostics.iter().collect();
+    by_severity.sort_by_key(|diagnostic| diagnostic.severity);
+    let shown = by_severity.iter().take(MAX_REPORTED);
+    let mut report: String = shown.map(|diagnostic| diagnostic.render(style)).collect();
+    let others = diagnostics.len().saturating_sub(MAX_REPORTED);
+    if others > 0 {
+        let _ = writeln!(report, "... and {others} more; `mesh-control validate` shows all");
+    }
+    report
 }
 
 /// Severity, then file, line and column: the order in which a user works through them.
@@ -364,9 +421,47 @@ mod tests {
     }
 
     #[test]
+    fn names_of_fields_cannot_drive_the_terminal() {
+        let diagnostic = diagnostic(1).at("Gateway a/\u{1b}[2J", "spec.\u{1b}[2J");
+        let shown = [diagnostic.render(Style::Plain), diagnostic.to_string()];
+        assert!(shown.iter().all(|text| text.contains("[2J") && !text.contains('\u{1b}')), "{shown:?}");
+    }
+
+    #[test]
     fn underline_never_runs_past_the_line() {
         let rendered = diagnostic(1000).render(Style::Plain);
         assert!(rendered.contains("| \t  ^^^^^^^^^^^^^ no"), "{rendered}");
+    }
+
+    #[test]
+    fn of_a_long_line_only_the_part_around_the_mistake_is_shown() {
+        let lines = |column: u32, length: u32| {
+            let text = format!("{}é{}", "x".repeat(500), "y".repeat(500));
+            let position = Position { source: Arc::new(Source { path: "a".into(), text }), line: 1, column, length };
+            let rendered = Diagnostic::error(Code::Syntax, position, "z".repeat(1000)).render(Style::Plain);
+            assert!(rendered.chars().count() < 4 * MAX_SHOWN, "{rendered}");
+            let line = |i| rendered.lines().nth(i).unwrap_or_default().to_owned();
+            let underlined =
+                line(4).find('^').map(|from| line(3).chars().skip(from).take(line(4).matches('^').count()).collect());
+            (line(3), underlined.unwrap_or_else(String::new))
+        };
+        let (line, underlined) = lines(501, 3);
+        assert!(line.starts_with("1 | …xxx") && line.ends_with("yyy…"), "{line}");
+        assert_eq!(underlined, "éyy");
+        assert_eq!(lines(1, 2).1, "xx");
+        assert_eq!(lines(1001, 1).1, "y");
+        assert!(lines(1, 900).1.starts_with("xxx"));
+    }
+
+    #[test]
+    fn a_report_is_bounded_and_has_errors_first() {
+        let warning = Diagnostic { severity: Severity::Warning, ..diagnostic(1) };
+        let mut many = vec![warning; 2 * MAX_REPORTED];
+        many.push(diagnostic(1));
+        let report = report(&many, Style::Plain);
+        assert!(report.starts_with("error["), "{report}");
+        assert_eq!(report.matches("-->").count(), MAX_REPORTED);
+        assert!(report.ends_with("... and 21 more; `mesh-control validate` shows all\n"), "{report}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use mesh_admin::Translation;
 use mesh_control::{
     config::Labels,
-    diagnostic::Style,
+    diagnostic::{self, Style},
     host::HostError,
     server,
     source::{Directory, Mesh, OpenError, Reload},
@@ -154,7 +154,7 @@ fn tell_reload(reload: &Reload) {
             }
         }
         Reload::Rejected { diagnostics } => {
-            let report: String = diagnostics.iter().map(|diagnostic| diagnostic.render(Style::Plain)).collect();
+            let report = diagnostic::report(diagnostics, Style::Plain);
             tracing::error!("the configuration has errors, the last good one stays:\n{report}");
         }
         Reload::Unreadable(error) => {
@@ -167,8 +167,7 @@ fn tell_reload(reload: &Reload) {
 fn report(error: &OpenError) -> String {
     match error {
         OpenError::Invalid(diagnostics) => {
-            let style = Style::of(&io::stderr());
-            let report: String = diagnostics.iter().map(|diagnostic| diagnostic.render(style)).collect();
+            let report = diagnostic::report(diagnostics, Style::of(&io::stderr()));
             format!("the configuration has errors\n{report}")
         }
         other => with_cause(other),

@@ -21,7 +21,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, LoadError, Loaded, Strictness, is_config_file};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::registry::Registry;
 
 /// A configuration without errors, and what follows from it.
@@ -82,8 +82,17 @@ pub enum OpenError {
     },
 }
 
+/// Most errors that are told of a directory that cannot be opened.
+const MAX_TOLD: usize = 20;
+
 fn summary(diagnostics: &[Diagnostic]) -> String {
-    let lines: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
+    let mut lines: Vec<_> = errors.map(ToString::to_string).collect();
+    let others = lines.len().saturating_sub(MAX_TOLD);
+    lines.truncate(MAX_TOLD);
+    if others > 0 {
+        lines.push(format!("... and {others} more"));
+    }
     format!("the configuration has errors:\n{}", lines.join("\n"))
 }
 
