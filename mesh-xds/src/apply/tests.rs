@@ -10,6 +10,7 @@ use mesh_core::model::{
     Action, DirectResponse, HttpConnectionManager, Listener, ListenerAddress, PathMatcher, Route, RouteConfiguration,
     RouteMatch, RouteSource, TrafficDirection, VirtualHost,
 };
+use mesh_core::rng::{Rng as _, SplitMix64};
 
 use super::*;
 use crate::ads::Update;
@@ -205,4 +206,51 @@ fn a_report_about_other_listeners_decides_nothing() {
     plane.applier.handle_timeout(Instant::now() + Duration::from_secs(3600));
     plane.take_changes();
     assert_eq!(plane.routes["r-shared"], "a: /; b: /");
+}
+
+#[test]
+fn whatever_moves_nothing_stops_before_all_listen_and_nothing_stays_then() {
+    const LISTENERS: [&str; 3] = ["l1", "l2", "l3"];
+    const HOSTS: [(&str, &[&str]); 4] = [("a", &["/"]), ("b", &["/x", "/"]), ("c", &["/x"]), ("d", &["/y"])];
+    let mut rng = SplitMix64::new(7);
+    for _ in 0..500 {
+        let mut plane = Plane::new();
+        let mut failing: Vec<&str> = Vec::new();
+        for _ in 0..6 {
+            let before = plane.routes.clone();
+            // Every host is on one of the listeners, and those that have none are not there.
+            let places: Vec<usize> = HOSTS.iter().map(|_| rng.index(3)).collect();
+            let hosts = |at: usize| HOSTS.iter().zip(&places).filter(move |(_, place)| **place == at);
+            let wanted: Vec<usize> = (0..3).filter(|&at| hosts(at).next().is_some()).collect();
+            let names: Vec<&str> = wanted.iter().map(|&at| LISTENERS[at]).collect();
+            let new: Vec<&str> = names.iter().filter(|name| !plane.listeners.contains_key(**name)).copied().collect();
+            plane.listeners(&names);
+            for &at in &wanted {
+                plane.routes(&format!("r-{}", LISTENERS[at]), &hosts(at).map(|(host, _)| *host).collect::<Vec<_>>());
+            }
+            failing.retain(|name| names.contains(name));
+            let fails = new.into_iter().filter(|_| rng.index(2) == 0).collect::<Vec<_>>();
+            failing.extend(&fails);
+            plane.tried(&failing);
+            if !fails.is_empty() {
+                for (name, routes) in before.iter().filter(|(name, _)| plane.routes.contains_key(*name)) {
+                    let served = |host: &&str| plane.routes[name].split("; ").any(|now| now == *host);
+                    assert!(routes.split("; ").all(|host| served(&host)), "{name}: {routes} > {:?}", plane.routes);
+                }
+            }
+            if rng.index(3) == 0 {
+                failing.clear();
+                plane.tried(&[]);
+            }
+            if failing.is_empty() {
+                for &at in &wanted {
+                    let wanted: Vec<VirtualHost> = hosts(at).map(|(host, _)| virtual_host(host)).collect();
+                    assert_eq!(
+                        plane.routes[&format!("r-{}", LISTENERS[at])],
+                        text(&RouteConfiguration::new("", wanted))
+                    );
+                }
+            }
+        }
+    }
 }
