@@ -20,6 +20,7 @@ use hashbrown::HashMap;
 use http::StatusCode;
 use mesh_core::{
     model::{DestinationService, Workload},
+    policy::grpc,
     telemetry::{
         Counter, ResponseFlags,
         labels::{
@@ -241,6 +242,16 @@ impl Identity {
     }
 }
 
+/// The status that a gRPC client makes of the answer: its own, else what the HTTP status stands for, as Envoy's
+/// `Grpc::Common::getGrpcStatus` has it.
+fn grpc_response_status(key: SeriesKey<'_>) -> Option<u32> {
+    let of_http = || StatusCode::from_u16(key.response_code).ok().map(grpc::status_of_http);
+    match key.protocol {
+        RequestProtocol::Grpc => key.grpc_status.or_else(of_http),
+        RequestProtocol::Http => None,
+    }
+}
+
 /// The labels of a series as they stand between the braces.
 fn labels_text(key: SeriesKey<'_>) -> String {
     let labels = RequestLabels {
@@ -250,7 +261,7 @@ fn labels_text(key: SeriesKey<'_>) -> String {
         destination_service: key.service.map(|service| &**service),
         request_protocol: key.protocol,
         response_code: StatusCode::from_u16(key.response_code).ok(),
-        grpc_response_status: key.grpc_status,
+        grpc_response_status: grpc_response_status(key),
         response_flags: key.flags,
         // The client cannot tell what the connection turns out to be; the server knows that there was no TLS.
         connection_security_policy: match key.reporter {
@@ -315,6 +326,23 @@ mod tests {
             grpc_response_status=\"\",response_flags=\"UH\",connection_security_policy=\"unknown\"";
         let (client, service) = (client(), reviews());
         assert_eq!(labels_text(SeriesKey { service: Some(&service), ..key(&client) }), expected);
+    }
+
+    #[test]
+    fn a_grpc_answer_without_a_status_has_the_one_that_clients_make_of_it() {
+        let client = client();
+        for (protocol, response_code, grpc_status, expected) in [
+            (RequestProtocol::Grpc, 200, Some(5), "5"),
+            (RequestProtocol::Grpc, 404, None, "12"),
+            (RequestProtocol::Grpc, 503, None, "14"),
+            (RequestProtocol::Grpc, 200, None, "2"),
+            (RequestProtocol::Grpc, 0, None, ""),
+            (RequestProtocol::Http, 404, None, ""),
+        ] {
+            let labels = labels_text(SeriesKey { protocol, response_code, grpc_status, ..key(&client) });
+            let label = format!("grpc_response_status=\"{expected}\"");
+            assert!(labels.contains(&label), "{response_code} {grpc_status:?} gave {labels}");
+        }
     }
 
     #[test]
