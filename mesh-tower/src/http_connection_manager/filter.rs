@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use mesh_core::{
+    cluster::ClusterState,
     local_reply::LocalReply,
     model::{Fault, HttpFilter},
     policy::fault::{self, FaultDecision},
@@ -26,22 +27,32 @@ pub(super) async fn run(
     for filter in &listener.config.http_filters {
         let HttpFilter::Fault(config) = filter;
         let random = info.state().random;
-        if let Some((decision, max_active)) = decide_fault(config, parts, route, random)
-            && let Some(reply) = inject(listener, decision, max_active, info).await
-        {
-            return Some(reply);
+        let Some(injection) = decide_fault(config, parts, route, random) else { continue };
+        // Where the request would have gone counts, if it does not come that far.
+        info.state().upstream_cluster = injection.cluster;
+        let reply = inject(listener, injection.decision, injection.max_active, info).await;
+        if reply.is_some() {
+            return reply;
         }
     }
     None
 }
 
-/// What is to happen to the request, and how many faults may be active at once; `None` if nothing is.
+/// What is to happen to a request.
+struct Injection {
+    decision: FaultDecision,
+    /// How many faults may be active at once.
+    max_active: u64,
+    cluster: Option<Arc<ClusterState>>,
+}
+
+/// `None` if nothing is to happen to the request.
 fn decide_fault(
     of_filter: &Arc<Fault>,
     parts: &Parts,
     route: &RouteEntry<Arc<ClusterSlot>>,
     random: u64,
-) -> Option<(FaultDecision, u64)> {
+) -> Option<Injection> {
     let is_idle = |fault: &Arc<Fault>| fault.delay.is_none() && fault.abort.is_none();
     let is_split = route.weighted_cluster(Some(0)).is_some();
     if !is_split && route.fault(None, Some(of_filter)).is_none_or(is_idle) {
@@ -54,14 +65,17 @@ fn decide_fault(
     if is_idle(config) {
         return None;
     }
-    let cluster = choice.map(|choice| choice.cluster).and_then(|cluster| match cluster {
-        ChosenCluster::Resolved(slot) => Some(slot.name().as_str()),
-        ChosenCluster::Named(name) => Some(name),
-        ChosenCluster::Unnamed => None,
-    });
-    let decision = fault::decide(config, &head, cluster, [fastrand::u64(..), fastrand::u64(..)]);
+    let (slot, name) = match choice.map(|choice| choice.cluster) {
+        Some(ChosenCluster::Resolved(slot)) => (Some(slot), Some(slot.name().as_str())),
+        Some(ChosenCluster::Named(name)) => (None, Some(name)),
+        Some(ChosenCluster::Unnamed) | None => (None, None),
+    };
+    let decision = fault::decide(config, &head, name, [fastrand::u64(..), fastrand::u64(..)]);
     let max_active = config.max_active_faults.map_or(u64::MAX, |max| u64::from(max.get()));
-    (decision != FaultDecision::default()).then_some((decision, max_active))
+    if decision == FaultDecision::default() {
+        return None;
+    }
+    Some(Injection { decision, max_active, cluster: slot.and_then(|slot| slot.load()) })
 }
 
 async fn inject(

@@ -5,11 +5,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use mesh_core::{
     model::{
-        Abort, AbortStatus, AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, Delay, DirectResponse,
-        Fault, FractionalPercent, HeaderMutation, HeaderMutations, HttpConnectionManager, HttpFilter, Listener,
-        ListenerAddress, PathMatcher, PathRedirect, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch,
-        RouteSource, TrafficDirection, VirtualHost,
+        Abort, AbortStatus, AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, Cluster, Delay,
+        DestinationService, DirectResponse, Discovery, Fault, FractionalPercent, HeaderMutation, HeaderMutations,
+        HttpConnectionManager, HttpFilter, Listener, ListenerAddress, LoadAssignment, PathMatcher, PathRedirect,
+        Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, TrafficDirection, VirtualHost,
     },
+    rng::SplitMix64,
     store::Store,
     telemetry::{DEFAULT_TEXT, Format, ResponseFlags},
 };
@@ -34,6 +35,10 @@ struct Fixture {
 
 impl Fixture {
     fn new(http: HttpConnectionManager, service: TestService) -> Self {
+        Self::with_store(&Store::new(), http, service)
+    }
+
+    fn with_store(store: &Store, http: HttpConnectionManager, service: TestService) -> Self {
         let telemetry = Telemetry::default();
         let listener = Listener {
             name: "test".into(),
@@ -42,7 +47,7 @@ impl Fixture {
             stat_prefix: "test".into(),
             http: Arc::new(http),
         };
-        let manager = ConnectionManager::new(&listener, &Store::new(), &telemetry, ServiceResponder(service)).unwrap();
+        let manager = ConnectionManager::new(&listener, store, &telemetry, ServiceResponder(service)).unwrap();
         Self { manager: Arc::new(manager), telemetry, drain: Drain::new() }
     }
 
@@ -257,12 +262,19 @@ async fn faults_delay_and_abort() {
     };
     let mut config = http(everything_to_the_service());
     config.http_filters.push(HttpFilter::Fault(Arc::new(fault)));
-    let fixture = Fixture::new(config, echo());
+    let mut cluster = Cluster::new("c", Discovery::Static(LoadAssignment::default()));
+    let name = |text: &str| text.into();
+    let service = DestinationService { host: name("c.test"), name: name("c"), namespace: name("ns") };
+    cluster.service = Some(Arc::new(service));
+    let store = Store::new();
+    store.set_cluster(Arc::new(cluster), std::time::Instant::now(), &mut SplitMix64::new(1));
+    let fixture = Fixture::with_store(&store, config, echo());
     let start = tokio::time::Instant::now();
     let answer = fixture.exchange(GET).await;
     assert!(answer.starts_with("HTTP/1.1 418 ") && answer.ends_with("| fault filter abort"), "{answer}");
     assert_eq!(start.elapsed(), Duration::from_secs(7));
     assert!(fixture.istio("response_flags=\"DI,FI\""));
+    assert!(fixture.istio("destination_service=\"c.test\""), "the service that would have been asked");
 }
 
 #[tokio::test]
