@@ -45,7 +45,7 @@ pub const HTTP1_CODEC_ERROR: &str = "http1.codec_error";
 /// The client went away.
 pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
 /// The client reset its stream.
-pub const DOWNSTREAM_REMOTE_RESET: &str = "downstream_remote_reset";
+pub const HTTP2_REMOTE_RESET: &str = "http2.remote_reset";
 /// Too much load: a limit of this process.
 pub const OVERLOAD: &str = "overload";
 /// The request's body is larger than what must be buffered of it.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderMap, StatusCode, request, response};
+use http::{HeaderMap, StatusCode, Version, request, response};
 use mesh_core::{
     local_reply::{LocalReply, UpstreamReset},
     model::{DestinationService, Workload},
@@ -276,8 +276,14 @@ impl Drop for Recorder {
         } else {
             self.listener.stats.downstream_rq_rx_reset.inc();
             let mut state = self.info.state();
-            state.response_flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-            state.response_code_details = Some(details::DOWNSTREAM_REMOTE_DISCONNECT.into());
+            // A stream of a connection that goes on was reset; HTTP/1 knows no other end than that of the connection.
+            let (flag, details) = if state.protocol == Some(Version::HTTP_2) && self.connection.is_open() {
+                (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::HTTP2_REMOTE_RESET)
+            } else {
+                (ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION, details::DOWNSTREAM_REMOTE_DISCONNECT)
+            };
+            state.response_flags.insert(flag);
+            state.response_code_details = Some(details.into());
         }
         self.end();
     }

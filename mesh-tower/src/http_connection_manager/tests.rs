@@ -298,6 +298,30 @@ async fn an_access_log_line_is_written_when_the_answer_has_ended() {
     assert_eq!(rest, "\"GET /p?q HTTP/1.1\" 200 - 0 5 0 - \"-\" \"curl\" \"ID\" \"a.test\" \"-\"\n");
 }
 
+/// A file that requests are logged to.
+struct Log(std::path::PathBuf);
+
+impl Log {
+    fn new(name: &str, config: &mut HttpConnectionManager, format: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mesh-hcm-{name}-{}", std::process::id()));
+        let format = AccessLogFormat::Text(Format::parse(format).unwrap());
+        config.access_log.push(AccessLog { sink: AccessLogSink::File(path.clone()), format });
+        Self(path)
+    }
+
+    /// What has been written.
+    fn read(&self, fixture: &Fixture) -> String {
+        fixture.telemetry.logs.flush();
+        std::fs::read_to_string(&self.0).unwrap()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 #[tokio::test]
 async fn grpc_answers_keep_their_trailers_and_are_told_by_their_status() {
     let fixture = Fixture::new(
@@ -378,6 +402,29 @@ async fn a_client_that_goes_away_is_recorded_with_code_zero() {
     fixture.drain.emptied().await;
     assert!(fixture.istio("response_code=\"0\",grpc_response_status=\"\",response_flags=\"DC\""));
     assert_eq!(fixture.stat("http.in.downstream_rq_rx_reset"), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_its_client_resets_is_told_from_one_whose_connection_ends() {
+    let mut config = http(everything_to_the_service());
+    let log = Log::new("reset", &mut config, "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n");
+    let fixture = Fixture::new(config, service(|_| std::future::pending()));
+    let (mut client, connection) = h2::client::handshake(fixture.connect()).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut begin = || client.send_request(Request::get("http://a.test/").body(()).unwrap(), true).unwrap();
+    let (given_up, _kept) = (begin(), begin());
+    let active = async |requests| {
+        while fixture.stat("http.in.downstream_rq_active") != requests {
+            tokio::task::yield_now().await;
+        }
+    };
+    active(2).await;
+    drop(given_up);
+    active(1).await;
+    connection.abort();
+    active(0).await;
+    assert_eq!(log.read(&fixture), "DR http2.remote_reset\nDC downstream_remote_disconnect\n");
+    assert_eq!(fixture.stat("http.in.downstream_rq_rx_reset"), 2);
 }
 
 #[tokio::test]

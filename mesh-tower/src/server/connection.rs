@@ -50,6 +50,7 @@ pub(crate) struct ConnectionInfo {
     requests: AtomicU32,
     idle_since_ms: AtomicU64,
     last_request_seen: AtomicBool,
+    is_open: AtomicBool,
 }
 
 /// When a connection ends without being asked.
@@ -72,7 +73,23 @@ impl ConnectionInfo {
             requests: AtomicU32::new(0),
             idle_since_ms: AtomicU64::new(0),
             last_request_seen: AtomicBool::new(false),
+            is_open: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the connection is known to be open. Nobody knows of one that is not driven here.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
+    }
+
+    /// The connection has begun.
+    fn opened(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection has ended, at either end.
+    pub(super) fn closed(&self) {
+        self.is_open.store(false, Ordering::Relaxed);
     }
 
     /// Counts a request in; returns how many there have been.
@@ -154,7 +171,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
     {
         let Self { io, info, stats, lifetime, mut drain } = self;
         let counted = CountedConnection::new(Arc::clone(&stats));
-        let mut io = DownstreamIo::new(io, Arc::clone(&stats));
+        info.opened();
+        let mut io = DownstreamIo::new(io, Arc::clone(&info), Arc::clone(&stats));
         let protocol = match codecs.codec_type {
             Codec::Http1 => Protocol::Http1,
             Codec::Http2 => Protocol::Http2,
@@ -231,7 +249,7 @@ impl Driver {
     }
 
     async fn drive<C: Graceful>(&mut self, mut connection: Pin<&mut C>) -> hyper::Result<()> {
-        std::future::poll_fn(|cx| {
+        let ended = std::future::poll_fn(|cx| {
             while let Poll::Ready(phase) = self.drain.poll_change(cx) {
                 match phase {
                     // An idle HTTP/1 connection may have a request on its way; it is closed with its next answer.
@@ -258,7 +276,9 @@ impl Driver {
             }
             Poll::Pending
         })
-        .await
+        .await;
+        self.info.closed();
+        ended
     }
 
     fn close<C: Graceful>(&mut self, connection: Pin<&mut C>) {

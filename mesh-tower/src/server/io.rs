@@ -1,4 +1,5 @@
-//! The byte stream of a downstream connection: what was read to tell its protocol comes first, and bytes are counted.
+//! The byte stream of a downstream connection: what was read to tell its protocol comes first, bytes are counted, and its
+//! end is noted before the codec tells the requests on it, which ask what ended them.
 
 use std::{
     io,
@@ -9,6 +10,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::ConnectionInfo;
 use crate::telemetry::HttpStats;
 
 /// What an HTTP/2 connection begins with. RFC 9113 section 3.4.
@@ -20,6 +22,7 @@ pub(crate) struct DownstreamIo<I> {
     read_ahead: [u8; PREFACE.len()],
     read_ahead_start: usize,
     read_ahead_end: usize,
+    info: Arc<ConnectionInfo>,
     stats: Arc<HttpStats>,
 }
 
@@ -31,8 +34,17 @@ pub(crate) enum Protocol {
 }
 
 impl<I> DownstreamIo<I> {
-    pub(crate) fn new(inner: I, stats: Arc<HttpStats>) -> Self {
-        Self { inner, read_ahead: [0; PREFACE.len()], read_ahead_start: 0, read_ahead_end: 0, stats }
+    pub(crate) fn new(inner: I, info: Arc<ConnectionInfo>, stats: Arc<HttpStats>) -> Self {
+        Self { inner, read_ahead: [0; PREFACE.len()], read_ahead_start: 0, read_ahead_end: 0, info, stats }
+    }
+
+    /// Counts what was written, or notes that nothing can be.
+    fn written(&self, written: io::Result<usize>) -> io::Result<usize> {
+        match &written {
+            Ok(written) => self.stats.downstream_cx_tx_bytes_total.add(*written as u64),
+            Err(_) => self.info.closed(),
+        }
+        written
     }
 }
 
@@ -63,7 +75,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for DownstreamIo<I> {
             buf.put_slice(&ahead[..taken]);
             this.read_ahead_start += taken;
         } else {
-            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            let read = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
+            if read.is_err() || buf.filled().len() == before {
+                this.info.closed();
+            }
+            read?;
         }
         this.stats.downstream_cx_rx_bytes_total.add((buf.filled().len() - before) as u64);
         Poll::Ready(Ok(()))
@@ -72,9 +88,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for DownstreamIo<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for DownstreamIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
-        self.stats.downstream_cx_tx_bytes_total.add(written as u64);
-        Poll::Ready(Ok(written))
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf));
+        Poll::Ready(self.written(written))
     }
 
     fn poll_write_vectored(
@@ -82,9 +97,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for DownstreamIo<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs))?;
-        self.stats.downstream_cx_tx_bytes_total.add(written as u64);
-        Poll::Ready(Ok(written))
+        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.written(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -105,11 +119,13 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::drain::Drain;
 
     /// Sends `chunks` one by one and returns the protocol and everything that can be read after detection.
     async fn detect(chunks: &[&[u8]]) -> (Option<Protocol>, Vec<u8>) {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut server = DownstreamIo::new(server, Arc::default());
+        let info = ConnectionInfo::new(None, "127.0.0.1:1".parse().unwrap(), Drain::new());
+        let mut server = DownstreamIo::new(server, Arc::new(info), Arc::default());
         let write = async {
             for chunk in chunks {
                 client.write_all(chunk).await.unwrap();
