@@ -44,6 +44,8 @@ struct Shared {
     is_logged: AtomicBool,
     /// The request's body failed before its end.
     request_broken_off: AtomicBool,
+    /// The request asks for another protocol.
+    asks_for_upgrade: AtomicBool,
     state: Mutex<StreamState>,
 }
 
@@ -201,6 +203,7 @@ impl StreamInfo {
             request_complete: AtomicU64::new(0),
             is_logged: AtomicBool::new(false),
             request_broken_off: AtomicBool::new(false),
+            asks_for_upgrade: AtomicBool::new(false),
             state: Mutex::default(),
         }))
     }
@@ -274,6 +277,16 @@ impl StreamInfo {
 
     pub(crate) fn has_request_broken_off(&self) -> bool {
         self.0.request_broken_off.load(Ordering::Relaxed)
+    }
+
+    /// The request asks for another protocol. What that carries belongs to it, so its headers are not all of it although
+    /// it has no body.
+    pub(crate) fn ask_for_upgrade(&self) {
+        self.0.asks_for_upgrade.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn asks_for_upgrade(&self) -> bool {
+        self.0.asks_for_upgrade.load(Ordering::Relaxed)
     }
 
     /// Log lines will tell of the request, as it is now, with the headers called `names`.

@@ -84,6 +84,7 @@ impl<S: Respond> ConnectionManager<S> {
         if is_last
             || ends_by_itself
             || abandons_upload
+            || info.asks_for_upgrade()
             || connection.drain.is_draining()
             || is_asked_to_end(&info, &response)
         {
@@ -142,7 +143,7 @@ impl<S: Respond> ConnectionManager<S> {
         recorder.receive_request(&mut parts.headers);
         let random = fastrand::u64(..);
         let routed = self.route(parts, random);
-        let upgrade = self.upgrade(parts, routed.as_ref().ok());
+        let upgrade = self.upgrade(parts, routed.as_ref().ok(), &recorder.info);
         recorder.request(parts);
         let upgrade = match upgrade {
             Ok(upgrade) => upgrade,
@@ -218,7 +219,12 @@ impl<S: Respond> ConnectionManager<S> {
     }
 
     /// The client's end of the tunnel if the request may upgrade its connection; removes what concerns only this hop.
-    fn upgrade(&self, parts: &mut Parts, route: Option<&Route>) -> Result<Option<OnUpgrade>, LocalReply> {
+    fn upgrade(
+        &self,
+        parts: &mut Parts,
+        route: Option<&Route>,
+        info: &StreamInfo,
+    ) -> Result<Option<OnUpgrade>, LocalReply> {
         // Clients that try HTTP/2 by upgrade get their answer in HTTP/1.1, as from Envoy.
         let requested = upgrade::requested_upgrade(&parts.headers).filter(|protocol| *protocol != "h2c");
         let Some(protocol) = requested else {
@@ -230,6 +236,7 @@ impl<S: Respond> ConnectionManager<S> {
             remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::Pass);
             return Ok(None);
         }
+        info.ask_for_upgrade();
         let of_route = route.and_then(|route| route.action()).map_or(&[][..], |action| &action.upgrade_configs);
         if !upgrade::is_allowed(protocol, of_route, &self.listener.config.upgrade_configs) {
             self.listener.stats.downstream_rq_ws_on_non_ws_route.inc();
@@ -269,11 +276,9 @@ impl<S: Respond> ConnectionManager<S> {
         tokio::spawn(async move {
             stats.downstream_cx_upgrades_total.inc();
             stats.downstream_cx_upgrades_active.inc();
-            let bytes = upgrade::tunnel(downstream, upstream, drain).await;
+            let tunnelled = upgrade::tunnel(downstream, upstream, drain).await;
             stats.downstream_cx_upgrades_active.dec();
-            recorder.info.add_bytes_received(bytes.received);
-            recorder.info.add_bytes_sent(bytes.sent);
-            recorder.complete();
+            recorder.tunnelled(tunnelled);
         });
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     server::ConnectionInfo,
     telemetry::{NamedHost, Reporter, RequestProtocol, RequestSample, SeriesKey, header_bytes, unregistered},
     timer::now,
+    upgrade::{EndedBy, Tunnelled},
 };
 
 /// A request under way. Dropping it without a word means that the client has gone away, or that the service panics.
@@ -149,6 +150,23 @@ impl Recorder {
         self.end();
     }
 
+    /// The tunnel that the request has become has ended.
+    pub(super) fn tunnelled(self, tunnelled: Tunnelled) {
+        self.info.add_bytes_received(tunnelled.received);
+        self.info.add_bytes_sent(tunnelled.sent);
+        match tunnelled.ended_by {
+            // That is what dropping a recorder without a word means.
+            EndedBy::Downstream => {}
+            EndedBy::Upstream => {
+                let reset = UpstreamReset::ConnectionTermination;
+                let details = details::upstream_reset_after_response_started(reset.as_str());
+                self.info.state().response_code_details = Some(details.into());
+                self.upstream_broke();
+            }
+            EndedBy::Drain => self.complete(),
+        }
+    }
+
     /// The upstream ended the response before its end.
     pub(super) fn upstream_broke(mut self) {
         self.note_upstream_end();
@@ -236,9 +254,14 @@ impl Recorder {
         unregistered(of_cluster, route_name, self.host.as_ref())
     }
 
+    /// When the last byte of the request was there.
+    fn request_received_at(&self) -> Option<Instant> {
+        self.info.request_completed_at().filter(|_| !self.info.asks_for_upgrade())
+    }
+
     /// When the last byte of the request could go upstream.
     fn request_sent_at(&self, timing: &UpstreamTiming) -> Option<Instant> {
-        Some(self.info.request_completed_at()?.max(timing.first_upstream_tx_byte_sent?))
+        Some(self.request_received_at()?.max(timing.first_upstream_tx_byte_sent?))
     }
 
     fn attributes<'a>(&'a self, logged: &'a LoggedResponse, state: &'a StreamState, now: Instant) -> Attributes<'a> {
@@ -256,7 +279,7 @@ impl Recorder {
             response_trailers_bytes: header_bytes(&logged.trailers),
             emit_time: Some(self.info.start_time() + duration),
             duration: Some(duration),
-            request_duration: since_start(self.info.request_completed_at()),
+            request_duration: since_start(self.request_received_at()),
             request_tx_duration: since_start(self.request_sent_at(timing)),
             response_duration: since_start(timing.first_upstream_rx_byte_received),
             response_tx_duration: response_began.map(|at| now.saturating_duration_since(at)),

@@ -2,21 +2,38 @@
 //!
 //! A client that says it has nothing more to send may still receive, and the other way round (half-close).
 
+mod end;
+
+use std::sync::OnceLock;
+
 use http::{HeaderMap, HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_core::model::UpgradeConfig;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 
+use self::end::End;
 use crate::drain::{DrainWatch, Phase};
 
-/// Bytes that passed through a tunnel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TunnelBytes {
-    /// From the client.
+/// What passed through a tunnel, and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tunnelled {
+    /// Bytes from the client.
     pub(crate) received: u64,
-    /// To the client.
+    /// Bytes to the client.
     pub(crate) sent: u64,
+    pub(crate) ended_by: EndedBy,
+}
+
+/// Who ended a tunnel: the one that first had nothing more to send, or could not be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndedBy {
+    /// The client.
+    Downstream,
+    /// The endpoint.
+    Upstream,
+    /// Draining cut it.
+    Drain,
 }
 
 /// The protocol a request asks to upgrade to: `connection: upgrade` names an `upgrade` header.
@@ -44,31 +61,75 @@ pub(crate) fn is_allowed(upgrade: &HeaderValue, route: &[UpgradeConfig], manager
 }
 
 /// Passes bytes between the two ends of an upgraded connection until both have ended, one fails, or draining cuts it.
-pub(crate) async fn tunnel(downstream: OnUpgrade, upstream: OnUpgrade, mut drain: DrainWatch) -> TunnelBytes {
-    let (downstream, upstream) = match tokio::try_join!(downstream, upstream) {
-        Ok(ends) => ends,
+pub(crate) async fn tunnel(downstream: OnUpgrade, upstream: OnUpgrade, drain: DrainWatch) -> Tunnelled {
+    match tokio::try_join!(downstream, upstream) {
+        Ok((downstream, upstream)) => connect(TokioIo::new(downstream), TokioIo::new(upstream), drain).await,
         Err(error) => {
             tracing::debug!(%error, "an upgrade did not complete");
-            return TunnelBytes::default();
+            Tunnelled { received: 0, sent: 0, ended_by: EndedBy::Downstream }
         }
-    };
-    let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
+    }
+}
+
+async fn connect<D, U>(downstream: D, upstream: U, mut drain: DrainWatch) -> Tunnelled
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let first = OnceLock::new();
+    let mut downstream = End::new(downstream, EndedBy::Downstream, &first);
+    let mut upstream = End::new(upstream, EndedBy::Upstream, &first);
     let cut = async { while drain.changed().await < Phase::Closed {} };
     tokio::select! {
-        copied = copy_bidirectional(&mut downstream, &mut upstream) => match copied {
-            Ok((received, sent)) => TunnelBytes { received, sent },
-            Err(error) => {
-                tracing::debug!(%error, "a tunnel broke");
-                TunnelBytes::default()
-            }
+        copied = copy_bidirectional(&mut downstream, &mut upstream) => if let Err(error) = copied {
+            tracing::debug!(%error, "a tunnel broke");
         },
-        () = cut => TunnelBytes::default(),
+        () = cut => {}
     }
+    let (received, sent) = (downstream.received(), upstream.received());
+    Tunnelled { received, sent, ended_by: first.get().copied().unwrap_or(EndedBy::Drain) }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
     use super::*;
+    use crate::drain::Drain;
+
+    #[tokio::test]
+    async fn a_tunnel_knows_who_ended_it_and_what_had_passed() {
+        for ended_by in [EndedBy::Downstream, EndedBy::Upstream] {
+            let (mut client, downstream) = duplex(64);
+            let (mut server, upstream) = duplex(64);
+            let tunnel = tokio::spawn(connect(downstream, upstream, Drain::new().watch()));
+            client.write_all(b"hello").await.unwrap();
+            server.read_exact(&mut [0; 5]).await.unwrap();
+            let (first, second) = match ended_by {
+                EndedBy::Downstream => (&mut client, &mut server),
+                _ => (&mut server, &mut client),
+            };
+            first.shutdown().await.unwrap();
+            assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0);
+            // Who has ended may still receive.
+            second.write_all(b"bye").await.unwrap();
+            first.read_exact(&mut [0; 3]).await.unwrap();
+            drop((client, server));
+            let (received, sent) = if ended_by == EndedBy::Downstream { (5, 3) } else { (8, 0) };
+            assert_eq!(tunnel.await.unwrap(), Tunnelled { received, sent, ended_by });
+        }
+    }
+
+    #[tokio::test]
+    async fn draining_cuts_a_tunnel_that_nobody_ends() {
+        let (_client, downstream) = duplex(64);
+        let (_server, upstream) = duplex(64);
+        let drain = Drain::new();
+        let watch = drain.watch();
+        drain.abort();
+        let cut = Tunnelled { received: 0, sent: 0, ended_by: EndedBy::Drain };
+        assert_eq!(connect(downstream, upstream, watch).await, cut);
+    }
 
     fn config(upgrade_type: &str, enabled: bool) -> UpgradeConfig {
         UpgradeConfig { upgrade_type: upgrade_type.into(), enabled }

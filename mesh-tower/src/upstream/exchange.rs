@@ -69,6 +69,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn finish(&self, response: &mut Response<Body>, received_at: Instant) {
         // An answer before the end of the request tells nothing of how long it took.
         if self.options.envoy_headers
+            && !self.info.asks_for_upgrade()
             && let Some(since) = self.info.request_completed_at()
         {
             let service_time = received_at.saturating_duration_since(since);
