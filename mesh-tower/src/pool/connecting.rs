@@ -17,8 +17,13 @@ pub(super) async fn connect(pool: Arc<EndpointPool>, target: OwnedTarget, protoc
     let stats = target.stats();
     stats.upstream_cx_total.inc();
     target.endpoint.stats().cx_total.inc();
+    match protocol {
+        Protocol::Http1 => stats.upstream_cx_http1_total.inc(),
+        Protocol::Http2 => stats.upstream_cx_http2_total.inc(),
+    }
     let limit = target.cluster.config().connect_timeout;
-    let outcome = tokio::time::timeout(limit, establish(&pool, &target, protocol, permit)).await;
+    let mut lifetime = Some(Lifetime::new(&pool, &target, permit));
+    let outcome = tokio::time::timeout(limit, establish(&target, protocol, &mut lifetime)).await;
     let outcome = outcome.unwrap_or_else(|_| {
         stats.upstream_cx_connect_timeout.inc();
         Err(TransportError::new(ResetReason::ConnectionTimeout))
@@ -29,6 +34,8 @@ pub(super) async fn connect(pool: Arc<EndpointPool>, target: OwnedTarget, protoc
     }
     tell(&pool, &target, outcome.as_ref().err());
     pool.connected(protocol, outcome);
+    // That of a connection that was not made gives its place back after those who waited for it are gone.
+    drop(lifetime);
 }
 
 /// Says once that an endpoint cannot be reached, and once that it can be again.
@@ -43,23 +50,21 @@ fn tell(pool: &EndpointPool, target: &Target<'_>, failure: Option<&TransportErro
     }
 }
 
+/// Takes `lifetime` if a connection is made.
 async fn establish(
-    pool: &Arc<EndpointPool>,
     target: &Target<'_>,
     protocol: Protocol,
-    permit: Permit,
+    lifetime: &mut Option<Lifetime>,
 ) -> Result<NewConnection, TransportError> {
     let config = target.cluster.config();
     let connecting = target.worker.connector().connect(target.endpoint.address(), config.tcp_keepalive);
-    let io = connecting.await.map_err(|error| TransportError::from_connect(&error))?;
-    let lifetime = Lifetime::new(pool, target, permit);
+    let connected = connecting.await.map_err(|error| TransportError::from_connect(&error));
+    let io = connected.inspect_err(|_| lifetime.iter().for_each(Lifetime::not_connected))?;
+    let mut lifetime = lifetime.take().expect("a connection is made once");
+    let io = lifetime.connected(io);
     Ok(match protocol {
-        Protocol::Http1 => {
-            target.stats().upstream_cx_http1_total.inc();
-            NewConnection::Http1(Http1Connection::handshake(io, lifetime).await?)
-        }
+        Protocol::Http1 => NewConnection::Http1(Http1Connection::handshake(io, lifetime).await?),
         Protocol::Http2 => {
-            target.stats().upstream_cx_http2_total.inc();
             NewConnection::Http2(Http2Connection::handshake(io, &config.http_protocol_options, lifetime).await?)
         }
     })

@@ -28,7 +28,7 @@ use std::{
     time::Instant,
 };
 
-use mesh_core::resilience::breaker::Permit;
+use mesh_core::{cluster::ClusterStats, resilience::breaker::Permit};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
@@ -123,7 +123,8 @@ impl EndpointPool {
         let (sender, reply) = oneshot::channel();
         state.queue(protocol).waiting.push_back(Waiting { target: target.owned(), reply: sender });
         self.connect(state, protocol);
-        Ok(Step::Wait(Wait { pool: Arc::clone(self), protocol, reply: Some(reply), _pending: pending }))
+        let (pool, stats) = (Arc::clone(self), Arc::clone(target.stats()));
+        Ok(Step::Wait(Wait { pool, protocol, reply: Some(reply), stats, _pending: pending }))
     }
 
     /// Begins as many connections as the waiting requests need and the circuit breaker allows.
@@ -297,6 +298,7 @@ struct Wait {
     pool: Arc<EndpointPool>,
     protocol: Protocol,
     reply: Option<oneshot::Receiver<Result<Connection, TransportError>>>,
+    stats: Arc<ClusterStats>,
     _pending: Permit,
 }
 
@@ -317,7 +319,9 @@ impl Drop for Wait {
             reply.close();
             self.pool.forget_given_up(self.protocol);
             // A connection that came just before finds its way back by being dropped.
-            drop(reply.try_recv());
+            if reply.try_recv().is_err() {
+                self.stats.upstream_rq_cancelled.inc();
+            }
         }
     }
 }

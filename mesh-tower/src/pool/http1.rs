@@ -26,24 +26,33 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use super::{ResetReason, SendError, TransportError, lifetime::Lifetime};
-use crate::{Body, BoxError, Io};
+use super::{ResetReason, SendError, TransportError, io::PooledIo, lifetime::Lifetime};
+use crate::{Body, BoxError};
 
 /// A connection between two requests, or serving one.
 pub(crate) struct Http1Connection {
     sender: SendRequest<Body>,
-    driver: Connection<TokioIo<Io>, Body>,
+    driver: Connection<TokioIo<PooledIo>, Body>,
+    /// How the driver has ended.
+    ended: Option<Ended>,
     requests: u32,
     unused_since: Instant,
     lifetime: Lifetime,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// After an exchange that was to be the last, or because the endpoint has closed the connection.
+    Well,
+    Broken,
+}
+
 impl Http1Connection {
-    pub(super) async fn handshake(io: Io, lifetime: Lifetime) -> Result<Box<Self>, TransportError> {
+    pub(super) async fn handshake(io: PooledIo, lifetime: Lifetime) -> Result<Box<Self>, TransportError> {
         let (sender, driver) =
             Builder::new().handshake(TokioIo::new(io)).await.map_err(|error| TransportError::from_hyper(&error))?;
         let unused_since = lifetime.opened();
-        Ok(Box::new(Self { sender, driver, requests: 0, unused_since, lifetime }))
+        Ok(Box::new(Self { sender, driver, ended: None, requests: 0, unused_since, lifetime }))
     }
 
     /// Whether the connection, unused until now, can take a request: looks at its limits, then polls it once to learn
@@ -54,7 +63,8 @@ impl Http1Connection {
     }
 
     fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
-        Pin::new(&mut self.driver).poll(cx).is_pending() && !self.sender.is_closed()
+        poll_driver(&mut self.driver, &mut self.ended, cx);
+        self.ended.is_none() && !self.sender.is_closed()
     }
 
     /// Begins to count the time without use.
@@ -75,15 +85,17 @@ impl Http1Connection {
             return self.upgrade(request).await;
         }
         self.requests += 1;
+        self.lifetime.set_in_use(true);
         let mut response = pin!(self.sender.try_send_request(request));
-        let mut ended = false;
         let outcome = poll_fn(|cx| {
-            ended = ended || Pin::new(&mut self.driver).poll(cx).is_ready();
+            poll_driver(&mut self.driver, &mut self.ended, cx);
             poll_within_task(cx, |cx| response.as_mut().poll(cx))
         })
         .await;
-        let response = outcome?;
-        let mut connection = (!ended).then_some(self);
+        let response = outcome.map_err(SendError::from).inspect_err(|failed| {
+            self.lifetime.set_in_use(failed.unsent.is_none());
+        })?;
+        let mut connection = Some(self);
         if response.body().is_end_stream() {
             poll_fn(|cx| {
                 finish(&mut connection, cx);
@@ -98,8 +110,9 @@ impl Http1Connection {
     /// answer, and is driven by a task of its own, since nobody reads a body that would drive it.
     async fn upgrade(self: Box<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let Self { mut sender, driver, lifetime, .. } = *self;
+        lifetime.set_in_use(true);
+        lifetime.follow_stream();
         tokio::spawn(async move {
-            let _lifetime = lifetime;
             // How it ended is told to the response, or to the upgraded stream.
             let _ = driver.with_upgrades().await;
         });
@@ -117,15 +130,28 @@ fn asks_for_upgrade(request: &Request<Body>) -> bool {
     *request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
 }
 
+/// Polls the driver, unless it has ended.
+fn poll_driver(driver: &mut Connection<TokioIo<PooledIo>, Body>, ended: &mut Option<Ended>, cx: &mut Context<'_>) {
+    if ended.is_none()
+        && let Poll::Ready(result) = Pin::new(driver).poll(cx)
+    {
+        *ended = Some(if result.is_ok() { Ended::Well } else { Ended::Broken });
+    }
+}
+
 /// Gives the connection of an ended response back to its pool; closes it if it is not clean, such as when the server
 /// answered before it had the whole request.
 fn finish(connection: &mut Option<Box<Http1Connection>>, cx: &mut Context<'_>) {
-    if let Some(mut connection) = connection.take()
-        && !connection.lifetime.is_spent(connection.requests)
-        && connection.is_alive(cx)
-        && connection.sender.is_ready()
-    {
+    let Some(mut connection) = connection.take() else { return };
+    let is_spent = connection.lifetime.is_spent(connection.requests);
+    if !is_spent && connection.is_alive(cx) && connection.sender.is_ready() {
+        connection.lifetime.set_in_use(false);
         connection.release();
+    } else if is_spent || connection.ended.is_some() {
+        connection.lifetime.set_in_use(false);
+        if connection.ended == Some(Ended::Well) {
+            connection.lifetime.ended_as_announced();
+        }
     }
 }
 
@@ -154,9 +180,7 @@ impl Http1Body {
         if frame.is_pending()
             && let Some(connection) = &mut self.connection
         {
-            if Pin::new(&mut connection.driver).poll(cx).is_ready() {
-                self.connection = None;
-            }
+            poll_driver(&mut connection.driver, &mut connection.ended, cx);
             frame = self.poll_incoming(cx);
         }
         match &frame {

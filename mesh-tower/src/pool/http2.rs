@@ -29,8 +29,8 @@ use http::{Request, Response};
 use http_body::Body as _;
 use mesh_core::model::HttpProtocolOptions;
 
-use super::{TransportError, http2_body::Http2Body, lifetime::Lifetime};
-use crate::{Body, Io, timer::now};
+use super::{TransportError, http2_body::Http2Body, io::PooledIo, lifetime::Lifetime};
+use crate::{Body, timer::now};
 
 /// A connection that takes requests until it is told to go away.
 pub(crate) struct Http2Connection {
@@ -49,7 +49,7 @@ impl Http2Connection {
     const MAX_HEADER_LIST_SIZE: u32 = 60 * 1024;
 
     pub(super) async fn handshake(
-        io: Io,
+        io: PooledIo,
         options: &HttpProtocolOptions,
         lifetime: Lifetime,
     ) -> Result<Arc<Self>, TransportError> {
@@ -75,6 +75,7 @@ impl Http2Connection {
             // How it ended is told to each of its streams.
             let _ = driver.await;
             if let Some(connection) = weak.upgrade() {
+                connection.lifetime.set_in_use(connection.streams() > 0);
                 connection.close();
             }
         });
@@ -112,6 +113,14 @@ impl Http2Connection {
         let unused_since = self.lifetime.opened() + Duration::from_millis(self.unused_since.load(Ordering::Acquire));
         self.streams() == 0
             && (self.is_closed() || self.lifetime.is_over(now.saturating_duration_since(unused_since), now))
+    }
+
+    /// `error` says that the connection takes no more requests.
+    fn close_after(self: &Arc<Self>, error: &h2::Error) {
+        if error.is_go_away() && error.is_remote() && !self.is_closed() {
+            self.lifetime.going_away();
+        }
+        self.close();
     }
 
     fn close(self: &Arc<Self>) {
@@ -157,7 +166,7 @@ impl Http2Stream {
         let (mut response, send) = match self.connection.sender.clone().send_request(head, ends_with_headers) {
             Ok(sent) => sent,
             Err(error) => {
-                self.connection.close();
+                self.connection.close_after(&error);
                 return Err(TransportError::from_h2(&error));
             }
         };
@@ -183,7 +192,7 @@ impl Http2Stream {
 
     pub(super) fn failed(&self, error: &h2::Error) -> TransportError {
         if error.is_go_away() || error.is_io() {
-            self.connection.close();
+            self.connection.close_after(error);
         }
         TransportError::from_h2(error)
     }

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,8 +13,12 @@ use mesh_core::cluster::{ClusterStats, EndpointRuntime};
 use mesh_core::model::HttpProtocolOptions;
 use mesh_core::resilience::breaker::Permit;
 
-use super::{Target, endpoint_pool::EndpointPool};
-use crate::timer::now;
+use super::{
+    Target,
+    endpoint_pool::EndpointPool,
+    io::{EndedBy, PooledIo, StreamEnd},
+};
+use crate::{Io, timer::now};
 
 /// The birth, the limits and the place in the circuit breaker of one connection.
 pub(super) struct Lifetime {
@@ -21,10 +28,13 @@ pub(super) struct Lifetime {
     stats: Arc<ClusterStats>,
     endpoint: Arc<EndpointRuntime>,
     permit: Option<Permit>,
+    end: Arc<StreamEnd>,
+    /// A request is on the connection, or was when it ended.
+    is_in_use: AtomicBool,
 }
 
 impl Lifetime {
-    /// Begins now.
+    /// Begins now, before the connection is made.
     pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target<'_>, permit: Permit) -> Self {
         let endpoint = Arc::clone(target.endpoint.runtime());
         endpoint.stats().cx_active.inc();
@@ -35,6 +45,56 @@ impl Lifetime {
             stats: Arc::clone(target.stats()),
             endpoint,
             permit: Some(permit),
+            end: Arc::default(),
+            is_in_use: AtomicBool::new(false),
+        }
+    }
+
+    /// The connection is made; its time begins.
+    pub(super) fn connected(&mut self, io: Io) -> PooledIo {
+        self.opened = now();
+        PooledIo::new(io, Arc::clone(&self.end))
+    }
+
+    /// The endpoint is the reason that there is no connection.
+    pub(super) fn not_connected(&self) {
+        self.end.ended(EndedBy::Endpoint);
+    }
+
+    /// Whether a request is on the connection, which matters when it ends.
+    pub(super) fn set_in_use(&self, is_in_use: bool) {
+        self.is_in_use.store(is_in_use, Ordering::Relaxed);
+    }
+
+    /// The connection took a last response and ends, as that said it would.
+    pub(super) fn ended_as_announced(&self) {
+        if self.end.by() == EndedBy::Us {
+            self.stats.upstream_cx_close_notify.inc();
+        }
+    }
+
+    /// The endpoint says that it will take no more requests.
+    pub(super) fn going_away(&self) {
+        self.stats.upstream_cx_close_notify.inc();
+    }
+
+    /// Lasts until the byte stream is dropped, which goes on without the connection.
+    pub(super) fn follow_stream(self) {
+        let end = Arc::clone(&self.end);
+        end.hold(self);
+    }
+
+    fn count_end(&self) {
+        let stats = &self.stats;
+        let (ended, with_active_rq) = match self.end.by() {
+            EndedBy::Us => (&stats.upstream_cx_destroy_local, &stats.upstream_cx_destroy_local_with_active_rq),
+            EndedBy::Endpoint => (&stats.upstream_cx_destroy_remote, &stats.upstream_cx_destroy_remote_with_active_rq),
+        };
+        stats.upstream_cx_destroy.inc();
+        ended.inc();
+        if self.is_in_use.load(Ordering::Relaxed) {
+            stats.upstream_cx_destroy_with_active_rq.inc();
+            with_active_rq.inc();
         }
     }
 
@@ -74,7 +134,7 @@ impl Lifetime {
 
 impl Drop for Lifetime {
     fn drop(&mut self) {
-        self.stats.upstream_cx_destroy.inc();
+        self.count_end();
         self.endpoint.stats().cx_active.dec();
         // Somebody may wait for the place that this gives back, so it must be given back first.
         self.permit = None;

@@ -14,6 +14,7 @@ mod form;
 mod http1;
 mod http2;
 mod http2_body;
+mod io;
 mod lifetime;
 mod worker;
 

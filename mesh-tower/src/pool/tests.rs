@@ -38,10 +38,19 @@ struct Endpoint {
 #[derive(Clone, Copy, Debug)]
 enum Serve {
     Http1,
-    Http2 { max_streams: u32 },
+    Http2 {
+        max_streams: u32,
+    },
     CloseAfterResponse,
     Echo,
     Upgrade,
+    /// These bytes for the first request, and then the end if it `closes`.
+    Raw {
+        answer: &'static str,
+        closes: bool,
+    },
+    /// The end in the midst of the first request.
+    Http2Cut,
     Refuse,
     Never,
 }
@@ -77,6 +86,12 @@ impl Endpoint {
                 let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 http.max_concurrent_streams(max_streams).serve_connection(TokioIo::new(io), service).await
             }
+            Serve::Raw { answer, closes } => return raw(io, answer, closes).await,
+            Serve::Http2Cut => {
+                let mut connection = h2::server::handshake(io).await.unwrap();
+                connection.accept().await;
+                return;
+            }
             Serve::Refuse | Serve::Never => return,
         };
         let _ = served;
@@ -101,6 +116,14 @@ impl Endpoint {
         let echo = matches!(self.serve, Serve::Echo) || request.uri().path() == "/echo";
         let body = if echo { Body::from(request.into_body()) } else { Body::from("hello") };
         Ok(Response::new(body))
+    }
+}
+
+async fn raw(mut io: DuplexStream, answer: &str, closes: bool) {
+    io.read(&mut [0; 1024]).await.unwrap();
+    io.write_all(answer.as_bytes()).await.unwrap();
+    if !closes {
+        let _ = io.read_to_end(&mut Vec::new()).await;
     }
 }
 
@@ -145,7 +168,7 @@ impl Fixture {
         let locality = LocalityEndpoints { endpoints: endpoints.to_vec(), ..LocalityEndpoints::default() };
         let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
         let mut config = Cluster::new("c", Discovery::Static(assignment));
-        if let Serve::Http2 { .. } = serve {
+        if let Serve::Http2 { .. } | Serve::Http2Cut = serve {
             config.http_protocol_options.protocol = HttpProtocol::Http2;
         }
         change(&mut config);
@@ -266,6 +289,63 @@ async fn a_connection_that_the_endpoint_closed_is_not_used() {
     }
 }
 
+/// What `upstream_cx_destroy_*`, `upstream_cx_close_notify` and `upstream_rq_cancelled` count of one request to `serve`,
+/// whose response is read to its end, or given up after a second.
+async fn ends_counted(serve: Serve) -> Vec<&'static str> {
+    let fixture = Fixture::with(serve, |c| c.connect_timeout = Duration::from_secs(5));
+    let exchange = async {
+        if let Ok(response) = fixture.get("/").await {
+            let _ = response.into_body().collect().await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), exchange).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let stats = fixture.stats();
+    let counters = [
+        ("remote", &stats.upstream_cx_destroy_remote),
+        ("remote_with_active_rq", &stats.upstream_cx_destroy_remote_with_active_rq),
+        ("local", &stats.upstream_cx_destroy_local),
+        ("local_with_active_rq", &stats.upstream_cx_destroy_local_with_active_rq),
+        ("close_notify", &stats.upstream_cx_close_notify),
+        ("cancelled", &stats.upstream_rq_cancelled),
+    ];
+    let with_active_rq =
+        stats.upstream_cx_destroy_local_with_active_rq.get() + stats.upstream_cx_destroy_remote_with_active_rq.get();
+    assert_eq!(stats.upstream_cx_destroy_with_active_rq.get(), with_active_rq);
+    let made = stats.upstream_cx_http1_total.get() + stats.upstream_cx_http2_total.get();
+    let open = fixture.target.endpoint.stats().cx_active.get();
+    assert_eq!((made, stats.upstream_cx_destroy.get()), (1, 1 - open), "{serve:?}");
+    counters.iter().filter(|(_, counter)| counter.get() > 0).map(|(name, _)| *name).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ended_a_connection_and_in_the_midst_of_what_is_counted() {
+    let raw = |answer, closes| Serve::Raw { answer, closes };
+    let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let last = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok";
+    let until_end = "HTTP/1.1 200 OK\r\n\r\nok";
+    let (remote_active, local_active) = (["remote", "remote_with_active_rq"], ["local", "local_with_active_rq"]);
+    let cases: [(Serve, &[&str]); 13] = [
+        (raw(whole, false), &[]),
+        (raw(whole, true), &["remote"]),
+        (raw(last, false), &["local", "close_notify"]),
+        (raw(last, true), &["local", "close_notify"]),
+        (raw(half, true), &remote_active),
+        (raw(half, false), &local_active),
+        (raw(until_end, true), &["remote"]),
+        (raw("", true), &remote_active),
+        (raw("", false), &local_active),
+        (raw("nonsense\r\n\r\n", false), &local_active),
+        (Serve::Http2Cut, &remote_active),
+        (Serve::Refuse, &["remote"]),
+        (Serve::Never, &["local", "cancelled"]),
+    ];
+    for (serve, expected) in cases {
+        assert_eq!(ends_counted(serve).await, expected, "{serve:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_max_connections_requests_wait_in_line_and_more_than_max_pending_overflow() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 1));
@@ -307,7 +387,8 @@ async fn a_request_that_is_given_up_leaves_the_queue() {
     }
     drop(open);
     assert_eq!(fixture.get_to_end().await, "hello");
-    assert_eq!(fixture.stats().upstream_rq_pending_overflow.get(), 0);
+    let stats = fixture.stats();
+    assert_eq!((stats.upstream_rq_pending_overflow.get(), stats.upstream_rq_cancelled.get()), (0, 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -446,7 +527,10 @@ async fn an_upgraded_connection_carries_bytes_and_never_comes_back() {
     let mut answer = [0; 5];
     io.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HELLO");
+    assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 1, "it counts for as long as it lasts");
     drop((io, response));
+    tokio::task::yield_now().await;
+    assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 0);
     fixture.target.get().connection(Protocol::Http1).await.unwrap();
     assert_eq!(fixture.endpoint.accepted(), 2);
 }

@@ -93,29 +93,29 @@ pub(super) fn count_expired(expired: Expired, stats: &ClusterStats, protocol: Op
 pub(super) fn count_reset(reason: ResetReason, stats: &ClusterStats, protocol: Option<Version>) {
     match reason {
         ResetReason::PerTryTimeout => count_expired(Expired::PerTry, stats, protocol),
-        ResetReason::RemoteReset | ResetReason::RemoteRefusedStreamReset => stats.upstream_rq_rx_reset.inc(),
+        ResetReason::RemoteReset => stats.upstream_rq_rx_reset.inc(),
         ResetReason::LocalReset => count_local_reset(stats, protocol),
         ResetReason::ProtocolError => {
             stats.upstream_cx_protocol_error.inc();
             count_local_reset(stats, protocol);
         }
-        ResetReason::ConnectionTermination => {
-            stats.upstream_cx_destroy_with_active_rq.inc();
-            stats.upstream_cx_destroy_remote_with_active_rq.inc();
+        // Envoy counts streams that end with their connection here, among those that wait for one.
+        ResetReason::ConnectionTermination if protocol == Some(Version::HTTP_2) => {
+            stats.upstream_rq_pending_failure_eject.inc();
         }
-        ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout | ResetReason::Overflow => {}
+        // Who ended a connection of HTTP/1.1 its pool counts; those that wait for one, too.
+        ResetReason::ConnectionTermination
+        | ResetReason::ConnectionFailure
+        | ResetReason::ConnectionTimeout
+        | ResetReason::RemoteRefusedStreamReset
+        | ResetReason::Overflow => {}
     }
 }
 
-/// Counts that this side ended a try: it resets a stream, or it closes an HTTP/1.1 connection.
+/// Counts that this side ended a try: it resets a stream. With HTTP/1.1 it closes a connection, which the pool counts.
 pub(super) fn count_local_reset(stats: &ClusterStats, protocol: Option<Version>) {
-    match protocol {
-        Some(Version::HTTP_2) => stats.upstream_rq_tx_reset.inc(),
-        Some(_) => {
-            stats.upstream_cx_destroy_with_active_rq.inc();
-            stats.upstream_cx_destroy_local_with_active_rq.inc();
-        }
-        None => {}
+    if protocol == Some(Version::HTTP_2) {
+        stats.upstream_rq_tx_reset.inc();
     }
 }
 

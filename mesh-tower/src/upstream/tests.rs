@@ -7,8 +7,9 @@ use mesh_core::{
     cluster::{EndpointStats, StatKind},
     model::{
         self, Action, CircuitBreakers, Cluster, Discovery, EndpointAddress, HeaderMutation, HeaderMutations,
-        HealthStatus, HostRewrite, LoadAssignment, LocalityEndpoints, OutlierDetection, PathMatcher, PathRewrite,
-        Percent, RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Thresholds, VirtualHost,
+        HealthStatus, HostRewrite, HttpProtocol, LoadAssignment, LocalityEndpoints, OutlierDetection, PathMatcher,
+        PathRewrite, Percent, RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Thresholds,
+        VirtualHost,
     },
     resilience::retry::ResetReason,
     rng::SplitMix64,
@@ -469,15 +470,19 @@ async fn a_response_that_breaks_off_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_caller_gives_up_is_counted_once_as_ended_from_here() {
-    let local = "upstream_cx_destroy_local_with_active_rq";
-    let mut fixture = Fixture::new([Step::After(Duration::from_secs(1), 200), Step::Stall, Step::Answer(200)]);
+    let local = "upstream_rq_tx_reset";
+    let steps = [Step::After(Duration::from_secs(1), 200), Step::Stall, Step::Answer(503), Step::Answer(200)];
+    let http2 = |cluster: &mut Cluster| cluster.http_protocol_options.protocol = HttpProtocol::Http2;
+    let mut fixture = Fixture::with(steps, 1, http2, |host| retry(host, "5xx", 1));
     let waited = tokio::time::timeout(Duration::from_millis(100), fixture.send(get("/"))).await;
     assert!(waited.is_err());
     assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (1, 0));
     drop(fixture.send(get("/")).await);
     assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (2, 0));
     fixture.get("/").await;
-    assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (2, 0));
+    assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (3, 0), "the answer that is not passed on");
+    fixture.get("/").await;
+    assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (3, 0));
 }
 
 #[tokio::test(start_paused = true)]

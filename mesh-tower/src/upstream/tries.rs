@@ -117,7 +117,9 @@ impl<'a, T: Transport> Tries<'a, T> {
             match self.decide(call.response.as_ref(), &result, &kept) {
                 Decision::Retry { after } => {
                     self.end_try();
-                    call.response = None;
+                    if call.response.take().is_some_and(|response| !response.body().is_end_stream()) {
+                        failure::count_local_reset(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
+                    }
                     if let Err(failure) = self.back_off(after).await {
                         return self.conclude(call, Err(failure), Decision::Done);
                     }
