@@ -301,7 +301,8 @@ impl ClusterState {
             ] {
                 let used = self.runtime.breaker.in_use(priority, resource);
                 let limit = self.runtime.breaker.limit(priority, resource, thresholds);
-                gauge(&format!("circuit_breakers.{label}.{open}"), u64::from(used >= limit));
+                // Envoy looks when something is taken or given back, which a limit of 0 does not let happen.
+                gauge(&format!("circuit_breakers.{label}.{open}"), u64::from(used > 0 && used >= limit));
                 if thresholds.track_remaining {
                     let left = limit.saturating_sub(used);
                     gauge(&format!("circuit_breakers.{label}.{remaining}"), u64::from(left));

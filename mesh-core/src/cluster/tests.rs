@@ -406,6 +406,7 @@ fn circuit_breaker_gauges_say_what_is_in_use() {
     use crate::model::RoutingPriority::{Default, High};
     let mut bench = Bench::new(assignment(healthy([1])), |config| {
         config.circuit_breakers.default.max_requests = 1;
+        config.circuit_breakers.default.max_retries = 0;
         config.circuit_breakers.default.track_remaining = true;
     });
     let held = bench.cluster.try_request(Default).unwrap();
@@ -418,6 +419,7 @@ fn circuit_breaker_gauges_say_what_is_in_use() {
     assert_eq!(bench.stat("upstream_rq_active_overflow"), 1);
     assert_eq!(bench.stat("circuit_breakers.default.rq_open"), 1);
     assert_eq!(bench.stat("circuit_breakers.high.rq_open"), 0);
+    assert_eq!(bench.stat("circuit_breakers.default.rq_retry_open"), 0, "what is forbidden is never used up");
     assert_eq!(bench.stat("circuit_breakers.default.remaining_cx"), 1024);
     // Counts are the cluster's, limits the configuration's.
     bench.reconfigure(|config| config.circuit_breakers.default.max_requests = 2);

@@ -298,6 +298,8 @@ async fn failures_become_the_answers_that_envoy_gives() {
         assert_eq!(fixture.get("/").await, (503, text, flags.to_owned()));
         assert_eq!(fixture.details(), format!("upstream_reset_before_response_started{{{details}}}"));
         assert_eq!(fixture.stat("upstream_rq_503"), 1);
+        // Who may not even wait for a connection was sent to nobody.
+        assert_eq!(fixture.info.state().upstream_host.is_none(), details == "overflow");
     };
     let refused = Step::Refuse(ResetReason::ConnectionFailure);
     check(refused, "UF", "remote_connection_failure", "remote connection failure").await;
@@ -512,6 +514,8 @@ async fn requests_above_the_limit_overflow_until_a_response_has_ended() {
     let open = fixture.send(get("/")).await;
     let refused = fixture.send(get("/")).await;
     assert_eq!((refused.status().as_u16(), value(refused.headers(), "x-envoy-overloaded").as_str()), (503, "true"));
+    assert!(fixture.info.state().upstream_host.is_some(), "a connection was there");
+    assert_eq!(fixture.endpoint_stat(|stats| stats.rq_error.get()), 1);
     open.into_body().collect().await.unwrap();
     assert_eq!(fixture.send(get("/")).await.status(), 200);
 }

@@ -216,9 +216,11 @@ impl<'a, T: Transport> Tries<'a, T> {
         let Some(endpoint) = &self.latest.endpoint else { return Err(Failure::NoHealthyUpstream) };
         let worker = self.worker;
         let target = Target { worker, cluster: self.cluster, endpoint, priority: self.priority };
-        let mut connecting = pin!(self.transport.connection(&target, protocol));
-        let means = (self.exchange.info, worker.timers());
-        let connected = self.limits.bound(None, means, |cx| connecting.as_mut().poll(cx)).await;
+        let connected = {
+            let mut connecting = pin!(self.transport.connection(&target, protocol));
+            let means = (self.exchange.info, worker.timers());
+            self.limits.bound(None, means, |cx| connecting.as_mut().poll(cx)).await
+        };
         let connected = connected.map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?;
         connected.map_err(|error| self.not_connected(&error))
     }
@@ -247,7 +249,10 @@ impl<'a, T: Transport> Tries<'a, T> {
         // What was held for a connection that had ended is given back first: it must not be in the way.
         self.end_try();
         if let Some(endpoint) = &self.latest.endpoint {
-            self.cluster.begin_try(endpoint, self.priority).map_err(|_| OVERFLOW)?;
+            self.cluster.begin_try(endpoint, self.priority).map_err(|_| {
+                endpoint.stats().rq_error.inc();
+                OVERFLOW
+            })?;
             self.latest.is_active = true;
         }
         Ok(())
@@ -261,7 +266,11 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
     }
 
-    fn not_connected(&self, error: &TransportError) -> Failure {
+    fn not_connected(&mut self, error: &TransportError) -> Failure {
+        if error.reason() == ResetReason::Overflow {
+            // Nobody waited for the endpoint, so it has no part in the request.
+            self.latest.endpoint = None;
+        }
         if let Some(text) = error.transport_failure() {
             self.exchange.info.state().upstream_transport_failure_reason = Some(text.replace(' ', "_").into());
         }
