@@ -117,7 +117,7 @@ impl Http2Connection {
 
     /// `error` says that the connection takes no more requests.
     fn close_after(self: &Arc<Self>, error: &h2::Error) {
-        if error.is_go_away() && error.is_remote() && !self.is_closed() {
+        if error.is_go_away() && error.is_remote() {
             self.lifetime.going_away();
         }
         self.close();

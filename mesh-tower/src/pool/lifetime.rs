@@ -31,6 +31,7 @@ pub(super) struct Lifetime {
     end: Arc<StreamEnd>,
     /// A request is on the connection, or was when it ended.
     is_in_use: AtomicBool,
+    is_going_away: AtomicBool,
 }
 
 impl Lifetime {
@@ -47,6 +48,7 @@ impl Lifetime {
             permit: Some(permit),
             end: Arc::default(),
             is_in_use: AtomicBool::new(false),
+            is_going_away: AtomicBool::new(false),
         }
     }
 
@@ -75,7 +77,9 @@ impl Lifetime {
 
     /// The endpoint says that it will take no more requests.
     pub(super) fn going_away(&self) {
-        self.stats.upstream_cx_close_notify.inc();
+        if !self.is_going_away.swap(true, Ordering::Relaxed) {
+            self.stats.upstream_cx_close_notify.inc();
+        }
     }
 
     /// Lasts until the byte stream is dropped, which goes on without the connection.
