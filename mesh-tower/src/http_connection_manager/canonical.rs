@@ -24,6 +24,8 @@ pub(super) enum Refusal {
     MissingHost,
     /// More than one host, or one with impossible characters: 400.
     InvalidHost,
+    /// A target with bytes that HTTP/1 does not allow in one: 400.
+    InvalidTarget,
     /// A target that is no path, such as that of `OPTIONS *`: 404.
     AbsolutePathRejected,
     /// A path that has no normal form: 400.
@@ -118,6 +120,9 @@ fn normalize_path(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(
         return Ok(());
     }
     let path = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if parts.version < Version::HTTP_2 && !path.is_ascii() {
+        return Err(Refusal::InvalidTarget);
+    }
     if !path.starts_with('/') {
         return Err(Refusal::AbsolutePathRejected);
     }
@@ -180,6 +185,8 @@ mod tests {
         assert_eq!(canonical(&config, h1, "/", &["a", "b"]), Err(Refusal::InvalidHost));
         assert_eq!(canonical(&config, h1, "/", &["a/b"]), Err(Refusal::InvalidHost));
         assert_eq!(canonical(&config, h1, "*", &["a"]), Err(Refusal::AbsolutePathRejected));
+        assert_eq!(canonical(&config, h1, "/caf\u{e9}", &["a"]), Err(Refusal::InvalidTarget));
+        assert_eq!(canonical(&config, h2, "http://a/caf\u{e9}", &[]), ok("http://a/caf\u{e9}", "-"));
     }
 
     #[test]

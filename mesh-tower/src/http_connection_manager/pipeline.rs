@@ -312,7 +312,7 @@ fn refused(refusal: Refusal) -> LocalReply {
     match refusal {
         Refusal::LowVersion => LocalReply::UPGRADE_REQUIRED,
         Refusal::MissingHost => LocalReply::MISSING_HOST,
-        Refusal::InvalidHost => LocalReply::BAD_REQUEST,
+        Refusal::InvalidHost | Refusal::InvalidTarget => LocalReply::BAD_REQUEST,
         Refusal::AbsolutePathRejected => LocalReply::ABSOLUTE_PATH_REJECTED,
         Refusal::PathNormalizationFailed => LocalReply::PATH_NORMALIZATION_FAILED,
         Refusal::TooManyHeaders => LocalReply::TOO_MANY_HEADERS,
