@@ -9,11 +9,11 @@ use mesh_core::{
 };
 use thiserror::Error;
 
-use super::access_log::AccessLogs;
+use super::{access_log::AccessLogs, unserved};
 use crate::{
     peer_metadata::PeerExchange,
     route::RouteConfigProvider,
-    server::{Codecs, Lifetime},
+    server::{Codecs, HeadLimit, Lifetime},
     telemetry::{
         HttpStats, IstioMetrics, ListenerHttpStats, ListenerStats, OpenError, Reporter, Telemetry, local_address,
     },
@@ -37,6 +37,7 @@ pub(super) struct ListenerContext {
     pub(super) config: Arc<HttpConnectionManager>,
     pub(super) routes: RouteConfigProvider,
     pub(super) codecs: Codecs,
+    pub(super) head_limit: Option<HeadLimit>,
     pub(super) access_logs: AccessLogs,
     pub(super) stats: Arc<HttpStats>,
     pub(super) listener_stats: Arc<ListenerStats>,
@@ -58,6 +59,7 @@ impl ListenerContext {
         Ok(Self {
             routes,
             codecs: Codecs::new(&config),
+            head_limit: unserved::head_limit(&config),
             access_logs: AccessLogs::open(&config.access_log, &telemetry.logs)?,
             stats: telemetry.stats.http(&config.stat_prefix),
             listener_stats: telemetry.stats.listener(&listener.stat_prefix),

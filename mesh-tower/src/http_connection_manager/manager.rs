@@ -63,10 +63,13 @@ impl<S: Respond> ConnectionManager<S> {
             info: Arc::clone(&info),
             stats: Arc::clone(&listener.stats),
             lifetime: listener.lifetime(),
+            head_limit: listener.head_limit.clone(),
             drain: watch,
         };
-        let service = service_fn(move |request| Arc::clone(&self).handle(Arc::clone(&info), request));
-        connection.serve(&listener.codecs, service).await;
+        let service = service_fn(|request| Arc::clone(&self).handle(Arc::clone(&info), request));
+        if let Some(unserved) = connection.serve(&listener.codecs, service).await {
+            self.record_unserved(info, unserved);
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod pipeline;
 mod recorder;
 mod respond;
 mod response;
+mod unserved;
 
 pub use body::ResponseBody;
 pub use listener::ListenerConfigError;

@@ -182,8 +182,7 @@ impl<S: Respond> ConnectionManager<S> {
     /// Makes the headers tell the truth about the client, and gives the request its id.
     fn sanitize(&self, parts: &mut Parts, connection: &ConnectionInfo, recorder: &Recorder) {
         let config = &self.listener.config;
-        let remote = connection.remote_address;
-        let address = remote.map_or(UNKNOWN_ADDRESS, |remote| remote.ip());
+        let address = connection.remote_address.map_or(UNKNOWN_ADDRESS, |remote| remote.ip());
         let peer = Peer { address, local_address: self.listener.local_address, tls: false };
         let headers = &mut parts.headers;
         let client = forwarded::sanitize(&config.forwarded_for, &peer, headers);
@@ -199,13 +198,10 @@ impl<S: Respond> ConnectionManager<S> {
         if headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             headers.remove(header::EXPECT);
         }
-        let mut state = recorder.info.state();
-        let told = client.address != address;
-        state.protocol = Some(parts.version);
-        state.downstream_remote_address = if told { Some((client.address, 0).into()) } else { remote };
-        state.downstream_direct_remote_address = remote;
-        state.downstream_local_address = Some(connection.local_address);
-        state.connection_id = Some(connection.id);
+        let mut state = recorder.observe_connection(parts.version);
+        if client.address != address {
+            state.downstream_remote_address = Some((client.address, 0).into());
+        }
         state.internal = client.internal;
     }
 

@@ -1,6 +1,6 @@
 //! The end of a request: statistics, Istio's metrics and access log lines, exactly once, however it ends.
 
-use std::{sync::Arc, time::Instant};
+use std::{ops::DerefMut, sync::Arc, time::Instant};
 
 use http::{HeaderMap, StatusCode, Version, request, response};
 use mesh_core::{
@@ -77,6 +77,17 @@ impl Recorder {
             listener,
             connection,
         }
+    }
+
+    /// Tells of the connection that the request came on, in `protocol`; what else is known can be added.
+    pub(super) fn observe_connection(&self, protocol: Version) -> impl DerefMut<Target = StreamState> + '_ {
+        let mut state = self.info.state();
+        state.protocol = Some(protocol);
+        state.downstream_remote_address = self.connection.remote_address;
+        state.downstream_direct_remote_address = self.connection.remote_address;
+        state.downstream_local_address = Some(self.connection.local_address);
+        state.connection_id = Some(self.connection.id);
+        state
     }
 
     pub(super) fn is_grpc(&self) -> bool {

@@ -399,6 +399,61 @@ async fn a_connection_ends_with_the_answer_to_an_upgrade_that_is_refused() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_head_that_takes_too_long_is_answered_and_a_pause_between_requests_is_not() {
+    let mut config = http(everything_to_the_service());
+    config.request_headers_timeout = Some(Duration::from_secs(10));
+    let format =
+        "%REQ(:METHOD)% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_SENT% %DURATION%\n";
+    let log = Log::new("head", &mut config, format);
+    let fixture = Fixture::new(config, service(|_| async { Response::new(Body::from("1")) }));
+    let mut client = fixture.connect();
+    let start = tokio::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    for _ in 0..3 {
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await.unwrap();
+        let answer = read_until(&mut client, "\r\n\r\n1").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+    for part in ["G", "ET / HT", "TP/1.1\r\nhost"] {
+        client.write_all(part.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(
+        normalized(&answer),
+        "HTTP/1.1 408 Request Timeout | connection: close | content-length: 22 | content-type: text/plain | \
+         server: envoy | request header timeout"
+    );
+    assert_eq!(start.elapsed(), Duration::from_secs(7 + 3 * 20 + 10));
+    fixture.drain.emptied().await;
+    let last = log.read(&fixture).lines().last().unwrap().to_owned();
+    assert_eq!(last, "- HTTP/1.1 408 - request_header_timeout 22 10000");
+    let stats = ["header_timeout", "total", "4xx", "active"];
+    assert_eq!(stats.map(|name| fixture.stat(&format!("http.in.downstream_rq_{name}"))), [1, 4, 1, 0]);
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_counted_and_logged() {
+    let mut config = http(everything_to_the_service());
+    config.max_request_headers_kb = 1;
+    let format = "%REQ(:METHOD)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n";
+    let log = Log::new("nonsense", &mut config, format);
+    let fixture = Fixture::new(config, echo());
+    let too_large = format!("GET / HTTP/1.1\r\nhost: a.test\r\nx: {}\r\n\r\n", "x".repeat(2_000));
+    let cases = [("nonsense\r\n\r\n", "400 Bad Request"), (&*too_large, "431 Request Header Fields Too Large")];
+    for (request, status) in cases {
+        let answer = fixture.exchange(request).await;
+        assert_eq!(answer, format!("HTTP/1.1 {status} | connection: close | content-length: 0 | "));
+    }
+    fixture.drain.emptied().await;
+    assert_eq!(log.read(&fixture), "- 400 DPE http1.codec_error\n- 431 DPE http1.headers_too_large\n");
+    let stats = ["rq_total", "rq_4xx", "rq_active", "cx_protocol_error"];
+    assert_eq!(stats.map(|name| fixture.stat(&format!("http.in.downstream_{name}"))), [2, 2, 0, 2]);
+}
+
 #[tokio::test]
 async fn grpc_answers_keep_their_trailers_and_are_told_by_their_status() {
     let fixture = Fixture::new(

@@ -38,7 +38,8 @@ impl Codecs {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
-            .header_read_timeout(config.request_headers_timeout)
+            // It would end connections that wait for their next request; `HeadTimer` does not.
+            .header_read_timeout(None)
             .max_header_size(max_header_bytes as usize);
         if config.max_headers_count > HEADERS_ON_STACK {
             http1.max_headers(config.max_headers_count as usize);

@@ -6,13 +6,14 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -20,7 +21,7 @@ use hyper::{
     service::HttpService,
 };
 use hyper_util::rt::TokioIo;
-use mesh_core::model::Codec;
+use mesh_core::{local_reply::LocalReply, model::Codec};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep},
@@ -28,11 +29,13 @@ use tokio::{
 
 use super::{
     codec::{Codecs, StreamExecutor},
+    head::{HeadLimit, HeadTimer},
     io::{DownstreamIo, Protocol},
 };
 use crate::{
     drain::{Drain, DrainWatch, Phase},
     telemetry::HttpStats,
+    timer::now,
 };
 
 /// What requests of a connection share.
@@ -51,6 +54,18 @@ pub(crate) struct ConnectionInfo {
     idle_since_ms: AtomicU64,
     last_request_seen: AtomicBool,
     is_open: AtomicBool,
+    /// Milliseconds from the start to the first byte of the head that is coming in, and one more; 0 = there is none.
+    head_since_ms: AtomicU64,
+    /// What the codec sends before it ends the connection.
+    farewell: OnceLock<Bytes>,
+}
+
+/// What was answered without having become a request.
+#[derive(Debug)]
+pub(crate) struct Unserved {
+    pub(crate) reply: LocalReply,
+    /// When it began.
+    pub(crate) since: std::time::Instant,
 }
 
 /// When a connection ends without being asked.
@@ -74,7 +89,28 @@ impl ConnectionInfo {
             idle_since_ms: AtomicU64::new(0),
             last_request_seen: AtomicBool::new(false),
             is_open: AtomicBool::new(false),
+            head_since_ms: AtomicU64::new(0),
+            farewell: OnceLock::new(),
         }
+    }
+
+    /// Bytes came in: without a request, they begin the head of one.
+    pub(super) fn received(&self) {
+        if self.active.load(Ordering::Relaxed) == 0 && self.head_since_ms.load(Ordering::Relaxed) == 0 {
+            let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.head_since_ms.store(since.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// When the head that is coming in began.
+    pub(super) fn head_since(&self) -> Option<Instant> {
+        let since = self.head_since_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.start + Duration::from_millis(since))
+    }
+
+    /// What the client is told instead of whatever it waits for, once the connection is given up.
+    pub(super) fn farewell(&self) -> Option<&Bytes> {
+        self.farewell.get()
     }
 
     /// Whether the connection is known to be open. Nobody knows of one that is not driven here.
@@ -95,6 +131,7 @@ impl ConnectionInfo {
     /// Counts a request in; returns how many there have been.
     pub(crate) fn request_started(&self) -> u32 {
         self.active.fetch_add(1, Ordering::Relaxed);
+        self.head_since_ms.store(0, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
@@ -156,11 +193,13 @@ pub(crate) struct Connection<I> {
     pub(crate) info: Arc<ConnectionInfo>,
     pub(crate) stats: Arc<HttpStats>,
     pub(crate) lifetime: Lifetime,
+    pub(crate) head_limit: Option<HeadLimit>,
     pub(crate) drain: DrainWatch,
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
-    pub(crate) async fn serve<S, B>(self, codecs: &Codecs, service: S)
+    /// Returns what the codec has answered by itself.
+    pub(crate) async fn serve<S, B>(self, codecs: &Codecs, service: S) -> Option<Unserved>
     where
         S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -169,37 +208,46 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         StreamExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
     {
-        let Self { io, info, stats, lifetime, mut drain } = self;
+        let Self { io, info, stats, lifetime, head_limit, mut drain } = self;
         let counted = CountedConnection::new(Arc::clone(&stats));
         info.opened();
         let mut io = DownstreamIo::new(io, Arc::clone(&info), Arc::clone(&stats));
         let protocol = match codecs.codec_type {
             Codec::Http1 => Protocol::Http1,
             Codec::Http2 => Protocol::Http2,
-            Codec::Auto => {
-                let Some(protocol) = detect(&mut io, &mut drain, lifetime.idle_timeout).await else { return };
-                protocol
-            }
+            Codec::Auto => detect(&mut io, &mut drain, lifetime.idle_timeout).await?,
         };
-        let mut driver = Driver::new(info, Arc::clone(&stats), lifetime, drain, protocol);
-        let io = TokioIo::new(io);
+        let mut driver = Driver::new(Arc::clone(&info), Arc::clone(&stats), lifetime, drain, protocol);
         let ended = match protocol {
             Protocol::Http1 => {
+                let io = TokioIo::new(if head_limit.is_some() { io.noting_heads() } else { io });
+                driver.head = HeadTimer::new(head_limit);
                 let _active = counted.http1();
                 driver.drive(pin!(codecs.http1.serve_connection(io, service).with_upgrades())).await
             }
             Protocol::Http2 => {
                 let _active = counted.http2();
-                driver.drive(pin!(codecs.http2.serve_connection(io, service))).await
+                driver.drive(pin!(codecs.http2.serve_connection(TokioIo::new(io), service))).await
             }
         };
-        if let Err(error) = ended {
-            if error.is_parse() {
-                stats.downstream_cx_protocol_error.inc();
-            }
-            tracing::debug!(%error, "downstream connection ended");
-        }
+        let error = ended.err()?;
+        tracing::debug!(%error, "downstream connection ended");
+        unserved(&error, &info, &stats)
     }
+}
+
+/// What has been answered, if a connection ended with `error` because what it received is no request.
+fn unserved(error: &hyper::Error, info: &ConnectionInfo, stats: &HttpStats) -> Option<Unserved> {
+    if let (Some(_), Some(since)) = (info.farewell(), info.head_since()) {
+        return Some(Unserved { reply: LocalReply::REQUEST_HEADER_TIMEOUT, since: since.into_std() });
+    }
+    if !error.is_parse() {
+        return None;
+    }
+    stats.downstream_cx_protocol_error.inc();
+    let reply = if error.is_parse_too_large() { LocalReply::HEADERS_TOO_LARGE } else { LocalReply::BAD_REQUEST };
+    // hyper's answers have no text.
+    Some(Unserved { reply: LocalReply { body: "".into(), ..reply }, since: now() })
 }
 
 /// The protocol, unless the connection ends, drains or says nothing for too long before it is known.
@@ -229,6 +277,7 @@ struct Driver {
     lifetime: Lifetime,
     drain: DrainWatch,
     protocol: Protocol,
+    head: HeadTimer,
     timer: Option<Pin<Box<Sleep>>>,
     timer_is_armed: bool,
     is_closing: bool,
@@ -242,8 +291,17 @@ impl Driver {
         drain: DrainWatch,
         protocol: Protocol,
     ) -> Self {
-        let mut driver =
-            Self { info, stats, lifetime, drain, protocol, timer: None, timer_is_armed: false, is_closing: false };
+        let mut driver = Self {
+            info,
+            stats,
+            lifetime,
+            drain,
+            protocol,
+            head: HeadTimer::new(None),
+            timer: None,
+            timer_is_armed: false,
+            is_closing: false,
+        };
         driver.timer = driver.deadline().map(|at| Box::pin(tokio::time::sleep_until(at)));
         driver
     }
@@ -272,6 +330,12 @@ impl Driver {
                 && !self.is_closing
             {
                 self.close(connection.as_mut());
+                return connection.as_mut().poll(cx);
+            }
+            if let Poll::Ready(answer) = self.head.poll_expired(&self.info, cx)
+                && self.info.farewell.set(answer).is_ok()
+            {
+                self.stats.downstream_rq_header_timeout.inc();
                 return connection.as_mut().poll(cx);
             }
             Poll::Pending

@@ -24,6 +24,9 @@ pub(crate) struct DownstreamIo<I> {
     read_ahead_end: usize,
     info: Arc<ConnectionInfo>,
     stats: Arc<HttpStats>,
+    notes_heads: bool,
+    /// Something that was to be written could not be.
+    is_congested: bool,
 }
 
 /// Which protocol the first bytes of a connection belong to.
@@ -35,14 +38,32 @@ pub(crate) enum Protocol {
 
 impl<I> DownstreamIo<I> {
     pub(crate) fn new(inner: I, info: Arc<ConnectionInfo>, stats: Arc<HttpStats>) -> Self {
-        Self { inner, read_ahead: [0; PREFACE.len()], read_ahead_start: 0, read_ahead_end: 0, info, stats }
+        Self {
+            inner,
+            read_ahead: [0; PREFACE.len()],
+            read_ahead_start: 0,
+            read_ahead_end: 0,
+            info,
+            stats,
+            notes_heads: false,
+            is_congested: false,
+        }
     }
 
-    /// Counts what was written, or notes that nothing can be.
-    fn written(&self, written: io::Result<usize>) -> io::Result<usize> {
+    /// Notes when the heads of requests begin.
+    pub(crate) fn noting_heads(self) -> Self {
+        Self { notes_heads: true, ..self }
+    }
+
+    /// Counts what was written of `offered` bytes, and notes if that was not all of it.
+    fn wrote(&mut self, offered: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
-            Ok(written) => self.stats.downstream_cx_tx_bytes_total.add(*written as u64),
-            Err(_) => self.info.closed(),
+            Poll::Ready(Ok(written)) => {
+                self.stats.downstream_cx_tx_bytes_total.add(*written as u64);
+                self.is_congested = *written < offered;
+            }
+            Poll::Ready(Err(_)) => self.info.closed(),
+            Poll::Pending => self.is_congested = true,
         }
         written
     }
@@ -65,9 +86,20 @@ impl<I: AsyncRead + Unpin> DownstreamIo<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for DownstreamIo<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if let Some(farewell) = this.info.farewell() {
+            // Whoever sends too slowly and does not read either is not waited for.
+            if !this.is_congested {
+                let written = Pin::new(&mut this.inner).poll_write(cx, farewell);
+                if let Poll::Ready(Ok(written)) = written {
+                    this.stats.downstream_cx_tx_bytes_total.add(written as u64);
+                }
+            }
+            this.info.closed();
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         if this.read_ahead_start < this.read_ahead_end {
             let ahead = &this.read_ahead[this.read_ahead_start..this.read_ahead_end];
@@ -81,6 +113,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for DownstreamIo<I> {
             }
             read?;
         }
+        if this.notes_heads {
+            this.info.received();
+        }
         this.stats.downstream_cx_rx_bytes_total.add((buf.filled().len() - before) as u64);
         Poll::Ready(Ok(()))
     }
@@ -88,8 +123,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for DownstreamIo<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for DownstreamIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf));
-        Poll::Ready(self.written(written))
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.wrote(buf.len(), written)
     }
 
     fn poll_write_vectored(
@@ -97,8 +132,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for DownstreamIo<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs));
-        Poll::Ready(self.written(written))
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.wrote(bufs.iter().map(|buf| buf.len()).sum(), written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,6 +6,7 @@
 mod accept;
 mod codec;
 mod connection;
+mod head;
 mod io;
 mod layer;
 mod listen;
@@ -15,7 +16,8 @@ mod own_service;
 mod workers;
 
 pub(crate) use codec::Codecs;
-pub(crate) use connection::{Connection, ConnectionInfo, Lifetime};
+pub(crate) use connection::{Connection, ConnectionInfo, Lifetime, Unserved};
+pub(crate) use head::HeadLimit;
 pub use layer::{ServerLayer, ServerService};
 pub use listen::{BindError, bind};
 pub use listener_change::{ListenerChange, ListenerError};

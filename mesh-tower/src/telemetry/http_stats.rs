@@ -103,6 +103,8 @@ stats! {
             downstream_rq_idle_timeout = "downstream_rq_idle_timeout",
             /// Streams ended because they lasted too long.
             downstream_rq_max_duration_reached = "downstream_rq_max_duration_reached",
+            /// Requests whose headers took too long to come in.
+            downstream_rq_header_timeout = "downstream_rq_header_timeout",
             /// Requests that took too long to come in.
             downstream_rq_timeout = "downstream_rq_timeout",
             /// Requests without a route.
