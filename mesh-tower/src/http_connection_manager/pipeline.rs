@@ -23,7 +23,7 @@ use mesh_core::{
     request::RequestHead,
     route::{RouteEntry, RouteHandle, RouteResult, https_location},
     store::ClusterSlot,
-    telemetry::details,
+    telemetry::{ResponseFlags, details},
 };
 
 use super::{
@@ -136,8 +136,7 @@ impl<S: Respond> ConnectionManager<S> {
     async fn decide(&self, parts: &mut Parts, connection: &ConnectionInfo, recorder: &mut Recorder) -> Verdict {
         let listener = &*self.listener;
         if let Err(refusal) = canonicalize(parts, &listener.config, connection.local_address.port()) {
-            recorder.request(parts);
-            return Verdict::own(refused(refusal), recorder);
+            return self.refuse(refusal, parts, recorder);
         }
         self.sanitize(parts, connection, recorder);
         recorder.receive_request(&mut parts.headers);
@@ -177,6 +176,21 @@ impl<S: Respond> ConnectionManager<S> {
             }
             None => Verdict::Pass { upgrade },
         }
+    }
+
+    fn refuse(&self, refusal: Refusal, parts: &Parts, recorder: &mut Recorder) -> Verdict {
+        drop(recorder.observe_connection(parts.version));
+        recorder.request(parts);
+        let reply = refused(refusal);
+        if reply.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
+            self.listener.stats.downstream_cx_protocol_error.inc();
+        }
+        let mut response = own_answer(reply, &recorder.info, recorder.is_grpc());
+        // Who sends such a request may send anything behind it.
+        if parts.version < Version::HTTP_2 && refusal != Refusal::AbsolutePathRejected {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Verdict::answer(response)
     }
 
     /// Makes the headers tell the truth about the client, and gives the request its id.

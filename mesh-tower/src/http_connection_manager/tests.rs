@@ -436,6 +436,23 @@ async fn a_head_that_takes_too_long_is_answered_and_a_pause_between_requests_is_
 }
 
 #[tokio::test]
+async fn a_connection_ends_with_a_request_that_is_refused() {
+    let mut config = http(everything_to_the_service());
+    let format = "%PROTOCOL% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %DOWNSTREAM_REMOTE_ADDRESS%\n";
+    let log = Log::new("refused", &mut config, format);
+    let fixture = Fixture::new(config, echo());
+    for head in ["GET / HTTP/1.1", "GET / HTTP/1.1\r\nhost: a/b", "GET /\u{e9} HTTP/1.1\r\nhost: a.test"] {
+        let answer = fixture.exchange(&format!("{head}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request | connection: close | "), "{head}: {answer}");
+    }
+    let refused = log.read(&fixture);
+    assert_eq!(refused.lines().next(), Some("HTTP/1.1 400 missing_host_header 10.9.8.7:1234"));
+    assert_eq!(fixture.stat("http.in.downstream_cx_protocol_error"), 2);
+    let more = fixture.exchange(&format!("OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n{GET}")).await;
+    assert!(more.starts_with("HTTP/1.1 404 ") && more.contains("HTTP/1.1 200 OK"), "{more}");
+}
+
+#[tokio::test]
 async fn what_is_no_request_is_counted_and_logged() {
     let mut config = http(everything_to_the_service());
     config.max_request_headers_kb = 1;

@@ -120,7 +120,7 @@ impl Endpoint {
 }
 
 async fn raw(mut io: DuplexStream, answer: &str, closes: bool) {
-    io.read(&mut [0; 1024]).await.unwrap();
+    let _request = io.read(&mut [0; 1024]).await.unwrap();
     io.write_all(answer.as_bytes()).await.unwrap();
     if !closes {
         let _ = io.read_to_end(&mut Vec::new()).await;
