@@ -10,13 +10,14 @@ use crate::model::PathNormalization;
 
 /// A path that has no normal form: 400, details `path_normalization_failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("path does not begin with /")]
+#[error("path does not begin with / or contains %00")]
 pub struct PathNormalizationFailed;
 
 /// The normal form of `:path`; `None` if it has it already, which costs one scan and no allocation.
 ///
 /// # Errors
-/// If something is to be normalized and the path does not begin with `/`.
+/// If something is to be normalized and the path does not begin with `/`, or contains `%00`, which is no character of a
+/// path wherever escapes are decoded.
 pub fn normalize(config: PathNormalization, path_and_query: &str) -> Result<Option<String>, PathNormalizationFailed> {
     if !config.normalize_path && !config.merge_slashes {
         return Ok(None);
@@ -27,6 +28,9 @@ pub fn normalize(config: PathNormalization, path_and_query: &str) -> Result<Opti
         return Err(PathNormalizationFailed);
     }
     let unclean = config.normalize_path && (path.contains(['%', '\\']) || path.contains("/."));
+    if unclean && path.contains("%00") {
+        return Err(PathNormalizationFailed);
+    }
     let doubled = config.merge_slashes && path.contains("//");
     if !unclean && !doubled {
         return Ok(None);
@@ -140,5 +144,8 @@ mod tests {
         assert_eq!(normalize(slashes, "//a/../b"), Ok(Some("/a/../b".to_owned())));
         assert_eq!(normalize(PathNormalization::default(), "//a/../b"), Ok(None));
         assert_eq!(normalize(dots, "*"), Err(PathNormalizationFailed));
+        assert_eq!(normalize(dots, "/a%00/b"), Err(PathNormalizationFailed));
+        assert_eq!(normalize(slashes, "/a%00/b"), Ok(None));
+        assert_eq!(normalize(dots, "/a?%00"), Ok(None));
     }
 }
