@@ -1,19 +1,24 @@
 //! The form of a request in each protocol: where its target and its authority stand.
 
 use http::{
-    HeaderValue, Request, Uri, Version,
-    header::HOST,
+    HeaderValue, Method, Request, Uri, Version,
+    header::{CONTENT_LENGTH, HOST},
     uri::{Authority, PathAndQuery, Scheme},
 };
+use http_body::Body as _;
 use mesh_core::resilience::retry::ResetReason;
 
 use super::TransportError;
 use crate::Body;
 
-/// HTTP/1.1: a path, and the authority in `host`. CONNECT keeps its authority as the target.
+/// HTTP/1.1: a path, and the authority in `host`. CONNECT keeps its authority as the target. A request that could have a
+/// body says that it has none, as Envoy writes it: some servers insist (RFC 9110 section 8.6).
 pub(super) fn http1(mut request: Request<Body>) -> Request<Body> {
     *request.version_mut() = Version::HTTP_11;
-    if request.uri().authority().is_none() || request.method() == http::Method::CONNECT {
+    if may_have_body(request.method()) && request.body().is_end_stream() {
+        request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
+    if request.uri().authority().is_none() || request.method() == Method::CONNECT {
         return request;
     }
     let target = std::mem::take(request.uri_mut()).into_parts();
@@ -22,6 +27,10 @@ pub(super) fn http1(mut request: Request<Body>) -> Request<Body> {
     }
     *request.uri_mut() = target.path_and_query.map_or_else(Uri::default, Uri::from);
     request
+}
+
+fn may_have_body(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT)
 }
 
 /// HTTP/2: scheme, authority and path in the target, and no `host`.
@@ -36,7 +45,7 @@ pub(super) fn http2(mut request: Request<Body>) -> Result<Request<Body>, Transpo
         let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
         target.authority = Some(authority.ok_or_else(|| TransportError::new(ResetReason::LocalReset))?);
     }
-    if request.method() != http::Method::CONNECT {
+    if request.method() != Method::CONNECT {
         target.scheme.get_or_insert(Scheme::HTTP);
         target.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     }
@@ -67,5 +76,22 @@ mod tests {
         check(http2, "/a?b", Some("x.test:80"), ("http://x.test:80/a?b", "-"));
         check(http2, "https://y.test/a", Some("x.test"), ("https://y.test/a", "-"));
         assert!(super::http2(Request::new(Body::empty())).is_err(), "no authority at all");
+    }
+
+    #[test]
+    fn a_request_that_could_have_a_body_says_that_it_has_none() {
+        let cases = [
+            ("GET", "", None),
+            ("DELETE", "", None),
+            ("POST", "", Some("0")),
+            ("OPTIONS", "", Some("0")),
+            ("PURGE", "", Some("0")),
+            ("POST", "text", None),
+        ];
+        for (method, body, expected) in cases {
+            let request = Request::builder().method(method).uri("/").body(Body::from(body)).unwrap();
+            let length = http1(request).headers().get(CONTENT_LENGTH).cloned();
+            assert_eq!(length.as_ref().map(|length| length.to_str().unwrap()), expected, "{method} {body}");
+        }
     }
 }
