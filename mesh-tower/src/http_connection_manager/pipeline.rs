@@ -34,7 +34,7 @@ use super::{
     recorder::Recorder,
     response::{self, Origin, Persistence, RequestFacts},
 };
-use crate::{Body, StreamInfo, server::ConnectionInfo, timer::now, upgrade};
+use crate::{Body, StreamInfo, server::ConnectionInfo, timer::now, upgrade, upstream::HeldByTunnel};
 
 /// Stands for the address of a client that nobody told us.
 const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -47,6 +47,13 @@ enum Verdict {
     Pass { upgrade: Option<OnUpgrade> },
     /// This is the answer.
     Answer(Box<Response<Body>>),
+}
+
+/// The ends of a connection that has switched protocols, and what it occupies.
+struct Tunnel {
+    downstream: OnUpgrade,
+    upstream: OnUpgrade,
+    held: Option<HeldByTunnel>,
 }
 
 impl<S: Respond> ConnectionManager<S> {
@@ -100,7 +107,8 @@ impl<S: Respond> ConnectionManager<S> {
         if response.status == StatusCode::SWITCHING_PROTOCOLS
             && let (Some(downstream), Some(upstream)) = (tunnel, response.extensions.remove::<OnUpgrade>())
         {
-            self.spawn_tunnel(downstream, upstream, &connection, recorder);
+            let held = response.extensions.remove::<HeldByTunnel>();
+            self.spawn_tunnel(Tunnel { downstream, upstream, held }, &connection, recorder);
             return Ok(Response::from_parts(response, ResponseBody::unrecorded(Body::empty())));
         }
         Ok(Response::from_parts(response, ResponseBody::new(body, recorder, patience)))
@@ -274,19 +282,14 @@ impl<S: Respond> ConnectionManager<S> {
     }
 
     /// From here on the request is a tunnel; it is recorded when that ends.
-    fn spawn_tunnel(
-        &self,
-        downstream: OnUpgrade,
-        upstream: OnUpgrade,
-        connection: &ConnectionInfo,
-        recorder: Recorder,
-    ) {
+    fn spawn_tunnel(&self, tunnel: Tunnel, connection: &ConnectionInfo, recorder: Recorder) {
         let stats = Arc::clone(&self.listener.stats);
         let drain = connection.drain.watch();
         tokio::spawn(async move {
             stats.downstream_cx_upgrades_total.inc();
             stats.downstream_cx_upgrades_active.inc();
-            let tunnelled = upgrade::tunnel(downstream, upstream, drain).await;
+            let tunnelled = upgrade::tunnel(tunnel.downstream, tunnel.upstream, drain).await;
+            drop(tunnel.held);
             stats.downstream_cx_upgrades_active.dec();
             recorder.tunnelled(tunnelled);
         });

@@ -33,6 +33,18 @@ impl Drop for ActiveTry {
     }
 }
 
+/// In the extensions of a response that switches protocols: what the tunnel that follows occupies for as long as it lasts.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldByTunnel {
+    _active: Arc<ActiveTry>,
+}
+
+impl From<ActiveTry> for HeldByTunnel {
+    fn from(active: ActiveTry) -> Self {
+        Self { _active: Arc::new(active) }
+    }
+}
+
 /// Holds what a response has of its cluster and endpoint, and watches its time.
 #[derive(Debug)]
 pub(crate) struct ResponseGuard {

@@ -34,7 +34,7 @@ use mesh_core::{
 };
 use tower_service::Service;
 
-pub(crate) use guard::ResponseGuard;
+pub(crate) use guard::{HeldByTunnel, ResponseGuard};
 
 use self::{exchange::Exchange, tries::Tries};
 use crate::{

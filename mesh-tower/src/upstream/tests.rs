@@ -521,6 +521,19 @@ async fn requests_above_the_limit_overflow_until_a_response_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_response_that_switches_protocols_holds_its_place_for_the_tunnel() {
+    let mut fixture = Fixture::new([Step::After(Duration::ZERO, 101)]);
+    let response = fixture.send(get("/")).await;
+    assert_eq!((response.status().as_u16(), fixture.stat("upstream_rq_active")), (101, 1));
+    let (mut parts, body) = response.into_parts();
+    let held = parts.extensions.remove::<HeldByTunnel>();
+    drop((parts, body));
+    assert_eq!((held.is_some(), fixture.stat("upstream_rq_active")), (true, 1));
+    drop(held);
+    assert_eq!((fixture.stat("upstream_rq_active"), fixture.endpoint_stat(|stats| stats.rq_active.get())), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_that_keeps_failing_is_ejected_for_a_while() {
     let detection = OutlierDetection {
         consecutive_5xx: 3,

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Response, Version, request::Parts};
+use http::{Response, StatusCode, Version, request::Parts};
 use http_body::Body as _;
 use mesh_core::{
     balance::Avoid,
@@ -30,7 +30,7 @@ use super::{
     Transport,
     exchange::Exchange,
     failure::{self, Failure},
-    guard::{ActiveTry, ResponseGuard},
+    guard::{ActiveTry, HeldByTunnel, ResponseGuard},
     kept::Kept,
     limits::{Expired, Limits, TryLimits},
     request,
@@ -334,7 +334,11 @@ impl<'a, T: Transport> Tries<'a, T> {
         self.cluster.stats().count_response(response.status(), self.origin);
         self.exchange.counters.handle_response(response.status());
         let (has_ended, received_at) = (response.body().is_end_stream(), self.received_at());
-        if has_ended {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(active) = self.hand_over() {
+                response.extensions_mut().insert(HeldByTunnel::from(active));
+            }
+        } else if has_ended {
             self.end_try();
         } else {
             let limits = std::mem::take(&mut self.limits);
