@@ -73,8 +73,11 @@ impl Http2Connection {
         let weak = Arc::downgrade(&connection);
         tokio::spawn(async move {
             // How it ended is told to each of its streams.
-            let _ = driver.await;
+            let ended = driver.await;
             if let Some(connection) = weak.upgrade() {
+                if let Err(error) = ended {
+                    connection.note_go_away(&error);
+                }
                 connection.lifetime.set_in_use(connection.streams() > 0);
                 connection.close();
             }
@@ -117,10 +120,15 @@ impl Http2Connection {
 
     /// `error` says that the connection takes no more requests.
     fn close_after(self: &Arc<Self>, error: &h2::Error) {
+        self.note_go_away(error);
+        self.close();
+    }
+
+    /// Only a GOAWAY that is an error, or that turns streams away, is told here.
+    fn note_go_away(&self, error: &h2::Error) {
         if error.is_go_away() && error.is_remote() {
             self.lifetime.going_away();
         }
-        self.close();
     }
 
     fn close(self: &Arc<Self>) {

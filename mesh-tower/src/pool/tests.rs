@@ -49,8 +49,10 @@ enum Serve {
         answer: &'static str,
         closes: bool,
     },
-    /// The end in the midst of the first request.
-    Http2Cut,
+    /// The end in the midst of the first request, which may be announced.
+    Http2Cut {
+        goaway: bool,
+    },
     Refuse,
     Never,
 }
@@ -87,9 +89,13 @@ impl Endpoint {
                 http.max_concurrent_streams(max_streams).serve_connection(TokioIo::new(io), service).await
             }
             Serve::Raw { answer, closes } => return raw(io, answer, closes).await,
-            Serve::Http2Cut => {
+            Serve::Http2Cut { goaway } => {
                 let mut connection = h2::server::handshake(io).await.unwrap();
-                connection.accept().await;
+                let _stream = connection.accept().await;
+                if goaway {
+                    connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                    connection.accept().await;
+                }
                 return;
             }
             Serve::Refuse | Serve::Never => return,
@@ -168,7 +174,7 @@ impl Fixture {
         let locality = LocalityEndpoints { endpoints: endpoints.to_vec(), ..LocalityEndpoints::default() };
         let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
         let mut config = Cluster::new("c", Discovery::Static(assignment));
-        if let Serve::Http2 { .. } | Serve::Http2Cut = serve {
+        if let Serve::Http2 { .. } | Serve::Http2Cut { .. } = serve {
             config.http_protocol_options.protocol = HttpProtocol::Http2;
         }
         change(&mut config);
@@ -326,7 +332,7 @@ async fn who_ended_a_connection_and_in_the_midst_of_what_is_counted() {
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok";
     let until_end = "HTTP/1.1 200 OK\r\n\r\nok";
     let (remote_active, local_active) = (["remote", "remote_with_active_rq"], ["local", "local_with_active_rq"]);
-    let cases: [(Serve, &[&str]); 13] = [
+    let cases: [(Serve, &[&str]); 14] = [
         (raw(whole, false), &[]),
         (raw(whole, true), &["remote"]),
         (raw(last, false), &["local", "close_notify"]),
@@ -337,7 +343,8 @@ async fn who_ended_a_connection_and_in_the_midst_of_what_is_counted() {
         (raw("", true), &remote_active),
         (raw("", false), &local_active),
         (raw("nonsense\r\n\r\n", false), &local_active),
-        (Serve::Http2Cut, &remote_active),
+        (Serve::Http2Cut { goaway: false }, &remote_active),
+        (Serve::Http2Cut { goaway: true }, &["remote", "remote_with_active_rq", "close_notify"]),
         (Serve::Refuse, &["remote"]),
         (Serve::Never, &["local", "cancelled"]),
     ];
