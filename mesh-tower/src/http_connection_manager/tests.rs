@@ -577,6 +577,29 @@ async fn a_stream_that_its_client_resets_is_told_from_one_whose_connection_ends(
 }
 
 #[tokio::test]
+async fn a_reset_right_before_the_end_of_the_connection_is_still_a_reset() {
+    let mut config = http(everything_to_the_service());
+    let log = Log::new("reset-and-end", &mut config, "%RESPONSE_FLAGS%\n");
+    let fixture = Fixture::new(config, service(|_| std::future::pending()));
+    let mut client = fixture.connect();
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    // GET, http, /, a.test.
+    let headers = b"\0\0\x0b\x01\x05\0\0\0\x01\x82\x86\x84\x41\x06a.test";
+    let cancel = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
+    client.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], headers].concat()).await.unwrap();
+    while fixture.stat("http.in.downstream_rq_active") == 0 {
+        tokio::task::yield_now().await;
+    }
+    client.write_all(cancel).await.unwrap();
+    drop(client);
+    fixture.drain.emptied().await;
+    while fixture.stat("http.in.downstream_rq_active") > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(log.read(&fixture), "DR\n");
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_in_the_midst_of_its_upload_is_recorded_with_code_zero() {
     // What an upstream side does: it passes the body on until that fails, and then there is nobody to tell of it.
     let service = service(|mut request: Request<Body>| async move {

@@ -227,7 +227,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
             }
             Protocol::Http2 => {
                 let _active = counted.http2();
-                driver.drive(pin!(codecs.http2.serve_connection(TokioIo::new(io), service))).await
+                driver.drive(pin!(codecs.http2.serve_connection(TokioIo::new(io.ending_later()), service))).await
             }
         };
         let error = ended.err()?;

@@ -27,6 +27,15 @@ pub(crate) struct DownstreamIo<I> {
     notes_heads: bool,
     /// Something that was to be written could not be.
     is_congested: bool,
+    end: End,
+}
+
+/// When the codec is told that the client has ended the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    AtOnce,
+    /// After the streams have been told what came before it, such as that they are reset.
+    Later,
 }
 
 /// Which protocol the first bytes of a connection belong to.
@@ -47,12 +56,18 @@ impl<I> DownstreamIo<I> {
             stats,
             notes_heads: false,
             is_congested: false,
+            end: End::AtOnce,
         }
     }
 
     /// Notes when the heads of requests begin.
     pub(crate) fn noting_heads(self) -> Self {
         Self { notes_heads: true, ..self }
+    }
+
+    /// Tells of the end of the connection after everything else.
+    pub(crate) fn ending_later(self) -> Self {
+        Self { end: End::Later, ..self }
     }
 
     /// Counts what was written of `offered` bytes, and notes if that was not all of it.
@@ -109,6 +124,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
         } else {
             let read = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
             if read.is_err() || buf.filled().len() == before {
+                if std::mem::replace(&mut this.end, End::AtOnce) == End::Later {
+                    // The end does not go away: it is read again, or the error after it.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 this.info.closed();
             }
             read?;
