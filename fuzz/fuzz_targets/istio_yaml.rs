@@ -9,7 +9,7 @@ use mesh_control::diagnostic::{Source, Style};
 
 fuzz_target!(|text: &str| {
     let read = |strictness| {
-        let source = Source { path: "input.yaml".into(), text: text.to_owned() };
+        let source = Source::new("input.yaml", text);
         Loaded::from_sources(vec![Arc::new(source)], strictness)
     };
     let strict = read(Strictness::Strict);

@@ -100,8 +100,7 @@ fn bookinfo_services() -> String {
 }
 
 fn load(texts: &[&str]) -> Vec<Diagnostic> {
-    let source =
-        |(i, text): (usize, &&str)| Arc::new(Source { path: format!("{i}.yaml").into(), text: (*text).into() });
+    let source = |(i, text): (usize, &&str)| Arc::new(Source::new(format!("{i}.yaml"), *text));
     let loaded = Loaded::from_sources(texts.iter().enumerate().map(source).collect(), Strictness::Strict);
     loaded.diagnostics.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect()
 }

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Most characters of a line, a message or a piece of advice that are shown. A file may be one line of many megabytes.
 const MAX_SHOWN: usize = 300;
@@ -18,12 +18,38 @@ const MAX_SHOWN_BEFORE: usize = 60;
 const MAX_REPORTED: usize = 20;
 
 /// A configuration file as it was read: its name and its text.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     /// Name shown to the user, as given by whoever loaded the file.
     pub path: PathBuf,
     /// The whole text, from which excerpts are quoted.
     pub text: String,
+    /// Where lines begin, once one has been asked for: a file may have as many mistakes as lines.
+    lines: OnceLock<Vec<usize>>,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, &self.text) == (&other.path, &other.text)
+    }
+}
+
+impl Eq for Source {}
+
+impl Source {
+    /// A file with its name and text.
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        Self { path: path.into(), text: text.into(), lines: OnceLock::new() }
+    }
+
+    /// The line at `index`, without its end.
+    fn line(&self, index: usize) -> Option<&str> {
+        let starts = self.lines.get_or_init(|| {
+            let after_break = self.text.match_indices('\n').map(|(at, _)| at + 1);
+            std::iter::once(0).chain(after_break).collect()
+        });
+        self.text[*starts.get(index)?..].lines().next()
+    }
 }
 
 /// A place in a [`Source`].
@@ -47,7 +73,7 @@ impl Position {
 
     fn excerpt(&self) -> Option<&str> {
         let index = usize::try_from(self.line).ok()?.checked_sub(1)?;
-        self.source.text.lines().nth(index)
+        self.source.line(index)
     }
 }
 
@@ -396,7 +422,7 @@ mod tests {
     use super::*;
 
     fn diagnostic(length: u32) -> Diagnostic {
-        let source = Source { path: "mesh/a.yaml".into(), text: "hosts:\n\t- rëviews \u{7} # x\n".into() };
+        let source = Source::new("mesh/a.yaml", "hosts:\n\t- rëviews \u{7} # x\n");
         let position = Position { source: Arc::new(source), line: 2, column: 4, length };
         Diagnostic::error(Code::ReferencedResourceNotFound, position, "host \"rëviews\" is not declared")
             .label("no ServiceEntry has it")
@@ -428,6 +454,16 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_those_of_the_text() {
+        for text in ["", "a", "a\n", "\n", "a\n\nb\r\nc", "a\r\n"] {
+            let source = Source::new("a", text);
+            let lines: Vec<_> = (0..text.lines().count()).filter_map(|index| source.line(index)).collect();
+            assert_eq!(lines, text.lines().collect::<Vec<_>>(), "{text:?}");
+            assert_eq!(source.line(9), None);
+        }
+    }
+
+    #[test]
     fn underline_never_runs_past_the_line() {
         let rendered = diagnostic(1000).render(Style::Plain);
         assert!(rendered.contains("| \t  ^^^^^^^^^^^^^ no"), "{rendered}");
@@ -437,7 +473,7 @@ mod tests {
     fn of_a_long_line_only_the_part_around_the_mistake_is_shown() {
         let lines = |column: u32, length: u32| {
             let text = format!("{}é{}", "x".repeat(500), "y".repeat(500));
-            let position = Position { source: Arc::new(Source { path: "a".into(), text }), line: 1, column, length };
+            let position = Position { source: Arc::new(Source::new("a", text)), line: 1, column, length };
             let rendered = Diagnostic::error(Code::Syntax, position, "z".repeat(1000)).render(Style::Plain);
             assert!(rendered.chars().count() < 4 * MAX_SHOWN, "{rendered}");
             let line = |i| rendered.lines().nth(i).unwrap_or_default().to_owned();

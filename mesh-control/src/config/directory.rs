@@ -30,10 +30,10 @@ pub(super) fn read(directory: &Path) -> Result<(Vec<Arc<Source>>, Vec<Diagnostic
     let (mut sources, mut diagnostics) = (Vec::new(), Vec::new());
     for path in paths {
         match read_file(&path).map(String::from_utf8) {
-            Ok(Ok(text)) => sources.push(Arc::new(Source { path, text })),
+            Ok(Ok(text)) => sources.push(Arc::new(Source::new(path, text))),
             Ok(Err(error)) => diagnostics.push(not_utf8(path, &error)),
             Err(error) => {
-                let source = Arc::new(Source { path, text: String::new() });
+                let source = Arc::new(Source::new(path, String::new()));
                 let message = format!("cannot read the file: {error}");
                 diagnostics.push(Diagnostic::error(Code::Unreadable, Position::whole_file(source), message));
             }
@@ -49,7 +49,7 @@ fn not_utf8(path: PathBuf, error: &FromUtf8Error) -> Diagnostic {
     let last_line = before.rsplit('\n').next().unwrap_or_default();
     let fit = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
     let (line, column) = (fit(before.matches('\n').count()), fit(last_line.chars().count()));
-    let source = Arc::new(Source { path, text: String::from_utf8_lossy(bytes).into_owned() });
+    let source = Arc::new(Source::new(path, String::from_utf8_lossy(bytes).into_owned()));
     let message = format!("cannot read the file: byte {:#04x} is not UTF-8", bytes[valid]);
     let position = Position { source, line, column, length: 1 };
     let diagnostic = Diagnostic::error(Code::Unreadable, position, message).label("expected UTF-8");

@@ -41,7 +41,7 @@ spec:
 ";
 
 fn load(files: &[(&str, &str)]) -> Loaded {
-    let source = |(path, text): &(&str, &str)| Arc::new(Source { path: path.into(), text: (*text).into() });
+    let source = |(path, text): &(&str, &str)| Arc::new(Source::new(path, *text));
     Loaded::from_sources(files.iter().map(source).collect(), Strictness::Strict)
 }
 
@@ -450,7 +450,7 @@ fn lenient_mode_leaves_out_what_is_not_supported_and_says_so() {
         "DestinationRule",
         "{host: reviews, trafficPolicy: {tls: {mode: SIMPLE}, loadBalancer: {simple: RANDOM}}}",
     );
-    let source = Arc::new(Source { path: "x.yaml".into(), text });
+    let source = Arc::new(Source::new("x.yaml", text));
     let loaded = Loaded::from_sources(vec![source], Strictness::Lenient);
     assert!(loaded.is_valid());
     assert_eq!(loaded.config.destination_rules[0].traffic_policy.load_balancer, Some(LoadBalancer::Random));

@@ -117,7 +117,7 @@ mod tests {
     use crate::registry::Registry;
 
     fn registry(text: &str) -> Registry {
-        let source = Source { path: "a.yaml".into(), text: text.into() };
+        let source = Source::new("a.yaml", text);
         let loaded = Loaded::from_sources(vec![Arc::new(source)], Strictness::Strict);
         assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
         Registry::from_config(&loaded.config)

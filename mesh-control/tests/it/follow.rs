@@ -26,7 +26,7 @@ spec:
 ";
 
 fn mesh(text: &str, version: u64) -> Arc<Mesh> {
-    let source = Arc::new(Source { path: "a.yaml".into(), text: text.into() });
+    let source = Arc::new(Source::new("a.yaml", text));
     let loaded = Loaded::from_sources(vec![source], Strictness::Strict);
     assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
     Arc::new(Mesh::new(loaded.config, version))

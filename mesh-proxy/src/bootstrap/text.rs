@@ -25,7 +25,7 @@ pub(super) struct Text {
 impl Text {
     /// Parses `text`; `path` stands in errors.
     pub(super) fn parse(path: PathBuf, text: String) -> Result<Self, LoadError> {
-        let source = Arc::new(Source { path, text });
+        let source = Arc::new(Source::new(path, text));
         match Document::parse(&source.text, &source.path.display().to_string()) {
             Ok(document) => Ok(Self { source, document, before: lengths(&Bootstrap::default()) }),
             Err(error) => Err(invalid(&source, &error)),
@@ -80,7 +80,7 @@ pub(super) fn diagnostic(texts: &[Text], fault: &BootstrapFault) -> Diagnostic {
     let position = located
         .reduce(|best, other| if other.1.matched > best.1.matched { other } else { best })
         .map(|(text, located)| position(&text.source, located.mark));
-    let nowhere = || Position::whole_file(Arc::new(Source { path: PathBuf::new(), text: String::new() }));
+    let nowhere = || Position::whole_file(Arc::new(Source::new(PathBuf::new(), String::new())));
     let FieldError { path, reason } = &fault.error;
     Diagnostic::error(Code::Bootstrap, position.unwrap_or_else(nowhere), message(path, reason))
         .at(&*fault.resource, &**path)
