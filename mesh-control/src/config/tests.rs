@@ -425,6 +425,13 @@ fn gateways_and_sidecars_are_checked() {
         let found = findings(&resource("Sidecar", &spec));
         assert!(found.iter().any(|line| line.starts_with(expected)), "{spec}\n gave {found:#?}\n expected {expected}");
     }
+    for (number, hosts, expected) in [(80, "./two.example", 0), (9080, "./*", 0), (15001, "./*", 1), (15001, "~/*", 0)]
+    {
+        let port = format!("port: {{number: {number}, protocol: HTTP, name: http}}");
+        let found = findings(&resource("Sidecar", &format!("{{egress: [{{{port}, hosts: ['{hosts}']}}]}}")));
+        assert_eq!(found.len(), expected, "{found:?}");
+        assert!(found.iter().all(|line| line.contains("none of the services has port 15001")), "{found:?}");
+    }
     let two = format!("{}---\n{}", resource("Sidecar", "{}"), resource("Sidecar", "{}").replace("name: x", "name: y"));
     assert_eq!(findings(&two).iter().filter(|line| line.starts_with("IST0111")).count(), 2);
     let sidecar = |name: &str, labels: &str| {

@@ -29,7 +29,7 @@ pub(super) fn check(config: &Config, gaps: &Gaps) -> Vec<Diagnostic> {
     routes::check(config, targets, &mut diagnostics);
     gateways::check(config, gaps, &mut diagnostics);
     if !gaps.is_partial("Sidecar") {
-        sidecars::check(config, &mut diagnostics);
+        sidecars::check(config, &registry, &mut diagnostics);
     }
     diagnostics
 }

@@ -1,11 +1,15 @@
-//! Sidecars that compete for a workload.
+//! Sidecars that compete for a workload, and listeners that offer nothing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::config::{Config, Labels, Sidecar, selects};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::registry::Registry;
 
-pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(config: &Config, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+    for sidecar in &config.sidecars {
+        check_egress(sidecar, registry, diagnostics);
+    }
     let mut namespaces: HashMap<&str, Vec<&Sidecar>> = HashMap::new();
     for sidecar in &config.sidecars {
         namespaces.entry(&sidecar.metadata.namespace).or_default().push(sidecar);
@@ -24,6 +28,31 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
                 }
             }
         }
+    }
+}
+
+/// A listener for calls offers the services that have its port, as Istio's does. Whoever meant one listener for services of
+/// any port gets 502 from it.
+fn check_egress(sidecar: &Sidecar, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+    for (i, listener) in sidecar.egress.iter().enumerate() {
+        let Some(port) = &listener.port else { continue };
+        let is_meant = |host, service| listener.hosts.iter().any(|meant| meant.admits(host, service));
+        let meant: Vec<_> = registry
+            .visible_to(&sidecar.metadata.namespace)
+            .filter(|service| is_meant(&service.namespace, &service.host))
+            .collect();
+        if meant.is_empty() || meant.iter().any(|service| service.port(port.number).is_some()) {
+            continue;
+        }
+        let ports: BTreeSet<_> = meant.iter().flat_map(|service| &service.ports).map(|port| port.number).collect();
+        let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+        let message = format!("none of the services has port {}, so the listener offers none", port.number);
+        diagnostics.push(
+            Diagnostic::warning(Code::ReferencedResourceNotFound, listener.position.clone(), message)
+                .at(sidecar.metadata.resource(), format!("spec.egress[{i}].port.number"))
+                .label("calls to them get 502")
+                .help(format!("their ports: {}", ports.join(", "))),
+        );
     }
 }
 
