@@ -8,6 +8,7 @@
 use std::{
     error::Error,
     fmt,
+    io::ErrorKind,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -214,6 +215,10 @@ impl HttpBody for Body {
 fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError>>, kind: &Kind) -> bool {
     match frame {
         Some(Ok(frame)) => info.add_bytes_received(frame.data_ref().map_or(0, Bytes::len) as u64),
+        Some(Err(error)) if is_malformed(error) => {
+            info.break_off_malformed_request();
+            return true;
+        }
         Some(Err(_)) => {
             info.break_off_request();
             return true;
@@ -225,6 +230,13 @@ fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError
         info.complete_request();
     }
     is_complete
+}
+
+/// Whether `error` says that HTTP/1 was broken, such as by the size of a chunk that is no number.
+fn is_malformed(error: &BoxError) -> bool {
+    let hyper = error.downcast_ref::<hyper::Error>();
+    let of_codec = hyper.and_then(|error| error.source()?.downcast_ref::<std::io::Error>());
+    of_codec.is_some_and(|error| matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
 }
 
 impl Kind {

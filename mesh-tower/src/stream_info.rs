@@ -44,6 +44,8 @@ struct Shared {
     is_logged: AtomicBool,
     /// The request's body failed before its end.
     request_broken_off: AtomicBool,
+    /// The request's body breaks the protocol.
+    request_malformed: AtomicBool,
     /// The request asks for another protocol.
     asks_for_upgrade: AtomicBool,
     state: Mutex<StreamState>,
@@ -203,6 +205,7 @@ impl StreamInfo {
             request_complete: AtomicU64::new(0),
             is_logged: AtomicBool::new(false),
             request_broken_off: AtomicBool::new(false),
+            request_malformed: AtomicBool::new(false),
             asks_for_upgrade: AtomicBool::new(false),
             state: Mutex::default(),
         }))
@@ -277,6 +280,16 @@ impl StreamInfo {
 
     pub(crate) fn has_request_broken_off(&self) -> bool {
         self.0.request_broken_off.load(Ordering::Relaxed)
+    }
+
+    /// The request has broken off because its body breaks the protocol: its sender is still there.
+    pub(crate) fn break_off_malformed_request(&self) {
+        self.0.request_malformed.store(true, Ordering::Relaxed);
+        self.break_off_request();
+    }
+
+    pub(crate) fn is_request_malformed(&self) -> bool {
+        self.0.request_malformed.load(Ordering::Relaxed)
     }
 
     /// The request asks for another protocol. What that carries belongs to it, so its headers are not all of it although

@@ -86,6 +86,11 @@ impl<S: Respond> ConnectionManager<S> {
                 (response, origin, upgrade)
             }
         };
+        let (response, origin) = if info.is_request_malformed() && is_local(&info, origin) {
+            (self.malformed(&recorder), Origin::Local)
+        } else {
+            (response, origin)
+        };
         let (mut response, body) = response::without_body_for_head(response, &method).into_parts();
         let abandons_upload = !info.is_request_complete() && is_local(&info, origin);
         if is_last
@@ -99,7 +104,7 @@ impl<S: Respond> ConnectionManager<S> {
         }
         recorder.exchange_peers(&mut response.headers);
         response::finish(&mut response, &self.listener.config, facts, origin);
-        if abandons_upload && info.has_request_broken_off() {
+        if abandons_upload && info.has_request_broken_off() && !info.is_request_malformed() {
             recorder.client_left();
             return Ok(Response::from_parts(response, ResponseBody::unrecorded(body)));
         }
@@ -199,6 +204,13 @@ impl<S: Respond> ConnectionManager<S> {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Verdict::answer(response)
+    }
+
+    /// The answer to a request whose body breaks the protocol. What became of the upstream's side is a consequence.
+    fn malformed(&self, recorder: &Recorder) -> Response<Body> {
+        self.listener.stats.downstream_cx_protocol_error.inc();
+        recorder.info.state().response_flags = ResponseFlags::NONE;
+        own_answer(LocalReply::BAD_REQUEST, &recorder.info, recorder.is_grpc())
     }
 
     /// Makes the headers tell the truth about the client, and gives the request its id.

@@ -599,17 +599,35 @@ async fn a_reset_right_before_the_end_of_the_connection_is_still_a_reset() {
     assert_eq!(log.read(&fixture), "DR\n");
 }
 
+/// What an upstream side does: it passes the body on until that fails.
+async fn upload(mut request: Request<Body>) -> Response<Body> {
+    while let Some(Ok(_)) = request.body_mut().frame().await {}
+    let info: StreamInfo = request.extensions_mut().remove().unwrap();
+    info.state().response_flags = ResponseFlags::LOCAL_RESET;
+    info.state().response_code_details = Some("upstream_reset".into());
+    crate::testing::answer(503, "nobody reads it")
+}
+
+#[tokio::test]
+async fn a_client_whose_upload_breaks_the_protocol_is_told_so() {
+    let mut config = http(everything_to_the_service());
+    let log = Log::new("malformed", &mut config, "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n");
+    let fixture = Fixture::new(config, service(upload));
+    let chunks = "4\r\nhalf\r\nno number\r\n";
+    let request = format!("POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
+    assert_eq!(
+        fixture.exchange(&request).await,
+        "HTTP/1.1 400 Bad Request | connection: close | content-length: 11 | content-type: text/plain | server: envoy | \
+         Bad Request"
+    );
+    assert_eq!(log.read(&fixture), "400 DPE http1.codec_error\n");
+    let stats = ["rq_4xx", "rq_rx_reset", "rq_active", "cx_protocol_error"];
+    assert_eq!(stats.map(|name| fixture.stat(&format!("http.in.downstream_{name}"))), [1, 0, 0, 1]);
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_in_the_midst_of_its_upload_is_recorded_with_code_zero() {
-    // What an upstream side does: it passes the body on until that fails, and then there is nobody to tell of it.
-    let service = service(|mut request: Request<Body>| async move {
-        while let Some(Ok(_)) = request.body_mut().frame().await {}
-        let info: StreamInfo = request.extensions_mut().remove().unwrap();
-        info.state().response_flags = ResponseFlags::LOCAL_RESET;
-        info.state().response_code_details = Some("upstream_reset".into());
-        crate::testing::answer(503, "nobody reads it")
-    });
-    let fixture = Fixture::new(http(everything_to_the_service()), service);
+    let fixture = Fixture::new(http(everything_to_the_service()), service(upload));
     let mut client = fixture.connect();
     let half = "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
     client.write_all(half.as_bytes()).await.unwrap();
