@@ -132,7 +132,7 @@ fn cluster(name: &str, address: SocketAddr) -> Result<Arc<ClusterState>, BoxErro
     let mut config = Cluster::new(name, Discovery::Static([address].into_iter().collect()));
     config.circuit_breakers.default.max_requests = 10;
     config.circuit_breakers.default.retry_budget =
-        Some(RetryBudget { budget_percent: Percent::new(20)?, min_retry_concurrency: 3.try_into()? });
+        Some(RetryBudget { budget_percent: Percent::new(20)?.into(), min_retry_concurrency: 3 });
     Ok(Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1))))
 }
 

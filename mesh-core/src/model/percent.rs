@@ -51,6 +51,14 @@ impl FractionalPercent {
         Self(parts.min(Self::MILLION))
     }
 
+    /// This share of `count`, rounded down.
+    #[must_use]
+    pub fn of(self, count: u64) -> u64 {
+        let share = u128::from(count) * u128::from(self.0) / u128::from(Self::MILLION);
+        // At most `count`.
+        u64::try_from(share).unwrap_or(count)
+    }
+
     /// Parts per million, 0 to 1 000 000.
     #[must_use]
     pub fn parts_per_million(self) -> u32 {
@@ -61,6 +69,12 @@ impl FractionalPercent {
     #[must_use]
     pub fn hits(self, random: u64) -> bool {
         random % u64::from(Self::MILLION) < u64::from(self.0)
+    }
+}
+
+impl From<Percent> for FractionalPercent {
+    fn from(percent: Percent) -> Self {
+        Self(u32::from(percent.get()) * (Self::MILLION / 100))
     }
 }
 
@@ -80,6 +94,8 @@ mod tests {
         let share = FractionalPercent::from_parts_per_million(250_000);
         let hits = (0..1_000_000).filter(|&random| share.hits(random)).count();
         assert_eq!(hits, 250_000);
+        assert_eq!((share.of(1_001), share.of(3), share.of(u64::MAX)), (250, 0, u64::MAX / 4));
+        assert_eq!(FractionalPercent::from(Percent::new(25).unwrap()), share);
         assert!(!FractionalPercent::ZERO.hits(0));
         assert!(FractionalPercent::ALWAYS.hits(u64::MAX));
     }

@@ -1,11 +1,11 @@
 //! Retry configuration. Envoy `route.v3.RetryPolicy`; conditions in `features.md` E20 to E25.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use http::StatusCode;
 use thiserror::Error;
 
-use super::{HeaderMatcher, Percent};
+use super::{FractionalPercent, HeaderMatcher};
 
 /// A set of retry conditions. Envoy `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,9 +171,9 @@ impl Default for RetryPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {
     /// Share of active and pending requests that may be retries. Default 20.
-    pub budget_percent: Percent,
+    pub budget_percent: FractionalPercent,
     /// Retries always allowed at once. Default 3.
-    pub min_retry_concurrency: NonZeroU32,
+    pub min_retry_concurrency: u32,
 }
 
 #[cfg(test)]

@@ -152,8 +152,6 @@ fn threshold_name(resource: Resource) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
     use crate::{
         model::{Percent, RetryBudget},
@@ -206,10 +204,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_never_overdrawn_whatever_comes_and_goes() {
-        let budget = RetryBudget {
-            budget_percent: Percent::new(25).unwrap(),
-            min_retry_concurrency: NonZeroU32::new(2).unwrap(),
-        };
+        let budget = RetryBudget { budget_percent: Percent::new(25).unwrap().into(), min_retry_concurrency: 2 };
         let thresholds = Thresholds { retry_budget: Some(budget), ..Thresholds::default() };
         for seed in 0..20 {
             let mut rng = SplitMix64::new(seed);

@@ -9,33 +9,31 @@ impl RetryBudget {
     /// Retries that may be under way at once while `active` requests are in flight and `pending` wait for a connection.
     #[must_use]
     pub fn limit(&self, active: u32, pending: u32) -> u32 {
-        let load = u64::from(active) + u64::from(pending);
-        let share = load * u64::from(self.budget_percent.get()) / 100;
-        u32::try_from(share).unwrap_or(u32::MAX).max(self.min_retry_concurrency.get())
+        let share = self.budget_percent.of(u64::from(active) + u64::from(pending));
+        u32::try_from(share).unwrap_or(u32::MAX).max(self.min_retry_concurrency)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
-    use crate::model::Percent;
+    use crate::model::FractionalPercent;
 
     #[test]
     fn a_budget_is_a_share_of_the_load_and_at_least_its_minimum() {
-        let check = |percent, load: (u32, u32), expected| {
-            let budget = RetryBudget {
-                budget_percent: Percent::new(percent).unwrap(),
-                min_retry_concurrency: NonZeroU32::new(3).unwrap(),
-            };
-            assert_eq!(budget.limit(load.0, load.1), expected, "{percent} % of {load:?}");
+        let check = |per_mille: u32, min_retry_concurrency, load: (u32, u32), expected| {
+            let budget_percent = FractionalPercent::from_parts_per_million(per_mille * 1_000);
+            let budget = RetryBudget { budget_percent, min_retry_concurrency };
+            assert_eq!(budget.limit(load.0, load.1), expected, "{per_mille} per mille of {load:?}");
         };
-        check(20, (0, 0), 3);
-        check(20, (10, 9), 3);
-        check(20, (15, 5), 4);
-        check(20, (99, 0), 19);
-        check(0, (1_000, 0), 3);
-        check(100, (u32::MAX, u32::MAX), u32::MAX);
+        check(200, 3, (0, 0), 3);
+        check(200, 3, (10, 9), 3);
+        check(200, 3, (15, 5), 4);
+        check(200, 3, (99, 0), 19);
+        check(0, 3, (1_000, 0), 3);
+        check(0, 0, (1_000, 0), 0);
+        check(125, 0, (7, 0), 0);
+        check(125, 0, (8, 0), 1);
+        check(1_000, 3, (u32::MAX, u32::MAX), u32::MAX);
     }
 }

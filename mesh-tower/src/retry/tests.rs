@@ -32,10 +32,7 @@ fn policy(num_retries: u32) -> RetryPolicy {
 }
 
 fn budget(budget_percent: u32, min_retry_concurrency: u32) -> RetryBudget {
-    RetryBudget {
-        budget_percent: Percent::new(budget_percent).unwrap(),
-        min_retry_concurrency: min_retry_concurrency.try_into().unwrap(),
-    }
+    RetryBudget { budget_percent: Percent::new(budget_percent).unwrap().into(), min_retry_concurrency }
 }
 
 /// A service under test, and the other end of it.

@@ -1,12 +1,11 @@
 //! `envoy.config.cluster.v3.CircuitBreakers` and `OutlierDetection`.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use mesh_core::model::{CircuitBreakers, OutlierDetection, Percent, RetryBudget, Thresholds};
+use mesh_core::model::{CircuitBreakers, FractionalPercent, OutlierDetection, Percent, RetryBudget, Thresholds};
 
 use super::field::{At, Result, fields};
-use super::value::{duration, enumeration, optional, percent, positive_duration, whole_percent};
+use super::value::{duration, enumeration, optional, percent, positive_duration, share};
 use crate::proto::envoy::config::cluster::v3::{
     CircuitBreakers as ProtoCircuitBreakers, OutlierDetection as ProtoOutlierDetection,
     circuit_breakers::{Thresholds as ProtoThresholds, thresholds::RetryBudget as ProtoRetryBudget},
@@ -61,15 +60,11 @@ fn decode_retry_budget(at: &At<'_>, budget: &ProtoRetryBudget) -> Result<RetryBu
         ignore {}
         refuse { budget_interval }
     }
-    let percent_at = at.field("budget_percent");
-    let budget_percent = match optional(&percent_at, budget_percent.as_ref(), whole_percent)? {
-        Some(percent) => percent,
-        None => percent(&percent_at, &20)?,
-    };
-    let concurrency_at = at.field("min_retry_concurrency");
-    let min_retry_concurrency = NonZeroU32::new(min_retry_concurrency.unwrap_or(3))
-        .ok_or_else(|| concurrency_at.refuse("0 is not in 1..=4294967295"))?;
-    Ok(RetryBudget { budget_percent, min_retry_concurrency })
+    let budget_percent = optional(&at.field("budget_percent"), budget_percent.as_ref(), share)?;
+    Ok(RetryBudget {
+        budget_percent: budget_percent.unwrap_or_else(|| FractionalPercent::from_parts_per_million(200_000)),
+        min_retry_concurrency: min_retry_concurrency.unwrap_or(3),
+    })
 }
 
 /// Why a field of success-rate or failure-percentage ejection alone has no effect.

@@ -153,8 +153,16 @@ fn limits_and_outlier_values_are_taken_or_refused_with_their_bounds() {
     .unwrap();
     let breakers = decoded.circuit_breakers;
     assert_eq!((breakers.default.max_requests, breakers.default.max_connections), (1, 1024));
-    assert_eq!(breakers.default.retry_budget.unwrap().budget_percent.get(), 20);
+    assert_eq!(breakers.default.retry_budget.unwrap().budget_percent.parts_per_million(), 200_000);
     assert_eq!((breakers.high.max_retries, breakers.high.max_requests), (9, 1024));
+    let budget = |budget: &str| {
+        let thresholds = format!("{{thresholds: [{{retry_budget: {budget}}}]}}");
+        let decoded = cluster(&format!("{{name: a, circuit_breakers: {thresholds}}}"));
+        decoded.map(|cluster| cluster.circuit_breakers.default.retry_budget.unwrap())
+    };
+    let small = budget("{budget_percent: {value: 12.5}, min_retry_concurrency: 0}").unwrap();
+    assert_eq!((small.budget_percent.parts_per_million(), small.min_retry_concurrency), (125_000, 0));
+    assert!(budget("{budget_percent: {value: 100.5}}").is_err());
     let outlier = decoded.outlier_detection.unwrap();
     assert_eq!((outlier.consecutive_5xx, outlier.max_ejection_time), (7, Duration::from_secs(400)));
 

@@ -86,12 +86,20 @@ pub(crate) fn percent(at: &At<'_>, value: &u32) -> Result<Percent> {
     Percent::new(*value).map_err(|error| at.refuse(error))
 }
 
-/// Whole percent in a message with a floating-point number.
-pub(crate) fn whole_percent(at: &At<'_>, value: &ProtoPercent) -> Result<Percent> {
+/// A share in percent, in a message with a floating-point number.
+pub(crate) fn share(at: &At<'_>, value: &ProtoPercent) -> Result<FractionalPercent> {
     let ProtoPercent { value } = *value;
     if !(0.0..=100.0).contains(&value) {
         return Err(at.refuse(format_args!("{value} is not in 0..=100")));
     }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in 0..=1000000")]
+    Ok(FractionalPercent::from_parts_per_million((value * 10_000.0).round() as u32))
+}
+
+/// A share in whole percent.
+pub(crate) fn whole_percent(at: &At<'_>, value: &ProtoPercent) -> Result<Percent> {
+    let ProtoPercent { value } = *value;
+    share(at, &ProtoPercent { value })?;
     if value.fract() != 0.0 {
         return Err(at.refuse(format_args!("{value} is not a whole percent")));
     }

@@ -1,6 +1,6 @@
 //! Retry decisions, row by row of the table of conditions (E20 to E25).
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
@@ -183,10 +183,8 @@ fn a_budget_replaces_max_retries() {
     // E24.
     let mut bench = Bench::new(assignment(healthy([1])), |config| {
         config.circuit_breakers.default.max_retries = 0;
-        config.circuit_breakers.default.retry_budget = Some(RetryBudget {
-            budget_percent: Percent::new(20).unwrap(),
-            min_retry_concurrency: NonZeroU32::new(3).unwrap(),
-        });
+        config.circuit_breakers.default.retry_budget =
+            Some(RetryBudget { budget_percent: Percent::new(20).unwrap().into(), min_retry_concurrency: 3 });
     });
     let active: Vec<_> = (0..25).map(|_| bench.cluster.try_request(RoutingPriority::Default).unwrap()).collect();
     let mut requests: Vec<_> = (0..8).map(|_| state(policy("5xx"), &Overrides::default()).unwrap()).collect();
