@@ -96,6 +96,8 @@ pub(crate) fn run(args: Args) -> Result<(), RunError> {
     let result = runtime.block_on(serve(&state, requests, source));
     // What has been logged by now must not be lost, whatever else still holds the files.
     state.telemetry.logs.flush();
+    // Nor is anybody waited for who may never be done, such as a read of a file system that does not answer.
+    runtime.shutdown_background();
     result
 }
 
