@@ -41,7 +41,9 @@ const CALLS: u32 = 1_024;
 const REQUESTS: usize = 1_024;
 
 fn main() {
-    let base = without_mesh();
+    // It is taken off every other number, so what disturbs it must not count: the least of what several moments tell.
+    let bases = (0..10).map(|_| without_mesh());
+    let base = bases.min_by(|a, b| a.nanoseconds.total_cmp(&b.nanoseconds)).expect("there are some");
     println!("a request without the mesh: {base}");
     println!("what the mesh adds:");
     let mut of_one_route = None;
