@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use mesh_control::config::{Loaded, Strictness};
+use mesh_control::config::Strictness;
 use mesh_control::diagnostic::{Source, Style};
+use mesh_control::load::Loaded;
 
 fuzz_target!(|text: &str| {
     let read = |strictness| {

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mesh_control::config::{Loaded, Strictness};
+use mesh_control::config::Strictness;
 use mesh_control::diagnostic::{Code, Diagnostic, Severity, Source};
+use mesh_control::load::Loaded;
 
 type Error = Box<dyn std::error::Error>;
 

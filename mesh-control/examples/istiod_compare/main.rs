@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use compare::Outcome;
-use mesh_control::config::{Loaded, Strictness};
+use mesh_control::config::Strictness;
+use mesh_control::load::Loaded;
 use mesh_control::registry::Registry;
 use mesh_control::translate::translate;
 use recorded::Answers;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use mesh_control::config::{DEFAULT_NAMESPACE, Labels, Loaded, Strictness};
+use mesh_control::config::{DEFAULT_NAMESPACE, Labels, Strictness};
 use mesh_control::diagnostic::Style;
 use mesh_control::host::HostError;
+use mesh_control::load::Loaded;
 use mesh_control::registry::Registry;
 use mesh_control::translate::{self, Interception, Node, Resources};
 use mesh_xds::json;

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use mesh_control::config::{Loaded, Strictness};
+use mesh_control::config::Strictness;
 use mesh_control::diagnostic::{Severity, Style};
+use mesh_control::load::Loaded;
 
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,7 @@ const OWN_AFFAIRS: [(&str, &str); 3] =
 
 /// Kinds of resources that are incomplete.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gaps {
+pub(crate) struct Gaps {
     /// Resources of some kind are missing, and nobody knows which.
     any_missing: bool,
     missing: HashSet<&'static str>,
@@ -23,27 +23,27 @@ pub(super) struct Gaps {
 
 impl Gaps {
     /// Whether something that seems not to be there may be in a resource of this kind.
-    pub(super) fn may_hide(&self, kind: &str) -> bool {
+    pub(crate) fn may_hide(&self, kind: &str) -> bool {
         self.any_missing || self.missing.contains(kind) || self.is_partial(kind)
     }
 
     /// Whether a resource of this kind says more than what was read.
-    pub(super) fn is_partial(&self, kind: &str) -> bool {
+    pub(crate) fn is_partial(&self, kind: &str) -> bool {
         self.partial.contains(kind)
     }
 
     /// A file, or a resource of a kind that is not known, could not be read.
-    pub(super) fn add_unknown(&mut self) {
+    pub(crate) fn add_unknown(&mut self) {
         self.any_missing = true;
     }
 
     /// A resource could not be read.
-    pub(super) fn add_missing(&mut self, kind: &'static str) {
+    pub(crate) fn add_missing(&mut self, kind: &'static str) {
         self.missing.insert(kind);
     }
 
     /// A resource was read, and this was found.
-    pub(super) fn add_read(&mut self, kind: &'static str, found: &[Diagnostic]) {
+    pub(crate) fn add_read(&mut self, kind: &'static str, found: &[Diagnostic]) {
         let is_own_affair = |field: &str| OWN_AFFAIRS.iter().any(|own| own.0 == kind && field.starts_with(own.1));
         let mut errors = found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
         if errors.any(|error| !is_own_affair(&error.field)) {

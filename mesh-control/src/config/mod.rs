@@ -1,11 +1,11 @@
 //! Istio resources: read from files, checked, and kept as typed values that still know where they came from.
 //!
-//! [`Loaded::from_directory`] is the way in. Everything that is not understood is an error that names it: a mesh that
-//! silently ignored a field, or worse a security policy, would do something else than its configuration says.
-//! Reading never stops at the first mistake; all of a run are in [`Loaded::diagnostics`].
+//! Each resource is looked at alone here; what contradicts itself only among several is [`load`](crate::load)'s to find,
+//! which is also the way in. Everything that is not understood is an error that names it: a mesh that silently ignored a
+//! field, or worse a security policy, would do something else than its configuration says. Reading never stops at the
+//! first mistake.
 
 mod destination_rule;
-mod directory;
 mod gaps;
 mod gateway;
 mod metadata;
@@ -14,7 +14,6 @@ mod resource;
 mod scalar;
 mod service_entry;
 mod sidecar;
-mod validate;
 mod virtual_service;
 mod workload_entry;
 mod yaml;
@@ -22,11 +21,11 @@ mod yaml;
 pub use destination_rule::{
     ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset, TcpKeepalive, TrafficPolicy,
 };
-pub use directory::LoadError;
-pub(crate) use directory::is_config_file;
+pub(crate) use gaps::Gaps;
 pub use gateway::{Gateway, NamespaceScope, NamespacedHost, Server};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
 pub use reader::Located;
+pub(crate) use reader::nearest;
 pub use scalar::{Labels, StringMatch, Visibility, selects};
 pub use service_entry::{Location, Protocol, Resolution, ServiceEntry, ServicePort};
 pub use sidecar::{EgressListener, IngressListener, ListenerPort, OutboundTrafficPolicy, Sidecar};
@@ -36,11 +35,11 @@ pub use virtual_service::{
     WeightedDestination,
 };
 pub use workload_entry::{Workload, WorkloadEntry};
+pub(crate) use yaml::MAX_FILE_BYTES;
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Severity, Source};
+use crate::diagnostic::{Diagnostic, Source};
 
 /// What to do with what Istio has and this version has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,59 +99,21 @@ impl Config {
     }
 }
 
-/// The outcome of reading a configuration.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// What could be read; complete and consistent only if [`Loaded::is_valid`].
-    pub config: Config,
-    /// All that is wrong or doubtful, sorted by file, line and column.
-    pub diagnostics: Vec<Diagnostic>,
-    /// The files, in the order in which they were read.
-    pub sources: Vec<Arc<Source>>,
+/// What could be read of files, before anybody has looked at how the resources fit together.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) config: Config,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    pub(crate) gaps: Gaps,
 }
 
-impl Loaded {
-    /// Reads all `*.yaml`, `*.yml` and `*.json` files below the directory; hidden files and folders are skipped.
-    ///
-    /// # Errors
-    ///
-    /// If the directory or a folder in it cannot be listed. A file that cannot be read is a diagnostic.
-    pub fn from_directory(directory: &Path, strictness: Strictness) -> Result<Self, LoadError> {
-        let (sources, unreadable) = directory::read(directory)?;
-        Ok(Self::check(sources, unreadable, strictness))
+/// Reads the resources of all files.
+pub(crate) fn read(sources: &[Arc<Source>], strictness: Strictness) -> Read {
+    let mut reader = resource::Reader::new(strictness);
+    for source in sources {
+        reader.read(source);
     }
-
-    /// Reads files that are already in memory.
-    pub fn from_sources(sources: Vec<Arc<Source>>, strictness: Strictness) -> Self {
-        Self::check(sources, Vec::new(), strictness)
-    }
-
-    /// Reads `sources`; the files that `unreadable` is about are there, too.
-    fn check(sources: Vec<Arc<Source>>, unreadable: Vec<Diagnostic>, strictness: Strictness) -> Self {
-        let mut reader = resource::Reader::new(strictness, unreadable);
-        for source in &sources {
-            reader.read(source);
-        }
-        let resource::Reader { mut config, mut diagnostics, gaps, .. } = reader;
-        config.sort();
-        // What was read in part may look doubtful only because of what is missing.
-        let is_whole = diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
-        let found = validate::check(&config, &gaps).into_iter();
-        diagnostics.extend(found.filter(|diagnostic| is_whole || diagnostic.severity == Severity::Error));
-        crate::diagnostic::sort(&mut diagnostics);
-        Self { config, diagnostics, sources }
-    }
-
-    /// Whether the configuration can be served: there is no error.
-    pub fn is_valid(&self) -> bool {
-        self.count(Severity::Error) == 0
-    }
-
-    /// Number of diagnostics of a severity.
-    pub fn count(&self, severity: Severity) -> usize {
-        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
-    }
+    let mut read = reader.finish();
+    read.config.sort();
+    read
 }
-
-#[cfg(test)]
-mod tests;

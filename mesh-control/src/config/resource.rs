@@ -8,7 +8,7 @@ use super::gaps::Gaps;
 use super::metadata::Metadata;
 use super::reader::{Context, Document, Located, Object, nearest};
 use super::yaml::{self, Node, Value};
-use super::{Config, DestinationRule, Gateway, ServiceEntry, Sidecar, Strictness, VirtualService, WorkloadEntry};
+use super::{Config, DestinationRule, Gateway, Read, ServiceEntry, Sidecar, Strictness, VirtualService, WorkloadEntry};
 use crate::diagnostic::{Code, Diagnostic, Position, Source};
 
 /// The kinds that are implemented.
@@ -21,10 +21,10 @@ const SECURITY_GROUP: &str = "security.istio.io";
 /// Reads files one after the other.
 #[derive(Debug)]
 pub(super) struct Reader {
-    pub(super) strictness: Strictness,
-    pub(super) config: Config,
-    pub(super) diagnostics: Vec<Diagnostic>,
-    pub(super) gaps: Gaps,
+    strictness: Strictness,
+    config: Config,
+    diagnostics: Vec<Diagnostic>,
+    gaps: Gaps,
     /// Kind, namespace and name of what was read, and where.
     declared: HashMap<(&'static str, String, String), Position>,
 }
@@ -39,13 +39,20 @@ enum Header {
 }
 
 impl Reader {
-    /// `unreadable` is about files that are there but cannot be read.
-    pub(super) fn new(strictness: Strictness, unreadable: Vec<Diagnostic>) -> Self {
-        let mut gaps = Gaps::default();
-        if !unreadable.is_empty() {
-            gaps.add_unknown();
+    pub(super) fn new(strictness: Strictness) -> Self {
+        Self {
+            strictness,
+            config: Config::default(),
+            diagnostics: Vec::new(),
+            gaps: Gaps::default(),
+            declared: HashMap::new(),
         }
-        Self { strictness, config: Config::default(), diagnostics: unreadable, gaps, declared: HashMap::new() }
+    }
+
+    /// What was read.
+    pub(super) fn finish(self) -> Read {
+        let Self { config, diagnostics, gaps, .. } = self;
+        Read { config, diagnostics, gaps }
     }
 
     pub(super) fn read(&mut self, source: &Arc<Source>) {

@@ -112,15 +112,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Loaded, Strictness};
+    use crate::config::{Strictness, read};
     use crate::diagnostic::Source;
     use crate::registry::Registry;
 
     fn registry(text: &str) -> Registry {
         let source = Source::new("a.yaml", text);
-        let loaded = Loaded::from_sources(vec![Arc::new(source)], Strictness::Strict);
-        assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
-        Registry::from_config(&loaded.config)
+        let read = read(&[Arc::new(source)], Strictness::Strict);
+        assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
+        Registry::from_config(&read.config)
     }
 
     fn endpoints(service: &Service) -> Vec<String> {

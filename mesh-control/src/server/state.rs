@@ -147,8 +147,9 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::config::{Loaded, Strictness};
+    use crate::config::Strictness;
     use crate::diagnostic::Source;
+    use crate::load::Loaded;
     use crate::translate::Role;
 
     const SERVICES: &str = "

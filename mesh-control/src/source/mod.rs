@@ -20,8 +20,9 @@ use std::sync::Arc;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, LoadError, Loaded, Strictness, is_config_file};
+use crate::config::{Config, Strictness};
 use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::load::{LoadError, Loaded, is_config_file};
 use crate::registry::Registry;
 
 /// A configuration without errors, and what follows from it.

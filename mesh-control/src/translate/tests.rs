@@ -6,8 +6,9 @@ use mesh_xds::json::{from_text, to_json};
 use mesh_xds::proto::envoy::config::route::v3::{Route, VirtualHost};
 
 use super::*;
-use crate::config::{Labels, Loaded, Strictness};
+use crate::config::{Labels, Strictness};
 use crate::diagnostic::Source;
+use crate::load::Loaded;
 
 const SERVICES: &str = "
 apiVersion: networking.istio.io/v1

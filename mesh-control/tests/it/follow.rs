@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh_control::config::{Loaded, Strictness};
+use mesh_control::config::Strictness;
 use mesh_control::diagnostic::Source;
+use mesh_control::load::Loaded;
 use mesh_control::server::serve;
 use mesh_control::source::Mesh;
 use mesh_control::translate::{Node, Role};

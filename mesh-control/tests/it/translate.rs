@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use mesh_control::config::{Labels, Loaded, Strictness};
+use mesh_control::config::{Labels, Strictness};
+use mesh_control::load::Loaded;
 use mesh_control::registry::Registry;
 use mesh_control::translate::{Interception, Node, Resources, Role, translate};
 use mesh_xds::resource::{Resource, decode, pack};

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::gaps::Gaps;
-use crate::config::{Config, Gateway, GatewayName, Located, Server, VirtualService, selects};
+use crate::config::{Config, Gaps, Gateway, GatewayName, Located, Server, VirtualService, selects};
 use crate::diagnostic::{Code, Diagnostic};
 
 pub(super) fn check(config: &Config, gaps: &Gaps, diagnostics: &mut Vec<Diagnostic>) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 use std::sync::Arc;
 
-use super::yaml::MAX_FILE_BYTES;
+use crate::config::MAX_FILE_BYTES;
 use crate::diagnostic::{Code, Diagnostic, Position, Source};
 
 /// Endings of the files that count.

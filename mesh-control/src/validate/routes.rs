@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use super::services::overlaps;
-use crate::config::gaps::Gaps;
-use crate::config::{Config, Destination, HttpAction, HttpMatch, HttpRoute, VirtualService};
+use crate::config::{Config, Destination, Gaps, HttpAction, HttpMatch, HttpRoute, VirtualService};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::host::Host;
 use crate::registry::{Registry, Service};

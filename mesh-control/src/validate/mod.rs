@@ -9,15 +9,14 @@ mod rules;
 mod services;
 mod sidecars;
 
-use super::Config;
-use super::gaps::Gaps;
+use crate::config::{Config, Gaps, nearest};
 use crate::diagnostic::Diagnostic;
 use crate::host::Host;
 use crate::registry::Registry;
 use crate::rules::DestinationRules;
 
 /// All problems between resources that are no consequence of what could not be read.
-pub(super) fn check(config: &Config, gaps: &Gaps) -> Vec<Diagnostic> {
+pub(crate) fn check(config: &Config, gaps: &Gaps) -> Vec<Diagnostic> {
     let registry = Registry::from_config(config);
     let destination_rules = DestinationRules::from_config(config);
     let mut diagnostics = Vec::new();
@@ -37,5 +36,5 @@ pub(super) fn check(config: &Config, gaps: &Gaps) -> Vec<Diagnostic> {
 /// Advice for a host that is not there: the declared one with the most similar name.
 fn similar_host(host: &Host, registry: &Registry) -> Option<String> {
     let names = registry.services().iter().map(|service| service.host.as_str());
-    super::reader::nearest(host.as_str(), names).map(|name| format!("did you mean {name:?}?"))
+    nearest(host.as_str(), names).map(|name| format!("did you mean {name:?}?"))
 }

@@ -1,6 +1,7 @@
 //! Each mistake with the one line that it must give, through the whole reader.
 
 use super::*;
+use crate::config::LoadBalancer;
 
 /// A mesh that is right: every test breaks one thing of it, or adds one resource.
 const MESH: &str = "\
