@@ -131,11 +131,6 @@ fn is_dns_label(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// Whether `text` can name a namespace: an RFC 1123 label in lower case.
-pub(crate) fn is_namespace(text: &str) -> bool {
-    is_dns_label(text) && !text.contains('_') && !text.bytes().any(|byte| byte.is_ascii_uppercase())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ pub mod config;
 pub mod diagnostic;
 pub mod host;
 pub mod load;
+pub mod name;
 pub mod registry;
 pub mod rules;
 pub mod server;

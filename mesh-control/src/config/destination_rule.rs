@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::metadata::Metadata;
 use super::reader::{Context, FromNode, Located, Object};
-use super::scalar::{DurationOrZero, Labels, Visibility, selector};
+use super::scalar::{DurationOrZero, Labels, Visibility, labels};
 use super::virtual_service::read_port;
 use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic};
@@ -162,7 +162,7 @@ impl FromNode for Subset {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(node, cx)?;
         let name: Option<Located<String>> = object.required("name");
-        let labels = selector(&object, "labels").unwrap_or_default();
+        let labels = labels(&object, "labels").unwrap_or_default();
         let traffic_policy = object.optional("trafficPolicy").unwrap_or_default();
         if let Some(name) = name.as_ref().filter(|name| !is_subset_name(name)) {
             let message = format!("{:?} is not a subset name", name.value);

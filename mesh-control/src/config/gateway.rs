@@ -5,11 +5,12 @@
 
 use super::metadata::Metadata;
 use super::reader::{Context, FromNode, Located, Object};
-use super::scalar::{Labels, selector};
+use super::scalar::{Labels, labels};
 use super::service_entry::{Protocol, read_protocol};
 use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic, Position};
-use crate::host::{Host, is_namespace};
+use crate::host::Host;
+use crate::name::Name;
 use std::net::IpAddr;
 
 /// Ports that the selected proxies serve.
@@ -89,7 +90,7 @@ impl NamespacedHost {
             (Some(("*", name)), _) => (NamespaceScope::Any, name),
             (Some((".", name)), _) => (NamespaceScope::Namespace(cx.namespace().to_owned()), name),
             (Some(("~", name)), _) => (NamespaceScope::None, name),
-            (Some((namespace, name)), _) if is_namespace(namespace) => {
+            (Some((namespace, name)), _) if Name::Namespace.admits(namespace) => {
                 (NamespaceScope::Namespace(namespace.to_owned()), name)
             }
             (None, Some(scope)) => (scope, text.as_str()),
@@ -135,7 +136,7 @@ impl Gateway {
         let object = Object::new(spec, cx)?;
         let gateway = Self {
             metadata,
-            selector: selector(&object, "selector").unwrap_or_default(),
+            selector: labels(&object, "selector").unwrap_or_default(),
             servers: object.filled_list("servers"),
         };
         object.finish();

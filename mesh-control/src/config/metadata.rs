@@ -1,9 +1,9 @@
 //! What every resource has: `apiVersion`, `kind`, `metadata`.
 
 use super::reader::{Context, Located, Object};
-use super::scalar::Labels;
-use crate::diagnostic::Position;
-use crate::host::is_namespace;
+use super::scalar::{Labels, labels};
+use crate::diagnostic::{Code, Diagnostic, Position};
+use crate::name::Name;
 
 /// Namespace of a resource that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -61,36 +61,59 @@ impl Metadata {
 
     /// Reads the `metadata` of a resource.
     pub(crate) fn read(kind: &'static str, resource: &Object<'_>, cx: Context<'_>) -> Option<Self> {
-        let position = resource.position();
         if !resource.has("metadata") {
             resource.missing("metadata");
         }
         let node = resource.node("metadata")?;
         let cx = cx.field("metadata");
         let object = Object::new(node, cx)?;
-        let name: Option<Located<String>> = object.required("name");
-        let namespace: Option<Located<String>> = object.optional("namespace");
-        let labels = object.optional("labels").unwrap_or_default();
+        let name = read_name(&object);
+        let namespace = read_namespace(&object);
+        let labels = labels(&object, "labels").unwrap_or_default();
         let creation_timestamp = object.optional("creationTimestamp");
         object.ignored(SERVER_SIDE);
-        if let (Some(namespace), Some(node)) = (&namespace, object.node("namespace"))
-            && !is_namespace(namespace)
-        {
-            let message = format!("{:?} is not a namespace", namespace.value);
-            cx.field("namespace").invalid(node.mark, message, "expected lower-case letters, digits and '-'");
-            object.finish();
-            // Whatever it refers to would be looked for in the wrong place.
-            return None;
-        }
         object.finish();
-        let name = name?;
-        Some(Self {
-            kind,
-            position: if name.is_empty() { position } else { name.position.clone() },
-            name: name.value,
-            namespace: namespace.map_or_else(|| DEFAULT_NAMESPACE.to_owned(), |namespace| namespace.value),
-            labels,
-            creation_timestamp,
-        })
+        let Located { value: name, position } = name?;
+        Some(Self { kind, position, name, namespace: namespace?, labels, creation_timestamp })
     }
+}
+
+/// `None` only if there is none: a resource is known by a bad name, too, and the rest of it can be checked.
+fn read_name(object: &Object<'_>) -> Option<Located<String>> {
+    let name: Located<String> = object.required("name")?;
+    let cx = object.cx.field("name");
+    if name.is_empty() {
+        cx.refuse(name.position, "name is empty", "name is required here");
+        return None;
+    }
+    if Name::Resource.admits(&name.to_ascii_lowercase()) {
+        // Istio's own tools take upper case from files, and so do its examples.
+        if !Name::Resource.admits(&name) {
+            let message = format!("{:?} has upper-case letters, which Kubernetes refuses in names", name.value);
+            let warning = Diagnostic::warning(Code::SchemaValidation, name.position.clone(), message);
+            cx.report(warning.label(format!("expected {}", Name::Resource.rule())));
+        }
+    } else {
+        let message = format!("{:?} cannot be the name of a resource", name.value);
+        cx.refuse(name.position.clone(), message, format!("expected {}", Name::Resource.rule()));
+    }
+    Some(name)
+}
+
+/// `None` after a mistake: whatever the resource refers to would be looked for in the wrong place. For Kubernetes an empty
+/// namespace is the default one.
+fn read_namespace(object: &Object<'_>) -> Option<String> {
+    if object.node("namespace").is_none() {
+        return Some(DEFAULT_NAMESPACE.to_owned());
+    }
+    let namespace: Located<String> = object.optional("namespace")?;
+    if namespace.is_empty() {
+        return Some(DEFAULT_NAMESPACE.to_owned());
+    }
+    if !Name::Namespace.admits(&namespace) {
+        let (message, rule) = (format!("{:?} is not a namespace", namespace.value), Name::Namespace.rule());
+        object.cx.field("namespace").refuse(namespace.position, message, format!("expected {rule}"));
+        return None;
+    }
+    Some(namespace.value)
 }

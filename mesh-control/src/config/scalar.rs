@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::reader::{Context, FromNode, Object};
 use super::yaml::{Mark, Node, Value};
-use crate::host::{Host, HostError, is_namespace};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::host::{Host, HostError};
+use crate::name::Name;
 
 /// Labels of a workload, or a selector of labels.
 pub type Labels = BTreeMap<String, String>;
@@ -231,7 +233,7 @@ impl FromNode for Visibility {
             "." => Some(Self::Own),
             "*" => Some(Self::All),
             "~" => Some(Self::None),
-            _ if is_namespace(&text) => Some(Self::Namespace(text)),
+            _ if Name::Namespace.admits(&text) => Some(Self::Namespace(text)),
             _ => {
                 cx.invalid(
                     node.mark,
@@ -244,24 +246,32 @@ impl FromNode for Visibility {
     }
 }
 
-/// Reads labels that select something: `*` is not a wildcard there, so it is refused rather than misunderstood.
-pub(crate) fn selector(object: &Object<'_>, name: &'static str) -> Option<Labels> {
+/// Reads labels that a workload has or that select workloads, and refuses what no label can be.
+pub(crate) fn labels(object: &Object<'_>, name: &'static str) -> Option<Labels> {
     let labels: Labels = object.optional(name)?;
-    let node = object.node(name)?;
-    if let Value::Mapping(entries) = &node.value {
+    if let Value::Mapping(entries) = &object.node(name)?.value {
         let cx = object.cx.field(name);
         for (key, value) in entries {
-            let text = labels.get(&key.name).map_or("", String::as_str);
-            if key.name.contains('*') || text.contains('*') {
-                cx.field(&key.name).invalid(
-                    value.mark,
-                    "wildcard is not supported in selector",
-                    "expected exact labels",
-                );
+            let cx = cx.field(&key.name);
+            check_label(Name::LabelKey, &key.name, key.mark, cx);
+            if let Some(text) = labels.get(&key.name) {
+                check_label(Name::LabelValue, text, value.mark, cx);
             }
         }
     }
     Some(labels)
+}
+
+fn check_label(name: Name, text: &str, mark: Mark, cx: Context<'_>) {
+    if name.admits(text) {
+        return;
+    }
+    let part = if name == Name::LabelKey { "key" } else { "value" };
+    let message = format!("{text:?} cannot be the {part} of a label");
+    let diagnostic = Diagnostic::error(Code::SchemaValidation, cx.position(mark), message);
+    let diagnostic = diagnostic.label(format!("expected {}", name.rule()));
+    let is_wildcard = text.contains('*');
+    cx.report(if is_wildcard { diagnostic.help("wildcard is not supported in selector") } else { diagnostic });
 }
 
 /// Whether the labels have all that the selector asks for; an empty selector selects everything.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::metadata::Metadata;
 use super::reader::{Context, FromNode, Located, Object};
-use super::scalar::{Labels, Visibility, selector};
+use super::scalar::{Labels, Visibility, labels};
 use super::workload_entry::Workload;
 use super::yaml::{Node, Value};
 use crate::diagnostic::{Code, Diagnostic, Position};
@@ -125,7 +125,7 @@ impl ServiceEntry {
         let addresses: Vec<Located<AddressText>> = object.list("addresses");
         let workload_selector = object.node("workloadSelector").and_then(|node| {
             let selected = Object::new(node, cx.field("workloadSelector"))?;
-            let labels = selector(&selected, "labels");
+            let labels = labels(&selected, "labels");
             selected.finish();
             Some(labels.unwrap_or_default())
         });

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::gateway::{EgressHost, NamespacedHost, read_bind};
 use super::metadata::Metadata;
 use super::reader::{Context, FromNode, Located, Object};
-use super::scalar::{Labels, selector};
+use super::scalar::{Labels, labels};
 use super::service_entry::{Protocol, read_protocol};
 use super::yaml::Node;
 use crate::diagnostic::Position;
@@ -79,7 +79,7 @@ impl Sidecar {
         let object = Object::new(spec, cx)?;
         let workload_selector = object.node("workloadSelector").and_then(|node| {
             let selected = Object::new(node, cx.field("workloadSelector"))?;
-            let labels = selector(&selected, "labels");
+            let labels = labels(&selected, "labels");
             selected.finish();
             Some(labels.unwrap_or_default())
         });

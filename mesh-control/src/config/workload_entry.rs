@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::metadata::Metadata;
 use super::reader::{Context, FromNode, Located, Object};
-use super::scalar::{Labels, selector};
+use super::scalar::{Labels, labels};
 use super::yaml::{Mark, Node};
 use crate::diagnostic::Position;
 use crate::host::Host;
@@ -51,7 +51,7 @@ impl FromNode for Workload {
         let object = Object::new(node, cx)?;
         let (position, address) = (object.position(), read_address(&object));
         let ports = read_ports(&object);
-        let labels = selector(&object, "labels").unwrap_or_default();
+        let labels = labels(&object, "labels").unwrap_or_default();
         let locality = object.optional("locality").unwrap_or_default();
         let weight = object.optional("weight");
         let service_account = object.optional("serviceAccount").unwrap_or_default();
@@ -103,23 +103,20 @@ fn refuse_unix(object: &Object<'_>, address: &str, mark: Mark) -> Option<Located
 }
 
 fn read_ports(object: &Object<'_>) -> BTreeMap<String, u16> {
-    let numbers: BTreeMap<String, Located<i128>> = object.optional("ports").unwrap_or_default();
+    let ports: BTreeMap<String, Located<PortNumber>> = object.optional("ports").unwrap_or_default();
     let cx = object.cx.field("ports");
-    let mut ports = BTreeMap::new();
-    for (name, number) in numbers {
+    for (name, port) in &ports {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-            cx.refuse(number.position.clone(), format!("{name:?} is not a port name"), "name of a port of the service");
-        }
-        match u16::try_from(number.value) {
-            Ok(port) if port != 0 => {
-                ports.insert(name, port);
-            }
-            _ => cx.field(&name).refuse(
-                number.position.clone(),
-                format!("port must be between 1-65535, found {}", number.value),
-                "expected 1 to 65535",
-            ),
+            cx.refuse(port.position.clone(), format!("{name:?} is not a port name"), "name of a port of the service");
         }
     }
-    ports
+    ports.into_iter().map(|(name, port)| (name, port.value.0)).collect()
+}
+
+struct PortNumber(u16);
+
+impl FromNode for PortNumber {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        cx.integer(node, 1, u16::MAX.into()).and_then(|port| u16::try_from(port).ok()).map(Self)
+    }
 }

@@ -1,7 +1,7 @@
 //! Each mistake with the one line that it must give, through the whole reader.
 
 use super::*;
-use crate::config::LoadBalancer;
+use crate::config::{HttpAction, LoadBalancer};
 
 /// A mesh that is right: every test breaks one thing of it, or adds one resource.
 const MESH: &str = "\
@@ -125,6 +125,41 @@ fn lists_comments_and_what_a_server_adds_are_taken() {
     assert_eq!(findings(text), Vec::<String>::new());
 }
 
+#[test]
+fn names_that_kubernetes_refuses_are_refused() {
+    let kinds = [
+        ("VirtualService", "{hosts: [a.b], http: [{route: [{destination: {host: reviews}}]}]}"),
+        ("DestinationRule", "{host: reviews}"),
+        ("ServiceEntry", "{hosts: [a.b], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}"),
+        ("WorkloadEntry", "{address: 127.0.0.1}"),
+        ("Gateway", "{servers: [{port: {number: 1, name: http, protocol: HTTP}, hosts: ['*']}]}"),
+        ("Sidecar", "{egress: [{hosts: ['*/*']}]}"),
+    ];
+    for (kind, spec) in kinds {
+        check(&resource(kind, spec).replace("name: x", "name: \"\""), "IST0106 3 `\"\"` metadata.name: name is empty");
+    }
+    let (kind, spec) = kinds[1];
+    let too_long = format!("{{name: {}}}", "a".repeat(254));
+    for (metadata, expected) in [
+        ("{name: a b}", "IST0106 3 `a b` metadata.name: \"a b\" cannot be the name of a resource"),
+        ("{name: -a}", "IST0106 3 `-a` metadata.name: \"-a\" cannot"),
+        ("{name: a_b}", "IST0106 3 `a_b` metadata.name: \"a_b\" cannot"),
+        ("{name: reviewsV2}", "IST0106 3 `reviewsV2` metadata.name: \"reviewsV2\" has upper-case letters"),
+        (too_long.as_str(), "IST0106 3 `aaa"),
+        ("{name: a, namespace: A}", "IST0106 3 `A` metadata.namespace: \"A\" is not a namespace"),
+        ("{name: a, namespace: a.b}", "IST0106 3 `a.b` metadata.namespace: \"a.b\" is not a namespace"),
+        ("{name: a, namespace: 1}", "IST0106 3 `1` metadata.namespace: expected a string"),
+        ("{name: a, labels: {a b: c}}", "IST0106 3 `a b` metadata.labels.a b: \"a b\" cannot be the key of a label"),
+        ("{name: a, labels: {a: b c}}", "IST0106 3 `b c` metadata.labels.a: \"b c\" cannot be the value of a label"),
+    ] {
+        check(&resource(kind, spec).replace("{name: x}", metadata), expected);
+    }
+    for metadata in ["{name: a.b}", "{name: a, namespace: ''}", "{name: a, namespace: }"] {
+        let text = resource(kind, spec).replace("{name: x}", metadata);
+        assert_eq!(findings(&text), Vec::<String>::new(), "{metadata}");
+    }
+}
+
 fn rule_of_a_service(rule: &str) -> String {
     let route = "route: [{destination: {host: reviews}}]";
     resource("VirtualService", &format!("{{hosts: [two.example], http: [{{{rule}, {route}}}]}}"))
@@ -172,9 +207,18 @@ fn actions_of_a_virtual_service_are_checked() {
             "IST0106 4 `876601h` spec.http[0].timeout: \"876601h\" is too long: must be at most 876600h",
         ),
         (
-            "retries: {attempts: '2', retryOn: 5xx}",
-            "IST0106 4 `'2'` spec.http[0].retries.attempts: expected an integer",
+            "retries: {attempts: '2x', retryOn: 5xx}",
+            "IST0106 4 `'2x'` spec.http[0].retries.attempts: expected an integer, found the string \"2x\"",
         ),
+        (
+            "retries: {attempts: 2.5, retryOn: 5xx}",
+            "IST0106 4 `2.5` spec.http[0].retries.attempts: expected an integer, found the number 2.5",
+        ),
+        (
+            "retries: {attempts: '3e9', retryOn: 5xx}",
+            "IST0106 4 `'3e9'` spec.http[0].retries.attempts: \"3e9\" is out of range: must be between 0 and 2147483647",
+        ),
+        ("retries: {attempts: 0.0, retryOn: 5xx}", "IST0106 4 `attempts` spec.http[0].retries.attempts: attempts is 0"),
         ("timeout: 0s", "IST0106 4 `0s` spec.http[0].timeout: \"0s\" is too short: must be at least 1ms"),
         ("retries: {attempts: -1}", "IST0106 4 `-1` spec.http[0].retries.attempts: -1 is out of range"),
         (
@@ -214,6 +258,19 @@ fn actions_of_a_virtual_service_are_checked() {
         ),
     ] {
         check(&rule_of_a_service(rule), expected);
+    }
+}
+
+#[test]
+fn integers_are_taken_however_protobuf_json_writes_them() {
+    for number in ["60", "60.0", "6e1", "'60'", "'6e1'"] {
+        let spec = format!(
+            "{{hosts: [two.example], http: [{{route: [{{destination: {{host: reviews}}, weight: {number}}}]}}]}}"
+        );
+        let loaded = load(&[("mesh.yaml", MESH), ("x.yaml", &resource("VirtualService", &spec))]);
+        assert!(loaded.diagnostics.is_empty(), "{number}: {:?}", loaded.diagnostics);
+        let HttpAction::Route(destinations) = &loaded.config.virtual_services[0].http[0].action else { panic!() };
+        assert_eq!(destinations[0].weight, 60, "{number}");
     }
 }
 
@@ -369,11 +426,14 @@ fn services_and_workloads_are_checked() {
     for (spec, expected) in [
         ("{}", "IST0106 4 `{` spec.address: Address is required"),
         ("{address: unix:///tmp/x}", "MESH0003 4 `unix:///tmp/x` spec.address: Unix sockets are not supported yet"),
-        ("{address: 127.0.0.1, ports: {http: 0}}", "IST0106 4 `0` spec.ports.http: port must be between 1-65535"),
-        ("{address: 127.0.0.1, ports: {http: -1}}", "IST0106 4 `-1` spec.ports.http: port must be between 1-65535"),
+        (
+            "{address: 127.0.0.1, ports: {http: 0}}",
+            "IST0106 4 `0` spec.ports.http: 0 is out of range: must be between 1 and 65535",
+        ),
+        ("{address: 127.0.0.1, ports: {http: -1}}", "IST0106 4 `-1` spec.ports.http: -1 is out of range"),
         (
             "{address: 127.0.0.1, labels: {app: '*'}}",
-            "IST0106 4 `'*'` spec.labels.app: wildcard is not supported in selector",
+            "IST0106 4 `'*'` spec.labels.app: \"*\" cannot be the value of a label",
         ),
     ] {
         check(&resource("WorkloadEntry", spec), expected);

@@ -4,6 +4,7 @@
 //! that cannot be had is `None` after a diagnostic was recorded. Asking an [`Object`] for a field makes the field's
 //! name known; whatever the file holds beyond the known names is reported by [`Object::finish`].
 
+mod number;
 mod object;
 mod suggest;
 mod values;
@@ -142,10 +143,12 @@ impl<'a> Context<'a> {
     pub(crate) fn enumeration<T: Copy>(&self, node: &Node, table: &[(&str, i128, Option<T>)]) -> Option<T> {
         let found = match &node.value {
             Value::String(text) => table.iter().find(|(name, ..)| name == text),
-            Value::Integer(number) => table.iter().find(|(_, value, _)| value == number),
-            _ => {
-                self.mismatch(node, "a string");
-                return None;
+            other => {
+                let Some(number) = number::integer_value(other) else {
+                    self.mismatch(node, "a string");
+                    return None;
+                };
+                table.iter().find(|(_, value, _)| *value == number)
             }
         };
         if let Some((name, _, value)) = found {
@@ -162,41 +165,6 @@ impl<'a> Context<'a> {
             diagnostic = suggest::suggest(diagnostic, text, &names);
         }
         self.report(diagnostic);
-        None
-    }
-
-    /// Reads an integer between the bounds.
-    pub(crate) fn integer(&self, node: &Node, minimum: i128, maximum: i128) -> Option<i128> {
-        match node.value {
-            Value::Integer(value) if (minimum..=maximum).contains(&value) => Some(value),
-            Value::Integer(value) => {
-                let message = format!("{value} is out of range: must be between {minimum} and {maximum}");
-                self.invalid(node.mark, message, format!("expected {minimum} to {maximum}"));
-                None
-            }
-            _ => {
-                self.mismatch(node, "an integer");
-                None
-            }
-        }
-    }
-
-    /// Reads a number, integer or not, between the bounds.
-    pub(crate) fn number(&self, node: &Node, minimum: f64, maximum: f64) -> Option<f64> {
-        let value = match node.value {
-            #[expect(clippy::cast_precision_loss, reason = "values that matter are small")]
-            Value::Integer(value) => value as f64,
-            Value::Float(value) => value,
-            _ => {
-                self.mismatch(node, "a number");
-                return None;
-            }
-        };
-        if (minimum..=maximum).contains(&value) {
-            return Some(value);
-        }
-        let message = format!("{value} is out of range: must be between {minimum} and {maximum}");
-        self.invalid(node.mark, message, format!("expected {minimum} to {maximum}"));
         None
     }
 }

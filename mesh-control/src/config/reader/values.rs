@@ -31,13 +31,6 @@ impl FromNode for u32 {
     }
 }
 
-/// For those who say themselves what is out of range.
-impl FromNode for i128 {
-    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        cx.integer(node, Self::MIN, Self::MAX)
-    }
-}
-
 impl<T: FromNode> FromNode for Located<T> {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let value = T::from_node(node, cx)?;

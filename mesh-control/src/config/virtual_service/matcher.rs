@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::GatewayName;
 use crate::config::reader::{Context, FromNode, Located, Object};
-use crate::config::scalar::{Labels, StringMatch, selector};
+use crate::config::scalar::{Labels, StringMatch, labels};
 use crate::config::yaml::{Node, Value};
 use crate::diagnostic::Position;
 
@@ -88,7 +88,7 @@ impl FromNode for HttpMatch {
             headers,
             query_params: named_matches(&object, "queryParams").into_iter().collect(),
             port: object.port("port"),
-            source_labels: selector(&object, "sourceLabels").unwrap_or_default(),
+            source_labels: labels(&object, "sourceLabels").unwrap_or_default(),
             source_namespace: object.optional("sourceNamespace"),
             gateways: object.list("gateways"),
         };

@@ -6,7 +6,7 @@ use crate::config::metadata::Metadata;
 use crate::config::reader::{Context, FromNode, Located, Object};
 use crate::config::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::host::is_namespace;
+use crate::name::Name;
 
 impl VirtualService {
     pub(in crate::config) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
@@ -60,7 +60,7 @@ impl FromNode for GatewayName {
             return Some(Self::Mesh);
         }
         let (namespace, name) = text.split_once('/').unwrap_or_else(|| (cx.namespace(), &text));
-        if name.is_empty() || !(namespace == "." || is_namespace(namespace)) || name.contains('/') {
+        if name.is_empty() || !(namespace == "." || Name::Namespace.admits(namespace)) || name.contains('/') {
             cx.invalid(node.mark, format!("{text:?} is not a gateway"), "expected mesh, NAME or NAMESPACE/NAME");
             return None;
         }

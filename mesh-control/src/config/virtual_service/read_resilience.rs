@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Abort, Delay, Fault, FaultStatus, RetryPolicy};
 use crate::config::reader::{Context, FromNode, Object};
-use crate::config::yaml::{Node, Value};
+use crate::config::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic};
 
 /// Conditions of `retryOn` that Istio takes.
@@ -53,8 +53,9 @@ impl FromNode for RetryPolicy {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(node, cx)?;
         let retry_on: Option<String> = object.optional("retryOn");
+        let attempts = object.integer("attempts", 0, i32::MAX.into());
         let policy = Self {
-            attempts: object.integer("attempts", 0, i32::MAX.into()).unwrap_or(0),
+            attempts: attempts.unwrap_or(0),
             per_try_timeout: object.optional("perTryTimeout"),
             retry_on: split_conditions(retry_on.as_deref().unwrap_or_default()),
             backoff: object.optional("backoff"),
@@ -70,7 +71,7 @@ impl FromNode for RetryPolicy {
             }
         }
         // An absent number is protobuf's 0, which disables retries.
-        let is_zero = object.node("attempts").is_none_or(|node| matches!(node.value, Value::Integer(0)));
+        let is_zero = attempts == Some(0) || !object.has("attempts");
         let has_more = ["perTryTimeout", "retryOn", "backoff"].into_iter().any(|name| object.has(name));
         if is_zero && has_more {
             let message = "attempts is 0, so the policy has no effect";
