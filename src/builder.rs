@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use mesh_admin::ConfigDump;
 use mesh_control::{
-    config::{DEFAULT_NAMESPACE, Labels},
+    config::Labels,
     translate::{Node, Role},
 };
 use mesh_core::{
@@ -106,14 +106,8 @@ impl MeshBuilder {
     }
 
     fn node(&self) -> Result<Node, Error> {
-        let mut node = match &self.service {
-            Some(service) => identity::node(service, self.namespace.as_deref(), self.labels.clone())?,
-            None => Node { labels: self.labels.clone(), ..Node::client(Role::Library, DEFAULT_NAMESPACE) },
-        };
-        if let Some(namespace) = &self.namespace {
-            node.namespace.clone_from(namespace);
-        }
-        Ok(node)
+        let (service, namespace) = (self.service.as_deref(), self.namespace.as_deref());
+        Ok(Node::new(Role::Library, service, namespace, self.labels.clone())?)
     }
 
     /// Puts what comes from code in force.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use mesh_control::{host::HostError, source::OpenError};
+use mesh_control::{source::OpenError, translate::NodeError};
 use mesh_core::{
     route::RouteTableError,
     target::{InvalidTarget, UnknownTarget},
@@ -17,8 +17,8 @@ pub struct Error(#[from] Kind);
 
 #[derive(Debug, ThisError)]
 pub(crate) enum Kind {
-    #[error("invalid service name {service:?}")]
-    Service { service: String, source: HostError },
+    #[error(transparent)]
+    Node(#[from] NodeError),
     #[error("cannot use the configuration in {}", path.display())]
     Config { path: PathBuf, source: OpenError },
     #[error("the routes of {target:?} cannot be used")]
@@ -39,14 +39,14 @@ impl Error {
     pub fn is_config(&self) -> bool {
         match &self.0 {
             Kind::Config { .. } | Kind::Routes { .. } | Kind::NotInForce { .. } => true,
-            Kind::Service { .. } | Kind::Target(_) | Kind::UnknownTarget(_) | Kind::Serve(_) => false,
+            Kind::Node(_) | Kind::Target(_) | Kind::UnknownTarget(_) | Kind::Serve(_) => false,
         }
     }
 
-    /// Whether a name is at fault: one that no service can have.
+    /// Whether a name is at fault: one that no service, namespace or label can have.
     #[must_use]
     pub fn is_invalid_name(&self) -> bool {
-        matches!(&self.0, Kind::Service { .. } | Kind::Target(_))
+        matches!(&self.0, Kind::Node(_) | Kind::Target(_))
     }
 
     /// Whether a service was asked for that the configuration in force does not have.
@@ -66,4 +66,4 @@ macro_rules! from_kind {
     )+};
 }
 
-from_kind!(InvalidTarget, UnknownTarget, ServeError);
+from_kind!(NodeError, InvalidTarget, UnknownTarget, ServeError);

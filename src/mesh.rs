@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use mesh_control::config::Labels;
+use mesh_control::{
+    config::Labels,
+    translate::{Node, Role},
+};
 use mesh_core::{
     store::{ListenerMap, Store},
     target::Target,
@@ -13,7 +16,7 @@ use mesh_tower::{
 };
 use tokio::sync::{broadcast, watch};
 
-use crate::{Admin, Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Server, admin::Identity, identity};
+use crate::{Admin, Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Server, admin::Identity};
 
 /// A program's membership in a mesh: what it may call, how it is called, and what is counted about both.
 ///
@@ -77,7 +80,7 @@ impl Mesh {
     /// # Errors
     /// If `service` cannot be the name of a service.
     pub fn server(&self, service: &str) -> Result<Server, Error> {
-        let node = identity::node(service, Some(self.namespace()), Labels::new())?;
+        let node = Node::new(Role::Library, Some(service), Some(self.namespace()), Labels::new())?;
         let service = node.destination_service().map(Arc::new);
         let telemetry = Telemetry { service, ..self.telemetry.clone() };
         let server = mesh_tower::server::Server::new(self.store(), self.listeners.clone(), telemetry);

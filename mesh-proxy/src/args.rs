@@ -35,9 +35,9 @@ pub(crate) struct Args {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
 
-    /// Namespace of the workload.
-    #[arg(long, default_value = "default")]
-    pub(crate) namespace: String,
+    /// Namespace of the workload, in which short names are looked up; by default that of the service, else `default`.
+    #[arg(long)]
+    pub(crate) namespace: Option<String>,
 
     /// Address of the admin endpoint; overrides the bootstrap's.
     #[arg(long, value_name = "ADDRESS:PORT")]

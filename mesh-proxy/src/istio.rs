@@ -9,10 +9,9 @@ use mesh_admin::Translation;
 use mesh_control::{
     config::Labels,
     diagnostic::{self, Style},
-    host::HostError,
     server,
     source::{Directory, Mesh, OpenError, Reload},
-    translate::{Interception, Node, Role as NodeRole},
+    translate::{Interception, Node, NodeError, Role as NodeRole},
 };
 use mesh_core::{rng::SplitMix64, store::Store};
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
@@ -34,9 +33,9 @@ pub(crate) enum IstioError {
     /// A sidecar serves a service.
     #[error("--role sidecar needs --service NAME[.NAMESPACE]")]
     NoService,
-    /// The service has an impossible name.
-    #[error("--service {service}: {source}")]
-    Service { service: String, source: HostError },
+    /// The service, the namespace or a label is impossible.
+    #[error("{}", with_cause(.0))]
+    Node(#[from] NodeError),
 }
 
 /// A directory read for the first time, and who this proxy is in its mesh.
@@ -60,15 +59,10 @@ fn node(args: &Args) -> Result<Node, IstioError> {
         Role::Sidecar => NodeRole::Sidecar(Interception::None),
         Role::Gateway => NodeRole::Gateway,
     };
-    let Some(service) = &args.service else {
-        return match args.role {
-            Role::Sidecar => Err(IstioError::NoService),
-            Role::Gateway => Ok(Node { labels, ..Node::client(role, args.namespace.as_str()) }),
-        };
-    };
-    let qualified = if service.contains('.') { service.clone() } else { format!("{service}.{}", args.namespace) };
-    Node::of_service(role, &qualified, labels)
-        .map_err(|source| IstioError::Service { service: service.clone(), source })
+    if args.service.is_none() && args.role == Role::Sidecar {
+        return Err(IstioError::NoService);
+    }
+    Ok(Node::new(role, args.service.as_deref(), args.namespace.as_deref(), labels)?)
 }
 
 impl Istio {
@@ -195,6 +189,10 @@ mod tests {
         assert_eq!((sidecar.namespace.as_str(), sidecar.labels["version"].as_str()), ("books", "v1"));
         let gateway = node_of("mesh-proxy --istio d --role gateway --namespace edge").unwrap();
         assert_eq!((gateway.role, gateway.namespace.as_str()), (NodeRole::Gateway, "edge"));
+        let other = node_of("mesh-proxy --istio d --service ratings.books").unwrap();
+        assert_eq!(other.namespace, "books");
+        let bad = node_of("mesh-proxy --istio d --service ra/tings").unwrap_err();
+        assert!(bad.starts_with("invalid service name \"ra/tings\": \"ra/tings\" is not a DNS label"), "{bad}");
         assert_eq!(node_of("mesh-proxy --istio d").unwrap_err(), "--role sidecar needs --service NAME[.NAMESPACE]");
     }
 

@@ -1,5 +1,7 @@
 //! Configuration from code.
 
+use std::error::Error as _;
+
 use mesh::{
     Mesh,
     model::{
@@ -46,4 +48,21 @@ async fn names_that_cannot_be_are_told_from_those_that_are_not_there() {
     let error = mesh.channel("shop:80").unwrap_err();
     assert!(error.is_unknown_target(), "{error}");
     assert!(mesh.server("not a name").unwrap_err().is_invalid_name());
+}
+
+#[tokio::test]
+async fn what_nobody_can_be_called_is_named_with_its_rule() {
+    for (builder, expected) in [
+        (Mesh::builder().service("shop").namespace("Bad Name"), "invalid namespace \"Bad Name\": expected at most 63"),
+        (Mesh::builder().namespace(""), "invalid namespace \"\": expected"),
+        (Mesh::builder().service(""), "invalid service name \"\": a host must not be empty"),
+        (Mesh::builder().service("a b"), "invalid service name \"a b\": \"a b\" is not a DNS label"),
+        (Mesh::builder().label("a b", "c"), "invalid key \"a b\" of a label: expected"),
+        (Mesh::builder().label("version", "v 1"), "invalid value \"v 1\" of the label \"version\": expected"),
+    ] {
+        let error = builder.build().await.unwrap_err();
+        assert!(error.is_invalid_name() && !error.is_config(), "{error}");
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        assert!(format!("{error}{cause}").starts_with(expected), "{error}{cause}");
+    }
 }

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use mesh_control::config::{DEFAULT_NAMESPACE, Labels, Strictness};
+use mesh_control::config::{Labels, Strictness};
 use mesh_control::diagnostic::Style;
-use mesh_control::host::HostError;
 use mesh_control::load::Loaded;
 use mesh_control::registry::Registry;
-use mesh_control::translate::{self, Interception, Node, Resources};
+use mesh_control::translate::{self, Interception, Node, NodeError, Resources};
 use mesh_xds::json;
 use prost::{Message, Name};
 use serde_json::{Map, Value};
@@ -31,7 +30,7 @@ pub(super) struct Arguments {
     /// service share, and `istio=ingressgateway` for a gateway.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// Namespace of the node, if it is not the service's; without a service `default`.
+    /// Namespace of the node, in which short names are looked up; by default that of the service, else `default`.
     #[arg(long)]
     namespace: Option<String>,
     /// Print this type of resource only.
@@ -105,30 +104,25 @@ fn warn_of_unknown_service(node: &Node, registry: &Registry) {
 
 /// Arguments that describe no node.
 #[derive(Debug, thiserror::Error)]
-enum NodeError {
+enum ArgumentsError {
     #[error("a sidecar needs --service NAME[.NAMESPACE]")]
     NoService,
-    #[error("--service: {0}")]
-    Service(#[from] HostError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
 }
 
-fn node(arguments: &Arguments) -> Result<Node, NodeError> {
+fn node(arguments: &Arguments) -> Result<Node, ArgumentsError> {
     let role = match arguments.role {
         Role::Sidecar => translate::Role::Sidecar(Interception::None),
         Role::Intercepting => translate::Role::Sidecar(Interception::Redirect),
         Role::Gateway => translate::Role::Gateway,
         Role::Library => translate::Role::Library,
     };
-    let labels: Labels = arguments.labels.iter().cloned().collect();
-    let mut node = match (&arguments.service, role) {
-        (Some(service), _) => Node::of_service(role, service, labels)?,
-        (None, translate::Role::Sidecar(_)) => return Err(NodeError::NoService),
-        (None, _) => Node { labels, ..Node::client(role, DEFAULT_NAMESPACE) },
-    };
-    if let Some(namespace) = &arguments.namespace {
-        node.namespace.clone_from(namespace);
+    if arguments.service.is_none() && matches!(role, translate::Role::Sidecar(_)) {
+        return Err(ArgumentsError::NoService);
     }
-    Ok(node)
+    let labels: Labels = arguments.labels.iter().cloned().collect();
+    Ok(Node::new(role, arguments.service.as_deref(), arguments.namespace.as_deref(), labels)?)
 }
 
 fn to_json(resources: &Resources, only: Option<Kind>) -> Value {

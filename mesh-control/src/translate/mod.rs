@@ -23,7 +23,7 @@ mod route;
 mod traffic_policy;
 mod view;
 
-pub use node::{Interception, Node, Role};
+pub use node::{Interception, Node, NodeError, Role};
 pub use node_identity::IdentityError;
 
 use mesh_xds::proto::envoy::config::cluster::v3::Cluster;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::{DEFAULT_NAMESPACE, Labels};
 use crate::host::{CLUSTER_DOMAIN, Host, HostError};
+use crate::name::Name;
 use crate::registry::{Endpoint, Registry};
 
 /// Labels of a gateway proxy that has none of its own.
@@ -42,16 +43,67 @@ pub struct Node {
     pub service: Option<Host>,
 }
 
+/// What no node can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The service is no host.
+    #[error("invalid service name {service:?}")]
+    Service {
+        /// As it was given.
+        service: String,
+        /// Why it is no host.
+        source: HostError,
+    },
+    /// The namespace, or that in the name of the service, is none.
+    #[error("invalid namespace {namespace:?}: expected {}", Name::Namespace.rule())]
+    Namespace {
+        /// As it was given.
+        namespace: String,
+    },
+    /// The key of a label is none.
+    #[error("invalid key {key:?} of a label: expected {}", Name::LabelKey.rule())]
+    LabelKey {
+        /// As it was given.
+        key: String,
+    },
+    /// The value of a label is none.
+    #[error("invalid value {value:?} of the label {key:?}: expected {}", Name::LabelValue.rule())]
+    LabelValue {
+        /// The label.
+        key: String,
+        /// As it was given.
+        value: String,
+    },
+}
+
 impl Node {
-    /// A node of the service `NAME`, `NAME.NAMESPACE` or a fully qualified name. Without labels of its own it has those
-    /// that all endpoints of its service share; a gateway without any has `istio=ingressgateway`.
+    /// A node of the service `NAME`, `NAME.NAMESPACE` or a fully qualified name; without one it only calls others. A name
+    /// without a namespace is one of `namespace`, which is by default that of the service, else `default`. Without labels
+    /// of its own the node has those that all endpoints of its service share; a gateway without any has
+    /// `istio=ingressgateway`.
     ///
     /// # Errors
     ///
-    /// If the name cannot be a host.
-    pub fn of_service(role: Role, service: &str, labels: Labels) -> Result<Self, HostError> {
-        let (host, namespace) = resolve(service)?;
-        Ok(Self { role, namespace, labels, service: Some(host) })
+    /// If the service cannot be a host, or the namespace or a label is none that Kubernetes takes.
+    pub fn new(role: Role, service: Option<&str>, namespace: Option<&str>, labels: Labels) -> Result<Self, NodeError> {
+        let check = |namespace: &str| {
+            let is_valid = Name::Namespace.admits(namespace);
+            if is_valid { Ok(()) } else { Err(NodeError::Namespace { namespace: namespace.to_owned() }) }
+        };
+        let mut node = Self { labels, ..Self::client(role, namespace.unwrap_or(DEFAULT_NAMESPACE)) };
+        check(&node.namespace)?;
+        if let Some(service) = service {
+            let invalid = |source| NodeError::Service { service: service.to_owned(), source };
+            let (host, of_service) = resolve(service, &node.namespace).map_err(invalid)?;
+            check(&of_service)?;
+            node.service = Some(host);
+            if namespace.is_none() {
+                node.namespace = of_service;
+            }
+        }
+        check_labels(&node.labels)?;
+        Ok(node)
     }
 
     /// A node that serves nothing.
@@ -112,10 +164,23 @@ impl Node {
     }
 }
 
-/// Host and namespace of a service's name as users write it.
-pub(super) fn resolve(service: &str) -> Result<(Host, String), HostError> {
+fn check_labels(labels: &Labels) -> Result<(), NodeError> {
+    for (key, value) in labels {
+        if !Name::LabelKey.admits(key) {
+            return Err(NodeError::LabelKey { key: key.clone() });
+        }
+        if !Name::LabelValue.admits(value) {
+            return Err(NodeError::LabelValue { key: key.clone(), value: value.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Host and namespace of a service's name as users write it; a name without a namespace is one of `namespace`.
+pub(super) fn resolve(service: &str, namespace: &str) -> Result<(Host, String), HostError> {
     let (name, namespace) = match service.split_once('.') {
-        None => (service, DEFAULT_NAMESPACE),
+        None if service.is_empty() => return Err(HostError::Empty),
+        None => (service, namespace),
         Some((name, namespace)) if !namespace.contains('.') => (name, namespace),
         Some(_) => {
             let host = Host::parse(service, DEFAULT_NAMESPACE)?;
@@ -138,8 +203,46 @@ mod tests {
             ("reviews.books.svc.cluster.local", "reviews.books.svc.cluster.local", "books"),
             ("api.books.example", "api.books.example", "default"),
         ] {
-            let (resolved, found) = resolve(text).unwrap();
+            let (resolved, found) = resolve(text, DEFAULT_NAMESPACE).unwrap();
             assert_eq!((resolved.as_str(), found.as_str()), (host, namespace));
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_namespace_is_one_of_the_nodes() {
+        for (service, namespace, host, expected) in [
+            (Some("reviews"), Some("books"), "reviews.books.svc.cluster.local", "books"),
+            (Some("reviews.books"), None, "reviews.books.svc.cluster.local", "books"),
+            (Some("reviews.books"), Some("other"), "reviews.books.svc.cluster.local", "other"),
+            (None, Some("books"), "", "books"),
+            (None, None, "", "default"),
+        ] {
+            let node = Node::new(Role::Library, service, namespace, Labels::new()).unwrap();
+            assert_eq!(node.service.as_ref().map_or("", Host::as_str), host);
+            assert_eq!(node.namespace, expected);
+        }
+    }
+
+    #[test]
+    fn what_no_node_can_have_is_refused_by_name() {
+        for (service, namespace, label, expected) in [
+            (Some("shop"), Some("Bad Name"), None, "invalid namespace \"Bad Name\": expected at most 63 lower-case"),
+            (None, Some(""), None, "invalid namespace \"\": expected"),
+            (Some("shop.Books"), None, None, "invalid namespace \"Books\""),
+            (Some(""), Some("books"), None, "invalid service name \"\""),
+            (Some("a b"), Some("books"), None, "invalid service name \"a b\""),
+            (Some("shop"), None, Some(("a b", "v1")), "invalid key \"a b\" of a label: expected at most 63 letters"),
+            (None, None, Some(("", "")), "invalid key \"\" of a label"),
+            (
+                None,
+                None,
+                Some(("version", "v 1")),
+                "invalid value \"v 1\" of the label \"version\": expected nothing, or",
+            ),
+        ] {
+            let labels = label.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            let error = Node::new(Role::Library, service, namespace, labels).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error:?} does not begin with {expected:?}");
         }
     }
 }

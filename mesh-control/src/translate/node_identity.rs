@@ -93,9 +93,10 @@ impl Node {
         };
         let service = match node.cluster.as_str() {
             "" => None,
-            cluster => {
-                Some(resolve(cluster).map_err(|source| IdentityError::Service { cluster: cluster.into(), source })?)
-            }
+            cluster => Some(
+                resolve(cluster, DEFAULT_NAMESPACE)
+                    .map_err(|source| IdentityError::Service { cluster: cluster.into(), source })?,
+            ),
         };
         let domain = id.nth(2).and_then(|domain| domain.split('.').next()).filter(|namespace| !namespace.is_empty());
         let namespace = text(NAMESPACE).or(domain).unwrap_or(DEFAULT_NAMESPACE).to_owned();
@@ -125,7 +126,7 @@ mod tests {
             [Role::Sidecar(Interception::None), Role::Sidecar(Interception::Redirect), Role::Gateway, Role::Library]
         {
             for service in ["reviews.books", "api.books.example"] {
-                let node = Node::of_service(role, service, labels.clone()).unwrap();
+                let node = Node::new(role, Some(service), None, labels.clone()).unwrap();
                 assert_eq!(Node::from_xds(&node.to_xds()).unwrap(), node);
             }
             let node = Node::client(role, "books");

@@ -42,12 +42,12 @@ mod tests {
         let versioned = Labels::from([("version".to_owned(), "v2".to_owned())]);
         for (node, workload, service) in [
             (
-                Node::of_service(Role::Library, "reviews.books", versioned).unwrap(),
+                Node::new(Role::Library, Some("reviews.books"), None, versioned).unwrap(),
                 "reviews-v2",
                 Some("reviews.books.svc.cluster.local"),
             ),
             (
-                Node::of_service(Role::Library, "api.books.example", Labels::new()).unwrap(),
+                Node::new(Role::Library, Some("api.books.example"), None, Labels::new()).unwrap(),
                 "api.books.example",
                 Some("api.books.example"),
             ),

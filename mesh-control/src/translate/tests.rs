@@ -234,7 +234,7 @@ fn a_service_has_the_names_by_which_its_namespace_calls_it() {
 fn a_sidecar_limits_what_its_workload_may_call() {
     let sidecar = |spec: &str| {
         let text = resource("Sidecar", "s", &format!("{{workloadSelector: {{labels: {{app: a}}}}, {spec}}}"));
-        resources(&text, &Node::of_service(Role::Sidecar(Interception::None), "a", Labels::new()).unwrap())
+        resources(&text, &Node::new(Role::Sidecar(Interception::None), Some("a"), None, Labels::new()).unwrap())
     };
     let listener = "port: {number: 81, protocol: HTTP, name: out}";
     let found = sidecar(&format!("egress: [{{{listener}, hosts: ['other/*']}}]"));
@@ -252,7 +252,7 @@ fn destinations_come_with_the_service_whose_rules_name_them() {
     let sidecar = "{workloadSelector: {labels: {app: a}}, egress: [{hosts: [./*]}]}";
     let rule = "{hosts: [a], http: [{route: [{destination: {host: b.other.svc.cluster.local}}]}]}";
     let text = resource("Sidecar", "s", sidecar) + &resource("VirtualService", "a", rule);
-    let node = Node::of_service(Role::Sidecar(Interception::None), "a", Labels::new()).unwrap();
+    let node = Node::new(Role::Sidecar(Interception::None), Some("a"), None, Labels::new()).unwrap();
     let names: Vec<_> = resources(&text, &node).clusters.into_iter().map(|cluster| cluster.name).collect();
     assert_eq!(names, ["outbound|80||a.default.svc.cluster.local", "outbound|81||b.other.svc.cluster.local"]);
 }

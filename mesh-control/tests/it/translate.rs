@@ -15,7 +15,7 @@ fn resources(role: Role) -> Resources {
     let loaded = Loaded::from_directory(&directory, Strictness::Strict).expect("the directory is there");
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
     let registry = Registry::from_config(&loaded.config);
-    let node = Node::of_service(role, "reviews", Labels::new()).expect("a valid name");
+    let node = Node::new(role, Some("reviews"), None, Labels::new()).expect("a valid name");
     translate(&loaded.config, &registry, &node)
 }
 
