@@ -52,6 +52,17 @@ pub struct TrafficPolicy {
     pub port_level_settings: Vec<PortPolicy>,
 }
 
+impl TrafficPolicy {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        let Self { load_balancer, connection_pool, outlier_detection, port_level_settings } = self;
+        load_balancer.is_none()
+            && connection_pool.is_none()
+            && outlier_detection.is_none()
+            && port_level_settings.is_empty()
+    }
+}
+
 /// Policy of one port. Istio `PortTrafficPolicy`.
 #[derive(Clone, Debug)]
 pub struct PortPolicy {

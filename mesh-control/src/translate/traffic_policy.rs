@@ -24,7 +24,7 @@ impl<'a> Policy<'a> {
     pub(super) fn of(rule: Option<&MergedRule<'a>>, subset: Option<&'a TrafficPolicy>, port: u16) -> Self {
         let mut policy = Self::default();
         if let Some(rule) = rule {
-            policy.apply(&rule.rule.traffic_policy, port);
+            policy.apply(rule.traffic_policy, port);
         }
         if let Some(subset) = subset {
             policy.apply(subset, port);

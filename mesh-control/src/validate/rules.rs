@@ -1,10 +1,14 @@
 //! DestinationRules with the services that they are about.
 
+use std::collections::HashMap;
+
 use crate::config::{Config, DestinationRule};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::host::Host;
 use crate::registry::{Registry, Service};
 
 pub(super) fn check(config: &Config, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+    check_merged(config, diagnostics);
     for rule in &config.destination_rules {
         let services: Vec<_> = if rule.host.is_wildcard() {
             registry.services().iter().filter(|service| rule.host.covers(&service.host)).collect()
@@ -23,6 +27,36 @@ pub(super) fn check(config: &Config, registry: &Registry, diagnostics: &mut Vec<
             check_subsets(rule, &services, diagnostics);
             check_ports(rule, &services, diagnostics);
         }
+    }
+}
+
+/// Rules of a namespace for one host become one; what an older rule has already is left out of a younger one.
+fn check_merged(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    let mut older: HashMap<(&str, &Host), Vec<&DestinationRule>> = HashMap::new();
+    for rule in &config.destination_rules {
+        let older = older.entry((rule.metadata.namespace.as_str(), &rule.host.value)).or_default();
+        let has_policy = |rule: &&&DestinationRule| !rule.traffic_policy.is_empty();
+        if let Some(first) = older.iter().find(has_policy).filter(|_| !rule.traffic_policy.is_empty()) {
+            let message = format!("{} gives {} its policy already", first.metadata.resource(), rule.host.value);
+            diagnostics.push(
+                Diagnostic::warning(Code::Duplicate, rule.host.position.clone(), message)
+                    .at(rule.metadata.resource(), "spec.trafficPolicy")
+                    .label("this policy has no effect")
+                    .help(format!("the other rule is at {}", first.metadata.position)),
+            );
+        }
+        for (i, subset) in rule.subsets.iter().enumerate() {
+            let mut others = older.iter().flat_map(|rule| &rule.subsets);
+            let Some(first) = others.find(|other| other.name.value == subset.name.value) else { continue };
+            let message = format!("subset {:?} of {} is defined twice", subset.name.value, rule.host.value);
+            diagnostics.push(
+                Diagnostic::warning(Code::Duplicate, subset.name.position.clone(), message)
+                    .at(rule.metadata.resource(), format!("spec.subsets[{i}]"))
+                    .label("this definition has no effect")
+                    .help(format!("the first definition is at {}", first.name.position)),
+            );
+        }
+        older.push(rule);
     }
 }
 
