@@ -142,7 +142,7 @@ impl ServiceEntry {
         };
         object.unsupported(&["subjectAltNames"]);
         let is_none =
-            object.node("resolution").is_none_or(|node| matches!(&node.value, Value::String(name) if name == "NONE"));
+            object.node("resolution").is_some_and(|node| matches!(&node.value, Value::String(name) if name == "NONE"));
         if is_none && !entry.endpoints.is_empty() {
             cx.invalid(object.key_mark("endpoints"), "NONE mode cannot set endpoints", "set resolution STATIC or DNS");
         }

@@ -191,15 +191,17 @@ fn read_default_endpoint(object: &Object<'_>) -> Option<SocketAddr> {
         cx.unsupported(object.key_mark("defaultEndpoint"), "Unix sockets are not supported yet");
         return None;
     }
-    let endpoint = text.parse::<SocketAddr>().ok().filter(|endpoint| {
+    let endpoint = text.parse::<SocketAddr>().ok().filter(|endpoint| endpoint.port() != 0);
+    let is_itself = endpoint.is_some_and(|endpoint| {
         let ip = endpoint.ip();
-        endpoint.port() != 0 && (ip.is_unspecified() || ip.is_loopback() && (ip.is_ipv6() || ip == Ipv4Addr::LOCALHOST))
+        ip.is_unspecified() || ip.is_loopback() && (ip.is_ipv6() || ip == Ipv4Addr::LOCALHOST)
     });
-    if endpoint.is_none() {
-        let message = format!("{:?} is not the workload itself", text.value);
+    if !is_itself {
+        let what = if endpoint.is_some() { "the workload itself" } else { "an address with a port from 1 to 65535" };
+        let message = format!("{:?} is not {what}", text.value);
         cx.refuse(text.position.clone(), message, "expected 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT or [::]:PORT");
     }
-    endpoint
+    endpoint.filter(|_| is_itself)
 }
 
 /// Traffic is never captured here, so only what does not ask for capture is taken.

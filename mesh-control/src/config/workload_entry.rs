@@ -64,7 +64,11 @@ impl FromNode for Workload {
 
 fn read_address(object: &Object<'_>) -> Option<Located<String>> {
     let cx = object.cx.field("address");
-    let Some(address) = object.optional("address").filter(|address: &Located<String>| !address.is_empty()) else {
+    let read: Option<Located<String>> = object.optional("address");
+    if read.is_none() && object.has("address") {
+        return None;
+    }
+    let Some(address) = read.filter(|address| !address.is_empty()) else {
         if object.has("network") {
             cx.unsupported(object.key_mark("network"), "the gateway of a network as address is not supported yet");
         } else {

@@ -304,6 +304,10 @@ fn routes_must_lead_somewhere() {
             "IST0112 7 `{` spec.http[0].route[0].destination.port: two.example has several ports",
         ),
         (
+            "{destination: {host: reviews}, weight: 2147483648}",
+            "IST0106 7 `2147483648` spec.http[0].route[0].weight: 2147483648 is out of range: must be between 0 and 2147483647",
+        ),
+        (
             "{destination: {host: reviews}, weight: -5}",
             "IST0106 7 `-5` spec.http[0].route[0].weight: -5 is out of range",
         ),
@@ -367,6 +371,16 @@ fn hosts_gateways_and_reachability_are_checked_across_resources() {
 #[test]
 fn destination_rules_are_checked() {
     for (spec, expected) in [
+        (
+            "{host: reviews, subsets: [{name: v1, labels: {version: v1}}]}",
+            "MESH0004 4 `v1` spec.subsets[0]: subset \"v1\" of reviews.default.svc.cluster.local is defined twice",
+        ),
+        (
+            "{host: two.example, trafficPolicy: {loadBalancer: {simple: RANDOM}}}\n---\napiVersion: \
+             networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: y}\nspec: {host: two.example, \
+             trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}",
+            "MESH0004 9 `two.example` spec.trafficPolicy: DestinationRule default/x gives two.example its policy already",
+        ),
         ("{host: reviewz}", "IST0174 4 `reviewz` spec.host: no service has the host"),
         (
             "{host: two.example, subsets: [{name: a, labels: {version: v9}}]}",
@@ -410,6 +424,8 @@ fn services_and_workloads_are_checked() {
     let port = "ports: [{number: 80, name: http, protocol: HTTP}]";
     for (spec, expected) in [
         (format!("{{{port}, resolution: STATIC}}"), "IST0106 4 `{` spec.hosts: hosts is missing"),
+        (format!("{{host: [a.b], {port}, resolution: STATIC}}"), "IST0106 4 `host` spec.host: unknown field \"host\""),
+        (format!("{{hosts: [a.b], {port}, resolutions: STATIC, endpoints: [{{address: 127.0.0.1}}]}}"), "IST0106 4 `resolutions` spec.resolutions: unknown field"),
         (format!("{{hosts: [a.b], {port}}}"), "MESH0003 4 `{` spec.resolution: resolution NONE, the default, is not supported yet"),
         (format!("{{hosts: ['*'], {port}, resolution: STATIC}}"), "IST0106 4 `'*'` spec.hosts[0]: hostname cannot be wildcard"),
         (format!("{{hosts: [a.b], {port}, resolution: STATIC, endpoints: [{{address: b.c}}]}}"), "IST0106 4 `b.c` spec.endpoints[0]: \"b.c\" is not an IP address"),
@@ -425,6 +441,7 @@ fn services_and_workloads_are_checked() {
     }
     for (spec, expected) in [
         ("{}", "IST0106 4 `{` spec.address: Address is required"),
+        ("{address: 127}", "IST0106 4 `127` spec.address: expected a string, found the number 127"),
         ("{address: unix:///tmp/x}", "MESH0003 4 `unix:///tmp/x` spec.address: Unix sockets are not supported yet"),
         (
             "{address: 127.0.0.1, ports: {http: 0}}",
@@ -475,6 +492,14 @@ fn gateways_and_sidecars_are_checked() {
         (
             format!("{{{selected}, ingress: [{{{port}, defaultEndpoint: '10.0.0.1:80'}}]}}"),
             "IST0106 4 `'10.0.0.1:80'` spec.ingress[0].defaultEndpoint: \"10.0.0.1:80\" is not the workload itself",
+        ),
+        (
+            format!("{{{selected}, ingress: [{{{port}, defaultEndpoint: '127.0.0.1:80800'}}]}}"),
+            "IST0106 4 `'127.0.0.1:80800'` spec.ingress[0].defaultEndpoint: \"127.0.0.1:80800\" is not an address with a port",
+        ),
+        (
+            "{egress: [{hosts: ['*/two.example', '*/*.nothing', './tow.example']}]}".to_owned(),
+            "IST0101 4 `{` spec.egress[0].hosts[2]: no service of the namespace default has the host tow.example",
         ),
         (format!("{{{selected}, ingress: [{{{port}, defaultEndpoint: 'unix:///x'}}]}}"), "MESH0003"),
         (
@@ -586,7 +611,7 @@ fn nothing_is_doubted_because_of_what_is_wrong_elsewhere() {
                     spec: {hosts: [two.example], http: [{route: [{destination: {host: two.example, subset: v1}}]}]}\n";
     let header = misspelt.replacen("DestinationRulez", "DestinationRule", 1).replacen("apiVersion", "apiVerson", 1);
     let found = findings(&header);
-    assert!(found.len() == 2 && found[1].contains("unknown field \"apiVerson\""), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("unknown field \"apiVerson\""), "{found:?}");
     assert_eq!(findings(misspelt), ["MESH0003 2 `DestinationRulez` kind: DestinationRulez is not supported yet"]);
     let help = load(&[("x.yaml", misspelt)]).diagnostics.remove(0).help;
     assert_eq!(help, ["did you mean `DestinationRule`?"]);
@@ -621,11 +646,12 @@ fn one_mistake_is_told_once_and_hides_no_other() {
     for (right, broken, expected) in [
         ("subsets:", "subsetz:", "unknown field"),
         ("{name: v1, labels", "{name: 1, labels", "expected a string"),
-        ("{host: s.example, subsets", "{hots: s.example, subsets", "host is missing, unknown field"),
+        ("{host: s.example, subsets", "{hosst: s.example, subsets", "unknown field"),
+        ("{host: s.example, subsets", "{target: s.example, subsets", "host is missing, unknown field"),
         ("number: 80, name", "number: 65536, name", "65536 is out of range"),
         ("hosts: [s.example], ports", "hosts: ['s example'], ports", "\"s example\" is not a host"),
         ("resolution: STATIC", "resolution: STATICK", "\"STATICK\" is not a value"),
-        ("metadata: {name: g}", "metadata: {nam: g}", "name is missing, unknown field"),
+        ("metadata: {name: g}", "metadata: {nam: g}", "unknown field"),
         ("metadata: {name: s}", "metadata: {name: s, namespace: A B}", "\"A B\" is not a namespace"),
         ("hosts: ['*']", "hosts: [*]", "not valid YAML"),
         // What is wrong where nobody else looks hides nothing.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::config::{Config, Labels, Sidecar, selects};
+use crate::config::{Config, Labels, NamespaceScope, Sidecar, selects};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::registry::Registry;
 
@@ -35,6 +35,7 @@ pub(super) fn check(config: &Config, registry: &Registry, diagnostics: &mut Vec<
 /// any port gets 502 from it.
 fn check_egress(sidecar: &Sidecar, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
     for (i, listener) in sidecar.egress.iter().enumerate() {
+        check_egress_hosts(sidecar, i, registry, diagnostics);
         let Some(port) = &listener.port else { continue };
         let is_meant = |host, service| listener.hosts.iter().any(|meant| meant.admits(host, service));
         let meant: Vec<_> = registry
@@ -53,6 +54,32 @@ fn check_egress(sidecar: &Sidecar, registry: &Registry, diagnostics: &mut Vec<Di
                 .label("calls to them get 502")
                 .help(format!("their ports: {}", ports.join(", "))),
         );
+    }
+}
+
+/// A wildcard may stand for services to come; a name that no service has is most likely misspelt.
+fn check_egress_hosts(sidecar: &Sidecar, i: usize, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+    let listener = &sidecar.egress[i];
+    for (j, meant) in listener.hosts.iter().enumerate().filter(|(_, meant)| !meant.host.is_wildcard()) {
+        let namespace = &sidecar.metadata.namespace;
+        // Of several services with the host, the one that is found first need not be the one that is meant.
+        let mut others = registry.services().iter().filter(|service| service.is_visible_to(namespace));
+        if meant.namespace == NamespaceScope::None
+            || registry.find(&meant.host, namespace).is_some_and(|it| meant.admits(&it.namespace, &it.host))
+            || others.any(|service| meant.admits(&service.namespace, &service.host))
+        {
+            continue;
+        }
+        let place = match &meant.namespace {
+            NamespaceScope::Namespace(namespace) => format!(" of the namespace {namespace}"),
+            NamespaceScope::Any | NamespaceScope::None => String::new(),
+        };
+        let message = format!("no service{place} has the host {}", meant.host);
+        let mut warning = Diagnostic::warning(Code::ReferencedResourceNotFound, listener.position.clone(), message)
+            .at(sidecar.metadata.resource(), format!("spec.egress[{i}].hosts[{j}]"))
+            .label("the host has no effect");
+        warning.help.extend(super::similar_host(&meant.host, registry));
+        diagnostics.push(warning);
     }
 }
 

@@ -96,6 +96,12 @@ impl<'a> Context<'a> {
         self.document.diagnostics.borrow_mut().push(diagnostic.at(self.document.resource.clone(), self.to_string()));
     }
 
+    /// Forgets what was reported about the field itself.
+    fn take_back(&self) {
+        let field = self.to_string();
+        self.document.diagnostics.borrow_mut().retain(|diagnostic| diagnostic.field != field);
+    }
+
     /// Reports a value that the field cannot have; `expected` says what it can.
     pub(crate) fn invalid(&self, mark: Mark, message: impl Into<String>, expected: impl Into<String>) {
         self.report(Diagnostic::error(Code::SchemaValidation, self.position(mark), message).label(expected));

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::suggest::suggest;
+use super::suggest::{nearest, suggest};
 use super::{Context, FromNode};
 use crate::config::yaml::{Key, Mark, Node, Value};
 use crate::diagnostic::{Code, Diagnostic, Position};
@@ -154,6 +154,10 @@ impl<'a> Object<'a> {
                     cx.unsupported(key.mark, format!("{} is not supported yet", key.name));
                 }
                 continue;
+            }
+            if let Some(meant) = nearest(&key.name, known.iter().copied()).filter(|meant| !self.has(meant)) {
+                // That the field is missing would be the same mistake told twice.
+                self.cx.field(meant).take_back();
             }
             let message = format!("unknown field {:?}", key.name);
             let diagnostic = Diagnostic::error(Code::SchemaValidation, cx.position(key.mark), message);

@@ -135,7 +135,7 @@ impl FromNode for WeightedDestination {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(node, cx)?;
         let destination = object.required("destination");
-        let weight = object.integer("weight", 0, u32::MAX.into()).unwrap_or(0);
+        let weight = object.integer("weight", 0, i32::MAX.into()).unwrap_or(0);
         let headers = object.optional("headers").unwrap_or_default();
         object.finish();
         Some(Self { destination: destination?, weight, headers })
