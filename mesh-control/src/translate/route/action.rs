@@ -1,9 +1,9 @@
 //! What a route does with a request.
 
+use super::entry::Entry;
 use super::headers::Changes;
 use super::matcher::regex;
 use super::resilience::{http_fault, retry_policy};
-use super::rules::Entry;
 use crate::config::{
     DirectResponse, HttpAction, HttpRoute, Redirect, RedirectPort, UriRewrite, VirtualService, WeightedDestination,
 };

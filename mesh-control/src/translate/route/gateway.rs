@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::entry::Entry;
 use super::matcher::is_catch_all;
-use super::rules::Entry;
+use super::rules;
 use super::virtual_host::{route_configuration, virtual_host};
 use crate::config::{Gateway, GatewayName, Server, VirtualService, Visibility};
 use crate::host::Host;
@@ -35,7 +36,7 @@ pub(in crate::translate) fn routes(
             let is_visible =
                 Visibility::includes(&service.export_to, &service.metadata.namespace, &view.node.namespace);
             if is_visible && service.gateways.iter().any(|bound| bound.value == name) {
-                let routes = Entry { view, port, gateway: &name }.routes(service);
+                let routes = rules::routes(&Entry { view, port, gateway: &name }, service);
                 for host in served_hosts(server, service) {
                     let gathered = hosts.entry(host.to_string()).or_default();
                     gathered.routes.extend(routes.iter().cloned());

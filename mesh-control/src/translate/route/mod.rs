@@ -1,6 +1,7 @@
 //! Virtual hosts and routes.
 
 mod action;
+mod entry;
 mod gateway;
 mod headers;
 mod matcher;

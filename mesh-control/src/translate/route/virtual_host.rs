@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use super::action::default_action;
+use super::entry::Entry;
 use super::resilience::inbound_retry_policy;
-use super::rules::Entry;
+use super::rules;
 use crate::config::{GatewayName, OutboundTrafficPolicy};
 use crate::host::Host;
 use crate::registry::Service;
@@ -95,7 +96,7 @@ fn has_http(service: &Service, port: u16) -> bool {
 fn of_service(view: &View<'_>, service: &Service, port: u16) -> envoy::VirtualHost {
     let entry = Entry { view, port, gateway: &GatewayName::Mesh };
     let routes = match view.routes.find(&service.host) {
-        Some(rules) => entry.routes(rules),
+        Some(rules) => rules::routes(&entry, rules),
         None => {
             let cluster = outbound_cluster(port, "", &service.host);
             vec![every_request("default", default_action(cluster))]
@@ -112,7 +113,9 @@ fn hosts_without_service(view: &View<'_>, services: &[&Service]) -> Vec<envoy::V
     let entry = Entry { view, port: HTTP_PORT, gateway: &GatewayName::Mesh };
     let hosts = view.routes.hosts().into_iter().filter(|(host, _)| !known.contains(host));
     hosts
-        .map(|(host, rules)| virtual_host(format!("{host}:{HTTP_PORT}"), vec![host.to_string()], entry.routes(rules)))
+        .map(|(host, rules)| {
+            virtual_host(format!("{host}:{HTTP_PORT}"), vec![host.to_string()], rules::routes(&entry, rules))
+        })
         .collect()
 }
 

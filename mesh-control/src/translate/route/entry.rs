@@ -1,0 +1,45 @@
+//! Where requests come in, and what follows from that for matches and destinations.
+
+use crate::config::{Destination, GatewayName, HttpMatch, Located, VirtualService, selects};
+use crate::translate::names;
+use crate::translate::node::Role;
+use crate::translate::view::View;
+
+/// Where requests come in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) view: &'a View<'a>,
+    /// Port that clients call.
+    pub(super) port: u16,
+    /// The gateway, or the mesh.
+    pub(super) gateway: &'a GatewayName,
+}
+
+impl Entry<'_> {
+    /// Conditions that depend on the listener and the client only are decided now.
+    pub(super) fn admits(&self, matcher: &HttpMatch) -> bool {
+        let node = self.view.node;
+        let is_gateway = node.role == Role::Gateway;
+        let here = |gateways: &[_]| {
+            let mut names = gateways.iter().map(|gateway: &Located<GatewayName>| &gateway.value);
+            gateways.is_empty() || names.any(|name| name == self.gateway)
+        };
+        matcher.port.is_none_or(|port| port == self.port)
+            && here(&matcher.gateways)
+            && (is_gateway || selects(&matcher.source_labels, &node.labels))
+            && matcher.source_namespace.as_ref().is_none_or(|namespace| *namespace == node.namespace)
+    }
+
+    /// Cluster of a destination. Without a port it is the service's only one, else the port that was called.
+    pub(super) fn cluster(&self, service: &VirtualService, destination: &Destination) -> String {
+        let host = &destination.host.value;
+        let found = self.view.registry.find(host, &service.metadata.namespace);
+        let only = found.and_then(|found| match found.ports.as_slice() {
+            [port] => Some(port.number),
+            _ => None,
+        });
+        let port = destination.port.as_ref().map(|port| port.value).or(only).unwrap_or(self.port);
+        let subset = destination.subset.as_ref().map_or("", |subset| subset.as_str());
+        names::outbound_cluster(port, subset, host)
+    }
+}
