@@ -81,12 +81,16 @@ impl Body {
         body.map_or_else(Self::empty, |body| Kind::Boxed(Box::pin(Boxable { body })).into())
     }
 
-    /// The body of a request: `info` counts its bytes and learns when it has ended.
+    /// The body of a request: `info` counts its bytes and learns when it has ended. One in a piece is all there, and
+    /// counts once however often it is sent.
     pub(crate) fn count(&mut self, info: &StreamInfo) {
-        if self.is_end_stream() {
-            info.complete_at_start();
-        } else {
-            self.watch = Watch::Request(info.clone());
+        match self.in_one_piece() {
+            Some(bytes) => {
+                info.add_bytes_received(bytes.len() as u64);
+                info.complete_at_start();
+            }
+            None if self.is_end_stream() => info.complete_at_start(),
+            None => self.watch = Watch::Request(info.clone()),
         }
     }
 
@@ -95,19 +99,14 @@ impl Body {
         self.watch = Watch::Response(Box::new(guard));
     }
 
-    /// The same body again, if that is cheap: there is none, or it is one buffer.
-    pub(crate) fn try_copy(&self) -> Option<Self> {
-        let kind = match &self.kind {
-            Kind::Empty => Kind::Empty,
-            Kind::Full(bytes) => Kind::Full(bytes.clone()),
-            Kind::Incoming(_) | Kind::Http1(_) | Kind::Http2(_) | Kind::Replay(_) | Kind::Boxed(_) => return None,
-        };
-        let watch = match &self.watch {
-            Watch::Nobody => Watch::Nobody,
-            Watch::Request(info) => Watch::Request(info.clone()),
-            Watch::Response(_) => return None,
-        };
-        Some(Self { kind, watch })
+    /// All of it, if it lies in one buffer or is empty.
+    pub(crate) fn in_one_piece(&self) -> Option<&Bytes> {
+        static NOTHING: Bytes = Bytes::new();
+        match &self.kind {
+            Kind::Empty => Some(&NOTHING),
+            Kind::Full(bytes) => Some(bytes),
+            Kind::Incoming(_) | Kind::Http1(_) | Kind::Http2(_) | Kind::Replay(_) | Kind::Boxed(_) => None,
+        }
     }
 }
 

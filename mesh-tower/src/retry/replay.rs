@@ -21,8 +21,8 @@ use crate::{Body, BoxError};
 /// The means to send a body again.
 #[derive(Debug)]
 pub(crate) enum Replay {
-    /// Nothing, or one buffer: copies are cheap.
-    Copy(Body),
+    /// Nothing, or one buffer: it is cheap to have twice.
+    Copy(Bytes),
     /// A stream that is recorded while it is sent.
     Recorded(Arc<Mutex<Recording>>),
 }
@@ -30,16 +30,16 @@ pub(crate) enum Replay {
 impl Replay {
     /// Keeps at most `limit` bytes of `body`.
     pub(crate) fn new(body: Body, limit: usize) -> Self {
-        match body.try_copy() {
-            Some(_) => Self::Copy(body),
+        match body.in_one_piece() {
+            Some(bytes) => Self::Copy(bytes.clone()),
             None => Self::record(body, limit),
         }
     }
 
     /// Keeps at most `limit` bytes of `body`, which stays the body for the first try.
     pub(crate) fn beside(body: &mut Body, limit: usize) -> Self {
-        if let Some(copy) = body.try_copy() {
-            return Self::Copy(copy);
+        if let Some(bytes) = body.in_one_piece() {
+            return Self::Copy(bytes.clone());
         }
         let replay = Self::record(std::mem::take(body), limit);
         *body = replay.next_body();
@@ -62,7 +62,7 @@ impl Replay {
     /// The body for the next try.
     pub(crate) fn next_body(&self) -> Body {
         match self {
-            Self::Copy(body) => body.try_copy().unwrap_or_default(),
+            Self::Copy(bytes) => Body::from(bytes.clone()),
             Self::Recorded(recording) => {
                 let mut shared = recording.lock();
                 shared.reader += 1;

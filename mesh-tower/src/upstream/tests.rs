@@ -393,6 +393,16 @@ async fn a_streamed_body_is_sent_again_unless_it_is_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_counts_once_however_often_it_is_sent() {
+    for body in [Body::from("hello"), Body::new(Full::new(Bytes::from("hello")))] {
+        let steps = [Step::Answer(503), Step::Answer(200)];
+        let mut fixture = Fixture::with(steps, 1, |_| {}, |host| retry(host, "5xx", 1));
+        fixture.send(Request::post("/").body(body).unwrap()).await;
+        assert_eq!((fixture.seen().len(), fixture.info.bytes_received()), (2, 5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_never_left_is_sent_again_without_a_policy() {
     let mut fixture = Fixture::new([Step::Unsent, Step::Answer(200)]);
     assert_eq!(fixture.get("/").await.0, 200);
