@@ -12,7 +12,7 @@ use std::{ops::Range, slice};
 pub(super) struct Trie<V> {
     nodes: Vec<Node<V>>,
     /// The byte by which each node is chosen among its siblings: that before its label. Beside `nodes`, so that the
-    /// choice reads one cache line. The root's stands for nothing.
+    /// choice reads one cache line. The root's stands for nothing, nor do the last [`LANES`], which are beyond all nodes.
     first_bytes: Vec<u8>,
     /// Labels and values that do not fit into their nodes.
     labels: Vec<u8>,
@@ -33,6 +33,9 @@ struct Node<V> {
 }
 
 const INLINE_LABEL: usize = 4;
+
+/// So many children are compared with a byte all at once.
+const LANES: usize = 16;
 
 /// What a node stands for.
 #[derive(Debug)]
@@ -154,6 +157,7 @@ impl<V: Copy> Trie<V> {
         while let Some(next) = pending.pop() {
             trie.grow((&keys, &values), &next, &mut pending);
         }
+        trie.first_bytes.extend([0; LANES]);
         trie
     }
 
@@ -180,14 +184,21 @@ impl<V: Copy> Trie<V> {
             if depth == text.len() {
                 return;
             }
-            let first_child = node.children.start as usize;
-            let first_bytes = &self.first_bytes[first_child..][..usize::from(node.children.count)];
-            match first_bytes.binary_search(&text.at(depth)) {
-                Ok(child) => index = first_child + child,
-                Err(_) => return,
-            }
+            let Some(child) = self.child(&node.children, text.at(depth)) else { return };
+            index = child;
             depth += 1;
         }
+    }
+
+    /// The child for `byte`.
+    fn child(&self, children: &Children, byte: u8) -> Option<usize> {
+        let (start, count) = (children.start as usize, usize::from(children.count));
+        let first_bytes = &self.first_bytes[start..];
+        let position = match first_bytes.first_chunk() {
+            Some(lanes) if count <= LANES => position(*lanes, byte),
+            _ => first_bytes[..count].binary_search(&byte).ok()?,
+        };
+        (position < count).then_some(start + position)
     }
 
     fn grow(&mut self, (keys, values): (&[Box<[u8]>], &[V]), pending: &Pending, more: &mut Vec<Pending>) {
@@ -231,6 +242,15 @@ impl<V: Copy> Trie<V> {
         node.label[..inline.len()].copy_from_slice(inline);
         node
     }
+}
+
+/// Where `byte` is first found; at least [`LANES`] if nowhere. A search would wait for each of its looks.
+fn position(bytes: [u8; LANES], byte: u8) -> usize {
+    const LOW_BITS: u128 = u128::from_ne_bytes([0x7f; LANES]);
+    // Each byte of it is 0 where `byte` stands, so that adding the low bits does not reach the high bit there.
+    let difference = u128::from_le_bytes(bytes) ^ u128::from_ne_bytes([byte; LANES]);
+    let found = !(((difference & LOW_BITS) + LOW_BITS) | difference | LOW_BITS);
+    found.trailing_zeros() as usize / 8
 }
 
 /// A node still to be filled: its keys share `depth` bytes that its ancestors and its first byte hold.
