@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +11,7 @@ use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::recorder::Recorder;
-use crate::{Body, BoxError};
+use crate::{Body, BoxError, telemetry::Telemetry};
 
 /// The body of a response through a [`Channel`](super::Channel).
 #[derive(Debug)]
@@ -22,12 +23,14 @@ pub struct ChannelBody {
 
 impl ChannelBody {
     /// `recorder` records the request when the body has ended, or is given up.
-    pub(super) fn wrap(response: Response<Body>, mut recorder: Recorder) -> Response<Self> {
+    pub(super) fn wrap(response: Response<Body>, mut recorder: Recorder<&Arc<Telemetry>>) -> Response<Self> {
         recorder.response(&response);
         response.map(|inner| {
-            let mut body = Self { inner, recorder: Some(recorder) };
-            body.record_end();
-            body
+            if inner.is_end_stream() {
+                recorder.end();
+                return Self { inner, recorder: None };
+            }
+            Self { inner, recorder: Some(recorder.detach()) }
         })
     }
 

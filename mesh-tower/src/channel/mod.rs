@@ -113,7 +113,7 @@ impl<T: Transport> Channel<T> {
     }
 
     /// Answers a call; the recorder is for its response.
-    async fn serve(&self, call: &mut Call) -> Recorder {
+    async fn serve(&self, call: &mut Call) -> Recorder<&Arc<Telemetry>> {
         let mut recorder = Recorder::start(&self.0.telemetry, StreamInfo::new(now()), call);
         let ready = match self.current() {
             Some(ready) => Some(ready),

@@ -16,64 +16,88 @@ use crate::{
     timer::now,
 };
 
-/// A request under way. Dropping it without a word means that the caller has given it up.
+/// Records a request at its end. Dropping it before means that the caller has given the request up.
+///
+/// While the channel waits for the answer it borrows the telemetry (`T`); for a body that goes on afterwards it is
+/// [detached](Recorder::detach).
 #[derive(Debug)]
-pub(super) struct Recorder {
-    telemetry: Arc<Telemetry>,
+pub(super) struct Recorder<T: AsRef<Telemetry> = Arc<Telemetry>> {
+    telemetry: T,
+    /// Gone once it has been recorded.
+    request: Option<UnderWay>,
+}
+
+/// What is known of a request under way.
+#[derive(Debug)]
+struct UnderWay {
+    info: StreamInfo,
     /// Who answered, as it says itself.
     peer: Option<Arc<Workload>>,
-    info: StreamInfo,
     protocol: RequestProtocol,
     request_header_bytes: u64,
     response: Option<(StatusCode, u64)>,
     grpc_status: Option<u32>,
-    has_ended: bool,
 }
 
-impl Recorder {
+impl Recorder<&Arc<Telemetry>> {
+    /// The same, for as long as it takes.
+    pub(super) fn detach(mut self) -> Recorder {
+        Recorder { telemetry: Arc::clone(self.telemetry), request: self.request.take() }
+    }
+}
+
+impl<T: AsRef<Telemetry>> Recorder<T> {
     /// Begins with the request as the caller made it; its body is counted from now on.
-    pub(super) fn start(telemetry: &Arc<Telemetry>, info: StreamInfo, call: &mut Call) -> Self {
-        let mut recorder = Self {
-            telemetry: Arc::clone(telemetry),
-            peer: None,
-            info,
-            protocol: if call.is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
-            request_header_bytes: 0,
-            response: None,
-            grpc_status: None,
-            has_ended: false,
-        };
+    pub(super) fn start(telemetry: T, info: StreamInfo, call: &mut Call) -> Self {
+        let mut request_header_bytes = 0;
         if let Some((parts, body)) = &mut call.request {
-            recorder.request_header_bytes = header_bytes(&parts.headers);
-            body.count(&recorder.info);
+            request_header_bytes = header_bytes(&parts.headers);
+            body.count(&info);
         }
-        recorder
+        let protocol = if call.is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http };
+        let request = UnderWay { info, peer: None, protocol, request_header_bytes, response: None, grpc_status: None };
+        Self { telemetry, request: Some(request) }
     }
 
     pub(super) fn info(&self) -> &StreamInfo {
-        &self.info
+        &self.request.as_ref().expect("nobody asks after the end").info
     }
 
     pub(super) fn peer(&mut self, peer: Option<Arc<Workload>>) {
-        self.peer = peer;
+        if let Some(request) = &mut self.request {
+            request.peer = peer;
+        }
     }
 
     pub(super) fn response(&mut self, response: &Response<Body>) {
-        self.response = Some((response.status(), header_bytes(response.headers())));
-        self.grpc_status = self.status_in(response.headers());
+        if let Some(request) = &mut self.request {
+            request.response = Some((response.status(), header_bytes(response.headers())));
+            request.grpc_status = request.status_in(response.headers());
+        }
     }
 
     pub(super) fn data(&mut self, bytes: usize) {
-        self.info.add_bytes_sent(bytes as u64);
+        if let Some(request) = &self.request {
+            request.info.add_bytes_sent(bytes as u64);
+        }
     }
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
-        self.grpc_status = self.status_in(trailers).or(self.grpc_status);
+        if let Some(request) = &mut self.request {
+            request.grpc_status = request.status_in(trailers).or(request.grpc_status);
+        }
     }
 
     /// The response has ended, as it should or broken off; the flags say which.
     pub(super) fn end(&mut self) {
-        self.has_ended = true;
+        if let Some(request) = self.request.take() {
+            request.record(self.telemetry.as_ref());
+        }
+    }
+}
+
+impl UnderWay {
+    fn record(self, telemetry: &Telemetry) {
         let state = self.info.state();
         // Known if it ended as it should; saves reading the clock again.
         let ended_at = state.upstream_timing.last_upstream_rx_byte_received.unwrap_or_else(now);
@@ -82,10 +106,10 @@ impl Recorder {
         let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
         let key = SeriesKey {
             reporter: Reporter::Source,
-            source: self.telemetry.workload.as_ref(),
+            source: telemetry.workload.as_ref(),
             // What the endpoint says of itself is more than the control plane says of it.
             destination: self.peer.as_ref().or(of_endpoint),
-            service: of_cluster.or(self.telemetry.service.as_ref()),
+            service: of_cluster.or(telemetry.service.as_ref()),
             protocol: self.protocol,
             response_code: status,
             grpc_status: self.grpc_status,
@@ -96,7 +120,7 @@ impl Recorder {
             request_bytes: self.request_header_bytes + self.info.bytes_received(),
             response_bytes: header_bytes + self.info.bytes_sent(),
         };
-        self.telemetry.istio.record(key, sample);
+        telemetry.istio.record(key, sample);
     }
 
     fn status_in(&self, headers: &HeaderMap) -> Option<u32> {
@@ -104,14 +128,15 @@ impl Recorder {
     }
 }
 
-impl Drop for Recorder {
+impl<T: AsRef<Telemetry>> Drop for Recorder<T> {
     fn drop(&mut self) {
-        if !self.has_ended {
-            let mut state = self.info.state();
-            state.response_flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-            state.response_code_details = Some(details::DOWNSTREAM_REMOTE_DISCONNECT.into());
-            drop(state);
-            self.end();
+        if let Some(request) = self.request.take() {
+            {
+                let mut state = request.info.state();
+                state.response_flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+                state.response_code_details = Some(details::DOWNSTREAM_REMOTE_DISCONNECT.into());
+            }
+            request.record(self.telemetry.as_ref());
         }
     }
 }
