@@ -333,7 +333,7 @@ pub struct MaxStreamDuration {
 }
 
 /// Which circuit breaker thresholds apply. Envoy `core.v3.RoutingPriority`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RoutingPriority {
     /// The usual.
     #[default]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What changes of headers take to be applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Changes {
     /// There are none.
     #[default]

@@ -1,6 +1,6 @@
 //! One compiled route.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::{
     RequestCounters, RequestPart, RequestScope, RequestStats, RequestStatsRegistry, RouteTableError,
@@ -22,22 +22,40 @@ use crate::{
 /// Methods take `weighted`, the position that [`RouteEntry::select_cluster`] chose, where a weighted cluster may say
 /// something of its own.
 ///
-/// What every request asks lies in the entry itself, in two cache lines. The route as configured is spread over more, and
-/// with 100,000 routes a request finds none of them in a cache.
+/// Of 100,000 routes a request finds none in a cache. So an entry is small, and all that every request asks for lies in its
+/// plan, which routes that say the same have in common.
 #[derive(Debug)]
 pub struct RouteEntry<C> {
+    plan: Arc<Plan<C>>,
+    route: u32,
+}
+
+/// What routes of a virtual host say about every request.
+#[derive(Debug)]
+struct Plan<C> {
     config: Arc<RouteConfiguration>,
     virtual_host: u32,
-    route: u32,
     clusters: Clusters<C>,
     /// The route's, else the virtual host's.
     retry_policy: Option<Arc<RetryPolicy>>,
     essentials: Essentials,
-    counters: Option<Box<Counters>>,
+    counters: Option<Counters>,
+}
+
+/// The plans of a virtual host, by what their routes say.
+#[derive(Debug)]
+pub(super) struct Plans<C>(HashMap<Said, Vec<Arc<Plan<C>>>>);
+
+/// What routes with the same plan have said, beside their retry policy.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Said {
+    cluster: Option<ClusterName>,
+    essentials: Essentials,
+    stat_prefix: Arc<str>,
 }
 
 /// What a forwarding action says, as far as every request asks, and what it asks for rarely, as a note that there is some.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Essentials {
     timeout: Duration,
     priority: RoutingPriority,
@@ -112,26 +130,58 @@ pub enum ChosenCluster<'e, C> {
     Unnamed,
 }
 
-impl<C> RouteEntry<C> {
-    pub(super) fn compile(
+impl<C> Plans<C> {
+    /// Retry policies that a plan is compared with; to compare it with all would take more than linear time.
+    const MAX_COMPARED: usize = 8;
+
+    /// The same entry, with the plan of one that says the same, if there is one.
+    pub(super) fn share(&mut self, entry: RouteEntry<C>) -> RouteEntry<C> {
+        let cluster = match (&entry.plan.clusters, entry.action().map(|action| &action.cluster)) {
+            (Clusters::None, _) => None,
+            (Clusters::One(_), Some(ClusterSpecifier::Cluster(name))) => Some(name.clone()),
+            (Clusters::One(_) | Clusters::Weighted(_) | Clusters::FromHeader, _) => return entry,
+        };
+        let stat_prefix = Arc::clone(&entry.route().stat_prefix);
+        let alike = self.0.entry(Said { cluster, essentials: entry.plan.essentials, stat_prefix }).or_default();
+        let compared = alike.iter().rev().take(Self::MAX_COMPARED);
+        match compared.into_iter().find(|plan| plan.retry_policy == entry.plan.retry_policy) {
+            Some(plan) => RouteEntry { plan: Arc::clone(plan), ..entry },
+            None => {
+                alike.push(Arc::clone(&entry.plan));
+                entry
+            }
+        }
+    }
+}
+
+impl<C> Default for Plans<C> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<C> Plan<C> {
+    /// Of the route at `route` of the virtual host at `virtual_host`.
+    fn new(
         config: &Arc<RouteConfiguration>,
         (virtual_host, route): (u32, u32),
         resolve: &mut dyn FnMut(&ClusterName) -> C,
+        (registry, virtual_clusters): (&RequestStatsRegistry, &Arc<[Arc<RequestStats>]>),
     ) -> Result<Self, RouteTableError> {
         let host = &config.virtual_hosts[virtual_host as usize];
-        let mut entry = Self {
+        let said = &host.routes[route as usize];
+        let mut plan = Self {
             config: Arc::clone(config),
             virtual_host,
-            route,
             clusters: Clusters::None,
             retry_policy: None,
             essentials: Essentials::default(),
-            counters: None,
+            counters: Counters::new(host, said, registry, virtual_clusters),
         };
-        if let Action::Route(action) = &host.routes[route as usize].action {
-            entry.essentials = Essentials::of(action);
-            entry.retry_policy = action.retry_policy.clone().or_else(|| host.retry_policy.clone());
-            entry.clusters = match &action.cluster {
+        if let Action::Route(action) = &said.action {
+            plan.essentials = Essentials::of(action);
+            plan.retry_policy = action.retry_policy.clone().or_else(|| host.retry_policy.clone());
+            plan.clusters = match &action.cluster {
                 ClusterSpecifier::Cluster(name) => Clusters::One(resolve(name)),
                 ClusterSpecifier::Weighted(split) => Clusters::Weighted(Box::new(Split {
                     clusters: split.clusters.iter().map(|cluster| resolve(&cluster.name)).collect(),
@@ -141,10 +191,39 @@ impl<C> RouteEntry<C> {
                 ClusterSpecifier::ClusterHeader(_) => Clusters::FromHeader,
             };
         }
-        entry.essentials.request_changes =
-            entry.changes(|entry, weighted| Changes::of(entry.request_headers(weighted)));
-        entry.essentials.response_changes =
-            entry.changes(|entry, weighted| Changes::of(entry.response_headers(weighted)));
+        Ok(plan)
+    }
+}
+
+impl Counters {
+    /// `None` if nothing is counted.
+    fn new(
+        host: &VirtualHost,
+        route: &Route,
+        registry: &RequestStatsRegistry,
+        virtual_clusters: &Arc<[Arc<RequestStats>]>,
+    ) -> Option<Self> {
+        let prefix = &route.stat_prefix;
+        let part = || RequestPart::Route(Arc::clone(prefix));
+        let scope = || RequestScope { virtual_host: Arc::clone(&host.name), part: part() };
+        let route = (!prefix.is_empty()).then(|| registry.intern(scope()));
+        let counts = route.is_some() || !virtual_clusters.is_empty();
+        counts.then(|| Self { route, virtual_clusters: Arc::clone(virtual_clusters) })
+    }
+}
+
+impl<C> RouteEntry<C> {
+    pub(super) fn compile(
+        config: &Arc<RouteConfiguration>,
+        (virtual_host, route): (u32, u32),
+        resolve: &mut dyn FnMut(&ClusterName) -> C,
+        stats: (&RequestStatsRegistry, &Arc<[Arc<RequestStats>]>),
+    ) -> Result<Self, RouteTableError> {
+        let mut entry = Self { plan: Arc::new(Plan::new(config, (virtual_host, route), resolve, stats)?), route };
+        let request_changes = entry.changes(|entry, weighted| Changes::of(entry.request_headers(weighted)));
+        let response_changes = entry.changes(|entry, weighted| Changes::of(entry.response_headers(weighted)));
+        let plan = Arc::get_mut(&mut entry.plan).expect("nobody else has it yet");
+        plan.essentials = Essentials { request_changes, response_changes, ..plan.essentials };
         Ok(entry)
     }
 
@@ -153,21 +232,10 @@ impl<C> RouteEntry<C> {
         self.choices().map(|weighted| of_choice(self, weighted)).max().unwrap_or_default()
     }
 
-    /// The same, with its requests counted.
-    pub(super) fn counted(self, registry: &RequestStatsRegistry, virtual_clusters: &Arc<[Arc<RequestStats>]>) -> Self {
-        let (host, prefix) = (self.virtual_host(), &self.route().stat_prefix);
-        let part = || RequestPart::Route(Arc::clone(prefix));
-        let scope = || RequestScope { virtual_host: Arc::clone(&host.name), part: part() };
-        let route = (!prefix.is_empty()).then(|| registry.intern(scope()));
-        let counts = route.is_some() || !virtual_clusters.is_empty();
-        let counters = counts.then(|| Box::new(Counters { route, virtual_clusters: Arc::clone(virtual_clusters) }));
-        Self { counters, ..self }
-    }
-
     /// The counters of a request, as it is before its headers are changed.
     #[must_use]
     pub fn counters(&self, request: &RequestHead<'_>) -> RequestCounters<'_> {
-        let Some(counters) = &self.counters else { return RequestCounters::default() };
+        let Some(counters) = &self.plan.counters else { return RequestCounters::default() };
         let virtual_cluster = self.virtual_cluster(&counters.virtual_clusters, request);
         RequestCounters { virtual_cluster, route: counters.route.as_deref() }
     }
@@ -175,7 +243,7 @@ impl<C> RouteEntry<C> {
     /// Whether a request has counters, which saves looking for them.
     #[must_use]
     pub fn has_counters(&self) -> bool {
-        self.counters.is_some()
+        self.plan.counters.is_some()
     }
 
     fn virtual_cluster<'s>(
@@ -201,13 +269,13 @@ impl<C> RouteEntry<C> {
     /// The virtual host of the route.
     #[must_use]
     pub fn virtual_host(&self) -> &VirtualHost {
-        &self.config.virtual_hosts[self.virtual_host as usize]
+        &self.plan.config.virtual_hosts[self.plan.virtual_host as usize]
     }
 
     /// The configuration of the route.
     #[must_use]
     pub fn config(&self) -> &Arc<RouteConfiguration> {
-        &self.config
+        &self.plan.config
     }
 
     /// The route's forwarding action, if it has one.
@@ -222,38 +290,38 @@ impl<C> RouteEntry<C> {
     /// Whether the action is to forward: only then there is an [`RouteEntry::action`].
     #[must_use]
     pub fn is_forwarding(&self) -> bool {
-        !matches!(self.clusters, Clusters::None)
+        !matches!(self.plan.clusters, Clusters::None)
     }
 
     /// What the forwarding action says about time.
     #[must_use]
     pub fn limits(&self) -> RouteLimits<'_> {
-        let action = if self.essentials.has_max_stream_duration { self.action() } else { None };
+        let action = if self.plan.essentials.has_max_stream_duration { self.action() } else { None };
         let max_stream_duration = action.and_then(|action| action.max_stream_duration.as_ref());
-        RouteLimits { timeout: self.essentials.timeout, max_stream_duration }
+        RouteLimits { timeout: self.plan.essentials.timeout, max_stream_duration }
     }
 
     /// Which thresholds of the circuit breaker apply.
     #[must_use]
     pub fn priority(&self) -> RoutingPriority {
-        self.essentials.priority
+        self.plan.essentials.priority
     }
 
     /// Whether the path may be rewritten, which saves asking how.
     pub(super) fn rewrites_path(&self) -> bool {
-        self.essentials.rewrites_path
+        self.plan.essentials.rewrites_path
     }
 
     /// Whether the authority may be rewritten, which saves asking how.
     pub(super) fn rewrites_authority(&self) -> bool {
-        self.essentials.rewrites_authority
+        self.plan.essentials.rewrites_authority
     }
 
     /// Chooses the cluster; `None` if the action is not to forward. `random` is the request's one random number, so
     /// that retries stay in the chosen cluster (E3).
     #[must_use]
     pub fn select_cluster<'e>(&'e self, request: &RequestHead<'e>, random: u64) -> Option<ClusterChoice<'e, C>> {
-        match &self.clusters {
+        match &self.plan.clusters {
             Clusters::None => None,
             Clusters::One(cluster) => Some(ClusterChoice { cluster: ChosenCluster::Resolved(cluster), weighted: None }),
             Clusters::Weighted(split) => {
@@ -277,7 +345,7 @@ impl<C> RouteEntry<C> {
     /// The cluster that every request of the route goes to, if there is one such.
     #[must_use]
     pub fn only_cluster(&self) -> Option<&C> {
-        match &self.clusters {
+        match &self.plan.clusters {
             Clusters::One(cluster) => Some(cluster),
             Clusters::None | Clusters::Weighted(_) | Clusters::FromHeader => None,
         }
@@ -292,7 +360,7 @@ impl<C> RouteEntry<C> {
     /// The retry policy in force: the route's, else the virtual host's.
     #[must_use]
     pub fn retry_policy(&self) -> Option<&Arc<RetryPolicy>> {
-        self.retry_policy.as_ref()
+        self.plan.retry_policy.as_ref()
     }
 
     /// The fault configuration in force: the weighted cluster's, else the route's, the virtual host's, the filter's.
@@ -307,13 +375,13 @@ impl<C> RouteEntry<C> {
     /// What the changes of request headers take, whichever cluster is chosen.
     #[must_use]
     pub fn request_changes(&self) -> Changes {
-        self.essentials.request_changes
+        self.plan.essentials.request_changes
     }
 
     /// What the changes of response headers take, whichever cluster is chosen.
     #[must_use]
     pub fn response_changes(&self) -> Changes {
-        self.essentials.response_changes
+        self.plan.essentials.response_changes
     }
 
     /// Whether values of changed headers tell of the request.
@@ -329,7 +397,7 @@ impl<C> RouteEntry<C> {
             of_cluster,
             Some(&self.route().request_headers),
             Some(&self.virtual_host().request_headers),
-            Some(&self.config.request_headers),
+            Some(&self.plan.config.request_headers),
         ])
     }
 
@@ -340,13 +408,13 @@ impl<C> RouteEntry<C> {
             of_cluster,
             Some(&self.route().response_headers),
             Some(&self.virtual_host().response_headers),
-            Some(&self.config.response_headers),
+            Some(&self.plan.config.response_headers),
         ])
     }
 
     /// Most specific first, so that the least specific has the last word, unless configured the other way round.
     fn in_order<'e>(&self, mut levels: [Option<&'e HeaderMutations>; 4]) -> impl Iterator<Item = &'e HeaderMutations> {
-        if self.config.most_specific_header_mutations_wins {
+        if self.plan.config.most_specific_header_mutations_wins {
             levels.reverse();
         }
         levels.into_iter().flatten().filter(|mutations| !mutations.is_empty())

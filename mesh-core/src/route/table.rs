@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{
     RequestPart, RequestScope, RequestStats, RequestStatsRegistry, RouteEntry, domain_index, domain_index::DomainIndex,
-    matcher, path_index::PathIndex,
+    entry::Plans, matcher, path_index::PathIndex,
 };
 use crate::{
     model::{ClusterName, RouteConfiguration, VirtualHost},
@@ -120,9 +120,12 @@ impl<C> RouteTable<C> {
         let hosts = (config.virtual_hosts.iter().zip(0..))
             .map(|(virtual_host, host)| {
                 let virtual_clusters = virtual_cluster_stats(virtual_host, registry);
-                let counted = |entry: RouteEntry<C>| entry.counted(registry, &virtual_clusters);
+                let mut plans = Plans::default();
                 let entries = (virtual_host.routes.iter().zip(0..))
-                    .map(|(_, route)| RouteEntry::compile(&config, (host, route), resolve).map(counted))
+                    .map(|(_, route)| {
+                        let stats = (registry, &virtual_clusters);
+                        Ok(plans.share(RouteEntry::compile(&config, (host, route), resolve, stats)?))
+                    })
                     .collect::<Result<_, _>>()?;
                 Ok(Arc::new(Host { paths: PathIndex::new(&virtual_host.routes), entries }))
             })
