@@ -24,10 +24,10 @@ pub(super) fn pick(list: &EndpointList, choice_count: NonZeroU32, bias_milli: u3
 
 fn least_of(list: &EndpointList, choice_count: NonZeroU32, rng: &mut impl Rng) -> usize {
     let mut best = rng.index(list.candidates.len());
-    let mut least = list.candidates[best].runtime.active_requests();
+    let mut least = list.candidates[best].load();
     for _ in 1..choice_count.get() {
         let other = rng.index(list.candidates.len());
-        let active = list.candidates[other].runtime.active_requests();
+        let active = list.candidates[other].load();
         if active < least {
             (best, least) = (other, active);
         }

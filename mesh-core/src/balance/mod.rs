@@ -16,6 +16,7 @@ mod schedule;
 
 use std::{
     collections::BTreeMap,
+    hint::black_box,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -96,6 +97,15 @@ struct EndpointList {
 struct Candidate {
     endpoint: Arc<EndpointState>,
     runtime: Arc<EndpointRuntime>,
+}
+
+impl Candidate {
+    /// Requests under way. Who has the fewest is asked for more at once, which no cache may hold; so all are asked now,
+    /// and the answers come together.
+    fn load(&self) -> u64 {
+        black_box(self.endpoint.workload().is_some());
+        self.runtime.active_requests()
+    }
 }
 
 impl From<&Arc<EndpointState>> for Candidate {

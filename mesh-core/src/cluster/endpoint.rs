@@ -55,17 +55,19 @@ pub enum Health {
 /// Something a data plane keeps with an endpoint, such as its connection pool.
 pub type Attachment = OnceLock<Arc<dyn Any + Send + Sync>>;
 
-/// An endpoint of a cluster. Small, because each request looks at two or more, which no cache may hold.
+/// An endpoint of a cluster. Small, because each request looks at two or more, which no cache may hold; what every request
+/// asks of the one it goes to comes first, beside the count of handles.
 #[derive(Debug)]
+#[repr(C)]
 pub struct EndpointState {
     runtime: Arc<EndpointRuntime>,
-    attachment: Arc<Attachment>,
-    address: SocketAddr,
     hostname: Option<Arc<str>>,
     workload: Option<Arc<Workload>>,
+    attachment: Arc<Attachment>,
     placement: Arc<Placement>,
     load_balancing_weight: NonZeroU32,
     health_status: HealthStatus,
+    address: SocketAddr,
 }
 
 /// What outlives changes of an endpoint's configuration. In this order, all that a request touches is one cache line,
