@@ -31,7 +31,7 @@ use crate::{route::HeldRoute, telemetry::hostname, timer::now};
 ///
 /// Servers put it into the request's extensions once. Whoever needs it later takes it from there.
 #[derive(Clone, Debug)]
-pub struct StreamInfo(Arc<Shared>);
+pub struct StreamInfo(triomphe::Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -198,7 +198,7 @@ impl StreamInfo {
     /// Begins at `start`.
     #[must_use]
     pub fn new(start: Instant) -> Self {
-        Self(Arc::new(Shared {
+        Self(triomphe::Arc::new(Shared {
             start,
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
@@ -320,6 +320,11 @@ impl StreamInfo {
         {
             logged.observe(request);
         }
+    }
+
+    /// The changing part without the lock, for the last one who has a handle.
+    pub(crate) fn state_at_last(&mut self) -> Option<&mut StreamState> {
+        triomphe::Arc::get_mut(&mut self.0).map(|shared| shared.state.get_mut())
     }
 
     /// The changing part, to read and to write. Keep it for a few statements only.

@@ -10,7 +10,7 @@ use mesh_core::{
 };
 
 use crate::{
-    Body, StreamInfo,
+    Body, StreamInfo, StreamState,
     call::Call,
     telemetry::{Reporter, RequestProtocol, RequestSample, SeriesKey, Telemetry, header_bytes},
     timer::now,
@@ -97,8 +97,16 @@ impl<T: AsRef<Telemetry>> Recorder<T> {
 }
 
 impl UnderWay {
-    fn record(self, telemetry: &Telemetry) {
-        let state = self.info.state();
+    fn record(mut self, telemetry: &Telemetry) {
+        let (start, received, sent) = (self.info.start(), self.info.bytes_received(), self.info.bytes_sent());
+        let guard;
+        let state: &StreamState = match self.info.state_at_last() {
+            Some(state) => state,
+            None => {
+                guard = self.info.state();
+                &guard
+            }
+        };
         // Known if it ended as it should; saves reading the clock again.
         let ended_at = state.upstream_timing.last_upstream_rx_byte_received.unwrap_or_else(now);
         let (status, header_bytes) = self.response.map_or((0, 0), |(status, bytes)| (status.as_u16(), bytes));
@@ -116,9 +124,9 @@ impl UnderWay {
             flags: state.response_flags,
         };
         let sample = RequestSample {
-            duration: ended_at.saturating_duration_since(self.info.start()),
-            request_bytes: self.request_header_bytes + self.info.bytes_received(),
-            response_bytes: header_bytes + self.info.bytes_sent(),
+            duration: ended_at.saturating_duration_since(start),
+            request_bytes: self.request_header_bytes + received,
+            response_bytes: header_bytes + sent,
         };
         telemetry.istio.record(key, sample);
     }
