@@ -8,19 +8,20 @@
 //! The stages are called one after the other and hand each other what they found out. A proxy goes the same way: there
 //! the connection manager of the listener does the first half, and [`Upstream::send`] is the second.
 
-use mesh_core::{local_reply::LocalReply, model::HttpFilter};
+use mesh_core::{local_reply::LocalReply, model::HttpFilter, store::Routes};
 
 use crate::{
     StreamInfo, Transport, Upstream,
     call::Call,
     fault::{self, ActiveFaults},
-    route::{self, RouteConfigProvider},
+    route,
 };
 
 /// What a listener says about requests, ready for use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stack<'a, T> {
-    pub(crate) routes: &'a RouteConfigProvider,
+    /// `None` if they have not come yet, or are gone.
+    pub(crate) routes: Option<&'a Routes>,
     /// The authority whose virtual host takes requests that have none of their own.
     pub(crate) authority: &'a str,
     pub(crate) filters: &'a [HttpFilter],
@@ -33,11 +34,10 @@ impl<T: Transport> Stack<'_, T> {
     pub(crate) async fn serve(&self, call: &mut Call, info: &StreamInfo) {
         let Some((parts, _)) = &call.request else { return };
         let random = fastrand::u64(..);
-        let matched = self.routes.read(|routes| match routes {
-            Some(routes) => route::find(routes, parts, Some(self.authority), random, info),
-            None => Err(Box::new(route::reply(info, LocalReply::ROUTE_NOT_FOUND, call.is_grpc))),
-        });
-        let matched = match matched {
+        let Some(routes) = self.routes else {
+            return call.answer(route::reply(info, LocalReply::ROUTE_NOT_FOUND, call.is_grpc));
+        };
+        let matched = match route::find(routes, parts, Some(self.authority), random, info) {
             Ok(matched) => matched,
             Err(answer) => return call.answer(*answer),
         };
@@ -47,9 +47,9 @@ impl<T: Transport> Stack<'_, T> {
                 return call.answer(route::reply(info, failed, call.is_grpc));
             }
         }
-        if let Some(answer) = route::direct_answer(&matched, parts, info) {
+        if let Some(answer) = route::direct_answer(matched, parts, info) {
             return call.answer(answer);
         }
-        self.upstream.forward(call, info, &matched, random).await;
+        self.upstream.forward(call, info, matched, random).await;
     }
 }

@@ -25,7 +25,7 @@ use mesh_core::{
 };
 use parking_lot::Mutex;
 
-use crate::{route::HeldRoute, telemetry::hostname, timer::now};
+use crate::{route::FoundRoute, telemetry::hostname, timer::now};
 
 /// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
 ///
@@ -147,9 +147,9 @@ impl LoggedRequest {
 
 impl StreamState {
     /// Notes the route, and the random number that chose it, unless somebody did before.
-    pub(crate) fn observe_route(&mut self, route: &HeldRoute, random: u64) {
+    pub(crate) fn observe_route(&mut self, route: FoundRoute<'_>, random: u64) {
         if self.route.is_none() {
-            self.route = Some(route.clone());
+            self.route = Some(route.to_handle());
             self.random = random;
         }
     }

@@ -24,7 +24,7 @@ pub use matcher::query_parameter;
 pub use redirect::https_location;
 pub use rewrite::AuthorityRewrite;
 pub use stats::{RequestCounters, RequestPart, RequestScope, RequestStats, RequestStatsRegistry};
-pub use table::{RouteHandle, RouteResult, RouteTable, RouteTableError};
+pub use table::{RouteHandle, RouteRef, RouteResult, RouteTable, RouteTableError};
 
 #[cfg(test)]
 mod tests;

@@ -50,6 +50,43 @@ impl<C> Clone for RouteHandle<C> {
     }
 }
 
+/// A route as a table finds it; becomes a [`RouteHandle`] where it has to outlive the table.
+#[derive(Debug)]
+pub struct RouteRef<'t, C> {
+    host: &'t Arc<Host<C>>,
+    route: u32,
+}
+
+impl<C> RouteRef<'_, C> {
+    /// A handle on the route.
+    #[must_use]
+    pub fn to_handle(self) -> RouteHandle<C> {
+        RouteHandle { host: Arc::clone(self.host), route: self.route }
+    }
+}
+
+impl<'t, C> From<&'t RouteHandle<C>> for RouteRef<'t, C> {
+    fn from(handle: &'t RouteHandle<C>) -> Self {
+        Self { host: &handle.host, route: handle.route }
+    }
+}
+
+impl<C> Deref for RouteRef<'_, C> {
+    type Target = RouteEntry<C>;
+
+    fn deref(&self) -> &RouteEntry<C> {
+        &self.host.entries[self.route as usize]
+    }
+}
+
+impl<C> Clone for RouteRef<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for RouteRef<'_, C> {}
+
 /// What a table says about a request.
 #[derive(Debug)]
 pub enum RouteResult<'t, C> {
@@ -60,7 +97,7 @@ pub enum RouteResult<'t, C> {
     /// The virtual host wants TLS and the request came without: 301 to [`https_location`](super::https_location).
     TlsRequired(&'t VirtualHost),
     /// This route decides.
-    Matched(RouteHandle<C>),
+    Matched(RouteRef<'t, C>),
 }
 
 /// A route configuration that cannot be compiled.
@@ -160,7 +197,7 @@ impl<C> RouteTable<C> {
         }
         let accept = |route: u32| matcher::holds(&virtual_host.routes[route as usize].matches, request, random);
         match host.paths.first(request, accept) {
-            Some(route) => RouteResult::Matched(RouteHandle { host: Arc::clone(host), route }),
+            Some(route) => RouteResult::Matched(RouteRef { host, route }),
             None => RouteResult::NoRoute(virtual_host),
         }
     }

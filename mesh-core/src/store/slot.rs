@@ -4,7 +4,10 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::Hash,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -14,13 +17,14 @@ use arc_swap::ArcSwapOption;
 pub struct Slot<N, T> {
     name: N,
     value: ArcSwapOption<T>,
+    version: AtomicU64,
 }
 
 impl<N, T> Slot<N, T> {
     /// An empty place that belongs to no store, for what is used on its own.
     #[must_use]
     pub fn new(name: N) -> Self {
-        Self { name, value: ArcSwapOption::empty() }
+        Self { name, value: ArcSwapOption::empty(), version: AtomicU64::new(0) }
     }
 
     /// The resource's name.
@@ -40,9 +44,17 @@ impl<N, T> Slot<N, T> {
         read(self.value.load().as_deref())
     }
 
+    /// A number that changes with the resource: who has read it before [`Slot::load`] knows by it whether what was loaded
+    /// is still the newest.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// Puts a resource here, or takes it away.
     pub fn store(&self, value: Option<Arc<T>>) {
         self.value.store(value);
+        self.version.fetch_add(1, Ordering::Release);
     }
 }
 

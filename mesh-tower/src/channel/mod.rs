@@ -27,7 +27,7 @@ use mesh_core::{
     local_reply::LocalReply,
     model::{DestinationService, Listener},
     policy::{hop_by_hop, request_id},
-    store::Store,
+    store::{Routes, Store},
 };
 use tower_service::Service;
 
@@ -64,11 +64,33 @@ struct Shared<T> {
 /// The target's configuration, ready for use.
 #[derive(Debug)]
 struct Ready<T> {
-    /// Version of all listeners when this was made: while it is the same, this is the newest.
+    /// Version of all listeners when this was made: while it is the same, the listener is the newest.
     version: u64,
     listener: Arc<Listener>,
-    routes: RouteConfigProvider,
+    provider: RouteConfigProvider,
+    /// Version of the routes, likewise.
+    routes_version: u64,
+    routes: Option<Arc<Routes>>,
     upstream: Upstream<T>,
+}
+
+impl<T: Transport> Ready<T> {
+    fn has_newest_routes(&self) -> bool {
+        self.routes_version == self.provider.version()
+    }
+
+    /// The same with the routes as they are now.
+    fn with_newest_routes(&self) -> Self {
+        let routes_version = self.provider.version();
+        Self {
+            version: self.version,
+            listener: Arc::clone(&self.listener),
+            provider: self.provider.clone(),
+            routes_version,
+            routes: self.provider.load(),
+            upstream: self.upstream.clone(),
+        }
+    }
 }
 
 impl<T: Transport> Channel<T> {
@@ -136,7 +158,7 @@ impl<T: Transport> Channel<T> {
             self.prepare(parts, &ready.listener);
         }
         let stack = Stack {
-            routes: &ready.routes,
+            routes: ready.routes.as_deref(),
             authority: self.0.target.as_str(),
             filters: &ready.listener.http.http_filters,
             active_faults: &self.0.active_faults,
@@ -174,33 +196,39 @@ impl<T: Transport> Channel<T> {
         tokio::time::timeout(self.0.initial_fetch_timeout, waiting).await.ok()
     }
 
-    /// The newest configuration whose routes are there; the one before if the listener was taken away.
+    /// The newest configuration; the one before if the listener was taken away. `None` while there are no routes.
     fn current(&self) -> Option<Arc<Ready<T>>> {
         let ready = self.0.ready.load_full();
         let version = self.0.store.listeners_version();
-        if ready.as_ref().is_some_and(|ready| ready.version == version) {
-            return ready;
-        }
-        let listener = self.0.store.listeners().get(self.0.target.as_str()).cloned();
-        let newer = listener.and_then(|listener| self.compile(version, listener));
-        match newer {
-            Some(newer) => {
-                let newer = Arc::new(newer);
-                self.0.ready.store(Some(Arc::clone(&newer)));
-                Some(newer)
+        let is_newest = |ready: &Arc<Ready<T>>| ready.version == version && ready.has_newest_routes();
+        if ready.as_ref().is_some_and(is_newest) { ready } else { self.update(ready, version) }
+    }
+
+    #[cold]
+    fn update(&self, ready: Option<Arc<Ready<T>>>, version: u64) -> Option<Arc<Ready<T>>> {
+        let newer = match &ready {
+            Some(ready) if ready.version == version => None,
+            _ => {
+                let listener = self.0.store.listeners().get(self.0.target.as_str()).cloned();
+                listener.and_then(|listener| self.compile(version, listener))
             }
-            None => ready,
-        }
+        };
+        let older = ready.as_ref().filter(|ready| !ready.has_newest_routes());
+        let Some(newer) = newer.or_else(|| Some(older?.with_newest_routes())) else { return ready };
+        let newer = Arc::new(newer);
+        self.0.ready.store(Some(Arc::clone(&newer)));
+        Some(newer)
     }
 
     fn compile(&self, version: u64, listener: Arc<Listener>) -> Option<Ready<T>> {
-        let routes = RouteConfigProvider::new(&listener.http.routes, &self.0.store);
+        let provider = RouteConfigProvider::new(&listener.http.routes, &self.0.store);
         let refused = |error: &_| tracing::warn!(target = %self.0.target, %error, "routes of a listener are unusable");
-        let routes = routes.inspect_err(refused).ok()?;
-        routes.read(|routes| routes.map(drop))?;
+        let provider = provider.inspect_err(refused).ok()?;
+        let routes_version = provider.version();
+        let routes = Some(provider.load()?);
         let peers = PeerExchange::new(&listener.http, &self.0.telemetry);
         let upstream = self.0.upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
-        Some(Ready { version, listener, routes, upstream })
+        Some(Ready { version, listener, provider, routes_version, routes, upstream })
     }
 }
 

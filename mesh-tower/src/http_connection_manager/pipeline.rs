@@ -242,7 +242,7 @@ impl<S: Respond> ConnectionManager<S> {
     fn route(&self, parts: &Parts, random: u64) -> Result<Route, Unrouted> {
         let head = RequestHead::from_parts(parts);
         self.listener.routes.read(|routes| match routes.ok_or(Unrouted::NotFound)?.route(&head, random) {
-            RouteResult::Matched(route) => Ok(route),
+            RouteResult::Matched(route) => Ok(route.to_handle()),
             RouteResult::TlsRequired(_) => Err(Unrouted::TlsRequired(https_location(&head))),
             RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => Err(Unrouted::NotFound),
         })

@@ -7,19 +7,19 @@ use mesh_core::{
     local_reply::LocalReply, policy::grpc, request::RequestHead, route::RouteResult, store::Routes, telemetry::details,
 };
 
-use super::{HeldRoute, direct};
+use super::{FoundRoute, direct};
 use crate::{Body, StreamInfo};
 
 /// Finds the route; `authority` is asked for if no virtual host has the request's own.
 ///
 /// The error is the answer, noted in `info`: there is no route, or only one with TLS.
-pub(crate) fn find(
-    routes: &Routes,
+pub(crate) fn find<'t>(
+    routes: &'t Routes,
     parts: &Parts,
     authority: Option<&str>,
     random: u64,
     info: &StreamInfo,
-) -> Result<HeldRoute, Box<Response<Body>>> {
+) -> Result<FoundRoute<'t>, Box<Response<Body>>> {
     let head = RequestHead::from_parts(parts);
     let result = match (routes.route(&head, random), authority) {
         (RouteResult::NoVirtualHost, Some(authority)) => routes.route(&RequestHead { authority, ..head }, random),
@@ -38,13 +38,13 @@ pub(crate) fn find(
 }
 
 /// What the route answers itself: a fixed response or a redirect.
-pub(crate) fn direct_answer(route: &HeldRoute, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
+pub(crate) fn direct_answer(route: FoundRoute<'_>, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
     if route.is_forwarding() {
         return None;
     }
-    let response = direct::direct_answer(route, &RequestHead::from_parts(parts), Some(info.start_time()))?;
+    let response = direct::direct_answer(&route, &RequestHead::from_parts(parts), Some(info.start_time()))?;
     let mut state = info.state();
-    state.route = Some(route.clone());
+    state.route = Some(route.to_handle());
     state.response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
     drop(state);
     Some(response.map(Body::from))

@@ -71,7 +71,7 @@ impl RouteLayer {
         match routes.route(&head, random) {
             RouteResult::Matched(entry) => match direct_answer(&entry, &head, None) {
                 Some(answer) => Err(Box::new(answer.map(R::from))),
-                None => Ok(self.matched(entry, &head, random)),
+                None => Ok(self.matched(entry.to_handle(), &head, random)),
             },
             RouteResult::TlsRequired(_) => Err(Box::new(redirect_to_tls(&head).map(R::from))),
             RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => Err(not_found()),

@@ -22,7 +22,7 @@ mod tests;
 use std::sync::Arc;
 
 use mesh_core::{
-    route::{RouteEntry, RouteHandle},
+    route::{RouteEntry, RouteHandle, RouteRef},
     store::ClusterSlot,
 };
 
@@ -36,5 +36,7 @@ pub use service::Router;
 
 /// A route of the store.
 pub(crate) type Route = RouteEntry<Arc<ClusterSlot>>;
+/// One as it was found.
+pub(crate) type FoundRoute<'t> = RouteRef<'t, Arc<ClusterSlot>>;
 /// A handle on one.
 pub(crate) type HeldRoute = RouteHandle<Arc<ClusterSlot>>;

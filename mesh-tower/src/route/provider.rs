@@ -9,7 +9,7 @@ use mesh_core::{
 };
 
 /// The routes of a listener, ready for use. Envoy's `RouteConfigProvider`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum RouteConfigProvider {
     /// In the listener itself.
     Inline(Arc<Routes>),
@@ -27,6 +27,22 @@ impl RouteConfigProvider {
             RouteSource::Inline(config) => Self::Inline(Arc::new(store.compile_routes(Arc::clone(config))?)),
             RouteSource::Rds(name) => Self::Rds(store.route_slot(name)),
         })
+    }
+
+    /// Tells whether [`RouteConfigProvider::load`] would still give the same.
+    pub(crate) fn version(&self) -> u64 {
+        match self {
+            Self::Inline(_) => 0,
+            Self::Rds(slot) => slot.version(),
+        }
+    }
+
+    /// The routes as they are now; `None` if they have not come yet, or are gone.
+    pub(crate) fn load(&self) -> Option<Arc<Routes>> {
+        match self {
+            Self::Inline(routes) => Some(Arc::clone(routes)),
+            Self::Rds(slot) => slot.load(),
+        }
     }
 
     /// Reads the routes as they are now; `None` if they have not come yet, or are gone.

@@ -42,7 +42,7 @@ use crate::{
     call::Call,
     peer_metadata::PeerExchange,
     pool::{Pool, Protocol, Target, Worker},
-    route::{HeldRoute, Route},
+    route::{FoundRoute, Route},
     timer::Timers,
 };
 
@@ -163,7 +163,7 @@ impl<T: Transport> Upstream<T> {
                 (state.route.clone(), state.random)
             };
             match route {
-                Some(route) => self.forward(&mut call, info, &route, random).await,
+                Some(route) => self.forward(&mut call, info, (&route).into(), random).await,
                 None => call.answer(not_found(info)),
             }
             call.take_response()
@@ -171,15 +171,15 @@ impl<T: Transport> Upstream<T> {
     }
 
     /// Answers a call whose route is known.
-    pub(crate) async fn forward(&self, call: &mut Call, info: &StreamInfo, route: &HeldRoute, random: u64) {
+    pub(crate) async fn forward(&self, call: &mut Call, info: &StreamInfo, route: FoundRoute<'_>, random: u64) {
         let Some((parts, _)) = &mut call.request else { return call.answer(not_found(info)) };
-        let (cluster, weighted) = self.choose_cluster(parts, route, random);
+        let (cluster, weighted) = self.choose_cluster(parts, &route, random);
         if info.is_logged() || route.changes_headers_by_attributes() {
             let mut state = info.state();
             state.observe_route(route, random);
             state.upstream_cluster.clone_from(&cluster);
         }
-        let exchange = Exchange::new(info, self.options, (route, weighted), parts, call.is_grpc);
+        let exchange = Exchange::new(info, self.options, (&route, weighted), parts, call.is_grpc);
         let Some(cluster) = cluster else {
             let status = route
                 .action()

@@ -188,7 +188,7 @@ impl Fixture {
         let RouteResult::Matched(route) = self.routes.route(&RequestHead::from_parts(&parts), 0) else {
             panic!("no route")
         };
-        self.info.state().route = Some(route);
+        self.info.state().route = Some(route.to_handle());
         body.count(&self.info);
         self.upstream.send(Request::from_parts(parts, body), &self.info).await
     }

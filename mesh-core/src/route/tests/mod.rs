@@ -123,7 +123,7 @@ fn table(routes: Vec<Route>) -> RouteTable<ClusterName> {
 
 fn matched(table: &RouteTable<ClusterName>, request: &Request) -> RouteHandle<ClusterName> {
     match table.route(&request.head(), 0) {
-        RouteResult::Matched(entry) => entry,
+        RouteResult::Matched(route) => route.to_handle(),
         other => panic!("{request:?}: {other:?}"),
     }
 }
