@@ -26,7 +26,7 @@ impl<'a> RequestHead<'a> {
     /// The head of `parts`. An authority that the target does not say comes from `host`.
     #[must_use]
     pub fn from_parts(parts: &'a Parts) -> Self {
-        let host = || parts.headers.get(HOST)?.to_str().ok();
+        let host = || lookup::find(&parts.headers, &HOST)?.to_str().ok();
         Self {
             method: &parts.method,
             target_scheme: parts.uri.scheme_str(),
@@ -86,8 +86,8 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// Splits `:path` at its first `?`.
 #[must_use]
 pub fn split_query(path_and_query: &str) -> (&str, Option<&str>) {
-    match path_and_query.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    match path_and_query.bytes().position(|byte| byte == b'?') {
+        Some(end) => (&path_and_query[..end], Some(&path_and_query[end + 1..])),
         None => (path_and_query, None),
     }
 }

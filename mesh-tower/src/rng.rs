@@ -7,6 +7,8 @@ use mesh_core::rng::Rng;
 pub(crate) struct ThreadRng;
 
 impl Rng for ThreadRng {
+    // Not worth its room wherever somebody draws.
+    #[inline(never)]
     fn next_u64(&mut self) -> u64 {
         fastrand::u64(..)
     }

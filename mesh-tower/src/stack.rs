@@ -8,12 +8,13 @@
 //! The stages are called one after the other and hand each other what they found out. A proxy goes the same way: there
 //! the connection manager of the listener does the first half, and [`Upstream::send`] is the second.
 
-use mesh_core::{local_reply::LocalReply, model::HttpFilter, store::Routes};
+use mesh_core::{local_reply::LocalReply, model::HttpFilter, rng::Rng, store::Routes};
 
 use crate::{
     StreamInfo, Transport, Upstream,
     call::Call,
     fault::{self, ActiveFaults},
+    rng::ThreadRng,
     route,
 };
 
@@ -33,7 +34,7 @@ impl<T: Transport> Stack<'_, T> {
     /// Answers a call: always, whatever goes wrong.
     pub(crate) async fn serve(&self, call: &mut Call, info: &StreamInfo) {
         let Some((parts, _)) = &call.request else { return };
-        let random = fastrand::u64(..);
+        let random = ThreadRng.next_u64();
         let Some(routes) = self.routes else {
             return call.answer(route::reply(info, LocalReply::ROUTE_NOT_FOUND, call.is_grpc));
         };

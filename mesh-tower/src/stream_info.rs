@@ -315,9 +315,14 @@ impl StreamInfo {
 
     /// Notes how the request looks now, for log lines.
     pub(crate) fn observe_request(&self, request: &request::Parts) {
-        if self.is_logged()
-            && let Some(logged) = &mut self.state().logged_request
-        {
+        if self.is_logged() {
+            self.observe_logged(request);
+        }
+    }
+
+    #[inline(never)]
+    fn observe_logged(&self, request: &request::Parts) {
+        if let Some(logged) = &mut self.state().logged_request {
             logged.observe(request);
         }
     }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use super::{ClusterStats, EndpointId, EndpointSet, EndpointState, Members, StatKind};
 use crate::{
     balance::{Avoid, Cursors, NoHealthyEndpoint},
-    health::outlier::{Context, Detector, Ejected, Outcome},
+    health::outlier::{Context, Detection, Detector, Ejected, Outcome},
     model::{Cluster, Discovery, LoadAssignment, RoutingPriority, Thresholds},
     resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
     rng::Rng,
@@ -231,9 +231,24 @@ impl ClusterState {
     ) -> Option<Ejected> {
         outcome.count(endpoint.stats());
         let config = self.config.outlier_detection.as_ref()?;
+        match endpoint.runtime().outlier.record(outcome, config) {
+            [None, None] => None,
+            detections => self.eject(endpoint, detections.into_iter().flatten(), now, rng),
+        }
+    }
+
+    /// Ejects an endpoint for any of `detections`, unless something speaks against it.
+    #[cold]
+    fn eject(
+        &self,
+        endpoint: &EndpointState,
+        detections: impl Iterator<Item = Detection>,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Option<Ejected> {
         let runtime = endpoint.runtime();
         let mut ejected = None;
-        for detection in runtime.outlier.record(outcome, config).into_iter().flatten() {
+        for detection in detections {
             let mut control = self.control();
             let Some(config) = control.config.outlier_detection else { continue };
             let members = Arc::clone(self.runtime.endpoints.load().members());

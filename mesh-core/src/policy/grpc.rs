@@ -42,7 +42,7 @@ const STATUS_NAMES: [(&str, &str); 17] = [
 /// `application/grpc+`; gRPC-Web is not gRPC.
 #[must_use]
 pub fn is_grpc_request(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let content_type = lookup::find(headers, &CONTENT_TYPE).map(HeaderValue::as_bytes);
     content_type
         .and_then(|value| value.strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))

@@ -23,9 +23,13 @@ pub enum Upgrade {
 /// `trailers`. `trailer` stays: it announces what is passed on.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
     // Most messages have none of them; one look at the names is cheaper than a search for each.
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
+    if headers.keys().any(is_hop_by_hop) {
+        remove_present(headers, upgrade);
     }
+}
+
+#[inline(never)]
+fn remove_present(headers: &mut HeaderMap, upgrade: Upgrade) {
     let passes = match upgrade {
         Upgrade::Pass => true,
         Upgrade::PassIfRequested => headers.contains_key(UPGRADE),

@@ -1,14 +1,14 @@
 //! Finding one header among few.
 //!
-//! [`HeaderMap`] hashes a name that it does not know byte by byte. For a long one that costs more than looking at all the
-//! headers of most requests, whose names mostly differ in their first comparison.
+//! [`HeaderMap`] hashes a name, one that it does not know byte by byte. That costs more than looking at all the headers of
+//! most requests, whose names mostly differ in their first comparison.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// With more headers than this the map's own way is faster.
 const FEW: usize = 16;
 
-/// The first value of a header whose name is not one of HTTP's own; [`HeaderMap::get`] is best for those.
+/// The first value of a header, as [`HeaderMap::get`] gives it.
 #[must_use]
 pub fn find<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
     if headers.len() > FEW {

@@ -16,16 +16,23 @@ pub struct Overrides {
     pub retry_on: RetryOn,
     /// `x-envoy-max-retries`: replaces `num_retries`.
     pub max_retries: Option<u32>,
-    /// `x-envoy-retriable-status-codes`: added to the route's.
-    pub retriable_status_codes: Vec<StatusCode>,
-    /// `x-envoy-retriable-header-names`: a response with any of these headers is retried under `retriable-headers`.
-    pub retriable_header_names: Vec<HeaderName>,
+    /// Further answers that are retried; `None` = none.
+    pub retriable: Option<Box<Retriable>>,
     /// `x-envoy-upstream-rq-timeout-ms`: replaces the route timeout; zero = unlimited.
     pub timeout: Option<Duration>,
     /// `x-envoy-upstream-rq-per-try-timeout-ms`: replaces `per_try_timeout`; zero = unlimited.
     pub per_try_timeout: Option<Duration>,
     /// `x-envoy-internal` is `true`: the edge says that the request comes from the trusted network. Is passed on.
     pub internal: bool,
+}
+
+/// Answers that a caller wants retried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retriable {
+    /// `x-envoy-retriable-status-codes`: added to the route's.
+    pub status_codes: Vec<StatusCode>,
+    /// `x-envoy-retriable-header-names`: a response with any of these headers is retried under `retriable-headers`.
+    pub header_names: Vec<HeaderName>,
 }
 
 /// What all of them begin with.
@@ -45,11 +52,13 @@ impl Overrides {
     /// Takes the headers out of a request: they are addressed to this hop. Values that cannot be read are ignored.
     #[must_use]
     pub fn take_from(headers: &mut HeaderMap) -> Self {
-        let mut overrides = Self::default();
-        if !headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
-            return overrides;
-        }
-        overrides.internal = headers.get(INTERNAL).is_some_and(|value| value == "true");
+        if headers.keys().any(|name| name.as_str().starts_with(PREFIX)) { Self::read(headers) } else { Self::default() }
+    }
+
+    #[inline(never)]
+    fn read(headers: &mut HeaderMap) -> Self {
+        let internal = headers.get(INTERNAL).is_some_and(|value| value == "true");
+        let mut overrides = Self { internal, ..Self::default() };
         for name in [RETRY_ON, RETRY_GRPC_ON] {
             if let Some(value) = headers.remove(name).as_ref().and_then(text) {
                 overrides.retry_on = overrides.retry_on.union(known_conditions(value));
@@ -60,11 +69,12 @@ impl Overrides {
         let milliseconds = |number: Option<u64>| number.map(Duration::from_millis);
         overrides.timeout = milliseconds(take_number(headers, &TIMEOUT_MS));
         overrides.per_try_timeout = milliseconds(take_number(headers, &PER_TRY_TIMEOUT_MS));
-        if let Some(value) = headers.remove(RETRIABLE_STATUS_CODES) {
-            overrides.retriable_status_codes = list(&value).filter_map(|code| code.parse().ok()).collect();
-        }
-        if let Some(value) = headers.remove(RETRIABLE_HEADER_NAMES) {
-            overrides.retriable_header_names = list(&value).filter_map(|name| name.parse().ok()).collect();
+        let (codes, names) = (headers.remove(RETRIABLE_STATUS_CODES), headers.remove(RETRIABLE_HEADER_NAMES));
+        if codes.is_some() || names.is_some() {
+            overrides.retriable = Some(Box::new(Retriable {
+                status_codes: codes.iter().flat_map(list).filter_map(|code| code.parse().ok()).collect(),
+                header_names: names.iter().flat_map(list).filter_map(|name| name.parse().ok()).collect(),
+            }));
         }
         // Hedging is not implemented, and the header is not for the next hop either.
         headers.remove(HEDGE_ON_PER_TRY_TIMEOUT);
@@ -118,8 +128,10 @@ mod tests {
             Overrides {
                 retry_on: RetryOn::FIVE_XX.union(RetryOn::RETRIABLE_STATUS_CODES).union(RetryOn::UNAVAILABLE),
                 max_retries: Some(4),
-                retriable_status_codes: vec![StatusCode::NOT_FOUND, StatusCode::CONFLICT],
-                retriable_header_names: vec![HeaderName::from_static("x-again")],
+                retriable: Some(Box::new(Retriable {
+                    status_codes: vec![StatusCode::NOT_FOUND, StatusCode::CONFLICT],
+                    header_names: vec![HeaderName::from_static("x-again")],
+                })),
                 timeout: Some(Duration::from_millis(300)),
                 per_try_timeout: Some(Duration::ZERO),
                 internal: true,

@@ -71,16 +71,21 @@ impl Timeouts {
     /// What `x-envoy-expected-rq-timeout-ms` tells the upstream when `elapsed` has passed: the limit of this try.
     #[must_use]
     pub fn expected(&self, elapsed: Duration) -> Option<Duration> {
-        // Only whole milliseconds are told, and a fraction that passed is nobody's loss.
-        let elapsed = Duration::new(elapsed.as_secs(), elapsed.subsec_millis() * 1_000_000);
-        // Zero would mean unlimited; a millisecond says that time is up.
-        let left = |limit: Duration| limit.saturating_sub(elapsed).max(Duration::from_millis(1));
+        let left = |limit: Duration| if elapsed.is_zero() { limit } else { left(limit, elapsed) };
         match (self.per_try, self.route) {
             (Some(per_try), Some(route)) => Some(per_try.min(left(route))),
             (Some(per_try), None) => Some(per_try),
             (None, route) => route.map(left),
         }
     }
+}
+
+#[cold]
+fn left(limit: Duration, elapsed: Duration) -> Duration {
+    // Only whole milliseconds are told, and a fraction that passed is nobody's loss.
+    let elapsed = Duration::new(elapsed.as_secs(), elapsed.subsec_millis() * 1_000_000);
+    // Zero would mean unlimited; a millisecond says that time is up.
+    limit.saturating_sub(elapsed).max(Duration::from_millis(1))
 }
 
 fn limited(duration: Duration) -> Option<Duration> {

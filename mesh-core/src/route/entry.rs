@@ -39,6 +39,10 @@ struct Plan<C> {
     /// The route's, else the virtual host's.
     retry_policy: Option<Arc<RetryPolicy>>,
     essentials: Essentials,
+    /// The virtual host's.
+    include_request_attempt_count: bool,
+    /// The virtual host's.
+    include_attempt_count_in_response: bool,
     counters: Option<Counters>,
 }
 
@@ -176,6 +180,8 @@ impl<C> Plan<C> {
             clusters: Clusters::None,
             retry_policy: None,
             essentials: Essentials::default(),
+            include_request_attempt_count: host.include_request_attempt_count,
+            include_attempt_count_in_response: host.include_attempt_count_in_response,
             counters: Counters::new(host, said, registry, virtual_clusters),
         };
         if let Action::Route(action) = &said.action {
@@ -307,6 +313,12 @@ impl<C> RouteEntry<C> {
         self.plan.essentials.priority
     }
 
+    /// Whether requests may be changed beyond what every try writes: headers, path, authority. Saves asking how.
+    #[must_use]
+    pub fn changes_requests(&self) -> bool {
+        self.rewrites_path() || self.rewrites_authority() || self.request_changes() != Changes::None
+    }
+
     /// Whether the path may be rewritten, which saves asking how.
     pub(super) fn rewrites_path(&self) -> bool {
         self.plan.essentials.rewrites_path
@@ -382,6 +394,18 @@ impl<C> RouteEntry<C> {
     #[must_use]
     pub fn response_changes(&self) -> Changes {
         self.plan.essentials.response_changes
+    }
+
+    /// Whether each try tells its number.
+    #[must_use]
+    pub fn include_request_attempt_count(&self) -> bool {
+        self.plan.include_request_attempt_count
+    }
+
+    /// Whether responses tell how many tries there were.
+    #[must_use]
+    pub fn include_attempt_count_in_response(&self) -> bool {
+        self.plan.include_attempt_count_in_response
     }
 
     /// Whether values of changed headers tell of the request.

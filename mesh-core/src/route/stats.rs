@@ -129,6 +129,14 @@ impl RequestCounters<'_> {
     }
 
     fn each(self, add: impl Fn(&RequestStats)) {
+        // Most requests have none, and this stands in many places.
+        if self.virtual_cluster.is_some() || self.route.is_some() {
+            self.each_present(add);
+        }
+    }
+
+    #[inline(never)]
+    fn each_present(self, add: impl Fn(&RequestStats)) {
         self.virtual_cluster.into_iter().chain(self.route).for_each(add);
     }
 }

@@ -26,7 +26,7 @@ use http_body::Body as HttpBody;
 use mesh_core::{
     local_reply::LocalReply,
     model::{DestinationService, Listener},
-    policy::{hop_by_hop, request_id},
+    policy::{hop_by_hop, lookup, request_id},
     store::{Routes, Store},
 };
 use tower_service::Service;
@@ -170,7 +170,7 @@ impl<T: Transport> Channel<T> {
     /// What the edge of a proxy would have done.
     fn prepare(&self, parts: &mut Parts, listener: &Listener) {
         hop_by_hop::remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::PassIfRequested);
-        if parts.uri.authority().is_none() && !parts.headers.contains_key(HOST) {
+        if parts.uri.authority().is_none() && lookup::find(&parts.headers, &HOST).is_none() {
             let mut target = std::mem::take(&mut parts.uri).into_parts();
             target.authority = Some(self.0.target.clone());
             target.scheme.get_or_insert(http::uri::Scheme::HTTP);

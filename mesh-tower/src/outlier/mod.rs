@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Instant};
 use http::Response;
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
-    health::outlier::{LocalOriginFailure, Outcome},
+    health::outlier::{Ejected, LocalOriginFailure, Outcome},
     policy::grpc,
     resilience::retry::ResetReason,
 };
@@ -47,7 +47,13 @@ pub(crate) fn outcome_of_reset(reason: ResetReason) -> Option<Outcome> {
 
 /// Records how a try ended at `at`. The first ejection begins a task that lets ejected endpoints back in.
 pub(crate) fn record(cluster: &Arc<ClusterState>, endpoint: &EndpointState, outcome: Outcome, at: Instant) {
-    let Some(ejected) = cluster.record(endpoint, outcome, at, &mut ThreadRng) else { return };
+    if let Some(ejected) = cluster.record(endpoint, outcome, at, &mut ThreadRng) {
+        handle_ejection(cluster, &ejected);
+    }
+}
+
+#[cold]
+fn handle_ejection(cluster: &Arc<ClusterState>, ejected: &Ejected) {
     tracing::info!(
         cluster = %cluster.config().name,
         address = %ejected.address,

@@ -35,6 +35,7 @@ pub(super) fn server(value: &HeaderValue) -> Option<Arc<Workload>> {
     read(value, |known| known.as_server.clone())
 }
 
+#[inline(never)]
 fn read(value: &HeaderValue, who: fn(&Known) -> Option<Arc<Workload>>) -> Option<Arc<Workload>> {
     let value = value.as_bytes();
     if value.is_empty() || value.len() > MAX_LENGTH {

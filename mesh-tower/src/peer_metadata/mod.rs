@@ -110,6 +110,7 @@ impl PeerExchange {
     }
 }
 
+#[inline(never)]
 fn take(headers: &mut HeaderMap) -> (Option<HeaderValue>, Option<HeaderValue>) {
     let mut take = |name| {
         lookup::find(headers, &name)?;

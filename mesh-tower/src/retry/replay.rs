@@ -90,10 +90,7 @@ impl Replay {
     /// Nothing will be sent again: stops keeping.
     pub(crate) fn stop(&self) {
         if let Self::Recorded(recording) = self {
-            let mut recording = recording.lock();
-            if recording.state == State::Recording {
-                recording.state = State::Stopped;
-            }
+            Recording::stop(recording);
         }
     }
 }
@@ -126,6 +123,14 @@ enum State {
 }
 
 impl Recording {
+    #[inline(never)]
+    fn stop(recording: &Mutex<Self>) {
+        let mut recording = recording.lock();
+        if recording.state == State::Recording {
+            recording.state = State::Stopped;
+        }
+    }
+
     fn keep(&mut self, data: &Bytes) {
         if self.state != State::Recording {
             return;

@@ -1,10 +1,15 @@
 //! Routing in the assembled stack.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{Response, request::Parts};
 use mesh_core::{
-    local_reply::LocalReply, policy::grpc, request::RequestHead, route::RouteResult, store::Routes, telemetry::details,
+    local_reply::LocalReply,
+    policy::grpc,
+    request::RequestHead,
+    route::RouteResult,
+    store::{ClusterSlot, Routes},
+    telemetry::details,
 };
 
 use super::{FoundRoute, direct};
@@ -27,21 +32,30 @@ pub(crate) fn find<'t>(
     };
     match result {
         RouteResult::Matched(route) => Ok(route),
-        RouteResult::TlsRequired(_) => {
-            info.state().response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
-            Err(Box::new(direct::redirect_to_tls(&head).map(Body::from)))
-        }
-        RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => {
-            Err(Box::new(reply(info, LocalReply::ROUTE_NOT_FOUND, grpc::is_grpc_request(&parts.headers))))
-        }
+        unrouted => Err(answer_unrouted(&unrouted, &head, info)),
     }
+}
+
+#[cold]
+fn answer_unrouted(
+    result: &RouteResult<'_, Arc<ClusterSlot>>,
+    head: &RequestHead<'_>,
+    info: &StreamInfo,
+) -> Box<Response<Body>> {
+    if let RouteResult::TlsRequired(_) = result {
+        info.state().response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
+        return Box::new(direct::redirect_to_tls(head).map(Body::from));
+    }
+    Box::new(reply(info, LocalReply::ROUTE_NOT_FOUND, grpc::is_grpc_request(head.headers)))
 }
 
 /// What the route answers itself: a fixed response or a redirect.
 pub(crate) fn direct_answer(route: FoundRoute<'_>, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
-    if route.is_forwarding() {
-        return None;
-    }
+    if route.is_forwarding() { None } else { answer(route, parts, info) }
+}
+
+#[inline(never)]
+fn answer(route: FoundRoute<'_>, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
     let response = direct::direct_answer(&route, &RequestHead::from_parts(parts), Some(info.start_time()))?;
     let mut state = info.state();
     state.route = Some(route.to_handle());
@@ -51,6 +65,7 @@ pub(crate) fn direct_answer(route: FoundRoute<'_>, parts: &Parts, info: &StreamI
 }
 
 /// An answer of the mesh's own, noted in `info`.
+#[cold]
 pub(crate) fn reply(info: &StreamInfo, reply: LocalReply, is_grpc: bool) -> Response<Body> {
     let mut state = info.state();
     state.response_flags.insert(reply.flags);

@@ -136,19 +136,28 @@ impl IstioMetrics {
     /// Counts a request that has ended.
     pub fn record(&self, key: SeriesKey<'_>, sample: RequestSample) {
         let identity = Identity::new(&self.registry, key);
-        REMEMBERED.with_borrow_mut(|map| {
-            if let Some(remembered) = map.get(&identity) {
-                return remembered.counts.record(sample);
-            }
-            let Some(counts) = THREAD.with(|thread| self.registry.share(key, thread)) else { return };
-            counts.record(sample);
-            if map.len() >= MAX_REMEMBERED {
-                map.clear();
-            }
-            let _keep =
-                (Arc::clone(&self.registry), key.source.cloned(), key.destination.cloned(), key.service.cloned());
-            map.insert(identity, Remembered { counts, _keep });
+        REMEMBERED.with_borrow_mut(|map| match map.get(&identity) {
+            Some(remembered) => remembered.counts.record(sample),
+            None => self.record_first(map, identity, key, sample),
         });
+    }
+
+    /// Counts the first request of a series in this thread.
+    #[cold]
+    fn record_first(
+        &self,
+        map: &mut HashMap<Identity, Remembered>,
+        identity: Identity,
+        key: SeriesKey<'_>,
+        sample: RequestSample,
+    ) {
+        let Some(counts) = THREAD.with(|thread| self.registry.share(key, thread)) else { return };
+        counts.record(sample);
+        if map.len() >= MAX_REMEMBERED {
+            map.clear();
+        }
+        let _keep = (Arc::clone(&self.registry), key.source.cloned(), key.destination.cloned(), key.service.cloned());
+        map.insert(identity, Remembered { counts, _keep });
     }
 
     /// Requests that were not counted because there are too many series.

@@ -94,6 +94,7 @@ fn add_alone(count: &AtomicU64, n: u64) {
 }
 
 /// Position of the bucket for a value in thousandths.
+#[inline(never)]
 fn bucket_of(value: u64) -> usize {
     BOUNDS.partition_point(|bound| *bound < value)
 }

@@ -32,6 +32,11 @@ pub(super) struct Exchange<'a> {
     request: Mutex<Option<Box<Parts>>>,
 }
 
+#[inline(never)]
+fn counters<'a>(route: &'a Route, parts: &Parts) -> RequestCounters<'a> {
+    route.counters(&RequestHead::from_parts(parts))
+}
+
 impl<'a> Exchange<'a> {
     pub(super) fn new(
         info: &'a StreamInfo,
@@ -40,10 +45,7 @@ impl<'a> Exchange<'a> {
         parts: &Parts,
         is_grpc: bool,
     ) -> Self {
-        let counters = match route.has_counters() {
-            true => route.counters(&RequestHead::from_parts(parts)),
-            false => RequestCounters::default(),
-        };
+        let counters = if route.has_counters() { counters(route, parts) } else { RequestCounters::default() };
         Self { info, options, route, weighted, is_grpc, counters, request: Mutex::default() }
     }
 
@@ -73,14 +75,21 @@ impl<'a> Exchange<'a> {
             && let Some(since) = self.info.request_completed_at()
         {
             let service_time = received_at.saturating_duration_since(since);
-            let milliseconds = u64::try_from(service_time.as_millis()).unwrap_or(u64::MAX);
+            let milliseconds = service_time.as_secs().saturating_mul(1_000) + u64::from(service_time.subsec_millis());
             response.headers_mut().insert(X_ENVOY_UPSTREAM_SERVICE_TIME, header_number(milliseconds));
         }
         self.change_headers(response);
     }
 
     fn change_headers(&self, response: &mut Response<Body>) {
-        if self.route.virtual_host().include_attempt_count_in_response {
+        if self.route.include_attempt_count_in_response() || self.route.response_changes() != Changes::None {
+            self.change_present(response);
+        }
+    }
+
+    #[inline(never)]
+    fn change_present(&self, response: &mut Response<Body>) {
+        if self.route.include_attempt_count_in_response() {
             let attempts = self.info.state().attempt_count;
             if attempts > 0 {
                 response.headers_mut().insert(X_ENVOY_ATTEMPT_COUNT, header_number(u64::from(attempts)));

@@ -37,10 +37,7 @@ impl Kept {
             parts.uri.authority().map_or("", Authority::as_str),
             parts.uri.path_and_query().map_or("", PathAndQuery::as_str),
         ];
-        let of_line = |(name, value): (&HeaderName, &HeaderValue)| Texts::size(name.as_str()) + Texts::size(value);
-        let size =
-            target.into_iter().map(Texts::size).sum::<usize>() + parts.headers.iter().map(of_line).sum::<usize>();
-        let mut texts = Texts::with_capacity(size);
+        let mut texts = Texts::new();
         for text in target {
             texts.push(text.as_bytes(), false);
         }
@@ -99,18 +96,13 @@ impl Texts {
     /// Bytes of the largest buffer that is used again.
     const MAX_SPARE: usize = 4 * 1024;
 
-    fn with_capacity(size: usize) -> Self {
-        let mut buffer = SPARE.take();
-        buffer.reserve(size);
-        Self(buffer)
-    }
-
-    fn size(text: impl AsRef<[u8]>) -> usize {
-        Self::LENGTH + text.as_ref().len()
+    fn new() -> Self {
+        Self(SPARE.take())
     }
 
     fn push(&mut self, text: &[u8], is_sensitive: bool) {
         let length = text.len() << 1 | usize::from(is_sensitive);
+        self.0.reserve(Self::LENGTH + text.len());
         self.0.extend_from_slice(&length.to_ne_bytes());
         self.0.extend_from_slice(text);
     }

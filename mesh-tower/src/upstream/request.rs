@@ -30,6 +30,13 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// Makes the changes that every try of a request shares. In Envoy's order: configured headers see the request before its
 /// host and path are rewritten.
 pub(super) fn prepare(parts: &mut Parts, exchange: &Exchange<'_>) {
+    if exchange.route.changes_requests() {
+        change(parts, exchange);
+    }
+}
+
+#[inline(never)]
+fn change(parts: &mut Parts, exchange: &Exchange<'_>) {
     mutate_headers(parts, exchange);
     let authority = match exchange.route.rewrite_authority(exchange.weighted, parts.uri.path(), &parts.headers) {
         AuthorityRewrite::Keep | AuthorityRewrite::EndpointHostname => None,
@@ -57,7 +64,7 @@ pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32
 }
 
 fn tell_attempt(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32) {
-    if exchange.route.virtual_host().include_request_attempt_count {
+    if exchange.route.include_request_attempt_count() {
         parts.headers.insert(X_ENVOY_ATTEMPT_COUNT, header_number(u64::from(attempt)));
     }
 }

@@ -260,10 +260,13 @@ impl<'a, T: Transport> Tries<'a, T> {
 
     /// How much of the route timeout is over; of the first try, nothing worth reading the clock.
     fn elapsed(&self) -> Duration {
-        match self.exchange.info.request_completed_at() {
-            Some(complete) if self.attempt > 1 => now().saturating_duration_since(complete),
-            _ => Duration::ZERO,
-        }
+        if self.attempt <= 1 { Duration::ZERO } else { self.since_request() }
+    }
+
+    #[cold]
+    fn since_request(&self) -> Duration {
+        let complete = self.exchange.info.request_completed_at();
+        complete.map_or(Duration::ZERO, |complete| now().saturating_duration_since(complete))
     }
 
     fn not_connected(&mut self, error: &TransportError) -> Failure {

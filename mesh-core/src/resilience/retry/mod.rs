@@ -29,12 +29,12 @@ use smallvec::SmallVec;
 
 use super::{
     breaker::{Overflow, Permit},
-    overrides::Overrides,
+    overrides::{Overrides, Retriable},
 };
 use crate::{
     balance::Avoid,
     cluster::{ClusterState, EndpointId},
-    model::{RetryOn, RetryPolicy, RoutingPriority},
+    model::{HeaderMatcher, RetryOn, RetryPolicy, RoutingPriority},
     policy::grpc,
     request::RequestHead,
     rng::Rng,
@@ -97,8 +97,7 @@ pub struct RetryState<P> {
     priority: RoutingPriority,
     retries_remaining: u32,
     retries_made: u32,
-    retriable_status_codes: Vec<StatusCode>,
-    retriable_header_names: Vec<HeaderName>,
+    retriable: Option<Box<Retriable>>,
     tried: SmallVec<[EndpointId; 4]>,
     /// Held while a retry is waited for or under way.
     permit: Option<Permit>,
@@ -118,21 +117,17 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
         if retry_on.is_empty() {
             return None;
         }
-        let effective = policy.as_deref().unwrap_or(&DEFAULT_POLICY);
+        let effective = policy.as_deref().unwrap_or_else(|| default_policy());
         let wanted = &effective.retriable_request_headers;
-        if !wanted.is_empty() {
-            let request = request();
-            if !wanted.iter().any(|matcher| matcher.matches(&request)) {
-                return None;
-            }
+        if !wanted.is_empty() && !matches_any(wanted, &request()) {
+            return None;
         }
         Some(Self {
             retry_on,
             priority,
             retries_remaining: overrides.max_retries.unwrap_or(effective.num_retries),
             retries_made: 0,
-            retriable_status_codes: overrides.retriable_status_codes,
-            retriable_header_names: overrides.retriable_header_names,
+            retriable: overrides.retriable,
             tried: SmallVec::new(),
             permit: None,
             policy,
@@ -140,7 +135,7 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
     }
 
     fn policy(&self) -> &RetryPolicy {
-        self.policy.as_deref().unwrap_or(&DEFAULT_POLICY)
+        self.policy.as_deref().unwrap_or_else(|| default_policy())
     }
 
     /// Whether another retry is possible as far as this request is concerned: whether its body has to be kept.
@@ -213,12 +208,14 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
     }
 
     fn is_retriable_status(&self, status: StatusCode) -> bool {
-        self.policy().retriable_status_codes.contains(&status) || self.retriable_status_codes.contains(&status)
+        let is_asked_for = |retriable: &Retriable| retriable.status_codes.contains(&status);
+        self.policy().retriable_status_codes.contains(&status) || self.retriable.as_deref().is_some_and(is_asked_for)
     }
 
     fn has_retriable_header(&self, headers: &HeaderMap) -> bool {
+        let asked_for = self.retriable.iter().flat_map(|retriable| &retriable.header_names);
         self.policy().retriable_headers.iter().any(|matcher| matcher.matches_response(headers))
-            || self.retriable_header_names.iter().any(|name| headers.contains_key(name))
+            || asked_for.into_iter().any(|name| headers.contains_key(name))
     }
 
     /// In response headers only: once a status arrives in trailers, the answer has been sent on.
@@ -278,7 +275,17 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
     }
 }
 
-static DEFAULT_POLICY: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
+#[inline(never)]
+fn matches_any(matchers: &[HeaderMatcher], request: &RequestHead<'_>) -> bool {
+    matchers.iter().any(|matcher| matcher.matches(request))
+}
+
+/// What counts for requests that ask for retries where the route has none.
+#[cold]
+fn default_policy() -> &'static RetryPolicy {
+    static DEFAULT: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
+    &DEFAULT
+}
 
 const X_ENVOY_RATELIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 

@@ -76,6 +76,7 @@ where
 }
 
 /// Bytes of headers as HTTP/1 writes them: `name: value\r\n`.
+#[inline(never)]
 pub(crate) fn header_bytes(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
 }
