@@ -182,4 +182,6 @@ async fn new_routes_count_from_the_next_request_and_a_lost_listener_does_not_sto
     assert_eq!(text(&mut channel, "/").await.1, format!("v2 {TARGET} /"));
     store.remove_listener(TARGET);
     assert_eq!(text(&mut channel, "/").await.0, 200);
+    store.set_routes(&routes("v1")).unwrap();
+    assert_eq!(text(&mut channel, "/").await.1, format!("v1 {TARGET} /"), "routes go on changing");
 }

@@ -2,6 +2,7 @@
 
 mod envoy;
 mod first_match;
+mod sharing;
 mod virtual_clusters;
 
 use std::sync::Arc;
