@@ -14,7 +14,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -70,7 +70,8 @@ struct Ready<T> {
     provider: RouteConfigProvider,
     /// Version of the routes, likewise.
     routes_version: u64,
-    routes: Option<Arc<Routes>>,
+    /// The routes, if there are any. A channel that nobody uses must not keep old ones and their clusters.
+    routes: Weak<Routes>,
     upstream: Upstream<T>,
 }
 
@@ -87,7 +88,7 @@ impl<T: Transport> Ready<T> {
             listener: Arc::clone(&self.listener),
             provider: self.provider.clone(),
             routes_version,
-            routes: self.provider.load(),
+            routes: self.provider.load().as_ref().map(Arc::downgrade).unwrap_or_default(),
             upstream: self.upstream.clone(),
         }
     }
@@ -157,8 +158,10 @@ impl<T: Transport> Channel<T> {
         if let Some((parts, _)) = &mut call.request {
             self.prepare(parts, &ready.listener);
         }
+        // Others may have come since this was found to be the newest.
+        let routes = ready.routes.upgrade().or_else(|| ready.provider.load());
         let stack = Stack {
-            routes: ready.routes.as_deref(),
+            routes: routes.as_deref(),
             authority: self.0.target.as_str(),
             filters: &ready.listener.http.http_filters,
             active_faults: &self.0.active_faults,
@@ -225,7 +228,7 @@ impl<T: Transport> Channel<T> {
         let refused = |error: &_| tracing::warn!(target = %self.0.target, %error, "routes of a listener are unusable");
         let provider = provider.inspect_err(refused).ok()?;
         let routes_version = provider.version();
-        let routes = Some(provider.load()?);
+        let routes = Arc::downgrade(&provider.load()?);
         let peers = PeerExchange::new(&listener.http, &self.0.telemetry);
         let upstream = self.0.upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
         Some(Ready { version, listener, provider, routes_version, routes, upstream })

@@ -178,7 +178,9 @@ async fn new_routes_count_from_the_next_request_and_a_lost_listener_does_not_sto
     store.set_listener(listener());
     let mut channel = channel(&store, &Telemetry::default());
     assert_eq!(text(&mut channel, "/").await.1, format!("v1 {TARGET} /"));
+    let old = Arc::downgrade(&store.routes()[0]);
     store.set_routes(&routes("v2")).unwrap();
+    assert!(old.upgrade().is_none(), "a channel that nobody uses keeps no old routes");
     assert_eq!(text(&mut channel, "/").await.1, format!("v2 {TARGET} /"));
     store.remove_listener(TARGET);
     assert_eq!(text(&mut channel, "/").await.0, 200);
