@@ -11,6 +11,7 @@
 //!
 //! Updates serialize on one lock; reading a slot takes none.
 
+mod followers;
 mod services;
 mod slot;
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -27,8 +28,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use self::slot::Slot;
-use self::{services::Services, slot::Slots};
+use self::{followers::Followers, services::Services, slot::Slots};
+pub use self::{followers::RouteFollower, slot::Slot};
 use crate::{
     cluster::ClusterState,
     model::{Cluster, ClusterName, Discovery, Listener, LoadAssignment, RouteConfigName, RouteConfiguration},
@@ -53,6 +54,7 @@ pub type ListenerMap = BTreeMap<Arc<str>, Arc<Listener>>;
 pub struct Store {
     clusters: Slots<ClusterName, ClusterState>,
     routes: Slots<RouteConfigName, Routes>,
+    route_followers: Followers,
     /// Also serializes updates.
     services: Mutex<Services>,
     listeners: ArcSwap<ListenerMap>,
@@ -179,7 +181,13 @@ impl Store {
     pub fn set_routes(&self, config: &Arc<RouteConfiguration>) -> Result<(), RouteTableError> {
         let routes = self.compile_routes(Arc::clone(config))?;
         self.routes.keep(&config.name).0.store(Some(Arc::new(routes)));
+        self.route_followers.tell();
         Ok(())
+    }
+
+    /// Tells `follower` when routes change, for as long as it is there.
+    pub fn follow_routes(&self, follower: Weak<dyn RouteFollower>) {
+        self.route_followers.add(follower);
     }
 
     /// Compiles routes that are part of a listener: they name this store's clusters, and count in its statistics.

@@ -27,7 +27,7 @@ use mesh_core::{
     local_reply::LocalReply,
     model::{DestinationService, Listener},
     policy::{hop_by_hop, lookup, request_id},
-    store::{Routes, Store},
+    store::{RouteFollower, Routes, Store},
 };
 use tower_service::Service;
 
@@ -70,8 +70,7 @@ struct Ready<T> {
     provider: RouteConfigProvider,
     /// Version of the routes, likewise.
     routes_version: u64,
-    /// The routes, if there are any. A channel that nobody uses must not keep old ones and their clusters.
-    routes: Weak<Routes>,
+    routes: Option<Arc<Routes>>,
     upstream: Upstream<T>,
 }
 
@@ -88,7 +87,7 @@ impl<T: Transport> Ready<T> {
             listener: Arc::clone(&self.listener),
             provider: self.provider.clone(),
             routes_version,
-            routes: self.provider.load().as_ref().map(Arc::downgrade).unwrap_or_default(),
+            routes: self.provider.load(),
             upstream: self.upstream.clone(),
         }
     }
@@ -106,7 +105,7 @@ impl<T: Transport> Channel<T> {
     pub fn new(target: Authority, store: Arc<Store>, upstream: Upstream<T>, telemetry: Telemetry) -> Self {
         let service = Some(Arc::new(DestinationService::by_authority(target.as_str())));
         let telemetry = Telemetry { service, ..telemetry };
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             target,
             store,
             upstream,
@@ -114,7 +113,10 @@ impl<T: Transport> Channel<T> {
             active_faults: ActiveFaults::default(),
             initial_fetch_timeout: Self::INITIAL_FETCH_TIMEOUT,
             ready: ArcSwapOption::empty(),
-        }))
+        });
+        let follower: Weak<Shared<T>> = Arc::downgrade(&shared);
+        shared.store.follow_routes(follower);
+        Self(shared)
     }
 
     /// Where requests go: the name of the listener.
@@ -140,7 +142,8 @@ impl<T: Transport> Channel<T> {
         let mut recorder = Recorder::start(&self.0.telemetry, StreamInfo::new(now()), call);
         let ready = match self.current() {
             Some(ready) => Some(ready),
-            None => self.wait_for_configuration().await,
+            // In a box: few requests have to, and all would have room for it.
+            None => Box::pin(self.wait_for_configuration()).await,
         };
         match ready {
             Some(ready) => {
@@ -158,10 +161,8 @@ impl<T: Transport> Channel<T> {
         if let Some((parts, _)) = &mut call.request {
             self.prepare(parts, &ready.listener);
         }
-        // Others may have come since this was found to be the newest.
-        let routes = ready.routes.upgrade().or_else(|| ready.provider.load());
         let stack = Stack {
-            routes: routes.as_deref(),
+            routes: ready.routes.as_deref(),
             authority: self.0.target.as_str(),
             filters: &ready.listener.http.http_filters,
             active_faults: &self.0.active_faults,
@@ -202,36 +203,54 @@ impl<T: Transport> Channel<T> {
     /// The newest configuration; the one before if the listener was taken away. `None` while there are no routes.
     fn current(&self) -> Option<Arc<Ready<T>>> {
         let ready = self.0.ready.load_full();
-        let version = self.0.store.listeners_version();
-        let is_newest = |ready: &Arc<Ready<T>>| ready.version == version && ready.has_newest_routes();
-        if ready.as_ref().is_some_and(is_newest) { ready } else { self.update(ready, version) }
+        let is_newest =
+            |ready: &Arc<Ready<T>>| ready.version == self.0.store.listeners_version() && ready.has_newest_routes();
+        if ready.as_ref().is_some_and(is_newest) { ready } else { self.0.update() }
     }
+}
 
+impl<T: Transport> Shared<T> {
     #[cold]
-    fn update(&self, ready: Option<Arc<Ready<T>>>, version: u64) -> Option<Arc<Ready<T>>> {
-        let newer = match &ready {
-            Some(ready) if ready.version == version => None,
-            _ => {
-                let listener = self.0.store.listeners().get(self.0.target.as_str()).cloned();
-                listener.and_then(|listener| self.compile(version, listener))
+    fn update(&self) -> Option<Arc<Ready<T>>> {
+        loop {
+            let ready = self.ready.load_full();
+            let version = self.store.listeners_version();
+            let newer = match &ready {
+                Some(ready) if ready.version == version => None,
+                _ => {
+                    let listener = self.store.listeners().get(self.target.as_str()).cloned();
+                    listener.and_then(|listener| self.compile(version, listener))
+                }
+            };
+            let older = ready.as_ref().filter(|ready| !ready.has_newest_routes());
+            let Some(newer) = newer.or_else(|| Some(older?.with_newest_routes())) else { return ready };
+            let newer = Arc::new(newer);
+            self.ready.store(Some(Arc::clone(&newer)));
+            // Whoever changed the routes meanwhile has told so before this was there.
+            if newer.has_newest_routes() {
+                return Some(newer);
             }
-        };
-        let older = ready.as_ref().filter(|ready| !ready.has_newest_routes());
-        let Some(newer) = newer.or_else(|| Some(older?.with_newest_routes())) else { return ready };
-        let newer = Arc::new(newer);
-        self.0.ready.store(Some(Arc::clone(&newer)));
-        Some(newer)
+        }
     }
 
     fn compile(&self, version: u64, listener: Arc<Listener>) -> Option<Ready<T>> {
-        let provider = RouteConfigProvider::new(&listener.http.routes, &self.0.store);
-        let refused = |error: &_| tracing::warn!(target = %self.0.target, %error, "routes of a listener are unusable");
+        let provider = RouteConfigProvider::new(&listener.http.routes, &self.store);
+        let refused = |error: &_| tracing::warn!(target = %self.target, %error, "routes of a listener are unusable");
         let provider = provider.inspect_err(refused).ok()?;
         let routes_version = provider.version();
-        let routes = Arc::downgrade(&provider.load()?);
-        let peers = PeerExchange::new(&listener.http, &self.0.telemetry);
-        let upstream = self.0.upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
+        let routes = Some(provider.load()?);
+        let peers = PeerExchange::new(&listener.http, &self.telemetry);
+        let upstream = self.upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
         Some(Ready { version, listener, provider, routes_version, routes, upstream })
+    }
+}
+
+impl<T: Transport> RouteFollower for Shared<T> {
+    /// A channel that nobody uses keeps no old routes.
+    fn routes_changed(&self) {
+        if self.ready.load().as_ref().is_some_and(|ready| !ready.has_newest_routes()) {
+            self.update();
+        }
     }
 }
 

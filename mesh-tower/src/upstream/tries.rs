@@ -120,7 +120,8 @@ impl<'a, T: Transport> Tries<'a, T> {
                     if call.response.take().is_some_and(|response| !response.body().is_end_stream()) {
                         failure::count_local_reset(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
                     }
-                    if let Err(failure) = self.back_off(after).await {
+                    // In a box: few requests are retried, and all would have room for it.
+                    if let Err(failure) = Box::pin(self.back_off(after)).await {
                         return self.conclude(call, Err(failure), Decision::Done);
                     }
                     call.request = Some(kept.again());
