@@ -32,11 +32,11 @@ fn counts(endpoint: &EndpointState) -> [(&'static str, &'static str, u64); 8] {
         ("cx_active", "GAUGE", stats.cx_active.get()),
         ("cx_connect_fail", "COUNTER", stats.cx_connect_fail.get()),
         ("cx_total", "COUNTER", stats.cx_total.get()),
-        ("rq_active", "GAUGE", stats.rq_active.get()),
+        ("rq_active", "GAUGE", stats.rq_active()),
         ("rq_error", "COUNTER", stats.rq_error.get()),
         ("rq_success", "COUNTER", stats.rq_success.get()),
         ("rq_timeout", "COUNTER", stats.rq_timeout.get()),
-        ("rq_total", "COUNTER", stats.rq_total.get()),
+        ("rq_total", "COUNTER", stats.rq_total()),
     ]
 }
 

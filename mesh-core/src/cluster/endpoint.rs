@@ -61,8 +61,8 @@ pub type Attachment = OnceLock<Arc<dyn Any + Send + Sync>>;
 #[repr(C)]
 pub struct EndpointState {
     runtime: Arc<EndpointRuntime>,
-    hostname: Option<Arc<str>>,
     workload: Option<Arc<Workload>>,
+    hostname: Option<Arc<str>>,
     attachment: Arc<Attachment>,
     placement: Arc<Placement>,
     load_balancing_weight: NonZeroU32,
@@ -80,14 +80,13 @@ pub struct EndpointRuntime {
     stats: EndpointStats,
 }
 
-/// Counts of one endpoint, as in Envoy's `/clusters`. Those that requests count come first.
+/// Counts of one endpoint, as in Envoy's `/clusters`. Those that requests count come first, and are few: what is under way
+/// is the difference of two.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct EndpointStats {
-    /// Tries under way.
-    pub rq_active: Gauge,
-    /// Tries.
-    pub rq_total: Counter,
+    rq_total: Counter,
+    rq_ended: Counter,
     /// Tries answered with less than 500.
     pub rq_success: Counter,
     /// Tries answered with 500 or more, or not at all.
@@ -100,6 +99,22 @@ pub struct EndpointStats {
     pub cx_total: Counter,
     /// Connections that could not be made.
     pub cx_connect_fail: Counter,
+}
+
+impl EndpointStats {
+    /// Tries.
+    #[must_use]
+    pub fn rq_total(&self) -> u64 {
+        self.rq_total.get()
+    }
+
+    /// Tries under way: those that have begun and not ended.
+    #[must_use]
+    pub fn rq_active(&self) -> u64 {
+        // What begins and ends between the two looks must not make it less than none.
+        let ended = self.rq_ended.get();
+        self.rq_total.get().saturating_sub(ended)
+    }
 }
 
 impl EndpointState {
@@ -235,13 +250,11 @@ impl EndpointState {
     }
 
     pub(super) fn begin_request(&self) {
-        let stats = self.stats();
-        stats.rq_total.inc();
-        stats.rq_active.inc();
+        self.stats().rq_total.inc();
     }
 
     pub(super) fn end_request(&self) {
-        self.stats().rq_active.dec();
+        self.stats().rq_ended.inc();
     }
 
     /// What the data plane keeps here. It lives as long as the endpoint is a member under the same connection options of
@@ -265,7 +278,7 @@ impl EndpointRuntime {
 
     /// Tries under way: what least request compares.
     pub(crate) fn active_requests(&self) -> u64 {
-        self.stats.rq_active.get()
+        self.stats.rq_active()
     }
 }
 

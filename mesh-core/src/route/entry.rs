@@ -325,7 +325,8 @@ impl<C> RouteEntry<C> {
     }
 
     /// Whether the authority may be rewritten, which saves asking how.
-    pub(super) fn rewrites_authority(&self) -> bool {
+    #[must_use]
+    pub fn rewrites_authority(&self) -> bool {
         self.plan.essentials.rewrites_authority
     }
 

@@ -540,7 +540,7 @@ async fn a_response_that_switches_protocols_holds_its_place_for_the_tunnel() {
     drop((parts, body));
     assert_eq!((held.is_some(), fixture.stat("upstream_rq_active")), (true, 1));
     drop(held);
-    assert_eq!((fixture.stat("upstream_rq_active"), fixture.endpoint_stat(|stats| stats.rq_active.get())), (0, 0));
+    assert_eq!((fixture.stat("upstream_rq_active"), fixture.endpoint_stat(|stats| stats.rq_active())), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

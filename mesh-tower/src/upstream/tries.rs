@@ -241,8 +241,10 @@ impl<'a, T: Transport> Tries<'a, T> {
     /// What the try has to itself: headers and authority.
     fn begin_try(&self, parts: &mut Parts) {
         request::begin_try(parts, self.exchange, self.attempt, self.timeouts.expected(self.elapsed()));
-        let hostname = self.latest.endpoint.as_ref().and_then(|endpoint| endpoint.hostname());
-        request::use_endpoint_hostname(parts, self.exchange, hostname.map(|name| &**name));
+        if self.exchange.route.rewrites_authority() {
+            let hostname = self.latest.endpoint.as_ref().and_then(|endpoint| endpoint.hostname());
+            request::use_endpoint_hostname(parts, self.exchange, hostname.map(|name| &**name));
+        }
     }
 
     /// Takes the try's place in the circuit breaker and its share of the endpoint's load.
