@@ -5,7 +5,7 @@
 //! hand a [`Call`] by reference, and the two lie where its first future lies.
 
 use http::{Request, Response, request::Parts};
-use mesh_core::policy::grpc;
+use mesh_core::policy::survey::HeaderSurvey;
 
 use crate::Body;
 
@@ -16,16 +16,16 @@ pub struct Call {
     pub request: Option<(Parts, Body)>,
     /// The answer, once there is one.
     pub response: Option<Response<Body>>,
-    /// Whether the request is gRPC, which local replies and metrics are different for.
-    pub(crate) is_grpc: bool,
+    /// What the request's headers held when the call began.
+    pub(crate) survey: HeaderSurvey,
 }
 
 impl Call {
     /// A call that has not been answered.
     #[must_use]
     pub fn new(request: Request<Body>) -> Self {
-        let is_grpc = grpc::is_grpc_request(request.headers());
-        Self { request: Some(request.into_parts()), response: None, is_grpc }
+        let survey = HeaderSurvey::of(request.headers());
+        Self { request: Some(request.into_parts()), response: None, survey }
     }
 
     pub(crate) fn answer(&mut self, response: Response<Body>) {

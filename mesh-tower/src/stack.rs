@@ -36,7 +36,7 @@ impl<T: Transport> Stack<'_, T> {
         let Some((parts, _)) = &call.request else { return };
         let random = ThreadRng.next_u64();
         let Some(routes) = self.routes else {
-            return call.answer(route::reply(info, LocalReply::ROUTE_NOT_FOUND, call.is_grpc));
+            return call.answer(route::reply(info, LocalReply::ROUTE_NOT_FOUND, call.survey.is_grpc));
         };
         let matched = match route::find(routes, parts, Some(self.authority), random, info) {
             Ok(matched) => matched,
@@ -45,7 +45,7 @@ impl<T: Transport> Stack<'_, T> {
         if !self.filters.is_empty() {
             let means = (self.upstream.timers(), self.active_faults);
             if let Some(failed) = fault::filter(self.filters, (&matched, random), parts, info, means).await {
-                return call.answer(route::reply(info, failed, call.is_grpc));
+                return call.answer(route::reply(info, failed, call.survey.is_grpc));
             }
         }
         if let Some(answer) = route::direct_answer(matched, parts, info) {

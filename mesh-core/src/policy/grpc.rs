@@ -43,9 +43,11 @@ const STATUS_NAMES: [(&str, &str); 17] = [
 #[must_use]
 pub fn is_grpc_request(headers: &HeaderMap) -> bool {
     let content_type = lookup::find(headers, &CONTENT_TYPE).map(HeaderValue::as_bytes);
-    content_type
-        .and_then(|value| value.strip_prefix(b"application/grpc"))
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+    content_type.is_some_and(is_grpc_content_type)
+}
+
+pub(super) fn is_grpc_content_type(value: &[u8]) -> bool {
+    value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }
 
 /// The gRPC status that stands for an HTTP status.

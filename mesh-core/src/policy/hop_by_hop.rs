@@ -23,7 +23,7 @@ pub enum Upgrade {
 /// `trailers`. `trailer` stays: it announces what is passed on.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
     // Most messages have none of them; one look at the names is cheaper than a search for each.
-    if headers.keys().any(is_hop_by_hop) {
+    if headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
         remove_present(headers, upgrade);
     }
 }
@@ -52,8 +52,8 @@ fn remove_present(headers: &mut HeaderMap, upgrade: Upgrade) {
     }
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
+    matches!(name, "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
 }
 
 /// Whether a comma-separated header value holds `token`, whatever its case.

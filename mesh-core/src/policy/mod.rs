@@ -8,3 +8,4 @@ pub mod hop_by_hop;
 pub mod lookup;
 pub mod path_normalize;
 pub mod request_id;
+pub mod survey;

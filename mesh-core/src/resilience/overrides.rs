@@ -36,7 +36,7 @@ pub struct Retriable {
 }
 
 /// What all of them begin with.
-const PREFIX: &str = "x-envoy-";
+pub(crate) const PREFIX: &str = "x-envoy-";
 
 const RETRY_ON: HeaderName = HeaderName::from_static("x-envoy-retry-on");
 const RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-on");

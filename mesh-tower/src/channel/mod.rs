@@ -21,12 +21,12 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{Request, Response, Uri, header::HOST, request::Parts, uri::Authority};
+use http::{Request, Response, Uri, request::Parts, uri::Authority};
 use http_body::Body as HttpBody;
 use mesh_core::{
     local_reply::LocalReply,
     model::{DestinationService, Listener},
-    policy::{hop_by_hop, lookup, request_id},
+    policy::{hop_by_hop, request_id, survey::HeaderSurvey},
     store::{RouteFollower, Routes, Store},
 };
 use tower_service::Service;
@@ -152,14 +152,14 @@ impl<T: Transport> Channel<T> {
                     recorder.peer(ready.upstream.peers().receive_response(response.headers_mut()));
                 }
             }
-            None => call.answer(route::reply(recorder.info(), NOT_CONFIGURED, call.is_grpc)),
+            None => call.answer(route::reply(recorder.info(), NOT_CONFIGURED, call.survey.is_grpc)),
         }
         recorder
     }
 
     async fn serve_as_configured(&self, ready: &Ready<T>, call: &mut Call, info: &StreamInfo) {
         if let Some((parts, _)) = &mut call.request {
-            self.prepare(parts, &ready.listener);
+            self.prepare(parts, call.survey, &ready.listener);
         }
         let stack = Stack {
             routes: ready.routes.as_deref(),
@@ -172,16 +172,18 @@ impl<T: Transport> Channel<T> {
     }
 
     /// What the edge of a proxy would have done.
-    fn prepare(&self, parts: &mut Parts, listener: &Listener) {
-        hop_by_hop::remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::PassIfRequested);
-        if parts.uri.authority().is_none() && lookup::find(&parts.headers, &HOST).is_none() {
+    fn prepare(&self, parts: &mut Parts, survey: HeaderSurvey, listener: &Listener) {
+        if survey.has_hop_by_hop {
+            hop_by_hop::remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::PassIfRequested);
+        }
+        if parts.uri.authority().is_none() && !survey.has_host {
             let mut target = std::mem::take(&mut parts.uri).into_parts();
             target.authority = Some(self.0.target.clone());
             target.scheme.get_or_insert(http::uri::Scheme::HTTP);
             target.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
             parts.uri = Uri::from_parts(target).expect("scheme, authority and path make a URI");
         }
-        if listener.http.generate_request_id {
+        if listener.http.generate_request_id && !survey.has_request_id {
             let random = || [fastrand::u64(..), fastrand::u64(..)];
             request_id::ensure(&mut parts.headers, request_id::Existing::Keep, random);
         }

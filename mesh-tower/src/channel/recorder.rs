@@ -5,14 +5,14 @@ use std::sync::Arc;
 use http::{HeaderMap, Response, StatusCode};
 use mesh_core::{
     model::Workload,
-    policy::grpc,
+    policy::{grpc, survey::header_bytes},
     telemetry::{ResponseFlags, details},
 };
 
 use crate::{
     Body, StreamInfo, StreamState,
     call::Call,
-    telemetry::{Reporter, RequestProtocol, RequestSample, SeriesKey, Telemetry, header_bytes},
+    telemetry::{Reporter, RequestProtocol, RequestSample, SeriesKey, Telemetry},
     timer::now,
 };
 
@@ -49,12 +49,11 @@ impl Recorder<&Arc<Telemetry>> {
 impl<T: AsRef<Telemetry>> Recorder<T> {
     /// Begins with the request as the caller made it; its body is counted from now on.
     pub(super) fn start(telemetry: T, info: StreamInfo, call: &mut Call) -> Self {
-        let mut request_header_bytes = 0;
-        if let Some((parts, body)) = &mut call.request {
-            request_header_bytes = header_bytes(&parts.headers);
+        if let Some((_, body)) = &mut call.request {
             body.count(&info);
         }
-        let protocol = if call.is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http };
+        let request_header_bytes = call.survey.bytes;
+        let protocol = if call.survey.is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http };
         let request = UnderWay { info, peer: None, protocol, request_header_bytes, response: None, grpc_status: None };
         Self { telemetry, request: Some(request) }
     }

@@ -26,7 +26,7 @@ async fn server(name: &'static str, protocol: HttpProtocol) -> std::net::SocketA
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let service = service_fn(move |request: Request<hyper::body::Incoming>| async move {
-                let host = request.headers().get(HOST).map(|host| host.to_str().unwrap().to_owned());
+                let host = request.headers().get(http::header::HOST).map(|host| host.to_str().unwrap().to_owned());
                 let authority = request.uri().authority().map(ToString::to_string).or(host).unwrap_or_default();
                 let text = format!("{name} {authority} {}", request.uri().path());
                 Ok::<_, Infallible>(Response::new(Body::from(text)))

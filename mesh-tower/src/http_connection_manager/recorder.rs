@@ -6,7 +6,10 @@ use http::{HeaderMap, StatusCode, Version, request, response};
 use mesh_core::{
     local_reply::{LocalReply, UpstreamReset},
     model::{DestinationService, Workload},
-    policy::grpc,
+    policy::{
+        grpc,
+        survey::{HeaderSurvey, header_bytes},
+    },
     telemetry::{Attributes, ResponseFlags, details},
 };
 
@@ -15,7 +18,7 @@ use crate::{
     StreamInfo, StreamState, UpstreamTiming,
     peer_metadata::Introduction,
     server::ConnectionInfo,
-    telemetry::{NamedHost, Reporter, RequestProtocol, RequestSample, SeriesKey, header_bytes, unregistered},
+    telemetry::{NamedHost, Reporter, RequestProtocol, RequestSample, SeriesKey, unregistered},
     timer::now,
     upgrade::{EndedBy, Tunnelled},
 };
@@ -60,12 +63,12 @@ impl Recorder {
         request: &request::Parts,
     ) -> Self {
         listener.stats.request_started(request.version);
-        let is_grpc = grpc::is_grpc_request(&request.headers);
+        let survey = HeaderSurvey::of(&request.headers);
         let logged = (!listener.access_logs.is_empty()).then(Box::default);
         Self {
             info,
-            protocol: if is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
-            request_header_bytes: header_bytes(&request.headers),
+            protocol: if survey.is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
+            request_header_bytes: survey.bytes,
             host: None,
             introduction: Introduction::default(),
             server: None,

@@ -14,7 +14,6 @@ pub use cluster_stats::ClusterStatSource;
 pub(crate) use destination::{NamedHost, unregistered};
 pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
 pub use istio::{IstioMetrics, RequestSample, SeriesKey};
-pub(crate) use layer::header_bytes;
 pub use layer::{Metrics, MetricsBody, MetricsLayer, ResponseFuture};
 pub use log_file::{LogFile, LogFiles, OpenError};
 pub use mesh_core::telemetry::labels::{Reporter, RequestProtocol};

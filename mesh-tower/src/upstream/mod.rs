@@ -179,7 +179,7 @@ impl<T: Transport> Upstream<T> {
             state.observe_route(route, random);
             state.upstream_cluster.clone_from(&cluster);
         }
-        let exchange = Exchange::new(info, self.options, (&route, weighted), parts, call.is_grpc);
+        let exchange = Exchange::new(info, self.options, (&route, weighted), parts, call.survey.is_grpc);
         let Some(cluster) = cluster else {
             let status = route
                 .action()
@@ -188,7 +188,7 @@ impl<T: Transport> Upstream<T> {
         };
         self.peers.send_request(&mut parts.headers, cluster.config().metadata_exchange);
         let through = (&self.shared.transport, &self.shared.worker);
-        let mut tries = Tries::new(&exchange, through, &cluster, parts);
+        let mut tries = Tries::new(&exchange, through, cluster, (parts, call.survey));
         request::prepare(parts, &exchange);
         exchange.observe_request(parts);
         info.observe_request(parts);

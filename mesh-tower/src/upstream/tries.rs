@@ -5,7 +5,7 @@
 use std::{
     borrow::Cow,
     future::Future,
-    ops::DerefMut,
+    ops::{Deref, DerefMut},
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use mesh_core::{
     balance::Avoid,
     cluster::{ClusterState, EndpointState, RequestOrigin},
     model::{RetryPolicy, RoutingPriority},
+    policy::survey::HeaderSurvey,
     request::RequestHead,
     resilience::{
         overrides::Overrides,
@@ -50,7 +51,7 @@ pub(super) struct Tries<'a, T> {
     exchange: &'a Exchange<'a>,
     transport: &'a T,
     worker: &'a Worker,
-    cluster: &'a Arc<ClusterState>,
+    cluster: UntilTold<Arc<ClusterState>>,
     priority: RoutingPriority,
     origin: RequestOrigin,
     timeouts: Timeouts,
@@ -58,8 +59,6 @@ pub(super) struct Tries<'a, T> {
     retry: Option<RetryState<&'a RetryPolicy>>,
     attempt: u32,
     latest: Try,
-    /// What is known of the tries was told.
-    has_told: bool,
 }
 
 /// What is known of one try.
@@ -76,15 +75,28 @@ struct Try {
     received_at: Option<Instant>,
 }
 
+/// What the tries have until what is known of them is told; then it belongs to the request's [`StreamInfo`].
+#[derive(Debug)]
+struct UntilTold<H>(Option<H>);
+
+impl<H> Deref for UntilTold<H> {
+    type Target = H;
+
+    fn deref(&self) -> &H {
+        self.0.as_ref().expect("nobody asks once all is told")
+    }
+}
+
 impl<'a, T: Transport> Tries<'a, T> {
     /// Reads from the route and from the request what decides about its tries; headers addressed to this hop go.
     pub(super) fn new(
         exchange: &'a Exchange<'a>,
         (transport, worker): (&'a T, &'a Worker),
-        cluster: &'a Arc<ClusterState>,
-        parts: &mut Parts,
+        cluster: Arc<ClusterState>,
+        (parts, survey): (&mut Parts, HeaderSurvey),
     ) -> Self {
-        let overrides = Overrides::take_from(&mut parts.headers);
+        let has_overrides = survey.may_have_overrides;
+        let overrides = if has_overrides { Overrides::take_from(&mut parts.headers) } else { Overrides::default() };
         let route = exchange.route;
         let priority = route.priority();
         let policy = route.retry_policy().map(|policy| &**policy);
@@ -94,7 +106,7 @@ impl<'a, T: Transport> Tries<'a, T> {
             exchange,
             transport,
             worker,
-            cluster,
+            cluster: UntilTold(Some(cluster)),
             priority,
             origin: if overrides.internal { RequestOrigin::Internal } else { RequestOrigin::External },
             timeouts,
@@ -102,7 +114,6 @@ impl<'a, T: Transport> Tries<'a, T> {
             retry: RetryState::new(policy, || RequestHead::from_parts(parts), overrides, priority),
             attempt: 0,
             latest: Try::default(),
-            has_told: false,
         }
     }
 
@@ -171,13 +182,13 @@ impl<'a, T: Transport> Tries<'a, T> {
         match (&result, &call.response) {
             (Ok(()), Some(response)) => {
                 let outcome = outcome_of_response(response, self.exchange.is_grpc);
-                record(self.cluster, endpoint, outcome, self.received_at());
+                record(&self.cluster, endpoint, outcome, self.received_at());
             }
             (Ok(()), None) => {}
             (Err(failure), _) => {
                 failure.count(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
                 if let Some(outcome) = failure.outcome() {
-                    record(self.cluster, endpoint, outcome, now());
+                    record(&self.cluster, endpoint, outcome, now());
                 }
             }
         }
@@ -216,7 +227,7 @@ impl<'a, T: Transport> Tries<'a, T> {
     async fn connect(&mut self, protocol: Protocol) -> Result<T::Connection, Failure> {
         let Some(endpoint) = &self.latest.endpoint else { return Err(Failure::NoHealthyUpstream) };
         let worker = self.worker;
-        let target = Target { worker, cluster: self.cluster, endpoint, priority: self.priority };
+        let target = Target { worker, cluster: &self.cluster, endpoint, priority: self.priority };
         let connected = {
             let mut connecting = pin!(self.transport.connection(&target, protocol));
             let means = (self.exchange.info, worker.timers());
@@ -296,10 +307,10 @@ impl<'a, T: Transport> Tries<'a, T> {
         let retries_made = retry.retries_made();
         let decision = match (result, response) {
             (Ok(()), Some(response)) => {
-                retry.handle_response(response.status(), response.headers(), self.cluster, &mut ThreadRng)
+                retry.handle_response(response.status(), response.headers(), &self.cluster, &mut ThreadRng)
             }
             (Err(Failure::Reset { reason, progress, .. }), _) => {
-                retry.handle_reset(*reason, *progress, self.cluster, &mut ThreadRng)
+                retry.handle_reset(*reason, *progress, &self.cluster, &mut ThreadRng)
             }
             (Ok(()), None) | (Err(Failure::NoHealthyUpstream | Failure::Expired(_)), _) => return Decision::Done,
         };
@@ -317,7 +328,6 @@ impl<'a, T: Transport> Tries<'a, T> {
         match (result, &mut call.response) {
             (Ok(()), Some(response)) => self.pass_on(response, flags),
             (result, _) => {
-                self.tell().response_flags.insert(flags);
                 let failure = result.err().unwrap_or(NOTHING_TO_SEND);
                 if matches!(failure, Failure::Expired(Expired::Route)) {
                     self.exchange.counters.handle_timeout();
@@ -330,6 +340,7 @@ impl<'a, T: Transport> Tries<'a, T> {
                     // What it means, also where a gRPC client is told so by a response of status 200.
                     self.cluster.stats().count_response(reply.status, self.origin);
                 }
+                self.tell().response_flags.insert(flags);
                 call.answer(self.exchange.reply(reply));
             }
         }
@@ -380,16 +391,25 @@ impl<'a, T> Tries<'a, T> {
     fn hand_over(&mut self) -> Option<ActiveTry> {
         let endpoint = self.latest.endpoint.as_ref().filter(|_| self.latest.is_active)?;
         self.latest.is_active = false;
-        let (cluster, endpoint) = (Arc::clone(self.cluster), Arc::clone(endpoint));
+        let (cluster, endpoint) = (Arc::clone(&self.cluster), Arc::clone(endpoint));
         Some(ActiveTry { cluster, endpoint, priority: self.priority })
+    }
+
+    /// Nobody waits for the answer any more.
+    #[inline(never)]
+    fn give_up(&mut self) {
+        if self.latest.is_active {
+            failure::count_local_reset(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
+        }
+        self.end_try();
+        drop(self.tell());
     }
 
     /// Tells what is known of the tries, which are over. The answer, if there is one, is for the caller to add.
     fn tell(&mut self) -> impl DerefMut<Target = StreamState> + use<'a, T> {
-        self.has_told = true;
         let latest = std::mem::take(&mut self.latest);
         let mut state = self.exchange.info.state();
-        state.upstream_cluster = Some(Arc::clone(self.cluster));
+        state.upstream_cluster = self.cluster.0.take();
         state.upstream_host = latest.endpoint;
         state.attempt_count = self.attempt;
         state.upstream_protocol = latest.protocol.map(Protocol::version);
@@ -400,12 +420,8 @@ impl<'a, T> Tries<'a, T> {
 
 impl<T> Drop for Tries<'_, T> {
     fn drop(&mut self) {
-        if self.latest.is_active {
-            failure::count_local_reset(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
-        }
-        self.end_try();
-        if !self.has_told {
-            drop(self.tell());
+        if self.cluster.0.is_some() {
+            self.give_up();
         }
     }
 }

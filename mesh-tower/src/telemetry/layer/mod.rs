@@ -13,7 +13,6 @@ use mesh_core::model::{DestinationService, Workload};
 use tower_layer::Layer;
 
 pub use body::MetricsBody;
-pub(crate) use service::header_bytes;
 pub use service::{Metrics, ResponseFuture};
 
 use crate::telemetry::{IstioMetrics, Reporter};

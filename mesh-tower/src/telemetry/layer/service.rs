@@ -6,9 +6,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
-use mesh_core::{policy::grpc, telemetry::ResponseFlags};
+use mesh_core::{
+    policy::{
+        grpc,
+        survey::{HeaderSurvey, header_bytes},
+    },
+    telemetry::ResponseFlags,
+};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -58,27 +64,21 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let is_grpc = grpc::is_grpc_request(request.headers());
+        let survey = HeaderSurvey::of(request.headers());
         let recording = Recording {
             metrics: self.metrics.clone(),
             who: Arc::clone(&self.who),
             start: Instant::now(),
-            protocol: if is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
+            protocol: if survey.is_grpc { RequestProtocol::Grpc } else { RequestProtocol::Http },
             status: None,
             grpc_status: None,
             flags: ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
             flags_of_answer: ResponseFlags::NONE,
-            request_bytes: header_bytes(request.headers()) + request.body().size_hint().lower(),
+            request_bytes: survey.bytes + request.body().size_hint().lower(),
             response_bytes: 0,
         };
         ResponseFuture { inner: self.inner.call(request), recording: Some(recording) }
     }
-}
-
-/// Bytes of headers as HTTP/1 writes them: `name: value\r\n`.
-#[inline(never)]
-pub(crate) fn header_bytes(headers: &HeaderMap) -> u64 {
-    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
 }
 
 pin_project! {

@@ -1,0 +1,131 @@
+//! One look at the headers of a request.
+//!
+//! Every request is asked the same questions, and the answer is mostly no. Asking them one by one takes a pass over the
+//! headers for each; here one pass answers all.
+
+use http::HeaderMap;
+
+use super::{grpc, hop_by_hop::is_hop_by_hop};
+use crate::resilience::overrides;
+
+/// What the headers of a request hold. What it says is missing is missing until somebody adds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
+pub struct HeaderSurvey {
+    /// Bytes of all fields as HTTP/1.1 writes them: names, values, and four for `: ` and the end of the line.
+    pub bytes: u64,
+    /// The request is gRPC, as [`grpc::is_grpc_request`] says.
+    pub is_grpc: bool,
+    /// There is a `host`.
+    pub has_host: bool,
+    /// There is an `x-request-id`.
+    pub has_request_id: bool,
+    /// [`remove_hop_by_hop`](super::hop_by_hop::remove_hop_by_hop) has something to do.
+    pub has_hop_by_hop: bool,
+    /// [`Overrides::take_from`](crate::resilience::overrides::Overrides::take_from) may find something.
+    pub may_have_overrides: bool,
+}
+
+impl HeaderSurvey {
+    /// Of these headers.
+    #[must_use]
+    #[inline(never)]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut survey = Self::default();
+        let mut is_grpc = None;
+        for (name, value) in headers {
+            let name = name.as_str();
+            survey.bytes += field_bytes(name, value.len());
+            match name {
+                "host" => survey.has_host = true,
+                "content-type" => is_grpc = is_grpc.or_else(|| Some(grpc::is_grpc_content_type(value.as_bytes()))),
+                "x-request-id" => survey.has_request_id = true,
+                _ if name.starts_with(overrides::PREFIX) => survey.may_have_overrides = true,
+                _ => survey.has_hop_by_hop |= is_hop_by_hop(name),
+            }
+        }
+        survey.is_grpc = is_grpc.unwrap_or_default();
+        survey
+    }
+}
+
+/// Bytes of all fields, as in [`HeaderSurvey::bytes`].
+#[must_use]
+pub fn header_bytes(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| field_bytes(name.as_str(), value.len())).sum()
+}
+
+fn field_bytes(name: &str, value: usize) -> u64 {
+    (name.len() + value + 4) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::{
+        policy::hop_by_hop::{Upgrade, remove_hop_by_hop},
+        resilience::overrides::Overrides,
+    };
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn each_field_says_what_it_says_and_nothing_else() {
+        let none = HeaderSurvey::default();
+        for (name, value, expected) in [
+            ("accept", "*/*", none),
+            ("host", "a.test", HeaderSurvey { has_host: true, ..none }),
+            ("content-type", "application/grpc+proto", HeaderSurvey { is_grpc: true, ..none }),
+            ("content-type", "application/grpc-web", none),
+            ("x-request-id", "1", HeaderSurvey { has_request_id: true, ..none }),
+            ("x-envoy-max-retries", "1", HeaderSurvey { may_have_overrides: true, ..none }),
+            ("te", "trailers", HeaderSurvey { has_hop_by_hop: true, ..none }),
+        ] {
+            let bytes = (name.len() + value.len() + 4) as u64;
+            assert_eq!(
+                HeaderSurvey::of(&headers(&[(name, value)])),
+                HeaderSurvey { bytes, ..expected },
+                "{name}: {value}"
+            );
+        }
+        assert_eq!(HeaderSurvey::of(&HeaderMap::new()), none);
+    }
+
+    #[test]
+    fn all_fields_count_and_the_first_content_type_does() {
+        let lines = [("content-type", "application/grpc"), ("content-type", "text/plain"), ("connection", "close")];
+        let survey = HeaderSurvey::of(&headers(&lines));
+        assert_eq!((survey.is_grpc, survey.has_hop_by_hop), (true, true));
+        assert_eq!(survey.bytes, header_bytes(&headers(&lines)));
+        assert!(!HeaderSurvey::of(&headers(&[lines[1], lines[0]])).is_grpc);
+    }
+
+    /// Whoever skips a step because of a survey leaves nothing undone.
+    #[test]
+    fn a_step_that_a_survey_rules_out_changes_nothing() {
+        let names = "accept connection keep-alive proxy-connection te transfer-encoding upgrade trailer host \
+            x-envoy-retry-on x-envoy-retry-grpc-on x-envoy-max-retries x-envoy-retriable-status-codes \
+            x-envoy-retriable-header-names x-envoy-upstream-rq-timeout-ms x-envoy-upstream-rq-per-try-timeout-ms \
+            x-envoy-internal x-envoy-hedge-on-per-try-timeout x-forwarded-for";
+        for name in names.split(' ') {
+            let before = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static("true"))]);
+            let survey = HeaderSurvey::of(&before);
+            let mut after = before.clone();
+            if !survey.has_hop_by_hop {
+                remove_hop_by_hop(&mut after, Upgrade::Remove);
+            }
+            if !survey.may_have_overrides {
+                assert_eq!(Overrides::take_from(&mut after), Overrides::default(), "{name}");
+            }
+            assert_eq!(after, before, "{name}");
+        }
+    }
+}
