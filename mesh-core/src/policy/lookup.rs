@@ -14,6 +14,10 @@ pub fn find<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderV
     if headers.len() > FEW {
         return headers.get(name);
     }
+    // Going through the names alone is less work, and mostly all there is to do.
+    if !headers.keys().any(|present| present == name) {
+        return None;
+    }
     headers.iter().find(|(present, _)| *present == name).map(|(_, value)| value)
 }
 

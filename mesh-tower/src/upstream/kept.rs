@@ -23,8 +23,8 @@ pub(super) struct Kept {
     method: Method,
     version: Version,
     header_names: usize,
-    /// Scheme, authority, path, and each header's name and value. Each stands behind its length; what is missing is empty.
-    texts: Texts,
+    /// Scheme and authority, path and nothing, and each header's name and value; what is missing is empty.
+    texts: Pairs,
     pub(super) body: Replay,
 }
 
@@ -32,18 +32,14 @@ impl Kept {
     /// Keeps `parts`, and of `body`, which stays ready to be sent, up to `body_limit` bytes.
     pub(super) fn new(parts: &Parts, body: &mut Body, body_limit: usize) -> Self {
         let replay = Replay::beside(body, body_limit);
-        let target = [
-            parts.uri.scheme_str().unwrap_or_default(),
-            parts.uri.authority().map_or("", Authority::as_str),
-            parts.uri.path_and_query().map_or("", PathAndQuery::as_str),
-        ];
-        let mut texts = Texts::new();
-        for text in target {
-            texts.push(text.as_bytes(), false);
-        }
+        let scheme = parts.uri.scheme_str().unwrap_or_default();
+        let authority = parts.uri.authority().map_or("", Authority::as_str);
+        let path_and_query = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let mut texts = Pairs::new();
+        texts.push(scheme, authority.as_bytes(), false);
+        texts.push(path_and_query, b"", false);
         for (name, value) in &parts.headers {
-            texts.push(name.as_str().as_bytes(), false);
-            texts.push(value.as_bytes(), value.is_sensitive());
+            texts.push(name.as_str(), value.as_bytes(), value.is_sensitive());
         }
         let (method, version) = (parts.method.clone(), parts.version);
         Self { method, version, header_names: parts.headers.keys_len(), texts, body: replay }
@@ -57,7 +53,7 @@ impl Kept {
         *request.uri_mut() = read_target(&mut texts).expect("parts of a URI make one");
         *request.version_mut() = self.version;
         let mut headers = HeaderMap::try_with_capacity(self.header_names + ADDED_HEADERS).unwrap_or_default();
-        while let Some((name, value)) = read_header(&mut texts) {
+        for (name, value) in texts.map(read_header) {
             headers.append(name, value);
         }
         *request.headers_mut() = headers;
@@ -65,9 +61,10 @@ impl Kept {
     }
 }
 
-fn read_target<'t>(texts: &mut impl Iterator<Item = (&'t [u8], bool)>) -> Option<Uri> {
-    let mut present = || texts.next().map(|(text, _)| text).filter(|text| !text.is_empty());
-    let (scheme, authority, path_and_query) = (present(), present(), present());
+fn read_target<'t>(texts: &mut impl Iterator<Item = Pair<'t>>) -> Option<Uri> {
+    let ((scheme, authority, _), (path_and_query, _, _)) = (texts.next()?, texts.next()?);
+    let [scheme, authority, path_and_query] =
+        [scheme, authority, path_and_query].map(|text| Some(text).filter(|text| !text.is_empty()));
     let mut parts = uri::Parts::default();
     parts.scheme = scheme.map(TryFrom::try_from).transpose().ok()?;
     parts.authority = authority.map(TryFrom::try_from).transpose().ok()?;
@@ -75,23 +72,25 @@ fn read_target<'t>(texts: &mut impl Iterator<Item = (&'t [u8], bool)>) -> Option
     Uri::from_parts(parts).ok()
 }
 
-fn read_header<'t>(texts: &mut impl Iterator<Item = (&'t [u8], bool)>) -> Option<(HeaderName, HeaderValue)> {
-    let ((name, _), (value, is_sensitive)) = (texts.next()?, texts.next()?);
+fn read_header((name, value, is_sensitive): Pair<'_>) -> (HeaderName, HeaderValue) {
     let name = HeaderName::from_bytes(name).expect("the name of a header");
     let mut value = HeaderValue::from_bytes(value).expect("the value of a header");
     value.set_sensitive(is_sensitive);
-    Some((name, value))
+    (name, value)
 }
 
-/// Texts one after the other, each behind its length, whose lowest bit says whether it is sensitive.
+/// Two texts, and whether the second is sensitive.
+type Pair<'t> = (&'t [u8], &'t [u8], bool);
+
+/// Pairs of texts one after the other, each behind two lengths; the lowest bit of the second says whether it is sensitive.
 #[derive(Debug)]
-struct Texts(Vec<u8>);
+struct Pairs(Vec<u8>);
 
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-impl Texts {
+impl Pairs {
     const LENGTH: usize = size_of::<usize>();
     /// Bytes of the largest buffer that is used again.
     const MAX_SPARE: usize = 4 * 1024;
@@ -100,23 +99,25 @@ impl Texts {
         Self(SPARE.take())
     }
 
-    fn push(&mut self, text: &[u8], is_sensitive: bool) {
-        let length = text.len() << 1 | usize::from(is_sensitive);
-        self.0.reserve(Self::LENGTH + text.len());
-        self.0.extend_from_slice(&length.to_ne_bytes());
-        self.0.extend_from_slice(text);
+    fn push(&mut self, first: &str, second: &[u8], is_sensitive: bool) {
+        let lengths = [first.len(), second.len() << 1 | usize::from(is_sensitive)];
+        self.0.reserve(2 * Self::LENGTH + first.len() + second.len());
+        self.0.extend_from_slice(lengths.map(usize::to_ne_bytes).as_flattened());
+        self.0.extend_from_slice(first.as_bytes());
+        self.0.extend_from_slice(second);
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&[u8], bool)> {
+    fn iter(&self) -> impl Iterator<Item = Pair<'_>> {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
-            let length = usize::from_ne_bytes(*rest.split_off(..Self::LENGTH)?.first_chunk()?);
-            Some((rest.split_off(..length >> 1)?, length & 1 != 0))
+            let mut length = || Some(usize::from_ne_bytes(*rest.split_off(..Self::LENGTH)?.first_chunk()?));
+            let (first, second) = (length()?, length()?);
+            Some((rest.split_off(..first)?, rest.split_off(..second >> 1)?, second & 1 != 0))
         })
     }
 }
 
-impl Drop for Texts {
+impl Drop for Pairs {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.0);
         if buffer.capacity() <= Self::MAX_SPARE {
