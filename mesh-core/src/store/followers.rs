@@ -40,3 +40,42 @@ impl fmt::Debug for Followers {
         f.debug_tuple("Followers").field(&followers).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Follower(AtomicUsize);
+
+    impl RouteFollower for Follower {
+        fn routes_changed(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_is_there_is_told_and_who_has_gone_takes_no_room() {
+        let followers = Followers::default();
+        let follow = || {
+            let follower = Arc::new(Follower::default());
+            let weak: Weak<Follower> = Arc::downgrade(&follower);
+            followers.add(weak);
+            follower
+        };
+        let staying = follow();
+        for _ in 0..1_000 {
+            drop(follow());
+        }
+        followers.tell();
+        followers.tell();
+        assert_eq!(staying.0.load(Ordering::Relaxed), 2);
+        let remembered = followers.0.lock().unwrap().len();
+        assert!(remembered < 20, "{remembered} are remembered");
+    }
+}
