@@ -51,7 +51,7 @@ pub(super) struct Tries<'a, T> {
     exchange: &'a Exchange<'a>,
     transport: &'a T,
     worker: &'a Worker,
-    cluster: UntilTold<Arc<ClusterState>>,
+    cluster: UntilTold,
     priority: RoutingPriority,
     origin: RequestOrigin,
     timeouts: Timeouts,
@@ -75,14 +75,14 @@ struct Try {
     received_at: Option<Instant>,
 }
 
-/// What the tries have until what is known of them is told; then it belongs to the request's [`StreamInfo`].
+/// The cluster, until what is known of the tries is told; then it belongs to the request's [`StreamInfo`].
 #[derive(Debug)]
-struct UntilTold<H>(Option<H>);
+struct UntilTold(Option<Arc<ClusterState>>);
 
-impl<H> Deref for UntilTold<H> {
-    type Target = H;
+impl Deref for UntilTold {
+    type Target = Arc<ClusterState>;
 
-    fn deref(&self) -> &H {
+    fn deref(&self) -> &Arc<ClusterState> {
         self.0.as_ref().expect("nobody asks once all is told")
     }
 }
