@@ -102,8 +102,12 @@ impl Istio {
             listener_reports: Some(reports),
         };
         let rng = SplitMix64::new(fastrand::u64(..));
+        let (meshes, node, applied) = (self.meshes.clone(), self.node, Arc::clone(&store));
         let sink = StoreSink::new(store, rng, move |notice| {
             if notice == Notice::Settled {
+                if applied.listeners().is_empty() {
+                    tracing::warn!("{}", listens_nowhere(&node, &meshes.borrow()));
+                }
                 settled.notify_one();
             } else {
                 tell(&notice);
@@ -112,6 +116,19 @@ impl Istio {
         tokio::spawn(server::serve(acceptor, self.meshes));
         tokio::spawn(ads::run(transport, options, sink));
         tokio::spawn(self.directory.run(tell_reload));
+    }
+}
+
+/// Why a configuration has no listener for `node`, which is easily a label forgotten.
+fn listens_nowhere(node: &Node, mesh: &Mesh) -> String {
+    let Node { role, labels, namespace, .. } = node.clone().with_labels(&mesh.registry);
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels = if labels.is_empty() { "it has none".to_owned() } else { labels.join(", ") };
+    match role {
+        NodeRole::Gateway => format!("this proxy listens nowhere: no Gateway selects its labels ({labels})"),
+        NodeRole::Sidecar(_) | NodeRole::Library => format!(
+            "this proxy listens nowhere: no Sidecar of namespace {namespace} that selects its labels ({labels}) has ports"
+        ),
     }
 }
 

@@ -109,6 +109,20 @@ spec:
 }
 
 #[test]
+fn a_proxy_that_the_configuration_gives_no_listener_says_so() {
+    let directory = Directory::new("idle");
+    directory.write("mesh.yaml", &mesh(free_port(), Upstream::new().address()));
+    let path = directory.0.to_str().unwrap();
+    let gateway = Proxy::start(&["--istio", path, "--role", "gateway", "--label", "zone=b", "--label", "role=edge"]);
+    gateway.line_with("listens nowhere: no Gateway selects its labels (role=edge, zone=b)");
+    let sidecar = Proxy::start(&["--istio", path, "--service", "other.shop"]);
+    sidecar.line_with("listens nowhere: no Sidecar of namespace shop that selects its labels (it has none) has ports");
+    let own = gateways([free_port(); 2]).replace("istio: ingressgateway", "role: edge");
+    directory.write("mesh.yaml", &own);
+    gateway.address_in(": listening on 127.0.0.1");
+}
+
+#[test]
 fn a_gateway_that_shares_its_port_goes_on_there_until_it_can_move() {
     let directory = Directory::new("gateways");
     let shared = free_port();
