@@ -12,7 +12,8 @@
 //!
 //! As in Envoy a request does not own the connection that is made for it: whichever is ready first serves whoever waits
 //! longest, and one that cannot be made fails everybody who waits, so that they can try another endpoint. Unlike Envoy's,
-//! `max_connections` is never exceeded; at the limit an unused connection to another endpoint of the cluster is given up.
+//! `max_connections` is never exceeded; at the limit an unused connection elsewhere is given up: to another endpoint of the
+//! cluster, or of another worker. A connection that becomes unused there later is noticed by the next sweep.
 //!
 //! No connection is dropped under the lock: dropping one takes it.
 
@@ -250,7 +251,18 @@ impl EndpointPool {
         let shared: Vec<_> = state.shared.extract_if(.., |connection| connection.is_over(now)).collect();
         drop(state);
         drop((ended, shared));
+        self.make_room_for_waiting();
         self.connect_for_waiting();
+    }
+
+    /// Closes unused connections elsewhere if somebody here waits and `max_connections` is reached.
+    fn make_room_for_waiting(self: &Arc<Self>) {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let next = self.state.lock().queue(protocol).unserved(protocol);
+            if let Some(next) = next.filter(|next| !next.cluster.has_room_for_connection(next.priority)) {
+                next.get().give_up_unused_connection(self);
+            }
+        }
     }
 
     /// Takes requests that were given up out of the queue.

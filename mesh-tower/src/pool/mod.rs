@@ -153,12 +153,12 @@ impl<'a> Target<'a> {
         Ok(permit)
     }
 
-    /// Closes an unused connection to another endpoint of the cluster. False if there is none.
+    /// Closes an unused connection of the cluster, to any endpoint and of any worker, that is not in `except`. False if
+    /// there is none.
     fn give_up_unused_connection(&self, except: &Arc<endpoint_pool::EndpointPool>) -> bool {
-        self.cluster.endpoints().endpoints().iter().any(|endpoint| {
-            let pool = self.worker.pool(endpoint);
-            !Arc::ptr_eq(&pool, except) && pool.give_up_unused_connection()
-        })
+        let endpoints = self.cluster.endpoints();
+        let mut pools = endpoints.endpoints().iter().flat_map(|endpoint| Worker::pools(endpoint));
+        pools.any(|pool| !Arc::ptr_eq(pool, except) && pool.give_up_unused_connection())
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{
     io,
     net::SocketAddr,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroUsize},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -156,6 +156,8 @@ struct Fixture {
     target: OwnedTarget,
 }
 
+const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+
 impl Fixture {
     fn new(serve: Serve) -> Self {
         Self::with(serve, |_| {})
@@ -179,7 +181,7 @@ impl Fixture {
         }
         change(&mut config);
         let cluster = Arc::new(ClusterState::new(Arc::new(config), now(), &mut SplitMix64::new(1)));
-        let worker = Worker::new(0, std::num::NonZeroUsize::MIN, endpoint.clone());
+        let worker = Worker::new(0, WORKERS, endpoint.clone());
         let first = Arc::clone(&cluster.endpoints().endpoints()[0]);
         Self { endpoint, target: OwnedTarget { worker, cluster, endpoint: first, priority: RoutingPriority::Default } }
     }
@@ -187,6 +189,10 @@ impl Fixture {
     fn second_endpoint(&self) -> OwnedTarget {
         let endpoint = Arc::clone(&self.target.cluster.endpoints().endpoints()[1]);
         OwnedTarget { endpoint, ..self.target.clone() }
+    }
+
+    fn second_worker(&self) -> OwnedTarget {
+        OwnedTarget { worker: Worker::new(1, WORKERS, self.endpoint.clone()), ..self.target.clone() }
     }
 
     async fn get(&self, path: &str) -> Result<Response<Body>, TransportError> {
@@ -405,6 +411,34 @@ async fn an_unused_connection_to_another_endpoint_gives_way() {
     let other = fixture.second_endpoint();
     assert_eq!(get(&other, "/").await.unwrap().status(), StatusCode::OK);
     assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_connection_of_another_worker_gives_way() {
+    for serve in [Serve::Http1, Serve::Http2 { max_streams: 100 }] {
+        let fixture = Fixture::with(serve, |c| limit(c, 1, 1));
+        let other = fixture.second_worker();
+        for accepted in 1..5 {
+            let target = if accepted % 2 == 1 { &fixture.target } else { &other };
+            let answer = tokio::time::timeout(Duration::from_millis(10), get(target, "/")).await.expect("at once");
+            answer.unwrap().into_body().collect().await.unwrap();
+            assert_eq!(fixture.endpoint.accepted(), accepted, "{serve:?}");
+            assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 1, "{serve:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_gets_the_place_of_a_connection_that_is_no_longer_used_elsewhere() {
+    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
+    for other in [fixture.second_worker(), fixture.second_endpoint()] {
+        let used = fixture.get("/").await.unwrap();
+        let waiting = tokio::spawn(async move { get(&other, "/").await.map(|response| response.status()) });
+        tokio::task::yield_now().await;
+        assert_eq!(used.into_body().collect().await.unwrap().to_bytes(), "hello");
+        let served = tokio::time::timeout(Duration::from_secs(2), waiting).await;
+        assert_eq!(served.expect("served within two sweeps").unwrap().unwrap(), StatusCode::OK);
+    }
 }
 
 #[tokio::test(start_paused = true)]

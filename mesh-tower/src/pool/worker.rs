@@ -73,6 +73,13 @@ impl Worker {
         }
     }
 
+    /// The pools of `endpoint` that were used, of all workers.
+    pub(super) fn pools(endpoint: &EndpointState) -> impl Iterator<Item = &Arc<EndpointPool>> {
+        let attached = endpoint.attachment().get();
+        let pools = attached.and_then(|attached| (**attached).downcast_ref::<EndpointPools>());
+        pools.into_iter().flat_map(|pools| &pools.0).filter_map(OnceLock::get)
+    }
+
     fn watch(&self, pool: &Arc<EndpointPool>) {
         let mut sweeper = self.0.sweeper.lock();
         sweeper.pools.push(Arc::downgrade(pool));
