@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
 
@@ -13,7 +13,10 @@ use crate::{
     balance::{Avoid, Cursors, NoHealthyEndpoint},
     health::outlier::{Context, Detection, Detector, Ejected, Outcome},
     model::{Cluster, Discovery, LoadAssignment, RoutingPriority, Thresholds},
-    resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
+    resilience::{
+        breaker::{CircuitBreaker, Overflow, Permit, Resource},
+        connection_line::{AwaitConnection, ConnectionPermit, Line, PlaceInLine},
+    },
     rng::Rng,
 };
 
@@ -29,6 +32,8 @@ pub struct ClusterState {
 struct Runtime {
     stats: Arc<ClusterStats>,
     breaker: Arc<CircuitBreaker>,
+    line: Arc<Line>,
+    high_priority_line: Arc<Line>,
     endpoints: ArcSwap<EndpointSet>,
     control: Mutex<Control>,
 }
@@ -61,6 +66,8 @@ impl ClusterState {
         let runtime = Runtime {
             stats,
             breaker: Arc::default(),
+            line: Arc::default(),
+            high_priority_line: Arc::default(),
             endpoints: ArcSwap::from_pointee(endpoints),
             control: Mutex::new(control),
         };
@@ -143,13 +150,31 @@ impl ClusterState {
         }
     }
 
-    /// Takes the right to a connection; `upstream_cx_overflow` counts refusals.
+    /// Takes the right to a connection. `upstream_cx_overflow` does not count refusals, as there may be another way.
     ///
     /// # Errors
     /// If `max_connections` are open.
-    pub fn try_connection(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
+    pub fn try_connection(&self, priority: RoutingPriority) -> Result<ConnectionPermit, Overflow> {
         let permit = self.try_acquire(priority, Resource::Connections);
-        permit.inspect_err(|_| self.runtime.stats.upstream_cx_overflow.inc())
+        Ok(ConnectionPermit::new(permit?, self.line(priority)))
+    }
+
+    /// Has `who` offered the place of a connection that ends: after all who wait already, or after those only for whom it
+    /// is urgent too. One may have ended just before: look at [`ClusterState::has_room_for_connection`] afterwards.
+    pub fn await_connection(
+        &self,
+        priority: RoutingPriority,
+        who: Weak<dyn AwaitConnection>,
+        is_urgent: bool,
+    ) -> PlaceInLine {
+        self.line(priority).join(who, is_urgent)
+    }
+
+    fn line(&self, priority: RoutingPriority) -> &Arc<Line> {
+        match priority {
+            RoutingPriority::Default => &self.runtime.line,
+            RoutingPriority::High => &self.runtime.high_priority_line,
+        }
     }
 
     /// Whether [`ClusterState::try_connection`] would succeed now; takes and counts nothing.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use mesh_core::resilience::breaker::Permit;
-
 use super::{
     OwnedTarget, Protocol, ResetReason, Target, TransportError,
     endpoint_pool::{EndpointPool, NewConnection},
@@ -12,8 +10,8 @@ use super::{
     lifetime::Lifetime,
 };
 
-pub(super) async fn connect(pool: Arc<EndpointPool>, target: OwnedTarget, protocol: Protocol, permit: Permit) {
-    let target = target.get();
+pub(super) async fn connect(pool: Arc<EndpointPool>, target: OwnedTarget, lifetime: Lifetime) {
+    let (protocol, target) = (pool.protocol(), target.get());
     let stats = target.stats();
     stats.upstream_cx_total.inc();
     target.endpoint.stats().cx_total.inc();
@@ -22,7 +20,7 @@ pub(super) async fn connect(pool: Arc<EndpointPool>, target: OwnedTarget, protoc
         Protocol::Http2 => stats.upstream_cx_http2_total.inc(),
     }
     let limit = target.cluster.config().connect_timeout;
-    let mut lifetime = Some(Lifetime::new(&pool, &target, permit));
+    let mut lifetime = Some(lifetime);
     let outcome = tokio::time::timeout(limit, establish(&target, protocol, &mut lifetime)).await;
     let outcome = outcome.unwrap_or_else(|_| {
         stats.upstream_cx_connect_timeout.inc();
@@ -33,7 +31,7 @@ pub(super) async fn connect(pool: Arc<EndpointPool>, target: OwnedTarget, protoc
         target.endpoint.stats().cx_connect_fail.inc();
     }
     tell(&pool, &target, outcome.as_ref().err());
-    pool.connected(protocol, outcome);
+    pool.connected(outcome);
     // That of a connection that was not made gives its place back after those who waited for it are gone.
     drop(lifetime);
 }

@@ -13,7 +13,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
@@ -70,16 +70,12 @@ impl Http2Connection {
             is_closed: AtomicBool::new(false),
             lifetime,
         });
-        let weak = Arc::downgrade(&connection);
+        let driven = Driven(Arc::downgrade(&connection));
         tokio::spawn(async move {
             // How it ended is told to each of its streams.
             let ended = driver.await;
-            if let Some(connection) = weak.upgrade() {
-                if let Err(error) = ended {
-                    connection.note_go_away(&error);
-                }
-                connection.lifetime.set_in_use(connection.streams() > 0);
-                connection.close();
+            if let (Err(error), Some(connection)) = (ended, driven.0.upgrade()) {
+                connection.note_go_away(&error);
             }
         });
         Ok(connection)
@@ -88,7 +84,7 @@ impl Http2Connection {
     /// Takes a stream, unless as many are open as this connection may carry. Called under the lock of the pool, or for a
     /// connection that is not in it yet.
     pub(super) fn try_reserve(self: &Arc<Self>, now: Instant) -> Option<Http2Stream> {
-        if self.is_closed() || self.lifetime.is_over(Duration::ZERO, now) {
+        if self.is_closed() || self.lifetime.is_over(Duration::ZERO, now) || self.lifetime.is_turn_over() {
             return None;
         }
         let limit = self.max_concurrent_streams.min(self.sender.current_max_send_streams());
@@ -99,6 +95,10 @@ impl Http2Connection {
             self.is_closed.store(true, Ordering::Release);
         }
         Some(Http2Stream { connection: Arc::clone(self) })
+    }
+
+    pub(super) fn lifetime(&self) -> &Lifetime {
+        &self.lifetime
     }
 
     /// Streams open now.
@@ -113,9 +113,13 @@ impl Http2Connection {
 
     /// Whether the connection carries no stream and is closed, or is to be.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        let unused_since = self.lifetime.opened() + Duration::from_millis(self.unused_since.load(Ordering::Acquire));
-        self.streams() == 0
-            && (self.is_closed() || self.lifetime.is_over(now.saturating_duration_since(unused_since), now))
+        self.unused(now).is_some_and(|unused| self.is_closed() || self.lifetime.is_over(unused, now))
+    }
+
+    /// How long the connection has carried no stream, if it carries none.
+    pub(super) fn unused(&self, now: Instant) -> Option<Duration> {
+        let since = self.lifetime.opened() + Duration::from_millis(self.unused_since.load(Ordering::Acquire));
+        (self.streams() == 0).then(|| now.saturating_duration_since(since))
     }
 
     /// `error` says that the connection takes no more requests.
@@ -145,6 +149,18 @@ impl Http2Connection {
         }
         if let Some(pool) = self.lifetime.pool() {
             pool.serve(self);
+        }
+    }
+}
+
+/// Lasts as long as the task that moves a connection's frames, which may end with its runtime.
+struct Driven(Weak<Http2Connection>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.upgrade() {
+            connection.lifetime.set_in_use(connection.streams() > 0);
+            connection.close();
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use mesh_core::cluster::{ClusterStats, EndpointRuntime};
 use mesh_core::model::HttpProtocolOptions;
-use mesh_core::resilience::breaker::Permit;
+use mesh_core::resilience::connection_line::ConnectionPermit;
 
 use super::{
     Target,
@@ -27,7 +27,7 @@ pub(super) struct Lifetime {
     options: HttpProtocolOptions,
     stats: Arc<ClusterStats>,
     endpoint: Arc<EndpointRuntime>,
-    permit: Option<Permit>,
+    permit: Option<ConnectionPermit>,
     end: Arc<StreamEnd>,
     /// A request is on the connection, or was when it ended.
     is_in_use: AtomicBool,
@@ -35,8 +35,12 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
+    /// How long a connection goes on to take requests while others need its place, and then goes without, by turns. A
+    /// choice between the time that others wait and the cost of new connections.
+    pub(super) const TURN: Duration = Duration::from_millis(100);
+
     /// Begins now, before the connection is made.
-    pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target<'_>, permit: Permit) -> Self {
+    pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target<'_>, permit: ConnectionPermit) -> Self {
         let endpoint = Arc::clone(target.endpoint.runtime());
         endpoint.stats().cx_active.inc();
         Self {
@@ -125,6 +129,19 @@ impl Lifetime {
         false
     }
 
+    /// Whether somebody cannot do without the place that the connection has in the circuit breaker: it is to be closed if
+    /// it is unused.
+    pub(super) fn is_needed(&self) -> bool {
+        self.permit.as_ref().is_some_and(|permit| permit.is_urgent_for_other(&self.pool))
+    }
+
+    /// Whether somebody cannot do without the place, and it is their turn: the connection is to take no request, so that
+    /// it becomes unused. That it does is not certain, as streams may go on; so its turn comes again.
+    pub(super) fn is_turn_over(&self) -> bool {
+        let turns = || now().saturating_duration_since(self.opened).as_millis() / Self::TURN.as_millis();
+        self.is_needed() && turns() % 2 == 1
+    }
+
     /// The pool, unless its endpoint is gone.
     pub(super) fn pool(&self) -> Option<Arc<EndpointPool>> {
         self.pool.upgrade()
@@ -140,10 +157,9 @@ impl Drop for Lifetime {
     fn drop(&mut self) {
         self.count_end();
         self.endpoint.stats().cx_active.dec();
-        // Somebody may wait for the place that this gives back, so it must be given back first.
         self.permit = None;
         if let Some(pool) = self.pool.upgrade() {
-            pool.connect_for_waiting();
+            pool.ended();
         }
     }
 }

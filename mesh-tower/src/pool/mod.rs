@@ -1,8 +1,8 @@
 //! Connections to endpoints, kept and shared.
 //!
-//! Every endpoint has one pool per worker, which hangs on its `EndpointState` and so lives exactly as long. A worker is one
-//! single-threaded runtime of the proxy, with pools and timers of its own so that no connection is ever handed to another
-//! core; a library has one worker for its whole runtime.
+//! Every endpoint has a pool per worker and protocol, which hangs on its `EndpointState` and so lives exactly as long. A
+//! worker is one single-threaded runtime of the proxy, with pools and timers of its own so that no connection is handed to
+//! another core before `max_connections` are open; a library has one worker for its whole runtime.
 //!
 //! A request goes through two steps, so that the circuit breaker can look in between: [`Target::connection`] waits for a
 //! connection with room, [`Connection::send`] uses it.
@@ -18,13 +18,15 @@ mod io;
 mod lifetime;
 mod worker;
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use http::{Request, Response, Version};
 use mesh_core::cluster::{ClusterState, ClusterStats, EndpointState};
 use mesh_core::model::{HttpProtocol, RoutingPriority};
 use mesh_core::resilience::{breaker::Permit, retry::ResetReason};
+use tokio::runtime::Handle;
 
+use endpoint_pool::EndpointPool;
 use error::SendError;
 pub use error::TransportError;
 pub(crate) use http1::Http1Body;
@@ -110,6 +112,8 @@ pub struct Target<'a> {
 /// A [`Target`] that outlives its request, for a connection that is made for it.
 #[derive(Clone, Debug)]
 struct OwnedTarget {
+    /// The request's, which lasts as long as it waits: here its connection is made, whoever has it made.
+    runtime: Handle,
     worker: Worker,
     cluster: Arc<ClusterState>,
     endpoint: Arc<EndpointState>,
@@ -118,7 +122,7 @@ struct OwnedTarget {
 
 impl OwnedTarget {
     fn get(&self) -> Target<'_> {
-        let Self { worker, cluster, endpoint, priority } = self;
+        let Self { worker, cluster, endpoint, priority, .. } = self;
         Target { worker, cluster, endpoint, priority: *priority }
     }
 }
@@ -126,6 +130,7 @@ impl OwnedTarget {
 impl<'a> Target<'a> {
     fn owned(self) -> OwnedTarget {
         OwnedTarget {
+            runtime: Handle::current(),
             worker: self.worker.clone(),
             cluster: Arc::clone(self.cluster),
             endpoint: Arc::clone(self.endpoint),
@@ -135,7 +140,7 @@ impl<'a> Target<'a> {
 
     /// A connection with room for one request.
     pub(crate) async fn connection(&self, protocol: Protocol) -> Result<Connection, TransportError> {
-        self.worker.pool(self.endpoint).connection(self, protocol).await
+        self.worker.pool(self.endpoint, protocol).connection(self).await
     }
 
     fn stats(&self) -> &'a Arc<ClusterStats> {
@@ -153,12 +158,18 @@ impl<'a> Target<'a> {
         Ok(permit)
     }
 
-    /// Closes an unused connection of the cluster, to any endpoint and of any worker, that is not in `except`. False if
-    /// there is none.
-    fn give_up_unused_connection(&self, except: &Arc<endpoint_pool::EndpointPool>) -> bool {
+    /// A connection to this endpoint with room for a request, of another worker's pool than `pool`.
+    fn borrow_connection(&self, pool: &EndpointPool) -> Option<Connection> {
+        let others = |other: &&Arc<EndpointPool>| other.protocol() == pool.protocol() && !std::ptr::eq(&***other, pool);
+        Worker::pools(self.endpoint).filter(others).find_map(|other| other.lend())
+    }
+
+    /// Closes a connection of the cluster, to any endpoint and of any worker, that has been unused for `unused` or longer.
+    /// False if there is none.
+    fn give_up_unused_connection(&self, unused: Duration) -> bool {
         let endpoints = self.cluster.endpoints();
         let mut pools = endpoints.endpoints().iter().flat_map(|endpoint| Worker::pools(endpoint));
-        pools.any(|pool| !Arc::ptr_eq(pool, except) && pool.give_up_unused_connection())
+        pools.any(|pool| pool.give_up_unused_connection(unused))
     }
 }
 

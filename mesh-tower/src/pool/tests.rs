@@ -21,7 +21,8 @@ use mesh_core::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    sync::{Semaphore, mpsc},
+    runtime::{Handle, Runtime},
+    sync::{Barrier, Semaphore, mpsc},
 };
 
 use super::*;
@@ -107,6 +108,9 @@ impl Endpoint {
         if request.uri().path() == "/slow" {
             self.gate.acquire().await.unwrap().forget();
         }
+        if let Some(milliseconds) = request.uri().path().strip_prefix("/after/") {
+            tokio::time::sleep(Duration::from_millis(milliseconds.parse().unwrap())).await;
+        }
         if let Serve::Upgrade = self.serve {
             let upgrade = hyper::upgrade::on(&mut request);
             tokio::spawn(async move {
@@ -183,7 +187,16 @@ impl Fixture {
         let cluster = Arc::new(ClusterState::new(Arc::new(config), now(), &mut SplitMix64::new(1)));
         let worker = Worker::new(0, WORKERS, endpoint.clone());
         let first = Arc::clone(&cluster.endpoints().endpoints()[0]);
-        Self { endpoint, target: OwnedTarget { worker, cluster, endpoint: first, priority: RoutingPriority::Default } }
+        Self {
+            endpoint,
+            target: OwnedTarget {
+                runtime: Handle::current(),
+                worker,
+                cluster,
+                endpoint: first,
+                priority: RoutingPriority::Default,
+            },
+        }
     }
 
     fn second_endpoint(&self) -> OwnedTarget {
@@ -413,32 +426,204 @@ async fn an_unused_connection_to_another_endpoint_gives_way() {
     assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 0);
 }
 
+const BOTH_PROTOCOLS: [Serve; 2] = [Serve::Http1, Serve::Http2 { max_streams: 100 }];
+
+/// Waits for the whole answer to a request, as long as `limit`.
+async fn get_within(limit: Duration, target: &OwnedTarget, path: &str) -> Bytes {
+    let answer = async { get(target, path).await.unwrap().into_body().collect().await.unwrap().to_bytes() };
+    tokio::time::timeout(limit, answer).await.expect("an answer in time")
+}
+
+/// Answers within this time came without waiting for a sweep, or for anybody's turn.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
 #[tokio::test(start_paused = true)]
-async fn an_unused_connection_of_another_worker_gives_way() {
-    for serve in [Serve::Http1, Serve::Http2 { max_streams: 100 }] {
+async fn at_max_connections_workers_share_a_connection() {
+    for serve in BOTH_PROTOCOLS {
         let fixture = Fixture::with(serve, |c| limit(c, 1, 1));
         let other = fixture.second_worker();
-        for accepted in 1..5 {
-            let target = if accepted % 2 == 1 { &fixture.target } else { &other };
-            let answer = tokio::time::timeout(Duration::from_millis(10), get(target, "/")).await.expect("at once");
-            answer.unwrap().into_body().collect().await.unwrap();
-            assert_eq!(fixture.endpoint.accepted(), accepted, "{serve:?}");
-            assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 1, "{serve:?}");
+        for target in [&fixture.target, &other, &fixture.target, &other] {
+            get_within(AT_ONCE, target, "/").await;
+        }
+        assert_eq!(fixture.endpoint.accepted(), 1, "{serve:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_max_connections_workers_share_a_connection_that_is_in_use() {
+    let fixture = Fixture::with(Serve::Http2 { max_streams: 2 }, |c| limit(c, 1, 1));
+    let open = fixture.get("/").await.unwrap();
+    get_within(AT_ONCE, &fixture.second_worker(), "/").await;
+    assert_eq!(fixture.endpoint.accepted(), 1);
+    drop(open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_gets_the_place_of_a_connection_that_is_no_longer_used_elsewhere() {
+    for serve in [Serve::Http1, Serve::Http2 { max_streams: 1 }] {
+        let fixture = Fixture::with(serve, |c| limit(c, 1, 8));
+        for other in [fixture.second_worker(), fixture.second_endpoint()] {
+            let used = fixture.get("/").await.unwrap();
+            let waiting = tokio::spawn(async move { get(&other, "/").await.map(|response| response.status()) });
+            tokio::task::yield_now().await;
+            assert_eq!(used.into_body().collect().await.unwrap().to_bytes(), "hello");
+            let served = tokio::time::timeout(AT_ONCE, waiting).await.expect("no sweep is needed");
+            assert_eq!(served.unwrap().unwrap(), StatusCode::OK);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_gets_the_place_of_a_connection_that_is_no_longer_used_elsewhere() {
-    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
-    for other in [fixture.second_worker(), fixture.second_endpoint()] {
-        let used = fixture.get("/").await.unwrap();
-        let waiting = tokio::spawn(async move { get(&other, "/").await.map(|response| response.status()) });
-        tokio::task::yield_now().await;
-        assert_eq!(used.into_body().collect().await.unwrap().to_bytes(), "hello");
-        let served = tokio::time::timeout(Duration::from_secs(2), waiting).await;
-        assert_eq!(served.expect("served within two sweeps").unwrap().unwrap(), StatusCode::OK);
+async fn an_unused_connection_of_the_other_protocol_gives_way() {
+    let fixture = Fixture::with(Serve::Http2 { max_streams: 100 }, |c| limit(c, 1, 1));
+    let target = fixture.target.get();
+    drop(target.connection(Protocol::Http2).await.unwrap());
+    let connection = tokio::time::timeout(AT_ONCE, target.connection(Protocol::Http1)).await.expect("at once").unwrap();
+    assert_eq!((fixture.endpoint.accepted(), fixture.target.endpoint.stats().cx_active.get()), (2, 1));
+    drop(connection);
+}
+
+/// Sends requests that take 30 ms each, again and again, so that two are always under way or wait.
+fn keep_busy(target: &OwnedTarget) -> Vec<tokio::task::JoinHandle<()>> {
+    let busy = |first_after| {
+        let target = target.clone();
+        tokio::spawn(async move {
+            get_within(Duration::from_secs(2), &target, first_after).await;
+            loop {
+                get_within(Duration::from_secs(2), &target, "/after/30").await;
+            }
+        })
+    };
+    vec![busy("/after/30"), busy("/after/15")]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_never_unused_gives_way_after_its_turn() {
+    for serve in BOTH_PROTOCOLS {
+        let fixture = Fixture::with(serve, |c| limit(c, 1, 8));
+        let busy = keep_busy(&fixture.target);
+        for _ in 0..10 {
+            get_within(Duration::from_millis(300), &fixture.second_endpoint(), "/after/1").await;
+        }
+        assert!(busy.iter().all(|busy| !busy.is_finished()), "{serve:?}: their requests were answered all the while");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_have_connections_keep_them_while_others_wait_who_have_some_too() {
+    for serve in [Serve::Http1, Serve::Http2 { max_streams: 1 }] {
+        let fixture = Fixture::with(serve, |c| limit(c, 3, 8));
+        let other = fixture.second_endpoint();
+        let _busy = [&fixture.target; 3].map(keep_busy);
+        let mut accepted = Vec::new();
+        for _ in 0..100 {
+            get_within(Duration::from_millis(300), &other, "/").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            accepted.push(fixture.endpoint.accepted());
+        }
+        assert_eq!(accepted[10], accepted[99], "{serve:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_unused_for_a_while_gives_way() {
+    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 2, 8));
+    get_within(AT_ONCE, &fixture.second_endpoint(), "/").await;
+    let endless = fixture.get("/").await.unwrap();
+    get_within(Duration::from_secs(2), &fixture.target, "/").await;
+    assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 2);
+    drop(endless);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_never_come_free_are_as_good_as_none() {
+    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 2, 8));
+    let other = fixture.second_endpoint();
+    let endless = fixture.get("/").await.unwrap();
+    let _busy = keep_busy(&other);
+    get_within(Duration::from_secs(4), &fixture.target, "/").await;
+    drop(endless);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_goes_on_does_not_keep_its_connection_from_taking_others() {
+    let fixture = Fixture::with(Serve::Http2 { max_streams: 100 }, |c| limit(c, 1, 8));
+    let endless = fixture.get("/").await.unwrap();
+    let other = fixture.second_endpoint();
+    let waiting = tokio::spawn(async move { get(&other, "/").await.map(|response| response.status()) });
+    for _ in 0..100 {
+        get_within(Duration::from_millis(1_500), &fixture.target, "/after/20").await;
+    }
+    assert!(!waiting.is_finished());
+    drop(endless);
+    assert_eq!(waiting.await.unwrap().unwrap(), StatusCode::OK);
+}
+
+fn single_threaded() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn a_runtime_that_has_ended_is_not_needed_by_others() {
+    for serve in BOTH_PROTOCOLS {
+        let first = single_threaded();
+        let fixture = first.block_on(async { Fixture::with(serve, |c| limit(c, 1, 1)) });
+        first.block_on(get_within(Duration::from_secs(60), &fixture.target, "/"));
+        drop(first);
+        single_threaded().block_on(get_within(Duration::from_secs(60), &fixture.target, "/"));
+        assert_eq!(fixture.endpoint.accepted(), 2, "{serve:?}");
+    }
+}
+
+#[test]
+fn workers_on_threads_of_their_own_are_all_served() {
+    for serve in BOTH_PROTOCOLS {
+        let fixture = single_threaded().block_on(async { Fixture::with(serve, |c| limit(c, 1, 100)) });
+        let targets = |target: &OwnedTarget| {
+            let other = OwnedTarget { endpoint: fixture.second_endpoint().endpoint, ..target.clone() };
+            [target.clone(), other]
+        };
+        let all_served = &Barrier::new(WORKERS.get());
+        std::thread::scope(|scope| {
+            for targets in [&fixture.target, &fixture.second_worker()].map(targets) {
+                scope.spawn(move || {
+                    single_threaded().block_on(async {
+                        let clients = targets.iter().cycle().take(8).cloned().map(|target| {
+                            tokio::spawn(async move {
+                                for _ in 0..50 {
+                                    get_within(Duration::from_secs(60), &target, "/").await;
+                                }
+                            })
+                        });
+                        for client in clients.collect::<Vec<_>>() {
+                            client.await.unwrap();
+                        }
+                        // The other worker may use connections that this one drives.
+                        all_served.wait().await;
+                    });
+                });
+            }
+        });
+        let in_use =
+            fixture.target.cluster.endpoints().endpoints().iter().map(|e| e.stats().cx_active.get()).sum::<u64>();
+        assert!(in_use <= 1, "{in_use}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raised_limit_serves_those_who_wait_with_the_next_request() {
+    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
+    let used = fixture.get("/").await.unwrap();
+    let target = fixture.target.clone();
+    let waiting = tokio::spawn(async move { get(&target, "/").await.map(|response| response.status()) });
+    tokio::task::yield_now().await;
+    let mut config = Cluster::clone(fixture.target.cluster.config());
+    limit(&mut config, 3, 8);
+    let cluster = fixture.target.cluster.reconfigured(Arc::new(config), now(), &mut SplitMix64::new(1));
+    get_within(AT_ONCE, &OwnedTarget { cluster: Arc::new(cluster), ..fixture.target.clone() }, "/").await;
+    let served = tokio::time::timeout(AT_ONCE, waiting).await.expect("at once");
+    assert_eq!(served.unwrap().unwrap(), StatusCode::OK);
+    drop(used);
 }
 
 #[tokio::test(start_paused = true)]
@@ -452,9 +637,9 @@ async fn a_connection_that_cannot_be_made_fails_all_who_wait_for_it() {
     assert!(fixture.stats().upstream_cx_connect_fail.get() >= 1);
 }
 
-#[test]
-fn an_endpoint_that_cannot_be_reached_is_news_once() {
-    let pool = endpoint_pool::EndpointPool::default();
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_reached_is_news_once() {
+    let pool = EndpointPool::new(Protocol::Http1);
     let outcomes = [true, false, false, true, true, false];
     let news = outcomes.map(|is_reachable| pool.note_reachable(is_reachable));
     assert_eq!(news, [false, true, false, true, false, true]);

@@ -9,7 +9,7 @@ use std::{
 use mesh_core::cluster::EndpointState;
 use parking_lot::Mutex;
 
-use super::endpoint_pool::EndpointPool;
+use super::{Protocol, endpoint_pool::EndpointPool};
 use crate::{
     Connect, TcpConnector,
     timer::{Timers, now},
@@ -17,8 +17,8 @@ use crate::{
 
 /// One runtime's share of the data plane. Cheap to clone; clones are the same worker.
 ///
-/// A single-threaded runtime must have a worker of its own, since connections must not be used from another runtime than
-/// the one that made them. A multi-threaded runtime is one worker.
+/// A multi-threaded runtime is one worker; of several single-threaded ones each is one, and none should be shut down before
+/// all requests have ended: at `max_connections` workers use each other's connections.
 #[derive(Clone, Debug)]
 pub struct Worker(Arc<Shared>);
 
@@ -63,13 +63,13 @@ impl Worker {
         &*self.0.connector
     }
 
-    /// This worker's pool of `endpoint`, made at its first use.
-    pub(super) fn pool(&self, endpoint: &EndpointState) -> Arc<EndpointPool> {
+    /// This worker's pool of `endpoint` for `protocol`, made at its first use.
+    pub(super) fn pool(&self, endpoint: &EndpointState, protocol: Protocol) -> Arc<EndpointPool> {
         let attached = endpoint.attachment().get_or_init(|| Arc::new(EndpointPools::new(self.0.count)));
         match (**attached).downcast_ref::<EndpointPools>() {
-            Some(pools) => pools.pool(self),
+            Some(pools) => pools.pool(self, protocol),
             // Something else hangs there: connections work, but are not kept.
-            None => Arc::default(),
+            None => EndpointPool::new(protocol),
         }
     }
 
@@ -77,7 +77,7 @@ impl Worker {
     pub(super) fn pools(endpoint: &EndpointState) -> impl Iterator<Item = &Arc<EndpointPool>> {
         let attached = endpoint.attachment().get();
         let pools = attached.and_then(|attached| (**attached).downcast_ref::<EndpointPools>());
-        pools.into_iter().flat_map(|pools| &pools.0).filter_map(OnceLock::get)
+        pools.into_iter().flat_map(|pools| pools.0.iter().flatten()).filter_map(OnceLock::get)
     }
 
     fn watch(&self, pool: &Arc<EndpointPool>) {
@@ -90,25 +90,28 @@ impl Worker {
     }
 }
 
-/// The pools of one endpoint, by worker. Hangs on its `EndpointState`.
+/// The pools of one endpoint, by worker and protocol. Hangs on its `EndpointState`.
 #[derive(Debug)]
-struct EndpointPools(Box<[OnceLock<Arc<EndpointPool>>]>);
+struct EndpointPools(Box<[[OnceLock<Arc<EndpointPool>>; 2]]>);
 
 impl EndpointPools {
     fn new(workers: NonZeroUsize) -> Self {
-        Self((0..workers.get()).map(|_| OnceLock::new()).collect())
+        Self((0..workers.get()).map(|_| Default::default()).collect())
     }
 
-    fn pool(&self, worker: &Worker) -> Arc<EndpointPool> {
+    fn pool(&self, worker: &Worker, protocol: Protocol) -> Arc<EndpointPool> {
         let made = || {
-            let pool = Arc::default();
+            let pool = EndpointPool::new(protocol);
             worker.watch(&pool);
             pool
         };
         match self.0.get(worker.0.index) {
-            Some(slot) => Arc::clone(slot.get_or_init(made)),
+            Some([http1, http2]) => {
+                let slot = if protocol == Protocol::Http1 { http1 } else { http2 };
+                Arc::clone(slot.get_or_init(made))
+            }
             // More workers than were announced: connections work, but are not kept.
-            None => Arc::default(),
+            None => EndpointPool::new(protocol),
         }
     }
 }
