@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use mesh_core::resilience::connection_line::ConnectionPermit;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -49,11 +50,13 @@ impl StreamEnd {
 pub(super) struct PooledIo {
     io: Io,
     end: Arc<StreamEnd>,
+    /// Given back after the stream is closed: until then the connection counts.
+    _permit: Arc<ConnectionPermit>,
 }
 
 impl PooledIo {
-    pub(super) fn new(io: Io, end: Arc<StreamEnd>) -> Self {
-        Self { io, end }
+    pub(super) fn new(io: Io, end: Arc<StreamEnd>, permit: Arc<ConnectionPermit>) -> Self {
+        Self { io, end, _permit: permit }
     }
 
     fn alive<T>(&self, result: Result<T>) -> Result<T> {

@@ -27,7 +27,7 @@ pub(super) struct Lifetime {
     options: HttpProtocolOptions,
     stats: Arc<ClusterStats>,
     endpoint: Arc<EndpointRuntime>,
-    permit: Option<ConnectionPermit>,
+    permit: Arc<ConnectionPermit>,
     end: Arc<StreamEnd>,
     /// A request is on the connection, or was when it ended.
     is_in_use: AtomicBool,
@@ -49,7 +49,7 @@ impl Lifetime {
             options: target.cluster.config().http_protocol_options,
             stats: Arc::clone(target.stats()),
             endpoint,
-            permit: Some(permit),
+            permit: Arc::new(permit),
             end: Arc::default(),
             is_in_use: AtomicBool::new(false),
             is_going_away: AtomicBool::new(false),
@@ -59,7 +59,7 @@ impl Lifetime {
     /// The connection is made; its time begins.
     pub(super) fn connected(&mut self, io: Io) -> PooledIo {
         self.opened = now();
-        PooledIo::new(io, Arc::clone(&self.end))
+        PooledIo::new(io, Arc::clone(&self.end), Arc::clone(&self.permit))
     }
 
     /// The endpoint is the reason that there is no connection.
@@ -132,7 +132,7 @@ impl Lifetime {
     /// Whether somebody cannot do without the place that the connection has in the circuit breaker: it is to be closed if
     /// it is unused.
     pub(super) fn is_needed(&self) -> bool {
-        self.permit.as_ref().is_some_and(|permit| permit.is_urgent_for_other(&self.pool))
+        self.permit.is_urgent_for_other(&self.pool)
     }
 
     /// Whether somebody cannot do without the place, and it is their turn: the connection is to take no request, so that
@@ -157,7 +157,6 @@ impl Drop for Lifetime {
     fn drop(&mut self) {
         self.count_end();
         self.endpoint.stats().cx_active.dec();
-        self.permit = None;
         if let Some(pool) = self.pool.upgrade() {
             pool.ended();
         }

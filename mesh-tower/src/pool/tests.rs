@@ -2,7 +2,9 @@ use std::{
     io,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
+    pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -20,7 +22,7 @@ use mesh_core::{
     rng::SplitMix64,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     runtime::{Handle, Runtime},
     sync::{Barrier, Semaphore, mpsc},
 };
@@ -32,6 +34,7 @@ use crate::{BoxError, Connect, Connecting, Io, timer::now};
 #[derive(Clone, Debug)]
 struct Endpoint {
     accepted: Arc<AtomicUsize>,
+    open: Arc<Open>,
     serve: Serve,
     gate: Arc<Semaphore>,
 }
@@ -60,7 +63,7 @@ enum Serve {
 
 impl Endpoint {
     fn new(serve: Serve) -> Self {
-        Self { accepted: Arc::default(), serve, gate: Arc::new(Semaphore::new(0)) }
+        Self { accepted: Arc::default(), open: Arc::default(), serve, gate: Arc::new(Semaphore::new(0)) }
     }
 
     fn accepted(&self) -> usize {
@@ -137,6 +140,50 @@ async fn raw(mut io: DuplexStream, answer: &str, closes: bool) {
     }
 }
 
+/// How many connections are open, and were at most.
+#[derive(Debug, Default)]
+struct Open {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// Our end of a connection, which counts as open until it is dropped.
+#[derive(Debug)]
+struct Counted(DuplexStream, Arc<Open>);
+
+impl Counted {
+    fn new(io: DuplexStream, open: Arc<Open>) -> Self {
+        open.most.fetch_max(open.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Self(io, open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
 impl Connect for Endpoint {
     fn connect(&self, _: SocketAddr, _: Option<TcpKeepalive>) -> Connecting {
         let endpoint = self.clone();
@@ -148,8 +195,8 @@ impl Connect for Endpoint {
             }
             endpoint.accepted.fetch_add(1, Ordering::SeqCst);
             let (client, server) = tokio::io::duplex(64 * 1024);
-            tokio::spawn(endpoint.run(server));
-            Ok(Io::boxed(client))
+            tokio::spawn(endpoint.clone().run(server));
+            Ok(Io::boxed(Counted::new(client, Arc::clone(&endpoint.open))))
         })
     }
 }
@@ -506,6 +553,7 @@ async fn a_connection_that_is_never_unused_gives_way_after_its_turn() {
             get_within(Duration::from_millis(300), &fixture.second_endpoint(), "/after/1").await;
         }
         assert!(busy.iter().all(|busy| !busy.is_finished()), "{serve:?}: their requests were answered all the while");
+        assert_eq!(fixture.endpoint.open.most.load(Ordering::SeqCst), 1, "{serve:?}");
     }
 }
 
@@ -604,9 +652,7 @@ fn workers_on_threads_of_their_own_are_all_served() {
                 });
             }
         });
-        let in_use =
-            fixture.target.cluster.endpoints().endpoints().iter().map(|e| e.stats().cx_active.get()).sum::<u64>();
-        assert!(in_use <= 1, "{in_use}");
+        assert_eq!(fixture.endpoint.open.most.load(Ordering::SeqCst), 1, "{serve:?}");
     }
 }
 
@@ -693,10 +739,7 @@ fn channel_body() -> (mpsc::Sender<Frame<Bytes>>, Body) {
     impl http_body::Body for Frames {
         type Data = Bytes;
         type Error = BoxError;
-        fn poll_frame(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
             self.0.poll_recv(cx).map(|frame| frame.map(Ok))
         }
     }
