@@ -60,7 +60,9 @@ pub(crate) fn of_every_process<S: Process>() -> Vec<Command<S>> {
     vec![
         Command::reads("/certs", "print certs on machine", |_, _| Answer::json(&json!({ "certificates": [] }))),
         Command::reads("/clusters", "upstream cluster status", clusters::clusters),
-        Command::reads("/config_dump", "dump current configs", config_dump::config_dump),
+        Command::reads("/config_dump", "dump current configs", |process, query| {
+            config_dump::config_dump(&process.config_dump(), query)
+        }),
         Command::reads("/listeners", "print listener info", listeners::listeners),
         Command::reads("/memory", "print current allocation/heap usage", |_, _| server_info::memory()),
         Command::reads("/ready", "print server state, return 200 if LIVE, otherwise return 503", server_info::ready),

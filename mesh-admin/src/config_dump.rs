@@ -21,7 +21,7 @@ use mesh_xds::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{Answer, Process, Query};
+use crate::{Answer, Query};
 
 const TYPE_PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 
@@ -47,8 +47,8 @@ struct Dynamic {
     resources: Resources,
 }
 
-pub(crate) fn config_dump(process: &impl Process, query: &Query<'_>) -> Answer {
-    let mut sections = process.config_dump().sections(query.has("include_eds"));
+pub(crate) fn config_dump(dump: &ConfigDump, query: &Query<'_>) -> Answer {
+    let mut sections = dump.sections(query.has("include_eds"));
     if let Some(resource) = query.get("resource") {
         let found = sections.iter_mut().find_map(|section| section.get_mut(&resource).map(Value::take));
         return match found {
