@@ -3,6 +3,7 @@
 //! Nothing here is needed to build or to use the mesh. Commands check or regenerate what is checked in; each one has a
 //! module, and this file only chooses between them.
 
+mod arrows;
 mod codegen;
 mod tidy;
 
@@ -14,6 +15,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   codegen           write mesh-xds/src/proto/ and examples/generated/ from .proto files
   codegen --check   fail if the checked-in files differ from what would be written
   tidy              check what rustfmt and clippy cannot: file length, module docs, dependency direction
+  arrows CRATE      print which top-level modules of a crate use which others, and the circles among them
 ";
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports on the terminal")]
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         ["codegen"] => codegen::run(&workspace_root(), codegen::write),
         ["codegen", "--check"] => codegen::run(&workspace_root(), codegen::check),
         ["tidy"] => tidy::run(&workspace_root()),
+        ["arrows", name] => arrows::run(&workspace_root(), name),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             ExitCode::SUCCESS

@@ -3,6 +3,7 @@
 //! - a Rust file has at most [`MAX_LINES`] lines without its tests;
 //! - a Rust file begins with `//!`, so every module says what it is for (a file of tests says it by its name);
 //! - a crate depends only on what its place in the architecture allows ([`FORBIDDEN_DEPENDENCIES`]);
+//! - the top-level modules of a crate do not use each other in a circle (`cargo xtask arrows CRATE` shows how they do);
 //! - a note about work to do names an issue;
 //! - no checked-in file names a directory of the machine it was written on, and `Cargo.lock` names no registry but
 //!   crates.io.
@@ -13,6 +14,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+use crate::arrows::{self, Closing};
 
 /// Lines a Rust file may have, not counting a test module at its end.
 const MAX_LINES: usize = 500;
@@ -77,6 +80,23 @@ fn findings(root: &Path) -> std::io::Result<Vec<Finding>> {
         check_file(&path, &text, &machine, &mut |line, rule| {
             findings.push(Finding { path: path.clone(), line, rule });
         });
+    }
+    for name in arrows::WITHOUT_CIRCLES {
+        findings.extend(circles(root, name)?);
+    }
+    Ok(findings)
+}
+
+/// Each place of each arrow that closes a circle of top-level modules.
+fn circles(root: &Path, name: &str) -> std::io::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for Closing { circle, places } in arrows::circles(root, name)? {
+        let circle = circle.join(" -> ");
+        findings.extend(places.into_iter().map(|place| Finding {
+            rule: format!("{} closes a circle of modules: {circle}", place.path),
+            path: place.file,
+            line: place.line,
+        }));
     }
     Ok(findings)
 }
