@@ -22,8 +22,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, u
 use mesh_core::{
     model::{
         Action, AppendAction, Cluster, Discovery, HeaderMutation, HttpConnectionManager, LbPolicy, Listener,
-        ListenerAddress, OutlierDetection, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction, RouteConfigName,
-        RouteConfiguration, RouteMatch, RouteSource, TrafficDirection, VirtualHost,
+        OutlierDetection, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction, RouteConfigName, RouteConfiguration,
+        RouteMatch, RouteSource, VirtualHost,
     },
     rng::{Rng, SplitMix64},
     store::Store,
@@ -178,13 +178,7 @@ fn request(target: &Uri) -> Request<Body> {
 }
 
 fn listener() -> Listener {
-    Listener {
-        name: TARGET.into(),
-        address: ListenerAddress::Api,
-        traffic_direction: TrafficDirection::Outbound,
-        stat_prefix: TARGET.into(),
-        http: Arc::new(HttpConnectionManager::new("shop", RouteSource::Rds(RouteConfigName::from("80")))),
-    }
+    Listener::api(TARGET, HttpConnectionManager::new("shop", RouteSource::Rds(RouteConfigName::from("80"))))
 }
 
 fn cluster(endpoints: u32) -> Cluster {

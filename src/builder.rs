@@ -8,9 +8,7 @@ use mesh_control::{
     translate::{Node, Role},
 };
 use mesh_core::{
-    model::{
-        Cluster, HttpConnectionManager, Listener, ListenerAddress, RouteConfiguration, RouteSource, TrafficDirection,
-    },
+    model::{Cluster, HttpConnectionManager, Listener, RouteConfiguration, RouteSource},
     store::Store,
     target::Target,
 };
@@ -120,13 +118,8 @@ impl MeshBuilder {
             let name: Arc<str> = target.parse::<Target>().map_err(Kind::from)?.to_string().into();
             let failed = |source| Kind::Routes { target: target.clone(), source };
             store.set_routes(&Arc::new(routes.clone())).map_err(failed)?;
-            store.set_listener(Arc::new(Listener {
-                address: ListenerAddress::Api,
-                traffic_direction: TrafficDirection::Outbound,
-                stat_prefix: Arc::clone(&name),
-                http: Arc::new(HttpConnectionManager::new(&name, RouteSource::Rds(routes.name.clone()))),
-                name,
-            }));
+            let http = HttpConnectionManager::new(&name, RouteSource::Rds(routes.name.clone()));
+            store.set_listener(Arc::new(Listener::api(&name, http)));
         }
         Ok(())
     }

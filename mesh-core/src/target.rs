@@ -162,18 +162,12 @@ impl fmt::Display for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{HttpConnectionManager, RouteSource, TrafficDirection};
+    use crate::model::{HttpConnectionManager, RouteSource};
 
     fn listeners(names: &[&str]) -> ListenerMap {
         let listener = |name: &&str| {
             let routes = RouteSource::Rds((*name).into());
-            let listener = Listener {
-                name: (*name).into(),
-                address: ListenerAddress::Api,
-                traffic_direction: TrafficDirection::Outbound,
-                stat_prefix: (*name).into(),
-                http: Arc::new(HttpConnectionManager::new(name, routes)),
-            };
+            let listener = Listener::api(name, HttpConnectionManager::new(name, routes));
             (listener.name.clone(), Arc::new(listener))
         };
         names.iter().map(listener).collect()

@@ -205,9 +205,11 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
         let state = Arc::clone(state);
         let upstream = Upstream::new(Arc::clone(&state.store), Worker::new(index, count, TcpConnector));
         let make: MakeServer<Server> = Box::new(move |listener| {
-            let peers = PeerExchange::new(&listener.http, &state.telemetry);
-            let upstream = upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
-            Ok(Arc::new(ConnectionManager::new(listener, &state.store, &state.telemetry, upstream)?))
+            let http = listener.http_connection_manager().ok_or("it is not one HTTP connection manager")?;
+            let peers = PeerExchange::new(http, &state.telemetry);
+            let upstream = upstream.with_options(UpstreamOptions::from(&**http)).with_peer_exchange(peers);
+            let http = Arc::clone(http);
+            Ok(Arc::new(ConnectionManager::new(listener, http, &state.store, &state.telemetry, upstream)?))
         });
         (handle.clone(), make)
     };

@@ -49,7 +49,8 @@ fn a_library_that_serves_lets_streams_be_silent() {
     for listener in inbound {
         let decoded = decode(&pack(&listener)).map(|decoded| decoded.resource);
         let Ok(Resource::Listener(listener)) = decoded else { panic!("{decoded:?}") };
-        assert!(listener.http.stream_idle_timeout.is_none_or(|timeout| timeout.is_zero()), "{listener:?}");
+        let timeout = listener.http_connection_manager().unwrap().stream_idle_timeout;
+        assert!(timeout.is_none_or(|timeout| timeout.is_zero()), "{listener:?}");
     }
 }
 

@@ -1,26 +1,40 @@
 //! Listeners. Envoy `listener.v3.Listener`.
+//!
+//! A listener accepts connections, its listener filters look at their first bytes, and one of its filter chains is
+//! chosen by what is then known of the connection. The chain says how the connection is secured and who serves it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::HttpConnectionManager;
+use super::{AccessLog, FilterChain, HttpConnectionManager, NetworkFilter};
 
-/// A place where requests come in. In this version every connection of a listener is served alike: filter chain
-/// matching, TLS and TCP proxying are refused when a configuration is decoded.
+/// A place where connections or requests come in.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Listener {
     /// Unique name, such as `0.0.0.0_9080`.
     pub name: Arc<str>,
-    /// Where requests come in.
+    /// Where connections or requests come in.
     pub address: ListenerAddress,
-    /// Which way traffic goes, for telemetry.
+    /// Which way traffic goes, for telemetry. Default unspecified.
     pub traffic_direction: TrafficDirection,
     /// Prefix of statistics; defaults to the address. Envoy `stat_prefix`.
     pub stat_prefix: Arc<str>,
-    /// How connections are served.
-    pub http: Arc<HttpConnectionManager>,
+    /// What looks at the first bytes of each connection, in order. Default none.
+    pub listener_filters: Vec<ListenerFilter>,
+    /// How long listener filters may wait for bytes; `None` = without a limit. Default 15 s.
+    pub listener_filters_timeout: Option<Duration>,
+    /// Whether a connection is served all the same when that time is over, with what is known by then. Default false:
+    /// it is closed.
+    pub continue_on_listener_filters_timeout: bool,
+    /// How connections are served; the most specific match decides.
+    pub filter_chains: Vec<FilterChain>,
+    /// How connections are served that no chain matches; its own match is ignored. `None` = they are closed.
+    pub default_filter_chain: Option<FilterChain>,
+    /// Access logs written at the end of each connection. Default none.
+    pub access_log: Vec<AccessLog>,
 }
 
-/// Where requests come in.
+/// Where connections or requests come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerAddress {
     /// A TCP socket; port 0 = one chosen by the system.
@@ -39,4 +53,105 @@ pub enum TrafficDirection {
     Inbound,
     /// From the workload.
     Outbound,
+}
+
+/// What looks at the first bytes of a connection, without taking them. Envoy `listener.v3.ListenerFilter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenerFilter {
+    /// Recognizes TLS; finds its server name and application protocols. Envoy `tls_inspector`.
+    TlsInspector,
+    /// Recognizes HTTP/1.0, HTTP/1.1 and HTTP/2 without TLS. Envoy `http_inspector`.
+    HttpInspector,
+}
+
+impl Listener {
+    /// A listener without filter chains, with Envoy's defaults.
+    #[must_use]
+    pub fn new(name: &str, address: ListenerAddress) -> Self {
+        let stat_prefix = match &address {
+            ListenerAddress::Socket(socket) => socket.to_string().into(),
+            ListenerAddress::Api => name.into(),
+        };
+        Self {
+            name: name.into(),
+            address,
+            traffic_direction: TrafficDirection::Unspecified,
+            stat_prefix,
+            listener_filters: Vec::new(),
+            listener_filters_timeout: Some(Duration::from_secs(15)),
+            continue_on_listener_filters_timeout: false,
+            filter_chains: Vec::new(),
+            default_filter_chain: None,
+            access_log: Vec::new(),
+        }
+    }
+
+    /// A listener on a TCP socket all of whose connections are HTTP.
+    #[must_use]
+    pub fn http(name: &str, address: SocketAddr, http: impl Into<Arc<HttpConnectionManager>>) -> Self {
+        Self::new(name, ListenerAddress::Socket(address)).with_filter_chain(FilterChain::http(http))
+    }
+
+    /// A listener without a socket, for a library's channel to the target of this name.
+    #[must_use]
+    pub fn api(name: &str, http: impl Into<Arc<HttpConnectionManager>>) -> Self {
+        Self::new(name, ListenerAddress::Api)
+            .with_traffic_direction(TrafficDirection::Outbound)
+            .with_filter_chain(FilterChain::http(http))
+    }
+
+    /// The same for traffic in another direction.
+    #[must_use]
+    pub fn with_traffic_direction(mut self, direction: TrafficDirection) -> Self {
+        self.traffic_direction = direction;
+        self
+    }
+
+    /// The same with another prefix of statistics.
+    #[must_use]
+    pub fn with_stat_prefix(mut self, stat_prefix: &str) -> Self {
+        self.stat_prefix = stat_prefix.into();
+        self
+    }
+
+    /// The same with one more filter chain.
+    #[must_use]
+    pub fn with_filter_chain(mut self, chain: FilterChain) -> Self {
+        self.filter_chains.push(chain);
+        self
+    }
+
+    /// The same with every HTTP connection manager replaced by what `f` makes of it.
+    #[must_use]
+    pub fn map_http(mut self, mut f: impl FnMut(&HttpConnectionManager) -> HttpConnectionManager) -> Self {
+        for chain in self.filter_chains.iter_mut().chain(&mut self.default_filter_chain) {
+            for filter in &mut chain.filters {
+                if let NetworkFilter::HttpConnectionManager(http) = filter {
+                    *http = Arc::new(f(http));
+                }
+            }
+        }
+        self
+    }
+
+    /// All filter chains, the default one last.
+    pub fn all_filter_chains(&self) -> impl Iterator<Item = &FilterChain> {
+        self.filter_chains.iter().chain(&self.default_filter_chain)
+    }
+
+    /// The HTTP connection managers of all filter chains.
+    pub fn http_connection_managers(&self) -> impl Iterator<Item = &Arc<HttpConnectionManager>> {
+        self.all_filter_chains().filter_map(FilterChain::http_connection_manager)
+    }
+
+    /// The HTTP connection manager of an API listener, or of a listener that has only one filter chain.
+    #[must_use]
+    pub fn http_connection_manager(&self) -> Option<&Arc<HttpConnectionManager>> {
+        let mut chains = self.all_filter_chains();
+        match (chains.next(), chains.next()) {
+            (Some(chain), None) => chain.http_connection_manager(),
+            _ => None,
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod access_log;
 mod cluster;
 mod endpoint;
 mod fault;
+mod filter_chain;
 mod header;
 mod http_connection_manager;
 mod listener;
@@ -18,6 +19,7 @@ mod peer_metadata;
 mod percent;
 mod retry;
 mod route;
+mod tcp_proxy;
 
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
 pub use cluster::{
@@ -26,11 +28,14 @@ pub use cluster::{
 };
 pub use endpoint::{Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload};
 pub use fault::{Abort, AbortStatus, Delay, Fault};
+pub use filter_chain::{
+    DownstreamTransportSocket, FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol,
+};
 pub use header::{AppendAction, HeaderMutation, HeaderMutations};
 pub use http_connection_manager::{
     Codec, ForwardedFor, HttpConnectionManager, HttpFilter, PathNormalization, RouteSource, ServerHeader,
 };
-pub use listener::{Listener, ListenerAddress, TrafficDirection};
+pub use listener::{Listener, ListenerAddress, ListenerFilter, TrafficDirection};
 pub use matcher::{
     HeaderKey, HeaderMatch, HeaderMatcher, InvalidRegex, PathMatcher, QueryParameterMatch, QueryParameterMatcher,
     SafeRegex, StringMatcher, StringPattern,
@@ -46,3 +51,4 @@ pub use route::{
     Route, RouteAction, RouteConfiguration, RouteMatch, RoutingPriority, UpgradeConfig, VirtualCluster, VirtualHost,
     WeightedCluster, WeightedClusters,
 };
+pub use tcp_proxy::{TcpProxy, WeightedTcpCluster};

@@ -30,7 +30,9 @@ pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<()
     let protos = proto.static_resources.iter().flat_map(|resources| &resources.listeners);
     let mut faults = Vec::new();
     for (index, (listener, proto)) in listeners.zip(protos).enumerate() {
-        let RouteSource::Inline(config) = &listener.http.routes else { continue };
+        let Some(RouteSource::Inline(config)) = listener.http_connection_manager().map(|http| &http.routes) else {
+            continue;
+        };
         let place = format!("static_resources.listeners[{index}]");
         let routes = path_of_routes(proto);
         let mut refuse = |path: String, reason: String| {

@@ -25,7 +25,7 @@ use http::{Request, Response, Uri, request::Parts, uri::Authority};
 use http_body::Body as HttpBody;
 use mesh_core::{
     local_reply::LocalReply,
-    model::{DestinationService, Listener},
+    model::{DestinationService, HttpConnectionManager, Listener},
     policy::{hop_by_hop, request_id, survey::HeaderSurvey},
     store::{RouteFollower, Routes, Store},
 };
@@ -66,7 +66,7 @@ struct Shared<T> {
 struct Ready<T> {
     /// Version of all listeners when this was made: while it is the same, the listener is the newest.
     version: u64,
-    listener: Arc<Listener>,
+    http: Arc<HttpConnectionManager>,
     provider: RouteConfigProvider,
     /// Version of the routes, likewise.
     routes_version: u64,
@@ -84,7 +84,7 @@ impl<T: Transport> Ready<T> {
         let routes_version = self.provider.version();
         Self {
             version: self.version,
-            listener: Arc::clone(&self.listener),
+            http: Arc::clone(&self.http),
             provider: self.provider.clone(),
             routes_version,
             routes: self.provider.load(),
@@ -159,12 +159,12 @@ impl<T: Transport> Channel<T> {
 
     async fn serve_as_configured(&self, ready: &Ready<T>, call: &mut Call, info: &StreamInfo) {
         if let Some((parts, _)) = &mut call.request {
-            self.prepare(parts, call.survey, &ready.listener);
+            self.prepare(parts, call.survey, &ready.http);
         }
         let stack = Stack {
             routes: ready.routes.as_deref(),
             authority: self.0.target.as_str(),
-            filters: &ready.listener.http.http_filters,
+            filters: &ready.http.http_filters,
             active_faults: &self.0.active_faults,
             upstream: &ready.upstream,
         };
@@ -172,7 +172,7 @@ impl<T: Transport> Channel<T> {
     }
 
     /// What the edge of a proxy would have done.
-    fn prepare(&self, parts: &mut Parts, survey: HeaderSurvey, listener: &Listener) {
+    fn prepare(&self, parts: &mut Parts, survey: HeaderSurvey, http: &HttpConnectionManager) {
         if survey.has_hop_by_hop {
             hop_by_hop::remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::PassIfRequested);
         }
@@ -183,7 +183,7 @@ impl<T: Transport> Channel<T> {
             target.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
             parts.uri = Uri::from_parts(target).expect("scheme, authority and path make a URI");
         }
-        if listener.http.generate_request_id && !survey.has_request_id {
+        if http.generate_request_id && !survey.has_request_id {
             let random = || [fastrand::u64(..), fastrand::u64(..)];
             request_id::ensure(&mut parts.headers, request_id::Existing::Keep, random);
         }
@@ -221,7 +221,7 @@ impl<T: Transport> Shared<T> {
                 Some(ready) if ready.version == version => None,
                 _ => {
                     let listener = self.store.listeners().get(self.target.as_str()).cloned();
-                    listener.and_then(|listener| self.compile(version, listener))
+                    listener.and_then(|listener| self.compile(version, &listener))
                 }
             };
             let older = ready.as_ref().filter(|ready| !ready.has_newest_routes());
@@ -235,15 +235,19 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    fn compile(&self, version: u64, listener: Arc<Listener>) -> Option<Ready<T>> {
-        let provider = RouteConfigProvider::new(&listener.http.routes, &self.store);
+    fn compile(&self, version: u64, listener: &Listener) -> Option<Ready<T>> {
+        let Some(http) = listener.http_connection_manager().cloned() else {
+            tracing::warn!(target = %self.target, "the listener is not one HTTP connection manager");
+            return None;
+        };
+        let provider = RouteConfigProvider::new(&http.routes, &self.store);
         let refused = |error: &_| tracing::warn!(target = %self.target, %error, "routes of a listener are unusable");
         let provider = provider.inspect_err(refused).ok()?;
         let routes_version = provider.version();
         let routes = Some(provider.load()?);
-        let peers = PeerExchange::new(&listener.http, &self.telemetry);
-        let upstream = self.upstream.with_options(UpstreamOptions::from(&*listener.http)).with_peer_exchange(peers);
-        Some(Ready { version, listener, provider, routes_version, routes, upstream })
+        let peers = PeerExchange::new(&http, &self.telemetry);
+        let upstream = self.upstream.with_options(UpstreamOptions::from(&*http)).with_peer_exchange(peers);
+        Some(Ready { version, http, provider, routes_version, routes, upstream })
     }
 }
 

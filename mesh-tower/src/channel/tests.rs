@@ -6,8 +6,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
     model::{
         Action, Cluster, DestinationService, Discovery, Endpoint, EndpointAddress, HeaderMutations, HealthStatus,
-        HttpConnectionManager, HttpProtocol, ListenerAddress, LoadAssignment, LocalityEndpoints, PathMatcher, Route,
-        RouteAction, RouteConfiguration, RouteMatch, TrafficDirection, VirtualHost,
+        HttpConnectionManager, HttpProtocol, LoadAssignment, LocalityEndpoints, PathMatcher, Route, RouteAction,
+        RouteConfiguration, RouteMatch, VirtualHost,
     },
     rng::SplitMix64,
 };
@@ -100,13 +100,8 @@ fn routes(cluster: &str) -> Arc<RouteConfiguration> {
 }
 
 fn listener() -> Arc<Listener> {
-    Arc::new(Listener {
-        name: TARGET.into(),
-        address: ListenerAddress::Api,
-        traffic_direction: TrafficDirection::Outbound,
-        stat_prefix: TARGET.into(),
-        http: Arc::new(HttpConnectionManager::new("shop", mesh_core::model::RouteSource::Rds("r".into()))),
-    })
+    let http = HttpConnectionManager::new("shop", mesh_core::model::RouteSource::Rds("r".into()));
+    Arc::new(Listener::api(TARGET, http))
 }
 
 fn channel(store: &Arc<Store>, telemetry: &Telemetry) -> Channel {

@@ -53,8 +53,12 @@ pub(super) struct ListenerContext {
 }
 
 impl ListenerContext {
-    pub(super) fn new(listener: &Listener, store: &Store, telemetry: &Telemetry) -> Result<Self, ListenerConfigError> {
-        let config = Arc::clone(&listener.http);
+    pub(super) fn new(
+        listener: &Listener,
+        config: Arc<HttpConnectionManager>,
+        store: &Store,
+        telemetry: &Telemetry,
+    ) -> Result<Self, ListenerConfigError> {
         let routes = RouteConfigProvider::new(&config.routes, store)?;
         Ok(Self {
             routes,

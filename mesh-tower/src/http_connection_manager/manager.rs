@@ -3,7 +3,10 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use hyper::service::service_fn;
-use mesh_core::{model::Listener, store::Store};
+use mesh_core::{
+    model::{HttpConnectionManager, Listener},
+    store::Store,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -26,17 +29,18 @@ pub struct ConnectionManager<S> {
 }
 
 impl<S> ConnectionManager<S> {
-    /// A connection manager for `listener`, whose routes and clusters are those of `store`.
+    /// What serves the connections of `listener` that are `http`'s, whose routes and clusters are those of `store`.
     ///
     /// # Errors
     /// If routes given in the listener cannot be compiled, or an access log cannot be opened.
     pub fn new(
         listener: &Listener,
+        http: Arc<HttpConnectionManager>,
         store: &Store,
         telemetry: &Telemetry,
         service: S,
     ) -> Result<Self, ListenerConfigError> {
-        Ok(Self { listener: Arc::new(ListenerContext::new(listener, store, telemetry)?), service })
+        Ok(Self { listener: Arc::new(ListenerContext::new(listener, http, store, telemetry)?), service })
     }
 
     /// The same with another service.

@@ -7,9 +7,8 @@ use mesh_core::{
     model::{
         Abort, AbortStatus, AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, Cluster, Delay,
         DestinationService, DirectResponse, Discovery, Fault, FractionalPercent, HeaderMutation, HeaderMutations,
-        HttpConnectionManager, HttpFilter, Listener, ListenerAddress, LoadAssignment, PathMatcher, PathRedirect,
-        Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, TrafficDirection, UpgradeConfig,
-        VirtualHost,
+        HttpConnectionManager, HttpFilter, Listener, LoadAssignment, PathMatcher, PathRedirect, Redirect, Route,
+        RouteAction, RouteConfiguration, RouteMatch, RouteSource, UpgradeConfig, VirtualHost,
     },
     rng::SplitMix64,
     store::Store,
@@ -41,14 +40,8 @@ impl Fixture {
 
     fn with_store(store: &Store, http: HttpConnectionManager, service: TestService) -> Self {
         let telemetry = Telemetry::default();
-        let listener = Listener {
-            name: "test".into(),
-            address: ListenerAddress::Api,
-            traffic_direction: TrafficDirection::Outbound,
-            stat_prefix: "test".into(),
-            http: Arc::new(http),
-        };
-        let manager = ConnectionManager::new(&listener, store, &telemetry, ServiceResponder(service)).unwrap();
+        let (listener, http) = (Listener::api("test", http.clone()), Arc::new(http));
+        let manager = ConnectionManager::new(&listener, http, store, &telemetry, ServiceResponder(service)).unwrap();
         Self { manager: Arc::new(manager), telemetry, drain: Drain::new() }
     }
 

@@ -171,7 +171,7 @@ mod tests {
     use http::{HeaderValue, StatusCode};
     use http_body_util::{BodyExt as _, Full};
     use mesh_core::{
-        model::{Action, HttpConnectionManager, PathMatcher, RouteSource},
+        model::{Action, PathMatcher, RouteSource},
         store::Store,
         target,
     };
@@ -185,12 +185,14 @@ mod tests {
     fn listen(store: &Store, address: SocketAddr, prefix: &str) {
         let mut listener = default_listener(address);
         listener.name = format!("{}{address}", target::INBOUND_LISTENER_PREFIX).into();
-        let mut http = HttpConnectionManager::clone(&listener.http);
-        let RouteSource::Inline(routes) = &mut http.routes else { unreachable!("the default has its routes inline") };
-        let route = &mut Arc::make_mut(routes).virtual_hosts[0].routes[0];
-        assert_eq!(route.action, Action::NonForwarding);
-        route.matches.path = PathMatcher::Prefix(prefix.into());
-        listener.http = Arc::new(http);
+        let listener = listener.map_http(|http| {
+            let mut http = http.clone();
+            let RouteSource::Inline(routes) = &mut http.routes else { unreachable!("the default has them inline") };
+            let route = &mut Arc::make_mut(routes).virtual_hosts[0].routes[0];
+            assert_eq!(route.action, Action::NonForwarding);
+            route.matches.path = PathMatcher::Prefix(prefix.into());
+            http
+        });
         store.set_listener(Arc::new(listener));
     }
 

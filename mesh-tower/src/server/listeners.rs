@@ -171,7 +171,8 @@ impl<S: ServeConnection> Listeners<S> {
     /// The sockets of the listener called `name` become those of `wanted`, which is then changed as any other.
     fn rename(&mut self, name: &str, wanted: &Listener) {
         if let Some(mut listener) = self.active.remove(name) {
-            let config = Listener { address: wanted.address.clone(), ..Listener::clone(&listener.config) };
+            let mut config = Listener::clone(&listener.config);
+            config.address = wanted.address.clone();
             listener.config = Arc::new(config);
             self.active.insert(Arc::clone(&wanted.name), listener);
         }
@@ -349,13 +350,7 @@ mod tests {
     }
 
     fn listener(name: &str, address: SocketAddr) -> Arc<Listener> {
-        Arc::new(Listener {
-            name: name.into(),
-            address: ListenerAddress::Socket(address),
-            traffic_direction: TrafficDirection::Outbound,
-            stat_prefix: name.into(),
-            http: Arc::new(HttpConnectionManager::new(name, RouteSource::Rds("r".into()))),
-        })
+        Arc::new(Listener::http(name, address, HttpConnectionManager::new(name, RouteSource::Rds("r".into()))))
     }
 
     fn texts(changes: &[ListenerChange]) -> Vec<String> {

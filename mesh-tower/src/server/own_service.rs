@@ -12,8 +12,8 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use mesh_core::{
     model::{
-        Action, HttpConnectionManager, Listener, ListenerAddress, PathMatcher, Route, RouteConfiguration, RouteMatch,
-        RouteSource, ServerHeader, TrafficDirection, VirtualHost,
+        Action, HttpConnectionManager, Listener, PathMatcher, Route, RouteConfiguration, RouteMatch, RouteSource,
+        ServerHeader, TrafficDirection, VirtualHost,
     },
     store::{ListenerMap, Store},
     target,
@@ -52,6 +52,12 @@ pub enum ServeError {
         address: SocketAddr,
         /// Why.
         source: ListenerConfigError,
+    },
+    /// Its listener does not serve HTTP.
+    #[error("the listener of {address} is not one HTTP connection manager")]
+    NotHttp {
+        /// The socket's address.
+        address: SocketAddr,
     },
 }
 
@@ -156,7 +162,8 @@ impl Server {
         address: SocketAddr,
         service: S,
     ) -> Result<ConnectionManager<S>, ServeError> {
-        ConnectionManager::new(listener, &self.store, &self.telemetry, service)
+        let http = listener.http_connection_manager().ok_or(ServeError::NotHttp { address })?;
+        ConnectionManager::new(listener, Arc::clone(http), &self.store, &self.telemetry, service)
             .map_err(|source| ServeError::Config { address, source })
     }
 }
@@ -175,17 +182,22 @@ const ENVOY: &str = "envoy";
 pub(super) fn listener_of(listeners: &ListenerMap, address: SocketAddr) -> Arc<Listener> {
     match target::inbound_listener(listeners, address) {
         // gRPC's servers need no name for statistics and write no `server`, so that control planes say nothing of either.
-        Some(listener) if listener.http.stat_prefix.is_empty() => {
-            let mut http = HttpConnectionManager::clone(&listener.http);
-            http.stat_prefix = address.to_string().into();
-            if http.server_name == ENVOY && http.server_header_transformation == ServerHeader::Overwrite {
-                http.server_header_transformation = ServerHeader::PassThrough;
-            }
-            Arc::new(Listener { http: Arc::new(http), ..Listener::clone(listener) })
+        Some(listener) if listener.http_connection_managers().any(|http| http.stat_prefix.is_empty()) => {
+            Arc::new(Listener::clone(listener).map_http(|http| named_by_address(http.clone(), address)))
         }
         Some(listener) => Arc::clone(listener),
         None => Arc::new(default_listener(address)),
     }
+}
+
+fn named_by_address(mut http: HttpConnectionManager, address: SocketAddr) -> HttpConnectionManager {
+    if http.stat_prefix.is_empty() {
+        http.stat_prefix = address.to_string().into();
+        if http.server_name == ENVOY && http.server_header_transformation == ServerHeader::Overwrite {
+            http.server_header_transformation = ServerHeader::PassThrough;
+        }
+    }
+    http
 }
 
 /// Every request goes to the service.
@@ -194,18 +206,13 @@ pub(super) fn default_listener(address: SocketAddr) -> Listener {
     let routes = RouteConfiguration::new("inbound", vec![VirtualHost::new("inbound", vec![everything])]);
     let name: Arc<str> = address.to_string().into();
     let http = HttpConnectionManager::new(&name, RouteSource::Inline(Arc::new(routes)));
-    Listener {
-        address: ListenerAddress::Socket(address),
-        traffic_direction: TrafficDirection::Inbound,
-        stat_prefix: Arc::clone(&name),
-        http: Arc::new(HttpConnectionManager {
-            // As in Istio's listeners: streams may be silent for as long as they like.
-            stream_idle_timeout: None,
-            server_header_transformation: ServerHeader::PassThrough,
-            ..http
-        }),
-        name,
-    }
+    let http = HttpConnectionManager {
+        // As in Istio's listeners: streams may be silent for as long as they like.
+        stream_idle_timeout: None,
+        server_header_transformation: ServerHeader::PassThrough,
+        ..http
+    };
+    Listener::http(&name, address, http).with_traffic_direction(TrafficDirection::Inbound)
 }
 
 /// The user's service, whose failures become answers.
@@ -273,12 +280,14 @@ mod tests {
     fn named(name: &str, address: SocketAddr) -> Arc<ListenerMap> {
         let mut listener = default_listener(address);
         listener.name = format!("{}{address}", target::INBOUND_LISTENER_PREFIX).into();
-        let mut http = HttpConnectionManager::clone(&listener.http);
-        http.stat_prefix = "".into();
-        let RouteSource::Inline(routes) = &mut http.routes else { unreachable!("the default has its routes inline") };
-        let routes = Arc::make_mut(routes);
-        routes.virtual_hosts[0].routes[0].matches.path = PathMatcher::Prefix(format!("/{name}").into());
-        listener.http = Arc::new(http);
+        listener = listener.map_http(|http| {
+            let mut http = http.clone();
+            http.stat_prefix = "".into();
+            let RouteSource::Inline(routes) = &mut http.routes else { unreachable!("the default has them inline") };
+            let routes = Arc::make_mut(routes);
+            routes.virtual_hosts[0].routes[0].matches.path = PathMatcher::Prefix(format!("/{name}").into());
+            http
+        });
         Arc::new(ListenerMap::from([(listener.name.clone(), Arc::new(listener))]))
     }
 

@@ -121,14 +121,14 @@ impl Routes {
         self.waiting_listeners.retain(|name| {
             let Some(slot) = listeners.get_mut(name) else { return false };
             let Some(listener) = slot.wanted.clone() else { return false };
-            let is_ready = match &listener.http.routes {
+            let is_ready = listener.http_connection_managers().all(|http| match &http.routes {
                 RouteSource::Inline(config) => is_ready(clusters, config, slot.until),
                 RouteSource::Rds(name) => {
                     slot.until <= now
                         || missing.contains(name)
                         || configs.get(name).is_some_and(|config| config.in_force.is_some())
                 }
-            };
+            });
             if is_ready {
                 add_inline_users(clusters, &listener);
                 if let Some(old) = slot.in_force.replace(Arc::clone(&listener)) {
@@ -156,7 +156,7 @@ impl Routes {
             }
         }
         let slots = self.listeners.values().flat_map(|slot| [&slot.wanted, &slot.in_force]).flatten();
-        let named: HashSet<&RouteConfigName> = slots.filter_map(|listener| route_name(listener)).collect();
+        let named: HashSet<&RouteConfigName> = slots.flat_map(|listener| route_names(listener)).collect();
         for (name, slot) in self.configs.extract_if(|name, _| !named.contains(name)) {
             self.waiting_configs.remove(&name);
             if let Some(moving) = &mut self.moving {
@@ -172,7 +172,7 @@ impl Routes {
     /// Names of the route configurations of all wanted listeners.
     pub(super) fn route_interest(&mut self) -> BTreeSet<Arc<str>> {
         let wanted = self.listeners.values().filter_map(|slot| slot.wanted.as_deref());
-        let names: BTreeSet<Arc<str>> = wanted.filter_map(route_name).map(|name| name.as_str().into()).collect();
+        let names: BTreeSet<Arc<str>> = wanted.flat_map(route_names).map(|name| name.as_str().into()).collect();
         self.missing.retain(|name| names.contains(name.as_str()));
         names
     }
@@ -180,7 +180,7 @@ impl Routes {
     /// Names of the clusters that wanted route configurations and listeners name.
     pub(super) fn cluster_interest(&self) -> BTreeSet<Arc<str>> {
         let configs = self.configs.values().filter_map(|slot| slot.wanted.as_deref());
-        let inline = self.listeners.values().filter_map(|slot| slot.wanted.as_deref()).filter_map(inline_routes);
+        let inline = self.listeners.values().filter_map(|slot| slot.wanted.as_deref()).flat_map(inline_routes);
         configs.chain(inline).flat_map(cluster_names).map(|name| name.as_str().into()).collect()
     }
 
@@ -198,29 +198,29 @@ impl Routes {
 }
 
 fn add_inline_users(clusters: &mut Clusters, listener: &Listener) {
-    if let Some(config) = inline_routes(listener) {
+    for config in inline_routes(listener) {
         clusters.add_users(&cluster_names(config));
     }
 }
 
 fn remove_inline_users(clusters: &mut Clusters, listener: &Listener) {
-    if let Some(config) = inline_routes(listener) {
+    for config in inline_routes(listener) {
         clusters.remove_users(&cluster_names(config));
     }
 }
 
-fn inline_routes(listener: &Listener) -> Option<&RouteConfiguration> {
-    match &listener.http.routes {
-        RouteSource::Inline(config) => Some(config),
+fn inline_routes(listener: &Listener) -> impl Iterator<Item = &RouteConfiguration> {
+    listener.http_connection_managers().filter_map(|http| match &http.routes {
+        RouteSource::Inline(config) => Some(&**config),
         RouteSource::Rds(_) => None,
-    }
+    })
 }
 
-fn route_name(listener: &Listener) -> Option<&RouteConfigName> {
-    match &listener.http.routes {
+fn route_names(listener: &Listener) -> impl Iterator<Item = &RouteConfigName> {
+    listener.http_connection_managers().filter_map(|http| match &http.routes {
         RouteSource::Inline(_) => None,
         RouteSource::Rds(name) => Some(name),
-    }
+    })
 }
 
 /// Every cluster that a route may choose, except those that a request names.

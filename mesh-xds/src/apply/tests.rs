@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 use mesh_core::model::{
-    Action, DirectResponse, HttpConnectionManager, Listener, ListenerAddress, PathMatcher, Route, RouteConfiguration,
-    RouteMatch, RouteSource, TrafficDirection, VirtualHost,
+    Action, DirectResponse, HttpConnectionManager, Listener, PathMatcher, Route, RouteConfiguration, RouteMatch,
+    RouteSource, VirtualHost,
 };
 use mesh_core::rng::{Rng as _, SplitMix64};
 
@@ -109,13 +109,7 @@ impl Plane {
 
 fn listener(name: &str) -> Arc<Listener> {
     let routes = RouteSource::Rds(format!("r-{name}").as_str().into());
-    Arc::new(Listener {
-        name: name.into(),
-        address: ListenerAddress::Socket(([127, 0, 0, 1], 0).into()),
-        traffic_direction: TrafficDirection::Outbound,
-        stat_prefix: name.into(),
-        http: Arc::new(HttpConnectionManager::new(name, routes)),
-    })
+    Arc::new(Listener::http(name, ([127, 0, 0, 1], 0).into(), HttpConnectionManager::new(name, routes)))
 }
 
 fn virtual_host(&(name, paths): &(&str, &[&str])) -> VirtualHost {

@@ -53,7 +53,8 @@ fn a_static_proxy_becomes_clusters_then_listeners() {
     let Discovery::Static(assignment) = &cluster.discovery else { panic!("{cluster:?}") };
     assert_eq!(assignment.localities[0].endpoints.len(), 1);
     assert_eq!(listener.address, ListenerAddress::Socket("127.0.0.1:10000".parse().unwrap()));
-    let RouteSource::Inline(routes) = &listener.http.routes else { panic!("{listener:?}") };
+    let http = listener.http_connection_manager().unwrap();
+    let RouteSource::Inline(routes) = &http.routes else { panic!("{listener:?}") };
     assert_eq!(routes.virtual_hosts[0].routes.len(), 1);
     let ignored: Vec<String> = bootstrap.ignored.iter().map(|(place, note)| format!("{place}: {note}")).collect();
     assert_eq!(ignored.len(), 3, "{ignored:?}");

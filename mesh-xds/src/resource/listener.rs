@@ -1,8 +1,6 @@
 //! `envoy.config.listener.v3.Listener`: one HTTP connection manager behind one address, or in process.
 
-use std::sync::Arc;
-
-use mesh_core::model::{Listener, ListenerAddress, TrafficDirection};
+use mesh_core::model::{FilterChain, Listener, ListenerAddress, TrafficDirection};
 use prost_types::Any;
 
 use super::field::{At, Result, fields, is_set};
@@ -12,7 +10,8 @@ use super::{http_connection_manager, http_filter};
 use crate::json::type_name;
 use crate::proto::envoy::config::core::v3::TrafficDirection as ProtoTrafficDirection;
 use crate::proto::envoy::config::listener::v3::{
-    ApiListener, Filter, FilterChain, Listener as ProtoListener, ListenerFilter, filter, listener_filter,
+    ApiListener, Filter, FilterChain as ProtoFilterChain, Listener as ProtoListener, ListenerFilter, filter,
+    listener_filter,
 };
 
 const HCM: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -68,22 +67,16 @@ pub(super) fn decode(at: &At<'_>, listener: &ProtoListener) -> Result<Listener> 
         }
         (ListenerAddress::Socket(socket), only_chain(at, filter_chains, default_filter_chain.as_ref())?)
     };
-    let stat_prefix = match (&address, stat_prefix.as_str()) {
-        (ListenerAddress::Socket(socket), "") => socket.to_string().into(),
-        (ListenerAddress::Api, "") => name.as_str().into(),
-        (_, prefix) => prefix.into(),
+    let mut model = Listener::new(name, address).with_filter_chain(FilterChain::http(http));
+    model.traffic_direction = match enumeration(&at.field("traffic_direction"), *traffic_direction)? {
+        ProtoTrafficDirection::Unspecified => TrafficDirection::Unspecified,
+        ProtoTrafficDirection::Inbound => TrafficDirection::Inbound,
+        ProtoTrafficDirection::Outbound => TrafficDirection::Outbound,
     };
-    Ok(Listener {
-        name: name.as_str().into(),
-        address,
-        traffic_direction: match enumeration(&at.field("traffic_direction"), *traffic_direction)? {
-            ProtoTrafficDirection::Unspecified => TrafficDirection::Unspecified,
-            ProtoTrafficDirection::Inbound => TrafficDirection::Inbound,
-            ProtoTrafficDirection::Outbound => TrafficDirection::Outbound,
-        },
-        stat_prefix,
-        http: Arc::new(http),
-    })
+    if !stat_prefix.is_empty() {
+        model.stat_prefix = stat_prefix.as_str().into();
+    }
+    Ok(model)
 }
 
 type Http = mesh_core::model::HttpConnectionManager;
@@ -95,7 +88,7 @@ fn api_http(at: &At<'_>, api: &ApiListener) -> Result<Http> {
 }
 
 /// The one filter chain of a listener, which every connection takes.
-fn only_chain(at: &At<'_>, chains: &[FilterChain], default: Option<&FilterChain>) -> Result<Http> {
+fn only_chain(at: &At<'_>, chains: &[ProtoFilterChain], default: Option<&ProtoFilterChain>) -> Result<Http> {
     match (chains, default) {
         ([chain], None) => filter_chain(&at.item("filter_chains", 0), chain),
         ([], Some(chain)) => filter_chain(&at.field("default_filter_chain"), chain),
@@ -111,9 +104,9 @@ fn only_chain(at: &At<'_>, chains: &[FilterChain], default: Option<&FilterChain>
     }
 }
 
-fn filter_chain(at: &At<'_>, chain: &FilterChain) -> Result<Http> {
+fn filter_chain(at: &At<'_>, chain: &ProtoFilterChain) -> Result<Http> {
     fields! {
-        FilterChain = chain, at;
+        ProtoFilterChain = chain, at;
         use { filter_chain_match, filters, transport_socket, use_proxy_proto }
         ignore {
             metadata: "no rule reads the metadata of a filter chain",

@@ -64,7 +64,7 @@ fn hcm(fields: &str, filters: &[&str]) -> Result<(Arc<model::HttpConnectionManag
     let decoded = decode_text(&text, decode_listener)?;
     let ignored = decoded.ignored.iter().map(ToString::to_string).collect();
     match decoded.resource {
-        Resource::Listener(listener) => Ok((Arc::clone(&listener.http), ignored)),
+        Resource::Listener(listener) => Ok((Arc::clone(listener.http_connection_manager().unwrap()), ignored)),
         other => panic!("{other:?}"),
     }
 }
