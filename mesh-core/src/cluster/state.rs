@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -13,10 +13,7 @@ use crate::{
     balance::{Avoid, Cursors, NoHealthyEndpoint},
     health::outlier::{Context, Detection, Detector, Ejected, Outcome},
     model::{Cluster, Discovery, LoadAssignment, RoutingPriority, Thresholds},
-    resilience::{
-        breaker::{CircuitBreaker, Overflow, Permit, Resource},
-        connection_line::{AwaitConnection, ConnectionPermit, Line, PlaceInLine},
-    },
+    resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
     rng::Rng,
 };
 
@@ -32,8 +29,6 @@ pub struct ClusterState {
 struct Runtime {
     stats: Arc<ClusterStats>,
     breaker: Arc<CircuitBreaker>,
-    line: Arc<Line>,
-    high_priority_line: Arc<Line>,
     endpoints: ArcSwap<EndpointSet>,
     control: Mutex<Control>,
 }
@@ -66,8 +61,6 @@ impl ClusterState {
         let runtime = Runtime {
             stats,
             breaker: Arc::default(),
-            line: Arc::default(),
-            high_priority_line: Arc::default(),
             endpoints: ArcSwap::from_pointee(endpoints),
             control: Mutex::new(control),
         };
@@ -150,38 +143,23 @@ impl ClusterState {
         }
     }
 
-    /// Takes the right to a connection. `upstream_cx_overflow` does not count refusals, as there may be another way.
+    /// Takes the right to make a connection; `upstream_cx_overflow` counts refusals.
     ///
     /// # Errors
     /// If `max_connections` are open.
-    pub fn try_connection(&self, priority: RoutingPriority) -> Result<ConnectionPermit, Overflow> {
+    pub fn try_connection(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
         let permit = self.try_acquire(priority, Resource::Connections);
-        Ok(ConnectionPermit::new(permit?, self.line(priority)))
+        permit.inspect_err(|_| self.runtime.stats.upstream_cx_overflow.inc())
     }
 
-    /// Has `who` offered the place of a connection that ends: after all who wait already, or after those only for whom it
-    /// is urgent too. One may have ended just before: look at [`ClusterState::has_room_for_connection`] afterwards.
-    pub fn await_connection(
-        &self,
-        priority: RoutingPriority,
-        who: Weak<dyn AwaitConnection>,
-        is_urgent: bool,
-    ) -> PlaceInLine {
-        self.line(priority).join(who, is_urgent)
-    }
-
-    fn line(&self, priority: RoutingPriority) -> &Arc<Line> {
-        match priority {
-            RoutingPriority::Default => &self.runtime.line,
-            RoutingPriority::High => &self.runtime.high_priority_line,
-        }
-    }
-
-    /// Whether [`ClusterState::try_connection`] would succeed now; takes and counts nothing.
-    #[must_use]
-    pub fn has_room_for_connection(&self, priority: RoutingPriority) -> bool {
-        let in_use = self.runtime.breaker.in_use(priority, Resource::Connections);
-        in_use < self.thresholds(priority).max_connections
+    /// Takes the right to make a connection even if `max_connections` are open, which `upstream_cx_overflow` counts all the
+    /// same.
+    ///
+    /// For a connection pool without a connection: as in Envoy, each may have one to its endpoint beyond the limit, since
+    /// its requests could not be served by another pool's.
+    pub fn first_connection(&self, priority: RoutingPriority) -> Permit {
+        self.try_connection(priority)
+            .unwrap_or_else(|_| self.runtime.breaker.acquire_beyond_limit(priority, Resource::Connections))
     }
 
     /// Takes the right to wait for a connection; `upstream_rq_pending_overflow` counts refusals.

@@ -72,7 +72,7 @@ cluster_counters! {
     upstream_cx_connect_timeout => "upstream_cx_connect_timeout",
     /// TCP proxying: connect attempts used up.
     upstream_cx_connect_attempts_exceeded => "upstream_cx_connect_attempts_exceeded",
-    /// Connections not opened because `max_connections` were.
+    /// Times that a connection was needed while `max_connections` were open.
     upstream_cx_overflow => "upstream_cx_overflow",
     /// Connections closed for being idle.
     upstream_cx_idle_timeout => "upstream_cx_idle_timeout",

@@ -164,7 +164,7 @@ pub struct CircuitBreakers {
 /// What may be in flight to one cluster at once. Envoy `CircuitBreakers.Thresholds` (E30).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Connections. Default 1024. A process-wide limit, never exceeded.
+    /// Connections of all workers to all endpoints. Default 1024. Each connection pool may make its first one beyond it.
     pub max_connections: u32,
     /// Requests waiting for a connection. Default 1024.
     pub max_pending_requests: u32,

@@ -1,8 +1,9 @@
-//! Circuit breakers: how much may be in flight to one cluster at once (E30).
+//! Circuit breakers: how much may be in flight to one cluster at once.
 //!
-//! A [`CircuitBreaker`] holds the counts, [`Thresholds`] the limits. A count is raised only by compare-and-swap below its
-//! limit, so that no number of threads can exceed it, and is lowered when the [`Permit`] is dropped, whichever way the
-//! request ended. Limits are an argument: a configuration update changes them without touching what is in flight.
+//! A [`CircuitBreaker`] holds the counts, [`Thresholds`] the limits. A count is raised by compare-and-swap below its limit,
+//! so that no number of threads can exceed it, and is lowered when the [`Permit`] is dropped, whichever way the request
+//! ended. Only connections may go [beyond their limit](CircuitBreaker::acquire_beyond_limit). Limits are an argument: a
+//! configuration update changes them without touching what is in flight.
 
 use std::sync::{
     Arc,
@@ -85,7 +86,13 @@ impl CircuitBreaker {
         Ok(Permit { breaker: Arc::clone(self), priority, resource })
     }
 
-    /// Takes one of `resource`, for whoever gives it back with [`CircuitBreaker::release`]: once, however it ends.
+    /// Takes one of `resource`, whatever its limit.
+    pub fn acquire_beyond_limit(self: &Arc<Self>, priority: RoutingPriority, resource: Resource) -> Permit {
+        self.count(priority, resource).fetch_add(1, Ordering::Relaxed);
+        Permit { breaker: Arc::clone(self), priority, resource }
+    }
+
+    /// Takes one of `resource` for a caller that gives it back with [`CircuitBreaker::release`], exactly once.
     pub(crate) fn acquire(
         &self,
         priority: RoutingPriority,

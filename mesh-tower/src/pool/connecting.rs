@@ -1,39 +1,86 @@
-//! Makes one connection, in a task of its own: the request that caused it may be gone before it is there.
+//! Makes one connection, in a task of its own: the request that caused it may be given up before it is made.
 
 use std::sync::Arc;
+
+use mesh_core::resilience::breaker::Permit;
 
 use super::{
     OwnedTarget, Protocol, ResetReason, Target, TransportError,
     endpoint_pool::{EndpointPool, NewConnection},
     http1::Http1Connection,
     http2::Http2Connection,
+    io::OpenConnection,
     lifetime::Lifetime,
 };
 
-pub(super) async fn connect(pool: Arc<EndpointPool>, target: OwnedTarget, lifetime: Lifetime) {
-    let (protocol, target) = (pool.protocol(), target.get());
-    let stats = target.stats();
-    stats.upstream_cx_total.inc();
-    target.endpoint.stats().cx_total.inc();
-    match protocol {
-        Protocol::Http1 => stats.upstream_cx_http1_total.inc(),
-        Protocol::Http2 => stats.upstream_cx_http2_total.inc(),
+/// A connection that is to be made for the requests that wait at a pool.
+pub(super) struct Attempt {
+    // Fields are dropped in this order: the requests that waited for a connection that could not be made have left the
+    // queue when the pool hears that there is room for another.
+    report: Report,
+    connection: Option<(Lifetime, OpenConnection)>,
+    target: OwnedTarget,
+}
+
+/// Tells the pool what became of the attempt, also if its task is dropped with the runtime.
+struct Report {
+    pool: Arc<EndpointPool>,
+    is_made: bool,
+}
+
+impl Report {
+    fn make(&mut self, outcome: Result<NewConnection, TransportError>) {
+        self.is_made = true;
+        self.pool.connected(outcome);
     }
-    let limit = target.cluster.config().connect_timeout;
-    let mut lifetime = Some(lifetime);
-    let outcome = tokio::time::timeout(limit, establish(&target, protocol, &mut lifetime)).await;
-    let outcome = outcome.unwrap_or_else(|_| {
-        stats.upstream_cx_connect_timeout.inc();
-        Err(TransportError::new(ResetReason::ConnectionTimeout))
-    });
-    if outcome.is_err() {
-        stats.upstream_cx_connect_fail.inc();
-        target.endpoint.stats().cx_connect_fail.inc();
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.is_made {
+            self.make(Err(TransportError::new(ResetReason::ConnectionTermination)));
+        }
     }
-    tell(&pool, &target, outcome.as_ref().err());
-    pool.connected(outcome);
-    // That of a connection that was not made gives its place back after those who waited for it are gone.
-    drop(lifetime);
+}
+
+impl Attempt {
+    pub(super) fn new(pool: &Arc<EndpointPool>, target: OwnedTarget, permit: Permit) -> Self {
+        let lifetime = Lifetime::new(pool, &target.get());
+        Self {
+            report: Report { pool: Arc::clone(pool), is_made: false },
+            connection: Some((lifetime, OpenConnection::new(permit, pool))),
+            target,
+        }
+    }
+
+    pub(super) fn spawn(self) {
+        let runtime = self.target.runtime.clone();
+        runtime.spawn(self.run());
+    }
+
+    async fn run(mut self) {
+        let target = self.target.get();
+        let stats = target.stats();
+        stats.upstream_cx_total.inc();
+        target.endpoint.stats().cx_total.inc();
+        let protocol = self.report.pool.protocol();
+        match protocol {
+            Protocol::Http1 => stats.upstream_cx_http1_total.inc(),
+            Protocol::Http2 => stats.upstream_cx_http2_total.inc(),
+        }
+        let limit = target.cluster.config().connect_timeout;
+        let outcome = tokio::time::timeout(limit, establish(&target, protocol, &mut self.connection)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            stats.upstream_cx_connect_timeout.inc();
+            Err(TransportError::new(ResetReason::ConnectionTimeout))
+        });
+        if outcome.is_err() {
+            stats.upstream_cx_connect_fail.inc();
+            target.endpoint.stats().cx_connect_fail.inc();
+        }
+        tell(&self.report.pool, &target, outcome.as_ref().err());
+        self.report.make(outcome);
+    }
 }
 
 /// Says once that an endpoint cannot be reached, and once that it can be again.
@@ -48,18 +95,18 @@ fn tell(pool: &EndpointPool, target: &Target<'_>, failure: Option<&TransportErro
     }
 }
 
-/// Takes `lifetime` if a connection is made.
+/// Takes `connection` if one is made.
 async fn establish(
     target: &Target<'_>,
     protocol: Protocol,
-    lifetime: &mut Option<Lifetime>,
+    connection: &mut Option<(Lifetime, OpenConnection)>,
 ) -> Result<NewConnection, TransportError> {
     let config = target.cluster.config();
     let connecting = target.worker.connector().connect(target.endpoint.address(), config.tcp_keepalive);
     let connected = connecting.await.map_err(|error| TransportError::from_connect(&error));
-    let io = connected.inspect_err(|_| lifetime.iter().for_each(Lifetime::not_connected))?;
-    let mut lifetime = lifetime.take().expect("a connection is made once");
-    let io = lifetime.connected(io);
+    let io = connected.inspect_err(|_| connection.iter().for_each(|(lifetime, _)| lifetime.not_connected()))?;
+    let (mut lifetime, open) = connection.take().expect("a connection is made once");
+    let io = lifetime.connected(io, open);
     Ok(match protocol {
         Protocol::Http1 => NewConnection::Http1(Http1Connection::handshake(io, lifetime).await?),
         Protocol::Http2 => {

@@ -14,7 +14,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -58,21 +58,13 @@ impl Http1Connection {
     /// Whether the connection, unused until now, can take a request: looks at its limits, then polls it once to learn
     /// whether the server has closed it or has sent what nobody asked for.
     pub(super) fn is_usable(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        !self.lifetime.is_over(self.unused(now), now) && self.is_alive(cx)
-    }
-
-    /// How long the connection, which is unused, has been so.
-    pub(super) fn unused(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.unused_since)
+        let unused = now.saturating_duration_since(self.unused_since);
+        !self.lifetime.is_over(unused, now) && self.is_alive(cx)
     }
 
     fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
         poll_driver(&mut self.driver, &mut self.ended, cx);
         self.ended.is_none() && !self.sender.is_closed()
-    }
-
-    pub(super) fn lifetime(&self) -> &Lifetime {
-        &self.lifetime
     }
 
     /// Begins to count the time without use.

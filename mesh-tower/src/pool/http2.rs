@@ -84,7 +84,7 @@ impl Http2Connection {
     /// Takes a stream, unless as many are open as this connection may carry. Called under the lock of the pool, or for a
     /// connection that is not in it yet.
     pub(super) fn try_reserve(self: &Arc<Self>, now: Instant) -> Option<Http2Stream> {
-        if self.is_closed() || self.lifetime.is_over(Duration::ZERO, now) || self.lifetime.is_turn_over() {
+        if self.is_closed() || self.lifetime.is_over(Duration::ZERO, now) {
             return None;
         }
         let limit = self.max_concurrent_streams.min(self.sender.current_max_send_streams());
@@ -97,17 +97,13 @@ impl Http2Connection {
         Some(Http2Stream { connection: Arc::clone(self) })
     }
 
-    pub(super) fn lifetime(&self) -> &Lifetime {
-        &self.lifetime
-    }
-
     /// Streams open now.
-    pub(super) fn streams(&self) -> usize {
+    fn streams(&self) -> usize {
         self.streams.load(Ordering::Acquire)
     }
 
     /// Whether the connection takes no more requests.
-    pub(super) fn is_closed(&self) -> bool {
+    fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
 
@@ -117,7 +113,7 @@ impl Http2Connection {
     }
 
     /// How long the connection has carried no stream, if it carries none.
-    pub(super) fn unused(&self, now: Instant) -> Option<Duration> {
+    fn unused(&self, now: Instant) -> Option<Duration> {
         let since = self.lifetime.opened() + Duration::from_millis(self.unused_since.load(Ordering::Acquire));
         (self.streams() == 0).then(|| now.saturating_duration_since(since))
     }
@@ -143,11 +139,15 @@ impl Http2Connection {
     }
 
     fn stream_ended(self: &Arc<Self>) {
-        if self.streams.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let is_last = self.streams.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last {
             let open = now().saturating_duration_since(self.lifetime.opened());
             self.unused_since.store(u64::try_from(open.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
         }
-        if let Some(pool) = self.lifetime.pool() {
+        let Some(pool) = self.lifetime.pool() else { return };
+        if is_last && self.is_closed() {
+            pool.retire(self);
+        } else {
             pool.serve(self);
         }
     }

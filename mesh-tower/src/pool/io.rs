@@ -3,15 +3,15 @@
 use std::{
     io::{IoSlice, Result},
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll, ready},
 };
 
-use mesh_core::resilience::connection_line::ConnectionPermit;
+use mesh_core::resilience::breaker::Permit;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::lifetime::Lifetime;
+use super::{endpoint_pool::EndpointPool, lifetime::Lifetime};
 use crate::Io;
 
 /// Who ended a connection.
@@ -45,18 +45,41 @@ impl StreamEnd {
     }
 }
 
+/// Counts a connection in the circuit breaker and in its pool until its byte stream is closed.
+#[derive(Debug)]
+pub(super) struct OpenConnection {
+    permit: Option<Permit>,
+    pool: Weak<EndpointPool>,
+}
+
+impl OpenConnection {
+    pub(super) fn new(permit: Permit, pool: &Arc<EndpointPool>) -> Self {
+        Self { permit: Some(permit), pool: Arc::downgrade(pool) }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        // Given back first, so that the pool can take it for another connection.
+        self.permit = None;
+        if let Some(pool) = self.pool.upgrade() {
+            pool.closed();
+        }
+    }
+}
+
 /// A byte stream that tells its [`StreamEnd`] how it ends.
 #[derive(Debug)]
 pub(super) struct PooledIo {
     io: Io,
     end: Arc<StreamEnd>,
-    /// Given back after the stream is closed: until then the connection counts.
-    _permit: Arc<ConnectionPermit>,
+    /// Dropped after the stream is closed.
+    _open: OpenConnection,
 }
 
 impl PooledIo {
-    pub(super) fn new(io: Io, end: Arc<StreamEnd>, permit: Arc<ConnectionPermit>) -> Self {
-        Self { io, end, _permit: permit }
+    pub(super) fn new(io: Io, end: Arc<StreamEnd>, open: OpenConnection) -> Self {
+        Self { io, end, _open: open }
     }
 
     fn alive<T>(&self, result: Result<T>) -> Result<T> {
@@ -66,9 +89,7 @@ impl PooledIo {
 
 impl Drop for PooledIo {
     fn drop(&mut self) {
-        let held = self.end.held.lock().take();
-        // Outside of the lock: a lifetime that ends may begin another connection.
-        drop(held);
+        *self.end.held.lock() = None;
     }
 }
 

@@ -11,23 +11,21 @@ use std::{
 
 use mesh_core::cluster::{ClusterStats, EndpointRuntime};
 use mesh_core::model::HttpProtocolOptions;
-use mesh_core::resilience::connection_line::ConnectionPermit;
 
 use super::{
     Target,
     endpoint_pool::EndpointPool,
-    io::{EndedBy, PooledIo, StreamEnd},
+    io::{EndedBy, OpenConnection, PooledIo, StreamEnd},
 };
 use crate::{Io, timer::now};
 
-/// The birth, the limits and the place in the circuit breaker of one connection.
+/// When one connection was made, how long it may last and what counts it.
 pub(super) struct Lifetime {
     pool: Weak<EndpointPool>,
     opened: Instant,
     options: HttpProtocolOptions,
     stats: Arc<ClusterStats>,
     endpoint: Arc<EndpointRuntime>,
-    permit: Arc<ConnectionPermit>,
     end: Arc<StreamEnd>,
     /// A request is on the connection, or was when it ended.
     is_in_use: AtomicBool,
@@ -35,12 +33,8 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// How long a connection goes on to take requests while others need its place, and then goes without, by turns. A
-    /// choice between the time that others wait and the cost of new connections.
-    pub(super) const TURN: Duration = Duration::from_millis(100);
-
     /// Begins now, before the connection is made.
-    pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target<'_>, permit: ConnectionPermit) -> Self {
+    pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target<'_>) -> Self {
         let endpoint = Arc::clone(target.endpoint.runtime());
         endpoint.stats().cx_active.inc();
         Self {
@@ -49,7 +43,6 @@ impl Lifetime {
             options: target.cluster.config().http_protocol_options,
             stats: Arc::clone(target.stats()),
             endpoint,
-            permit: Arc::new(permit),
             end: Arc::default(),
             is_in_use: AtomicBool::new(false),
             is_going_away: AtomicBool::new(false),
@@ -57,9 +50,9 @@ impl Lifetime {
     }
 
     /// The connection is made; its time begins.
-    pub(super) fn connected(&mut self, io: Io) -> PooledIo {
+    pub(super) fn connected(&mut self, io: Io, open: OpenConnection) -> PooledIo {
         self.opened = now();
-        PooledIo::new(io, Arc::clone(&self.end), Arc::clone(&self.permit))
+        PooledIo::new(io, Arc::clone(&self.end), open)
     }
 
     /// The endpoint is the reason that there is no connection.
@@ -129,19 +122,6 @@ impl Lifetime {
         false
     }
 
-    /// Whether somebody cannot do without the place that the connection has in the circuit breaker: it is to be closed if
-    /// it is unused.
-    pub(super) fn is_needed(&self) -> bool {
-        self.permit.is_urgent_for_other(&self.pool)
-    }
-
-    /// Whether somebody cannot do without the place, and it is their turn: the connection is to take no request, so that
-    /// it becomes unused. That it does is not certain, as streams may go on; so its turn comes again.
-    pub(super) fn is_turn_over(&self) -> bool {
-        let turns = || now().saturating_duration_since(self.opened).as_millis() / Self::TURN.as_millis();
-        self.is_needed() && turns() % 2 == 1
-    }
-
     /// The pool, unless its endpoint is gone.
     pub(super) fn pool(&self) -> Option<Arc<EndpointPool>> {
         self.pool.upgrade()
@@ -157,9 +137,6 @@ impl Drop for Lifetime {
     fn drop(&mut self) {
         self.count_end();
         self.endpoint.stats().cx_active.dec();
-        if let Some(pool) = self.pool.upgrade() {
-            pool.ended();
-        }
     }
 }
 

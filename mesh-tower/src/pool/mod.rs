@@ -1,8 +1,8 @@
 //! Connections to endpoints, kept and shared.
 //!
 //! Every endpoint has a pool per worker and protocol, which hangs on its `EndpointState` and so lives exactly as long. A
-//! worker is one single-threaded runtime of the proxy, with pools and timers of its own so that no connection is handed to
-//! another core before `max_connections` are open; a library has one worker for its whole runtime.
+//! worker is one single-threaded runtime of the proxy, with pools and timers of its own, so that no connection is handed to
+//! another core; a library has one worker for its whole runtime.
 //!
 //! A request goes through two steps, so that the circuit breaker can look in between: [`Target::connection`] waits for a
 //! connection with room, [`Connection::send`] uses it.
@@ -18,7 +18,7 @@ mod io;
 mod lifetime;
 mod worker;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use http::{Request, Response, Version};
 use mesh_core::cluster::{ClusterState, ClusterStats, EndpointState};
@@ -26,7 +26,6 @@ use mesh_core::model::{HttpProtocol, RoutingPriority};
 use mesh_core::resilience::{breaker::Permit, retry::ResetReason};
 use tokio::runtime::Handle;
 
-use endpoint_pool::EndpointPool;
 use error::SendError;
 pub use error::TransportError;
 pub(crate) use http1::Http1Body;
@@ -112,7 +111,7 @@ pub struct Target<'a> {
 /// A [`Target`] that outlives its request, for a connection that is made for it.
 #[derive(Clone, Debug)]
 struct OwnedTarget {
-    /// The request's, which lasts as long as it waits: here its connection is made, whoever has it made.
+    /// The request's runtime, which makes the connection: what causes it to be made may happen on any thread.
     runtime: Handle,
     worker: Worker,
     cluster: Arc<ClusterState>,
@@ -156,20 +155,6 @@ impl<'a> Target<'a> {
         let permit = self.cluster.try_pending(self.priority).map_err(|_| TransportError::new(ResetReason::Overflow))?;
         self.stats().upstream_rq_pending_total.inc();
         Ok(permit)
-    }
-
-    /// A connection to this endpoint with room for a request, of another worker's pool than `pool`.
-    fn borrow_connection(&self, pool: &EndpointPool) -> Option<Connection> {
-        let others = |other: &&Arc<EndpointPool>| other.protocol() == pool.protocol() && !std::ptr::eq(&***other, pool);
-        Worker::pools(self.endpoint).filter(others).find_map(|other| other.lend())
-    }
-
-    /// Closes a connection of the cluster, to any endpoint and of any worker, that has been unused for `unused` or longer.
-    /// False if there is none.
-    fn give_up_unused_connection(&self, unused: Duration) -> bool {
-        let endpoints = self.cluster.endpoints();
-        let mut pools = endpoints.endpoints().iter().flat_map(|endpoint| Worker::pools(endpoint));
-        pools.any(|pool| pool.give_up_unused_connection(unused))
     }
 }
 

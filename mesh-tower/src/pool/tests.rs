@@ -24,7 +24,7 @@ use mesh_core::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     runtime::{Handle, Runtime},
-    sync::{Barrier, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
 };
 
 use super::*;
@@ -464,15 +464,6 @@ async fn a_request_that_is_given_up_leaves_the_queue() {
     assert_eq!((stats.upstream_rq_pending_overflow.get(), stats.upstream_rq_cancelled.get()), (0, 3));
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_unused_connection_to_another_endpoint_gives_way() {
-    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
-    fixture.get_to_end().await;
-    let other = fixture.second_endpoint();
-    assert_eq!(get(&other, "/").await.unwrap().status(), StatusCode::OK);
-    assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 0);
-}
-
 const BOTH_PROTOCOLS: [Serve; 2] = [Serve::Http1, Serve::Http2 { max_streams: 100 }];
 
 /// Waits for the whole answer to a request, as long as `limit`.
@@ -481,130 +472,70 @@ async fn get_within(limit: Duration, target: &OwnedTarget, path: &str) -> Bytes 
     tokio::time::timeout(limit, answer).await.expect("an answer in time")
 }
 
-/// Answers within this time came without waiting for a sweep, or for anybody's turn.
+/// Answers within this time came without waiting for a timer.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
 #[tokio::test(start_paused = true)]
-async fn at_max_connections_workers_share_a_connection() {
+async fn every_pool_may_have_one_connection_beyond_max_connections() {
     for serve in BOTH_PROTOCOLS {
-        let fixture = Fixture::with(serve, |c| limit(c, 1, 1));
-        let other = fixture.second_worker();
-        for target in [&fixture.target, &other, &fixture.target, &other] {
-            get_within(AT_ONCE, target, "/").await;
-        }
-        assert_eq!(fixture.endpoint.accepted(), 1, "{serve:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn at_max_connections_workers_share_a_connection_that_is_in_use() {
-    let fixture = Fixture::with(Serve::Http2 { max_streams: 2 }, |c| limit(c, 1, 1));
-    let open = fixture.get("/").await.unwrap();
-    get_within(AT_ONCE, &fixture.second_worker(), "/").await;
-    assert_eq!(fixture.endpoint.accepted(), 1);
-    drop(open);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_waits_gets_the_place_of_a_connection_that_is_no_longer_used_elsewhere() {
-    for serve in [Serve::Http1, Serve::Http2 { max_streams: 1 }] {
-        let fixture = Fixture::with(serve, |c| limit(c, 1, 8));
-        for other in [fixture.second_worker(), fixture.second_endpoint()] {
-            let used = fixture.get("/").await.unwrap();
-            let waiting = tokio::spawn(async move { get(&other, "/").await.map(|response| response.status()) });
-            tokio::task::yield_now().await;
-            assert_eq!(used.into_body().collect().await.unwrap().to_bytes(), "hello");
-            let served = tokio::time::timeout(AT_ONCE, waiting).await.expect("no sweep is needed");
-            assert_eq!(served.unwrap().unwrap(), StatusCode::OK);
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_unused_connection_of_the_other_protocol_gives_way() {
-    let fixture = Fixture::with(Serve::Http2 { max_streams: 100 }, |c| limit(c, 1, 1));
-    let target = fixture.target.get();
-    drop(target.connection(Protocol::Http2).await.unwrap());
-    let connection = tokio::time::timeout(AT_ONCE, target.connection(Protocol::Http1)).await.expect("at once").unwrap();
-    assert_eq!((fixture.endpoint.accepted(), fixture.target.endpoint.stats().cx_active.get()), (2, 1));
-    drop(connection);
-}
-
-/// Sends requests that take 30 ms each, again and again, so that two are always under way or wait.
-fn keep_busy(target: &OwnedTarget) -> Vec<tokio::task::JoinHandle<()>> {
-    let busy = |first_after| {
-        let target = target.clone();
-        tokio::spawn(async move {
-            get_within(Duration::from_secs(2), &target, first_after).await;
-            loop {
-                get_within(Duration::from_secs(2), &target, "/after/30").await;
+        for max_connections in [0, 1] {
+            let fixture = Fixture::with(serve, |c| limit(c, max_connections, 8));
+            let pools = [fixture.target.clone(), fixture.second_endpoint(), fixture.second_worker()];
+            for target in pools.iter().cycle().take(9) {
+                get_within(AT_ONCE, target, "/").await;
             }
-        })
-    };
-    vec![busy("/after/30"), busy("/after/15")]
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_is_never_unused_gives_way_after_its_turn() {
-    for serve in BOTH_PROTOCOLS {
-        let fixture = Fixture::with(serve, |c| limit(c, 1, 8));
-        let busy = keep_busy(&fixture.target);
-        for _ in 0..10 {
-            get_within(Duration::from_millis(300), &fixture.second_endpoint(), "/after/1").await;
+            assert_eq!(fixture.endpoint.accepted(), 3, "{serve:?}");
+            assert_eq!(fixture.stats().upstream_cx_overflow.get(), u64::from(3 - max_connections));
+            assert_eq!(in_use(&fixture), 3, "those beyond the limit count, too");
         }
-        assert!(busy.iter().all(|busy| !busy.is_finished()), "{serve:?}: their requests were answered all the while");
-        assert_eq!(fixture.endpoint.open.most.load(Ordering::SeqCst), 1, "{serve:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_have_connections_keep_them_while_others_wait_who_have_some_too() {
+async fn at_max_connections_many_requests_share_the_one_connection_of_their_pool() {
     for serve in [Serve::Http1, Serve::Http2 { max_streams: 1 }] {
-        let fixture = Fixture::with(serve, |c| limit(c, 3, 8));
-        let other = fixture.second_endpoint();
-        let _busy = [&fixture.target; 3].map(keep_busy);
-        let mut accepted = Vec::new();
-        for _ in 0..100 {
-            get_within(Duration::from_millis(300), &other, "/").await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            accepted.push(fixture.endpoint.accepted());
+        let fixture = Fixture::with(serve, |c| limit(c, 1, 100));
+        let clients = [fixture.target.clone(), fixture.second_endpoint()].into_iter().cycle().take(16).map(|target| {
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    get_within(Duration::from_secs(1), &target, "/after/1").await;
+                }
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            client.await.unwrap();
         }
-        assert_eq!(accepted[10], accepted[99], "{serve:?}");
+        assert_eq!(fixture.endpoint.open.most.load(Ordering::SeqCst), 2, "{serve:?}");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_was_unused_for_a_while_gives_way() {
-    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 2, 8));
-    get_within(AT_ONCE, &fixture.second_endpoint(), "/").await;
-    let endless = fixture.get("/").await.unwrap();
-    get_within(Duration::from_secs(2), &fixture.target, "/").await;
-    assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 2);
-    drop(endless);
+/// Connections that the circuit breaker counts.
+fn in_use(fixture: &Fixture) -> u64 {
+    let mut in_use = Vec::new();
+    fixture.target.cluster.for_each_stat(&mut |name, _, value| {
+        in_use.extend((name == "upstream_cx_active").then_some(value));
+    });
+    in_use[0]
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_never_come_free_are_as_good_as_none() {
-    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 2, 8));
-    let other = fixture.second_endpoint();
-    let endless = fixture.get("/").await.unwrap();
-    let _busy = keep_busy(&other);
-    get_within(Duration::from_secs(4), &fixture.target, "/").await;
-    drop(endless);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_goes_on_does_not_keep_its_connection_from_taking_others() {
-    let fixture = Fixture::with(Serve::Http2 { max_streams: 100 }, |c| limit(c, 1, 8));
-    let endless = fixture.get("/").await.unwrap();
-    let other = fixture.second_endpoint();
-    let waiting = tokio::spawn(async move { get(&other, "/").await.map(|response| response.status()) });
-    for _ in 0..100 {
-        get_within(Duration::from_millis(1_500), &fixture.target, "/after/20").await;
+async fn a_connection_that_ends_makes_room_for_the_next_request_in_the_queue() {
+    for serve in [Serve::Http1, Serve::Http2 { max_streams: 1 }] {
+        let one = NonZeroU32::new(1);
+        let fixture = Fixture::with(serve, |c| {
+            limit(c, 1, 8);
+            c.http_protocol_options.max_requests_per_connection = one;
+        });
+        let clients = [(); 4].map(|()| {
+            let target = fixture.target.clone();
+            tokio::spawn(async move { get_within(AT_ONCE, &target, "/").await })
+        });
+        for client in clients {
+            assert_eq!(client.await.unwrap(), "hello");
+        }
+        assert_eq!(fixture.endpoint.accepted(), 4);
+        assert_eq!(fixture.endpoint.open.most.load(Ordering::SeqCst), 1, "{serve:?}: it counts until it is closed");
     }
-    assert!(!waiting.is_finished());
-    drop(endless);
-    assert_eq!(waiting.await.unwrap().unwrap(), StatusCode::OK);
 }
 
 fn single_threaded() -> Runtime {
@@ -612,7 +543,7 @@ fn single_threaded() -> Runtime {
 }
 
 #[test]
-fn a_runtime_that_has_ended_is_not_needed_by_others() {
+fn connections_of_a_runtime_that_has_ended_are_not_used() {
     for serve in BOTH_PROTOCOLS {
         let first = single_threaded();
         let fixture = first.block_on(async { Fixture::with(serve, |c| limit(c, 1, 1)) });
@@ -624,36 +555,19 @@ fn a_runtime_that_has_ended_is_not_needed_by_others() {
 }
 
 #[test]
-fn workers_on_threads_of_their_own_are_all_served() {
-    for serve in BOTH_PROTOCOLS {
-        let fixture = single_threaded().block_on(async { Fixture::with(serve, |c| limit(c, 1, 100)) });
-        let targets = |target: &OwnedTarget| {
-            let other = OwnedTarget { endpoint: fixture.second_endpoint().endpoint, ..target.clone() };
-            [target.clone(), other]
-        };
-        let all_served = &Barrier::new(WORKERS.get());
-        std::thread::scope(|scope| {
-            for targets in [&fixture.target, &fixture.second_worker()].map(targets) {
-                scope.spawn(move || {
-                    single_threaded().block_on(async {
-                        let clients = targets.iter().cycle().take(8).cloned().map(|target| {
-                            tokio::spawn(async move {
-                                for _ in 0..50 {
-                                    get_within(Duration::from_secs(60), &target, "/").await;
-                                }
-                            })
-                        });
-                        for client in clients.collect::<Vec<_>>() {
-                            client.await.unwrap();
-                        }
-                        // The other worker may use connections that this one drives.
-                        all_served.wait().await;
-                    });
-                });
-            }
-        });
-        assert_eq!(fixture.endpoint.open.most.load(Ordering::SeqCst), 1, "{serve:?}");
-    }
+fn a_connection_that_its_runtime_does_not_finish_is_not_waited_for() {
+    let first = single_threaded();
+    let fixture = first.block_on(async { Fixture::with(Serve::Never, |c| limit(c, 1, 8)) });
+    let target = fixture.target.clone();
+    let waiting = first.spawn(async move { get(&target, "/").await });
+    first.block_on(tokio::task::yield_now());
+    assert_eq!(in_use(&fixture), 1);
+    drop(first);
+    assert_eq!(in_use(&fixture), 0);
+    assert!(waiting.is_finished());
+    let worker = Worker::new(0, WORKERS, Endpoint::new(Serve::Http1));
+    let target = OwnedTarget { worker, ..fixture.target };
+    single_threaded().block_on(get_within(Duration::from_secs(60), &target, "/"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -685,7 +599,7 @@ async fn a_connection_that_cannot_be_made_fails_all_who_wait_for_it() {
 
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_reached_is_news_once() {
-    let pool = EndpointPool::new(Protocol::Http1);
+    let pool = endpoint_pool::EndpointPool::new(Protocol::Http1);
     let outcomes = [true, false, false, true, true, false];
     let news = outcomes.map(|is_reachable| pool.note_reachable(is_reachable));
     assert_eq!(news, [false, true, false, true, false, true]);

@@ -17,8 +17,7 @@ use crate::{
 
 /// One runtime's share of the data plane. Cheap to clone; clones are the same worker.
 ///
-/// A multi-threaded runtime is one worker; of several single-threaded ones each is one, and none should be shut down before
-/// all requests have ended: at `max_connections` workers use each other's connections.
+/// A multi-threaded runtime is one worker; of several single-threaded runtimes each is one.
 #[derive(Clone, Debug)]
 pub struct Worker(Arc<Shared>);
 
@@ -71,13 +70,6 @@ impl Worker {
             // Something else hangs there: connections work, but are not kept.
             None => EndpointPool::new(protocol),
         }
-    }
-
-    /// The pools of `endpoint` that were used, of all workers.
-    pub(super) fn pools(endpoint: &EndpointState) -> impl Iterator<Item = &Arc<EndpointPool>> {
-        let attached = endpoint.attachment().get();
-        let pools = attached.and_then(|attached| (**attached).downcast_ref::<EndpointPools>());
-        pools.into_iter().flat_map(|pools| pools.0.iter().flatten()).filter_map(OnceLock::get)
     }
 
     fn watch(&self, pool: &Arc<EndpointPool>) {
