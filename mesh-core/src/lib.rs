@@ -9,12 +9,14 @@
 
 pub mod balance;
 pub mod cluster;
+pub mod grpc;
 pub mod health;
 pub mod local_reply;
 pub mod model;
 pub mod policy;
 pub mod request;
 pub mod resilience;
+pub mod retry;
 pub mod rng;
 pub mod route;
 pub mod store;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
 use crate::{
-    policy::{fault::FaultAbort, grpc},
+    grpc,
+    policy::fault::FaultAbort,
     telemetry::{ResponseFlags, details},
 };
 

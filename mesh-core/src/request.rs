@@ -83,6 +83,9 @@ impl<'a> RequestHead<'a> {
 /// `x-forwarded-proto`: the scheme the client used.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// Prefix of the headers by which Envoy and its callers steer each other.
+pub(crate) const X_ENVOY_PREFIX: &str = "x-envoy-";
+
 /// Splits `:path` at its first `?`.
 #[must_use]
 pub fn split_query(path_and_query: &str) -> (&str, Option<&str>) {
@@ -90,6 +93,12 @@ pub fn split_query(path_and_query: &str) -> (&str, Option<&str>) {
         Some(end) => (&path_and_query[..end], Some(&path_and_query[end + 1..])),
         None => (path_and_query, None),
     }
+}
+
+/// The value of the first query parameter called `name`, not percent-decoded; a parameter without `=` has an empty one.
+#[must_use]
+pub fn query_parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find_map(|(n, v)| (n == name).then_some(v))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::telemetry::Format;
+use super::format::Format;
 
 /// One access log. A line is written at the end of every request.
 #[derive(Clone, Debug, PartialEq, Eq)]

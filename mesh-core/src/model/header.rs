@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use crate::telemetry::Format;
+use super::format::Format;
 
 /// What to do when the header is there already. Envoy `core.v3.HeaderValueOption.HeaderAppendAction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod cluster;
 mod endpoint;
 mod fault;
 mod filter_chain;
+pub mod format;
 mod header;
 mod http_connection_manager;
 mod listener;

@@ -9,7 +9,10 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::lookup;
-use crate::{model::ForwardedFor, request::X_FORWARDED_PROTO};
+use crate::{
+    model::ForwardedFor,
+    request::{X_ENVOY_PREFIX, X_FORWARDED_PROTO},
+};
 
 /// `x-forwarded-for`: the addresses a request came by.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -17,9 +20,6 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// `x-envoy-external-address`: the client of an edge request.
 pub const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
-
-/// What the names of all headers below begin with.
-const ENVOY_PREFIX: &str = "x-envoy-";
 
 /// Headers that only internal requests may bring.
 const CONTROL_HEADERS: [HeaderName; 14] = [
@@ -72,7 +72,7 @@ pub struct Client {
 /// Determines the client and makes the forwarding headers of its request true.
 pub fn sanitize(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) -> Client {
     // Most requests bring none of Envoy's headers; one look at the names is cheaper than a search for each.
-    let brings_envoy_headers = headers.keys().any(|name| name.as_str().starts_with(ENVOY_PREFIX));
+    let brings_envoy_headers = headers.keys().any(|name| name.as_str().starts_with(X_ENVOY_PREFIX));
     if brings_envoy_headers {
         headers.remove(X_ENVOY_INTERNAL);
     }

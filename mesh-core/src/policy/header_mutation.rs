@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::{
-    model::{AppendAction, HeaderMutation, HeaderMutations},
-    telemetry::{Attributes, Format, Missing},
+    model::{AppendAction, HeaderMutation, HeaderMutations, format::Format},
+    telemetry::{Attributes, Missing},
 };
 
 /// What changes of headers take to be applied.

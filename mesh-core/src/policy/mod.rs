@@ -2,10 +2,11 @@
 
 pub mod fault;
 pub mod forwarded;
-pub mod grpc;
 pub mod header_mutation;
 pub mod hop_by_hop;
 pub mod lookup;
 pub mod path_normalize;
 pub mod request_id;
 pub mod survey;
+
+pub use crate::grpc;

@@ -5,8 +5,8 @@
 
 use http::HeaderMap;
 
-use super::{grpc, hop_by_hop::is_hop_by_hop};
-use crate::resilience::overrides;
+use super::hop_by_hop::is_hop_by_hop;
+use crate::{grpc, request::X_ENVOY_PREFIX};
 
 /// What the headers of a request hold. What it says is missing is missing until somebody adds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl HeaderSurvey {
                 "host" => survey.has_host = true,
                 "content-type" => is_grpc = is_grpc.or_else(|| Some(grpc::is_grpc_content_type(value.as_bytes()))),
                 "x-request-id" => survey.has_request_id = true,
-                _ if name.starts_with(overrides::PREFIX) => survey.may_have_overrides = true,
+                _ if name.starts_with(X_ENVOY_PREFIX) => survey.may_have_overrides = true,
                 _ => survey.has_hop_by_hop |= is_hop_by_hop(name),
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::model::RetryOn;
+use crate::{model::RetryOn, request::X_ENVOY_PREFIX};
 
 /// Requests of a trusted caller about retries and timeouts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,9 +35,6 @@ pub struct Retriable {
     pub header_names: Vec<HeaderName>,
 }
 
-/// What all of them begin with.
-pub(crate) const PREFIX: &str = "x-envoy-";
-
 const RETRY_ON: HeaderName = HeaderName::from_static("x-envoy-retry-on");
 const RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-on");
 const MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
@@ -52,7 +49,11 @@ impl Overrides {
     /// Takes the headers out of a request: they are addressed to this hop. Values that cannot be read are ignored.
     #[must_use]
     pub fn take_from(headers: &mut HeaderMap) -> Self {
-        if headers.keys().any(|name| name.as_str().starts_with(PREFIX)) { Self::read(headers) } else { Self::default() }
+        if headers.keys().any(|name| name.as_str().starts_with(X_ENVOY_PREFIX)) {
+            Self::read(headers)
+        } else {
+            Self::default()
+        }
     }
 
     #[inline(never)]

@@ -10,8 +10,8 @@ use http::HeaderMap;
 
 use super::overrides::Overrides;
 use crate::{
+    grpc,
     model::{MaxStreamDuration, RetryPolicy, RouteAction},
-    policy::grpc,
 };
 
 /// Limits of one request; `None` = unlimited.

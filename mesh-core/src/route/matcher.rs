@@ -3,11 +3,11 @@
 use http::{HeaderMap, HeaderValue};
 
 use crate::{
+    grpc,
     model::{
         HeaderKey, HeaderMatch, HeaderMatcher, PathMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch,
     },
-    policy::grpc,
-    request::RequestHead,
+    request::{RequestHead, query_parameter},
 };
 
 impl HeaderMatcher {
@@ -63,12 +63,6 @@ impl QueryParameterMatcher {
             QueryParameterMatch::String(matcher) => value.is_some_and(|value| matcher.matches(value)),
         }
     }
-}
-
-/// The value of the first parameter called `name`, not percent-decoded; a parameter without `=` has an empty one.
-#[must_use]
-pub fn query_parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
-    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find_map(|(n, v)| (n == name).then_some(v))
 }
 
 /// Whether a request with the right path may still not be the route's: [`holds`] has something to test.

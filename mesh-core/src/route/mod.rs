@@ -20,7 +20,6 @@ mod table;
 mod trie;
 
 pub use entry::{ChosenCluster, ClusterChoice, RouteEntry};
-pub use matcher::query_parameter;
 pub use redirect::https_location;
 pub use rewrite::AuthorityRewrite;
 pub use stats::{RequestCounters, RequestPart, RequestScope, RequestStats, RequestStatsRegistry};

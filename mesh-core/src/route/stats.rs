@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use crate::{
     cluster::{ResponseCodes, StatKind},
-    resilience::retry::Decision,
+    retry::Decision,
     telemetry::Counter,
 };
 

@@ -1,7 +1,7 @@
 //! What is told about requests.
 //!
 //! * [`Attributes`]: the facts of one request, filled once and read by access logs, header values, metrics and policies.
-//! * [`Format`]: Envoy's `%COMMAND%` language over them.
+//! * [`Missing`], [`Value`], [`write_json`]: what Envoy's `%COMMAND%` language makes of them.
 //! * [`ResponseFlags`], [`details`]: what happened beyond the status.
 //! * [`labels`]: names and rules of Istio's metric labels.
 //! * [`Counter`], [`Gauge`]: what is counted.
@@ -17,10 +17,8 @@ mod metric;
 pub mod peer_metadata;
 pub mod trace_context;
 
+pub use crate::model::format::{DEFAULT_TEXT, Format};
 pub use attributes::Attributes;
 pub use flags::ResponseFlags;
-pub use format::{
-    Command, DEFAULT_TEXT, Fact, FieldSource, Format, FormatError, GrpcStatusStyle, HeaderSource, ISTIO_TEXT, Missing,
-    Operator, Part, PathSource, TimeFormat, Value, write_json,
-};
+pub use format::{Missing, Value, write_json};
 pub use metric::{Counter, Gauge};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use mesh_core::model::format::DEFAULT_TEXT;
 use mesh_core::model::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
-use mesh_core::telemetry::DEFAULT_TEXT;
 use prost_types::{Struct, Value, value::Kind};
 
 use super::data_source;

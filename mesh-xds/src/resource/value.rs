@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use mesh_core::model::format::Format;
 use mesh_core::model::{
     EndpointAddress, FractionalPercent, HeaderKey, Percent, SafeRegex, StringMatcher, StringPattern,
 };
-use mesh_core::telemetry::Format;
 use prost::{Message, Name};
 use prost_types::{Any, Duration as ProtoDuration};
 

@@ -30,8 +30,8 @@ use http::StatusCode;
 pub(crate) use self::detector::{Context, Detector};
 use crate::{
     cluster::{ClusterStats, EndpointStats},
+    grpc,
     model::{OutlierDetection, Percent},
-    policy::grpc,
 };
 
 /// How a try at an endpoint ended.

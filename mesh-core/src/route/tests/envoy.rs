@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use super::*;
+use crate::model::format::Format;
 use crate::model::{
     AppendAction, FractionalPercent, HeaderMutation, HostRewrite, PathRedirect, PathRewrite, QueryParameterMatch,
     QueryParameterMatcher, WeightedCluster, WeightedClusters,
 };
-use crate::telemetry::Format;
 
 #[test]
 fn e1_paths() {

@@ -7,16 +7,17 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Version};
 
-use super::{
-    Format, Part, TimeFormat, X_ENVOY_ORIGINAL_PATH,
-    number::{self, decimal},
-    operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, Operator, PathSource},
-};
 use crate::{
-    model::{HeaderKey, MetadataValue},
-    policy::grpc,
-    request::split_query,
-    route::query_parameter,
+    grpc,
+    model::{
+        HeaderKey, MetadataValue,
+        format::{
+            Fact, FieldSource, Format, GrpcStatusStyle, HeaderSource, Operator, Part, PathSource, TimeFormat,
+            X_ENVOY_ORIGINAL_PATH,
+            number::{self, decimal},
+        },
+    },
+    request::{query_parameter, split_query},
     telemetry::{Attributes, ResponseFlags},
 };
 
@@ -57,7 +58,7 @@ pub enum Value<'a> {
 impl Format {
     /// Appends the text for `attributes` to `out`.
     pub fn write(&self, attributes: &Attributes<'_>, missing: Missing, out: &mut Vec<u8>) {
-        for part in &self.parts {
+        for part in self.parts() {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
                 Part::Command(command) => {
@@ -74,7 +75,7 @@ impl Format {
     /// The value of a format that is a single command, with its type; `None` if it is anything else.
     #[must_use]
     pub fn typed_value<'a>(&'a self, attributes: &Attributes<'a>) -> Option<Value<'a>> {
-        match &*self.parts {
+        match self.parts() {
             [Part::Command(command)] if command.max_length.is_none() => Some(command.operator.value(attributes)),
             _ => None,
         }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use super::lookup;
+use crate::policy::lookup;
 
 /// `grpc-status`: number of the status.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -46,7 +46,7 @@ pub fn is_grpc_request(headers: &HeaderMap) -> bool {
     content_type.is_some_and(is_grpc_content_type)
 }
 
-pub(super) fn is_grpc_content_type(value: &[u8]) -> bool {
+pub(crate) fn is_grpc_content_type(value: &[u8]) -> bool {
     value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }
 

@@ -61,7 +61,7 @@ impl TimeFormat {
     }
 
     /// Appends `time` to `out`; times before 1970 count as its beginning.
-    pub(super) fn write(&self, time: SystemTime, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, time: SystemTime, out: &mut Vec<u8>) {
         let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (days, second) = (since_epoch.as_secs() / SECONDS_PER_DAY, since_epoch.as_secs() % SECONDS_PER_DAY);
         let date = Date::of(days);

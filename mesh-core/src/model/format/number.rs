@@ -10,7 +10,7 @@ use std::{
 const MAX_DIGITS: usize = 20;
 
 /// Appends `number`, with zeros in front up to `width` digits (at most 20).
-pub(super) fn decimal(mut number: u64, width: usize, out: &mut Vec<u8>) {
+pub(crate) fn decimal(mut number: u64, width: usize, out: &mut Vec<u8>) {
     let mut digits = [b'0'; MAX_DIGITS];
     let mut start = MAX_DIGITS;
     while number > 0 {
@@ -22,7 +22,7 @@ pub(super) fn decimal(mut number: u64, width: usize, out: &mut Vec<u8>) {
 }
 
 /// Appends an address.
-pub(super) fn ip(address: IpAddr, out: &mut Vec<u8>) {
+pub(crate) fn ip(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {
             for (position, octet) in address.octets().into_iter().enumerate() {
@@ -35,7 +35,7 @@ pub(super) fn ip(address: IpAddr, out: &mut Vec<u8>) {
 }
 
 /// Appends an address with its port.
-pub(super) fn socket(address: SocketAddr, out: &mut Vec<u8>) {
+pub(crate) fn socket(address: SocketAddr, out: &mut Vec<u8>) {
     match address {
         SocketAddr::V4(_) => {
             ip(address.ip(), out);

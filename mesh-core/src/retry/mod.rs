@@ -19,6 +19,7 @@
 //!
 //! Deliberately absent: hedging and `rate_limited_retry_back_off`, which the model does not have.
 
+mod backoff;
 #[cfg(test)]
 mod tests;
 
@@ -27,16 +28,16 @@ use std::{ops::Deref, sync::LazyLock, time::Duration};
 use http::{HeaderMap, HeaderName, StatusCode};
 use smallvec::SmallVec;
 
-use super::{
-    breaker::{Overflow, Permit},
-    overrides::{Overrides, Retriable},
-};
 use crate::{
     balance::Avoid,
     cluster::{ClusterState, EndpointId},
+    grpc,
     model::{HeaderMatcher, RetryOn, RetryPolicy, RoutingPriority},
-    policy::grpc,
     request::RequestHead,
+    resilience::{
+        breaker::{Overflow, Permit},
+        overrides::{Overrides, Retriable},
+    },
     rng::Rng,
 };
 

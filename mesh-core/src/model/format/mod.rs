@@ -1,0 +1,183 @@
+//! The `%COMMAND(ARGUMENT):LENGTH%` language of Envoy's access logs and header values.
+//!
+//! A format is parsed once, when configuration is read; a command that is not known is refused there by its name.
+//! Evaluation reads an [`Attributes`](super::Attributes) and appends to a buffer of the caller, so a log line costs no
+//! allocation of its own. Header values may hold bytes that are not UTF-8, and text output passes them on as they are;
+//! JSON output replaces them.
+//!
+//! Source: Envoy "Access log command operators"; recorded answers of Envoy 1.40.
+
+pub(crate) mod number;
+mod operator;
+mod parse;
+mod time;
+
+use std::fmt;
+
+use http::{HeaderName, HeaderValue};
+use thiserror::Error;
+
+pub use operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, Operator, PathSource};
+pub use time::TimeFormat;
+
+use super::HeaderKey;
+
+/// Envoy's default text format (E90).
+pub const DEFAULT_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+    %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+    %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
+    \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
+
+/// Istio's default text format (E91).
+pub const ISTIO_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+    %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
+    \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+    %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
+    \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% \
+    %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% \
+    %ROUTE_NAME%\n";
+
+/// Path before a rewrite.
+pub(crate) const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+
+/// A compiled format: literals and commands in order.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Format {
+    source: Box<str>,
+    parts: Vec<Part>,
+    literal: Option<HeaderValue>,
+}
+
+/// A piece of a [`Format`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Text that stands for itself.
+    Literal(Box<str>),
+    /// Something of the request.
+    Command(Command),
+}
+
+/// Something of the request. Envoy "Command Operators".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// What is written.
+    pub operator: Operator,
+    /// Longest output in bytes; `None` = unlimited.
+    pub max_length: Option<usize>,
+}
+
+/// A format string that cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("invalid format {format:?} at byte {at}: {reason}")]
+pub struct FormatError {
+    /// The format as given.
+    pub format: String,
+    /// Where the faulty command begins.
+    pub at: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Format {
+    /// Text without substitutions.
+    #[must_use]
+    pub fn literal(text: &str) -> Self {
+        let parts = if text.is_empty() { Vec::new() } else { vec![Part::Literal(text.into())] };
+        Self::from_parts(text, parts)
+    }
+
+    /// Compiles `format`; `%%` stands for `%`.
+    ///
+    /// # Errors
+    /// If a command is malformed, unknown or not supported; the error names it.
+    pub fn parse(format: &str) -> Result<Self, FormatError> {
+        Ok(Self::from_parts(format, parse::parse(format)?))
+    }
+
+    fn from_parts(source: &str, parts: Vec<Part>) -> Self {
+        let literal = match &*parts {
+            [] => Some(HeaderValue::from_static("")),
+            [Part::Literal(text)] => HeaderValue::from_str(text).ok(),
+            _ => None,
+        };
+        Self { source: source.into(), parts, literal }
+    }
+
+    /// The format as configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+
+    /// The pieces in order.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The header value that the format always yields, built in advance; `None` if it has commands or its text cannot
+    /// stand in a header.
+    #[must_use]
+    pub fn literal_value(&self) -> Option<&HeaderValue> {
+        self.literal.as_ref()
+    }
+
+    /// The request headers that the format reads, so that a driver can keep those and drop the rest.
+    pub fn request_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.operators().flat_map(Operator::request_headers)
+    }
+
+    /// The response headers that the format reads.
+    pub fn response_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.operators().flat_map(Operator::response_headers)
+    }
+
+    fn operators(&self) -> impl Iterator<Item = &Operator> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Command(command) => Some(&command.operator),
+            Part::Literal(_) => None,
+        })
+    }
+}
+
+impl fmt::Debug for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl Operator {
+    fn request_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        static CONTENT_TYPE: HeaderName = http::header::CONTENT_TYPE;
+        static ORIGINAL_PATH: HeaderName = X_ENVOY_ORIGINAL_PATH;
+        let names = match self {
+            Self::Request(source) => [field(&source.main), source.alternative.as_ref().and_then(field)],
+            // Only a gRPC request has a gRPC status.
+            Self::GrpcStatus(_) => [Some(&CONTENT_TYPE), None],
+            Self::Path { .. } => [Some(&ORIGINAL_PATH), None],
+            _ => [None, None],
+        };
+        names.into_iter().flatten()
+    }
+
+    fn response_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        // A gRPC status stands in the headers if there is no body.
+        static GRPC_STATUS: HeaderName = crate::grpc::GRPC_STATUS;
+        let names = match self {
+            Self::Response(source) => [Some(&source.main), source.alternative.as_ref()],
+            Self::GrpcStatus(_) => [Some(&GRPC_STATUS), None],
+            _ => [None, None],
+        };
+        names.into_iter().flatten()
+    }
+}
+
+fn field(key: &HeaderKey) -> Option<&HeaderName> {
+    match key {
+        HeaderKey::Field(name) => Some(name),
+        HeaderKey::Method | HeaderKey::Authority | HeaderKey::Path | HeaderKey::Scheme => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
