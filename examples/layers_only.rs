@@ -24,9 +24,8 @@ use hyper_util::rt::TokioIo;
 use mesh_core::{
     cluster::ClusterState,
     model::{
-        Action, Cluster, ClusterSpecifier, Discovery, HeaderMutations, PathMatcher, Percent, RetryBudget, RetryOn,
-        RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
-        WeightedClusters,
+        Action, Cluster, ClusterSpecifier, Discovery, PathMatcher, Percent, RetryBudget, RetryOn, RetryPolicy, Route,
+        RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, WeightedClusters,
     },
     rng::SplitMix64,
     telemetry::ResponseFlags,
@@ -138,15 +137,7 @@ fn cluster(name: &str, address: SocketAddr) -> Result<Arc<ClusterState>, BoxErro
 
 /// Three quarters of the requests to one version, one quarter to the other; failures are tried twice more.
 fn routes() -> RouteConfiguration {
-    let part = |name: &str, weight| WeightedCluster {
-        name: name.into(),
-        weight,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        host_rewrite_literal: None,
-        fault: None,
-    };
-    let clusters = vec![part("v1", 75), part("v2", 25)];
+    let clusters = vec![WeightedCluster::new("v1", 75), WeightedCluster::new("v2", 25)];
     let policy = RetryPolicy { retry_on: RetryOn::FIVE_XX, num_retries: 2, ..RetryPolicy::default() };
     let action = RouteAction {
         timeout: Duration::from_secs(1),

@@ -9,6 +9,7 @@
 
 pub mod balance;
 pub mod cluster;
+pub mod filter;
 pub mod grpc;
 pub mod health;
 pub mod local_reply;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
 use crate::{
+    filter::fault::FaultAbort,
     grpc,
-    policy::fault::FaultAbort,
     telemetry::{ResponseFlags, details},
 };
 

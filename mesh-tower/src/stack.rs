@@ -8,7 +8,7 @@
 //! The stages are called one after the other and hand each other what they found out. A proxy goes the same way: there
 //! the connection manager of the listener does the first half, and [`Upstream::send`] is the second.
 
-use mesh_core::{local_reply::LocalReply, model::HttpFilter, rng::Rng, store::Routes};
+use mesh_core::{filter::HttpFilter, local_reply::LocalReply, rng::Rng, store::Routes};
 
 use crate::{
     StreamInfo, Transport, Upstream,

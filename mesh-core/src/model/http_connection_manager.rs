@@ -5,7 +5,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use http::HeaderValue;
 use ipnet::IpNet;
 
-use super::{AccessLog, Fault, PeerMetadata, RouteConfigName, RouteConfiguration, UpgradeConfig};
+use super::{AccessLog, PeerMetadata, RouteConfigName, RouteConfiguration, UpgradeConfig};
+use crate::filter::HttpFilter;
 
 /// How connections of a listener are served.
 #[expect(clippy::struct_excessive_bools, reason = "one per boolean field of Envoy's message, under its name")]
@@ -138,13 +139,6 @@ pub enum Codec {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
-}
-
-/// An HTTP filter before the router.
-#[derive(Clone, Debug, PartialEq)]
-pub enum HttpFilter {
-    /// `envoy.filters.http.fault`; routes may replace its configuration.
-    Fault(Arc<Fault>),
 }
 
 /// Which address counts as the client's, and what is believed of forwarded headers (E100).

@@ -7,7 +7,6 @@
 mod access_log;
 mod cluster;
 mod endpoint;
-mod fault;
 mod filter_chain;
 pub mod format;
 mod header;
@@ -28,13 +27,12 @@ pub use cluster::{
     HttpProtocolOptions, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds,
 };
 pub use endpoint::{Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload};
-pub use fault::{Abort, AbortStatus, Delay, Fault};
 pub use filter_chain::{
     DownstreamTransportSocket, FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol,
 };
 pub use header::{AppendAction, HeaderMutation, HeaderMutations};
 pub use http_connection_manager::{
-    Codec, ForwardedFor, HttpConnectionManager, HttpFilter, PathNormalization, RouteSource, ServerHeader,
+    Codec, ForwardedFor, HttpConnectionManager, PathNormalization, RouteSource, ServerHeader,
 };
 pub use listener::{Listener, ListenerAddress, ListenerFilter, TrafficDirection};
 pub use matcher::{

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    ClusterName, Fault, FractionalPercent, HeaderKey, HeaderMatcher, HeaderMutations, Metadata, PathMatcher,
+    ClusterName, FractionalPercent, HeaderKey, HeaderMatcher, HeaderMutations, Metadata, PathMatcher,
     QueryParameterMatcher, RetryPolicy, RouteConfigName, SafeRegex,
 };
+use crate::filter::FilterOverrides;
 
 /// Virtual hosts by domain, each with its routes.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,8 @@ pub struct RouteConfiguration {
     pub ignore_port_in_host_matching: bool,
     /// Apply the most specific header changes last, so that they win. Default false.
     pub most_specific_header_mutations_wins: bool,
+    /// About the listener's HTTP filters, for all routes. Default nothing.
+    pub typed_per_filter_config: FilterOverrides,
 }
 
 impl RouteConfiguration {
@@ -38,6 +41,7 @@ impl RouteConfiguration {
             response_headers: HeaderMutations::default(),
             ignore_port_in_host_matching: false,
             most_specific_header_mutations_wins: false,
+            typed_per_filter_config: FilterOverrides::new(),
         }
     }
 }
@@ -64,8 +68,8 @@ pub struct VirtualHost {
     /// Redirect plain requests to https. Default none. Envoy `require_tls`; with no TLS on listeners yet `ALL` and
     /// `EXTERNAL_ONLY` always redirect.
     pub require_tls: bool,
-    /// Replaces the fault filter's configuration for these routes.
-    pub fault: Option<Arc<Fault>>,
+    /// About the listener's HTTP filters, for these routes. Default nothing.
+    pub typed_per_filter_config: FilterOverrides,
     /// Parts of the requests that are counted by themselves; a request belongs to the first that takes it, else to one
     /// called `other`. Default none.
     pub virtual_clusters: Vec<VirtualCluster>,
@@ -94,7 +98,7 @@ impl VirtualHost {
             include_request_attempt_count: false,
             include_attempt_count_in_response: false,
             require_tls: false,
-            fault: None,
+            typed_per_filter_config: FilterOverrides::new(),
             virtual_clusters: Vec::new(),
         }
     }
@@ -113,8 +117,8 @@ pub struct Route {
     pub request_headers: HeaderMutations,
     /// Changes of the response.
     pub response_headers: HeaderMutations,
-    /// Replaces the fault configuration of filter and virtual host.
-    pub fault: Option<Arc<Fault>>,
+    /// About the listener's HTTP filters, over the virtual host. Default nothing.
+    pub typed_per_filter_config: FilterOverrides,
     /// Name of the operation for tracing; empty if none. Envoy `decorator.operation`.
     pub operation: Arc<str>,
     /// Where the rule was written, such as `virtual-service/reviews.default`; empty if unknown.
@@ -135,7 +139,7 @@ impl Route {
             action,
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
-            fault: None,
+            typed_per_filter_config: FilterOverrides::new(),
             operation: "".into(),
             origin: "".into(),
             stat_prefix: "".into(),
@@ -279,8 +283,8 @@ pub struct WeightedCluster {
     pub response_headers: HeaderMutations,
     /// Literal authority for requests that go there.
     pub host_rewrite_literal: Option<HeaderValue>,
-    /// Replaces the route's fault configuration.
-    pub fault: Option<Arc<Fault>>,
+    /// About the listener's HTTP filters, over the route. Default nothing.
+    pub typed_per_filter_config: FilterOverrides,
 }
 
 /// Change of the path before it is sent upstream; the original goes into `x-envoy-original-path`.
@@ -414,7 +418,7 @@ impl WeightedCluster {
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
             host_rewrite_literal: None,
-            fault: None,
+            typed_per_filter_config: FilterOverrides::new(),
         }
     }
 }

@@ -1,6 +1,5 @@
-//! What is done to a request besides routing it: injected faults, header changes, the edge's hygiene, gRPC's rules.
+//! What is done to a request besides routing it: header changes, the edge's hygiene, gRPC's rules.
 
-pub mod fault;
 pub mod forwarded;
 pub mod header_mutation;
 pub mod hop_by_hop;

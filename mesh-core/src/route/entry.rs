@@ -7,10 +7,11 @@ use super::{
     table::total_weight,
 };
 use crate::{
+    filter::{ResolvedOverride, RouteOverrides},
     model::{
-        Action, ClusterName, ClusterSpecifier, Fault, HeaderKey, HeaderMutations, HostRewrite, PathRewrite,
-        RetryPolicy, Route, RouteAction, RouteConfiguration, RoutingPriority, VirtualCluster, VirtualHost,
-        WeightedCluster, WeightedClusters,
+        Action, ClusterName, ClusterSpecifier, HeaderKey, HeaderMutations, HostRewrite, PathRewrite, RetryPolicy,
+        Route, RouteAction, RouteConfiguration, RoutingPriority, VirtualCluster, VirtualHost, WeightedCluster,
+        WeightedClusters,
     },
     policy::header_mutation::Changes,
     request::RequestHead,
@@ -38,6 +39,7 @@ struct Plan<C> {
     clusters: Clusters<C>,
     /// The route's, else the virtual host's.
     retry_policy: Option<Arc<RetryPolicy>>,
+    filter_overrides: Option<Box<RouteOverrides>>,
     essentials: Essentials,
     /// The virtual host's.
     include_request_attempt_count: bool,
@@ -50,7 +52,7 @@ struct Plan<C> {
 #[derive(Debug)]
 pub(super) struct Plans<C>(HashMap<Said, Vec<Arc<Plan<C>>>>);
 
-/// What routes with the same plan have said, beside their retry policy.
+/// What routes with the same plan have said, beside their retry policy and filter overrides.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Said {
     cluster: Option<ClusterName>,
@@ -135,7 +137,7 @@ pub enum ChosenCluster<'e, C> {
 }
 
 impl<C> Plans<C> {
-    /// Retry policies that a plan is compared with; to compare it with all would take more than linear time.
+    /// Plans that a plan is compared with; to compare it with all would take more than linear time.
     const MAX_COMPARED: usize = 8;
 
     /// The same entry, with the plan of one that says the same, if there is one.
@@ -148,7 +150,10 @@ impl<C> Plans<C> {
         let stat_prefix = Arc::clone(&entry.route().stat_prefix);
         let alike = self.0.entry(Said { cluster, essentials: entry.plan.essentials, stat_prefix }).or_default();
         let compared = alike.iter().rev().take(Self::MAX_COMPARED);
-        match compared.into_iter().find(|plan| plan.retry_policy == entry.plan.retry_policy) {
+        let is_same = |plan: &Plan<C>| {
+            plan.retry_policy == entry.plan.retry_policy && plan.filter_overrides == entry.plan.filter_overrides
+        };
+        match compared.into_iter().find(|plan| is_same(plan)) {
             Some(plan) => RouteEntry { plan: Arc::clone(plan), ..entry },
             None => {
                 alike.push(Arc::clone(&entry.plan));
@@ -179,6 +184,7 @@ impl<C> Plan<C> {
             virtual_host,
             clusters: Clusters::None,
             retry_policy: None,
+            filter_overrides: RouteOverrides::resolve(config, host, said).map(Box::new),
             essentials: Essentials::default(),
             include_request_attempt_count: host.include_request_attempt_count,
             include_attempt_count_in_response: host.include_attempt_count_in_response,
@@ -376,13 +382,17 @@ impl<C> RouteEntry<C> {
         self.plan.retry_policy.as_ref()
     }
 
-    /// The fault configuration in force: the weighted cluster's, else the route's, the virtual host's, the filter's.
+    /// Whether anything is said about any filter, which saves asking what.
     #[must_use]
-    pub fn fault<'e>(&'e self, weighted: Option<usize>, filter: Option<&'e Arc<Fault>>) -> Option<&'e Arc<Fault>> {
-        let of_cluster = self.weighted_cluster(weighted).and_then(|cluster| cluster.fault.as_ref());
-        let of_route = || self.route().fault.as_ref();
-        let of_virtual_host = || self.virtual_host().fault.as_ref();
-        of_cluster.or_else(of_route).or_else(of_virtual_host).or(filter)
+    pub fn has_filter_overrides(&self) -> bool {
+        self.plan.filter_overrides.is_some()
+    }
+
+    /// What the weighted cluster, the route, its virtual host and its configuration say about the filter that its chain
+    /// calls `name`; `None` if they do not mention it.
+    #[must_use]
+    pub fn filter_override(&self, weighted: Option<usize>, name: &str) -> Option<&ResolvedOverride> {
+        self.plan.filter_overrides.as_ref()?.get(weighted, name)
     }
 
     /// What the changes of request headers take, whichever cluster is chosen.

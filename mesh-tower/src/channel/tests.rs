@@ -5,9 +5,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
     model::{
-        Action, Cluster, DestinationService, Discovery, Endpoint, EndpointAddress, HeaderMutations, HealthStatus,
-        HttpConnectionManager, HttpProtocol, LoadAssignment, LocalityEndpoints, PathMatcher, Route, RouteAction,
-        RouteConfiguration, RouteMatch, VirtualHost,
+        Action, Cluster, DestinationService, Discovery, Endpoint, EndpointAddress, HealthStatus, HttpConnectionManager,
+        HttpProtocol, LoadAssignment, LocalityEndpoints, PathMatcher, Route, RouteAction, RouteConfiguration,
+        RouteMatch, VirtualHost,
     },
     rng::SplitMix64,
 };
@@ -64,39 +64,14 @@ fn cluster(name: &str, address: std::net::SocketAddr, protocol: HttpProtocol) ->
 }
 
 fn routes(cluster: &str) -> Arc<RouteConfiguration> {
-    let route = Route {
-        name: "route".into(),
-        matches: RouteMatch::path(PathMatcher::Prefix("/".into())),
-        action: Action::Route(Box::new(RouteAction::to_cluster(cluster))),
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
-        operation: "".into(),
-        metadata: None,
-        origin: "".into(),
-        stat_prefix: "".into(),
-    };
-    let host = VirtualHost {
-        name: "host".into(),
-        domains: vec![TARGET.into()],
-        routes: vec![route],
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        retry_policy: None,
-        include_request_attempt_count: false,
-        include_attempt_count_in_response: false,
-        require_tls: false,
-        virtual_clusters: Vec::new(),
-        fault: None,
-    };
-    Arc::new(RouteConfiguration {
-        name: "r".into(),
-        virtual_hosts: vec![host],
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        ignore_port_in_host_matching: false,
-        most_specific_header_mutations_wins: false,
-    })
+    let mut route = Route::new(
+        RouteMatch::path(PathMatcher::Prefix("/".into())),
+        Action::Route(Box::new(RouteAction::to_cluster(cluster))),
+    );
+    route.name = "route".into();
+    let mut host = VirtualHost::new("host", vec![route]);
+    host.domains = vec![TARGET.into()];
+    Arc::new(RouteConfiguration::new("r", vec![host]))
 }
 
 fn listener() -> Arc<Listener> {

@@ -2,9 +2,11 @@
 
 use http::request::Parts;
 use mesh_core::{
+    filter::{
+        FilterConfig, HttpFilter,
+        fault::{self, Fault},
+    },
     local_reply::LocalReply,
-    model::{Fault, HttpFilter},
-    policy::fault,
     request::RequestHead,
     route::ChosenCluster,
     telemetry::ResponseFlags,
@@ -21,7 +23,8 @@ pub(crate) async fn filter(
     info: &StreamInfo,
     (timers, active): (&Timers, &ActiveFaults),
 ) -> Option<LocalReply> {
-    for HttpFilter::Fault(config) in filters {
+    for filter in filters {
+        let FilterConfig::Fault(of_filter) = &filter.config;
         let (weighted, cluster) = {
             let head = RequestHead::from_parts(parts);
             let choice = route.select_cluster(&head, random);
@@ -32,11 +35,14 @@ pub(crate) async fn filter(
             });
             (choice.and_then(|choice| choice.weighted), cluster)
         };
-        if let Some(config) = route.fault(weighted, Some(config)) {
-            let reply = inject(config, parts, cluster.as_deref(), info, (timers, active)).await;
-            if reply.is_some() {
-                return reply;
-            }
+        let resolved = route.filter_override(weighted, &filter.name);
+        if !filter.runs(resolved) {
+            continue;
+        }
+        let config = resolved.and_then(|resolved| resolved.most_specific::<Fault>()).unwrap_or(of_filter);
+        let reply = inject(config, parts, cluster.as_deref(), info, (timers, active)).await;
+        if reply.is_some() {
+            return reply;
         }
     }
     None

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use mesh_core::{
-    model::Fault,
-    policy::fault::{self, FaultDecision},
+    filter::{
+        Filter as _,
+        fault::{self, Fault, FaultDecision},
+    },
     request::RequestHead,
     rng::Rng,
 };
@@ -41,7 +43,11 @@ impl FaultLayer {
     /// What happens to a request; nothing in most cases.
     pub(super) fn decide(&self, parts: &Parts) -> Option<(FaultDecision, ActiveFault)> {
         let matched = RouteMatched::of(&parts.extensions);
-        let of_route = matched.and_then(|matched| matched.entry().fault(matched.weighted(), None));
+        let resolved = matched.and_then(|matched| matched.entry().filter_override(matched.weighted(), Fault::NAME));
+        if resolved.is_some_and(|resolved| resolved.disabled) {
+            return None;
+        }
+        let of_route = resolved.and_then(|resolved| resolved.most_specific::<Fault>());
         let fault = of_route.unwrap_or(&self.fault);
         let cluster = matched.and_then(RouteMatched::cluster_name).map(|name| name.as_str());
         let draws = [ThreadRng.next_u64(), ThreadRng.next_u64()];

@@ -10,11 +10,9 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use mesh_core::{
+    filter::fault::{FaultAbort, FaultDecision},
     local_reply::LocalReply,
-    policy::{
-        fault::{FaultAbort, FaultDecision},
-        grpc,
-    },
+    policy::grpc,
     telemetry::ResponseFlags,
 };
 use pin_project_lite::pin_project;

@@ -1,7 +1,10 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use http::StatusCode;
-use mesh_core::model::{Abort, AbortStatus, Delay, Fault, FractionalPercent};
+use mesh_core::{
+    filter::fault::{Abort, AbortStatus, Delay, Fault},
+    model::FractionalPercent,
+};
 use tower_test::mock;
 
 use super::*;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use http::request::Parts;
 use mesh_core::{
     cluster::ClusterState,
+    filter::{
+        FilterConfig, HttpFilter,
+        fault::{self, Fault, FaultDecision},
+    },
     local_reply::LocalReply,
-    model::{Fault, HttpFilter},
-    policy::fault::{self, FaultDecision},
     request::RequestHead,
     route::{ChosenCluster, RouteEntry},
     store::ClusterSlot,
@@ -25,9 +27,8 @@ pub(super) async fn run(
     info: &StreamInfo,
 ) -> Option<LocalReply> {
     for filter in &listener.config.http_filters {
-        let HttpFilter::Fault(config) = filter;
         let random = info.state().random;
-        let Some(injection) = decide_fault(config, parts, route, random) else { continue };
+        let Some(injection) = decide_fault(filter, parts, route, random) else { continue };
         // Where the request would have gone counts, if it does not come that far.
         info.state().upstream_cluster = injection.cluster;
         let reply = inject(listener, injection.decision, injection.max_active, info).await;
@@ -48,20 +49,20 @@ struct Injection {
 
 /// `None` if nothing is to happen to the request.
 fn decide_fault(
-    of_filter: &Arc<Fault>,
+    filter: &HttpFilter,
     parts: &Parts,
     route: &RouteEntry<Arc<ClusterSlot>>,
     random: u64,
 ) -> Option<Injection> {
     let is_idle = |fault: &Arc<Fault>| fault.delay.is_none() && fault.abort.is_none();
     let is_split = route.weighted_cluster(Some(0)).is_some();
-    if !is_split && route.fault(None, Some(of_filter)).is_none_or(is_idle) {
+    if !is_split && effective_fault(filter, route, None).is_none_or(is_idle) {
         return None;
     }
     let head = RequestHead::from_parts(parts);
     let choice = route.select_cluster(&head, random);
     let weighted = choice.as_ref().and_then(|choice| choice.weighted);
-    let config = route.fault(weighted, Some(of_filter))?;
+    let config = effective_fault(filter, route, weighted)?;
     if is_idle(config) {
         return None;
     }
@@ -76,6 +77,17 @@ fn decide_fault(
         return None;
     }
     Some(Injection { decision, max_active, cluster: slot.and_then(|slot| slot.load()) })
+}
+
+/// The most specific configuration; `None` if the filter does not run.
+fn effective_fault<'c>(
+    filter: &'c HttpFilter,
+    route: &'c RouteEntry<Arc<ClusterSlot>>,
+    weighted: Option<usize>,
+) -> Option<&'c Arc<Fault>> {
+    let resolved = route.filter_override(weighted, &filter.name);
+    let FilterConfig::Fault(of_filter) = &filter.config;
+    filter.runs(resolved).then(|| resolved.and_then(|resolved| resolved.most_specific::<Fault>()).unwrap_or(of_filter))
 }
 
 async fn inject(

@@ -4,11 +4,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use mesh_core::{
+    filter::{
+        HttpFilter,
+        fault::{Abort, AbortStatus, Delay, Fault},
+    },
     model::{
-        Abort, AbortStatus, AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, Cluster, Delay,
-        DestinationService, DirectResponse, Discovery, Fault, FractionalPercent, HeaderMutation, HeaderMutations,
-        HttpConnectionManager, HttpFilter, Listener, LoadAssignment, PathMatcher, PathRedirect, Redirect, Route,
-        RouteAction, RouteConfiguration, RouteMatch, RouteSource, UpgradeConfig, VirtualHost,
+        AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, Cluster, DestinationService, DirectResponse,
+        Discovery, FractionalPercent, HeaderMutation, HttpConnectionManager, Listener, LoadAssignment, PathMatcher,
+        PathRedirect, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, UpgradeConfig,
+        VirtualHost,
     },
     rng::SplitMix64,
     store::Store,
@@ -114,42 +118,13 @@ where
 }
 
 fn route(path: PathMatcher, action: Action) -> Route {
-    Route {
-        name: "".into(),
-        matches: RouteMatch::path(path),
-        action,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
-        operation: "".into(),
-        origin: "".into(),
-        stat_prefix: "".into(),
-        metadata: Default::default(),
-    }
+    Route::new(RouteMatch::path(path), action)
 }
 
 fn http(routes: Vec<Route>) -> HttpConnectionManager {
-    let virtual_host = VirtualHost {
-        name: "all".into(),
-        domains: vec!["a.test".into()],
-        routes,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        retry_policy: None,
-        include_request_attempt_count: false,
-        include_attempt_count_in_response: false,
-        require_tls: false,
-        virtual_clusters: Vec::new(),
-        fault: None,
-    };
-    let routes = RouteConfiguration {
-        name: "r".into(),
-        virtual_hosts: vec![virtual_host],
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        ignore_port_in_host_matching: false,
-        most_specific_header_mutations_wins: false,
-    };
+    let mut virtual_host = VirtualHost::new("all", routes);
+    virtual_host.domains = vec!["a.test".into()];
+    let routes = RouteConfiguration::new("r", vec![virtual_host]);
     HttpConnectionManager::new("in", RouteSource::Inline(Arc::new(routes)))
 }
 
@@ -255,7 +230,7 @@ async fn faults_delay_and_abort() {
         ..Fault::default()
     };
     let mut config = http(everything_to_the_service());
-    config.http_filters.push(HttpFilter::Fault(Arc::new(fault)));
+    config.http_filters.push(HttpFilter::new(fault));
     let mut cluster = Cluster::new("c", Discovery::Static(LoadAssignment::default()));
     let name = |text: &str| text.into();
     let service = DestinationService { host: name("c.test"), name: name("c"), namespace: name("ns") };

@@ -3,8 +3,8 @@ use std::{convert::Infallible, sync::Arc};
 use http::{HeaderName, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use mesh_core::model::{
-    Action, ClusterSpecifier, DirectResponse, HeaderMutations, PathMatcher, PathRedirect, Redirect, RouteAction,
-    RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, WeightedClusters,
+    Action, ClusterSpecifier, DirectResponse, PathMatcher, PathRedirect, Redirect, RouteAction, RouteConfiguration,
+    RouteMatch, VirtualHost, WeightedCluster, WeightedClusters,
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -19,15 +19,7 @@ fn route(prefix: &str, action: Action) -> mesh_core::model::Route {
 }
 
 fn split() -> Action {
-    let part = |name: &str, weight| WeightedCluster {
-        name: name.into(),
-        weight,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        host_rewrite_literal: None,
-        fault: None,
-    };
-    let clusters = vec![part("v1", 90), part("v2", 10)];
+    let clusters = vec![WeightedCluster::new("v1", 90), WeightedCluster::new("v2", 10)];
     let header_name = Some(HeaderName::from_static("x-draw"));
     let split = ClusterSpecifier::Weighted(WeightedClusters { clusters, header_name });
     Action::Route(Box::new(RouteAction::new(split)))

@@ -6,10 +6,9 @@ use http_body_util::{BodyExt, Full};
 use mesh_core::{
     cluster::{EndpointStats, StatKind},
     model::{
-        self, Action, CircuitBreakers, Cluster, Discovery, EndpointAddress, HeaderMutation, HeaderMutations,
-        HealthStatus, HostRewrite, HttpProtocol, LoadAssignment, LocalityEndpoints, OutlierDetection, PathMatcher,
-        PathRewrite, Percent, RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Thresholds,
-        VirtualHost,
+        self, Action, CircuitBreakers, Cluster, Discovery, EndpointAddress, HeaderMutation, HealthStatus, HostRewrite,
+        HttpProtocol, LoadAssignment, LocalityEndpoints, OutlierDetection, PathMatcher, PathRewrite, Percent, RetryOn,
+        RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Thresholds, VirtualHost,
     },
     resilience::retry::ResetReason,
     rng::SplitMix64,
@@ -168,14 +167,7 @@ impl Fixture {
 
         let mut host = virtual_host();
         route(&mut host);
-        let config = RouteConfiguration {
-            name: "r".into(),
-            virtual_hosts: vec![host],
-            request_headers: HeaderMutations::default(),
-            response_headers: HeaderMutations::default(),
-            ignore_port_in_host_matching: false,
-            most_specific_header_mutations_wins: false,
-        };
+        let config = RouteConfiguration::new("r", vec![host]);
         let routes = Routes::compile(Arc::new(config), &mut |name| store.cluster_slot(name)).unwrap();
         let script = Arc::new(Script { steps: Mutex::new(steps.into_iter().collect()), seen: Mutex::default() });
         let upstream = Upstream::with_transport(Arc::clone(&store), Worker::single(), Arc::clone(&script));
@@ -230,31 +222,12 @@ impl Fixture {
 }
 
 fn virtual_host() -> VirtualHost {
-    let route = Route {
-        name: "route".into(),
-        matches: RouteMatch::path(PathMatcher::Prefix("/".into())),
-        action: Action::Route(Box::new(RouteAction::to_cluster("c"))),
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        fault: None,
-        operation: "".into(),
-        metadata: None,
-        origin: "".into(),
-        stat_prefix: "".into(),
-    };
-    VirtualHost {
-        name: "host".into(),
-        domains: vec!["*".into()],
-        routes: vec![route],
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        retry_policy: None,
-        include_request_attempt_count: true,
-        include_attempt_count_in_response: false,
-        require_tls: false,
-        virtual_clusters: Vec::new(),
-        fault: None,
-    }
+    let mut route = Route::new(
+        RouteMatch::path(PathMatcher::Prefix("/".into())),
+        Action::Route(Box::new(RouteAction::to_cluster("c"))),
+    );
+    route.name = "route".into();
+    VirtualHost { include_request_attempt_count: true, ..VirtualHost::new("host", vec![route]) }
 }
 
 fn action(host: &mut VirtualHost) -> &mut RouteAction {

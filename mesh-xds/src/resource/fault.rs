@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use mesh_core::model::{Abort, AbortStatus, Delay, Fault, FractionalPercent};
+use mesh_core::filter::fault::{Abort, AbortStatus, Delay, Fault};
+use mesh_core::model::FractionalPercent;
 
 use super::field::{At, Result, fields};
 use super::header;

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use mesh_core::model::{Fault, HttpFilter, PeerMetadata};
+use mesh_core::filter::{FilterConfig, HttpFilter, fault::Fault};
+use mesh_core::model::PeerMetadata;
 use prost_types::{Any, Struct};
 
 use super::field::{At, Result, fields};
@@ -57,7 +58,11 @@ pub(super) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<C
                 chain.suppress_envoy_headers = router;
                 routed = true;
             }
-            Decoded::Fault(fault) => chain.filters.push(HttpFilter::Fault(Arc::new(fault))),
+            Decoded::Fault(fault) => chain.filters.push(HttpFilter {
+                name: filter.name.as_str().into(),
+                config: FilterConfig::Fault(Arc::new(fault)),
+                disabled: false,
+            }),
             Decoded::PeerMetadata(peer_metadata) => chain.peer_metadata = peer_metadata,
             Decoded::Nothing => {}
         }

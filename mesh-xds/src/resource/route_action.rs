@@ -137,7 +137,7 @@ fn weighted_cluster(at: &At<'_>, value: &ClusterWeight) -> Result<WeightedCluste
             .as_ref()
             .map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host)| header_value(&host_at, host))
             .transpose()?,
-        fault: per_filter_config(at, typed_per_filter_config)?,
+        typed_per_filter_config: per_filter_config(at, typed_per_filter_config)?,
     })
 }
 

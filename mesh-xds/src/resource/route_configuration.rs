@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use mesh_core::model::{Action, DirectResponse, Fault, Route, RouteConfiguration, VirtualCluster, VirtualHost};
+use mesh_core::filter::{FilterOverride, FilterOverrides, PerRouteConfig};
+use mesh_core::model::{Action, DirectResponse, Route, RouteConfiguration, VirtualCluster, VirtualHost};
 use prost_types::Any;
 
 use super::field::{At, Result, fields};
@@ -52,6 +53,7 @@ pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<Ro
         response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
         ignore_port_in_host_matching: *ignore_port_in_host_matching,
         most_specific_header_mutations_wins: *most_specific_header_mutations_wins,
+        typed_per_filter_config: FilterOverrides::new(),
     })
 }
 
@@ -102,7 +104,7 @@ fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<V
         include_attempt_count_in_response: *include_attempt_count_in_response,
         require_tls: enumeration::<TlsRequirementType>(&at.field("require_tls"), *require_tls)?
             != TlsRequirementType::None,
-        fault: per_filter_config(at, typed_per_filter_config)?,
+        typed_per_filter_config: per_filter_config(at, typed_per_filter_config)?,
         virtual_clusters: list(at, "virtual_clusters", virtual_clusters, virtual_cluster)?,
     })
 }
@@ -155,7 +157,7 @@ fn decode_route(at: &At<'_>, route: &ProtoRoute, max_body: u32) -> Result<Route>
         action: decode_action(at, action.as_ref(), max_body)?,
         request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
         response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
-        fault: per_filter_config(at, typed_per_filter_config)?,
+        typed_per_filter_config: per_filter_config(at, typed_per_filter_config)?,
         operation: decorator.as_ref().map_or("", |Decorator { operation, propagate: _ }| operation).into(),
         stat_prefix: stat_prefix.as_str().into(),
         origin: metadata.as_ref().and_then(metadata::origin).unwrap_or_default().into(),
@@ -192,15 +194,16 @@ fn direct_response(at: &At<'_>, response: &DirectResponseAction, max_body: u32) 
     Ok(DirectResponse { status: value::status(&at.field("status"), status)?, body })
 }
 
-/// The fault configuration among the filter configurations of a route, virtual host or weighted cluster. That of any
-/// other filter is refused: it would be a policy that nobody enforces.
-pub(super) fn per_filter_config(at: &At<'_>, configs: &BTreeMap<String, Any>) -> Result<Option<Arc<Fault>>> {
-    let mut fault = None;
+/// What a route, virtual host or weighted cluster says about faults. What it says about any other filter is refused: it
+/// would be a policy that nobody enforces.
+pub(super) fn per_filter_config(at: &At<'_>, configs: &BTreeMap<String, Any>) -> Result<FilterOverrides> {
+    let mut overrides = FilterOverrides::new();
     for (filter, config) in configs {
         let at = at.entry("typed_per_filter_config", filter);
         match type_name(&config.type_url) {
             "envoy.extensions.filters.http.fault.v3.HTTPFault" => {
-                fault = Some(Arc::new(fault::decode(&at, &unpack(&at, config)?)?));
+                let fault = PerRouteConfig::Fault(Arc::new(fault::decode(&at, &unpack(&at, config)?)?));
+                overrides.insert(filter.as_str(), FilterOverride::Config(fault));
             }
             "envoy.config.route.v3.FilterConfig" => {
                 let wrapper: FilterConfig = unpack(&at, config)?;
@@ -215,5 +218,5 @@ pub(super) fn per_filter_config(at: &At<'_>, configs: &BTreeMap<String, Any>) ->
             other => return Err(at.refuse(format_args!("http filter configuration {other}: not supported"))),
         }
     }
-    Ok(fault)
+    Ok(overrides)
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use mesh_core::filter::fault::AbortStatus;
+use mesh_core::filter::{FilterConfig, HttpFilter};
 use mesh_core::model::{
-    AbortStatus, Action, ClusterSpecifier, Discovery, EndpointAddress, HeaderMatch, HttpFilter, HttpProtocol, LbPolicy,
-    MaxStreamDuration, PathMatcher, PathRewrite, RetryOn, RouteSource,
+    Action, ClusterSpecifier, Discovery, EndpointAddress, HeaderMatch, HttpProtocol, LbPolicy, MaxStreamDuration,
+    PathMatcher, PathRewrite, RetryOn, RouteSource,
 };
 
 use super::*;
@@ -388,7 +390,9 @@ fn filters_with_policy_are_decoded_or_refused_and_those_without_pass() {
     let exchange = typed("istio.metadata_exchange", "udpa.type.v1.TypedStruct", exchange);
     let stats = typed("grpc_stats", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "");
     let (decoded, ignored) = hcm("", &[&fault, &exchange, &stats]).unwrap();
-    let [HttpFilter::Fault(fault)] = &decoded.http_filters[..] else { panic!("{decoded:?}") };
+    let [HttpFilter { config: FilterConfig::Fault(fault), .. }] = &decoded.http_filters[..] else {
+        panic!("{decoded:?}")
+    };
     assert_eq!(fault.abort.unwrap().status, AbortStatus::Http(http::StatusCode::SERVICE_UNAVAILABLE));
     assert_eq!(decoded.routes, RouteSource::Rds("r".into()));
     assert!(decoded.peer_metadata.downstream_discovery && !decoded.peer_metadata.upstream_discovery);

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::format::Format;
 use crate::model::{
     AppendAction, FractionalPercent, HeaderMutation, HostRewrite, PathRedirect, PathRewrite, QueryParameterMatch,
-    QueryParameterMatcher, WeightedCluster, WeightedClusters,
+    QueryParameterMatcher,
 };
 
 #[test]
@@ -374,22 +374,6 @@ fn vs16_authority_rewrites() {
     }
 }
 
-fn weighted(name: &str, weight: u32) -> WeightedCluster {
-    WeightedCluster {
-        name: name.into(),
-        weight,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-        host_rewrite_literal: None,
-        fault: None,
-    }
-}
-
-fn split(clusters: Vec<WeightedCluster>, header_name: Option<&'static str>) -> RouteAction {
-    let header_name = header_name.map(HeaderName::from_static);
-    RouteAction::new(ClusterSpecifier::Weighted(WeightedClusters { clusters, header_name }))
-}
-
 fn chosen(entry: &RouteEntry<ClusterName>, request: &Request, random: u64) -> String {
     match entry.select_cluster(&request.head(), random).unwrap().cluster {
         ChosenCluster::Resolved(name) => name.to_string(),
@@ -400,7 +384,12 @@ fn chosen(entry: &RouteEntry<ClusterName>, request: &Request, random: u64) -> St
 
 #[test]
 fn e3_weights_are_shares_of_their_sum() {
-    let clusters = vec![weighted("up1", 50), weighted("none", 0), weighted("up2", 30), weighted("up3", 20)];
+    let clusters = vec![
+        WeightedCluster::new("up1", 50),
+        WeightedCluster::new("none", 0),
+        WeightedCluster::new("up2", 30),
+        WeightedCluster::new("up3", 20),
+    ];
     let table = table(vec![forward(prefix("/"), split(clusters, None))]);
     let request = Request::get("/");
     let entry = matched(&table, &request);
@@ -411,8 +400,10 @@ fn e3_weights_are_shares_of_their_sum() {
 
 #[test]
 fn e3_a_header_can_select_instead_of_chance() {
-    let table =
-        table(vec![forward(prefix("/"), split(vec![weighted("up1", 50), weighted("up2", 50)], Some("x-random")))]);
+    let table = table(vec![forward(
+        prefix("/"),
+        split(vec![WeightedCluster::new("up1", 50), WeightedCluster::new("up2", 50)], Some("x-random")),
+    )]);
     for (lines, expected) in
         [(&["60"][..], "up2"), (&["110"], "up1"), (&[], "up1"), (&["x"], "up1"), (&["60", "60"], "up1")]
     {
@@ -423,7 +414,7 @@ fn e3_a_header_can_select_instead_of_chance() {
 
 #[test]
 fn e3_weights_must_sum_to_something() {
-    let routes = vec![forward(prefix("/"), split(vec![weighted("up1", 0)], None))];
+    let routes = vec![forward(prefix("/"), split(vec![WeightedCluster::new("up1", 0)], None))];
     assert_eq!(
         compile(config(vec![host("v", &["*"], routes)])).unwrap_err().to_string(),
         "route \"#0\" of virtual host \"v\": the sum of weights is not in 1..=4294967295"
@@ -458,11 +449,11 @@ fn e8_the_most_specific_level_comes_first_or_last() {
     let cluster = WeightedCluster {
         request_headers: level("weight"),
         host_rewrite_literal: Some(HeaderValue::from_static("weight.test")),
-        ..weighted("up2", 1)
+        ..WeightedCluster::new("up2", 1)
     };
     let route = Route {
         request_headers: level("route"),
-        ..forward(prefix("/"), split(vec![cluster, weighted("up1", 0)], None))
+        ..forward(prefix("/"), split(vec![cluster, WeightedCluster::new("up1", 0)], None))
     };
     let host = VirtualHost { request_headers: level("vhost"), ..host("v", &["*"], vec![route]) };
     for (most_specific_header_mutations_wins, expected) in

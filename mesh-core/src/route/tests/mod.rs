@@ -1,6 +1,7 @@
 //! Tests of routing: recorded answers of Envoy, and random tables against a linear scan.
 
 mod envoy;
+mod filter_overrides;
 mod first_match;
 mod sharing;
 mod virtual_clusters;
@@ -14,7 +15,7 @@ use crate::{
     model::{
         Action, ClusterName, ClusterSpecifier, DirectResponse, HeaderKey, HeaderMatch, HeaderMatcher, HeaderMutations,
         PathMatcher, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, SafeRegex, StringMatcher,
-        StringPattern, VirtualHost,
+        StringPattern, VirtualHost, WeightedCluster, WeightedClusters,
     },
     request::RequestHead,
 };
@@ -137,4 +138,9 @@ fn outcome(table: &RouteTable<ClusterName>, request: &Request) -> String {
         RouteResult::NoVirtualHost => "no virtual host".into(),
         RouteResult::TlsRequired(_) => "tls required".into(),
     }
+}
+
+fn split(clusters: Vec<WeightedCluster>, header_name: Option<&'static str>) -> RouteAction {
+    let header_name = header_name.map(HeaderName::from_static);
+    RouteAction::new(ClusterSpecifier::Weighted(WeightedClusters { clusters, header_name }))
 }

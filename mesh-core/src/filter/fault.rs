@@ -1,17 +1,63 @@
-//! Whether a request is delayed or failed on purpose (E70, VS12).
+//! Fault injection: requests that are delayed or failed on purpose, to see how their callers take it.
 //!
 //! Delay and abort are drawn independently. Where a fault is driven by request headers, their percentages can only
-//! lower the configured share. Counting active faults against `max_active_faults` is the driver's: it knows when one
-//! ends.
+//! lower the configured share. Counting active faults against `max_active_faults` is left to the caller, which knows when
+//! one ends. The most specific configuration of a route replaces that of the filter.
+//!
+//! Envoy `filters.http.fault.v3.HTTPFault` and "Fault Injection".
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::{
-    model::{Abort, AbortStatus, Delay, Fault, FractionalPercent},
+    model::{ClusterName, FractionalPercent, HeaderMatcher},
     request::RequestHead,
 };
+
+/// Delays and failures injected before a request is routed on. Delay and abort are drawn independently, delay first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fault {
+    /// Hold the request for a while.
+    pub delay: Option<Delay>,
+    /// Answer without an upstream.
+    pub abort: Option<Abort>,
+    /// Only requests that match all of these are affected; empty = all.
+    pub headers: Vec<HeaderMatcher>,
+    /// Only requests routed to this cluster are affected.
+    pub upstream_cluster: Option<ClusterName>,
+    /// Faults active at once, further requests pass unharmed; `None` = unlimited.
+    pub max_active_faults: Option<NonZeroU32>,
+}
+
+/// How long to hold a request, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay {
+    /// A fixed delay; `None` takes milliseconds from the request's `x-envoy-fault-delay-request`.
+    pub fixed_delay: Option<Duration>,
+    /// Share of requests delayed.
+    pub percentage: FractionalPercent,
+}
+
+/// How to fail a request, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abort {
+    /// The answer given.
+    pub status: AbortStatus,
+    /// Share of requests aborted.
+    pub percentage: FractionalPercent,
+}
+
+/// The answer of an injected failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbortStatus {
+    /// An HTTP status, 200 to 599; a gRPC request gets the mapped gRPC status.
+    Http(StatusCode),
+    /// A gRPC status, 0 to 16, as a trailers-only answer with HTTP 200.
+    Grpc(u32),
+    /// From the request's `x-envoy-fault-abort-request` or `x-envoy-fault-abort-grpc-request`.
+    Header,
+}
 
 /// Milliseconds to hold a request.
 pub const X_ENVOY_FAULT_DELAY_REQUEST: HeaderName = HeaderName::from_static("x-envoy-fault-delay-request");
@@ -107,7 +153,7 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::model::{HeaderKey, HeaderMatch, HeaderMatcher, StringMatcher};
+    use crate::model::{HeaderKey, HeaderMatch, StringMatcher};
 
     fn decided(fault: &Fault, headers: &[(&'static str, &str)], draws: [u64; 2]) -> FaultDecision {
         let headers: HeaderMap =
@@ -126,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn e70_delay_and_abort_are_drawn_independently() {
+    fn delay_and_abort_are_drawn_independently() {
         let percentage = FractionalPercent::from_parts_per_million(500_000);
         let (delay, status) = (Duration::from_millis(400), StatusCode::TOO_MANY_REQUESTS);
         let fault = Fault {
@@ -147,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn e70_headers_choose_the_fault_and_can_only_lower_its_share() {
+    fn headers_choose_the_fault_and_can_only_lower_its_share() {
         let by_header = abort(AbortStatus::Header, FractionalPercent::from_parts_per_million(500_000));
         for (headers, draw, expected) in [
             (&[][..], 0, None),
@@ -178,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn e70_a_fixed_fault_takes_no_orders_from_headers() {
+    fn a_fixed_fault_takes_no_orders_from_headers() {
         let fixed = abort(AbortStatus::Http(StatusCode::BAD_GATEWAY), FractionalPercent::ALWAYS);
         let headers = [("x-envoy-fault-abort-request", "418"), ("x-envoy-fault-abort-request-percentage", "0")];
         assert_eq!(decided(&fixed, &headers, [0, 0]).abort, Some(FaultAbort::Http(StatusCode::BAD_GATEWAY)));
     }
 
     #[test]
-    fn e70_header_and_cluster_conditions_limit_the_fault() {
+    fn header_and_cluster_conditions_limit_the_fault() {
         let mut fault = abort(AbortStatus::Grpc(14), FractionalPercent::ALWAYS);
         fault.headers.push(HeaderMatcher {
             key: HeaderKey::parse("x-fault").unwrap(),

@@ -1,0 +1,105 @@
+//! The HTTP filters of a connection manager: what they are configured with and what they decide.
+//!
+//! A chain of [`HttpFilter`]s runs in configured order before a request is sent on. Each has a name, unique in its chain,
+//! and a configuration. A route configuration, a virtual host, a route or a weighted cluster can change what a filter does
+//! there, or turn it on or off: [`FilterOverrides`], by the filter's name. They are resolved once, when routes are compiled;
+//! a request finds the result with [`RouteEntry::filter_override`](crate::route::RouteEntry::filter_override).
+//!
+//! One file per filter holds its configuration and its decisions, without I/O. The table below is the list of filters:
+//! a filter is one line there, and everything that has to know all of them fails to compile until it knows the new one.
+//!
+//! Envoy `http_connection_manager.v3.HttpFilter`, `route.v3.FilterConfig` and "HTTP filter route-based configuration".
+
+pub mod fault;
+mod overrides;
+
+use std::sync::Arc;
+
+pub(crate) use overrides::RouteOverrides;
+pub use overrides::{FilterOverride, FilterOverrides, ResolvedOverride};
+
+/// Makes the types that know every filter. Each line is: name, Envoy's name, configuration in a chain, configuration of
+/// a route.
+macro_rules! filters {
+    ($($filter:ident($name:literal, $config:ty, $per_route:ty)),* $(,)?) => {
+        /// The configuration of a filter in a chain.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum FilterConfig {
+            $(#[doc = concat!("Of `", $name, "`.")] $filter(Arc<$config>),)*
+        }
+
+        /// The configuration of a filter for a part of the routes.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum PerRouteConfig {
+            $(#[doc = concat!("Of `", $name, "`.")] $filter(Arc<$per_route>),)*
+        }
+
+        $(
+            impl Filter for $config {
+                const NAME: &'static str = $name;
+                type PerRoute = $per_route;
+
+                fn per_route(config: &PerRouteConfig) -> Option<&Arc<$per_route>> {
+                    #[allow(irrefutable_let_patterns, reason = "refutable as soon as there are two filters")]
+                    if let PerRouteConfig::$filter(config) = config { Some(config) } else { None }
+                }
+            }
+
+            impl From<Arc<$config>> for FilterConfig {
+                fn from(config: Arc<$config>) -> Self {
+                    Self::$filter(config)
+                }
+            }
+
+            impl From<Arc<$per_route>> for PerRouteConfig {
+                fn from(config: Arc<$per_route>) -> Self {
+                    Self::$filter(config)
+                }
+            }
+        )*
+    };
+}
+
+filters! {
+    Fault("envoy.filters.http.fault", fault::Fault, fault::Fault),
+}
+
+/// A kind of filter, implemented by its configuration in a chain.
+pub trait Filter {
+    /// Envoy's name for it. A chain may name its filters otherwise.
+    const NAME: &'static str;
+
+    /// Its configuration for a part of the routes.
+    type PerRoute: 'static;
+
+    /// `config`, if it is of this kind.
+    fn per_route(config: &PerRouteConfig) -> Option<&Arc<Self::PerRoute>>;
+}
+
+/// A filter in a chain. Envoy `http_connection_manager.v3.HttpFilter`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpFilter {
+    /// Unique in its chain; [`FilterOverrides`] refer to it.
+    pub name: Arc<str>,
+    /// What it is and how it is configured.
+    pub config: FilterConfig,
+    /// Run only where a route turns it on. Default false.
+    pub disabled: bool,
+}
+
+impl HttpFilter {
+    /// A filter under Envoy's name for it, which runs unless a route turns it off.
+    #[must_use]
+    pub fn new<F: Filter>(config: impl Into<Arc<F>>) -> Self
+    where
+        FilterConfig: From<Arc<F>>,
+    {
+        Self { name: F::NAME.into(), config: config.into().into(), disabled: false }
+    }
+
+    /// Whether it runs for requests of a route that says `resolved` about it.
+    #[must_use]
+    pub fn runs(&self, resolved: Option<&ResolvedOverride>) -> bool {
+        !resolved.map_or(self.disabled, |resolved| resolved.disabled)
+    }
+}
