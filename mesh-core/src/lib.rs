@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod filter;
 pub mod grpc;
 pub mod health;
+pub mod listener;
 pub mod local_reply;
 pub mod model;
 pub mod policy;

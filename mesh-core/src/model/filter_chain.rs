@@ -51,9 +51,10 @@ pub struct FilterChainMatch {
 }
 
 /// What the first bytes of a connection are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TransportProtocol {
-    /// Not TLS, or nobody has looked. Envoy `raw_buffer`.
+    /// Not TLS, or no listener filter has looked. Envoy `raw_buffer`.
+    #[default]
     RawBuffer,
     /// A TLS client hello. Envoy `tls`.
     Tls,

@@ -60,9 +60,31 @@ pub enum TrafficDirection {
 #[non_exhaustive]
 pub enum ListenerFilter {
     /// Recognizes TLS; finds its server name and application protocols. Envoy `tls_inspector`.
-    TlsInspector,
+    TlsInspector(TlsInspector),
     /// Recognizes HTTP/1.0, HTTP/1.1 and HTTP/2 without TLS. Envoy `http_inspector`.
     HttpInspector,
+}
+
+/// How TLS is recognized. Envoy `filters.listener.tls_inspector.v3.TlsInspector`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsInspector {
+    /// Bytes in which a client hello must be complete, at most [`Self::MAX_CLIENT_HELLO`], the default. A connection
+    /// with a longer one is closed.
+    pub max_client_hello_size: usize,
+    /// Whether a connection is closed that does not begin with a TLS client hello, instead of being served as plain
+    /// text. Default false.
+    pub close_connection_on_client_hello_parsing_errors: bool,
+}
+
+impl TlsInspector {
+    /// Bytes in which every client hello must be complete.
+    pub const MAX_CLIENT_HELLO: usize = 16 * 1024;
+}
+
+impl Default for TlsInspector {
+    fn default() -> Self {
+        Self { max_client_hello_size: Self::MAX_CLIENT_HELLO, close_connection_on_client_hello_parsing_errors: false }
+    }
 }
 
 impl Listener {

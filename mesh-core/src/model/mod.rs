@@ -34,7 +34,7 @@ pub use header::{AppendAction, HeaderMutation, HeaderMutations};
 pub use http_connection_manager::{
     Codec, ForwardedFor, HttpConnectionManager, PathNormalization, RouteSource, ServerHeader,
 };
-pub use listener::{Listener, ListenerAddress, ListenerFilter, TrafficDirection};
+pub use listener::{Listener, ListenerAddress, ListenerFilter, TlsInspector, TrafficDirection};
 pub use matcher::{
     HeaderKey, HeaderMatch, HeaderMatcher, InvalidRegex, PathMatcher, QueryParameterMatch, QueryParameterMatcher,
     SafeRegex, StringMatcher, StringPattern,

@@ -1,0 +1,54 @@
+//! What is known of a connection when its filter chain is chosen.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::model::TransportProtocol;
+
+/// What is known of a connection when its filter chain is chosen.
+///
+/// Addresses are `None` for connections that have none, such as pipes and Unix sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionFacts {
+    /// Where the client connected to.
+    pub destination: Option<SocketAddr>,
+    /// The peer of the connection.
+    pub direct_source: Option<SocketAddr>,
+    /// The client; differs from the peer if that is a proxy which tells.
+    pub source: Option<SocketAddr>,
+    /// What the first bytes are.
+    pub transport_protocol: TransportProtocol,
+    /// The server name that the client asks for, in lower case.
+    pub server_name: Option<Arc<str>>,
+    /// Application protocols that the client offers, in its order of preference.
+    pub application_protocols: Vec<Arc<str>>,
+}
+
+/// What the first bytes of a connection tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inspection<T> {
+    /// More bytes are needed.
+    Incomplete,
+    /// They are something else.
+    NotFound,
+    /// This.
+    Found(T),
+}
+
+impl ConnectionFacts {
+    /// A connection of `source` to `destination`, of which nothing else is known.
+    #[must_use]
+    pub fn between(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Self {
+        Self { destination, direct_source: source, source, ..Self::default() }
+    }
+
+    /// Whether the client is on this machine: at a loopback address, at the address that it connected to, or at the
+    /// other end of a connection without addresses.
+    ///
+    /// All of `127.0.0.0/8` is loopback here; to Envoy only `127.0.0.1` is.
+    #[must_use]
+    pub fn is_same_ip_or_loopback(&self) -> bool {
+        let Some(source) = self.source else { return true };
+        let source = source.ip().to_canonical();
+        source.is_loopback() || self.destination.is_some_and(|destination| destination.ip().to_canonical() == source)
+    }
+}
