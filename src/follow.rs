@@ -15,11 +15,7 @@ use std::{
 };
 
 use mesh_admin::Translation;
-use mesh_control::{
-    server,
-    source::{Directory, Mesh as Source},
-    translate::Node,
-};
+use mesh_control::{mesh::Mesh as Source, server, source::Directory, translate::Node};
 use mesh_core::{
     rng::SplitMix64,
     store::{ListenerMap, Store},

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use mesh_control::{
-    source::Mesh,
+    mesh::Mesh,
     translate::{Node, Resources, translate},
 };
 use mesh_xds::{
@@ -83,7 +83,7 @@ impl Translation {
     /// The resources of the node now, and the version of the directory that they come from.
     fn resources(&self) -> (u64, Resources) {
         let mesh = Arc::clone(&self.meshes.borrow());
-        (mesh.version, translate(&mesh.config, &mesh.registry, &self.node))
+        (mesh.version, translate(&mesh, &self.node))
     }
 }
 

@@ -1,18 +1,26 @@
 //! The control plane of a mesh: what Pilot and Galley did.
 //!
-//! [`config`] reads Istio resources, [`registry`] makes services of them, [`rules`] finds the policy of each, and [`load`]
-//! takes a directory through all three and says what is wrong with it. [`translate`] turns services and rules into the
-//! xDS resources of a node. These are pure functions; [`source`] follows a directory as it changes, and [`server`] brings
-//! each change to the clients.
+//! [`load`] reads a directory of Istio resources and says what is wrong with it. It yields a [`mesh::Mesh`]: the resources
+//! ([`config`]), the services that they declare ([`registry`]) and the policies of the services
+//! ([`destination_rules`]). [`translate`] turns a mesh into the xDS resources of one node. All this is without I/O, except
+//! that `load` reads files. `source` follows a directory as it changes, and [`server`] sends each change to the clients.
+//!
+//! # Features
+//!
+//! - `watch` (default): the module `source`.
+//! - `cli` (default): the program `mesh-control`. A library that depends on this crate does not need it.
 
 pub mod config;
+pub mod destination_rules;
 pub mod diagnostic;
+mod document;
 pub mod host;
 pub mod load;
+pub mod mesh;
 pub mod name;
 pub mod registry;
-pub mod rules;
 pub mod server;
+#[cfg(feature = "watch")]
 pub mod source;
 pub mod translate;
 mod validate;

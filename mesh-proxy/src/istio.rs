@@ -9,8 +9,9 @@ use mesh_admin::Translation;
 use mesh_control::{
     config::Labels,
     diagnostic::{self, Style},
+    mesh::Mesh,
     server,
-    source::{Directory, Mesh, OpenError, Reload},
+    source::{Directory, OpenError, Reload},
     translate::{Interception, Node, NodeError, Role as NodeRole},
 };
 use mesh_core::{rng::SplitMix64, store::Store};

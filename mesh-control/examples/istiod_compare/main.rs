@@ -20,7 +20,6 @@ use std::process::ExitCode;
 use compare::Outcome;
 use mesh_control::config::Strictness;
 use mesh_control::load::Loaded;
-use mesh_control::registry::Registry;
 use mesh_control::translate::translate;
 use recorded::Answers;
 
@@ -71,11 +70,11 @@ fn compare_all(folder: &Path) -> Result<Table, Error> {
     for diagnostic in &loaded.diagnostics {
         println!("  {diagnostic}");
     }
-    let registry = Registry::from_config(&loaded.config);
+    let registry = &loaded.mesh.registry;
     let mut table = Table::new();
-    for (name, node) in recorded::nodes(folder, &registry)? {
+    for (name, node) in recorded::nodes(folder, registry)? {
         let theirs = Answers::read(&folder.join(&name))?;
-        let ours = Answers::of(&translate(&loaded.config, &registry, &node), &registry);
+        let ours = Answers::of(&translate(&loaded.mesh, &node), registry);
         for (kind, outcomes) in compare::all(&node, &theirs, &ours) {
             let row = print(&name, kind, &outcomes);
             table.insert((name.clone(), kind), row);

@@ -81,13 +81,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
         return ExitCode::FAILURE;
     }
-    let registry = Registry::from_config(&loaded.config);
     let node = match node(arguments) {
         Ok(node) => node,
         Err(error) => return super::fail(&error),
     };
-    warn_of_unknown_service(&node, &registry);
-    let resources = translate::translate(&loaded.config, &registry, &node);
+    warn_of_unknown_service(&node, &loaded.mesh.registry);
+    let resources = translate::translate(&loaded.mesh, &node);
     let text = serde_json::to_string_pretty(&to_json(&resources, arguments.kind)).unwrap_or_default();
     super::written(writeln!(io::stdout().lock(), "{text}"), ExitCode::SUCCESS)
 }

@@ -36,5 +36,5 @@ fn print(loaded: &Loaded, out: &mut io::StdoutLock<'_>) -> io::Result<()> {
         count => format!("{count} {noun}s"),
     };
     let (errors, warnings) = (counted(Severity::Error, "error"), counted(Severity::Warning, "warning"));
-    writeln!(out, "{} resources in {} files: {errors}, {warnings}", loaded.config.len(), loaded.sources.len())
+    writeln!(out, "{} resources in {} files: {errors}, {warnings}", loaded.mesh.config.len(), loaded.sources.len())
 }

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
+use super::Resource;
 use super::metadata::Metadata;
-use super::reader::{Context, FromNode, Located, Object};
+use super::port::read_port;
 use super::scalar::{DurationOrZero, Labels, Visibility, labels};
-use super::virtual_service::read_port;
-use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::document::{Context, FromNode, Located, Node, Object};
 use crate::host::Host;
 
 /// Policies for traffic to a host.
@@ -148,7 +148,16 @@ pub struct OutlierDetection {
 }
 
 impl DestinationRule {
-    pub(super) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
+    /// The subset of this name.
+    pub fn subset(&self, name: &str) -> Option<&Subset> {
+        self.subsets.iter().find(|subset| *subset.name == *name)
+    }
+}
+
+impl Resource for DestinationRule {
+    const LOCAL_FIELDS: &'static [&'static str] = &["spec.trafficPolicy"];
+
+    fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(spec, cx)?;
         let host = object.required("host");
         let traffic_policy = object.optional("trafficPolicy").unwrap_or_default();

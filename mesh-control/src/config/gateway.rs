@@ -3,14 +3,13 @@
 //! Source: `networking/v1alpha3/gateway.proto`. Only servers of plain HTTP are implemented; any `tls` other than
 //! `httpsRedirect` is refused, because a port that was meant to be encrypted must not be served in clear text.
 
+use super::Resource;
 use super::metadata::Metadata;
-use super::reader::{Context, FromNode, Located, Object};
+use super::namespaced_host::NamespacedHost;
+use super::port::{Protocol, read_bind, read_protocol};
 use super::scalar::{Labels, labels};
-use super::service_entry::{Protocol, read_protocol};
-use super::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic, Position};
-use crate::host::Host;
-use crate::name::Name;
+use crate::document::{Context, FromNode, Located, Node, Object};
 use std::net::IpAddr;
 
 /// Ports that the selected proxies serve.
@@ -43,96 +42,8 @@ pub struct Server {
     pub https_redirect: bool,
 }
 
-/// `NAMESPACE/HOST`: hosts, limited to what a namespace declares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamespacedHost {
-    /// Which namespaces' resources count.
-    pub namespace: NamespaceScope,
-    /// The host, `*` for all.
-    pub host: Host,
-}
-
-/// The namespace part of a [`NamespacedHost`], with `.` resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NamespaceScope {
-    /// Any: `*`, the default of gateways.
-    Any,
-    /// This one.
-    Namespace(String),
-    /// None: `~`, for sidecars that call nothing.
-    None,
-}
-
-impl NamespacedHost {
-    /// Whether what `namespace` declares for `host` is meant.
-    pub fn admits(&self, namespace: &str, host: &Host) -> bool {
-        self.namespace.includes(namespace) && self.host.intersects(host)
-    }
-}
-
-impl NamespaceScope {
-    /// Whether the namespace is in it.
-    pub fn includes(&self, namespace: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Namespace(name) => name == namespace,
-            Self::None => false,
-        }
-    }
-}
-
-impl NamespacedHost {
-    /// Reads `NAMESPACE/HOST`; `default_scope` is what a host without namespace means, `None` if it is not allowed.
-    fn read(node: &Node, cx: Context<'_>, default_scope: Option<NamespaceScope>) -> Option<Self> {
-        let text = String::from_node(node, cx)?;
-        let expected = "expected NAMESPACE/HOST, where both can be *";
-        let (namespace, name) = match (text.split_once('/'), default_scope) {
-            (Some(("*", name)), _) => (NamespaceScope::Any, name),
-            (Some((".", name)), _) => (NamespaceScope::Namespace(cx.namespace().to_owned()), name),
-            (Some(("~", name)), _) => (NamespaceScope::None, name),
-            (Some((namespace, name)), _) if Name::Namespace.admits(namespace) => {
-                (NamespaceScope::Namespace(namespace.to_owned()), name)
-            }
-            (None, Some(scope)) => (scope, text.as_str()),
-            _ => {
-                cx.invalid(node.mark, format!("{text:?} is not a host with its namespace"), expected);
-                return None;
-            }
-        };
-        // A short name here is a DNS name of one label, not a service.
-        let host = match Host::parse(name, cx.namespace()) {
-            Ok(host) if name.contains(['.', '*']) || host.is_ip() => host,
-            Ok(_) => {
-                cx.invalid(node.mark, format!("short names (non FQDN) are not allowed: {name:?}"), expected);
-                return None;
-            }
-            Err(error) => {
-                cx.invalid(node.mark, format!("{text:?} is not a host: {error}"), expected);
-                return None;
-            }
-        };
-        Some(Self { namespace, host })
-    }
-}
-
-impl FromNode for NamespacedHost {
-    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        Self::read(node, cx, Some(NamespaceScope::Any))
-    }
-}
-
-/// As [`NamespacedHost`], where the namespace is required: hosts of a Sidecar.
-#[derive(Clone, Debug)]
-pub(super) struct EgressHost(pub(super) NamespacedHost);
-
-impl FromNode for EgressHost {
-    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        NamespacedHost::read(node, cx, None).map(Self)
-    }
-}
-
-impl Gateway {
-    pub(super) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
+impl Resource for Gateway {
+    fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(spec, cx)?;
         let gateway = Self {
             metadata,
@@ -191,27 +102,6 @@ impl FromNode for Server {
         object.finish();
         let port = port?;
         Some(Self { position, name, port: port.number, protocol: port.protocol, bind, hosts, https_redirect })
-    }
-}
-
-/// Reads an address to listen on.
-pub(super) fn read_bind(object: &Object<'_>) -> Option<IpAddr> {
-    let cx = object.cx.field("bind");
-    let text: Located<String> = object.optional("bind").filter(|bind: &Located<String>| !bind.is_empty())?;
-    match text.parse() {
-        Ok(address) => Some(address),
-        Err(_) if text.starts_with("unix:") => {
-            cx.unsupported(object.key_mark("bind"), "listening on Unix sockets is not supported yet");
-            None
-        }
-        Err(_) => {
-            cx.refuse(
-                text.position.clone(),
-                format!("{:?} is not an IP address", text.value),
-                "expected an IP address",
-            );
-            None
-        }
     }
 }
 

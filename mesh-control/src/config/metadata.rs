@@ -1,14 +1,15 @@
 //! What every resource has: `apiVersion`, `kind`, `metadata`.
 
-use super::reader::{Context, Located, Object};
+use super::Kind;
 use super::scalar::{Labels, labels};
 use crate::diagnostic::{Code, Diagnostic, Position};
+use crate::document::{Context, Located, Object};
 use crate::name::Name;
 
 /// Namespace of a resource that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// Fields that an API server adds. They say nothing about the mesh, and files exported from a cluster have them.
+/// Fields that an API server adds. They mean nothing to a mesh; files that were exported from a cluster have them.
 const SERVER_SIDE: &[&str] = &[
     "annotations",
     "clusterName",
@@ -27,15 +28,15 @@ const SERVER_SIDE: &[&str] = &[
 /// Identity of a resource. Kubernetes `ObjectMeta`.
 #[derive(Clone, Debug)]
 pub struct Metadata {
-    /// `VirtualService` and so on.
-    pub kind: &'static str,
+    /// What it is.
+    pub kind: Kind,
     /// Name, unique for its kind in its namespace.
     pub name: String,
     /// Namespace, default `default`.
     pub namespace: String,
     /// Labels of the resource itself.
     pub labels: Labels,
-    /// Where competing resources are ordered by age: RFC 3339, absent in hand-written files.
+    /// RFC 3339; absent in hand-written files. The oldest of several competing resources wins.
     pub creation_timestamp: Option<String>,
     /// Place of the name.
     pub position: Position,
@@ -44,23 +45,29 @@ pub struct Metadata {
 impl Metadata {
     /// `VirtualService default/reviews`.
     pub fn resource(&self) -> String {
-        format!("{} {}/{}", self.kind, self.namespace, self.name)
+        format!("{} {}/{}", self.kind.as_str(), self.namespace, self.name)
     }
 
     /// Path of the resource in the Kubernetes API, as istiod writes it into metadata: `kind` in kebab case.
     pub fn config_path(&self) -> String {
         let mut kind = String::new();
-        for (i, c) in self.kind.chars().enumerate() {
+        for (i, c) in self.kind.as_str().chars().enumerate() {
             if c.is_ascii_uppercase() && i > 0 {
                 kind.push('-');
             }
             kind.push(c.to_ascii_lowercase());
         }
-        format!("/apis/networking.istio.io/v1/namespaces/{}/{kind}/{}", self.namespace, self.name)
+        let api = self.kind.api();
+        format!("/apis/{}/{}/namespaces/{}/{kind}/{}", api.group, api.versions[0], self.namespace, self.name)
+    }
+
+    /// Sorts by precedence: the oldest first, then by name.
+    pub(super) fn precedence(&self) -> (Option<String>, String, String) {
+        (self.creation_timestamp.clone(), self.name.clone(), self.namespace.clone())
     }
 
     /// Reads the `metadata` of a resource.
-    pub(crate) fn read(kind: &'static str, resource: &Object<'_>, cx: Context<'_>) -> Option<Self> {
+    pub(super) fn read(kind: Kind, resource: &Object<'_>, cx: Context<'_>) -> Option<Self> {
         if !resource.has("metadata") {
             resource.missing("metadata");
         }

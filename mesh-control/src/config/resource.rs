@@ -4,18 +4,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::gaps::Gaps;
+use super::completeness::Completeness;
 use super::metadata::Metadata;
-use super::reader::{Context, Document, Located, Object, nearest};
-use super::yaml::{self, Node, Value};
-use super::{Config, DestinationRule, Gateway, Read, ServiceEntry, Sidecar, Strictness, VirtualService, WorkloadEntry};
+use super::{Config, Kind, Read, Strictness};
 use crate::diagnostic::{Code, Diagnostic, Position, Source};
+use crate::document::{Context, Document, Located, Node, Object, Value, nearest, parse};
 
-/// The kinds that are implemented.
-const KINDS: [&str; 6] = ["VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "Gateway", "Sidecar"];
-const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
-const GROUP: &str = "networking.istio.io";
-/// Kinds that protect something: to go without would be worse than not to start.
+/// The group whose kinds protect something: a mesh must not start without what they say.
 const SECURITY_GROUP: &str = "security.istio.io";
 
 /// Reads files one after the other.
@@ -24,18 +19,18 @@ pub(super) struct Reader {
     strictness: Strictness,
     config: Config,
     diagnostics: Vec<Diagnostic>,
-    gaps: Gaps,
-    /// Kind, namespace and name of what was read, and where.
-    declared: HashMap<(&'static str, String, String), Position>,
+    completeness: Completeness,
+    /// Kind, namespace and name of each resource so far, and its position.
+    declared: HashMap<(Kind, String, String), Position>,
 }
 
-/// What the first fields of a resource say.
+/// What `apiVersion`, `kind` and `metadata` say.
 enum Header {
     /// `kind: List`, whose items are the resources.
     List,
     Resource(Metadata),
-    /// A kind that is left out on purpose.
-    LeftOut,
+    /// A kind of Istio or of another API that this version does not implement.
+    Unsupported,
 }
 
 impl Reader {
@@ -44,23 +39,23 @@ impl Reader {
             strictness,
             config: Config::default(),
             diagnostics: Vec::new(),
-            gaps: Gaps::default(),
+            completeness: Completeness::default(),
             declared: HashMap::new(),
         }
     }
 
     /// What was read.
     pub(super) fn finish(self) -> Read {
-        let Self { config, diagnostics, gaps, .. } = self;
-        Read { config, diagnostics, gaps }
+        let Self { config, diagnostics, completeness, .. } = self;
+        Read { config, diagnostics, completeness }
     }
 
     pub(super) fn read(&mut self, source: &Arc<Source>) {
-        match yaml::parse(source) {
+        match parse(source) {
             Ok(nodes) => nodes.iter().for_each(|node| self.read_node(node, source)),
             Err(diagnostic) => {
                 self.diagnostics.push(*diagnostic);
-                self.gaps.add_unknown();
+                self.completeness.lose_any();
             }
         }
     }
@@ -70,8 +65,8 @@ impl Reader {
         let header = read_header(node, Context::root(&document));
         self.diagnostics.append(document.diagnostics.get_mut());
         match header {
-            None => self.gaps.add_unknown(),
-            Some(Header::LeftOut) => {}
+            None => self.completeness.lose_any(),
+            Some(Header::Unsupported) => {}
             Some(Header::List) => {
                 for item in list_items(node) {
                     self.read_node(item, source);
@@ -98,9 +93,9 @@ impl Reader {
         let is_read = read_spec(node, metadata, Context::root(&document), &mut self.config).is_some();
         let found = document.diagnostics.get_mut();
         if is_read {
-            self.gaps.add_read(kind, found);
+            self.completeness.record(kind, found);
         } else {
-            self.gaps.add_missing(kind);
+            self.completeness.lose(kind);
         }
         self.diagnostics.append(found);
     }
@@ -133,33 +128,33 @@ fn read_header(node: &Node, cx: Context<'_>) -> Option<Header> {
         return Some(Header::List);
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let known = KINDS.into_iter().find(|known| group == GROUP && *known == kind.value);
-    if known.is_none() && KINDS.contains(&kind.value.as_str()) && !is_other_group(group) {
+    let known = Kind::ALL.iter().copied().find(|known| known.as_str() == kind.value);
+    let Some(known) = known.filter(|known| !is_other_group(group, known.api().group)) else {
+        let names = Kind::ALL.iter().filter(|known| known.api().group == group).map(|known| known.as_str());
+        let nearest = nearest(&kind.value, names);
+        refuse_kind(group, &kind, nearest, cx);
+        // A misspelt kind is one that other resources may refer to.
+        return nearest.is_none().then_some(Header::Unsupported);
+    };
+    let api = known.api();
+    if group != api.group {
         let message = format!("{:?} is not the API of {}", api_version.value, kind.value);
-        cx.field("apiVersion").refuse(
-            api_version.position.clone(),
-            message,
-            format!("expected {GROUP}/{}", VERSIONS[0]),
-        );
+        let expected = format!("expected {}/{}", api.group, api.versions[0]);
+        cx.field("apiVersion").refuse(api_version.position.clone(), message, expected);
         return None;
     }
-    let Some(known) = known else {
-        let nearest = nearest(&kind.value, KINDS.into_iter()).filter(|_| group == GROUP);
-        refuse_kind(group, &kind, nearest, cx);
-        // A misspelt kind is not left out but missing.
-        return nearest.is_none().then_some(Header::LeftOut);
-    };
-    if !VERSIONS.contains(&version) {
-        let message = format!("{known} has no version {version:?}");
-        let expected = format!("expected {GROUP}/ and one of {}", VERSIONS.join(", "));
+    if !api.versions.contains(&version) {
+        let message = format!("{} has no version {version:?}", kind.value);
+        let expected = format!("expected {}/ and one of {}", api.group, api.versions.join(", "));
         cx.field("apiVersion").refuse(api_version.position.clone(), message, expected);
     }
     Metadata::read(known, &object, cx).map(Header::Resource)
 }
 
-/// Whether some other API may have a kind of the same name, as Kubernetes' Gateway API has.
-fn is_other_group(group: &str) -> bool {
-    group.contains('.') && nearest(group, std::iter::once(GROUP)).is_none() && !GROUP.ends_with(group)
+/// Whether `group` is another API than `own`, which may have a kind of the same name, as Kubernetes' Gateway API has.
+/// A group that resembles `own` is a misspelling of it.
+fn is_other_group(group: &str, own: &str) -> bool {
+    group.contains('.') && nearest(group, std::iter::once(own)).is_none() && !own.ends_with(group)
 }
 
 fn refuse_kind(group: &str, kind: &Located<String>, nearest: Option<&str>, cx: Context<'_>) {
@@ -178,10 +173,7 @@ fn refuse_kind(group: &str, kind: &Located<String>, nearest: Option<&str>, cx: C
     cx.field("kind").unsupported_at(
         kind.position.clone(),
         message,
-        Some(nearest.map_or_else(
-            || format!("supported kinds: {}", KINDS.join(", ")),
-            |nearest| format!("did you mean `{nearest}`?"),
-        )),
+        Some(nearest.map_or_else(supported_kinds, |nearest| format!("did you mean `{nearest}`?"))),
     );
 }
 
@@ -193,14 +185,10 @@ fn read_spec(node: &Node, metadata: Metadata, cx: Context<'_>, config: &mut Conf
         object.missing("spec");
     }
     object.finish();
-    let (spec, field) = (spec?, cx.field("spec"));
-    match metadata.kind {
-        "VirtualService" => config.virtual_services.push(VirtualService::read(metadata, spec, field)?),
-        "DestinationRule" => config.destination_rules.push(DestinationRule::read(metadata, spec, field)?),
-        "ServiceEntry" => config.service_entries.push(ServiceEntry::read(metadata, spec, field)?),
-        "WorkloadEntry" => config.workload_entries.push(WorkloadEntry::read(metadata, spec, field)?),
-        "Gateway" => config.gateways.push(Gateway::read(metadata, spec, field)?),
-        _ => config.sidecars.push(Sidecar::read(metadata, spec, field)?),
-    }
-    Some(())
+    config.read(metadata, spec?, cx.field("spec"))
+}
+
+fn supported_kinds() -> String {
+    let names: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    format!("supported kinds: {}", names.join(", "))
 }

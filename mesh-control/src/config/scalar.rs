@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::reader::{Context, FromNode, Object};
-use super::yaml::{Mark, Node, Value};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::document::{Context, FromNode, Mark, Node, Object, Value};
 use crate::host::{Host, HostError};
 use crate::name::Name;
 

@@ -4,12 +4,13 @@
 
 use std::net::IpAddr;
 
+use super::Resource;
 use super::metadata::Metadata;
-use super::reader::{Context, FromNode, Located, Object};
+use super::port::{Protocol, read_protocol};
 use super::scalar::{Labels, Visibility, labels};
 use super::workload_entry::Workload;
-use super::yaml::{Node, Value};
 use crate::diagnostic::{Code, Diagnostic, Position};
+use crate::document::{Context, FromNode, Located, Node, Object, Value};
 use crate::host::Host;
 
 /// A service.
@@ -70,55 +71,10 @@ pub struct ServicePort {
     pub target_port: Option<u16>,
 }
 
-/// What a port speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    Http,
-    /// HTTP/2 in cleartext, with prior knowledge.
-    Http2,
-    /// gRPC.
-    Grpc,
-    /// gRPC-Web over HTTP/1.1.
-    GrpcWeb,
-    /// TLS that the client begins, with HTTP in it.
-    Https,
-    /// TLS that the client begins.
-    Tls,
-    /// Bytes.
-    Tcp,
-    /// Bytes; Istio only counts what MongoDB says.
-    Mongo,
-}
+impl Resource for ServiceEntry {
+    const LOCAL_FIELDS: &'static [&'static str] = &["spec.endpoints"];
 
-impl Protocol {
-    /// The name in resources.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "HTTP",
-            Self::Http2 => "HTTP2",
-            Self::Grpc => "GRPC",
-            Self::GrpcWeb => "GRPC-WEB",
-            Self::Https => "HTTPS",
-            Self::Tls => "TLS",
-            Self::Tcp => "TCP",
-            Self::Mongo => "MONGO",
-        }
-    }
-
-    /// Whether requests can be routed: HTTP without TLS around it.
-    pub fn is_http(self) -> bool {
-        matches!(self, Self::Http | Self::Http2 | Self::Grpc | Self::GrpcWeb)
-    }
-
-    /// Whether endpoints are called with HTTP/2.
-    pub fn is_http2(self) -> bool {
-        matches!(self, Self::Http2 | Self::Grpc)
-    }
-}
-
-impl ServiceEntry {
-    pub(super) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
+    fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(spec, cx)?;
         object.at_most_one_of(&["workloadSelector", "endpoints"]);
         let resolution = read_resolution(&object);
@@ -155,7 +111,9 @@ impl ServiceEntry {
         object.finish();
         resolution.is_some().then_some(entry)
     }
+}
 
+impl ServiceEntry {
     fn check(&self, cx: Context<'_>) {
         for (i, host) in self.hosts.iter().enumerate() {
             let refuse = |code, message: String| {
@@ -308,30 +266,4 @@ impl FromNode for ServicePort {
         object.finish();
         Some(Self { position, number: number?, name: name?, protocol: protocol?, target_port })
     }
-}
-
-/// The protocol, in any case as Istio takes it; outer `None` if absent or empty, inner `None` if it was refused.
-pub(super) fn read_protocol(object: &Object<'_>) -> Option<Option<Protocol>> {
-    let cx = object.cx.field("protocol");
-    let node = object.node("protocol")?;
-    let Some(text) = String::from_node(node, cx) else { return Some(None) };
-    if text.is_empty() {
-        return None;
-    }
-    const ALL: [Protocol; 8] = [
-        Protocol::Http,
-        Protocol::Http2,
-        Protocol::Grpc,
-        Protocol::GrpcWeb,
-        Protocol::Https,
-        Protocol::Tls,
-        Protocol::Tcp,
-        Protocol::Mongo,
-    ];
-    let found = ALL.into_iter().find(|protocol| protocol.as_str().eq_ignore_ascii_case(&text));
-    if found.is_none() {
-        let names: Vec<_> = ALL.iter().map(|protocol| protocol.as_str()).collect();
-        cx.invalid(node.mark, format!("{text:?} is not a protocol"), format!("expected one of {}", names.join(", ")));
-    }
-    Some(found)
 }

@@ -5,13 +5,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::gateway::{EgressHost, NamespacedHost, read_bind};
+use super::Resource;
 use super::metadata::Metadata;
-use super::reader::{Context, FromNode, Located, Object};
+use super::namespaced_host::{EgressHost, NamespacedHost};
+use super::port::{Protocol, read_bind, read_protocol};
 use super::scalar::{Labels, labels};
-use super::service_entry::{Protocol, read_protocol};
-use super::yaml::Node;
 use crate::diagnostic::Position;
+use crate::document::{Context, FromNode, Located, Node, Object};
 
 /// Scope and listeners of some workloads.
 #[derive(Clone, Debug)]
@@ -74,8 +74,8 @@ pub enum OutboundTrafficPolicy {
     AllowAny,
 }
 
-impl Sidecar {
-    pub(super) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
+impl Resource for Sidecar {
+    fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(spec, cx)?;
         let workload_selector = object.node("workloadSelector").and_then(|node| {
             let selected = Object::new(node, cx.field("workloadSelector"))?;
@@ -97,7 +97,9 @@ impl Sidecar {
         object.finish();
         Some(sidecar)
     }
+}
 
+impl Sidecar {
     fn check(&self, cx: Context<'_>) {
         if self.workload_selector.is_none()
             && let Some(listener) = self.ingress.first()

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use super::Resource;
 use super::metadata::Metadata;
-use super::reader::{Context, FromNode, Located, Object};
 use super::scalar::{Labels, labels};
-use super::yaml::{Mark, Node};
 use crate::diagnostic::Position;
+use crate::document::{Context, FromNode, Located, Mark, Node, Object};
 use crate::host::Host;
 
 /// A workload: an inline endpoint, or the `spec` of a WorkloadEntry.
@@ -39,8 +39,8 @@ pub struct WorkloadEntry {
     pub workload: Workload,
 }
 
-impl WorkloadEntry {
-    pub(super) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
+impl Resource for WorkloadEntry {
+    fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
         let workload = Workload::from_node(spec, cx)?;
         Some(Self { metadata, workload })
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 use std::sync::Arc;
 
-use crate::config::MAX_FILE_BYTES;
 use crate::diagnostic::{Code, Diagnostic, Position, Source};
+use crate::document::MAX_FILE_BYTES;
 
 /// Endings of the files that count.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];

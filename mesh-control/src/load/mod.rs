@@ -1,25 +1,26 @@
-//! A configuration as a whole: its files found, read and held against each other.
+//! Loads a configuration: finds its files, reads the resources, and checks each of them and all of them together.
 //!
-//! [`Loaded::from_directory`] is the way in. It reads each resource ([`config`]), then checks how they fit
-//! together, and never stops at the first mistake; all of a run are in [`Loaded::diagnostics`].
+//! [`Loaded::from_directory`] is the entry point. It does not stop at the first mistake: [`Loaded::diagnostics`] has all.
 
 mod directory;
 
 pub use directory::LoadError;
+#[cfg(feature = "watch")]
 pub(crate) use directory::is_config_file;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{self, Config, Strictness};
+use crate::config::{self, Strictness};
 use crate::diagnostic::{self, Diagnostic, Severity, Source};
+use crate::mesh::Mesh;
 use crate::validate;
 
 /// The outcome of reading a configuration.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What could be read; complete and consistent only if [`Loaded::is_valid`].
-    pub config: Config,
+    /// The mesh of the resources that could be read; complete and consistent only if [`Loaded::is_valid`].
+    pub mesh: Mesh,
     /// All that is wrong or doubtful, sorted by file, line and column.
     pub diagnostics: Vec<Diagnostic>,
     /// The files, in the order in which they were read.
@@ -42,19 +43,20 @@ impl Loaded {
         Self::check(sources, Vec::new(), strictness)
     }
 
-    /// Reads `sources`; the files that `unreadable` is about are there, too.
+    /// Reads and checks `sources`. `unreadable` has a diagnostic for each file that could not be read.
     fn check(sources: Vec<Arc<Source>>, unreadable: Vec<Diagnostic>, strictness: Strictness) -> Self {
-        let config::Read { config, mut diagnostics, mut gaps } = config::read(&sources, strictness);
+        let config::Read { config, mut diagnostics, mut completeness } = config::read(&sources, strictness);
         if !unreadable.is_empty() {
-            gaps.add_unknown();
+            completeness.lose_any();
         }
         diagnostics.extend(unreadable);
-        // What was read in part may look doubtful only because of what is missing.
+        // In a configuration that was read in part, a warning may only be due to what is missing.
         let is_whole = diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
-        let found = validate::check(&config, &gaps).into_iter();
+        let mesh = Mesh::new(config);
+        let found = validate::check(&mesh, &completeness).into_iter();
         diagnostics.extend(found.filter(|diagnostic| is_whole || diagnostic.severity == Severity::Error));
         diagnostic::sort(&mut diagnostics);
-        Self { config, diagnostics, sources }
+        Self { mesh, diagnostics, sources }
     }
 
     /// Whether the configuration can be served: there is no error.

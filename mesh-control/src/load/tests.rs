@@ -269,7 +269,7 @@ fn integers_are_taken_however_protobuf_json_writes_them() {
         );
         let loaded = load(&[("mesh.yaml", MESH), ("x.yaml", &resource("VirtualService", &spec))]);
         assert!(loaded.diagnostics.is_empty(), "{number}: {:?}", loaded.diagnostics);
-        let HttpAction::Route(destinations) = &loaded.config.virtual_services[0].http[0].action else { panic!() };
+        let HttpAction::Route(destinations) = &loaded.mesh.config.virtual_services[0].http[0].action else { panic!() };
         assert_eq!(destinations[0].weight, 60, "{number}");
     }
 }
@@ -461,7 +461,7 @@ fn services_and_workloads_are_checked() {
 fn an_ipv6_address_needs_no_quotes() {
     let spec = "{hosts: [a.b], addresses: [2001:db8::, '::1'], resolution: DNS}";
     let loaded = load(&[("x.yaml", &resource("ServiceEntry", spec))]);
-    let addresses: Vec<_> = loaded.config.service_entries[0].addresses.iter().map(ToString::to_string).collect();
+    let addresses: Vec<_> = loaded.mesh.config.service_entries[0].addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["2001:db8::", "::1"]);
 }
 
@@ -546,7 +546,7 @@ fn lenient_mode_leaves_out_what_is_not_supported_and_says_so() {
     let source = Arc::new(Source::new("x.yaml", text));
     let loaded = Loaded::from_sources(vec![source], Strictness::Lenient);
     assert!(loaded.is_valid());
-    assert_eq!(loaded.config.destination_rules[0].traffic_policy.load_balancer, Some(LoadBalancer::Random));
+    assert_eq!(loaded.mesh.config.destination_rules[0].traffic_policy.load_balancer, Some(LoadBalancer::Random));
     assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.message == "SIMPLE is not supported yet"));
 }
 

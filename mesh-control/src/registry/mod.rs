@@ -101,7 +101,7 @@ pub struct Registry {
 
 impl Registry {
     /// The services that the resources declare.
-    pub fn from_config(config: &Config) -> Self {
+    pub fn new(config: &Config) -> Self {
         let services = service_entry::services(config);
         let mut registry = Self { services, ..Self::default() };
         for (i, service) in registry.services.iter().enumerate() {

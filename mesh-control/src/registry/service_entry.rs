@@ -120,7 +120,7 @@ mod tests {
         let source = Source::new("a.yaml", text);
         let read = read(&[Arc::new(source)], Strictness::Strict);
         assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
-        Registry::from_config(&read.config)
+        Registry::new(&read.config)
     }
 
     fn endpoints(service: &Service) -> Vec<String> {

@@ -17,7 +17,7 @@ use mesh_xds::ads::in_process::{Acceptor, ServerStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::source::Mesh;
+use crate::mesh::Mesh;
 
 /// Serves every stream that clients open, until all clients are gone.
 ///

@@ -7,7 +7,7 @@ use mesh_xds::resource::{ResourceType, pack};
 use prost::{Message, Name};
 use prost_types::Any;
 
-use crate::source::Mesh;
+use crate::mesh::Mesh;
 use crate::translate::{Node, translate};
 
 /// Encoded resources of each type, by name.
@@ -18,7 +18,7 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) fn of(mesh: &Mesh, node: &Node) -> Self {
-        let resources = translate(&mesh.config, &mesh.registry, node);
+        let resources = translate(mesh, node);
         let mut snapshot = Self::default();
         snapshot.put(ResourceType::Cluster, &resources.clusters, |resource| &resource.name);
         snapshot.put(ResourceType::ClusterLoadAssignment, &resources.endpoints, |resource| &resource.cluster_name);

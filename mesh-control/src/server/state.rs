@@ -9,7 +9,7 @@ use mesh_xds::resource::ResourceType;
 use prost_types::Any;
 
 use super::snapshot::Snapshot;
-use crate::source::Mesh;
+use crate::mesh::Mesh;
 use crate::translate::{IdentityError, Node};
 
 /// A stream cannot be served.
@@ -176,7 +176,7 @@ spec:
         let source = Arc::new(Source::new("a.yaml", text));
         let loaded = Loaded::from_sources(vec![source], Strictness::Strict);
         assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
-        Arc::new(Mesh::new(loaded.config, version))
+        Arc::new(loaded.mesh.with_version(version))
     }
 
     fn request(resource_type: ResourceType, names: &[&str]) -> Request {

@@ -20,29 +20,10 @@ use std::sync::Arc;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, Strictness};
+use crate::config::Strictness;
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::load::{LoadError, Loaded, is_config_file};
-use crate::registry::Registry;
-
-/// A configuration without errors, and what follows from it.
-#[derive(Debug)]
-pub struct Mesh {
-    /// The resources.
-    pub config: Config,
-    /// The services that they declare.
-    pub registry: Registry,
-    /// 1 for the first configuration, then one more for each that replaces it.
-    pub version: u64,
-}
-
-impl Mesh {
-    /// The mesh of a valid configuration.
-    pub fn new(config: Config, version: u64) -> Self {
-        let registry = Registry::from_config(&config);
-        Self { config, registry, version }
-    }
-}
+use crate::mesh::Mesh;
 
 /// What became of a change.
 #[derive(Debug)]
@@ -134,7 +115,7 @@ impl Directory {
             tracing::warn!("{diagnostic}");
         }
         let fingerprint = fingerprint(&loaded);
-        let (meshes, receiver) = watch::channel(Arc::new(Mesh::new(loaded.config, 1)));
+        let (meshes, receiver) = watch::channel(Arc::new(loaded.mesh));
         Ok((Self { path: path.to_owned(), fingerprint, meshes, changes, _watcher: watcher, presence }, receiver))
     }
 
@@ -196,7 +177,7 @@ impl Directory {
             return Some(Reload::Rejected { diagnostics: loaded.diagnostics });
         }
         let version = self.meshes.borrow().version + 1;
-        let mesh = Arc::new(Mesh::new(loaded.config, version));
+        let mesh = Arc::new(loaded.mesh.with_version(version));
         self.meshes.send_replace(Arc::clone(&mesh));
         Some(Reload::Applied { mesh, diagnostics: loaded.diagnostics })
     }

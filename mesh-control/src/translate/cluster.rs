@@ -8,9 +8,8 @@ use super::proto::{
 };
 use super::traffic_policy::Policy;
 use super::view::View;
-use crate::config::{Labels, Location, Resolution, Subset};
+use crate::config::{DestinationRule, Labels, Location, Resolution, Subset};
 use crate::registry::{Port, Service};
-use crate::rules::MergedRule;
 use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
 use prost_types::Struct;
 use std::net::SocketAddr;
@@ -26,8 +25,8 @@ pub(super) fn outbound(view: &View<'_>) -> (Vec<envoy::Cluster>, Vec<endpoint::C
     let mut clusters = special(view);
     let mut endpoints = Vec::new();
     for &service in &view.services {
-        let rule = view.rules.find(service, &view.node.namespace);
-        let subsets = rule.into_iter().flat_map(|rule| rule.subsets.iter().copied().map(Some));
+        let rule = view.mesh.destination_rules.find(service, &view.node.namespace);
+        let subsets = rule.into_iter().flat_map(|rule| rule.subsets.iter().map(Some));
         for subset in std::iter::once(None).chain(subsets) {
             for port in &service.ports {
                 let part = Part { service, port, rule, subset };
@@ -44,7 +43,7 @@ pub(super) fn outbound(view: &View<'_>) -> (Vec<envoy::Cluster>, Vec<endpoint::C
 struct Part<'a> {
     service: &'a Service,
     port: &'a Port,
-    rule: Option<&'a MergedRule<'a>>,
+    rule: Option<&'a DestinationRule>,
     subset: Option<&'a Subset>,
 }
 
@@ -56,7 +55,7 @@ impl Part<'_> {
         let no_labels = Labels::new();
         let labels = self.subset.map_or(&no_labels, |subset| &subset.labels);
         // Istio fails over between localities only where outlier detection can tell that one has failed.
-        let failover_from = policy.outlier_detection.map(|_| view.node.locality(view.registry));
+        let failover_from = policy.outlier_detection.map(|_| view.node.locality(&view.mesh.registry));
         let assignment = load_assignment(&name, self.service, self.port.number, labels, failover_from);
         let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };
         policy.write(&mut cluster, self.port.protocol.is_http2());
@@ -84,7 +83,7 @@ impl Part<'_> {
         let mut fields = object([("services", list(vec![service_metadata(self.service)]))]);
         let mut add = |name: &str, value| fields.fields.insert(name.to_owned(), value);
         if let Some(rule) = self.rule {
-            add("config", string(rule.rule.metadata.config_path()));
+            add("config", string(rule.metadata.config_path()));
         }
         if let Some(subset) = self.subset {
             add("subset", string(subset.name.as_str()));
@@ -140,14 +139,14 @@ fn special(view: &View<'_>) -> Vec<envoy::Cluster> {
 pub(super) fn inbound(view: &View<'_>, port: u16, is_http2: bool, target: Option<SocketAddr>) -> envoy::Cluster {
     let name = inbound_cluster(port);
     let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };
-    let service = view.node.service.as_ref().and_then(|host| view.registry.find(host, &view.node.namespace));
-    let rule = service.and_then(|service| view.rules.find(service, &view.node.namespace));
+    let service = view.node.service.as_ref().and_then(|host| view.mesh.registry.find(host, &view.node.namespace));
+    let rule = service.and_then(|service| view.mesh.destination_rules.find(service, &view.node.namespace));
     // A rule's limits for callers also limit the side that is called. It speaks of the service's port, which may not be
     // the workload's.
-    Policy::of(rule, None, view.node.service_port(view.registry, port)).write_inbound(&mut cluster, is_http2);
+    Policy::of(rule, None, view.node.service_port(&view.mesh.registry, port)).write_inbound(&mut cluster, is_http2);
     if let Some(service) = service {
         let mut fields = object([("services", list(vec![service_metadata(service)]))]);
-        let config = rule.map(|rule| ("config".to_owned(), string(rule.rule.metadata.config_path())));
+        let config = rule.map(|rule| ("config".to_owned(), string(rule.metadata.config_path())));
         fields.fields.extend(config);
         cluster.metadata = Some(istio_metadata(fields));
     }

@@ -1,6 +1,6 @@
 //! Services and rules become xDS resources for one node: what Pilot did.
 //!
-//! Pure functions from a [`Config`] to protobuf; nothing here knows files, sockets or time. Names, shapes and defaults
+//! Pure functions from a [`Mesh`] to protobuf; nothing here knows files, sockets or time. Names, shapes and defaults
 //! are istiod's, so that a stock Envoy or gRPC would do the same with them, and any difference is a bug or said here:
 //!
 //! - a listener of its own (a Sidecar's `egress` with a port) has no original destination, so calls to unknown hosts
@@ -31,8 +31,7 @@ use mesh_xds::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use mesh_xds::proto::envoy::config::listener::v3::Listener;
 use mesh_xds::proto::envoy::config::route::v3::RouteConfiguration;
 
-use crate::config::Config;
-use crate::registry::Registry;
+use crate::mesh::Mesh;
 use view::View;
 
 /// All resources of one node, each type sorted by name.
@@ -48,10 +47,10 @@ pub struct Resources {
     pub endpoints: Vec<ClusterLoadAssignment>,
 }
 
-/// The resources that the configuration means for the node. `registry` must be made from the same configuration.
-pub fn translate(config: &Config, registry: &Registry, node: &Node) -> Resources {
-    let node = node.clone().with_labels(registry);
-    let view = View::new(config, registry, &node);
+/// The resources of a node of the mesh.
+pub fn translate(mesh: &Mesh, node: &Node) -> Resources {
+    let node = node.clone().with_labels(&mesh.registry);
+    let view = View::new(mesh, &node);
     let listener::Front { mut listeners, mut routes, clusters: inbound } = listener::build(&view);
     let (mut clusters, mut endpoints) = cluster::outbound(&view);
     clusters.extend(inbound);

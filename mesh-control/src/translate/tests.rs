@@ -37,7 +37,7 @@ fn resources(text: &str, node: &Node) -> Resources {
     let source = |text: &str| Arc::new(Source::new("a.yaml", text));
     let loaded = Loaded::from_sources(vec![source(SERVICES), source(text)], Strictness::Strict);
     assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
-    translate(&loaded.config, &Registry::from_config(&loaded.config), node)
+    translate(&loaded.mesh, node)
 }
 
 fn resource(kind: &str, name: &str, spec: &str) -> String {

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::proto::{any, cluster as envoy, core, duration, percent, upstream_http};
-use crate::config::{ConnectionPool, LoadBalancer, OutlierDetection, TcpKeepalive, TrafficPolicy};
-use crate::rules::MergedRule;
+use crate::config::{ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, TcpKeepalive, TrafficPolicy};
 
 /// Time to connect unless a rule says otherwise. Istio `MeshConfig.connectTimeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,10 +20,10 @@ pub(super) struct Policy<'a> {
 
 impl<'a> Policy<'a> {
     /// The rule's policy for a port, with the blocks of the subset in place of the rule's.
-    pub(super) fn of(rule: Option<&MergedRule<'a>>, subset: Option<&'a TrafficPolicy>, port: u16) -> Self {
+    pub(super) fn of(rule: Option<&'a DestinationRule>, subset: Option<&'a TrafficPolicy>, port: u16) -> Self {
         let mut policy = Self::default();
         if let Some(rule) = rule {
-            policy.apply(rule.traffic_policy, port);
+            policy.apply(&rule.traffic_policy, port);
         }
         if let Some(subset) = subset {
             policy.apply(subset, port);

@@ -6,17 +6,16 @@ use super::node::{Node, Role};
 use crate::config::{
     Config, EgressListener, HttpAction, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects,
 };
+use crate::destination_rules::ROOT_NAMESPACE;
 use crate::host::Host;
+use crate::mesh::Mesh;
 use crate::registry::{Registry, Service};
-use crate::rules::{DestinationRules, ROOT_NAMESPACE};
 
 /// The mesh as one node sees it.
 #[derive(Debug)]
 pub(super) struct View<'a> {
     pub(super) node: &'a Node,
-    pub(super) config: &'a Config,
-    pub(super) registry: &'a Registry,
-    pub(super) rules: DestinationRules<'a>,
+    pub(super) mesh: &'a Mesh,
     /// Never for gateways.
     pub(super) sidecar: Option<&'a Sidecar>,
     /// Services that the node may call, oldest first.
@@ -25,7 +24,8 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(config: &'a Config, registry: &'a Registry, node: &'a Node) -> Self {
+    pub(super) fn new(mesh: &'a Mesh, node: &'a Node) -> Self {
+        let Mesh { config, registry, .. } = mesh;
         let sidecar = if node.role == Role::Gateway { None } else { sidecar(config, node) };
         let visible = registry.visible_to(&node.namespace);
         let mut services: Vec<_> =
@@ -34,7 +34,7 @@ impl<'a> View<'a> {
         if sidecar.is_some() {
             add_destinations(&mut services, &routes, registry);
         }
-        Self { node, config, registry, rules: DestinationRules::from_config(config), sidecar, services, routes }
+        Self { node, mesh, sidecar, services, routes }
     }
 
     /// The services of the scope that an egress listener offers: those of its hosts that have its port.

@@ -1,40 +1,71 @@
-//! What contradicts itself only when several resources are looked at together.
+//! Checks between resources.
 //!
-//! Codes and meaning are those of `istioctl analyze`, as far as they make sense without a cluster. What would send
-//! requests nowhere (a missing host, subset, port or gateway) is an error; what has no effect is a warning.
+//! Codes and meaning are those of `istioctl analyze`, as far as they apply without a cluster. What would send requests
+//! nowhere (a missing host, subset, port or gateway) is an error; what has no effect is a warning.
+//!
+//! Every kind has a module here with a function `check`, which reports what is wrong with the resources of the kind.
 
-mod gateways;
-mod routes;
-mod rules;
-mod services;
-mod sidecars;
+mod destination_rule;
+mod gateway;
+mod service_entry;
+mod sidecar;
+mod virtual_service;
+mod workload_entry;
 
-use crate::config::{Config, Gaps, nearest};
+use crate::config::{Completeness, Visibility, for_each_kind};
 use crate::diagnostic::Diagnostic;
+use crate::document::nearest;
 use crate::host::Host;
+use crate::mesh::Mesh;
 use crate::registry::Registry;
-use crate::rules::DestinationRules;
 
-/// All problems between resources that are no consequence of what could not be read.
-pub(crate) fn check(config: &Config, gaps: &Gaps) -> Vec<Diagnostic> {
-    let registry = Registry::from_config(config);
-    let destination_rules = DestinationRules::from_config(config);
+/// What is checked.
+#[derive(Clone, Copy, Debug)]
+struct Scope<'a> {
+    mesh: &'a Mesh,
+    /// What of the mesh could not be read, and must not be reported as missing.
+    completeness: &'a Completeness,
+}
+
+macro_rules! define_check_all {
+    ($($(#[$doc:meta])+ $kind:ident { field: $field:ident, module: $module:ident, api: $api:ident })+) => {
+        /// Checks the resources of every kind.
+        fn check_all(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
+            $($module::check(scope, diagnostics);)+
+        }
+    };
+}
+for_each_kind!(define_check_all);
+
+/// Everything that is wrong between resources, except what is only due to resources that could not be read.
+pub(crate) fn check(mesh: &Mesh, completeness: &Completeness) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    if !gaps.is_partial("ServiceEntry") && !gaps.is_partial("WorkloadEntry") {
-        services::check(config, &mut diagnostics);
-    }
-    rules::check(config, &registry, &mut diagnostics);
-    let targets = routes::Targets { registry: &registry, rules: &destination_rules, gaps };
-    routes::check(config, targets, &mut diagnostics);
-    gateways::check(config, gaps, &mut diagnostics);
-    if !gaps.is_partial("Sidecar") {
-        sidecars::check(config, &registry, &mut diagnostics);
-    }
+    check_all(Scope { mesh, completeness }, &mut diagnostics);
     diagnostics
 }
 
-/// Advice for a host that is not there: the declared one with the most similar name.
+/// Advice for a host that does not exist: the declared host with the most similar name.
 fn similar_host(host: &Host, registry: &Registry) -> Option<String> {
     let names = registry.services().iter().map(|service| service.host.as_str());
     nearest(host.as_str(), names).map(|name| format!("did you mean {name:?}?"))
+}
+
+/// Whether some namespace sees both of two resources, given as visibility and owner.
+fn overlaps(a: (&[Visibility], &str), b: (&[Visibility], &str)) -> bool {
+    let namespaces = |(list, owner): (&[Visibility], &str)| -> Option<Vec<String>> {
+        if list.is_empty() || list.contains(&Visibility::All) {
+            return None;
+        }
+        let name = |entry: &Visibility| match entry {
+            Visibility::Own => Some(owner.to_owned()),
+            Visibility::Namespace(name) => Some(name.clone()),
+            Visibility::All | Visibility::None => None,
+        };
+        Some(list.iter().filter_map(name).collect())
+    };
+    match (namespaces(a), namespaces(b)) {
+        (None, None) => true,
+        (Some(list), None) | (None, Some(list)) => !list.is_empty(),
+        (Some(a), Some(b)) => a.iter().any(|name| b.contains(name)),
+    }
 }

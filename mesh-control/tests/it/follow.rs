@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mesh_control::config::Strictness;
 use mesh_control::diagnostic::Source;
 use mesh_control::load::Loaded;
+use mesh_control::mesh::Mesh;
 use mesh_control::server::serve;
-use mesh_control::source::Mesh;
 use mesh_control::translate::{Node, Role};
 use mesh_xds::ads::in_process::pair;
 use mesh_xds::ads::{ClusterInterest, Interest, Notice, Options, Sink, run};
@@ -30,7 +30,7 @@ fn mesh(text: &str, version: u64) -> Arc<Mesh> {
     let source = Arc::new(Source::new("a.yaml", text));
     let loaded = Loaded::from_sources(vec![source], Strictness::Strict);
     assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
-    Arc::new(Mesh::new(loaded.config, version))
+    Arc::new(loaded.mesh.with_version(version))
 }
 
 /// Sends on what the client does, and what goes wrong.

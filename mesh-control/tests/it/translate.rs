@@ -4,7 +4,6 @@ use std::path::Path;
 
 use mesh_control::config::{Labels, Strictness};
 use mesh_control::load::Loaded;
-use mesh_control::registry::Registry;
 use mesh_control::translate::{Interception, Node, Resources, Role, translate};
 use mesh_xds::resource::{Resource, decode, pack};
 use prost::{Message, Name};
@@ -14,9 +13,8 @@ fn resources(role: Role) -> Resources {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/full");
     let loaded = Loaded::from_directory(&directory, Strictness::Strict).expect("the directory is there");
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
-    let registry = Registry::from_config(&loaded.config);
     let node = Node::new(role, Some("reviews"), None, Labels::new()).expect("a valid name");
-    translate(&loaded.config, &registry, &node)
+    translate(&loaded.mesh, &node)
 }
 
 /// The data plane takes all of them.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::reader::Located;
 use crate::diagnostic::Position;
+use crate::document::Located;
 use crate::host::Host;
 
 /// What happens to a request that a rule matches.

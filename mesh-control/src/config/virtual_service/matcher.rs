@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::GatewayName;
-use crate::config::reader::{Context, FromNode, Located, Object};
 use crate::config::scalar::{Labels, StringMatch, labels};
-use crate::config::yaml::{Node, Value};
 use crate::diagnostic::Position;
+use crate::document::{Context, FromNode, Key, Located, Mark, Node, Object, Value};
 
 /// Conditions that must all hold.
 #[derive(Clone, Debug)]
@@ -130,13 +129,12 @@ fn named_matches(object: &Object<'_>, field: &'static str) -> Vec<(String, Strin
         Object::new(node, cx);
         return Vec::new();
     };
-    let read = |(key, value): &(crate::config::yaml::Key, Node)| {
-        Some((key.name.clone(), StringMatch::or_present(value, cx.field(&key.name))?))
-    };
+    let read =
+        |(key, value): &(Key, Node)| Some((key.name.clone(), StringMatch::or_present(value, cx.field(&key.name))?));
     entries.iter().filter_map(read).collect()
 }
 
-fn key_mark(node: &Node, name: &str) -> crate::config::yaml::Mark {
+fn key_mark(node: &Node, name: &str) -> Mark {
     let Value::Mapping(entries) = &node.value else { return node.mark };
     entries.iter().find(|(key, _)| key.name == name).map_or(node.mark, |(key, _)| key.mark)
 }

@@ -10,8 +10,6 @@ mod read_action;
 mod read_headers;
 mod read_resilience;
 
-pub(super) use read::read_port;
-
 pub use action::{
     Abort, Delay, Destination, DirectResponse, Fault, FaultStatus, HeaderOperations, Headers, HttpAction, Redirect,
     RedirectPort, RetryPolicy, Rewrite, UriRewrite, WeightedDestination,
@@ -21,9 +19,9 @@ pub use matcher::{HeaderMatch, HttpMatch};
 use std::time::Duration;
 
 use super::metadata::Metadata;
-use super::reader::Located;
 use super::scalar::Visibility;
 use crate::diagnostic::Position;
+use crate::document::Located;
 use crate::host::Host;
 
 /// Name of the gateway that stands for all sidecars.

@@ -2,14 +2,17 @@
 
 use super::read_headers::is_authority;
 use super::{Destination, GatewayName, HttpAction, HttpRoute, MESH_GATEWAY, VirtualService, WeightedDestination};
+use crate::config::Resource;
 use crate::config::metadata::Metadata;
-use crate::config::reader::{Context, FromNode, Located, Object};
-use crate::config::yaml::Node;
+use crate::config::port::read_port;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::document::{Context, FromNode, Located, Node, Object};
 use crate::name::Name;
 
-impl VirtualService {
-    pub(in crate::config) fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
+impl Resource for VirtualService {
+    const LOCAL_FIELDS: &'static [&'static str] = &["spec.http"];
+
+    fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(spec, cx)?;
         let hosts: Vec<_> = object.filled_list("hosts");
         let mesh = Located { value: GatewayName::Mesh, position: metadata.position.clone() };
@@ -32,7 +35,9 @@ impl VirtualService {
         object.finish();
         Some(service)
     }
+}
 
+impl VirtualService {
     fn check_hosts(&self, cx: Context<'_>) {
         let field = cx.field("hosts");
         for (i, host) in self.hosts.iter().enumerate() {
@@ -151,16 +156,4 @@ impl FromNode for Destination {
         object.finish();
         Some(Self { position, host: host?, subset, port })
     }
-}
-
-/// Istio `PortSelector`.
-pub(in crate::config) fn read_port(node: &Node, cx: Context<'_>) -> Option<Located<u16>> {
-    let object = Object::new(node, cx)?;
-    let number = object.port("number");
-    let mark = object.value_mark("number");
-    if !object.has("number") {
-        object.missing("number");
-    }
-    object.finish();
-    Some(Located { value: number?, position: cx.position(mark) })
 }

@@ -1,9 +1,8 @@
 //! Reads rewrites, redirects and direct responses.
 
 use super::{DirectResponse, Redirect, RedirectPort, Rewrite, UriRewrite};
-use crate::config::reader::{Context, FromNode, Located, Object};
 use crate::config::scalar::check_regex;
-use crate::config::yaml::Node;
+use crate::document::{Context, FromNode, Located, Node, Object};
 
 /// Largest body of a direct response, in bytes. Istio refuses more.
 const MAX_BODY_BYTES: usize = 1 << 20;

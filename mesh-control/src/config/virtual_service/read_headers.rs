@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{HeaderOperations, Headers};
-use crate::config::reader::{Context, FromNode, Located, Object};
-use crate::config::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::document::{Context, FromNode, Located, Node, Object};
 
 impl FromNode for Headers {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::{Abort, Delay, Fault, FaultStatus, RetryPolicy};
-use crate::config::reader::{Context, FromNode, Object};
-use crate::config::yaml::Node;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::document::{Context, FromNode, Node, Object};
 
 /// Conditions of `retryOn` that Istio takes.
 const RETRY_CONDITIONS: [&str; 17] = [

@@ -18,7 +18,7 @@ type OwnedServer<'a> = (&'a Gateway, &'a Server);
 
 pub(super) fn build(view: &View<'_>) -> Front {
     let mut ports: BTreeMap<(u16, Option<IpAddr>), Vec<OwnedServer<'_>>> = BTreeMap::new();
-    for gateway in &view.config.gateways {
+    for gateway in &view.mesh.config.gateways {
         if selects(&gateway.selector, &view.node.labels) {
             for server in &gateway.servers {
                 ports.entry((server.port, server.bind)).or_default().push((gateway, server));

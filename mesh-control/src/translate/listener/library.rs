@@ -56,7 +56,7 @@ fn library_filters(side: Side) -> Vec<HttpFilter> {
 /// The node's endpoints, and every address with one of their ports.
 fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
     let mut addresses = BTreeSet::new();
-    for endpoint in view.node.endpoints(view.registry) {
+    for endpoint in view.node.endpoints(&view.mesh.registry) {
         for &port in endpoint.ports.values() {
             addresses.insert((endpoint.address.clone(), port));
             addresses.insert((ANY_ADDRESS.to_owned(), port));

@@ -38,7 +38,7 @@ pub(super) fn build(view: &View<'_>, interception: Interception) -> Front {
 /// Calls to the workload: they come in at the port of the mesh and go on to the program.
 fn add_ingress(view: &View<'_>, ingress: &IngressListener, front: &mut Front) {
     let port = ingress.port.number;
-    let own = view.node.address(view.registry, port);
+    let own = view.node.address(&view.mesh.registry, port);
     let bind = ingress.bind.or(own).map_or_else(|| ANY_ADDRESS.to_owned(), |bind| bind.to_string());
     let target = match ingress.default_endpoint {
         // The unspecified address stands for the workload's own.
@@ -84,11 +84,11 @@ fn add_captured_outbound(view: &View<'_>, front: &mut Front) {
 }
 
 fn add_captured_inbound(view: &View<'_>, front: &mut Front) {
-    let service = view.node.service.as_ref().and_then(|host| view.registry.find(host, &view.node.namespace));
+    let service = view.node.service.as_ref().and_then(|host| view.mesh.registry.find(host, &view.node.namespace));
     let Some(service) = service else { return };
     let mut chains = Vec::new();
     let target_ports: BTreeSet<(u16, u16)> =
-        view.node.endpoints(view.registry).flat_map(|endpoint| endpoint.ports.clone()).collect();
+        view.node.endpoints(&view.mesh.registry).flat_map(|endpoint| endpoint.ports.clone()).collect();
     for (port, target) in target_ports {
         let Some(port) = service.port(port).filter(|port| port.protocol.is_http()) else { continue };
         let routes = route::inbound(target, port.protocol == Protocol::Grpc);

@@ -33,7 +33,7 @@ impl Entry<'_> {
     /// Cluster of a destination. Without a port it is the service's only one, else the port that was called.
     pub(super) fn cluster(&self, service: &VirtualService, destination: &Destination) -> String {
         let host = &destination.host.value;
-        let found = self.view.registry.find(host, &service.metadata.namespace);
+        let found = self.view.mesh.registry.find(host, &service.metadata.namespace);
         let only = found.and_then(|found| match found.ports.as_slice() {
             [port] => Some(port.number),
             _ => None,

@@ -32,7 +32,7 @@ pub(in crate::translate) fn routes(
     for (gateway, server) in servers {
         let name =
             GatewayName::Gateway { namespace: gateway.metadata.namespace.clone(), name: gateway.metadata.name.clone() };
-        for service in &view.config.virtual_services {
+        for service in &view.mesh.config.virtual_services {
             let is_visible =
                 Visibility::includes(&service.export_to, &service.metadata.namespace, &view.node.namespace);
             if is_visible && service.gateways.iter().any(|bound| bound.value == name) {

@@ -6,7 +6,7 @@
 //! conformance tests (`Int32Field*`).
 
 use super::Context;
-use crate::config::yaml::{Node, Value};
+use super::yaml::{Node, Value};
 
 /// Most digits that an `i128` holds whatever they are.
 const MAX_DIGITS: usize = 38;

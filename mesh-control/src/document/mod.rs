@@ -1,25 +1,35 @@
-//! Reads typed values out of a [`Node`] tree and collects every complaint on the way.
+//! YAML and JSON documents, and how typed values are read from them.
 //!
-//! A reader function reads *all* fields of its object before it returns, so that one run reports all mistakes; a value
-//! that cannot be had is `None` after a diagnostic was recorded. Asking an [`Object`] for a field makes the field's
-//! name known; whatever the file holds beyond the known names is reported by [`Object::finish`].
+//! [`parse`] turns the text of a file into a tree of [`Node`]s that keep their positions. A reader asks an [`Object`] for
+//! its fields, one after the other; what is wrong with a field is recorded as a diagnostic at its position, and reading
+//! goes on, so one run reports every mistake of a file. A field that no reader asked for is reported by
+//! [`Object::finish`].
 
 mod number;
 mod object;
 mod suggest;
 mod values;
+mod yaml;
 
 pub(crate) use object::Object;
 pub(crate) use suggest::nearest;
+pub(crate) use yaml::{Key, MAX_FILE_BYTES, Mark, Node, Value, parse};
 
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::Strictness;
-use super::yaml::{Mark, Node, Value};
 use crate::diagnostic::{Code, Diagnostic, Position, Severity, Source};
+
+/// What happens to kinds, fields and values that Istio has and this version does not implement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strictness {
+    /// They are errors. A configuration that is served must be read like this.
+    Strict,
+    /// They are left out with a warning, so that the rest can be compared with another implementation.
+    Lenient,
+}
 
 /// A value of a configuration file and the place where it stands.
 #[derive(Clone, Debug)]

@@ -1,10 +1,9 @@
 //! YAML and JSON as a tree that knows where each value stands.
 //!
-//! Resources are not deserialized straight into structs: a serde derive stops at the first mistake and forgets
-//! positions, while a user wants all mistakes of a file at once, each with its place. So a document first becomes a
-//! [`Node`] tree; `reader` turns nodes into typed values and collects every complaint.
+//! Resources are not deserialized into structs by serde: a derived implementation stops at the first mistake and loses
+//! positions.
 //!
-//! JSON is read by the same parser: it is a subset of YAML.
+//! JSON is a subset of YAML and is read by the same parser.
 
 use std::fmt;
 use std::sync::Arc;

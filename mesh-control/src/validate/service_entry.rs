@@ -1,16 +1,18 @@
-//! ServiceEntries among themselves and with the WorkloadEntries that they select.
+//! ServiceEntries that share a host, and ports that cannot be told apart.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use crate::config::{Config, Located, Protocol, Resolution, ServiceEntry, ServicePort, Visibility, selects};
+use super::Scope;
+use crate::config::{Config, Kind, Located, Protocol, ServiceEntry, ServicePort};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::host::Host;
 
-pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
-    check_shared_hosts(config, diagnostics);
-    for entry in &config.service_entries {
-        check_workloads(config, entry, diagnostics);
+pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    if scope.completeness.has_partial(Kind::ServiceEntry) {
+        return;
+    }
+    check_shared_hosts(&scope.mesh.config, diagnostics);
+    for entry in &scope.mesh.config.service_entries {
         check_addresses(entry, diagnostics);
     }
 }
@@ -92,27 +94,7 @@ fn check_joined(entry: &ServiceEntry, host: &Located<Host>, other: &ServiceEntry
 }
 
 fn is_seen_together(a: &ServiceEntry, b: &ServiceEntry) -> bool {
-    overlaps((&a.export_to, &a.metadata.namespace), (&b.export_to, &b.metadata.namespace))
-}
-
-/// Whether some namespace sees both of two resources, given as visibility and owner.
-pub(super) fn overlaps(a: (&[Visibility], &str), b: (&[Visibility], &str)) -> bool {
-    let namespaces = |(list, owner): (&[Visibility], &str)| -> Option<Vec<String>> {
-        if list.is_empty() || list.contains(&Visibility::All) {
-            return None;
-        }
-        let name = |entry: &Visibility| match entry {
-            Visibility::Own => Some(owner.to_owned()),
-            Visibility::Namespace(name) => Some(name.clone()),
-            Visibility::All | Visibility::None => None,
-        };
-        Some(list.iter().filter_map(name).collect())
-    };
-    match (namespaces(a), namespaces(b)) {
-        (None, None) => true,
-        (Some(list), None) | (None, Some(list)) => !list.is_empty(),
-        (Some(a), Some(b)) => a.iter().any(|name| b.contains(name)),
-    }
+    super::overlaps((&a.export_to, &a.metadata.namespace), (&b.export_to, &b.metadata.namespace))
 }
 
 /// Ports that both entries declare.
@@ -124,27 +106,6 @@ fn shared_ports<'a>(
         let first = other.ports.iter().find(|first| first.number == port.number)?;
         Some((port, first))
     })
-}
-
-fn check_workloads(config: &Config, entry: &ServiceEntry, diagnostics: &mut Vec<Diagnostic>) {
-    let Some(selector) = &entry.workload_selector else { return };
-    for selected in &config.workload_entries {
-        let workload = &selected.workload;
-        let is_selected =
-            selected.metadata.namespace == entry.metadata.namespace && selects(selector, &workload.labels);
-        if is_selected && entry.resolution == Resolution::Static && workload.address.parse::<IpAddr>().is_err() {
-            let message = format!(
-                "{:?} is not an IP address, as {} with resolution STATIC needs",
-                workload.address.value,
-                entry.metadata.resource()
-            );
-            diagnostics.push(
-                Diagnostic::error(Code::SchemaValidation, workload.address.position.clone(), message)
-                    .at(selected.metadata.resource(), "spec.address")
-                    .label("expected an IP address"),
-            );
-        }
-    }
 }
 
 /// Connections without a host name can only be told apart by address.

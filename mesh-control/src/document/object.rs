@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 
 use super::suggest::{nearest, suggest};
+use super::yaml::{Key, Mark, Node, Value};
 use super::{Context, FromNode};
-use crate::config::yaml::{Key, Mark, Node, Value};
 use crate::diagnostic::{Code, Diagnostic, Position};
 
 /// A mapping whose fields are read by name.

@@ -1,13 +1,15 @@
-//! DestinationRules with the services that they are about.
+//! DestinationRules with the services that they apply to.
 
 use std::collections::HashMap;
 
+use super::Scope;
 use crate::config::{Config, DestinationRule};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::host::Host;
-use crate::registry::{Registry, Service};
+use crate::registry::Service;
 
-pub(super) fn check(config: &Config, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    let (config, registry) = (&scope.mesh.config, &scope.mesh.registry);
     check_merged(config, diagnostics);
     for rule in &config.destination_rules {
         let services: Vec<_> = if rule.host.is_wildcard() {

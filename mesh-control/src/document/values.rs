@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::yaml::{Key, Node, Value};
 use super::{Context, FromNode, Located};
-use crate::config::yaml::{Key, Node, Value};
 
 impl FromNode for bool {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {

@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::config::{Config, Labels, NamespaceScope, Sidecar, selects};
+use super::Scope;
+use crate::config::{Config, Kind, Labels, NamespaceScope, Sidecar, selects};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::registry::Registry;
 
-pub(super) fn check(config: &Config, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    if scope.completeness.has_partial(Kind::Sidecar) {
+        return;
+    }
+    let (config, registry) = (&scope.mesh.config, &scope.mesh.registry);
     for sidecar in &config.sidecars {
         check_egress(sidecar, registry, diagnostics);
     }

@@ -1,0 +1,96 @@
+//! Where VirtualServices send requests to.
+
+use super::super::{Scope, similar_host};
+use crate::config::{Destination, HttpAction, Kind, VirtualService};
+use crate::destination_rules::DestinationRules;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::registry::{Registry, Service};
+
+pub(super) fn check(scope: Scope<'_>, service: &VirtualService, diagnostics: &mut Vec<Diagnostic>) {
+    for (i, route) in service.http.iter().enumerate() {
+        let HttpAction::Route(destinations) = &route.action else { continue };
+        for (j, weighted) in destinations.iter().enumerate() {
+            let field = format!("spec.http[{i}].route[{j}].destination");
+            let check = DestinationCheck { service, destination: &weighted.destination, field };
+            diagnostics.extend(check.run(scope));
+        }
+    }
+}
+
+struct DestinationCheck<'a> {
+    service: &'a VirtualService,
+    destination: &'a Destination,
+    field: String,
+}
+
+impl DestinationCheck<'_> {
+    fn run(&self, Scope { mesh, completeness }: Scope<'_>) -> Option<Diagnostic> {
+        let is_complete = completeness.is_complete(Kind::ServiceEntry);
+        let Some(service) = mesh.registry.find(&self.destination.host, &self.service.metadata.namespace) else {
+            return is_complete.then(|| self.missing_host(&mesh.registry));
+        };
+        let of_port = if is_complete { self.check_port(service) } else { None };
+        let has_rules = completeness.is_complete(Kind::DestinationRule);
+        of_port.or_else(|| if has_rules { self.check_subset(service, &mesh.destination_rules) } else { None })
+    }
+
+    fn check_subset(&self, service: &Service, rules: &DestinationRules) -> Option<Diagnostic> {
+        let subset = self.destination.subset.as_ref()?;
+        let names: Vec<_> = rules
+            .find(service, &self.service.metadata.namespace)
+            .map(|rule| rule.subsets.iter().map(|subset| subset.name.as_str()).collect())
+            .unwrap_or_default();
+        if names.contains(&subset.as_str()) {
+            return None;
+        }
+        let message = format!("{} has no subset {:?}", service.host, subset.value);
+        let label = match names.as_slice() {
+            [] => "no DestinationRule of the host defines subsets".to_owned(),
+            names => format!("expected one of {}", names.join(", ")),
+        };
+        let diagnostic =
+            Diagnostic::error(Code::ReferencedResourceNotFound, subset.position.clone(), message).label(label);
+        Some(diagnostic.at(self.resource(), self.field("subset")))
+    }
+
+    fn missing_host(&self, registry: &Registry) -> Diagnostic {
+        let host = &self.destination.host;
+        let mut diagnostic = Diagnostic::error(
+            Code::ReferencedResourceNotFound,
+            host.position.clone(),
+            format!("no service has the host {}", host.value),
+        )
+        .label("no ServiceEntry declares it")
+        .at(self.resource(), self.field("host"));
+        diagnostic.help.extend(similar_host(host, registry));
+        diagnostic
+    }
+
+    fn check_port(&self, service: &Service) -> Option<Diagnostic> {
+        let numbers: Vec<_> = service.ports.iter().map(|port| port.number.to_string()).collect();
+        let expected = format!("expected one of {}", numbers.join(", "));
+        match &self.destination.port {
+            Some(port) if service.port(port.value).is_none() => {
+                let message = format!("{} has no port {}", service.host, port.value);
+                let diagnostic =
+                    Diagnostic::error(Code::ReferencedResourceNotFound, port.position.clone(), message).label(expected);
+                Some(diagnostic.at(self.resource(), self.field("port.number")))
+            }
+            None if service.ports.len() > 1 => {
+                let message = format!("{} has several ports and the destination names none", service.host);
+                let code = Code::VirtualServiceDestinationPortSelectorRequired;
+                let diagnostic = Diagnostic::error(code, self.destination.position.clone(), message).label(expected);
+                Some(diagnostic.at(self.resource(), self.field("port")))
+            }
+            _ => None,
+        }
+    }
+
+    fn resource(&self) -> String {
+        self.service.metadata.resource()
+    }
+
+    fn field(&self, name: &str) -> String {
+        format!("{}.{name}", self.field)
+    }
+}
