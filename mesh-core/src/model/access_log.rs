@@ -1,33 +1,33 @@
-//! Where access log lines go and what they say. Envoy `config.accesslog.v3.AccessLog`.
+//! Access logs: the sink and the format of the lines. Envoy `config.accesslog.v3.AccessLog`.
 
 use std::path::PathBuf;
 
 use super::format::Format;
 
-/// One access log. A line is written at the end of every request.
+/// One access log. A line is written when a request has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
-    /// Where lines go.
+    /// Where lines are written.
     pub sink: AccessLogSink,
-    /// What a line says. Default: Envoy's text format (`features.md` E90).
+    /// The format of a line. Default [`DEFAULT_TEXT`](super::format::DEFAULT_TEXT).
     pub format: AccessLogFormat,
 }
 
-/// Where access log lines go.
+/// Where access log lines are written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AccessLogSink {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// Appended to a file.
+    /// A file, to which lines are appended.
     File(PathBuf),
 }
 
-/// What an access log line says.
+/// The format of an access log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLogFormat {
-    /// Text with `%COMMAND%` substitutions; brings its own line end.
+    /// Text with `%COMMAND%` substitutions, including the line end.
     Text(Format),
     /// One JSON object per line, keys sorted.
     Json(Vec<(Box<str>, JsonField)>),
@@ -36,7 +36,7 @@ pub enum AccessLogFormat {
 /// A value of a JSON access log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JsonField {
-    /// Text with substitutions: a number stays a number if the text is one command that yields one; absent is null.
+    /// Text with substitutions. If it is a single command, a number stays a number and a missing value is null.
     Format(Format),
     /// A nested object.
     Object(Vec<(Box<str>, Self)>),

@@ -11,38 +11,38 @@ use super::{ClusterName, LoadAssignment, MetadataExchange, Percent, RetryBudget}
 /// A group of equivalent endpoints and how to use them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
-    /// The name routes use.
+    /// The name that routes refer to.
     pub name: ClusterName,
     /// The name in statistics; defaults to `name`. Envoy `alt_stat_name`.
     pub stat_name: Arc<str>,
     /// Where the endpoints come from.
     pub discovery: Discovery,
-    /// Limit for making a connection. Default 5 s (Istio 10 s).
+    /// Timeout for establishing a connection. Default 5 s (Istio 10 s).
     pub connect_timeout: Duration,
-    /// How an endpoint is chosen. Default round robin (Istio: least request).
+    /// How an endpoint is selected. Default round robin (Istio: least request).
     pub lb_policy: LbPolicy,
-    /// Share of healthy endpoints below which all are used; 0 = never. Default 50. Envoy
+    /// Percentage of healthy endpoints below which health is disregarded; 0 = never. Default 50. Envoy
     /// `common_lb_config.healthy_panic_threshold`.
     pub healthy_panic_threshold: Percent,
-    /// Below the threshold use no endpoint instead of all. Default false. Envoy
+    /// Below the panic threshold, fail requests instead of using all endpoints. Default false. Envoy
     /// `common_lb_config.zone_aware_lb_config.fail_traffic_on_panic`.
     pub fail_traffic_on_panic: bool,
-    /// Choose a locality by weight first, then an endpoint in it; localities without a weight get nothing. Default false.
+    /// Select a locality by weight, then an endpoint in it; localities without a weight get no traffic. Default false.
     /// Envoy `common_lb_config.locality_weighted_lb_config`.
     pub locality_weighted_lb: bool,
-    /// Limits.
+    /// Limits on concurrent connections and requests.
     pub circuit_breakers: CircuitBreakers,
-    /// Passive health checking; `None` = off.
+    /// Passive health checking; `None` = disabled.
     pub outlier_detection: Option<OutlierDetection>,
-    /// How to speak to the endpoints.
+    /// HTTP options of upstream connections.
     pub http_protocol_options: HttpProtocolOptions,
-    /// Keep-alive probes of upstream connections; `None` = the system's choice.
+    /// TCP keep-alive of upstream connections; `None` = not enabled.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// Bytes of a request body kept for a retry. Default 64 KiB; Envoy `per_connection_buffer_limit_bytes` sets it.
+    /// Bytes of a request body that are buffered for a retry. Default 64 KiB. Envoy `per_connection_buffer_limit_bytes`.
     pub retry_buffer_bytes: usize,
-    /// The service that the cluster stands for, for telemetry.
+    /// The service that the cluster belongs to, for telemetry.
     pub service: Option<Arc<DestinationService>>,
-    /// Whether its endpoints are told who calls them, where the listener does so. Default yes.
+    /// Whether peer metadata is sent to its endpoints, if the listener sends any. Default enabled.
     pub metadata_exchange: MetadataExchange,
 }
 
@@ -50,7 +50,7 @@ impl Cluster {
     /// Default of [`Cluster::retry_buffer_bytes`].
     pub const DEFAULT_RETRY_BUFFER_BYTES: usize = 64 * 1024;
 
-    /// A cluster with Envoy's defaults.
+    /// Creates a cluster with Envoy's defaults.
     #[must_use]
     pub fn new(name: impl Into<ClusterName>, discovery: Discovery) -> Self {
         let name = name.into();
@@ -77,27 +77,27 @@ impl Cluster {
 /// Where a cluster's endpoints come from. Envoy `Cluster.DiscoveryType`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discovery {
-    /// Given in the configuration.
+    /// From the cluster's configuration.
     Static(LoadAssignment),
-    /// Every address of every name is an endpoint.
+    /// From DNS: every address of every name is an endpoint.
     StrictDns(LoadAssignment, DnsOptions),
-    /// One endpoint: the first address of the latest answer; existing connections stay.
+    /// From DNS: the only endpoint is the first address of the latest answer. Existing connections stay open.
     LogicalDns(LoadAssignment, DnsOptions),
-    /// From the control plane's endpoint discovery under this name.
+    /// From the endpoint discovery service.
     Eds {
-        /// Name of the endpoint resource.
+        /// Name of the load assignment to subscribe to.
         service_name: Arc<str>,
     },
 }
 
-/// How names are resolved.
+/// How host names are resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DnsOptions {
     /// Time between queries. Default 5 s.
     pub dns_refresh_rate: Duration,
-    /// Query again when the record's time to live ends instead. Default false (Istio true).
+    /// Query again after the record's TTL instead. Default false (Istio true).
     pub respect_dns_ttl: bool,
-    /// Prefer these addresses. Default IPv4 and IPv6 (Envoy `AUTO`: IPv6 if there is any, else IPv4; Istio `V4_ONLY`).
+    /// Which addresses are used. Default [`DnsLookupFamily::Auto`] (Istio `V4_ONLY`).
     pub dns_lookup_family: DnsLookupFamily,
 }
 
@@ -114,33 +114,34 @@ impl Default for DnsOptions {
 /// Which addresses of a name are used. Envoy `Cluster.DnsLookupFamily`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DnsLookupFamily {
-    /// IPv6 if there is any, else IPv4.
+    /// IPv6 addresses, or IPv4 addresses if there are none.
     #[default]
     Auto,
-    /// IPv4 only.
+    /// IPv4 addresses.
     V4Only,
-    /// IPv6 only.
+    /// IPv6 addresses.
     V6Only,
-    /// IPv4 if there is any, else IPv6.
+    /// IPv4 addresses, or IPv6 addresses if there are none.
     V4Preferred,
-    /// All.
+    /// Both.
     All,
 }
 
-/// How an endpoint is chosen. Envoy `Cluster.LbPolicy`.
+/// How an endpoint is selected. Envoy `Cluster.LbPolicy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LbPolicy {
-    /// In turn; unequal weights by earliest deadline first (E50).
+    /// Endpoints in turn; unequal weights by earliest deadline first.
     #[default]
     RoundRobin,
-    /// The least busy of `choice_count` drawn at random; unequal weights by EDF over weight / (active + 1)^bias (E51).
+    /// The endpoint with the fewest active requests among `choice_count` random ones. With unequal weights, endpoints are
+    /// selected in proportion to `weight / (active_requests + 1)^active_request_bias`.
     LeastRequest {
-        /// Endpoints compared, at least 2, default 2.
+        /// Number of endpoints compared, at least 2, default 2.
         choice_count: NonZeroU32,
-        /// Exponent of the load in thousandths, default 1000 (= 1.0); only with unequal weights.
+        /// Envoy `active_request_bias` in thousandths, default 1000 (1.0); used with unequal weights only.
         active_request_bias_milli: u32,
     },
-    /// Uniformly at random.
+    /// An endpoint at random.
     Random,
 }
 
@@ -152,29 +153,29 @@ impl LbPolicy {
     }
 }
 
-/// Limits per routing priority. Envoy `cluster.v3.CircuitBreakers`.
+/// Limits for each routing priority. Envoy `cluster.v3.CircuitBreakers`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CircuitBreakers {
-    /// For routes of default priority.
+    /// Thresholds of routes with default priority.
     pub default: Thresholds,
-    /// For routes of high priority.
+    /// Thresholds of routes with high priority.
     pub high: Thresholds,
 }
 
-/// What may be in flight to one cluster at once. Envoy `CircuitBreakers.Thresholds` (E30).
+/// Limits on what is in flight to a cluster. Envoy `CircuitBreakers.Thresholds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Connections of all workers to all endpoints. Default 1024. Each connection pool may make its first one beyond it.
     pub max_connections: u32,
-    /// Requests waiting for a connection. Default 1024.
+    /// Requests that wait for a connection. Default 1024.
     pub max_pending_requests: u32,
-    /// Requests. Default 1024.
+    /// Active requests. Default 1024.
     pub max_requests: u32,
-    /// Retries. Default 3.
+    /// Active retries. Default 3.
     pub max_retries: u32,
-    /// Replaces `max_retries`; `None` = not used.
+    /// Limit on active retries relative to active requests, instead of `max_retries`.
     pub retry_budget: Option<RetryBudget>,
-    /// Publish the remaining room as gauges. Default false.
+    /// Publish `remaining_*` gauges. Default false.
     pub track_remaining: bool,
 }
 
@@ -191,35 +192,35 @@ impl Default for Thresholds {
     }
 }
 
-/// Passive health checking by consecutive failures. Envoy `cluster.v3.OutlierDetection` (E31 to E36); 0 turns a
-/// detector off.
+/// Passive health checking by consecutive failures. Envoy `cluster.v3.OutlierDetection`. A count of 0 disables its
+/// detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutlierDetection {
-    /// 5xx answers in a row (connect failures count) that eject. Default 5.
+    /// Consecutive 5xx responses before an endpoint is ejected; connect failures count. Default 5.
     pub consecutive_5xx: u32,
-    /// Chance that `consecutive_5xx` ejects. Default 100.
+    /// Probability that an endpoint detected by `consecutive_5xx` is ejected. Default 100.
     pub enforcing_consecutive_5xx: Percent,
-    /// 502, 503, 504 in a row that eject. Default 5.
+    /// Consecutive responses with 502, 503 or 504 before an endpoint is ejected. Default 5.
     pub consecutive_gateway_failure: u32,
-    /// Chance that `consecutive_gateway_failure` ejects. Default 0.
+    /// Probability that an endpoint detected by `consecutive_gateway_failure` is ejected. Default 0.
     pub enforcing_consecutive_gateway_failure: Percent,
-    /// Count local failures (connect, timeout, reset) apart from answers. Default false.
+    /// Count locally originated failures (connect, timeout, reset) separately from responses. Default false.
     pub split_external_local_origin_errors: bool,
-    /// Local failures in a row that eject, if split. Default 5.
+    /// Consecutive locally originated failures before an endpoint is ejected, if they are counted separately. Default 5.
     pub consecutive_local_origin_failure: u32,
-    /// Chance that `consecutive_local_origin_failure` ejects. Default 100.
+    /// Probability that an endpoint detected by `consecutive_local_origin_failure` is ejected. Default 100.
     pub enforcing_consecutive_local_origin_failure: Percent,
-    /// Time between sweeps, which un-eject. Default 10 s.
+    /// Time between the sweeps that uneject endpoints. Default 10 s.
     pub interval: Duration,
-    /// Ejection time is this times the number of ejections. Default 30 s.
+    /// An endpoint stays ejected for this time multiplied by the number of its ejections. Default 30 s.
     pub base_ejection_time: Duration,
-    /// Longest ejection; never below `base_ejection_time`. Default 300 s.
+    /// Upper bound of the ejection time; `base_ejection_time` if that is longer. Default 300 s.
     pub max_ejection_time: Duration,
-    /// Random addition to the ejection time, up to this. Default 0.
+    /// Upper bound of the random time added to each ejection. Default 0.
     pub max_ejection_time_jitter: Duration,
-    /// Share of endpoints that may be ejected at once. Default 10: with fewer than 10 endpoints none is (E34).
+    /// Percentage of endpoints that may be ejected at the same time. Default 10, so of fewer than 10 endpoints none is.
     pub max_ejection_percent: Percent,
-    /// Let one endpoint be ejected whatever the share. Default false.
+    /// Allow one ejection regardless of `max_ejection_percent`. Default false.
     pub always_eject_one_host: bool,
 }
 
@@ -243,22 +244,22 @@ impl Default for OutlierDetection {
     }
 }
 
-/// How to speak to the endpoints. Envoy `upstreams.http.v3.HttpProtocolOptions`.
+/// HTTP options of upstream connections. Envoy `upstreams.http.v3.HttpProtocolOptions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpProtocolOptions {
-    /// Default HTTP/1.1.
+    /// Protocol of upstream connections. Default HTTP/1.1.
     pub protocol: HttpProtocol,
-    /// An unused connection is closed after this; `None` = never. Default 1 h.
+    /// An idle connection is closed after this time; `None` = never. Default 1 h.
     pub idle_timeout: Option<Duration>,
-    /// A connection is retired after this; `None` = never, the default.
+    /// A connection takes no more requests after this time; `None` = unlimited, the default.
     pub max_connection_duration: Option<Duration>,
-    /// A connection is retired after this many requests; `None` = never, the default.
+    /// A connection takes at most this many requests; `None` = unlimited, the default.
     pub max_requests_per_connection: Option<NonZeroU32>,
-    /// Streams per HTTP/2 connection. Default 1024, and never more than the peer allows.
+    /// Concurrent streams per HTTP/2 connection, if the peer does not allow fewer. Default 1024.
     pub max_concurrent_streams: u32,
-    /// HTTP/2 flow-control window per stream in bytes. Default 16 MiB.
+    /// HTTP/2 flow-control window of a stream in bytes. Default 16 MiB.
     pub initial_stream_window_size: u32,
-    /// HTTP/2 flow-control window per connection in bytes. Default 24 MiB.
+    /// HTTP/2 flow-control window of a connection in bytes. Default 24 MiB.
     pub initial_connection_window_size: u32,
 }
 
@@ -276,7 +277,7 @@ impl Default for HttpProtocolOptions {
     }
 }
 
-/// The protocol spoken to endpoints.
+/// Protocol of upstream connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HttpProtocol {
     /// HTTP/1.1.
@@ -284,35 +285,34 @@ pub enum HttpProtocol {
     Http1,
     /// HTTP/2 with prior knowledge (h2c).
     Http2,
-    /// Whatever the downstream request came with.
+    /// The protocol of the downstream request.
     UseDownstream,
 }
 
-/// Keep-alive probes of a TCP connection; `None` = the system's value.
+/// TCP keep-alive of a connection; `None` = the system's value. Envoy `core.v3.TcpKeepalive`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpKeepalive {
-    /// Unanswered probes before the connection is dropped.
+    /// Unanswered probes before the connection is closed.
     pub keepalive_probes: Option<NonZeroU16>,
-    /// Silence before the first probe.
+    /// Idle time before the first probe.
     pub keepalive_time: Option<Duration>,
     /// Time between probes.
     pub keepalive_interval: Option<Duration>,
 }
 
-/// The service that a cluster stands for: Istio's `destination_service*` labels (`features.md` M12). A field that is not
-/// known is empty.
+/// The service that a cluster belongs to: Istio's `destination_service*` labels. Unknown fields are empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationService {
-    /// FQDN, such as `reviews.default.svc.cluster.local`.
+    /// Fully qualified name, such as `reviews.default.svc.cluster.local`.
     pub host: Arc<str>,
-    /// Name as the control plane gives it: `reviews` for a service of Kubernetes, the host for one of a ServiceEntry.
+    /// Name from the control plane: `reviews` for a Kubernetes service, the host for a ServiceEntry.
     pub name: Arc<str>,
     /// Namespace.
     pub namespace: Arc<str>,
 }
 
 impl DestinationService {
-    /// Where Istio's sidecars send requests for no service that they know, by the names of their clusters.
+    /// Names of the clusters to which Istio's sidecars send requests for unknown services.
     const UNREGISTERED: [&str; 5] = [
         Self::BLACK_HOLE_CLUSTER,
         "PassthroughCluster",
@@ -321,17 +321,18 @@ impl DestinationService {
         "InboundPassthroughClusterIpv6",
     ];
 
-    /// Where requests go that are not to go anywhere.
+    /// Name of the cluster without endpoints, to which blocked requests are sent.
     pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 
-    /// What requests to `cluster` count as if it is one of Istio's clusters without a service: a name, and no host.
+    /// The service that requests to `cluster` are attributed to if it is one of Istio's clusters for unknown services. It
+    /// has a name and no host.
     #[must_use]
     pub fn unregistered(cluster: &str) -> Option<Self> {
         let name = Self::UNREGISTERED.into_iter().find(|name| *name == cluster)?;
         Some(Self { host: Arc::default(), name: name.into(), namespace: Arc::default() })
     }
 
-    /// What requests for `authority` count as where nothing better is known.
+    /// The service that requests for `authority` are attributed to if the cluster names none.
     #[must_use]
     pub fn by_authority(authority: &str) -> Self {
         let host: Arc<str> = authority.into();

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
-/// The endpoints of one cluster, by locality and priority.
+/// The endpoints of a cluster, by locality and priority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadAssignment {
-    /// Groups of endpoints, in configured order.
+    /// The endpoints of each locality and priority, in configured order.
     pub localities: Vec<LocalityEndpoints>,
-    /// Percent of healthy endpoints counted per healthy endpoint when load spills to the next priority. Default 140.
+    /// Factor in percent by which the share of healthy endpoints is multiplied to compute how much load a priority takes.
+    /// Default 140.
     pub overprovisioning_factor: u32,
 }
 
@@ -18,7 +19,7 @@ impl Default for LoadAssignment {
 }
 
 impl FromIterator<SocketAddr> for LoadAssignment {
-    /// Equal endpoints at these addresses, nowhere in particular.
+    /// Endpoints of equal weight at these addresses, in one unnamed locality.
     fn from_iter<I: IntoIterator<Item = SocketAddr>>(addresses: I) -> Self {
         let endpoints = addresses.into_iter().map(Endpoint::new).collect();
         Self { localities: vec![LocalityEndpoints { endpoints, ..LocalityEndpoints::default() }], ..Self::default() }
@@ -28,44 +29,44 @@ impl FromIterator<SocketAddr> for LoadAssignment {
 /// Endpoints of one locality at one priority. Envoy `endpoint.v3.LocalityLbEndpoints`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalityEndpoints {
-    /// Where they are.
+    /// The locality.
     pub locality: Locality,
-    /// 0 is used first; without gaps.
+    /// Priority; 0 is the highest. Priorities have no gaps.
     pub priority: u32,
-    /// Weight of the locality among its priority, used under `Cluster::locality_weighted_lb` only; `None` = gets nothing then.
+    /// Weight among the localities of this priority; `None` = no traffic. Used with `Cluster::locality_weighted_lb` only.
     pub load_balancing_weight: Option<NonZeroU32>,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// Region, zone and sub-zone; empty = unknown.
+/// Region, zone and sub-zone; empty if unknown. Envoy `core.v3.Locality`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Locality {
-    /// Such as `region1`.
+    /// Region, such as `region1`.
     pub region: Arc<str>,
-    /// Such as `zone1`.
+    /// Zone, such as `zone1`.
     pub zone: Arc<str>,
-    /// Such as `rack3`.
+    /// Sub-zone, such as `rack3`.
     pub sub_zone: Arc<str>,
 }
 
 /// One endpoint. Envoy `endpoint.v3.LbEndpoint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it listens.
+    /// Address of the endpoint.
     pub address: EndpointAddress,
-    /// Host name for automatic host rewriting; `None` if it has none.
+    /// Host name for automatic host rewriting.
     pub hostname: Option<Arc<str>>,
-    /// Share among its peers. Default 1.
+    /// Weight among the endpoints of the locality. Default 1.
     pub load_balancing_weight: NonZeroU32,
-    /// Health as the control plane knows it. Default [`HealthStatus::Unknown`].
+    /// Health as reported by the control plane. Default [`HealthStatus::Unknown`].
     pub health_status: HealthStatus,
-    /// The workload behind it, for telemetry.
+    /// The workload at this address, for telemetry.
     pub workload: Option<Arc<Workload>>,
 }
 
 impl Endpoint {
-    /// A healthy endpoint of weight 1.
+    /// Creates an endpoint of unknown health and weight 1.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         Self {
@@ -78,12 +79,12 @@ impl Endpoint {
     }
 }
 
-/// Where an endpoint listens.
+/// Address of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EndpointAddress {
     /// An IP address and port.
     Socket(SocketAddr),
-    /// A name to resolve (DNS clusters only).
+    /// A name to resolve, in DNS clusters only.
     Name {
         /// Host name.
         host: Arc<str>,
@@ -92,36 +93,36 @@ pub enum EndpointAddress {
     },
 }
 
-/// Health as a control plane reports it. Envoy `core.v3.HealthStatus`.
+/// Health of an endpoint as reported by a control plane. Envoy `core.v3.HealthStatus`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HealthStatus {
-    /// Treated as healthy.
+    /// Not reported; treated as healthy.
     #[default]
     Unknown,
-    /// Gets traffic.
+    /// Receives traffic.
     Healthy,
-    /// Gets none.
+    /// Receives no traffic.
     Unhealthy,
-    /// Being shut down: gets none, and does not count when the share of healthy endpoints is computed.
+    /// Shutting down: receives no traffic, and is left out when the share of healthy endpoints is computed.
     Draining,
-    /// Timed out in a health check: gets none.
+    /// Timed out in a health check: receives no traffic.
     Timeout,
-    /// Used when the healthy ones do not suffice.
+    /// Receives traffic that the healthy endpoints cannot take.
     Degraded,
 }
 
 impl HealthStatus {
-    /// Whether an endpoint of this status may get traffic as a healthy one.
+    /// Whether an endpoint of this status is treated as healthy.
     #[must_use]
     pub fn is_usable(self) -> bool {
         matches!(self, Self::Unknown | Self::Healthy)
     }
 }
 
-/// Who runs behind an endpoint: Istio's telemetry attributes (`features.md` M10 to M13).
+/// The workload at an endpoint, as Istio's metrics describe it. Unknown fields are empty. Istio "Standard Metrics".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// Workload name, such as `reviews-v1`; the fields here are empty if not known.
+    /// Name, such as `reviews-v1`.
     pub name: Arc<str>,
     /// Namespace.
     pub namespace: Arc<str>,
@@ -133,16 +134,16 @@ pub struct Workload {
     pub app: Arc<str>,
     /// Label `version`.
     pub version: Arc<str>,
-    /// Cluster id, such as `Kubernetes`.
+    /// Cluster ID, such as `Kubernetes`.
     pub cluster: Arc<str>,
-    /// SPIFFE identity, empty if none.
+    /// SPIFFE identity.
     pub principal: Arc<str>,
 }
 
 impl Workload {
-    /// A workload by its labels (`features.md` M11). Its name is the label `service.istio.io/workload-name`; without
-    /// one it is made of `service` and the label `version`, as deployments are called: `reviews-v1`. Where no label
-    /// names its canonical service, that is `service`.
+    /// Creates a workload from its labels. Its name is the label `service.istio.io/workload-name`. Without that label it
+    /// is `service` and the label `version`, as deployments are usually named: `reviews-v1`. If no label names the
+    /// canonical service, it is `service`.
     #[must_use]
     pub fn from_labels(service: &str, namespace: &str, labels: &BTreeMap<String, String>) -> Self {
         let label = |name: &str| labels.get(name).map(String::as_str);

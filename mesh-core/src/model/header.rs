@@ -4,17 +4,17 @@ use http::HeaderName;
 
 use super::format::Format;
 
-/// What to do when the header is there already. Envoy `core.v3.HeaderValueOption.HeaderAppendAction`.
+/// What to do if the header exists. Envoy `core.v3.HeaderValueOption.HeaderAppendAction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AppendAction {
-    /// Add another line, or the first.
+    /// Add a line.
     #[default]
     AppendIfExistsOrAdd,
-    /// Add only if the header is absent.
+    /// Add a line if the header is absent.
     AddIfAbsent,
-    /// Replace every line, or add.
+    /// Replace all lines, or add one.
     OverwriteIfExistsOrAdd,
-    /// Replace every line; do nothing if absent.
+    /// Replace all lines; do nothing if the header is absent.
     OverwriteIfExists,
 }
 
@@ -31,18 +31,18 @@ pub struct HeaderMutation {
     pub keep_empty_value: bool,
 }
 
-/// Headers to write and to remove, in configured order. Removal comes first, as in Envoy, so that a header may be
-/// removed and written anew.
+/// Headers to add and to remove, in configured order. Removal comes first, as in Envoy, so a header can be removed and
+/// added again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderMutations {
-    /// Headers written.
+    /// Headers to add.
     pub add: Vec<HeaderMutation>,
-    /// Headers removed.
+    /// Headers to remove.
     pub remove: Vec<HeaderName>,
 }
 
 impl HeaderMutations {
-    /// Whether there is nothing to do.
+    /// Whether there is nothing to add or remove.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.add.is_empty() && self.remove.is_empty()

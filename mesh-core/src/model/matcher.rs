@@ -1,8 +1,9 @@
 //! Predicates over strings, headers, paths and query parameters.
 //!
-//! Semantics are Envoy's: regular expressions match the **whole** value (RE2 syntax, linear time); a value matcher on a
-//! missing header is false, also when inverted, unless `treat_missing_header_as_empty`; repeated header lines are
-//! tested one by one and any hit suffices (`features.md` E1, E2).
+//! Semantics are Envoy's. Regular expressions have RE2's syntax, run in linear time and match the **whole** value. A value
+//! matcher on a missing header is false, also if inverted, unless `treat_missing_header_as_empty` is set. Repeated header
+//! lines are tested one by one, and one match suffices. Sources: Envoy `route.v3.HeaderMatcher`,
+//! `type.matcher.v3.StringMatcher`.
 
 use http::HeaderName;
 use regex::Regex;
@@ -16,20 +17,22 @@ pub struct SafeRegex {
     within: Regex,
 }
 
-/// A regular expression that does not compile, or is larger than the limit.
+/// A regular expression that does not compile or is longer than the limit.
 #[derive(Debug, Error)]
 #[error("invalid regular expression {regex:?}: {reason}")]
 pub struct InvalidRegex {
-    /// The expression as given.
+    /// The expression.
     pub regex: String,
-    /// What the compiler says, on one line.
+    /// The error of the compiler, on one line.
     pub reason: String,
 }
 
 impl SafeRegex {
-    /// Longest expression taken, in bytes. Istio's limit is 1024; Envoy's is by compiled size.
+    /// Maximum length of an expression in bytes. Istio's limit is 1024; Envoy limits the compiled size.
     pub const MAX_LENGTH: usize = 4096;
 
+    /// Compiles `source`.
+    ///
     /// # Errors
     /// If `source` does not compile or is longer than [`SafeRegex::MAX_LENGTH`].
     pub fn new(source: &str) -> Result<Self, InvalidRegex> {
@@ -58,7 +61,7 @@ impl SafeRegex {
         self.whole.is_match(value)
     }
 
-    /// Replaces every match within `value`, as Envoy's `RegexMatchAndSubstitute` (RE2 `\1` group references).
+    /// Replaces every match within `value`. Group references are RE2's: `\1`. Envoy `RegexMatchAndSubstitute`.
     #[must_use]
     pub fn replace_all(&self, value: &str, substitution: &str) -> String {
         self.within.replace_all(value, rust_substitution(substitution).as_str()).into_owned()
@@ -73,7 +76,7 @@ impl PartialEq for SafeRegex {
 
 impl Eq for SafeRegex {}
 
-/// RE2's `\1` and `\\` in the regex crate's notation `${1}`.
+/// Converts RE2's `\1` and `\\` to the notation of the regex crate, `${1}` and `\`.
 fn rust_substitution(substitution: &str) -> String {
     let mut rust = String::with_capacity(substitution.len() + 4);
     let mut chars = substitution.chars();
@@ -118,19 +121,19 @@ pub struct StringMatcher {
 }
 
 impl StringMatcher {
-    /// A matcher; with `ignore_case` ASCII letters compare equal in either case (not for regular expressions).
+    /// Creates a matcher. `ignore_case` applies to ASCII letters, and not to regular expressions.
     #[must_use]
     pub fn new(pattern: StringPattern, ignore_case: bool) -> Self {
         Self { pattern, ignore_case }
     }
 
-    /// A case-sensitive comparison with the whole value.
+    /// Creates a matcher that compares the whole value, case-sensitively.
     #[must_use]
     pub fn exact(value: &str) -> Self {
         Self::new(StringPattern::Exact(value.into()), false)
     }
 
-    /// The pattern compared with.
+    /// The pattern.
     #[must_use]
     pub fn pattern(&self) -> &StringPattern {
         &self.pattern
@@ -165,12 +168,12 @@ impl StringMatcher {
     }
 }
 
-/// What a header matcher looks at: a header field, or one of the request's pseudo-headers.
+/// The subject of a header matcher: a header field or a pseudo-header of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderKey {
     /// `:method`.
     Method,
-    /// `:authority` (also when configured as `host`).
+    /// `:authority`, also if configured as `host`.
     Authority,
     /// `:path`, with the query.
     Path,
@@ -181,7 +184,7 @@ pub enum HeaderKey {
 }
 
 impl HeaderKey {
-    /// The key for a configured header name.
+    /// Parses a configured header name.
     ///
     /// # Errors
     /// If `name` is not a valid header name.
@@ -196,18 +199,18 @@ impl HeaderKey {
     }
 }
 
-/// What is asked of a header's value.
+/// The condition of a header matcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderMatch {
-    /// The header is there (`true`) or is not there (`false`).
+    /// The header is present (`true`) or absent (`false`).
     Present(bool),
-    /// A line of the header has such a value.
+    /// A line of the header matches.
     String(StringMatcher),
-    /// A line of the header is a base-10 integer within `start..end`.
+    /// A line of the header is a decimal integer in `start..end`.
     Range {
-        /// First value inside.
+        /// First value of the range.
         start: i64,
-        /// First value outside.
+        /// First value after the range.
         end: i64,
     },
 }
@@ -215,38 +218,38 @@ pub enum HeaderMatch {
 /// A predicate over one header. Envoy `route.v3.HeaderMatcher`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatcher {
-    /// The header looked at.
+    /// The header.
     pub key: HeaderKey,
-    /// What is asked of it.
+    /// The condition.
     pub matches: HeaderMatch,
-    /// Inverts the answer. Default false.
+    /// Invert the result. Default false.
     pub invert_match: bool,
-    /// Treats a missing header as one with an empty value. Default false.
+    /// Treat a missing header as one with an empty value. Default false.
     pub treat_missing_header_as_empty: bool,
 }
 
 /// A predicate over one query parameter. Envoy `route.v3.QueryParameterMatcher`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryParameterMatcher {
-    /// Name of the parameter, case-sensitive, as it stands in the URL (not percent-decoded).
+    /// Name of the parameter as written in the URL: case-sensitive, not percent-decoded.
     pub name: Box<str>,
-    /// What is asked of its first occurrence.
+    /// The condition on its first occurrence.
     pub matches: QueryParameterMatch,
 }
 
-/// What is asked of a query parameter.
+/// The condition of a query parameter matcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryParameterMatch {
-    /// The parameter is there (`true`) or is not there (`false`).
+    /// The parameter is present (`true`) or absent (`false`).
     Present(bool),
-    /// The parameter is there with such a value; `name` alone counts as an empty value.
+    /// The value matches; `name` without `=` has an empty value.
     String(StringMatcher),
 }
 
 /// A predicate over the request path without its query. Envoy `route.v3.RouteMatch.path_specifier`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathMatcher {
-    /// A plain string prefix: `/foo` also matches `/foobar`.
+    /// A string prefix: `/foo` matches `/foobar`.
     Prefix(Box<str>),
     /// The whole path.
     Exact(Box<str>),
@@ -254,7 +257,7 @@ pub enum PathMatcher {
     PathSeparatedPrefix(Box<str>),
     /// The whole path, by a regular expression.
     Regex(SafeRegex),
-    /// CONNECT requests (RFC 9110 section 9.3.6), whatever their path.
+    /// CONNECT requests (RFC 9110 section 9.3.6) with any path.
     Connect,
 }
 

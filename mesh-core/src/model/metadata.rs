@@ -1,34 +1,34 @@
-//! Opaque facts that configuration attaches to resources for others to read. Envoy `core.v3.Metadata`.
+//! Opaque values that configuration attaches to resources. Envoy `core.v3.Metadata`.
 
 use std::{collections::BTreeMap, io::Write as _};
 
-/// Facts by the filter or program they are meant for, such as `istio`. Only string-keyed `filter_metadata` is kept.
+/// Metadata of a resource. Only `filter_metadata` is kept, not `typed_filter_metadata`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// Facts by namespace, in reverse-DNS form for Envoy's own.
+    /// Values by namespace, which is the name of a filter (`envoy.lb`) or program (`istio`).
     pub filter_metadata: BTreeMap<Box<str>, MetadataValue>,
 }
 
-/// A fact: what JSON can say.
+/// A metadata value: any JSON value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum MetadataValue {
-    /// Nothing.
+    /// Null.
     #[default]
     Null,
-    /// Yes or no.
+    /// A boolean.
     Bool(bool),
     /// A number.
     Number(f64),
-    /// Text.
+    /// A string.
     String(Box<str>),
-    /// Several.
+    /// A list.
     List(Vec<Self>),
-    /// Several by name.
+    /// An object.
     Object(BTreeMap<Box<str>, Self>),
 }
 
 impl Metadata {
-    /// The fact at `path` within `namespace`; the whole namespace if the path is empty.
+    /// The value at `path` within `namespace`; the whole namespace if the path is empty.
     #[must_use]
     pub fn get(&self, namespace: &str, path: &[Box<str>]) -> Option<&MetadataValue> {
         path.iter().try_fold(self.filter_metadata.get(namespace)?, |value, key| match value {
@@ -39,7 +39,7 @@ impl Metadata {
 }
 
 impl MetadataValue {
-    /// Appends the fact as JSON to `out`.
+    /// Appends the value to `out` as JSON.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Self::Null => out.extend_from_slice(b"null"),
@@ -73,7 +73,7 @@ fn number_json(number: f64, out: &mut Vec<u8>) {
     write!(out, "{number}").expect("writing to memory does not fail");
 }
 
-/// Appends `bytes` as a JSON string to `out`; what is not UTF-8 becomes U+FFFD.
+/// Appends `bytes` to `out` as a JSON string. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn json_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for chunk in bytes.utf8_chunks() {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_are_found_by_path_and_written_as_json() {
+    fn values_are_found_by_path_and_written_as_json() {
         let fields = |pairs: Vec<(&str, MetadataValue)>| {
             MetadataValue::Object(pairs.into_iter().map(|(key, value)| (key.into(), value)).collect())
         };

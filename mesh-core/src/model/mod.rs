@@ -1,8 +1,8 @@
-//! Immutable configuration values, validated once at the edge (xDS decoding, builder API) and never again.
+//! Immutable configuration values, validated once when they are built (by the xDS decoder or from code).
 //!
-//! One file per xDS concept; field names are Envoy's. A value of these types is always well-formed: numbers are in
-//! range, regular expressions are compiled, header names are valid, defaults are filled in. Runtime state (counters,
-//! ejections, connections) never lives here.
+//! There is one file for each xDS concept, and field names are Envoy's. A value of these types is always well-formed:
+//! numbers are in range, regular expressions are compiled, header names are valid, defaults are filled in. Runtime state
+//! such as counters, ejections and connections is kept elsewhere.
 
 mod access_log;
 mod cluster;

@@ -1,4 +1,4 @@
-//! Names of xDS resources: cheap to clone, impossible to mix up.
+//! Names of xDS resources. They are cheap to clone, and each kind has its own type.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -9,7 +9,7 @@ macro_rules! resource_name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The name as it stands in the configuration.
+            /// The name as configured.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0

@@ -1,40 +1,40 @@
-//! What the two ends of a request tell each other about themselves. Istio `io.istio.http.peer_metadata.Config`, of which
-//! the headers `x-envoy-peer-metadata-id` and `x-envoy-peer-metadata` are obeyed (`features.md` M14).
+//! Exchange of workload metadata between the two ends of a request. Istio `io.istio.http.peer_metadata.Config`, of which
+//! discovery and propagation by `istio_headers` are supported: `x-envoy-peer-metadata-id` and `x-envoy-peer-metadata`.
 
-/// Whose metadata a listener reads, and to whom it tells its own. Default nobody's and nobody.
+/// Which metadata headers a listener reads and sends. Default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerMetadata {
-    /// Read what the client tells in its request, and take it out. `downstream_discovery: istio_headers`.
+    /// Read the client's metadata from the request headers and remove them. `downstream_discovery: istio_headers`.
     pub downstream_discovery: bool,
-    /// Read what the server tells in its response, and take it out. `upstream_discovery: istio_headers`.
+    /// Read the server's metadata from the response headers and remove them. `upstream_discovery: istio_headers`.
     pub upstream_discovery: bool,
-    /// Tell a client that has told. `downstream_propagation: istio_headers`.
+    /// Send metadata to clients that have sent theirs. `downstream_propagation: istio_headers`.
     pub downstream_propagation: bool,
-    /// Tell the server; `None` = do not. `upstream_propagation: istio_headers`.
+    /// Send metadata to servers; `None` = do not. `upstream_propagation: istio_headers`.
     pub upstream_propagation: Option<UpstreamPropagation>,
 }
 
-/// Which servers are told.
+/// Which servers metadata is sent to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamPropagation {
-    /// Not those outside of the mesh. Default false. Istio `skip_external_clusters`.
+    /// Send none to servers outside of the mesh. Default false. Istio `skip_external_clusters`.
     pub skip_external_clusters: bool,
 }
 
-/// What a cluster's metadata say about telling its endpoints: `filter_metadata.istio.external` and `disable_mx`.
+/// Whether a cluster's endpoints take part in the exchange, from the cluster's `filter_metadata.istio`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetadataExchange {
-    /// They are told.
+    /// They take part.
     #[default]
     Enabled,
-    /// They are outside of the mesh.
+    /// They are outside of the mesh. Istio `external`.
     External,
-    /// They must not be told. Istio `disable_mx`.
+    /// They do not take part. Istio `disable_mx`.
     Disabled,
 }
 
 impl UpstreamPropagation {
-    /// Whether the endpoints of a cluster are told.
+    /// Whether metadata is sent to the endpoints of a cluster.
     #[must_use]
     pub fn reaches(self, cluster: MetadataExchange) -> bool {
         match cluster {

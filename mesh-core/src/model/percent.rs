@@ -1,22 +1,24 @@
-//! Shares of a whole: [`Percent`] for limits, [`FractionalPercent`] for sampling.
+//! Percentages: [`Percent`] for limits, [`FractionalPercent`] for sampling.
 
 use thiserror::Error;
 
-/// A share in whole percent, 0 to 100.
+/// A whole percentage, 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Percent(u8);
 
-/// A value outside 0 to 100 was given as a percentage.
+/// A percentage is greater than 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{0} is not in 0..=100")]
 pub struct PercentOutOfRange(pub u32);
 
 impl Percent {
-    /// Nothing.
+    /// 0 percent.
     pub const ZERO: Self = Self(0);
-    /// Everything.
+    /// 100 percent.
     pub const HUNDRED: Self = Self(100);
 
+    /// Creates a percentage.
+    ///
     /// # Errors
     /// If `value` is above 100.
     pub fn new(value: u32) -> Result<Self, PercentOutOfRange> {
@@ -38,20 +40,20 @@ impl Percent {
 pub struct FractionalPercent(u32);
 
 impl FractionalPercent {
-    /// Never.
+    /// Probability 0.
     pub const ZERO: Self = Self(0);
-    /// Always.
+    /// Probability 1.
     pub const ALWAYS: Self = Self(Self::MILLION);
 
     const MILLION: u32 = 1_000_000;
 
-    /// From parts per million; values above a million mean "always", as in Envoy.
+    /// Creates a probability from parts per million. Values above a million count as a million, as in Envoy.
     #[must_use]
     pub fn from_parts_per_million(parts: u32) -> Self {
         Self(parts.min(Self::MILLION))
     }
 
-    /// This share of `count`, rounded down.
+    /// This fraction of `count`, rounded down.
     #[must_use]
     pub fn of(self, count: u64) -> u64 {
         let share = u128::from(count) * u128::from(self.0) / u128::from(Self::MILLION);
@@ -65,7 +67,7 @@ impl FractionalPercent {
         self.0
     }
 
-    /// Whether an event of this probability happens, given a uniformly distributed `random` number.
+    /// Whether an event of this probability occurs, given a uniformly distributed `random` number.
     #[must_use]
     pub fn hits(self, random: u64) -> bool {
         random % u64::from(Self::MILLION) < u64::from(self.0)

@@ -1,4 +1,5 @@
-//! Retry configuration. Envoy `route.v3.RetryPolicy`; conditions in `features.md` E20 to E25.
+//! Retry configuration. Envoy `route.v3.RetryPolicy`; the conditions are documented with Envoy's header
+//! `x-envoy-retry-on`.
 
 use std::time::Duration;
 
@@ -28,27 +29,27 @@ macro_rules! retry_conditions {
 }
 
 retry_conditions! {
-    /// Any 5xx answer, or none at all: disconnect, reset, per-try timeout. Contains connect-failure and refused-stream.
+    /// A 5xx response, or no response: disconnect, reset, per-try timeout. Includes connect-failure and refused-stream.
     FIVE_XX = "5xx" << 0;
-    /// 502, 503 or 504.
+    /// A response with 502, 503 or 504.
     GATEWAY_ERROR = "gateway-error" << 1;
-    /// No answer: disconnect, reset, per-try timeout.
+    /// No response: disconnect, reset, per-try timeout.
     RESET = "reset" << 2;
-    /// No answer, and the request's headers were not sent.
+    /// No response, and the request headers were not sent.
     RESET_BEFORE_REQUEST = "reset-before-request" << 3;
-    /// The connection could not be made (refused, connect timeout).
+    /// The connection could not be established: refused, connect timeout.
     CONNECT_FAILURE = "connect-failure" << 4;
-    /// An answer with `x-envoy-ratelimited`.
+    /// A response with `x-envoy-ratelimited`.
     ENVOY_RATELIMITED = "envoy-ratelimited" << 5;
-    /// 409 only.
+    /// A response with 409.
     RETRIABLE_4XX = "retriable-4xx" << 6;
     /// The upstream reset the stream with REFUSED_STREAM.
     REFUSED_STREAM = "refused-stream" << 7;
-    /// A status in [`RetryPolicy::retriable_status_codes`].
+    /// A response with a status in [`RetryPolicy::retriable_status_codes`].
     RETRIABLE_STATUS_CODES = "retriable-status-codes" << 8;
-    /// An answer with a header in [`RetryPolicy::retriable_headers`].
+    /// A response with a header in [`RetryPolicy::retriable_headers`].
     RETRIABLE_HEADERS = "retriable-headers" << 9;
-    /// HTTP/3 only; accepted, never true here.
+    /// HTTP/3 only; accepted and never true, because HTTP/3 is not supported.
     HTTP3_POST_CONNECT_FAILURE = "http3-post-connect-failure" << 10;
     /// gRPC status 1 in response headers.
     CANCELLED = "cancelled" << 11;
@@ -63,10 +64,10 @@ retry_conditions! {
 }
 
 impl RetryOn {
-    /// No condition: never retry.
+    /// The empty set: never retry.
     pub const NONE: Self = Self(0);
 
-    /// A comma-separated list, blanks ignored.
+    /// Parses a comma-separated list; spaces are ignored.
     ///
     /// # Errors
     /// At the first condition that is not in [`RetryOn::ALL`].
@@ -101,7 +102,8 @@ impl RetryOn {
     }
 }
 
-/// Delay before a retry: uniform in `[0, (2^n - 1) * base_interval)`, capped. Envoy `RetryPolicy.RetryBackOff` (E22).
+/// Delay before the n-th retry: random in `[0, (2^n - 1) * base_interval)`, capped by `max_interval`. Envoy
+/// `RetryPolicy.RetryBackOff`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackOff {
     /// Default 25 ms, at least 1 ms.
@@ -111,7 +113,7 @@ pub struct BackOff {
 }
 
 impl BackOff {
-    /// Back-off with the default cap of ten times `base_interval`.
+    /// Creates a back-off with the default `max_interval` of ten times `base_interval`.
     #[must_use]
     pub fn from_base(base_interval: Duration) -> Self {
         Self { base_interval, max_interval: base_interval.saturating_mul(10) }
@@ -127,21 +129,22 @@ impl Default for BackOff {
 /// When and how a request is tried again. Envoy `route.v3.RetryPolicy`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// The conditions under which a try is repeated.
+    /// The conditions under which a request is retried.
     pub retry_on: RetryOn,
     /// Retries after the first try. Default 1.
     pub num_retries: u32,
-    /// Limit for one try, `None` = the route timeout only. Ignored if not below the route timeout.
+    /// Timeout for one try; `None` = the route timeout only. Ignored unless below the route timeout.
     pub per_try_timeout: Option<Duration>,
-    /// Longest silence within one try, `None` = unlimited.
+    /// Idle timeout for one try; `None` = unlimited.
     pub per_try_idle_timeout: Option<Duration>,
-    /// Avoid endpoints tried before (`envoy.retry_host_predicates.previous_hosts`). Default false.
+    /// Avoid endpoints that were tried before. Default false. Envoy `envoy.retry_host_predicates.previous_hosts`.
     pub previous_hosts: bool,
-    /// How often another endpoint is picked when a predicate rejects one, default 1 (Istio 5); then the last is used.
+    /// How often another endpoint is picked if a host predicate rejects one; then the last one is used. Default 1 (Istio
+    /// 5).
     pub host_selection_retry_max_attempts: u32,
     /// Status codes for `retriable-status-codes`.
     pub retriable_status_codes: Vec<StatusCode>,
-    /// Response headers for `retriable-headers`: any match retries.
+    /// Response headers for `retriable-headers`; one match suffices.
     pub retriable_headers: Vec<HeaderMatcher>,
     /// Only requests that match one of these are retried; empty = all.
     pub retriable_request_headers: Vec<HeaderMatcher>,
@@ -166,13 +169,13 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Limits retries to a share of the requests in flight; replaces `max_retries`. Envoy
-/// `cluster.v3.CircuitBreakers.Thresholds.RetryBudget` (E24).
+/// Limit on active retries relative to active requests; replaces `max_retries`. Envoy
+/// `cluster.v3.CircuitBreakers.Thresholds.RetryBudget`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {
-    /// Share of active and pending requests that may be retries. Default 20.
+    /// Percentage of active and pending requests that may be retries. Default 20.
     pub budget_percent: FractionalPercent,
-    /// Retries always allowed at once. Default 3.
+    /// Number of concurrent retries that are always allowed. Default 3.
     pub min_retry_concurrency: u32,
 }
 

@@ -11,27 +11,27 @@ use super::{
 };
 use crate::filter::FilterOverrides;
 
-/// Virtual hosts by domain, each with its routes.
+/// A route configuration: virtual hosts, each with domains and routes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfiguration {
-    /// The name listeners use.
+    /// The name that listeners refer to.
     pub name: RouteConfigName,
-    /// Domains are unique over all of them.
+    /// The virtual hosts. No domain occurs twice.
     pub virtual_hosts: Vec<VirtualHost>,
-    /// Changes of every request.
+    /// Header changes of every request.
     pub request_headers: HeaderMutations,
-    /// Changes of every response.
+    /// Header changes of every response.
     pub response_headers: HeaderMutations,
     /// Ignore the port of the authority when domains are matched. Default false.
     pub ignore_port_in_host_matching: bool,
-    /// Apply the most specific header changes last, so that they win. Default false.
+    /// Apply the header changes of the route last, so that they take precedence. Default false.
     pub most_specific_header_mutations_wins: bool,
-    /// About the listener's HTTP filters, for all routes. Default nothing.
+    /// Configuration of the listener's HTTP filters for all routes. Default none.
     pub typed_per_filter_config: FilterOverrides,
 }
 
 impl RouteConfiguration {
-    /// A configuration with Envoy's defaults.
+    /// Creates a route configuration with Envoy's defaults.
     #[must_use]
     pub fn new(name: impl Into<RouteConfigName>, virtual_hosts: Vec<VirtualHost>) -> Self {
         Self {
@@ -46,46 +46,47 @@ impl RouteConfiguration {
     }
 }
 
-/// The routes of some domains. Envoy `route.v3.VirtualHost`.
+/// The routes of a set of domains. Envoy `route.v3.VirtualHost`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHost {
-    /// For statistics and explanations.
+    /// Name for logs and statistics.
     pub name: Arc<str>,
-    /// Exact, `*.suffix`, `prefix.*` or `*`; case-insensitive. The longest match wins, exact before wildcards (E1).
+    /// Domains: exact, `*.suffix`, `prefix.*` or `*`, case-insensitive. An exact domain takes precedence over wildcards,
+    /// a longer wildcard over a shorter one.
     pub domains: Vec<Box<str>>,
-    /// The first that matches decides.
+    /// The routes. The first one that matches a request is used.
     pub routes: Vec<Route>,
-    /// Changes of every request.
+    /// Header changes of every request.
     pub request_headers: HeaderMutations,
-    /// Changes of every response.
+    /// Header changes of every response.
     pub response_headers: HeaderMutations,
-    /// For routes without a retry policy of their own.
+    /// Retry policy of the routes that have none.
     pub retry_policy: Option<Arc<RetryPolicy>>,
     /// Send `x-envoy-attempt-count` upstream. Default false (Istio true).
     pub include_request_attempt_count: bool,
     /// Send `x-envoy-attempt-count` downstream. Default false.
     pub include_attempt_count_in_response: bool,
-    /// Redirect plain requests to https. Default none. Envoy `require_tls`; with no TLS on listeners yet `ALL` and
-    /// `EXTERNAL_ONLY` always redirect.
+    /// Redirect requests without TLS to https. Default false. Envoy `require_tls`. Listeners have no TLS yet, so `ALL` and
+    /// `EXTERNAL_ONLY` redirect every request that no proxy in front received by https.
     pub require_tls: bool,
-    /// About the listener's HTTP filters, for these routes. Default nothing.
+    /// Configuration of the listener's HTTP filters for these routes. Default none.
     pub typed_per_filter_config: FilterOverrides,
-    /// Parts of the requests that are counted by themselves; a request belongs to the first that takes it, else to one
-    /// called `other`. Default none.
+    /// Groups of requests with statistics of their own. A request belongs to the first one that matches, or to one called
+    /// `other`. Default none.
     pub virtual_clusters: Vec<VirtualCluster>,
 }
 
-/// A part of the requests of a virtual host, for statistics. Envoy `route.v3.VirtualCluster`.
+/// A group of requests to a virtual host, for statistics. Envoy `route.v3.VirtualCluster`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualCluster {
     /// Name in statistics.
     pub name: Arc<str>,
-    /// Which requests: all of these hold.
+    /// Conditions, all of which must match.
     pub headers: Vec<HeaderMatcher>,
 }
 
 impl VirtualHost {
-    /// A virtual host with Envoy's defaults for every authority.
+    /// Creates a virtual host for every authority, with Envoy's defaults.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, routes: Vec<Route>) -> Self {
         Self {
@@ -104,33 +105,34 @@ impl VirtualHost {
     }
 }
 
-/// One rule. Envoy `route.v3.Route`.
+/// A route. Envoy `route.v3.Route`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    /// For logs and explanations; empty if unnamed.
+    /// Name for logs; empty if unnamed.
     pub name: Arc<str>,
-    /// Which requests.
+    /// The requests that the route matches.
     pub matches: RouteMatch,
-    /// What to do with them.
+    /// What is done with them.
     pub action: Action,
-    /// Changes of the request.
+    /// Header changes of the request.
     pub request_headers: HeaderMutations,
-    /// Changes of the response.
+    /// Header changes of the response.
     pub response_headers: HeaderMutations,
-    /// About the listener's HTTP filters, over the virtual host. Default nothing.
+    /// Configuration of the listener's HTTP filters for this route; it takes precedence over the virtual host's. Default
+    /// none.
     pub typed_per_filter_config: FilterOverrides,
     /// Name of the operation for tracing; empty if none. Envoy `decorator.operation`.
     pub operation: Arc<str>,
-    /// Where the rule was written, such as `virtual-service/reviews.default`; empty if unknown.
+    /// The resource that the route comes from, such as `virtual-service/reviews.default`; empty if unknown.
     pub origin: Arc<str>,
-    /// Name under which the route's requests are counted by themselves; empty = they are not. Envoy `stat_prefix`.
+    /// Name of the route's own statistics; empty = none. Envoy `stat_prefix`.
     pub stat_prefix: Arc<str>,
-    /// Facts for logs and headers, `%METADATA(ROUTE:…)%`; `None` if there are none.
+    /// Metadata for `%METADATA(ROUTE:…)%` in access logs and headers.
     pub metadata: Option<Arc<Metadata>>,
 }
 
 impl Route {
-    /// A rule with Envoy's defaults.
+    /// Creates a route with Envoy's defaults.
     #[must_use]
     pub fn new(matches: RouteMatch, action: Action) -> Self {
         Self {
@@ -148,25 +150,25 @@ impl Route {
     }
 }
 
-/// Which requests a route takes: everything must hold. Envoy `route.v3.RouteMatch`.
+/// The requests that a route matches: all conditions must hold. Envoy `route.v3.RouteMatch`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteMatch {
     /// The path without its query.
     pub path: PathMatcher,
-    /// Whether letters of the path compare in their case; no effect on regular expressions. Default true.
+    /// Whether the path is compared case-sensitively; no effect on regular expressions. Default true.
     pub case_sensitive: bool,
-    /// All must match.
+    /// Conditions on headers.
     pub headers: Vec<HeaderMatcher>,
-    /// All must match.
+    /// Conditions on query parameters.
     pub query_parameters: Vec<QueryParameterMatcher>,
     /// Only gRPC requests. Default false.
     pub grpc: bool,
-    /// Only this share of requests; `None` = all.
+    /// Only this fraction of requests; `None` = all.
     pub runtime_fraction: Option<FractionalPercent>,
 }
 
 impl RouteMatch {
-    /// Every request with this path.
+    /// Matches every request with this path.
     #[must_use]
     pub fn path(path: PathMatcher) -> Self {
         Self {
@@ -180,58 +182,58 @@ impl RouteMatch {
     }
 }
 
-/// What to do with a request.
+/// What a route does with a request. Envoy `route.v3.Route.action`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Send it to a cluster.
+    /// Forward it to a cluster.
     Route(Box<RouteAction>),
-    /// Answer with another location.
+    /// Respond with a redirect.
     Redirect(Box<Redirect>),
-    /// Answer with a fixed response.
+    /// Respond with a fixed response.
     DirectResponse(DirectResponse),
-    /// Hand it to the service behind the listener (library servers). Envoy `non_forwarding_action`.
+    /// Pass it to the service behind the listener of a library server. Envoy `non_forwarding_action`.
     NonForwarding,
 }
 
-/// How to send a request to a cluster. Envoy `route.v3.RouteAction`.
+/// How a request is forwarded to a cluster. Envoy `route.v3.RouteAction`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteAction {
-    /// Which cluster.
+    /// The cluster.
     pub cluster: ClusterSpecifier,
-    /// Status when the cluster does not exist. Default 503.
+    /// Status of the response if the cluster does not exist. Default 503.
     pub cluster_not_found_response_code: StatusCode,
-    /// Change of the path; the query stays.
+    /// Rewrite of the path; the query is kept.
     pub path_rewrite: PathRewrite,
-    /// Change of the authority.
+    /// Rewrite of the authority.
     pub host_rewrite: HostRewrite,
     /// Append the original authority to `x-forwarded-host` when it is rewritten. Default false.
     pub append_x_forwarded_host: bool,
-    /// From the end of the request to the end of the response, retries included; zero = unlimited. Default 15 s
+    /// Time from the end of the request to the end of the response, retries included; zero = unlimited. Default 15 s
     /// (Istio 0).
     pub timeout: Duration,
-    /// Longest silence on the stream; `None` = the connection manager's, zero = unlimited.
+    /// Idle timeout of the stream; `None` = the connection manager's, zero = unlimited.
     pub idle_timeout: Option<Duration>,
-    /// `None` = the virtual host's, else no retries.
+    /// Retry policy; `None` = the virtual host's.
     pub retry_policy: Option<Arc<RetryPolicy>>,
-    /// Limit for the whole stream and use of `grpc-timeout`.
+    /// Maximum duration of the stream, and use of `grpc-timeout`; `None` = the connection manager's.
     pub max_stream_duration: Option<MaxStreamDuration>,
-    /// Which thresholds of the circuit breaker apply. Default [`RoutingPriority::Default`].
+    /// Priority, which selects the circuit breaker thresholds. Default [`RoutingPriority::Default`].
     pub priority: RoutingPriority,
-    /// Upgrades allowed or refused for this route, over the connection manager's.
+    /// Upgrades that are allowed or refused on this route. They take precedence over the connection manager's.
     pub upgrade_configs: Vec<UpgradeConfig>,
 }
 
 impl RouteAction {
-    /// Envoy's default of [`RouteAction::timeout`].
+    /// Default of [`RouteAction::timeout`].
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
-    /// A route to one cluster with Envoy's defaults.
+    /// Creates an action for one cluster, with Envoy's defaults.
     #[must_use]
     pub fn to_cluster(cluster: impl Into<ClusterName>) -> Self {
         Self::new(ClusterSpecifier::Cluster(cluster.into()))
     }
 
-    /// A route with Envoy's defaults.
+    /// Creates an action with Envoy's defaults.
     #[must_use]
     pub fn new(cluster: ClusterSpecifier) -> Self {
         Self {
@@ -250,125 +252,125 @@ impl RouteAction {
     }
 }
 
-/// How a route names its cluster.
+/// The cluster of a route. Envoy `RouteAction.cluster_specifier`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClusterSpecifier {
-    /// This one.
+    /// One cluster.
     Cluster(ClusterName),
-    /// One of several, by weight.
+    /// One of several clusters, by weight.
     Weighted(WeightedClusters),
-    /// The one named by a request header or pseudo-header.
+    /// The cluster named by a request header or pseudo-header.
     ClusterHeader(HeaderKey),
 }
 
-/// A split over clusters. Envoy `route.v3.WeightedCluster` (E3).
+/// A split of traffic over clusters. Envoy `route.v3.WeightedCluster`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightedClusters {
-    /// At least one; the sum of weights is positive and fits `u32`.
+    /// At least one cluster. The sum of the weights is positive and fits into `u32`.
     pub clusters: Vec<WeightedCluster>,
-    /// Header whose number selects instead of chance; `None` = chance.
+    /// Header whose numeric value selects the cluster; `None` = at random.
     pub header_name: Option<HeaderName>,
 }
 
-/// A share of a split.
+/// A cluster of a split. Envoy `WeightedCluster.ClusterWeight`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightedCluster {
     /// The cluster.
     pub name: ClusterName,
-    /// Its share of the sum of weights; 0 = none.
+    /// Weight; the cluster receives this part of the sum of the weights.
     pub weight: u32,
-    /// Changes of requests that go there.
+    /// Header changes of requests to this cluster.
     pub request_headers: HeaderMutations,
-    /// Changes of responses that come from there.
+    /// Header changes of responses from this cluster.
     pub response_headers: HeaderMutations,
-    /// Literal authority for requests that go there.
+    /// Authority of requests to this cluster.
     pub host_rewrite_literal: Option<HeaderValue>,
-    /// About the listener's HTTP filters, over the route. Default nothing.
+    /// Configuration of the listener's HTTP filters for this cluster; it takes precedence over the route's. Default none.
     pub typed_per_filter_config: FilterOverrides,
 }
 
-/// Change of the path before it is sent upstream; the original goes into `x-envoy-original-path`.
+/// Rewrite of the path before it is sent upstream. The original is sent in `x-envoy-original-path`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PathRewrite {
-    /// Leave it.
+    /// No rewrite.
     #[default]
     None,
-    /// Replace the matched prefix, or the whole path if it was matched exactly or by a regular expression.
+    /// Replace the matched prefix, or the whole path if the route matches it exactly or by a regular expression.
     Prefix(Box<str>),
-    /// Replace every match.
+    /// Replace every match of a regular expression.
     Regex {
-        /// What is replaced.
+        /// The regular expression.
         pattern: SafeRegex,
-        /// By what; `\1` is a group.
+        /// The replacement; `\1` refers to a group.
         substitution: Box<str>,
     },
 }
 
-/// Change of the authority before it is sent upstream.
+/// Rewrite of the authority before it is sent upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HostRewrite {
-    /// Leave it.
+    /// No rewrite.
     #[default]
     None,
-    /// This value.
+    /// A fixed value.
     Literal(HeaderValue),
-    /// The host name of the endpoint, for DNS clusters.
+    /// The host name of the selected endpoint, if it has one.
     Auto,
-    /// The value of a request header, if it is there.
+    /// The value of a request header, if it is present.
     Header(HeaderName),
-    /// The path, without its query, with every match replaced. Envoy `host_rewrite_path_regex`.
+    /// The path without its query, with every match of a regular expression replaced. Envoy `host_rewrite_path_regex`.
     PathRegex {
-        /// What is replaced.
+        /// The regular expression.
         pattern: SafeRegex,
-        /// By what; `\1` is a group.
+        /// The replacement; `\1` refers to a group.
         substitution: Box<str>,
     },
 }
 
-/// Limits of a stream's whole life. Envoy `RouteAction.MaxStreamDuration` (E6).
+/// Maximum duration of a stream. Envoy `RouteAction.MaxStreamDuration`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MaxStreamDuration {
-    /// Limit without regard to `grpc-timeout`; `None` = the connection manager's, zero = unlimited.
+    /// Maximum duration if `grpc-timeout` is absent or not used; `None` = the connection manager's, zero = unlimited.
     pub max_stream_duration: Option<Duration>,
-    /// Use `grpc-timeout`, up to this; zero = up to whatever it says, `None` = do not use it.
+    /// Upper bound of `grpc-timeout`; zero = no bound, `None` = `grpc-timeout` is not used.
     pub grpc_timeout_header_max: Option<Duration>,
-    /// Taken off `grpc-timeout`. Default 0.
+    /// Subtracted from `grpc-timeout`. Default 0.
     pub grpc_timeout_header_offset: Duration,
 }
 
-/// Which circuit breaker thresholds apply. Envoy `core.v3.RoutingPriority`.
+/// Priority of a route, which selects circuit breaker thresholds. Envoy `core.v3.RoutingPriority`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RoutingPriority {
-    /// The usual.
+    /// Default priority.
     #[default]
     Default,
-    /// For requests that matter more.
+    /// High priority.
     High,
 }
 
-/// Whether a protocol upgrade passes. Envoy `UpgradeConfig`.
+/// Whether a protocol upgrade is allowed. Envoy `RouteAction.UpgradeConfig`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeConfig {
-    /// Value of the `upgrade` header, such as `websocket`; compared without case.
+    /// Value of the `upgrade` header, such as `websocket`; case-insensitive.
     pub upgrade_type: Box<str>,
-    /// Default true.
+    /// Whether it is allowed. Default true.
     pub enabled: bool,
 }
 
-/// An answer with another location. Envoy `route.v3.RedirectAction` (E7, VS14).
+/// A redirect. Envoy `route.v3.RedirectAction`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// New scheme: `http` or `https`; `None` = the request's.
+    /// New scheme, `http` or `https`; `None` = the request's.
     pub scheme_redirect: Option<Box<str>>,
     /// New host without a port; `None` = the request's.
     pub host_redirect: Option<Box<str>>,
-    /// New port; `None` = the request's, dropped if it is the default of the old scheme and the scheme changes.
+    /// New port; `None` = the request's, which is removed if the scheme changes and it is the default of the old scheme.
     pub port_redirect: Option<u16>,
     /// New path.
     pub path: PathRedirect,
-    /// 301, 302, 303, 307 or 308. Default 301.
+    /// Status: 301, 302, 303, 307 or 308. Default 301.
     pub response_code: StatusCode,
-    /// Leave the query out of the location. Default false.
+    /// Remove the query. Default false.
     pub strip_query: bool,
 }
 
@@ -378,30 +380,30 @@ pub enum PathRedirect {
     /// The request's.
     #[default]
     Keep,
-    /// This path; if it has a query, that replaces the request's.
+    /// A fixed path. If it has a query, that replaces the request's.
     Path(Box<str>),
     /// The request's with the matched prefix replaced.
     Prefix(Box<str>),
-    /// The request's with every match replaced.
+    /// The request's with every match of a regular expression replaced.
     Regex {
-        /// What is replaced.
+        /// The regular expression.
         pattern: SafeRegex,
-        /// By what; `\1` is a group.
+        /// The replacement; `\1` refers to a group.
         substitution: Box<str>,
     },
 }
 
-/// A fixed answer. Envoy `route.v3.DirectResponseAction`.
+/// A fixed response. Envoy `route.v3.DirectResponseAction`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectResponse {
-    /// 200 to 599.
+    /// Status, 200 to 599.
     pub status: StatusCode,
-    /// At most 1 MiB; empty = no body.
+    /// Body, at most 1 MiB.
     pub body: Bytes,
 }
 
 impl WeightedClusters {
-    /// Sum of all weights; positive.
+    /// Sum of the weights; `None` if it is zero or does not fit into `u32`.
     #[must_use]
     pub fn total_weight(&self) -> Option<NonZeroU32> {
         self.clusters.iter().try_fold(0u32, |sum, cluster| sum.checked_add(cluster.weight)).and_then(NonZeroU32::new)
@@ -409,7 +411,7 @@ impl WeightedClusters {
 }
 
 impl WeightedCluster {
-    /// A share without changes of its own.
+    /// Creates a weighted cluster without changes of its own.
     #[must_use]
     pub fn new(name: impl Into<ClusterName>, weight: u32) -> Self {
         Self {

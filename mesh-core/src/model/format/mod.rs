@@ -1,11 +1,9 @@
 //! The `%COMMAND(ARGUMENT):LENGTH%` language of Envoy's access logs and header values.
 //!
-//! A format is parsed once, when configuration is read; a command that is not known is refused there by its name.
-//! Evaluation reads an [`Attributes`](super::Attributes) and appends to a buffer of the caller, so a log line costs no
-//! allocation of its own. Header values may hold bytes that are not UTF-8, and text output passes them on as they are;
-//! JSON output replaces them.
+//! A format is parsed once, when configuration is read, and an unknown command is an error. Evaluation is in
+//! [`telemetry`](crate::telemetry).
 //!
-//! Source: Envoy "Access log command operators"; recorded answers of Envoy 1.40.
+//! Source: Envoy "Access logging", command operators.
 
 pub(crate) mod number;
 mod operator;
@@ -22,13 +20,13 @@ pub use time::TimeFormat;
 
 use super::HeaderKey;
 
-/// Envoy's default text format (E90).
+/// Envoy's default text format. Envoy "Default format string".
 pub const DEFAULT_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
     %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
     %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
     \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
-/// Istio's default text format (E91).
+/// Istio's default text format. Istio "Envoy Access Logs".
 pub const ISTIO_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
     %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
     \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
@@ -37,10 +35,10 @@ pub const ISTIO_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGI
     %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% \
     %ROUTE_NAME%\n";
 
-/// Path before a rewrite.
+/// `x-envoy-original-path`: the path before a rewrite.
 pub(crate) const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 
-/// A compiled format: literals and commands in order.
+/// A compiled format: a sequence of literals and commands.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Format {
     source: Box<str>,
@@ -48,38 +46,38 @@ pub struct Format {
     literal: Option<HeaderValue>,
 }
 
-/// A piece of a [`Format`].
+/// A part of a [`Format`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Text that stands for itself.
+    /// Text that is written as it is.
     Literal(Box<str>),
-    /// Something of the request.
+    /// A command that is replaced by its value.
     Command(Command),
 }
 
-/// Something of the request. Envoy "Command Operators".
+/// A command. Envoy "Command operators".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// What is written.
+    /// The operator.
     pub operator: Operator,
-    /// Longest output in bytes; `None` = unlimited.
+    /// Maximum length of the value in bytes; `None` = unlimited.
     pub max_length: Option<usize>,
 }
 
-/// A format string that cannot be compiled.
+/// A format string is malformed, or uses an unknown command.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid format {format:?} at byte {at}: {reason}")]
 pub struct FormatError {
-    /// The format as given.
+    /// The format string.
     pub format: String,
-    /// Where the faulty command begins.
+    /// Byte position of the faulty command.
     pub at: usize,
-    /// What is wrong.
+    /// What is wrong with it.
     pub reason: String,
 }
 
 impl Format {
-    /// Text without substitutions.
+    /// Creates a format from text without substitutions.
     #[must_use]
     pub fn literal(text: &str) -> Self {
         let parts = if text.is_empty() { Vec::new() } else { vec![Part::Literal(text.into())] };
@@ -89,7 +87,7 @@ impl Format {
     /// Compiles `format`; `%%` stands for `%`.
     ///
     /// # Errors
-    /// If a command is malformed, unknown or not supported; the error names it.
+    /// If a command is malformed, unknown or not supported. The error names it.
     pub fn parse(format: &str) -> Result<Self, FormatError> {
         Ok(Self::from_parts(format, parse::parse(format)?))
     }
@@ -109,20 +107,20 @@ impl Format {
         &self.source
     }
 
-    /// The pieces in order.
+    /// The parts in order.
     #[must_use]
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    /// The header value that the format always yields, built in advance; `None` if it has commands or its text cannot
-    /// stand in a header.
+    /// The value of a format without commands, built in advance; `None` if it has commands or is not a valid header
+    /// value.
     #[must_use]
     pub fn literal_value(&self) -> Option<&HeaderValue> {
         self.literal.as_ref()
     }
 
-    /// The request headers that the format reads, so that a driver can keep those and drop the rest.
+    /// The request headers that the format reads. Callers that evaluate later can keep these and drop the others.
     pub fn request_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.operators().flat_map(Operator::request_headers)
     }
@@ -152,7 +150,7 @@ impl Operator {
         static ORIGINAL_PATH: HeaderName = X_ENVOY_ORIGINAL_PATH;
         let names = match self {
             Self::Request(source) => [field(&source.main), source.alternative.as_ref().and_then(field)],
-            // Only a gRPC request has a gRPC status.
+            // A status is written for gRPC requests only.
             Self::GrpcStatus(_) => [Some(&CONTENT_TYPE), None],
             Self::Path { .. } => [Some(&ORIGINAL_PATH), None],
             _ => [None, None],
@@ -161,7 +159,7 @@ impl Operator {
     }
 
     fn response_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        // A gRPC status stands in the headers if there is no body.
+        // A response without a body carries the gRPC status in its headers.
         static GRPC_STATUS: HeaderName = crate::grpc::GRPC_STATUS;
         let names = match self {
             Self::Response(source) => [Some(&source.main), source.alternative.as_ref()],

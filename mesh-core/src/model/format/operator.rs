@@ -1,71 +1,71 @@
-//! The commands of the format language and their names.
+//! The operators of the format language.
 
 use http::HeaderName;
 
 use super::TimeFormat;
 use crate::model::HeaderKey;
 
-/// What a command writes.
+/// The operator of a command: what it writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operator {
-    /// `REQ(X?Y)`: request header X, else Y.
+    /// `REQ(X?Y)`: request header X, or Y if X is missing.
     Request(HeaderSource),
-    /// `RESP(X?Y)`: response header X, else Y.
+    /// `RESP(X?Y)`: response header X, or Y if X is missing.
     Response(FieldSource),
-    /// `TRAILER(X?Y)`: response trailer X, else Y.
+    /// `TRAILER(X?Y)`: response trailer X, or Y if X is missing.
     Trailer(FieldSource),
-    /// `START_TIME(FORMAT)`: when the request began.
+    /// `START_TIME(FORMAT)`: the time when the request began.
     StartTime(TimeFormat),
-    /// `EMIT_TIME(FORMAT)`: when the line is written.
+    /// `EMIT_TIME(FORMAT)`: the time when the line is written.
     EmitTime(TimeFormat),
     /// `PATH(QUERY:SOURCE)`: the path, with or without its query.
     Path {
-        /// Whether the query belongs to it.
+        /// Whether the query is written.
         with_query: bool,
         /// Which path.
         source: PathSource,
     },
     /// `QUERY_PARAM(X)`: the first query parameter called X.
     QueryParam(Box<str>),
-    /// `METADATA(ROUTE:NAMESPACE:KEY:…)`: a fact attached to the route.
+    /// `METADATA(ROUTE:NAMESPACE:KEY:…)`: metadata of the route.
     RouteMetadata {
-        /// Whom the fact is meant for.
+        /// The metadata namespace.
         namespace: Box<str>,
-        /// Names of the fact and of the objects it lies in.
+        /// Keys of the value and of the objects that contain it, outermost first.
         path: Box<[Box<str>]>,
     },
-    /// `GRPC_STATUS(STYLE)`, `GRPC_STATUS_NUMBER`: status of a gRPC answer.
+    /// `GRPC_STATUS(STYLE)`, `GRPC_STATUS_NUMBER`: status of a gRPC response.
     GrpcStatus(GrpcStatusStyle),
     /// A command without an argument.
     Fact(Fact),
 }
 
-/// A request header and another for when it is missing.
+/// A request header and an alternative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderSource {
     /// The header.
     pub main: HeaderKey,
-    /// For when it is missing.
+    /// The header that is used if `main` is missing.
     pub alternative: Option<HeaderKey>,
 }
 
-/// A response header or trailer and another for when it is missing.
+/// A response header or trailer and an alternative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldSource {
     /// The header.
     pub main: HeaderName,
-    /// For when it is missing.
+    /// The header that is used if `main` is missing.
     pub alternative: Option<HeaderName>,
 }
 
-/// Which path `PATH` writes.
+/// The path that `PATH` writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathSource {
-    /// `ORIG`: before a rewrite, if there was one.
+    /// `ORIG`: the path before a rewrite, if it was rewritten.
     Original,
-    /// `PATH`: as it is sent upstream.
+    /// `PATH`: the path sent upstream.
     Path,
-    /// `ORIG_OR_PATH`: before a rewrite, else as it is. The default.
+    /// `ORIG_OR_PATH`: the path before a rewrite, or the path sent upstream if it was not rewritten. The default.
     OriginalOrPath,
 }
 
@@ -89,7 +89,7 @@ macro_rules! facts {
         }
 
         impl Fact {
-            /// The fact that `name` stands for.
+            /// The command called `name`.
             #[must_use]
             pub fn parse(name: &str) -> Option<Self> {
                 match name {

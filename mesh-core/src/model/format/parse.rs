@@ -1,4 +1,4 @@
-//! From text to [`Part`]s.
+//! Parser of format strings.
 
 use http::HeaderName;
 
@@ -34,7 +34,7 @@ pub(super) fn parse(format: &str) -> Result<Vec<Part>, FormatError> {
     Ok(parts)
 }
 
-/// The command at the beginning of `text`, after its first `%`, and what follows it.
+/// Parses the command at the beginning of `text`, which follows its first `%`. Returns it and the rest of the text.
 fn command(text: &str) -> Result<(Command, &str), String> {
     let end = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
@@ -47,8 +47,8 @@ fn command(text: &str) -> Result<(Command, &str), String> {
     Ok((Command { operator, max_length }, rest))
 }
 
-/// `(ARGUMENT):LENGTH%`, of which only the `%` must be there. An argument ends at the first parenthesis after which
-/// the command can end, so that it may hold parentheses and percent signs.
+/// Parses `(ARGUMENT):LENGTH%`, in which only the `%` is required. The argument ends at the first parenthesis after which
+/// the command can end, so it may contain parentheses and percent signs.
 fn tail(text: &str) -> Option<(Option<&str>, Option<usize>, &str)> {
     let Some(inside) = text.strip_prefix('(') else {
         return ending(text).map(|(length, rest)| (None, length, rest));
@@ -58,7 +58,7 @@ fn tail(text: &str) -> Option<(Option<&str>, Option<usize>, &str)> {
         .find_map(|(end, _)| ending(&inside[end + 1..]).map(|(length, rest)| (Some(&inside[..end]), length, rest)))
 }
 
-/// `:LENGTH%` or `%`.
+/// Parses `:LENGTH%` or `%`.
 fn ending(text: &str) -> Option<(Option<usize>, &str)> {
     if let Some(rest) = text.strip_prefix('%') {
         return Some((None, rest));
@@ -96,7 +96,7 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator, String> {
     }
 }
 
-/// `X` or `X?Y`.
+/// Parses `X` or `X?Y`.
 fn header_names<N>(argument: &str, parse: impl Fn(&str) -> Option<N>) -> Result<(N, Option<N>), String> {
     let one = |name: &str| parse(name.trim()).ok_or_else(|| format!("{name:?} is not a header name"));
     match argument.split_once('?') {

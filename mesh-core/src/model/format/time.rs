@@ -1,4 +1,4 @@
-//! Points in time as text, in UTC.
+//! Times as text, in UTC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,7 @@ enum Piece {
     Hour,
     Minute,
     Second,
-    /// So many digits of the second's fraction.
+    /// This many digits of the second's fraction.
     Fraction(usize),
     EpochSeconds,
 }
@@ -36,7 +36,7 @@ impl TimeFormat {
     /// Compiles `format`; empty means Envoy's default, `2018-03-30T16:00:00.000Z`.
     ///
     /// # Errors
-    /// With the conversion that is not supported.
+    /// If a conversion is not supported. The error names it.
     pub(super) fn parse(format: &str) -> Result<Self, String> {
         let mut rest = if format.is_empty() { DEFAULT } else { format };
         let mut pieces = Vec::new();
@@ -60,7 +60,7 @@ impl TimeFormat {
         Ok(Self(pieces.into()))
     }
 
-    /// Appends `time` to `out`; times before 1970 count as its beginning.
+    /// Appends `time` to `out`. Times before 1970 are written as 1970-01-01T00:00:00.
     pub(crate) fn write(&self, time: SystemTime, out: &mut Vec<u8>) {
         let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (days, second) = (since_epoch.as_secs() / SECONDS_PER_DAY, since_epoch.as_secs() % SECONDS_PER_DAY);
@@ -138,7 +138,7 @@ impl Date {
     /// The Gregorian date `days` after 1970-01-01.
     fn of(days: u64) -> Self {
         let weekday = ((days + 4) % 7) as usize;
-        // Eras of 400 years repeat; years begin in March so that the leap day is the last.
+        // The calendar repeats every 400 years. Years begin in March here, so that the leap day is the last day.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
         let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
