@@ -24,3 +24,4 @@ pub mod route;
 pub mod store;
 pub mod target;
 pub mod telemetry;
+mod value;

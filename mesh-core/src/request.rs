@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::HOST, request::Parts};
 
-use crate::{model::HeaderKey, policy::lookup};
+use crate::{policy::lookup, value::HeaderKey};
 
 /// Method, target and headers of one request.
 #[derive(Clone, Copy, Debug)]

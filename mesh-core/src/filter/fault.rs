@@ -11,8 +11,8 @@ use std::{num::NonZeroU32, time::Duration};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::{
-    model::{ClusterName, FractionalPercent, HeaderMatcher},
     request::RequestHead,
+    value::{ClusterName, FractionalPercent, HeaderMatcher},
 };
 
 /// Delays and failures injected before a request is routed on. Delay and abort are drawn independently, delay first.
@@ -153,7 +153,7 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::model::{HeaderKey, HeaderMatch, StringMatcher};
+    use crate::value::{HeaderKey, HeaderMatch, StringMatcher};
 
     fn decided(fault: &Fault, headers: &[(&'static str, &str)], draws: [u64; 2]) -> FaultDecision {
         let headers: HeaderMap =

@@ -1,9 +1,10 @@
 //! The HTTP filters of a connection manager: what they are configured with and what they decide.
 //!
 //! A chain of [`HttpFilter`]s runs in configured order before a request is sent on. Each has a name, unique in its chain,
-//! and a configuration. A route configuration, a virtual host, a route or a weighted cluster can change what a filter does
-//! there, or turn it on or off: [`FilterOverrides`], by the filter's name. They are resolved once, when routes are compiled;
-//! a request finds the result with [`RouteEntry::filter_override`](crate::route::RouteEntry::filter_override).
+//! and a configuration. A route configuration, a virtual host, a route or a weighted cluster can override the configuration
+//! of a filter, or enable or disable it: [`FilterOverrides`], by the filter's name. They are resolved once, when routes are
+//! compiled; a request finds the result with
+//! [`RouteEntry::filter_override`](crate::route::RouteEntry::filter_override).
 //!
 //! One file per filter holds its configuration and its decisions, without I/O. The table below is the list of filters:
 //! a filter is one line there, and everything that has to know all of them fails to compile until it knows the new one.
@@ -15,7 +16,7 @@ mod overrides;
 
 use std::sync::Arc;
 
-pub(crate) use overrides::RouteOverrides;
+pub(crate) use overrides::ResolvedOverrides;
 pub use overrides::{FilterOverride, FilterOverrides, ResolvedOverride};
 
 /// Makes the types that know every filter. Each line is: name, Envoy's name, configuration in a chain, configuration of
@@ -97,7 +98,7 @@ impl HttpFilter {
         Self { name: F::NAME.into(), config: config.into().into(), disabled: false }
     }
 
-    /// Whether it runs for requests of a route that says `resolved` about it.
+    /// Whether it runs for requests of a route whose overrides of it are `resolved`.
     #[must_use]
     pub fn runs(&self, resolved: Option<&ResolvedOverride>) -> bool {
         !resolved.map_or(self.disabled, |resolved| resolved.disabled)

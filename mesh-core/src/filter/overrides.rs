@@ -1,52 +1,51 @@
-//! What the parts of a route configuration say about filters, and what comes of it for each route.
+//! Overrides of filters by parts of a route configuration, and what results from several of them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Filter, PerRouteConfig};
-use crate::model::{Action, ClusterSpecifier, Route, RouteConfiguration, VirtualHost};
 
-/// What a route configuration, virtual host, route or weighted cluster says about filters, by the name that a filter has in
+/// The overrides that a route configuration, virtual host, route or weighted cluster has, by the name that a filter has in
 /// its chain. A name that the chain does not have is without effect. Envoy `typed_per_filter_config`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FilterOverrides(BTreeMap<Arc<str>, FilterOverride>);
 
-/// What is said about one filter. Any of them decides whether the filter runs, over less specific parts and over
-/// [`HttpFilter::disabled`](super::HttpFilter::disabled).
+/// The override of one filter. Each of them decides whether the filter runs, over less specific parts of the route
+/// configuration and over [`HttpFilter::disabled`](super::HttpFilter::disabled). Envoy `route.v3.FilterConfig`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FilterOverride {
-    /// It does not run.
+    /// The filter does not run.
     Disabled,
-    /// It runs, configured as less specific parts say.
+    /// The filter runs, with the configuration of less specific parts.
     Enabled,
-    /// It runs with this configuration. A configuration of another kind of filter is without effect, as in Envoy.
+    /// The filter runs with this configuration. A configuration of another kind of filter is without effect, as in Envoy.
     Config(PerRouteConfig),
 }
 
 impl FilterOverrides {
-    /// Nothing about any filter.
+    /// No overrides.
     #[must_use]
     pub const fn new() -> Self {
         Self(BTreeMap::new())
     }
 
-    /// Says something about the filter `name`, instead of what was said before.
-    pub fn insert(&mut self, name: impl Into<Arc<str>>, what: FilterOverride) {
-        self.0.insert(name.into(), what);
+    /// Sets the override of the filter `name`.
+    pub fn insert(&mut self, name: impl Into<Arc<str>>, with: FilterOverride) {
+        self.0.insert(name.into(), with);
     }
 
-    /// What is said about the filter `name`.
+    /// The override of the filter `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&FilterOverride> {
         self.0.get(name)
     }
 
-    /// Whether nothing is said.
+    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Everything that is said, by name.
+    /// All of them, by the name of the filter.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &FilterOverride)> {
         self.0.iter()
     }
@@ -54,21 +53,21 @@ impl FilterOverrides {
 
 impl<N: Into<Arc<str>>> FromIterator<(N, FilterOverride)> for FilterOverrides {
     fn from_iter<I: IntoIterator<Item = (N, FilterOverride)>>(overrides: I) -> Self {
-        Self(overrides.into_iter().map(|(name, what)| (name.into(), what)).collect())
+        Self(overrides.into_iter().map(|(name, with)| (name.into(), with)).collect())
     }
 }
 
-/// What all parts of a route configuration together say about one filter.
+/// The result of all overrides of one filter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedOverride {
-    /// Whether the most specific part that mentions the filter turns it off.
+    /// Whether the most specific override disables the filter.
     pub disabled: bool,
     /// Most specific first.
     configs: Box<[PerRouteConfig]>,
 }
 
 impl ResolvedOverride {
-    /// The configurations of the filter `F`, the most specific first: weighted cluster, route, virtual host, route
+    /// The configurations of the filter `F`, most specific first: weighted cluster, route, virtual host, route
     /// configuration.
     pub fn configs<F: Filter>(&self) -> impl DoubleEndedIterator<Item = &Arc<F::PerRoute>> {
         self.configs.iter().filter_map(F::per_route)
@@ -81,61 +80,30 @@ impl ResolvedOverride {
     }
 }
 
-/// What a route says about filters, whichever of its clusters is chosen.
+/// The results for all filters that have an override, by name. They are few, so that a scan is faster than an index.
 #[derive(Debug, PartialEq)]
-pub(crate) struct RouteOverrides {
-    route: Overrides,
-    /// Of each weighted cluster, with what the route says; empty if none of them says anything.
-    weighted: Box<[Overrides]>,
-}
+pub(crate) struct ResolvedOverrides(Box<[(Arc<str>, ResolvedOverride)]>);
 
-/// Few, so a scan finds one sooner than an index.
-type Overrides = Box<[(Arc<str>, ResolvedOverride)]>;
-
-impl RouteOverrides {
-    /// `None` if nothing is said about any filter.
-    pub(crate) fn resolve(config: &RouteConfiguration, host: &VirtualHost, route: &Route) -> Option<Self> {
-        let (of_config, of_host) = (&config.typed_per_filter_config, &host.typed_per_filter_config);
-        let levels = [&route.typed_per_filter_config, of_host, of_config];
-        let split = match &route.action {
-            Action::Route(action) => match &action.cluster {
-                ClusterSpecifier::Weighted(split) => &split.clusters[..],
-                ClusterSpecifier::Cluster(_) | ClusterSpecifier::ClusterHeader(_) => &[],
-            },
-            Action::Redirect(_) | Action::DirectResponse(_) | Action::NonForwarding => &[],
+impl ResolvedOverrides {
+    /// Resolves `levels`, the most specific first.
+    pub(crate) fn new(levels: &[&FilterOverrides]) -> Self {
+        let mut names: Vec<&Arc<str>> = levels.iter().flat_map(|level| level.0.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let resolve = |name: &Arc<str>| {
+            let overrides = || levels.iter().filter_map(|level| level.get(name));
+            let configs = overrides().filter_map(|with| match with {
+                FilterOverride::Config(config) => Some(config.clone()),
+                FilterOverride::Disabled | FilterOverride::Enabled => None,
+            });
+            let disabled = overrides().next() == Some(&FilterOverride::Disabled);
+            (Arc::clone(name), ResolvedOverride { disabled, configs: configs.collect() })
         };
-        let by_cluster = split.iter().any(|cluster| !cluster.typed_per_filter_config.is_empty());
-        if !by_cluster && levels.iter().all(|level| level.is_empty()) {
-            return None;
-        }
-        let weighted = split.iter().filter(|_| by_cluster);
-        let weighted = weighted.map(|cluster| {
-            merge(&[&cluster.typed_per_filter_config, &route.typed_per_filter_config, of_host, of_config])
-        });
-        Some(Self { route: merge(&levels), weighted: weighted.collect() })
+        Self(names.into_iter().map(resolve).collect())
     }
 
-    /// What is said about the filter `name` if the weighted cluster at `weighted` is chosen.
-    pub(crate) fn get(&self, weighted: Option<usize>, name: &str) -> Option<&ResolvedOverride> {
-        let of_cluster = weighted.and_then(|position| self.weighted.get(position));
-        let overrides = of_cluster.unwrap_or(&self.route);
-        overrides.iter().find(|(other, _)| **other == *name).map(|(_, resolved)| resolved)
+    /// The result for the filter `name`; `None` if it has no override.
+    pub(crate) fn get(&self, name: &str) -> Option<&ResolvedOverride> {
+        self.0.iter().find(|(other, _)| **other == *name).map(|(_, resolved)| resolved)
     }
-}
-
-/// Puts together what `levels`, the most specific first, say about each filter.
-fn merge(levels: &[&FilterOverrides]) -> Overrides {
-    let mut names: Vec<&Arc<str>> = levels.iter().flat_map(|level| level.0.keys()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let resolve = |name: &Arc<str>| {
-        let said = || levels.iter().filter_map(|level| level.get(name));
-        let configs = said().filter_map(|what| match what {
-            FilterOverride::Config(config) => Some(config.clone()),
-            FilterOverride::Disabled | FilterOverride::Enabled => None,
-        });
-        let disabled = said().next() == Some(&FilterOverride::Disabled);
-        (Arc::clone(name), ResolvedOverride { disabled, configs: configs.collect() })
-    };
-    names.into_iter().map(resolve).collect()
 }

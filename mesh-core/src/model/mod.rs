@@ -8,19 +8,19 @@ mod access_log;
 mod cluster;
 mod endpoint;
 mod filter_chain;
-pub mod format;
-mod header;
 mod http_connection_manager;
 mod listener;
-mod matcher;
 mod metadata;
-mod name;
 mod peer_metadata;
-mod percent;
 mod retry;
 mod route;
 mod tcp_proxy;
 
+pub use crate::value::{
+    AppendAction, ClusterName, FractionalPercent, HeaderKey, HeaderMatch, HeaderMatcher, HeaderMutation,
+    HeaderMutations, InvalidRegex, PathMatcher, Percent, PercentOutOfRange, QueryParameterMatch, QueryParameterMatcher,
+    RouteConfigName, SafeRegex, StringMatcher, StringPattern, format,
+};
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
 pub use cluster::{
     CircuitBreakers, Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, HttpProtocol,
@@ -30,20 +30,13 @@ pub use endpoint::{Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Loca
 pub use filter_chain::{
     DownstreamTransportSocket, FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol,
 };
-pub use header::{AppendAction, HeaderMutation, HeaderMutations};
 pub use http_connection_manager::{
     Codec, ForwardedFor, HttpConnectionManager, PathNormalization, RouteSource, ServerHeader,
 };
 pub use listener::{Listener, ListenerAddress, ListenerFilter, TlsInspector, TrafficDirection};
-pub use matcher::{
-    HeaderKey, HeaderMatch, HeaderMatcher, InvalidRegex, PathMatcher, QueryParameterMatch, QueryParameterMatcher,
-    SafeRegex, StringMatcher, StringPattern,
-};
 pub(crate) use metadata::json_string;
 pub use metadata::{Metadata, MetadataValue};
-pub use name::{ClusterName, RouteConfigName};
 pub use peer_metadata::{MetadataExchange, PeerMetadata, UpstreamPropagation};
-pub use percent::{FractionalPercent, Percent, PercentOutOfRange};
 pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};
 pub use route::{
     Action, ClusterSpecifier, DirectResponse, HostRewrite, MaxStreamDuration, PathRedirect, PathRewrite, Redirect,

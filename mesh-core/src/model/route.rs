@@ -26,7 +26,7 @@ pub struct RouteConfiguration {
     pub ignore_port_in_host_matching: bool,
     /// Apply the header changes of the route last, so that they take precedence. Default false.
     pub most_specific_header_mutations_wins: bool,
-    /// Configuration of the listener's HTTP filters for all routes. Default none.
+    /// Overrides of the listener's HTTP filters for all routes. Default none.
     pub typed_per_filter_config: FilterOverrides,
 }
 
@@ -69,7 +69,7 @@ pub struct VirtualHost {
     /// Redirect requests without TLS to https. Default false. Envoy `require_tls`. Listeners have no TLS yet, so `ALL` and
     /// `EXTERNAL_ONLY` redirect every request that no proxy in front received by https.
     pub require_tls: bool,
-    /// Configuration of the listener's HTTP filters for these routes. Default none.
+    /// Overrides of the listener's HTTP filters for these routes. Default none.
     pub typed_per_filter_config: FilterOverrides,
     /// Groups of requests with statistics of their own. A request belongs to the first one that matches, or to one called
     /// `other`. Default none.
@@ -118,8 +118,7 @@ pub struct Route {
     pub request_headers: HeaderMutations,
     /// Header changes of the response.
     pub response_headers: HeaderMutations,
-    /// Configuration of the listener's HTTP filters for this route; it takes precedence over the virtual host's. Default
-    /// none.
+    /// Overrides of the listener's HTTP filters. Default none.
     pub typed_per_filter_config: FilterOverrides,
     /// Name of the operation for tracing; empty if none. Envoy `decorator.operation`.
     pub operation: Arc<str>,
@@ -285,7 +284,7 @@ pub struct WeightedCluster {
     pub response_headers: HeaderMutations,
     /// Authority of requests to this cluster.
     pub host_rewrite_literal: Option<HeaderValue>,
-    /// Configuration of the listener's HTTP filters for this cluster; it takes precedence over the route's. Default none.
+    /// Overrides of the listener's HTTP filters. Default none.
     pub typed_per_filter_config: FilterOverrides,
 }
 

@@ -4,10 +4,10 @@ use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::{
     RequestCounters, RequestPart, RequestScope, RequestStats, RequestStatsRegistry, RouteTableError,
-    table::total_weight,
+    filter_overrides::RouteOverrides, table::total_weight,
 };
 use crate::{
-    filter::{ResolvedOverride, RouteOverrides},
+    filter::ResolvedOverride,
     model::{
         Action, ClusterName, ClusterSpecifier, HeaderKey, HeaderMutations, HostRewrite, PathRewrite, RetryPolicy,
         Route, RouteAction, RouteConfiguration, RoutingPriority, VirtualCluster, VirtualHost, WeightedCluster,
@@ -184,7 +184,7 @@ impl<C> Plan<C> {
             virtual_host,
             clusters: Clusters::None,
             retry_policy: None,
-            filter_overrides: RouteOverrides::resolve(config, host, said).map(Box::new),
+            filter_overrides: RouteOverrides::new(config, host, said).map(Box::new),
             essentials: Essentials::default(),
             include_request_attempt_count: host.include_request_attempt_count,
             include_attempt_count_in_response: host.include_attempt_count_in_response,
@@ -382,14 +382,14 @@ impl<C> RouteEntry<C> {
         self.plan.retry_policy.as_ref()
     }
 
-    /// Whether anything is said about any filter, which saves asking what.
+    /// Whether any filter has an override here, which saves a look-up for each filter.
     #[must_use]
     pub fn has_filter_overrides(&self) -> bool {
         self.plan.filter_overrides.is_some()
     }
 
-    /// What the weighted cluster, the route, its virtual host and its configuration say about the filter that its chain
-    /// calls `name`; `None` if they do not mention it.
+    /// The overrides by the weighted cluster, the route, its virtual host and its configuration of the filter that is called
+    /// `name` in its chain; `None` if there are none.
     #[must_use]
     pub fn filter_override(&self, weighted: Option<usize>, name: &str) -> Option<&ResolvedOverride> {
         self.plan.filter_overrides.as_ref()?.get(weighted, name)

@@ -10,6 +10,7 @@
 
 mod domain_index;
 mod entry;
+mod filter_overrides;
 mod literal_prefix;
 mod matcher;
 mod path_index;

@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::TimeFormat;
-use crate::model::HeaderKey;
+use crate::value::HeaderKey;
 
 /// The operator of a command: what it writes.
 #[derive(Clone, Debug, PartialEq, Eq)]

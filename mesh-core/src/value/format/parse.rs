@@ -6,7 +6,7 @@ use super::{
     Command, FormatError, Part, TimeFormat,
     operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, Operator, PathSource},
 };
-use crate::model::HeaderKey;
+use crate::value::HeaderKey;
 
 pub(super) fn parse(format: &str) -> Result<Vec<Part>, FormatError> {
     let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), format);
