@@ -6,8 +6,6 @@ use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-use crate::policy::lookup;
-
 /// `grpc-status`: number of the status.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// `grpc-message`: text of the status, percent-encoded.
@@ -42,7 +40,7 @@ const STATUS_NAMES: [(&str, &str); 17] = [
 /// `application/grpc+`; gRPC-Web is not gRPC.
 #[must_use]
 pub fn is_grpc_request(headers: &HeaderMap) -> bool {
-    let content_type = lookup::find(headers, &CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let content_type = headers.get(&CONTENT_TYPE).map(HeaderValue::as_bytes);
     content_type.is_some_and(is_grpc_content_type)
 }
 
@@ -92,7 +90,7 @@ pub fn status_names(status: u32) -> Option<(&'static str, &'static str)> {
 /// The number in `grpc-status` of response headers or trailers, if it is there and a number.
 #[must_use]
 pub fn status_of(headers: &HeaderMap) -> Option<u32> {
-    lookup::find(headers, &GRPC_STATUS)?.to_str().ok()?.parse().ok()
+    headers.get(&GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
 /// Encodes the text of a status for `grpc-message`: visible ASCII but `%` as it is, every other byte as `%XX`.

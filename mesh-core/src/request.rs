@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::HOST, request::Parts};
 
-use crate::{policy::lookup, value::HeaderKey};
+use crate::value::HeaderKey;
 
 /// Method, target and headers of one request.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ impl<'a> RequestHead<'a> {
     /// The head of `parts`. An authority that the target does not say comes from `host`.
     #[must_use]
     pub fn from_parts(parts: &'a Parts) -> Self {
-        let host = || lookup::find(&parts.headers, &HOST)?.to_str().ok();
+        let host = || parts.headers.get(&HOST)?.to_str().ok();
         Self {
             method: &parts.method,
             target_scheme: parts.uri.scheme_str(),
@@ -50,7 +50,7 @@ impl<'a> RequestHead<'a> {
     }
 
     fn forwarded_proto(&self) -> Option<&'a str> {
-        lookup::find(self.headers, &X_FORWARDED_PROTO)?.to_str().ok()
+        self.headers.get(&X_FORWARDED_PROTO)?.to_str().ok()
     }
 
     /// The path without its query.

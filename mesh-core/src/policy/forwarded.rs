@@ -8,7 +8,6 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::lookup;
 use crate::{
     model::ForwardedFor,
     request::{X_ENVOY_PREFIX, X_FORWARDED_PROTO},
@@ -76,7 +75,7 @@ pub fn sanitize(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) -> 
     if brings_envoy_headers {
         headers.remove(X_ENVOY_INTERNAL);
     }
-    let told = lookup::find(headers, &X_FORWARDED_FOR).is_none();
+    let told = !headers.contains_key(&X_FORWARDED_FOR);
     let (address, single) = if config.use_remote_address {
         let trusted = config.xff_num_trusted_hops.checked_sub(1).and_then(|skip| told_address(headers, skip));
         if !config.skip_xff_append {
@@ -109,7 +108,7 @@ pub fn sanitize(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) -> 
 /// The scheme of the connection, unless a trusted hop has told that of its own.
 fn set_proto(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) {
     let untrusted = config.use_remote_address && config.xff_num_trusted_hops == 0;
-    if untrusted || lookup::find(headers, &X_FORWARDED_PROTO).is_none() {
+    if untrusted || !headers.contains_key(&X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if peer.tls { "https" } else { "http" }));
     }
 }

@@ -3,7 +3,6 @@
 pub mod forwarded;
 pub mod header_mutation;
 pub mod hop_by_hop;
-pub mod lookup;
 pub mod path_normalize;
 pub mod request_id;
 pub mod survey;

@@ -2,8 +2,6 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::lookup;
-
 /// `x-request-id`: one id for a request on all its way.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -18,7 +16,7 @@ pub enum Existing {
 
 /// Sees that a request has an id. `random` are two fresh random numbers; they are used only if one is made.
 pub fn ensure(headers: &mut HeaderMap, existing: Existing, random: impl FnOnce() -> [u64; 2]) {
-    if existing == Existing::Replace || lookup::find(headers, &X_REQUEST_ID).is_none() {
+    if existing == Existing::Replace || !headers.contains_key(&X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID, generate(random()));
     }
 }

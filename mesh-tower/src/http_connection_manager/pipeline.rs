@@ -17,7 +17,6 @@ use mesh_core::{
     policy::{
         forwarded::{self, Peer},
         hop_by_hop::{self, remove_hop_by_hop},
-        lookup,
         request_id::{self, Existing, X_REQUEST_ID},
     },
     request::RequestHead,
@@ -279,7 +278,7 @@ impl<S: Respond> ConnectionManager<S> {
     /// The request's id, if responses are to tell it.
     fn answered_request_id(&self, parts: &Parts) -> Option<HeaderValue> {
         if self.listener.config.always_set_request_id_in_response {
-            lookup::find(&parts.headers, &X_REQUEST_ID).cloned()
+            parts.headers.get(&X_REQUEST_ID).cloned()
         } else {
             None
         }

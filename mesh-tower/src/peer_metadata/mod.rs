@@ -17,7 +17,6 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 use mesh_core::{
     model::{HttpConnectionManager, MetadataExchange, PeerMetadata, Workload},
-    policy::lookup,
     telemetry::peer_metadata::{X_ENVOY_PEER_METADATA, X_ENVOY_PEER_METADATA_ID, encode},
 };
 
@@ -112,11 +111,7 @@ impl PeerExchange {
 
 #[inline(never)]
 fn take(headers: &mut HeaderMap) -> (Option<HeaderValue>, Option<HeaderValue>) {
-    let mut take = |name| {
-        lookup::find(headers, &name)?;
-        headers.remove(name)
-    };
-    (take(X_ENVOY_PEER_METADATA_ID), take(X_ENVOY_PEER_METADATA))
+    (headers.remove(X_ENVOY_PEER_METADATA_ID), headers.remove(X_ENVOY_PEER_METADATA))
 }
 
 #[cfg(test)]
