@@ -16,7 +16,6 @@ mod schedule;
 
 use std::{
     collections::BTreeMap,
-    hint::black_box,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -91,8 +90,8 @@ struct EndpointList {
     turns: Turns,
 }
 
-/// An endpoint and, beside it, what tells how busy it is: who weighs many endpoints reads the second of all of them and
-/// the first of one.
+/// An endpoint and, beside it, what tells how busy it is: a pick reads the second of several candidates and the first only
+/// of the one it chooses.
 #[derive(Debug)]
 struct Candidate {
     endpoint: Arc<EndpointState>,
@@ -100,10 +99,8 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Requests under way. Who has the fewest is asked for more at once, which no cache may hold; so all are asked now,
-    /// and the answers come together.
+    /// Requests under way.
     fn load(&self) -> u64 {
-        black_box(self.endpoint.workload().is_some());
         self.runtime.active_requests()
     }
 }
