@@ -29,6 +29,7 @@ pub mod telemetry;
 mod testing;
 pub mod timeout;
 mod timer;
+mod transport;
 mod upgrade;
 mod upstream;
 
@@ -37,6 +38,7 @@ pub use call::Call;
 pub use channel::{Channel, ChannelBody};
 pub use connect::{AsyncReadWrite, Connect, Connecting, Io, TcpConnector};
 pub use http_connection_manager::{ConnectionManager, ListenerConfigError, Respond, ResponseBody, ServiceResponder};
-pub use pool::{Connection, Pool, Protocol, Target, TransportError, Worker};
+pub use pool::{Connection, Pool, Worker};
 pub use stream_info::{StreamInfo, StreamState, UpstreamTiming};
-pub use upstream::{Transport, Upstream, UpstreamOptions};
+pub use transport::{Protocol, Target, Transport, TransportError};
+pub use upstream::{Upstream, UpstreamOptions};

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use mesh_core::resilience::breaker::Permit;
 
 use super::{
-    OwnedTarget, Protocol, ResetReason, Target, TransportError,
+    OwnedTarget, ResetReason,
     endpoint_pool::{EndpointPool, NewConnection},
     http1::Http1Connection,
     http2::Http2Connection,
     io::OpenConnection,
     lifetime::Lifetime,
 };
+use crate::{Protocol, TransportError};
 
 /// A connection that is to be made for the requests that wait at a pool.
 pub(super) struct Attempt {
@@ -45,7 +46,7 @@ impl Drop for Report {
 
 impl Attempt {
     pub(super) fn new(pool: &Arc<EndpointPool>, target: OwnedTarget, permit: Permit) -> Self {
-        let lifetime = Lifetime::new(pool, &target.get());
+        let lifetime = Lifetime::new(pool, &target);
         Self {
             report: Report { pool: Arc::clone(pool), is_made: false },
             connection: Some((lifetime, OpenConnection::new(permit, pool))),
@@ -59,7 +60,7 @@ impl Attempt {
     }
 
     async fn run(mut self) {
-        let target = self.target.get();
+        let target = &self.target;
         let stats = target.stats();
         stats.upstream_cx_total.inc();
         target.endpoint.stats().cx_total.inc();
@@ -69,7 +70,7 @@ impl Attempt {
             Protocol::Http2 => stats.upstream_cx_http2_total.inc(),
         }
         let limit = target.cluster.config().connect_timeout;
-        let outcome = tokio::time::timeout(limit, establish(&target, protocol, &mut self.connection)).await;
+        let outcome = tokio::time::timeout(limit, establish(target, protocol, &mut self.connection)).await;
         let outcome = outcome.unwrap_or_else(|_| {
             stats.upstream_cx_connect_timeout.inc();
             Err(TransportError::new(ResetReason::ConnectionTimeout))
@@ -78,13 +79,13 @@ impl Attempt {
             stats.upstream_cx_connect_fail.inc();
             target.endpoint.stats().cx_connect_fail.inc();
         }
-        tell(&self.report.pool, &target, outcome.as_ref().err());
+        tell(&self.report.pool, target, outcome.as_ref().err());
         self.report.make(outcome);
     }
 }
 
 /// Says once that an endpoint cannot be reached, and once that it can be again.
-fn tell(pool: &EndpointPool, target: &Target<'_>, failure: Option<&TransportError>) {
+fn tell(pool: &EndpointPool, target: &OwnedTarget, failure: Option<&TransportError>) {
     let (cluster, address) = (&target.cluster.config().name, target.endpoint.address());
     match failure {
         Some(error) if pool.note_reachable(false) => {
@@ -97,7 +98,7 @@ fn tell(pool: &EndpointPool, target: &Target<'_>, failure: Option<&TransportErro
 
 /// Takes `connection` if one is made.
 async fn establish(
-    target: &Target<'_>,
+    target: &OwnedTarget,
     protocol: Protocol,
     connection: &mut Option<(Lifetime, OpenConnection)>,
 ) -> Result<NewConnection, TransportError> {

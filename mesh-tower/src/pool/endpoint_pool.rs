@@ -37,12 +37,12 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
-    Connection, OwnedTarget, Protocol, ResetReason, Target, TransportError,
+    Connection, OwnedTarget, ResetReason, Worker,
     connecting::Attempt,
     http1::Http1Connection,
     http2::{Http2Connection, Http2Stream},
 };
-use crate::timer::now;
+use crate::{Protocol, Target, TransportError, timer::now};
 
 /// The connections of one worker to one endpoint, of one protocol.
 #[derive(Debug)]
@@ -102,9 +102,13 @@ impl EndpointPool {
     }
 
     /// A connection that can take a request at once; waits for one if need be.
-    pub(super) async fn connection(self: &Arc<Self>, target: &Target<'_>) -> Result<Connection, TransportError> {
+    pub(super) async fn connection(
+        self: &Arc<Self>,
+        worker: &Worker,
+        target: &Target<'_>,
+    ) -> Result<Connection, TransportError> {
         loop {
-            match self.ready_or_wait(target)? {
+            match self.ready_or_wait(worker, target)? {
                 Step::Ready(connection) => return Ok(connection),
                 Step::Wait(wait) => return wait.await,
                 Step::Idle(mut connection) => {
@@ -116,7 +120,7 @@ impl EndpointPool {
         }
     }
 
-    fn ready_or_wait(self: &Arc<Self>, target: &Target<'_>) -> Result<Step, TransportError> {
+    fn ready_or_wait(self: &Arc<Self>, worker: &Worker, target: &Target<'_>) -> Result<Step, TransportError> {
         let mut state = self.state.lock();
         if let Some(connection) = state.idle.pop() {
             return Ok(Step::Idle(connection));
@@ -124,13 +128,16 @@ impl EndpointPool {
         if let Some(stream) = state.reserve_stream() {
             return Ok(Step::Ready(Connection::from(stream)));
         }
-        let pending = target.try_pending()?;
+        let pending = target.cluster.try_pending(target.priority);
+        let pending = pending.map_err(|_| TransportError::new(ResetReason::Overflow))?;
+        let stats = Arc::clone(target.cluster.stats());
+        stats.upstream_rq_pending_total.inc();
         let (sender, reply) = oneshot::channel();
-        state.waiting.push_back(Waiting { target: target.owned(), reply: sender });
+        state.waiting.push_back(Waiting { target: OwnedTarget::new(worker, target), reply: sender });
         self.note_waiting(&state);
         drop(state);
         self.connect();
-        let (pool, stats) = (Arc::clone(self), Arc::clone(target.stats()));
+        let pool = Arc::clone(self);
         Ok(Step::Wait(Wait { pool, reply: Some(reply), stats, _pending: pending }))
     }
 
@@ -172,7 +179,7 @@ impl EndpointPool {
         let latest = state.waiting.back()?;
         let capacity = match self.protocol {
             Protocol::Http1 => 1,
-            Protocol::Http2 => latest.target.get().max_concurrent_streams(),
+            Protocol::Http2 => latest.target.max_concurrent_streams(),
         };
         (state.connecting.saturating_mul(capacity) < state.waiting.len()).then(|| latest.target.clone())
     }
@@ -197,7 +204,7 @@ impl EndpointPool {
                 self.note_waiting(&state);
                 drop(state);
                 for Waiting { target, reply } in waiting {
-                    target.get().stats().upstream_rq_pending_failure_eject.inc();
+                    target.stats().upstream_rq_pending_failure_eject.inc();
                     // Fails if the request was given up.
                     let _ = reply.send(Err(error.clone()));
                 }

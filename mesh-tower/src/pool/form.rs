@@ -8,8 +8,7 @@ use http::{
 use http_body::Body as _;
 use mesh_core::resilience::retry::ResetReason;
 
-use super::TransportError;
-use crate::Body;
+use crate::{Body, TransportError};
 
 /// HTTP/1.1: a path, and the authority in `host`. CONNECT keeps its authority as the target. A request that could have a
 /// body says that it has none, as Envoy writes it: some servers insist (RFC 9110 section 8.6).

@@ -26,8 +26,8 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use super::{ResetReason, SendError, TransportError, io::PooledIo, lifetime::Lifetime};
-use crate::{Body, BoxError};
+use super::{ResetReason, SendError, io::PooledIo, lifetime::Lifetime};
+use crate::{Body, BoxError, TransportError};
 
 /// A connection between two requests, or serving one.
 pub(crate) struct Http1Connection {

@@ -29,8 +29,8 @@ use http::{Request, Response};
 use http_body::Body as _;
 use mesh_core::model::HttpProtocolOptions;
 
-use super::{TransportError, http2_body::Http2Body, io::PooledIo, lifetime::Lifetime};
-use crate::{Body, timer::now};
+use super::{http2_body::Http2Body, io::PooledIo, lifetime::Lifetime};
+use crate::{Body, TransportError, timer::now};
 
 /// A connection that takes requests until it is told to go away.
 pub(crate) struct Http2Connection {

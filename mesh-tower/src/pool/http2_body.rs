@@ -8,7 +8,7 @@ use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Frame, SizeHint};
 
 use super::http2::Http2Stream;
-use crate::BoxError;
+use crate::{BoxError, TransportError};
 
 /// The body of a response; holds its stream until it has ended.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Http2Body {
     fn failed(&mut self, error: &h2::Error) -> BoxError {
         match self.stream.take() {
             Some(stream) => stream.failed(error).into(),
-            None => super::TransportError::from_h2(error).into(),
+            None => TransportError::from_h2(error).into(),
         }
     }
 

@@ -13,7 +13,7 @@ use mesh_core::cluster::{ClusterStats, EndpointRuntime};
 use mesh_core::model::HttpProtocolOptions;
 
 use super::{
-    Target,
+    OwnedTarget,
     endpoint_pool::EndpointPool,
     io::{EndedBy, OpenConnection, PooledIo, StreamEnd},
 };
@@ -34,7 +34,7 @@ pub(super) struct Lifetime {
 
 impl Lifetime {
     /// Begins now, before the connection is made.
-    pub(super) fn new(pool: &Arc<EndpointPool>, target: &Target<'_>) -> Self {
+    pub(super) fn new(pool: &Arc<EndpointPool>, target: &OwnedTarget) -> Self {
         let endpoint = Arc::clone(target.endpoint.runtime());
         endpoint.stats().cx_active.inc();
         Self {

@@ -4,68 +4,47 @@
 //! worker is one single-threaded runtime of the proxy, with pools and timers of its own, so that no connection is handed to
 //! another core; a library has one worker for its whole runtime.
 //!
-//! A request goes through two steps, so that the circuit breaker can look in between: [`Target::connection`] waits for a
-//! connection with room, [`Connection::send`] uses it.
+//! [`Pool`] is what the rest of the crate sees of them.
 
 mod connecting;
 mod endpoint_pool;
-mod error;
 mod form;
 mod http1;
 mod http2;
 mod http2_body;
 mod io;
 mod lifetime;
+mod send_error;
 mod worker;
 
 use std::{future::Future, sync::Arc};
 
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use mesh_core::cluster::{ClusterState, ClusterStats, EndpointState};
-use mesh_core::model::{HttpProtocol, RoutingPriority};
-use mesh_core::resilience::{breaker::Permit, retry::ResetReason};
+use mesh_core::model::RoutingPriority;
+use mesh_core::resilience::retry::ResetReason;
 use tokio::runtime::Handle;
 
-use error::SendError;
-pub use error::TransportError;
 pub(crate) use http1::Http1Body;
 pub(crate) use http2_body::Http2Body;
+use send_error::SendError;
 pub use worker::Worker;
 
-use crate::{Body, Call, Transport};
+use crate::{Body, Call, Protocol, Target, Transport, TransportError};
 
-/// The protocol of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2.
-    Http2,
+/// The connection pools of a worker, as a [`Transport`].
+#[derive(Clone, Debug)]
+pub struct Pool {
+    worker: Worker,
 }
 
-impl Protocol {
-    /// The version that its requests have.
-    pub(crate) fn version(self) -> Version {
-        match self {
-            Self::Http1 => Version::HTTP_11,
-            Self::Http2 => Version::HTTP_2,
-        }
-    }
-
-    /// What a cluster speaks to its endpoints for a request that came as `version`.
-    pub(crate) fn choose(configured: HttpProtocol, version: Version) -> Self {
-        match configured {
-            HttpProtocol::Http1 => Self::Http1,
-            HttpProtocol::Http2 => Self::Http2,
-            HttpProtocol::UseDownstream if version == Version::HTTP_2 => Self::Http2,
-            HttpProtocol::UseDownstream => Self::Http1,
-        }
+impl Pool {
+    /// The pools of `worker`.
+    #[must_use]
+    pub fn new(worker: Worker) -> Self {
+        Self { worker }
     }
 }
-
-/// The connection pools, as a [`Transport`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pool;
 
 impl Transport for Pool {
     type Connection = Connection;
@@ -75,7 +54,7 @@ impl Transport for Pool {
         target: &Target<'_>,
         protocol: Protocol,
     ) -> impl Future<Output = Result<Connection, TransportError>> + Send {
-        target.connection(protocol)
+        self.worker.connection(target, protocol)
     }
 
     async fn send(&self, connection: Connection, call: &mut Call) -> Result<(), TransportError> {
@@ -95,19 +74,6 @@ impl Transport for Pool {
     }
 }
 
-/// Where one try of a request goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// Whose connections are used.
-    pub worker: &'a Worker,
-    /// The cluster.
-    pub cluster: &'a Arc<ClusterState>,
-    /// The endpoint picked.
-    pub endpoint: &'a Arc<EndpointState>,
-    /// Which thresholds of the circuit breaker apply.
-    pub priority: RoutingPriority,
-}
-
 /// A [`Target`] that outlives its request, for a connection that is made for it.
 #[derive(Clone, Debug)]
 struct OwnedTarget {
@@ -120,41 +86,23 @@ struct OwnedTarget {
 }
 
 impl OwnedTarget {
-    fn get(&self) -> Target<'_> {
-        let Self { worker, cluster, endpoint, priority, .. } = self;
-        Target { worker, cluster, endpoint, priority: *priority }
-    }
-}
-
-impl<'a> Target<'a> {
-    fn owned(self) -> OwnedTarget {
-        OwnedTarget {
+    fn new(worker: &Worker, target: &Target<'_>) -> Self {
+        Self {
             runtime: Handle::current(),
-            worker: self.worker.clone(),
-            cluster: Arc::clone(self.cluster),
-            endpoint: Arc::clone(self.endpoint),
-            priority: self.priority,
+            worker: worker.clone(),
+            cluster: Arc::clone(target.cluster),
+            endpoint: Arc::clone(target.endpoint),
+            priority: target.priority,
         }
     }
 
-    /// A connection with room for one request.
-    pub(crate) async fn connection(&self, protocol: Protocol) -> Result<Connection, TransportError> {
-        self.worker.pool(self.endpoint, protocol).connection(self).await
-    }
-
-    fn stats(&self) -> &'a Arc<ClusterStats> {
+    fn stats(&self) -> &Arc<ClusterStats> {
         self.cluster.stats()
     }
 
     fn max_concurrent_streams(&self) -> usize {
         let limit = self.cluster.config().http_protocol_options.max_concurrent_streams;
         usize::try_from(limit).unwrap_or(usize::MAX).max(1)
-    }
-
-    fn try_pending(&self) -> Result<Permit, TransportError> {
-        let permit = self.cluster.try_pending(self.priority).map_err(|_| TransportError::new(ResetReason::Overflow))?;
-        self.stats().upstream_rq_pending_total.inc();
-        Ok(permit)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -228,7 +228,7 @@ impl Fixture {
         let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
         let mut config = Cluster::new("c", Discovery::Static(assignment));
         if let Serve::Http2 { .. } | Serve::Http2Cut { .. } = serve {
-            config.http_protocol_options.protocol = HttpProtocol::Http2;
+            config.http_protocol_options.protocol = model::HttpProtocol::Http2;
         }
         change(&mut config);
         let cluster = Arc::new(ClusterState::new(Arc::new(config), now(), &mut SplitMix64::new(1)));
@@ -264,8 +264,13 @@ impl Fixture {
     }
 
     fn stats(&self) -> &ClusterStats {
-        self.target.get().stats()
+        self.target.stats()
     }
+}
+
+async fn connect(target: &OwnedTarget, protocol: Protocol) -> Result<Connection, TransportError> {
+    let OwnedTarget { worker, cluster, endpoint, priority, .. } = target;
+    Pool::new(worker.clone()).connection(&Target { cluster, endpoint, priority: *priority }, protocol).await
 }
 
 async fn get(target: &OwnedTarget, path: &str) -> Result<Response<Body>, TransportError> {
@@ -274,7 +279,7 @@ async fn get(target: &OwnedTarget, path: &str) -> Result<Response<Body>, Transpo
 
 async fn send(target: &OwnedTarget, path: &str, body: Body) -> Result<Response<Body>, TransportError> {
     let protocol = Protocol::choose(target.cluster.config().http_protocol_options.protocol, Version::HTTP_11);
-    let connection = target.get().connection(protocol).await?;
+    let connection = connect(target, protocol).await?;
     let uri = if protocol == Protocol::Http2 { format!("http://test{path}") } else { path.to_owned() };
     connection.send(Request::post(uri).body(body).unwrap()).await.map_err(|failed| failed.error)
 }
@@ -454,8 +459,7 @@ async fn a_request_that_is_given_up_leaves_the_queue() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 1));
     let open = fixture.get("/").await.unwrap();
     for _ in 0..3 {
-        let target = fixture.target.get();
-        let waiting = target.connection(Protocol::Http1);
+        let waiting = connect(&fixture.target, Protocol::Http1);
         assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
     }
     drop(open);
@@ -701,7 +705,7 @@ async fn trailers_pass_in_both_directions() {
 #[tokio::test(start_paused = true)]
 async fn an_upgraded_connection_carries_bytes_and_never_comes_back() {
     let fixture = Fixture::new(Serve::Upgrade);
-    let connection = fixture.target.get().connection(Protocol::Http1).await.unwrap();
+    let connection = connect(&fixture.target, Protocol::Http1).await.unwrap();
     let request = Request::get("/").header(header::UPGRADE, "shout").header(header::CONNECTION, "upgrade");
     let mut response = connection.send(request.body(Body::empty()).unwrap()).await.map_err(|e| e.error).unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
@@ -714,6 +718,6 @@ async fn an_upgraded_connection_carries_bytes_and_never_comes_back() {
     drop((io, response));
     tokio::task::yield_now().await;
     assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 0);
-    fixture.target.get().connection(Protocol::Http1).await.unwrap();
+    connect(&fixture.target, Protocol::Http1).await.unwrap();
     assert_eq!(fixture.endpoint.accepted(), 2);
 }

@@ -9,9 +9,9 @@ use std::{
 use mesh_core::cluster::EndpointState;
 use parking_lot::Mutex;
 
-use super::{Protocol, endpoint_pool::EndpointPool};
+use super::{Connection, endpoint_pool::EndpointPool};
 use crate::{
-    Connect, TcpConnector,
+    Connect, Protocol, Target, TcpConnector, TransportError,
     timer::{Timers, now},
 };
 
@@ -62,8 +62,17 @@ impl Worker {
         &*self.0.connector
     }
 
+    /// A connection with room for one request.
+    pub(super) async fn connection(
+        &self,
+        target: &Target<'_>,
+        protocol: Protocol,
+    ) -> Result<Connection, TransportError> {
+        self.pool(target.endpoint, protocol).connection(self, target).await
+    }
+
     /// This worker's pool of `endpoint` for `protocol`, made at its first use.
-    pub(super) fn pool(&self, endpoint: &EndpointState, protocol: Protocol) -> Arc<EndpointPool> {
+    fn pool(&self, endpoint: &EndpointState, protocol: Protocol) -> Arc<EndpointPool> {
         let attached = endpoint.attachment().get_or_init(|| Arc::new(EndpointPools::new(self.0.count)));
         match (**attached).downcast_ref::<EndpointPools>() {
             Some(pools) => pools.pool(self, protocol),

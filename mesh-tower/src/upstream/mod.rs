@@ -19,7 +19,6 @@ mod tries;
 
 use std::{
     convert::Infallible,
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -38,39 +37,13 @@ pub(crate) use guard::{HeldByTunnel, ResponseGuard};
 
 use self::{exchange::Exchange, tries::Tries};
 use crate::{
-    Body, StreamInfo, TransportError,
+    Body, StreamInfo, Transport,
     call::Call,
     peer_metadata::PeerExchange,
-    pool::{Pool, Protocol, Target, Worker},
+    pool::{Pool, Worker},
     route::{FoundRoute, Route},
     timer::Timers,
 };
-
-/// How requests reach endpoints: the innermost part of an [`Upstream`].
-///
-/// Two steps, so that the circuit breaker can look in between: a request that is refused then has cost no connection.
-pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Room for one request on a connection; given back when dropped unused.
-    type Connection: Send;
-
-    /// Waits for a connection to `target`.
-    fn connection(
-        &self,
-        target: &Target<'_>,
-        protocol: Protocol,
-    ) -> impl Future<Output = Result<Self::Connection, TransportError>> + Send;
-
-    /// Sends the request of `call`, waits for the response headers and puts the response into `call`.
-    ///
-    /// # Errors
-    /// If there is no response. If no byte of the request has left either, the request is back in `call`: it can be
-    /// sent again, whatever it asks for.
-    fn send(
-        &self,
-        connection: Self::Connection,
-        call: &mut Call,
-    ) -> impl Future<Output = Result<(), TransportError>> + Send;
-}
 
 /// What a listener says about the requests it sends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +89,7 @@ impl Upstream {
     /// Over the connection pools of `worker`. `store` is asked for clusters that requests name themselves.
     #[must_use]
     pub fn new(store: Arc<Store>, worker: Worker) -> Self {
-        Self::with_transport(store, worker, Pool)
+        Self::with_transport(store, worker.clone(), Pool::new(worker))
     }
 }
 

@@ -19,7 +19,7 @@ use mesh_core::{
 use parking_lot::Mutex;
 
 use super::*;
-use crate::{BoxError, testing::HalfBody, timer::now};
+use crate::{BoxError, Protocol, Target, TransportError, testing::HalfBody, timer::now};
 
 /// What an endpoint does with one try.
 #[derive(Clone, Debug)]

@@ -28,7 +28,6 @@ use mesh_core::{
 };
 
 use super::{
-    Transport,
     exchange::Exchange,
     failure::{self, Failure},
     guard::{ActiveTry, HeldByTunnel, ResponseGuard},
@@ -37,10 +36,10 @@ use super::{
     request,
 };
 use crate::{
-    Body, StreamState, TransportError,
+    Body, Protocol, StreamState, Target, Transport, TransportError,
     call::Call,
     outlier::{outcome_of_response, record},
-    pool::{Protocol, Target, Worker},
+    pool::Worker,
     rng::ThreadRng,
     timer::now,
 };
@@ -227,7 +226,7 @@ impl<'a, T: Transport> Tries<'a, T> {
     async fn connect(&mut self, protocol: Protocol) -> Result<T::Connection, Failure> {
         let Some(endpoint) = &self.latest.endpoint else { return Err(Failure::NoHealthyUpstream) };
         let worker = self.worker;
-        let target = Target { worker, cluster: &self.cluster, endpoint, priority: self.priority };
+        let target = Target { cluster: &self.cluster, endpoint, priority: self.priority };
         let connected = {
             let mut connecting = pin!(self.transport.connection(&target, protocol));
             let means = (self.exchange.info, worker.timers());

@@ -2,39 +2,13 @@
 
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc};
 
-use http::Request;
-use hyper::client::conn::TrySendError;
-
-use super::ResetReason;
-use crate::Body;
+use mesh_core::resilience::retry::ResetReason;
 
 /// An exchange with an endpoint that failed before its response had ended.
 #[derive(Clone, Debug)]
 pub struct TransportError {
     reason: ResetReason,
     transport_failure: Option<Arc<str>>,
-}
-
-/// A request that a connection failed to serve.
-#[derive(Debug)]
-pub(super) struct SendError {
-    /// What happened.
-    pub(super) error: TransportError,
-    /// The request, if no byte of it has left: it can be sent again, whatever it asks for.
-    pub(super) unsent: Option<Box<Request<Body>>>,
-}
-
-impl From<TransportError> for SendError {
-    fn from(error: TransportError) -> Self {
-        Self { error, unsent: None }
-    }
-}
-
-impl From<TrySendError<Request<Body>>> for SendError {
-    fn from(mut error: TrySendError<Request<Body>>) -> Self {
-        let unsent = error.take_message().map(Box::new);
-        Self { error: TransportError::from_hyper(&error.into_error()), unsent }
-    }
 }
 
 impl TransportError {
@@ -56,8 +30,8 @@ impl TransportError {
         self.transport_failure.as_ref()
     }
 
-    /// A connection that could not be made. The text is that of Envoy: the system's, without its error number.
-    pub(super) fn from_connect(error: &io::Error) -> Self {
+    /// A connection that could not be made. The text is Envoy's: that of the operating system without the error number.
+    pub(crate) fn from_connect(error: &io::Error) -> Self {
         let text = error.to_string();
         let text = text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text);
         let transport_failure = Some(format!("delayed connect error: {text}").into());
