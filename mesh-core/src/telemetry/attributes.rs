@@ -1,4 +1,4 @@
-//! The facts of one request.
+//! The attributes of one request.
 
 use std::{
     net::SocketAddr,
@@ -10,23 +10,24 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use super::ResponseFlags;
 use crate::{model::Metadata, request::RequestHead};
 
-/// What is known of a request, once and for everybody: access logs, header values, metrics and policies read this one
-/// value, so they cannot disagree.
+/// The attributes of a request and its response. Access logs, header values, metrics and policies all read this value,
+/// so they agree.
 ///
-/// Everything borrows; a value costs no allocation. A fact that does not exist, or does not exist yet, is `None`.
+/// All fields borrow, so building it does not allocate. A field is `None` if its value does not exist or is not known
+/// yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attributes<'a> {
     /// Method of the request.
     pub method: Option<&'a Method>,
     /// Scheme of the request, `http` or `https`.
     pub scheme: Option<&'a str>,
-    /// Authority of the request, as the client sent it or as it was rewritten.
+    /// Authority of the request: the client's, or the rewritten one.
     pub authority: Option<&'a str>,
-    /// Path and query, as they are sent upstream.
+    /// Path and query that are sent upstream.
     pub path: Option<&'a str>,
-    /// Path and query before a rewrite; stands in for a missing `x-envoy-original-path`.
+    /// Path and query before a rewrite; used if `x-envoy-original-path` is missing.
     pub original_path: Option<&'a str>,
-    /// Request headers, as they are sent upstream.
+    /// Request headers that are sent upstream.
     pub request_headers: Option<&'a HeaderMap>,
     /// Response headers.
     pub response_headers: Option<&'a HeaderMap>,
@@ -36,88 +37,88 @@ pub struct Attributes<'a> {
     pub protocol: Option<Version>,
     /// Protocol of the upstream connection.
     pub upstream_protocol: Option<Version>,
-    /// Status of the response; `None` if there was none.
+    /// Status of the response; `None` if there was no response.
     pub response_code: Option<StatusCode>,
-    /// Who gave the response, and why; see [`details`](super::details).
+    /// Origin and reason of the response; see [`details`](super::details).
     pub response_code_details: Option<&'a str>,
     /// Why the downstream connection ended.
     pub connection_termination_details: Option<&'a str>,
-    /// What happened beyond the status.
+    /// Response flags.
     pub response_flags: ResponseFlags,
     /// Body of a local reply.
     pub local_reply_body: Option<&'a str>,
-    /// Bytes of the request body.
+    /// Size of the request body in bytes.
     pub bytes_received: u64,
-    /// Bytes of the response body.
+    /// Size of the response body in bytes.
     pub bytes_sent: u64,
-    /// Bytes of the request headers.
+    /// Size of the request headers in bytes.
     pub request_headers_bytes: u64,
-    /// Bytes of the response headers.
+    /// Size of the response headers in bytes.
     pub response_headers_bytes: u64,
-    /// Bytes of the response trailers.
+    /// Size of the response trailers in bytes.
     pub response_trailers_bytes: u64,
-    /// When the request began.
+    /// Time when the request began.
     pub start_time: Option<SystemTime>,
-    /// When the log line is written.
+    /// Time when the log line is written.
     pub emit_time: Option<SystemTime>,
-    /// From the start to the last byte of the response.
+    /// Time from the start to the last byte of the response.
     pub duration: Option<Duration>,
-    /// From the start to the last byte of the request received.
+    /// Time from the start until the last byte of the request was received.
     pub request_duration: Option<Duration>,
-    /// From the start to the last byte of the request sent upstream.
+    /// Time from the start until the last byte of the request was sent upstream.
     pub request_tx_duration: Option<Duration>,
-    /// From the start to the first byte of the response received.
+    /// Time from the start until the first byte of the response was received.
     pub response_duration: Option<Duration>,
-    /// From the first byte of the response received to the last byte sent downstream.
+    /// Time from the first byte of the response received to the last byte sent downstream.
     pub response_tx_duration: Option<Duration>,
-    /// The client's address, which a trusted `x-forwarded-for` may tell.
+    /// Address of the client, which may come from a trusted `x-forwarded-for`.
     pub downstream_remote_address: Option<SocketAddr>,
-    /// The peer of the downstream connection.
+    /// Remote address of the downstream connection.
     pub downstream_direct_remote_address: Option<SocketAddr>,
-    /// This end of the downstream connection.
+    /// Local address of the downstream connection.
     pub downstream_local_address: Option<SocketAddr>,
-    /// Number of the downstream connection.
+    /// ID of the downstream connection.
     pub connection_id: Option<u64>,
-    /// Server name that the client asked for in TLS.
+    /// Server name that the client requested by TLS SNI.
     pub requested_server_name: Option<&'a str>,
-    /// Version of TLS on the downstream connection, such as `TLSv1.3`.
+    /// TLS version of the downstream connection, such as `TLSv1.3`.
     pub downstream_tls_version: Option<&'a str>,
-    /// Identity that the client proved, such as `spiffe://cluster.local/ns/default/sa/web`.
+    /// URI SAN of the client's certificate, such as `spiffe://cluster.local/ns/default/sa/web`.
     pub downstream_peer_uri_san: Option<&'a str>,
-    /// Identity that this end proved to the client.
+    /// URI SAN of the certificate that was presented to the client.
     pub downstream_local_uri_san: Option<&'a str>,
-    /// The endpoint chosen.
+    /// Address of the selected endpoint.
     pub upstream_host: Option<SocketAddr>,
-    /// Host name of the endpoint chosen, if it has one.
+    /// Host name of the selected endpoint, if it has one.
     pub upstream_host_name: Option<&'a str>,
-    /// The far end of the upstream connection, if one was made.
+    /// Remote address of the upstream connection, if one was established.
     pub upstream_remote_address: Option<SocketAddr>,
-    /// This end of the upstream connection.
+    /// Local address of the upstream connection.
     pub upstream_local_address: Option<SocketAddr>,
-    /// Name of the cluster for statistics (`alt_stat_name`, else its name).
+    /// Name of the cluster in statistics: `alt_stat_name`, or its name.
     pub upstream_cluster: Option<&'a str>,
     /// Name of the cluster.
     pub upstream_cluster_raw: Option<&'a str>,
-    /// Requests sent upstream for this one; 0 = none.
+    /// Number of upstream requests for this request, retries included.
     pub upstream_request_attempt_count: u32,
-    /// Why no connection was made, or why it broke.
+    /// Why the upstream connection failed.
     pub upstream_transport_failure_reason: Option<&'a str>,
     /// Name of the route.
     pub route_name: Option<&'a str>,
-    /// Facts attached to the route.
+    /// Metadata of the route.
     pub route_metadata: Option<&'a Metadata>,
     /// Name of the virtual host.
     pub virtual_host_name: Option<&'a str>,
     /// Name of this machine.
     pub hostname: Option<&'a str>,
-    /// Trace of the request, in hexadecimal.
+    /// Trace ID of the request, in hexadecimal.
     pub trace_id: Option<&'a str>,
-    /// When the log line is written: `DownstreamEnd`, the only kind there is.
+    /// Kind of the log line. The only one is `DownstreamEnd`, written when a request has ended.
     pub access_log_type: Option<&'a str>,
 }
 
 impl<'a> Attributes<'a> {
-    /// What a request's head tells; the rest unknown.
+    /// The attributes that a request's head has. All others are unknown.
     #[must_use]
     pub fn of_request(head: &RequestHead<'a>) -> Self {
         Self {

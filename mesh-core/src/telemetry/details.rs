@@ -1,68 +1,68 @@
-//! Values of `%RESPONSE_CODE_DETAILS%`: who gave the answer, and why. Envoy `StreamInfo::ResponseCodeDetails`.
+//! Values of `%RESPONSE_CODE_DETAILS%`: the origin of a response and the reason for it. Envoy "Response code details".
 
-/// The upstream answered.
+/// The response comes from the upstream.
 pub const VIA_UPSTREAM: &str = "via_upstream";
-/// No route takes the request, or no virtual host.
+/// No virtual host or no route matches the request.
 pub const ROUTE_NOT_FOUND: &str = "route_not_found";
 /// The route's cluster does not exist.
 pub const CLUSTER_NOT_FOUND: &str = "cluster_not_found";
 /// The cluster has no healthy endpoint.
 pub const NO_HEALTHY_UPSTREAM: &str = "no_healthy_upstream";
-/// The route's timeout ended.
+/// The route timeout expired.
 pub const RESPONSE_TIMEOUT: &str = "response_timeout";
-/// The last try's timeout ended before the answer began.
+/// The per-try timeout of the last try expired before the response began.
 pub const UPSTREAM_PER_TRY_TIMEOUT: &str = "upstream_per_try_timeout";
-/// The stream's maximum duration ended before the answer began.
+/// The stream's maximum duration was reached before the response began.
 pub const UPSTREAM_MAX_STREAM_DURATION_REACHED: &str = "upstream_max_stream_duration_reached";
-/// The request lived longer than the listener allows.
+/// The listener's maximum stream duration was reached.
 pub const MAX_DURATION_TIMEOUT: &str = "max_duration_timeout";
-/// Nothing moved on the stream for too long.
+/// The idle timeout of the stream expired.
 pub const STREAM_IDLE_TIMEOUT: &str = "stream_idle_timeout";
-/// The request did not arrive in time.
+/// The request was not received in time.
 pub const REQUEST_OVERALL_TIMEOUT: &str = "request_overall_timeout";
-/// The request headers did not arrive in time.
+/// The request headers were not received in time.
 pub const REQUEST_HEADER_TIMEOUT: &str = "request_header_timeout";
-/// The route answers with a fixed response, or with a redirect.
+/// The route has a direct response or a redirect.
 pub const DIRECT_RESPONSE: &str = "direct_response";
-/// An injected failure.
+/// The fault filter aborted the request.
 pub const FAULT_FILTER_ABORT: &str = "fault_filter_abort";
 /// The upgrade is not allowed.
 pub const UPGRADE_FAILED: &str = "upgrade_failed";
 /// The protocol version is not accepted.
 pub const LOW_VERSION: &str = "low_version";
-/// The request names no host.
+/// The request has no host.
 pub const MISSING_HOST: &str = "missing_host_header";
-/// The target is not an absolute path, such as that of `OPTIONS *`.
+/// The request target is not an absolute path, as in `OPTIONS *`.
 pub const ABSOLUTE_PATH_REJECTED: &str = "absolute_path_rejected";
 /// The path cannot be normalized.
 pub const PATH_NORMALIZATION_FAILED: &str = "path_normalization_failed";
-/// More header bytes than allowed.
+/// The request headers are larger than the limit.
 pub const HEADERS_TOO_LARGE: &str = "http1.headers_too_large";
-/// More headers than allowed.
+/// The request has more headers than the limit.
 pub const TOO_MANY_HEADERS: &str = "http1.too_many_headers";
-/// The client broke HTTP/1.1.
+/// The client violated HTTP/1.1.
 pub const HTTP1_CODEC_ERROR: &str = "http1.codec_error";
-/// The client went away.
+/// The client disconnected.
 pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
 /// The client reset its stream.
 pub const HTTP2_REMOTE_RESET: &str = "http2.remote_reset";
-/// Too much load: a limit of this process.
+/// A limit of this process was reached.
 pub const OVERLOAD: &str = "overload";
-/// The request's body is larger than what must be buffered of it.
+/// The request body must be buffered and is larger than the buffer.
 pub const REQUEST_PAYLOAD_TOO_LARGE: &str = "request_payload_too_large";
-/// The response's body is larger than what must be buffered of it.
+/// The response body must be buffered and is larger than the buffer.
 pub const RESPONSE_PAYLOAD_TOO_LARGE: &str = "response_payload_too_large";
 
-/// The details of a reset before the answer began: `upstream_reset_before_response_started{reason|failure}`, blanks
-/// as underscores. `failure` is the transport's own text and may be empty.
+/// The details of a reset before the response began: `upstream_reset_before_response_started{reason|failure}`, with
+/// underscores for spaces. `failure` is the transport's error and may be empty.
 #[must_use]
 pub fn upstream_reset_before_response_started(reason: &str, failure: &str) -> String {
     let separator = if failure.is_empty() { "" } else { "|" };
     format!("upstream_reset_before_response_started{{{reason}{separator}{failure}}}").replace(' ', "_")
 }
 
-/// The details of a reset in the midst of the answer: `upstream_reset_after_response_started{reason}`, blanks as
-/// underscores.
+/// The details of a reset after the response began: `upstream_reset_after_response_started{reason}`, with underscores for
+/// spaces.
 #[must_use]
 pub fn upstream_reset_after_response_started(reason: &str) -> String {
     format!("upstream_reset_after_response_started{{{reason}}}").replace(' ', "_")

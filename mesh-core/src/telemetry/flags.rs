@@ -1,4 +1,4 @@
-//! What happened to a request beyond its status: Envoy's response flags (E92).
+//! Response flags: why a request ended as it did. Envoy "Access logging", `%RESPONSE_FLAGS%`.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ macro_rules! flags {
         impl ResponseFlags {
             flags!(@consts 0u32; $($(#[$doc])* $name)*);
 
-            /// Every flag with its short and its long name, in the order in which they are written.
+            /// All flags with their short and long names, in the order in which they are written.
             pub const ALL: &[(Self, &str, &str)] = &[$((Self::$name, $short, $long)),*];
         }
     };
@@ -23,58 +23,58 @@ macro_rules! flags {
     (@consts $bit:expr;) => {};
 }
 
-// Envoy 1.40 writes flags in the order in which they were set. A set has no such order; this one puts what is set
-// first on the usual paths first (`DI,FI`, `URX,UT`).
+// Envoy 1.40 writes flags in the order in which they were set. The order here is the one in which they are usually set:
+// `DI,FI`, `URX,UT`.
 flags! {
-    /// The request was delayed by a fault.
+    /// The fault filter delayed the request.
     DELAY_INJECTED = "DI", "DelayInjected";
-    /// The request was aborted by a fault.
+    /// The fault filter aborted the request.
     FAULT_INJECTED = "FI", "FaultInjected";
-    /// Retries or connect attempts are used up.
+    /// The limit of retries or connect attempts was reached.
     UPSTREAM_RETRY_LIMIT_EXCEEDED = "URX", "UpstreamRetryLimitExceeded";
     /// The local service failed its health check.
     FAILED_LOCAL_HEALTH_CHECK = "LH", "FailedLocalHealthCheck";
     /// The cluster has no healthy endpoint.
     NO_HEALTHY_UPSTREAM = "UH", "NoHealthyUpstream";
-    /// The upstream did not answer in time.
+    /// The upstream did not respond in time.
     UPSTREAM_REQUEST_TIMEOUT = "UT", "UpstreamRequestTimeout";
-    /// The connection was reset on this side.
+    /// The stream was reset locally.
     LOCAL_RESET = "LR", "LocalReset";
     /// The upstream reset the stream.
     UPSTREAM_REMOTE_RESET = "UR", "UpstreamRemoteReset";
-    /// No connection to the upstream.
+    /// The connection to the upstream failed.
     UPSTREAM_CONNECTION_FAILURE = "UF", "UpstreamConnectionFailure";
     /// The upstream closed the connection.
     UPSTREAM_CONNECTION_TERMINATION = "UC", "UpstreamConnectionTermination";
-    /// A circuit breaker's threshold overflowed.
+    /// A circuit breaker threshold overflowed.
     UPSTREAM_OVERFLOW = "UO", "UpstreamOverflow";
-    /// No route, or no virtual host.
+    /// No virtual host or no route matches the request.
     NO_ROUTE_FOUND = "NR", "NoRouteFound";
     /// A rate limit was exceeded.
     RATE_LIMITED = "RL", "RateLimited";
-    /// The external authorization service refused.
+    /// The external authorization service denied the request.
     UNAUTHORIZED_EXTERNAL_SERVICE = "UAEX", "UnauthorizedExternalService";
     /// The rate limit service failed.
     RATE_LIMIT_SERVICE_ERROR = "RLSE", "RateLimitServiceError";
-    /// The client went away.
+    /// The client closed the connection.
     DOWNSTREAM_CONNECTION_TERMINATION = "DC", "DownstreamConnectionTermination";
-    /// The stream was silent for too long.
+    /// The idle timeout of the stream expired.
     STREAM_IDLE_TIMEOUT = "SI", "StreamIdleTimeout";
     /// A strictly checked header has an invalid value.
     INVALID_ENVOY_REQUEST_HEADERS = "IH", "InvalidEnvoyRequestHeaders";
-    /// The client broke the protocol.
+    /// The client violated the protocol.
     DOWNSTREAM_PROTOCOL_ERROR = "DPE", "DownstreamProtocolError";
-    /// The upstream stream lived too long.
+    /// The maximum duration of the upstream stream was reached.
     UPSTREAM_MAX_STREAM_DURATION_REACHED = "UMSDR", "UpstreamMaxStreamDurationReached";
-    /// The request or its connection lived too long.
+    /// The maximum duration of the request or its connection was reached.
     DURATION_TIMEOUT = "DT", "DurationTimeout";
-    /// The upstream broke the protocol.
+    /// The upstream violated the protocol.
     UPSTREAM_PROTOCOL_ERROR = "UPE", "UpstreamProtocolError";
     /// The route's cluster does not exist.
     NO_CLUSTER_FOUND = "NC", "NoClusterFound";
     /// The overload manager ended the request.
     OVERLOAD_MANAGER = "OM", "OverloadManagerTerminated";
-    /// The upstream's name does not resolve.
+    /// The upstream's host name could not be resolved.
     DNS_RESOLUTION_FAILURE = "DF", "DnsResolutionFailed";
     /// Dropped by the cluster's drop overload policy.
     DROP_OVERLOAD = "DO", "DropOverload";
@@ -85,7 +85,7 @@ flags! {
 }
 
 impl ResponseFlags {
-    /// No flag.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
     /// The flag with this short name, such as `UF`.
@@ -94,7 +94,7 @@ impl ResponseFlags {
         Self::ALL.iter().find(|(_, short, _)| *short == short_name).map(|&(flag, ..)| flag)
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -117,7 +117,7 @@ impl ResponseFlags {
         self.0 |= flags.0;
     }
 
-    /// Both sets together.
+    /// The flags of both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -129,18 +129,18 @@ impl ResponseFlags {
         self.0
     }
 
-    /// The set of [`ResponseFlags::bits`]; unknown bits are dropped.
+    /// The inverse of [`ResponseFlags::bits`]; unknown bits are ignored.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits & ((1 << Self::ALL.len()) - 1))
     }
 
-    /// The flags of the set one by one.
+    /// The flags of the set with their short and long names.
     pub fn iter(self) -> impl Iterator<Item = (Self, &'static str, &'static str)> {
         Self::ALL.iter().copied().filter(move |(flag, ..)| self.contains(*flag))
     }
 
-    /// The short name if at most one flag is set (`-` for none): the usual case needs no buffer.
+    /// The short name, if at most one flag is set; `-` for the empty set. The usual case needs no buffer.
     #[must_use]
     pub fn as_static_str(self) -> Option<&'static str> {
         match self.0.count_ones() {

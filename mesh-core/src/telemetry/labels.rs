@@ -1,7 +1,7 @@
-//! Names and rules of Istio's standard metric labels (M1 to M12).
+//! Names and values of Istio's metric labels. Istio "Standard Metrics".
 //!
-//! Dashboards and Kiali read these words, so names, order and fallbacks are Istio's to the letter: what is not known is
-//! `unknown`, a missing canonical revision is `latest`, no response is code `0`, no flag is `-`.
+//! Dashboards and Kiali read these labels, so names, order and defaults are exactly Istio's: `unknown` for an unknown
+//! value, `latest` for a missing canonical revision, `0` for the code of a missing response, `-` for no response flag.
 
 use http::StatusCode;
 use smallvec::SmallVec;
@@ -9,16 +9,16 @@ use smallvec::SmallVec;
 use super::ResponseFlags;
 use crate::model::{DestinationService, Workload};
 
-/// Requests, client and server side each. Counter.
+/// Counter of requests.
 pub const ISTIO_REQUESTS_TOTAL: &str = "istio_requests_total";
-/// Whole request. Histogram in milliseconds.
+/// Histogram of request durations in milliseconds.
 pub const ISTIO_REQUEST_DURATION_MILLISECONDS: &str = "istio_request_duration_milliseconds";
-/// Wire bytes of request headers and body. Histogram.
+/// Histogram of request sizes in bytes, headers and body.
 pub const ISTIO_REQUEST_BYTES: &str = "istio_request_bytes";
-/// Wire bytes of response headers and body. Histogram.
+/// Histogram of response sizes in bytes, headers and body.
 pub const ISTIO_RESPONSE_BYTES: &str = "istio_response_bytes";
 
-/// Upper bounds of histogram buckets; `+Inf` follows. Envoy's defaults for Prometheus.
+/// Upper bounds of histogram buckets without `+Inf`. Envoy's default for Prometheus.
 pub const BUCKETS: [f64; 19] = [
     0.5,
     1.0,
@@ -44,39 +44,39 @@ pub const BUCKETS: [f64; 19] = [
 const UNKNOWN: &str = "unknown";
 const LATEST: &str = "latest";
 
-/// Which end reports.
+/// Label `reporter`: the end of the request that reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reporter {
-    /// The client's.
+    /// The client.
     Source,
-    /// The server's.
+    /// The server.
     Destination,
 }
 
-/// Protocol of a request.
+/// Label `request_protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestProtocol {
-    /// Any but gRPC.
+    /// HTTP other than gRPC.
     Http,
     /// gRPC.
     Grpc,
 }
 
-/// How the connection is secured, as far as the reporter knows.
+/// Label `connection_security_policy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionSecurityPolicy {
-    /// The client does not say.
+    /// Not known; reported by clients.
     Unknown,
-    /// Not at all.
+    /// Without TLS.
     None,
-    /// Both ends proved who they are.
+    /// With mutual TLS.
     MutualTls,
 }
 
-/// The facts behind the labels of one request.
+/// The data of one request's labels.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLabels<'a> {
-    /// Which end reports.
+    /// The end that reports.
     pub reporter: Reporter,
     /// The client's workload.
     pub source: Option<&'a Workload>,
@@ -86,17 +86,17 @@ pub struct RequestLabels<'a> {
     pub destination_service: Option<&'a DestinationService>,
     /// The protocol.
     pub request_protocol: RequestProtocol,
-    /// The status; `None` if there was no response.
+    /// Status of the response; `None` if there was no response.
     pub response_code: Option<StatusCode>,
-    /// The gRPC status, for gRPC requests that got one.
+    /// gRPC status of the response to a gRPC request.
     pub grpc_response_status: Option<u32>,
-    /// What happened beyond the status.
+    /// Response flags.
     pub response_flags: ResponseFlags,
-    /// How the connection is secured.
+    /// Security of the connection.
     pub connection_security_policy: ConnectionSecurityPolicy,
 }
 
-/// The labels of HTTP and gRPC metrics, in their order.
+/// The labels of HTTP and gRPC metrics, in Istio's order.
 pub const REQUEST_LABELS: [&str; 25] = [
     "reporter",
     "source_workload",
@@ -126,14 +126,14 @@ pub const REQUEST_LABELS: [&str; 25] = [
 ];
 
 impl RequestLabels<'_> {
-    /// Calls `visit` with name and value of every label, in their order. Does not allocate.
+    /// Calls `visit` with the name and value of each label, in the order of [`REQUEST_LABELS`]. Does not allocate.
     pub fn for_each(&self, visit: &mut dyn FnMut(&'static str, &str)) {
         let mut flags = SmallVec::<[u8; 64]>::new();
         let flags = flags_text(self.response_flags, &mut flags);
         let code = self.response_code;
         let (source, destination) = (Peer(self.source), Peer(self.destination));
         let service = |field: fn(&DestinationService) -> &str| self.destination_service.map_or("", field);
-        // A server that is asked for no service in particular is asked for its own.
+        // A request to no particular service counts for the server's own service.
         let fallback = match self.reporter {
             Reporter::Source => UNKNOWN,
             Reporter::Destination => destination.known(|workload| &workload.canonical_service),
@@ -170,7 +170,7 @@ impl RequestLabels<'_> {
         }
     }
 
-    /// A server knows its own; a client takes its peer's for that of a service without one.
+    /// A server reports its own namespace. A client reports the namespace of the service, or else of the workload.
     fn service_namespace(&self) -> &str {
         let of_service = self.destination_service.map_or("", |service| &*service.namespace);
         let of_workload = self.destination.map_or("", |workload| &*workload.namespace);
@@ -209,7 +209,7 @@ fn flags_text(flags: ResponseFlags, buffer: &mut SmallVec<[u8; 64]>) -> &str {
     std::str::from_utf8(buffer).expect("flag names are ASCII")
 }
 
-/// Numbers without a meaning share one value, so that an upstream cannot make up series.
+/// Unassigned numbers share one value, so that an upstream cannot create time series at will.
 fn grpc_status_text(status: u32) -> &'static str {
     const NUMBERS: [&str; 17] =
         ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"];
@@ -273,7 +273,7 @@ mod tests {
     };
 
     #[test]
-    fn m10_what_is_not_known_is_said_in_istios_words() {
+    fn unknown_values_have_istios_defaults() {
         assert_eq!(
             labels(&NOTHING),
             "reporter=source source_workload=unknown source_canonical_service=unknown \
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn m1_what_is_known_stands_under_its_name() {
+    fn known_values_are_written_under_their_names() {
         let workload = Workload {
             name: "reviews-v1".into(),
             namespace: "default".into(),
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn m12_what_the_service_does_not_say_comes_from_the_workload() {
+    fn labels_of_an_unknown_service_come_from_the_workload() {
         let workload =
             Workload { namespace: "books".into(), canonical_service: "reviews".into(), ..Workload::default() };
         let service = |host: &str, name: &str, namespace: &str| {
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_cannot_make_up_grpc_statuses() {
+    fn unassigned_grpc_statuses_share_one_value() {
         assert!(
             labels(&RequestLabels { grpc_response_status: Some(17), ..NOTHING })
                 .contains("grpc_response_status=unknown ")

@@ -1,13 +1,13 @@
-//! Counters and gauges: atomics, updated without a lock. What is counted is declared where it is known; how it is shown
-//! is said by whoever serves it.
+//! Counters and gauges: atomics that are updated without a lock. Each module declares its own; the code that serves them
+//! decides how they are formatted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that only grows.
+/// A number that only increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
-/// A number that goes up and down; a fall below zero is a bug and shows as 0.
+/// A number that increases and decreases. It must not fall below zero; if it does, it reads as 0.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
@@ -22,13 +22,13 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// The sum so far.
+    /// The current value.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Back to 0, for Envoy's `/reset_counters`.
+    /// Sets the counter to 0, for Envoy's `/reset_counters`.
     pub fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -40,7 +40,7 @@ impl Gauge {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes one off. The caller added it before.
+    /// Subtracts one, which the caller has added before.
     pub fn dec(&self) {
         let before = self.0.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before != 0, "a gauge fell below zero");
@@ -51,7 +51,7 @@ impl Gauge {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The value.
+    /// The current value.
     #[must_use]
     pub fn get(&self) -> u64 {
         let value = self.0.load(Ordering::Relaxed);

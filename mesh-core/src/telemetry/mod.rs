@@ -1,11 +1,11 @@
-//! What is told about requests.
+//! Access logs, metrics and traces: what is recorded about a request and how it is written.
 //!
-//! * [`Attributes`]: the facts of one request, filled once and read by access logs, header values, metrics and policies.
-//! * [`Missing`], [`Value`], [`write_json`]: what Envoy's `%COMMAND%` language makes of them.
-//! * [`ResponseFlags`], [`details`]: what happened beyond the status.
-//! * [`labels`]: names and rules of Istio's metric labels.
-//! * [`Counter`], [`Gauge`]: what is counted.
-//! * [`peer_metadata`]: how workloads introduce themselves to each other.
+//! * [`Attributes`]: the attributes of one request, which access logs, header values, metrics and policies read.
+//! * [`Missing`], [`Value`], [`write_json`]: evaluation of Envoy's `%COMMAND%` language.
+//! * [`ResponseFlags`], [`details`]: why a request ended as it did.
+//! * [`labels`]: names and values of Istio's metric labels.
+//! * [`Counter`], [`Gauge`]: atomic statistics.
+//! * [`peer_metadata`]: encoding of the workload metadata that both ends of a request exchange.
 //! * [`trace_context`]: W3C trace headers.
 
 mod attributes;

@@ -1,8 +1,8 @@
 //! W3C trace context: the `traceparent` header (<https://www.w3.org/TR/trace-context/>).
 //!
-//! A hop that exports no spans passes `traceparent` and `tracestate` on as they are: a new parent id would name a span
-//! that nobody can find. It may begin a trace where there is none, so that the logs of all hops share an id; library
-//! channels do, proxies do not.
+//! The mesh exports no spans, so it forwards `traceparent` and `tracestate` unchanged: a new parent ID would refer to a
+//! span that does not exist. A library channel starts a trace if there is none, so that the logs of all hops share an ID;
+//! a proxy does not.
 
 use std::{fmt, io::Write as _};
 
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// `traceparent`: trace and span of the caller.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// `tracestate`: what vendors add to it.
+/// `tracestate`: vendor-specific data of the trace.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 const HEADER_LENGTH: usize = 55;
@@ -18,16 +18,17 @@ const HEADER_LENGTH: usize = 55;
 /// A position in a trace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace; never zero.
+    /// ID of the trace; never zero.
     pub trace_id: u128,
-    /// The span that the request belongs to; never zero.
+    /// ID of the span that the request belongs to; never zero.
     pub parent_id: u64,
-    /// Flags of version 00; bit 0 = sampled.
+    /// Flags of version 00; bit 0 is "sampled".
     pub trace_flags: u8,
 }
 
 impl TraceParent {
-    /// Parses the header's value. Versions after 00 are read as 00, whatever they append; `ff` is invalid.
+    /// Parses the header's value. Later versions are read as version 00, and what they append is ignored; version `ff` is
+    /// invalid.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (known, rest) = value.split_at_checked(HEADER_LENGTH)?;
@@ -47,7 +48,7 @@ impl TraceParent {
         (parsed.trace_id != 0 && parsed.parent_id != 0).then_some(parsed)
     }
 
-    /// The caller's position, if the request brings exactly one valid `traceparent`.
+    /// The caller's position, if the request has exactly one `traceparent` and it is valid.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(TRACEPARENT).iter();
@@ -55,14 +56,14 @@ impl TraceParent {
         lines.next().is_none().then_some(parsed)
     }
 
-    /// The beginning of a trace out of three random numbers; not sampled.
+    /// Starts a trace that is not sampled, from three random numbers.
     #[must_use]
     pub fn generate([high, low, parent]: [u64; 3]) -> Self {
         let trace_id = u128::from(high) << 64 | u128::from(low);
         Self { trace_id: trace_id.max(1), parent_id: parent.max(1), trace_flags: 0 }
     }
 
-    /// Whether the caller records the trace.
+    /// Whether the caller samples the trace.
     #[must_use]
     pub fn is_sampled(self) -> bool {
         self.trace_flags & 1 != 0
@@ -77,7 +78,7 @@ impl TraceParent {
 
 fn header_value(parent: TraceParent) -> HeaderValue {
     let mut text = [0; HEADER_LENGTH];
-    write!(&mut text[..], "{parent}").expect("the text has this length");
+    write!(&mut text[..], "{parent}").expect("the text is as long as the buffer");
     HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes are visible ASCII")
 }
 
@@ -93,8 +94,8 @@ impl fmt::Debug for TraceParent {
     }
 }
 
-/// Sees that a request belongs to a trace, and says to which. A valid `traceparent` stays as it is; otherwise a trace
-/// is begun with three fresh random numbers and a `tracestate` that belongs to none goes.
+/// Ensures that a request belongs to a trace, and returns it. A valid `traceparent` is kept. Otherwise a new trace is
+/// started from three random numbers, and `tracestate` is removed.
 pub fn ensure(headers: &mut HeaderMap, random: impl FnOnce() -> [u64; 3]) -> TraceParent {
     TraceParent::of(headers).unwrap_or_else(|| {
         let begun = TraceParent::generate(random());
@@ -104,7 +105,7 @@ pub fn ensure(headers: &mut HeaderMap, random: impl FnOnce() -> [u64; 3]) -> Tra
     })
 }
 
-/// Lower case only, as the standard wants.
+/// Parses hexadecimal digits, in lower case only as the standard requires.
 fn hexadecimal(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0u128, |value, digit| {
         let digit = match digit {
@@ -123,7 +124,7 @@ mod tests {
     const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn only_the_standards_form_is_a_traceparent() {
+    fn malformed_values_are_not_a_traceparent() {
         let parsed = TraceParent::parse(VALID.as_bytes()).unwrap();
         assert_eq!((parsed.to_string().as_str(), parsed.is_sampled()), (VALID, true));
         assert_eq!(parsed.to_header_value(), VALID);
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_trace_is_passed_on_and_any_other_replaced() {
+    fn a_valid_trace_is_kept_and_any_other_replaced() {
         let mut headers = HeaderMap::from_iter([(TRACEPARENT, HeaderValue::from_static(VALID))]);
         let kept = ensure(&mut headers, || unreachable!("there is a trace"));
         assert_eq!((kept.to_string(), &headers[TRACEPARENT]), (VALID.to_owned(), &HeaderValue::from_static(VALID)));

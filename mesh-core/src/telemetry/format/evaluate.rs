@@ -1,4 +1,4 @@
-//! From [`Attributes`] to text.
+//! Evaluation of formats.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,42 +21,42 @@ use crate::{
     telemetry::{Attributes, ResponseFlags},
 };
 
-/// What stands for a fact that does not exist.
+/// What is written for a missing value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// `-`, in log lines.
+    /// `-`, as in log lines.
     Dash,
-    /// Nothing, in header values.
+    /// Nothing, as in header values.
     Empty,
 }
 
-/// What a command yields, before it is text.
+/// The value of a command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// The fact does not exist.
+    /// There is none.
     Missing,
-    /// Text.
+    /// A string.
     Text(&'a str),
-    /// A header value, perhaps not UTF-8.
+    /// A header value, which may not be UTF-8.
     Bytes(&'a [u8]),
-    /// A count, a code or milliseconds.
+    /// A count, a status code or milliseconds.
     Number(u64),
-    /// Address and port.
+    /// An address with a port.
     Address(SocketAddr),
-    /// Address alone.
+    /// An address without a port.
     Ip(IpAddr),
-    /// Short names of flags.
+    /// Response flags, written by their short names.
     Flags(ResponseFlags),
-    /// Long names of flags.
+    /// Response flags, written by their long names.
     FlagsLong(ResponseFlags),
-    /// A fact of the configuration.
+    /// Metadata.
     Metadata(&'a MetadataValue),
-    /// A point in time.
+    /// A time and its format.
     Time(SystemTime, &'a TimeFormat),
 }
 
 impl Format {
-    /// Appends the text for `attributes` to `out`.
+    /// Evaluates the format for `attributes` and appends the text to `out`.
     pub fn write(&self, attributes: &Attributes<'_>, missing: Missing, out: &mut Vec<u8>) {
         for part in self.parts() {
             match part {
@@ -72,7 +72,7 @@ impl Format {
         }
     }
 
-    /// The value of a format that is a single command, with its type; `None` if it is anything else.
+    /// The typed value of a format that is a single command; `None` for any other format.
     #[must_use]
     pub fn typed_value<'a>(&'a self, attributes: &Attributes<'a>) -> Option<Value<'a>> {
         match self.parts() {
@@ -83,7 +83,7 @@ impl Format {
 }
 
 impl Value<'_> {
-    /// Appends the value as text to `out`.
+    /// Appends the value to `out` as text.
     pub fn write(self, missing: Missing, out: &mut Vec<u8>) {
         match self {
             Self::Missing if missing == Missing::Dash => out.push(b'-'),
@@ -124,7 +124,7 @@ fn join(names: impl Iterator<Item = &'static str>, out: &mut Vec<u8>) {
 }
 
 impl Operator {
-    /// What the command yields for `attributes`.
+    /// The value for `attributes`.
     #[must_use]
     pub fn value<'a>(&'a self, attributes: &Attributes<'a>) -> Value<'a> {
         match self {
@@ -166,7 +166,7 @@ impl FieldSource {
     }
 }
 
-/// The first line of a header, as in Envoy.
+/// The first line of a request header, as in Envoy.
 fn request_header<'a>(key: &HeaderKey, attributes: &Attributes<'a>) -> Value<'a> {
     let text = match key {
         HeaderKey::Method => attributes.method.map(http::Method::as_str),
@@ -184,7 +184,7 @@ fn request_header<'a>(key: &HeaderKey, attributes: &Attributes<'a>) -> Value<'a>
     self::text(text)
 }
 
-/// A pseudo-header or name that is empty counts as missing.
+/// An empty pseudo-header or name is missing.
 fn text(text: Option<&str>) -> Value<'_> {
     text.filter(|text| !text.is_empty()).map_or(Value::Missing, Value::Text)
 }
@@ -204,8 +204,8 @@ fn grpc_status<'a>(style: GrpcStatusStyle, attributes: &Attributes<'a>) -> Value
     if !attributes.request_headers.is_some_and(grpc::is_grpc_request) {
         return Value::Missing;
     }
-    let told = [attributes.response_trailers, attributes.response_headers].into_iter().flatten();
-    let status = told
+    let sources = [attributes.response_trailers, attributes.response_headers].into_iter().flatten();
+    let status = sources
         .filter_map(|headers| headers.get(grpc::GRPC_STATUS))
         .find_map(|value| value.to_str().ok()?.parse().ok())
         .or_else(|| attributes.response_code.map(grpc::status_of_http));

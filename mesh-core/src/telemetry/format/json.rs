@@ -6,10 +6,10 @@ use crate::{
     telemetry::Attributes,
 };
 
-/// Appends one line to `out`: an object of `fields`, keys in their order, and a line end.
+/// Appends one line to `out`: an object of `fields` in their order, and a line end.
 ///
-/// A field that is one command keeps its type: numbers stay numbers, what is missing is null. Any other is text, in
-/// which a missing fact is `-`.
+/// A field that is a single command keeps its type: numbers stay numbers, and a missing value is null. Any other field is
+/// a string, in which a missing value is `-`.
 pub fn write_json(fields: &[(Box<str>, JsonField)], attributes: &Attributes<'_>, out: &mut Vec<u8>) {
     object(fields, attributes, out);
     out.push(b'\n');

@@ -1,8 +1,8 @@
 //! Evaluation of the format language of [`model::format`](crate::model::format).
 //!
-//! [`Format::write`](crate::model::format::Format::write) reads an [`Attributes`](super::Attributes) and appends to a
-//! buffer of the caller, so a log line costs no allocation of its own. Header values may hold bytes that are not UTF-8.
-//! Text output passes them on as they are; JSON output replaces them.
+//! [`Format::write`](crate::model::format::Format::write) reads an [`Attributes`](super::Attributes) and appends to the
+//! caller's buffer, so a log line needs no allocation. Header values may contain bytes that are not UTF-8. Text output
+//! copies them; JSON output replaces them.
 
 mod evaluate;
 mod json;

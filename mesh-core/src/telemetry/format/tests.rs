@@ -44,7 +44,7 @@ const MANY: &str = "m=%REQ(:METHOD)% p=%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% proto=
     hdr=%REQUEST_HEADERS_BYTES%";
 
 #[test]
-fn e90_a_forwarded_request_is_told_as_envoy_tells_it() {
+fn a_forwarded_request_is_logged_as_envoy_logs_it() {
     let request = headers(&[("user-agent", "agent \"q\""), ("x-forwarded-for", "1.2.3.4,192.0.2.7")]);
     let response = headers(&[("x-resp", "r v")]);
     let fact = MetadataValue::Object([("k".into(), MetadataValue::String("v".into()))].into());
@@ -85,7 +85,7 @@ fn e90_a_forwarded_request_is_told_as_envoy_tells_it() {
 }
 
 #[test]
-fn e90_what_is_missing_is_a_dash() {
+fn a_missing_value_is_a_dash() {
     let attributes = Attributes {
         response_code: Some(StatusCode::NOT_FOUND),
         response_flags: ResponseFlags::NO_ROUTE_FOUND,
@@ -100,7 +100,7 @@ fn e90_what_is_missing_is_a_dash() {
 }
 
 #[test]
-fn e90_the_default_line() {
+fn the_default_formats_are_envoys_and_istios() {
     let request = headers(&[("user-agent", "curl"), ("x-request-id", "id")]);
     let response = headers(&[("x-envoy-upstream-service-time", "7")]);
     let attributes = Attributes {
@@ -132,7 +132,7 @@ fn e90_the_default_line() {
 
 /// The `headers_format` comparison with Envoy.
 #[test]
-fn header_values_leave_out_what_is_missing() {
+fn a_missing_value_is_empty_in_a_header() {
     let request = headers(&[("x-alt", "alt")]);
     let attributes = Attributes {
         method: Some(&Method::GET),
@@ -160,7 +160,7 @@ fn header_values_leave_out_what_is_missing() {
 }
 
 #[test]
-fn the_status_of_a_grpc_answer_is_named() {
+fn a_grpc_status_is_written_by_name_or_number() {
     let request = headers(&[("content-type", "application/grpc")]);
     let trailers = headers(&[("grpc-status", "3")]);
     let odd = headers(&[("grpc-status", "77")]);
@@ -179,7 +179,7 @@ fn the_status_of_a_grpc_answer_is_named() {
 }
 
 #[test]
-fn times_are_written_in_utc() {
+fn times_are_in_utc() {
     for (format, expected) in [
         ("%START_TIME%", "2018-03-30T16:00:00.123Z"),
         ("%START_TIME(%Y/%m/%d %T.%3f %a %b %e %j)%", "2018/03/30 16:00:00.123 Fri Mar 30 089"),

@@ -1,12 +1,12 @@
-//! A workload as it introduces itself to the other end of a request (`features.md` M13, M14): the value of
-//! `x-envoy-peer-metadata`, base64 of a protobuf `Struct` with the keys of Istio's node metadata.
+//! Encoding of workload metadata for the other end of a request: the value of `x-envoy-peer-metadata`, base64 of a
+//! protobuf `Struct` with the keys of Istio's node metadata.
 //!
-//! Entries are in the order of their keys, which is protobuf's deterministic serialisation, so equal workloads have equal
-//! values and a reader may remember a value for what it says. Keys that nobody knows a value of are left out: a workload
-//! from files has no `OWNER`, `REGION` and `AVAILABILITY_ZONE`.
+//! Entries are sorted by key, as in protobuf's deterministic serialization, so equal workloads have equal values and
+//! readers can cache what a value means. Unknown entries are left out: a workload from files has no `OWNER`, `REGION` and
+//! `AVAILABILITY_ZONE`.
 //!
-//! The message is written and read by hand. It is one level deep, comes from strangers on the request path, and code
-//! generated for all of protobuf would be asked for two of its types.
+//! The message is encoded and decoded by hand. It has two types, arrives from untrusted peers on the request path, and
+//! this crate has no protobuf library.
 
 mod wire;
 
@@ -20,12 +20,12 @@ use thiserror::Error;
 use self::wire::{Malformed, StructWriter, Value};
 use crate::model::Workload;
 
-/// Who introduces itself: Istio's node id. Comes with [`X_ENVOY_PEER_METADATA`].
+/// `x-envoy-peer-metadata-id`: Istio's node ID of the sender. Sent with [`X_ENVOY_PEER_METADATA`].
 pub const X_ENVOY_PEER_METADATA_ID: HeaderName = HeaderName::from_static("x-envoy-peer-metadata-id");
-/// What it says of itself: [`encode`].
+/// `x-envoy-peer-metadata`: the sender's workload, as [`encode`] writes it.
 pub const X_ENVOY_PEER_METADATA: HeaderName = HeaderName::from_static("x-envoy-peer-metadata");
 
-/// Longest value that is read, in bytes; what Istio sends has a few hundred.
+/// Maximum length of a value that is decoded, in bytes. Istio's values have a few hundred bytes.
 pub const MAX_LENGTH: usize = 8 * 1024;
 
 const NAME: &str = "NAME";
@@ -39,23 +39,23 @@ const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 const APP: [&str; 2] = ["app.kubernetes.io/name", "app"];
 const VERSION: [&str; 2] = ["app.kubernetes.io/version", "version"];
 
-/// Padding is written, and not missed.
+/// Padding is written, and optional when a value is read.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A value that introduces nobody.
+/// A value that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PeerMetadataError {
-    /// It is not read at all.
+    /// It is too long.
     #[error("peer metadata has {0} bytes, more than {MAX_LENGTH}")]
     TooLong(usize),
     /// It is not base64.
     #[error("peer metadata is not base64: {0}")]
     Base64(#[from] base64::DecodeSliceError),
-    /// What it encodes is no `Struct`.
+    /// It does not encode a `Struct`.
     #[error("peer metadata is not a protobuf Struct")]
     Malformed,
 }
@@ -66,11 +66,11 @@ impl From<Malformed> for PeerMetadataError {
     }
 }
 
-/// How `workload` introduces itself.
+/// The value for `workload`.
 #[must_use]
 pub fn encode(workload: &Workload) -> String {
     let mut labels = StructWriter::default();
-    // In the order of the keys, here and below.
+    // Sorted by key, here and below.
     labels.string(APP[1], &workload.app);
     labels.string(CANONICAL_NAME, &workload.canonical_service);
     labels.string(CANONICAL_REVISION, &workload.canonical_revision);
@@ -85,10 +85,10 @@ pub fn encode(workload: &Workload) -> String {
     BASE64.encode(metadata.into_bytes())
 }
 
-/// Who introduces itself by `value`. Keys that are not known are passed over.
+/// The workload that `value` describes. Unknown keys are ignored.
 ///
 /// # Errors
-/// If it is too long or malformed.
+/// If the value is too long or malformed.
 pub fn decode(value: &[u8]) -> Result<Workload, PeerMetadataError> {
     if value.len() > MAX_LENGTH {
         return Err(PeerMetadataError::TooLong(value.len()));
@@ -110,7 +110,7 @@ pub fn decode(value: &[u8]) -> Result<Workload, PeerMetadataError> {
 }
 
 fn read_labels(labels: &[u8], workload: &mut Workload) -> Result<(), Malformed> {
-    // Of two labels for one thing, the first of the list counts, wherever it stands.
+    // Of two labels with one meaning, the first one of the list takes precedence, in whatever order they are sent.
     let (mut app, mut version) = ([""; 2], [""; 2]);
     for entry in wire::entries(labels) {
         let (key, Value::String(text)) = entry? else { continue };
@@ -131,13 +131,13 @@ fn read_labels(labels: &[u8], workload: &mut Workload) -> Result<(), Malformed> 
     Ok(())
 }
 
-/// What a server may believe of a client without a certificate: everything but who it claims to be (`features.md` M13).
+/// What a server believes of a client without a certificate: everything except its identity.
 #[must_use]
 pub fn of_client(workload: Workload) -> Workload {
     Workload { principal: Workload::default().principal, ..workload }
 }
 
-/// What a client believes of its server: everything, the namespace in its identity before the one beside it.
+/// What a client believes of a server: everything. The namespace in its identity takes precedence.
 #[must_use]
 pub fn of_server(workload: Workload) -> Workload {
     match namespace_of(&workload.principal).map(Into::into) {

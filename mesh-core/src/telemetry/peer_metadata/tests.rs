@@ -25,7 +25,7 @@ fn string_entry(key: &str, text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_told_is_understood() {
+fn decoding_inverts_encoding() {
     let unlabelled = Workload { namespace: "default".into(), ..Workload::default() };
     let long = Workload { name: "n".repeat(200).into(), ..reviews() };
     for workload in [reviews(), unlabelled, long, Workload::default()] {
@@ -36,7 +36,7 @@ fn what_is_told_is_understood() {
 }
 
 #[test]
-fn of_two_labels_for_one_thing_the_qualified_one_counts_wherever_it_stands() {
+fn the_qualified_label_takes_precedence_in_any_order() {
     for (labels, expected) in [
         (&[("app", "a"), ("app.kubernetes.io/name", "b")][..], ("b", "")),
         (&[("app.kubernetes.io/name", "b"), ("app", "a")], ("b", "")),
@@ -55,9 +55,9 @@ fn of_two_labels_for_one_thing_the_qualified_one_counts_wherever_it_stands() {
 }
 
 #[test]
-fn what_is_not_known_is_passed_over() {
+fn unknown_entries_are_ignored() {
     let mut bytes = string_entry("OWNER", "kubernetes://apis/apps/v1/namespaces/default/deployments/reviews-v2");
-    // NAMESPACE as a number, WORKLOAD_NAME as null: not texts, so nothing is known.
+    // NAMESPACE as a number, WORKLOAD_NAME as null: not strings, so they are ignored.
     bytes.extend(b"\x0a\x16\x0a\x09NAMESPACE\x12\x09\x11\0\0\0\0\0\0\xf0\x3f");
     bytes.extend(b"\x0a\x13\x0a\x0dWORKLOAD_NAME\x12\x02\x08\0");
     // Fields of newer protobuf messages: a varint, eight bytes, four bytes.
@@ -68,7 +68,7 @@ fn what_is_not_known_is_passed_over() {
 }
 
 #[test]
-fn strangers_are_refused_what_is_malformed_or_too_long() {
+fn malformed_and_long_values_are_errors() {
     let entry = string_entry(NAMESPACE, "default");
     for bytes in [
         &entry[..entry.len() - 1],
@@ -84,11 +84,11 @@ fn strangers_are_refused_what_is_malformed_or_too_long() {
     assert!(matches!(decode(b"!!!!"), Err(PeerMetadataError::Base64(_))));
     assert!(matches!(decode(b"\xff"), Err(PeerMetadataError::Base64(_))));
     assert_eq!(decode(&vec![b'A'; MAX_LENGTH + 1]), Err(PeerMetadataError::TooLong(MAX_LENGTH + 1)));
-    assert!(decode(&vec![b'A'; MAX_LENGTH]).is_err(), "the longest value is read, and says nothing");
+    assert_eq!(decode(&vec![b'A'; MAX_LENGTH]), Err(PeerMetadataError::Malformed), "the longest value is decoded");
 }
 
 #[test]
-fn no_bytes_make_it_panic() {
+fn random_bytes_do_not_panic() {
     let mut random = fastrand::Rng::with_seed(7);
     let valid = BASE64.decode(encode(&reviews())).unwrap();
     for _ in 0..20_000 {
@@ -103,13 +103,13 @@ fn no_bytes_make_it_panic() {
 }
 
 #[test]
-fn m13_a_client_may_not_claim_an_identity_and_a_servers_identity_says_its_namespace() {
-    let told = Workload { namespace: "told".into(), ..reviews() };
-    let client = of_client(told.clone());
-    assert_eq!((&*client.principal, &*client.namespace), ("", "told"));
-    assert_eq!(&*of_server(told.clone()).namespace, "default");
+fn a_client_cannot_claim_an_identity_and_a_servers_identity_determines_its_namespace() {
+    let sent = Workload { namespace: "sent".into(), ..reviews() };
+    let client = of_client(sent.clone());
+    assert_eq!((&*client.principal, &*client.namespace), ("", "sent"));
+    assert_eq!(&*of_server(sent.clone()).namespace, "default");
     for principal in ["", "spiffe://cluster.local", "spiffe://cluster.local/ns//sa/a"] {
-        let server = of_server(Workload { principal: principal.into(), ..told.clone() });
-        assert_eq!((&*server.principal, &*server.namespace), (principal, "told"));
+        let server = of_server(Workload { principal: principal.into(), ..sent.clone() });
+        assert_eq!((&*server.principal, &*server.namespace), (principal, "sent"));
     }
 }

@@ -1,11 +1,11 @@
-//! `google.protobuf.Struct` on the wire, as far as texts and objects of texts go.
+//! Wire format of `google.protobuf.Struct`, for strings and objects of strings.
 //!
 //! ```text
 //! Struct { map<string, Value> fields = 1 }        a map entry is a message { key = 1, value = 2 }
 //! Value  { oneof { .. string string_value = 3; .. Struct struct_value = 5; .. } }
 //! ```
 
-/// Field numbers, in the words of the messages above.
+/// Field numbers of the messages above.
 const FIELDS: u64 = 1;
 const KEY: u64 = 1;
 const VALUE: u64 = 2;
@@ -18,7 +18,7 @@ const FIXED64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 const FIXED32: u64 = 5;
 
-/// Not a message, or one that ends too early.
+/// The bytes are not a message, or end too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -31,12 +31,12 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-/// Writes a `Struct`. The caller keeps the keys in order.
+/// Writes a `Struct`. The caller adds the keys in sorted order.
 #[derive(Debug, Default)]
 pub(super) struct StructWriter(Vec<u8>);
 
 impl StructWriter {
-    /// Nothing is written for an empty text.
+    /// Writes nothing if `text` is empty.
     pub(super) fn string(&mut self, key: &str, text: &str) {
         if !text.is_empty() {
             self.entry(key, STRING_VALUE, text.as_bytes());
@@ -77,7 +77,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     }
 }
 
-/// The fields of a `Struct` by name. After an error it says nothing more.
+/// The fields of a `Struct` by name. The iterator ends after an error.
 pub(super) fn entries(fields: &[u8]) -> impl Iterator<Item = Result<(&str, Value<'_>), Malformed>> {
     let mut reader = Reader(fields);
     std::iter::from_fn(move || {
@@ -125,14 +125,14 @@ fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed)
 }
 
-/// Number of a field, and its content if it has a length.
+/// Number of a field, and its content if it is length-delimited.
 type Field<'a> = (u64, Option<&'a [u8]>);
 
-/// Reads the fields of a message, one after the other.
+/// Reads the fields of a message.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The next field; `None` at the end.
+    /// The next field; `None` at the end of the message.
     fn field(&mut self) -> Option<Result<Field<'a>, Malformed>> {
         (!self.0.is_empty()).then(|| self.read_field())
     }
