@@ -24,4 +24,5 @@ pub mod route;
 pub mod store;
 pub mod target;
 pub mod telemetry;
+pub mod tls;
 mod value;

@@ -14,6 +14,7 @@ mod metadata;
 mod peer_metadata;
 mod retry;
 mod route;
+mod secret;
 mod tcp_proxy;
 
 pub use crate::value::{
@@ -43,4 +44,5 @@ pub use route::{
     Route, RouteAction, RouteConfiguration, RouteMatch, RoutingPriority, UpgradeConfig, VirtualCluster, VirtualHost,
     WeightedCluster, WeightedClusters,
 };
+pub use secret::{CertificateValidationContext, PrivateKey, Secret, SecretValue, TlsCertificate};
 pub use tcp_proxy::{TcpProxy, WeightedTcpCluster};

@@ -32,7 +32,7 @@ use self::{followers::Followers, services::Services, slot::Slots};
 pub use self::{followers::RouteFollower, slot::Slot};
 use crate::{
     cluster::ClusterState,
-    model::{Cluster, ClusterName, Discovery, Listener, LoadAssignment, RouteConfigName, RouteConfiguration},
+    model::{Cluster, ClusterName, Discovery, Listener, LoadAssignment, RouteConfigName, RouteConfiguration, Secret},
     rng::Rng,
     route::{RequestStatsRegistry, RouteTable, RouteTableError},
 };
@@ -46,6 +46,9 @@ pub type Routes = RouteTable<Arc<ClusterSlot>>;
 /// The place of a route configuration.
 pub type RouteSlot = Slot<RouteConfigName, Routes>;
 
+/// The place of a secret. Whoever does handshakes holds it, so that a rotated certificate is used from the next one on.
+pub type SecretSlot = Slot<Arc<str>, Secret>;
+
 /// All listeners by name.
 pub type ListenerMap = BTreeMap<Arc<str>, Arc<Listener>>;
 
@@ -55,6 +58,7 @@ pub struct Store {
     clusters: Slots<ClusterName, ClusterState>,
     routes: Slots<RouteConfigName, Routes>,
     route_followers: Followers,
+    secrets: Slots<Arc<str>, Secret>,
     /// Also serializes updates.
     services: Mutex<Services>,
     listeners: ArcSwap<ListenerMap>,
@@ -208,6 +212,22 @@ impl Store {
     /// keep it.
     pub fn remove_routes(&self, name: &RouteConfigName) {
         self.routes.retire(name.as_str());
+    }
+
+    /// The slot of a secret, whether or not it exists.
+    #[must_use]
+    pub fn secret_slot(&self, name: &Arc<str>) -> Arc<SecretSlot> {
+        self.secrets.intern(name)
+    }
+
+    /// Adds or replaces a secret.
+    pub fn set_secret(&self, secret: Secret) {
+        self.secrets.keep(&secret.name).0.store(Some(Arc::new(secret)));
+    }
+
+    /// Removes a secret. Those who hold its slot keep it, so that listeners which use it stay reachable.
+    pub fn remove_secret(&self, name: &str) {
+        self.secrets.retire(name);
     }
 
     /// All listeners.

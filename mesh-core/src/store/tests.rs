@@ -12,7 +12,7 @@ use crate::{
     },
     model::{
         Action, Cluster, ClusterName, Discovery, DnsOptions, LoadAssignment, PathMatcher, Route, RouteAction,
-        RouteConfigName, RouteConfiguration, RouteMatch, VirtualHost,
+        RouteConfigName, RouteConfiguration, RouteMatch, Secret, SecretValue, VirtualHost,
     },
     request::RequestHead,
     rng::SplitMix64,
@@ -199,4 +199,21 @@ fn a_cluster_that_is_removed_is_gone_for_routes_that_name_it() {
     bench.store.retire_cluster(&"b".into());
     bench.store.remove_cluster(&"b".into());
     assert!(retired.load().is_none());
+}
+
+#[test]
+fn a_rotated_secret_is_seen_through_its_slot() {
+    let store = Store::new();
+    let slot = store.secret_slot(&"default".into());
+    assert!(slot.load().is_none());
+    for chain in ["first", "second"] {
+        store.set_secret(Secret::certificate("default", chain.into(), "key".into()));
+        let secret = slot.load().unwrap();
+        let SecretValue::TlsCertificate(certificate) = &secret.value else { panic!("{secret:?}") };
+        assert_eq!(certificate.certificate_chain, chain);
+    }
+    store.remove_secret("default");
+    assert!(slot.load().is_some(), "whoever uses it keeps it");
+    drop(slot);
+    assert!(store.secret_slot(&"default".into()).load().is_none());
 }

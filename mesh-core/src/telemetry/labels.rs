@@ -18,6 +18,15 @@ pub const ISTIO_REQUEST_BYTES: &str = "istio_request_bytes";
 /// Histogram of response sizes in bytes, headers and body.
 pub const ISTIO_RESPONSE_BYTES: &str = "istio_response_bytes";
 
+/// Counter of TCP connections made.
+pub const ISTIO_TCP_CONNECTIONS_OPENED_TOTAL: &str = "istio_tcp_connections_opened_total";
+/// Counter of TCP connections ended.
+pub const ISTIO_TCP_CONNECTIONS_CLOSED_TOTAL: &str = "istio_tcp_connections_closed_total";
+/// Counter of bytes from the client to the server.
+pub const ISTIO_TCP_RECEIVED_BYTES_TOTAL: &str = "istio_tcp_received_bytes_total";
+/// Counter of bytes from the server to the client.
+pub const ISTIO_TCP_SENT_BYTES_TOTAL: &str = "istio_tcp_sent_bytes_total";
+
 /// Upper bounds of histogram buckets without `+Inf`. Envoy's default for Prometheus.
 pub const BUCKETS: [f64; 19] = [
     0.5,
@@ -60,6 +69,8 @@ pub enum RequestProtocol {
     Http,
     /// gRPC.
     Grpc,
+    /// Bytes that are not understood. There is no response, so metrics have no labels for its codes.
+    Tcp,
 }
 
 /// Label `connection_security_policy`.
@@ -96,7 +107,7 @@ pub struct RequestLabels<'a> {
     pub connection_security_policy: ConnectionSecurityPolicy,
 }
 
-/// The labels of HTTP and gRPC metrics, in Istio's order.
+/// The labels of HTTP and gRPC metrics, in Istio's order. TCP metrics have the same without [`RESPONSE_LABELS`].
 pub const REQUEST_LABELS: [&str; 25] = [
     "reporter",
     "source_workload",
@@ -124,6 +135,9 @@ pub const REQUEST_LABELS: [&str; 25] = [
     "response_flags",
     "connection_security_policy",
 ];
+
+/// The labels that only requests have.
+const RESPONSE_LABELS: [&str; 2] = ["response_code", "grpc_response_status"];
 
 impl RequestLabels<'_> {
     /// Calls `visit` with the name and value of each label, in the order of [`REQUEST_LABELS`]. Does not allocate.
@@ -165,8 +179,11 @@ impl RequestLabels<'_> {
             flags,
             self.connection_security_policy.as_str(),
         ];
+        let has_response = self.request_protocol != RequestProtocol::Tcp;
         for (name, value) in REQUEST_LABELS.into_iter().zip(values) {
-            visit(name, value);
+            if has_response || !RESPONSE_LABELS.contains(&name) {
+                visit(name, value);
+            }
         }
     }
 
@@ -234,6 +251,7 @@ impl RequestProtocol {
         match self {
             Self::Http => "http",
             Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
         }
     }
 }
@@ -285,6 +303,15 @@ mod tests {
              destination_service_namespace=unknown destination_cluster=unknown request_protocol=http \
              response_code=0 grpc_response_status= response_flags=- connection_security_policy=unknown "
         );
+    }
+
+    #[test]
+    fn a_tcp_connection_has_no_response() {
+        let flags = ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
+        let text = labels(&RequestLabels { request_protocol: RequestProtocol::Tcp, response_flags: flags, ..NOTHING });
+        let end =
+            "destination_cluster=unknown request_protocol=tcp response_flags=UF connection_security_policy=unknown ";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

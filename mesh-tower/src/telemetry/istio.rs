@@ -257,7 +257,7 @@ fn grpc_response_status(key: SeriesKey<'_>) -> Option<u32> {
     let of_http = || StatusCode::from_u16(key.response_code).ok().map(grpc::status_of_http);
     match key.protocol {
         RequestProtocol::Grpc => key.grpc_status.or_else(of_http),
-        RequestProtocol::Http => None,
+        RequestProtocol::Http | RequestProtocol::Tcp => None,
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Outcome {
     GrpcStatus(u32),
     /// No answer.
     LocalOrigin(LocalOriginFailure),
+    /// A connection that was made for other traffic than HTTP, whose answers nobody understands.
+    Connected,
 }
 
 /// Why there was no answer.
@@ -62,6 +64,7 @@ impl Outcome {
         match self {
             Self::Status(status) => status.as_u16(),
             Self::GrpcStatus(status) => grpc::http_of_status(status),
+            Self::Connected => 200,
             Self::LocalOrigin(LocalOriginFailure::Timeout) => 504,
             Self::LocalOrigin(LocalOriginFailure::ConnectFailed | LocalOriginFailure::Reset) => 503,
         }
@@ -152,6 +155,9 @@ impl Monitor {
             return [reached.then_some(Detection::ConsecutiveLocalOriginFailure), None];
         }
         reset(&self.consecutive_local_origin_failure);
+        if config.split_external_local_origin_errors && outcome == Outcome::Connected {
+            return [None, None];
+        }
         let code = outcome.status_code();
         if !(500..=599).contains(&code) {
             reset(&self.consecutive_5xx);

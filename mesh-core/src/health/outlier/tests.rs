@@ -195,6 +195,24 @@ fn local_failures_count_as_5xx_unless_they_are_split() {
 }
 
 #[test]
+fn a_connection_that_is_made_ends_a_row_of_connections_that_are_not() {
+    for (split, ended_http_failures) in [(false, true), (true, false)] {
+        let mut bench = bench(1, |config| {
+            all(config);
+            config.split_external_local_origin_errors = split;
+        });
+        bench.record(0, 500, 4);
+        fail_locally(&mut bench, LocalOriginFailure::ConnectFailed, if split { 4 } else { 0 });
+        let endpoint = bench.find(0);
+        bench.cluster.record(&endpoint, Outcome::Connected, bench.now, &mut bench.rng);
+        fail_locally(&mut bench, LocalOriginFailure::ConnectFailed, if split { 4 } else { 0 });
+        assert!(!bench.find(0).is_ejected(), "split: {split}");
+        bench.record(0, 500, 1);
+        assert_eq!(bench.find(0).is_ejected(), !ended_http_failures, "split: {split}");
+    }
+}
+
+#[test]
 fn grpc_answers_are_judged_by_their_status() {
     let mut bench = bench(1, all);
     let endpoint = bench.find(0);
