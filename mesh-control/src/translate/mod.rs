@@ -13,6 +13,7 @@
 
 mod cluster;
 mod endpoint;
+mod filter;
 mod listener;
 mod names;
 mod node;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Front;
-use super::http_connection_manager::{Side, filter_chain, listener, manager, rds};
+use super::http_connection_manager::{filter_chain, listener, manager, rds};
 use crate::config::{Gateway, Server, selects};
+use crate::translate::filter::Side;
 use crate::translate::names;
 use crate::translate::route;
 use crate::translate::view::View;
@@ -29,7 +30,7 @@ pub(super) fn build(view: &View<'_>) -> Front {
     for ((port, bind), servers) in ports {
         let address = bind.map_or_else(|| ANY_ADDRESS.to_owned(), |bind| bind.to_string());
         let routes = rds(names::gateway_routes(port, bind));
-        let manager = manager(Side::Edge, format!("outbound_{address}_{port}"), routes);
+        let manager = manager(view, Side::Edge, format!("outbound_{address}_{port}"), routes);
         front.listeners.push(listener(Side::Edge, &address, port, vec![filter_chain(&manager)]));
         front.routes.push(route::gateway_routes(view, port, bind, &servers));
     }

@@ -6,14 +6,13 @@
 use std::collections::BTreeSet;
 
 use super::Front;
-use super::http_connection_manager::Side;
-use super::http_connection_manager::{filter_chain, http_filters, inline, listener, rds};
+use super::http_connection_manager::{filter_chain, inline, listener, rds};
 use crate::registry::Service;
+use crate::translate::filter::{Side, http_filters};
 use crate::translate::names::{LIBRARY_INBOUND_PREFIX, outbound_cluster};
 use crate::translate::proto::{any, http, listener as envoy, route as envoy_route, socket_address};
 use crate::translate::route;
 use crate::translate::view::View;
-use http::HttpFilter;
 
 /// Stands for every address of the machine.
 const ANY_ADDRESS: &str = "0.0.0.0";
@@ -22,16 +21,16 @@ pub(super) fn build(view: &View<'_>) -> Front {
     let mut front = Front { listeners: inbound(view), ..Front::default() };
     for &service in &view.services {
         for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
-            front.listeners.push(outbound(service, port.number));
+            front.listeners.push(outbound(view, service, port.number));
             front.routes.push(route::library(view, service, port.number));
         }
     }
     front
 }
 
-fn outbound(service: &Service, port: u16) -> envoy::Listener {
+fn outbound(view: &View<'_>, service: &Service, port: u16) -> envoy::Listener {
     let manager = http::HttpConnectionManager {
-        http_filters: library_filters(Side::Outbound),
+        http_filters: http_filters(view, Side::Outbound),
         route_specifier: Some(rds(outbound_cluster(port, "", &service.host))),
         ..http::HttpConnectionManager::default()
     };
@@ -42,15 +41,6 @@ fn outbound(service: &Service, port: u16) -> envoy::Listener {
         api_listener: Some(envoy::ApiListener { api_listener: Some(any(&manager)) }),
         ..envoy::Listener::default()
     }
-}
-
-/// Those of a sidecar. Istio's own may be passed over by gRPC clients, which do not know them and need not.
-fn library_filters(side: Side) -> Vec<HttpFilter> {
-    let mut filters = http_filters(side);
-    for filter in &mut filters {
-        filter.is_optional = !filter.name.starts_with("envoy.");
-    }
-    filters
 }
 
 /// The node's endpoints, and every address with one of their ports.
@@ -64,7 +54,7 @@ fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
     }
     let build = |(address, port): (String, u16)| {
         let manager = http::HttpConnectionManager {
-            http_filters: library_filters(Side::Inbound),
+            http_filters: http_filters(view, Side::Inbound),
             // As in Istio's sidecars: streams may be silent for as long as they like.
             stream_idle_timeout: Some(prost_types::Duration::default()),
             route_specifier: Some(inline(served_here())),

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Front;
-use super::http_connection_manager::{Side, filter_chain, inline, listener, manager, rds};
+use super::http_connection_manager::{filter_chain, inline, listener, manager, rds};
 use crate::config::{EgressListener, IngressListener, OutboundTrafficPolicy, Protocol};
 use crate::translate::cluster;
+use crate::translate::filter::Side;
 use crate::translate::node::Interception;
 use crate::translate::proto::listener as envoy;
 use crate::translate::route;
@@ -49,7 +50,7 @@ fn add_ingress(view: &View<'_>, ingress: &IngressListener, front: &mut Front) {
         None => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
     };
     let routes = route::inbound(port, ingress.port.protocol == Protocol::Grpc);
-    let manager = manager(Side::Inbound, format!("inbound_{bind}_{port}"), inline(routes));
+    let manager = manager(view, Side::Inbound, format!("inbound_{bind}_{port}"), inline(routes));
     front.listeners.push(listener(Side::Inbound, &bind, port, vec![filter_chain(&manager)]));
     front.clusters.push(cluster::inbound(view, port, ingress.port.protocol.is_http2(), Some(target)));
 }
@@ -65,7 +66,7 @@ fn add_egress(view: &View<'_>, egress: &EgressListener, front: &mut Front) {
         // Each offers its own services, so the port alone does not say which routes are meant.
         routes.name = format!("{bind}:{port}");
     }
-    let manager = manager(Side::Outbound, format!("outbound_{bind}_{port}"), rds(routes.name.clone()));
+    let manager = manager(view, Side::Outbound, format!("outbound_{bind}_{port}"), rds(routes.name.clone()));
     front.listeners.push(listener(Side::Outbound, &bind, port, vec![filter_chain(&manager)]));
     front.routes.push(routes);
 }
@@ -75,7 +76,7 @@ fn add_captured_outbound(view: &View<'_>, front: &mut Front) {
     let ports: BTreeSet<u16> = http.map(|port| port.number).collect();
     for port in ports {
         let routes = route::sidecar(view, port, &view.services, view.outbound_traffic_policy());
-        let manager = manager(Side::Outbound, format!("outbound_{ANY_ADDRESS}_{port}"), rds(routes.name.clone()));
+        let manager = manager(view, Side::Outbound, format!("outbound_{ANY_ADDRESS}_{port}"), rds(routes.name.clone()));
         let mut listener = listener(Side::Outbound, ANY_ADDRESS, port, vec![filter_chain(&manager)]);
         listener.bind_to_port = Some(false);
         front.listeners.push(listener);
@@ -92,7 +93,7 @@ fn add_captured_inbound(view: &View<'_>, front: &mut Front) {
     for (port, target) in target_ports {
         let Some(port) = service.port(port).filter(|port| port.protocol.is_http()) else { continue };
         let routes = route::inbound(target, port.protocol == Protocol::Grpc);
-        let manager = manager(Side::Inbound, format!("inbound_{ANY_ADDRESS}_{target}"), inline(routes));
+        let manager = manager(view, Side::Inbound, format!("inbound_{ANY_ADDRESS}_{target}"), inline(routes));
         let mut chain = filter_chain(&manager);
         chain.name = crate::translate::names::listener(ANY_ADDRESS, target);
         chain.filter_chain_match = Some(envoy::FilterChainMatch {

@@ -3,19 +3,17 @@
 use super::entry::Entry;
 use super::headers::Changes;
 use super::matcher::regex;
-use super::resilience::{http_fault, retry_policy};
+use super::retry::retry_policy;
 use crate::config::{
     DirectResponse, HttpAction, HttpRoute, Redirect, RedirectPort, UriRewrite, VirtualService, WeightedDestination,
 };
-use crate::translate::proto::{any, core, duration, matcher as envoy_matcher, route as envoy};
+use crate::translate::filter;
+use crate::translate::proto::{core, duration, matcher as envoy_matcher, route as envoy};
 use envoy::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use envoy::route::Action;
 use envoy::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 
-/// Key of the fault filter's configuration.
-const FAULT_FILTER: &str = "envoy.filters.http.fault";
-
-/// Writes the action of a rule, and the changes of headers and faults that come with it.
+/// Writes the action of a rule, its changes of headers, and its configuration of filters.
 pub(super) fn write(entry: &Entry<'_>, service: &VirtualService, rule: &HttpRoute, route: &mut envoy::Route) {
     let mut changes = Changes::of(&rule.headers);
     route.action = Some(match &rule.action {
@@ -49,9 +47,7 @@ pub(super) fn write(entry: &Entry<'_>, service: &VirtualService, rule: &HttpRout
     route.request_headers_to_remove = changes.request_remove;
     route.response_headers_to_add = changes.response_add;
     route.response_headers_to_remove = changes.response_remove;
-    if let Some(fault) = &rule.fault {
-        route.typed_per_filter_config.insert(FAULT_FILTER.to_owned(), any(&http_fault(fault)));
-    }
+    route.typed_per_filter_config = filter::route_configs(rule);
 }
 
 /// Everything about sending a request on except where to.

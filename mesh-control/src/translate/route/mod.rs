@@ -5,7 +5,7 @@ mod entry;
 mod gateway;
 mod headers;
 mod matcher;
-mod resilience;
+mod retry;
 mod rules;
 mod virtual_host;
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::action::default_action;
 use super::entry::Entry;
-use super::resilience::inbound_retry_policy;
+use super::retry::inbound_retry_policy;
 use super::rules;
 use crate::config::{GatewayName, OutboundTrafficPolicy};
 use crate::host::Host;

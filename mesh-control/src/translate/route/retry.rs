@@ -1,7 +1,7 @@
-//! Retries and faults.
+//! Retries.
 
-use crate::config::{Abort, Delay, Fault, FaultStatus, RetryPolicy};
-use crate::translate::proto::{any, duration, fault, fault_common, percent, previous_hosts, route as envoy};
+use crate::config::RetryPolicy;
+use crate::translate::proto::{any, duration, previous_hosts, route as envoy};
 
 /// Retries of a route that says nothing. Istio `MeshConfig.defaultHttpRetryPolicy`.
 const DEFAULT_ATTEMPTS: u32 = 2;
@@ -76,37 +76,6 @@ pub(super) fn inbound_retry_policy() -> envoy::RetryPolicy {
         retry_on: "reset-before-request".to_owned(),
         num_retries: Some(2),
         ..envoy::RetryPolicy::default()
-    }
-}
-
-/// Configuration of the fault filter for a route.
-pub(super) fn http_fault(fault: &Fault) -> fault::HttpFault {
-    fault::HttpFault { delay: fault.delay.map(delay), abort: fault.abort.map(abort), ..fault::HttpFault::default() }
-}
-
-fn delay(Delay { parts_per_million, fixed_delay }: Delay) -> fault_common::FaultDelay {
-    fault_common::FaultDelay {
-        percentage: Some(share(parts_per_million)),
-        fault_delay_secifier: Some(fault_common::fault_delay::FaultDelaySecifier::FixedDelay(duration(fixed_delay))),
-    }
-}
-
-fn abort(Abort { parts_per_million, status }: Abort) -> fault::FaultAbort {
-    use fault::fault_abort::ErrorType;
-    fault::FaultAbort {
-        percentage: Some(share(parts_per_million)),
-        error_type: Some(match status {
-            FaultStatus::Http(status) => ErrorType::HttpStatus(status.into()),
-            FaultStatus::Grpc(status) => ErrorType::GrpcStatus(status.into()),
-        }),
-        ..fault::FaultAbort::default()
-    }
-}
-
-fn share(parts_per_million: u32) -> percent::FractionalPercent {
-    percent::FractionalPercent {
-        numerator: parts_per_million,
-        denominator: percent::fractional_percent::DenominatorType::Million.into(),
     }
 }
 

@@ -1,0 +1,74 @@
+//! The filters of a node's listeners.
+//!
+//! Every listener of a node takes its filters from here. A filter has a file, which adds it to a chain and says what the
+//! rules of VirtualServices configure for it. It is given the [`View`] of the node, so a kind of resource that selects
+//! workloads adds its filters like any other: it keeps the resources of `view.mesh.config` that select the node, and adds
+//! what they ask for. The order of the tables below is that of Istio's proxies.
+
+mod fault;
+mod peer_metadata;
+mod router;
+
+use std::collections::BTreeMap;
+
+use prost_types::Any;
+
+use super::node::Role;
+use super::proto::http;
+use super::view::View;
+use crate::config::HttpRoute;
+
+/// Which way requests and connections go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// To the workload.
+    Inbound,
+    /// From the workload.
+    Outbound,
+    /// From outside into the mesh.
+    Edge,
+}
+
+/// Adds the filters of one concern to the chain of a connection manager.
+type AddHttpFilters = fn(&View<'_>, Side, &mut Vec<http::HttpFilter>);
+
+/// HTTP filters, in the order in which requests pass them.
+const HTTP_FILTERS: &[AddHttpFilters] = &[peer_metadata::add_http, fault::add_http, router::add_http];
+
+/// The name of a filter and its configuration for the routes of a rule; `None` if the rule does not configure it.
+type ConfigureRoute = fn(&HttpRoute) -> Option<(&'static str, Any)>;
+
+/// Filters that the rules of VirtualServices configure.
+const ROUTE_CONFIGS: &[ConfigureRoute] = &[fault::configure_route];
+
+/// Filters that every gRPC client knows. gRFC A33, gRFC A39.
+const KNOWN_TO_GRPC: [&str; 2] = [fault::NAME, router::NAME];
+
+/// The HTTP filters of the node's connection managers on a side.
+pub(super) fn http_filters(view: &View<'_>, side: Side) -> Vec<http::HttpFilter> {
+    let mut filters = Vec::new();
+    for add in HTTP_FILTERS {
+        add(view, side, &mut filters);
+    }
+    if view.node.role == Role::Library {
+        // A gRPC client refuses a listener with a filter that it does not know, unless the filter is optional.
+        for filter in &mut filters {
+            filter.is_optional = !KNOWN_TO_GRPC.contains(&filter.name.as_str());
+        }
+    }
+    filters
+}
+
+/// What a rule configures for its routes, by the names of the filters.
+pub(super) fn route_configs(rule: &HttpRoute) -> BTreeMap<String, Any> {
+    let configs = ROUTE_CONFIGS.iter().filter_map(|configure| configure(rule));
+    configs.map(|(name, config)| (name.to_owned(), config)).collect()
+}
+
+fn http_filter(name: &str, config: Any) -> http::HttpFilter {
+    http::HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http::http_filter::ConfigType::TypedConfig(config)),
+        ..http::HttpFilter::default()
+    }
+}
