@@ -1,21 +1,21 @@
-//! What HTTP needs to know of gRPC: recognizing it, its status codes, its headers' encodings.
+//! gRPC over HTTP/2: content types, status codes and header encodings.
 //!
-//! Source: gRPC "PROTOCOL-HTTP2", "HTTP to gRPC Status Code Mapping", "Status codes and their use in gRPC".
+//! Sources: gRPC "PROTOCOL-HTTP2", "HTTP to gRPC Status Code Mapping", "Status codes and their use in gRPC".
 
 use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
-/// `grpc-status`: number of the status.
+/// `grpc-status`: the status code.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// `grpc-message`: text of the status, percent-encoded.
+/// `grpc-message`: the status message, percent-encoded.
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// `grpc-timeout`: how long the client waits.
+/// `grpc-timeout`: the client's deadline, as a duration.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// `content-type` of gRPC answers.
+/// `content-type` of gRPC responses.
 pub const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// Camel and snake name of each status, by number.
+/// Names of the status codes in camel case and in snake case, by number.
 const STATUS_NAMES: [(&str, &str); 17] = [
     ("OK", "OK"),
     ("Canceled", "CANCELLED"),
@@ -37,7 +37,7 @@ const STATUS_NAMES: [(&str, &str); 17] = [
 ];
 
 /// Whether these are the headers of a gRPC request: `content-type` is `application/grpc` or begins with
-/// `application/grpc+`; gRPC-Web is not gRPC.
+/// `application/grpc+`. gRPC-Web does not count.
 #[must_use]
 pub fn is_grpc_request(headers: &HeaderMap) -> bool {
     let content_type = headers.get(&CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -48,7 +48,7 @@ pub(crate) fn is_grpc_content_type(value: &[u8]) -> bool {
     value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
 }
 
-/// The gRPC status that stands for an HTTP status.
+/// The gRPC status that an HTTP status is mapped to.
 #[must_use]
 pub fn status_of_http(status: StatusCode) -> u32 {
     match status.as_u16() {
@@ -61,8 +61,7 @@ pub fn status_of_http(status: StatusCode) -> u32 {
     }
 }
 
-/// The HTTP status that stands for a gRPC status, for those who only know HTTP, such as outlier detection. Envoy
-/// `grpcToHttpStatus`.
+/// The HTTP status that a gRPC status is mapped to, for outlier detection. Envoy `grpcToHttpStatus`.
 #[must_use]
 pub fn http_of_status(status: u32) -> u16 {
     match status {
@@ -81,19 +80,19 @@ pub fn http_of_status(status: u32) -> u16 {
     }
 }
 
-/// The names of a status, such as `InvalidArgument` and `INVALID_ARGUMENT`; `None` for numbers without one.
+/// The names of a status, such as `InvalidArgument` and `INVALID_ARGUMENT`; `None` for unassigned numbers.
 #[must_use]
 pub fn status_names(status: u32) -> Option<(&'static str, &'static str)> {
     STATUS_NAMES.get(usize::try_from(status).ok()?).copied()
 }
 
-/// The number in `grpc-status` of response headers or trailers, if it is there and a number.
+/// The value of `grpc-status` in response headers or trailers, if it is a number.
 #[must_use]
 pub fn status_of(headers: &HeaderMap) -> Option<u32> {
     headers.get(&GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
-/// Encodes the text of a status for `grpc-message`: visible ASCII but `%` as it is, every other byte as `%XX`.
+/// Encodes a status message for `grpc-message`: every byte other than visible ASCII without `%` becomes `%XX`.
 #[must_use]
 pub fn encode_message(message: &str) -> Cow<'_, str> {
     let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
@@ -114,7 +113,7 @@ pub fn encode_message(message: &str) -> Cow<'_, str> {
     Cow::Owned(encoded)
 }
 
-/// The value of `grpc-message` for the text of a status.
+/// The value of `grpc-message` for a status message.
 #[must_use]
 pub fn message_value(message: &str) -> HeaderValue {
     visible_ascii(&encode_message(message))
@@ -124,7 +123,7 @@ fn visible_ascii(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("an encoded message is visible ASCII")
 }
 
-/// Parses `grpc-timeout`: one to eight digits and a unit of `H M S m u n`; `None` if it is anything else.
+/// Parses `grpc-timeout`: one to eight digits and a unit, one of `H M S m u n`. Returns `None` for anything else.
 #[must_use]
 pub fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
     let (unit, digits) = value.as_bytes().split_last()?;

@@ -1,7 +1,8 @@
-//! What the mesh answers itself: status, text, response flags and details, as Envoy gives them (E93).
+//! Local replies: responses that the mesh gives instead of an endpoint, with the status, body, response flags and details
+//! of Envoy 1.40.
 //!
-//! A gRPC request gets HTTP 200, the status in `grpc-status` and the text in `grpc-message` instead. Texts are recorded
-//! answers of Envoy 1.40.
+//! The reply to a gRPC request is HTTP 200 with `grpc-status`, and with the text in `grpc-message` instead of the body.
+//! Envoy "Local reply modification".
 
 use std::borrow::Cow;
 
@@ -14,51 +15,51 @@ use crate::{
     telemetry::{ResponseFlags, details},
 };
 
-/// `x-envoy-overloaded`: told when a circuit breaker's threshold overflows.
+/// `x-envoy-overloaded`: sent if a circuit breaker threshold overflows.
 pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
-/// An answer of the mesh's own.
+/// A local reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// The text; empty = no body.
+    /// Body.
     pub body: Cow<'static, str>,
-    /// The flags that the answer sets.
+    /// Response flags to set.
     pub flags: ResponseFlags,
     /// `%RESPONSE_CODE_DETAILS%`.
     pub details: Cow<'static, str>,
-    /// The gRPC status for gRPC requests; `None` = the one that stands for `status`.
+    /// gRPC status for gRPC requests; `None` = the one that `status` is mapped to.
     pub grpc_status: Option<u32>,
-    /// Whether to tell `x-envoy-overloaded`.
+    /// Whether `x-envoy-overloaded` is sent.
     pub overloaded: bool,
 }
 
-/// Why a request to an upstream ended before an answer began. Envoy `StreamResetReason`.
+/// Why an upstream request ended before a response began. Envoy `StreamResetReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamReset {
-    /// The connection could not be made: refused or unreachable.
+    /// The connection was refused or the endpoint is unreachable.
     RemoteConnectionFailure,
-    /// The connection could not be made for a reason on this side, such as TLS.
+    /// The connection failed locally.
     LocalConnectionFailure,
-    /// The connection was not made in time.
+    /// The connection was not established in time.
     ConnectionTimeout,
     /// The upstream closed the connection.
     ConnectionTermination,
     /// The upstream reset the stream.
     RemoteReset,
-    /// The upstream refused the stream and has not processed it.
+    /// The upstream refused the stream without processing it.
     RemoteRefusedStreamReset,
-    /// This side reset the stream.
+    /// The stream was reset locally.
     LocalReset,
-    /// A circuit breaker's threshold overflowed.
+    /// A circuit breaker threshold overflowed.
     Overflow,
-    /// The upstream broke the protocol.
+    /// The upstream violated the protocol.
     ProtocolError,
 }
 
 impl UpstreamReset {
-    /// The reason in words.
+    /// Envoy's text for the reason.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -74,7 +75,7 @@ impl UpstreamReset {
         }
     }
 
-    /// The flag it sets.
+    /// The response flag for the reason.
     #[must_use]
     pub const fn flag(self) -> ResponseFlags {
         match self {
@@ -91,7 +92,7 @@ impl UpstreamReset {
 }
 
 impl LocalReply {
-    /// No route, or no virtual host.
+    /// No virtual host or no route matches the request.
     pub const ROUTE_NOT_FOUND: Self =
         Self::new(StatusCode::NOT_FOUND, "", ResponseFlags::NO_ROUTE_FOUND, details::ROUTE_NOT_FOUND);
     /// The cluster has no healthy endpoint.
@@ -101,49 +102,49 @@ impl LocalReply {
         ResponseFlags::NO_HEALTHY_UPSTREAM,
         details::NO_HEALTHY_UPSTREAM,
     );
-    /// The route's timeout ended.
+    /// The route timeout expired.
     pub const RESPONSE_TIMEOUT: Self = Self::new(
         StatusCode::GATEWAY_TIMEOUT,
         "upstream request timeout",
         ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
         details::RESPONSE_TIMEOUT,
     );
-    /// The last try's timeout ended.
+    /// The per-try timeout of the last try expired.
     pub const PER_TRY_TIMEOUT: Self = Self::new(
         StatusCode::GATEWAY_TIMEOUT,
         "upstream request timeout",
         ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
         details::UPSTREAM_PER_TRY_TIMEOUT,
     );
-    /// The stream's maximum duration ended.
+    /// The stream's maximum duration was reached.
     pub const MAX_DURATION_TIMEOUT: Self = Self::new(
         StatusCode::GATEWAY_TIMEOUT,
         "downstream duration timeout",
         ResponseFlags::NONE,
         details::MAX_DURATION_TIMEOUT,
     );
-    /// Nothing moved for too long after the request was complete.
+    /// The idle timeout expired after the request was complete.
     pub const STREAM_IDLE_TIMEOUT: Self = Self::new(
         StatusCode::GATEWAY_TIMEOUT,
         "stream timeout",
         ResponseFlags::STREAM_IDLE_TIMEOUT,
         details::STREAM_IDLE_TIMEOUT,
     );
-    /// Nothing moved for too long before the request was complete.
+    /// The idle timeout expired before the request was complete.
     pub const REQUEST_IDLE_TIMEOUT: Self = Self::new(
         StatusCode::REQUEST_TIMEOUT,
         "stream timeout",
         ResponseFlags::STREAM_IDLE_TIMEOUT,
         details::STREAM_IDLE_TIMEOUT,
     );
-    /// The request did not arrive in time.
+    /// The request was not received in time.
     pub const REQUEST_TIMEOUT: Self = Self::new(
         StatusCode::REQUEST_TIMEOUT,
         "request timeout",
         ResponseFlags::NONE,
         details::REQUEST_OVERALL_TIMEOUT,
     );
-    /// The request headers did not arrive in time.
+    /// The request headers were not received in time.
     pub const REQUEST_HEADER_TIMEOUT: Self = Self::new(
         StatusCode::REQUEST_TIMEOUT,
         "request header timeout",
@@ -155,43 +156,43 @@ impl LocalReply {
     /// HTTP/1.0 is not accepted.
     pub const UPGRADE_REQUIRED: Self =
         Self::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", ResponseFlags::NONE, details::LOW_VERSION);
-    /// The request names no host.
+    /// The request has no host.
     pub const MISSING_HOST: Self = Self::new(StatusCode::BAD_REQUEST, "", ResponseFlags::NONE, details::MISSING_HOST);
-    /// The target is not an absolute path.
+    /// The request target is not an absolute path.
     pub const ABSOLUTE_PATH_REJECTED: Self =
         Self::new(StatusCode::NOT_FOUND, "", ResponseFlags::NONE, details::ABSOLUTE_PATH_REJECTED);
     /// The path cannot be normalized.
     pub const PATH_NORMALIZATION_FAILED: Self =
         Self::new(StatusCode::BAD_REQUEST, "", ResponseFlags::NONE, details::PATH_NORMALIZATION_FAILED);
-    /// The client broke HTTP/1.1.
+    /// The client violated HTTP/1.1.
     pub const BAD_REQUEST: Self = Self::new(
         StatusCode::BAD_REQUEST,
         "Bad Request",
         ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
         details::HTTP1_CODEC_ERROR,
     );
-    /// More header bytes than allowed.
+    /// The request headers are larger than the limit.
     pub const HEADERS_TOO_LARGE: Self = Self::new(
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         "Request Header Fields Too Large",
         ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
         details::HEADERS_TOO_LARGE,
     );
-    /// More headers than allowed.
+    /// The request has more headers than the limit.
     pub const TOO_MANY_HEADERS: Self = Self::new(
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         "Request Header Fields Too Large",
         ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
         details::TOO_MANY_HEADERS,
     );
-    /// The body is larger than what must be buffered of it.
+    /// The request body must be buffered and is larger than the buffer.
     pub const PAYLOAD_TOO_LARGE: Self = Self::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "Payload Too Large",
         ResponseFlags::NONE,
         details::REQUEST_PAYLOAD_TOO_LARGE,
     );
-    /// A limit of this process is reached.
+    /// A limit of this process was reached.
     pub const OVERLOAD: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "envoy overloaded",
@@ -199,7 +200,7 @@ impl LocalReply {
         details::OVERLOAD,
     );
 
-    /// An answer with this status and text.
+    /// Creates a reply.
     #[must_use]
     pub const fn new(status: StatusCode, body: &'static str, flags: ResponseFlags, details: &'static str) -> Self {
         let (body, details) = (Cow::Borrowed(body), Cow::Borrowed(details));
@@ -212,7 +213,7 @@ impl LocalReply {
         Self::new(status, "", ResponseFlags::NO_CLUSTER_FOUND, details::CLUSTER_NOT_FOUND)
     }
 
-    /// A failure injected on purpose.
+    /// The fault filter aborted the request.
     #[must_use]
     pub fn fault(abort: FaultAbort) -> Self {
         let (status, grpc_status) = match abort {
@@ -224,11 +225,11 @@ impl LocalReply {
         Self { grpc_status, ..reply }
     }
 
-    /// A request to an upstream ended before an answer began. `failure` is the transport's own text, which may be
-    /// empty; `retried` says whether there were tries before.
+    /// An upstream request ended before a response began. `failure` is the transport's error, which may be empty;
+    /// `retried` is whether the request was retried before.
     #[must_use]
     pub fn upstream_reset(reset: UpstreamReset, failure: &str, retried: bool) -> Self {
-        let told = if retried { "retried and the latest reset reason" } else { "reset reason" };
+        let label = if retried { "retried and the latest reset reason" } else { "reset reason" };
         let reason = reset.as_str();
         let status = match reset {
             UpstreamReset::ProtocolError => StatusCode::BAD_GATEWAY,
@@ -236,7 +237,7 @@ impl LocalReply {
         };
         Self {
             status,
-            body: format!("upstream connect error or disconnect/reset before headers. {told}: {reason}").into(),
+            body: format!("upstream connect error or disconnect/reset before headers. {label}: {reason}").into(),
             flags: reset.flag(),
             details: details::upstream_reset_before_response_started(reason, failure).into(),
             grpc_status: None,
@@ -244,7 +245,7 @@ impl LocalReply {
         }
     }
 
-    /// The answer, for a request that `is_grpc` or not. Its length is left to the codec.
+    /// The response. `is_grpc` is whether the request is gRPC. The codec adds `content-length`.
     #[must_use]
     pub fn into_response(self, is_grpc: bool) -> Response<Bytes> {
         let mut headers = HeaderMap::new();
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn e93_answers_are_envoys() {
+    fn replies_are_envoys() {
         let refused = "delayed connect error: Connection refused";
         for (reply, expected) in [
             (LocalReply::NO_HEALTHY_UPSTREAM, "503 UH no_healthy_upstream no healthy upstream"),
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn e93_plain_requests_get_text() {
+    fn replies_to_http_have_a_body() {
         let overflow = LocalReply::upstream_reset(UpstreamReset::Overflow, "", false);
         assert_eq!(
             response(overflow, false),
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn e93_grpc_requests_get_trailers_only() {
+    fn replies_to_grpc_are_trailers_only() {
         let overflow = LocalReply::upstream_reset(UpstreamReset::Overflow, "", false);
         assert_eq!(
             response(overflow, true),

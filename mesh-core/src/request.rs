@@ -1,7 +1,7 @@
-//! The request as every decision sees it.
+//! The head of a request.
 //!
-//! A [`RequestHead`] is the canonical form: method, authority and path were validated and normalized at the edge, and
-//! routing, faults, authorization and logs all read this value and never the wire. It borrows, so it costs nothing.
+//! A [`RequestHead`] holds a request in canonical form: method, authority and path have been validated and normalized
+//! before. Routing, filters and logs all read this value. It borrows, so it is free to make.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::HOST, request::Parts};
 
@@ -12,18 +12,18 @@ use crate::value::HeaderKey;
 pub struct RequestHead<'a> {
     /// `:method`.
     pub method: &'a Method,
-    /// `:scheme` if the target says it; [`RequestHead::scheme`] also looks elsewhere.
+    /// `:scheme`, if the request target has one. See also [`RequestHead::scheme`].
     pub target_scheme: Option<&'a str>,
-    /// `:authority`, with its port if it has one; empty if the request names none.
+    /// `:authority`, including the port; empty if the request has none.
     pub authority: &'a str,
-    /// `:path`, with the query; empty for a plain CONNECT.
+    /// `:path`, including the query; empty for CONNECT.
     pub path_and_query: &'a str,
     /// The header fields.
     pub headers: &'a HeaderMap,
 }
 
 impl<'a> RequestHead<'a> {
-    /// The head of `parts`. An authority that the target does not say comes from `host`.
+    /// The head of `parts`. If the request target has no authority, `host` is used.
     #[must_use]
     pub fn from_parts(parts: &'a Parts) -> Self {
         let host = || parts.headers.get(&HOST)?.to_str().ok();
@@ -36,14 +36,14 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// `http` or `https`: what the target says, else `x-forwarded-proto`, else `http`.
+    /// `http` or `https`: the scheme of the request target, or else `x-forwarded-proto`, or else `http`.
     #[must_use]
     pub fn scheme(&self) -> &'a str {
         self.target_scheme.or_else(|| self.forwarded_proto()).unwrap_or("http")
     }
 
-    /// The scheme the client used, as `x-forwarded-proto` tells it, else that of this request. They differ behind
-    /// something that terminates TLS.
+    /// The scheme that the client used: `x-forwarded-proto`, or else the scheme of the request target. They differ behind
+    /// a proxy that terminates TLS.
     #[must_use]
     pub fn forwarded_scheme(&self) -> &'a str {
         self.forwarded_proto().or(self.target_scheme).unwrap_or("http")
@@ -65,7 +65,7 @@ impl<'a> RequestHead<'a> {
         split_query(self.path_and_query).1
     }
 
-    /// The values of a header or pseudo-header, line by line; nothing if it is absent.
+    /// The values of a header or pseudo-header, one for each line.
     pub fn values(&self, key: &'a HeaderKey) -> impl Iterator<Item = &'a [u8]> {
         let (pseudo, field) = match key {
             HeaderKey::Method => (Some(self.method.as_str()), None),
@@ -80,10 +80,10 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// `x-forwarded-proto`: the scheme the client used.
+/// `x-forwarded-proto`: the scheme that the client used.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Prefix of the headers by which Envoy and its callers steer each other.
+/// Prefix of Envoy's own headers.
 pub(crate) const X_ENVOY_PREFIX: &str = "x-envoy-";
 
 /// Splits `:path` at its first `?`.
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_form_request_takes_scheme_and_authority_from_its_headers() {
+    fn scheme_and_authority_of_an_origin_form_request_come_from_its_headers() {
         let request =
             http::Request::builder().uri("/a?b=c?d").header("host", "shop:80").header("x-forwarded-proto", "https");
         let (parts, ()) = request.body(()).unwrap().into_parts();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_with_an_authority_wins_over_the_host_header() {
+    fn the_authority_of_the_target_takes_precedence_over_the_host_header() {
         let request = http::Request::builder().uri("http://a.test/").header("host", "b.test");
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let head = RequestHead::from_parts(&parts);

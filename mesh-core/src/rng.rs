@@ -1,7 +1,7 @@
-//! Randomness as an argument.
+//! Random numbers.
 //!
-//! Decisions that need chance take `rng: &mut impl Rng`, so a test or an explanation can replay them from a seed. None of
-//! it is secret: do not derive keys or identifiers that must not be guessed from these numbers.
+//! Decisions that need randomness take `rng: &mut impl Rng`, so tests can replay them from a seed. The numbers are not
+//! cryptographically secure: do not derive keys or secret identifiers from them.
 
 /// A source of uniformly distributed numbers.
 pub trait Rng {
@@ -34,12 +34,12 @@ impl<R: Rng + ?Sized> Rng for &mut R {
 
 /// A small, fast generator: one addition and three multiplications per number (Steele, Lea, Flood 2014).
 ///
-/// Keep one per thread; seeds that differ in one bit give unrelated sequences.
+/// Use one per thread. Seeds that differ in one bit give unrelated sequences.
 #[derive(Clone, Debug)]
 pub struct SplitMix64(u64);
 
 impl SplitMix64 {
-    /// The sequence of `seed`.
+    /// Creates a generator from `seed`.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)

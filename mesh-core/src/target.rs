@@ -1,10 +1,9 @@
-//! How a program finds the listeners that stand for what it calls and for what it serves.
+//! Listeners of a library: names of the services that a program calls, and of the sockets that it serves.
 //!
-//! What it calls is a service under the name that the programmer knows. Names are looked up as a Kubernetes resolver
-//! does: relative to the caller's namespace first, then to the cluster's domain, then as they stand. `reviews`,
-//! `reviews.default`, `reviews.default.svc`, the fully qualified name and, for services outside, `api.books.example` all
-//! work, each with `:PORT` or, if the service has one port only, without. gRPC's spelling `xds:///reviews:9080` means the
-//! same.
+//! A [`Target`] names a service. Names are resolved as in Kubernetes: relative to the caller's namespace first, then to
+//! the cluster domain, then as fully qualified. `reviews`, `reviews.default`, `reviews.default.svc`, the fully qualified
+//! name and, for external services, `api.books.example` are all valid, each with `:PORT`, which may be omitted if the
+//! service has only one port. gRPC's form `xds:///reviews:9080` is equivalent.
 
 use std::{
     fmt,
@@ -21,44 +20,44 @@ use crate::{
     store::ListenerMap,
 };
 
-/// The domain of services, which short names lack. Istio MeshConfig `trustDomain` and Kubernetes have this default.
+/// The domain that is appended to short service names. The default of Kubernetes.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
-/// Begins the name of the listener for a socket of a program that is itself part of the mesh; its address follows. gRPC
-/// bootstrap `server_listener_resource_name_template`, as Istio sets it.
+/// Prefix of the name of a library server's listener; the address of the socket follows. gRPC bootstrap
+/// `server_listener_resource_name_template`, as Istio sets it.
 pub const INBOUND_LISTENER_PREFIX: &str = "xds.istio.io/grpc/lds/inbound/";
 
-/// gRPC's scheme for names that a control plane resolves.
+/// gRPC's URI scheme for names that are resolved by xDS.
 const XDS_SCHEME: &str = "xds:///";
 
-/// Longest host name in DNS, in bytes.
+/// Maximum length of a DNS name in bytes.
 const MAX_HOST_BYTES: usize = 253;
 
-/// A service to call, as the programmer wrote it.
+/// The name of a service to call: `HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     host: Box<str>,
     port: Option<NonZeroU16>,
 }
 
-/// A text that names no service.
+/// A string is not a valid target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("invalid target {target:?}: {reason}; expected HOST[:PORT], such as \"reviews:9080\"")]
 pub struct InvalidTarget {
-    /// The text as given.
+    /// The string.
     pub target: String,
     /// What is wrong with it.
     pub reason: &'static str,
 }
 
-/// Why no listener stands for a target.
+/// A target has no listener.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum UnknownTarget {
     /// The mesh has no service of this name and port.
     #[error("the mesh has no service {0}")]
     NoService(Target),
-    /// The port is needed to tell which of the service's ports is meant.
+    /// The target has no port, and the service has several.
     #[error("the service {target} has several ports ({ports}); add the port")]
     SeveralPorts {
         /// The target.
@@ -69,10 +68,10 @@ pub enum UnknownTarget {
 }
 
 impl Target {
-    /// The listener that stands for the target when it is called from a workload of `namespace`.
+    /// The listener of the target, if it is called from a workload of `namespace`.
     ///
     /// # Errors
-    /// If there is none, or several that differ in their port.
+    /// If there is none, or one for each of several ports.
     pub fn find<'a>(&self, listeners: &'a ListenerMap, namespace: &str) -> Result<&'a Arc<Listener>, UnknownTarget> {
         for host in self.hosts(namespace) {
             let mut found = ports(listeners, &host).filter(|(port, _)| self.port.is_none_or(|wanted| wanted == *port));
@@ -100,8 +99,8 @@ impl Target {
     }
 }
 
-/// The listener that stands for a socket which a program opened at `address`: one for this address, else one for all
-/// addresses of the machine with its port.
+/// The listener of a library server with a socket at `address`: the listener for this address, or else the one for the
+/// unspecified address and the same port.
 #[must_use]
 pub fn inbound_listener(listeners: &ListenerMap, address: SocketAddr) -> Option<&Arc<Listener>> {
     let any = match address.ip() {
@@ -113,7 +112,7 @@ pub fn inbound_listener(listeners: &ListenerMap, address: SocketAddr) -> Option<
         .find_map(|address| listeners.get(format!("{INBOUND_LISTENER_PREFIX}{address}").as_str()))
 }
 
-/// The listeners of `host` that stand for a service, with their ports.
+/// The API listeners of `host` with their ports.
 fn ports<'a>(
     listeners: &'a ListenerMap,
     host: &str,
@@ -142,7 +141,7 @@ impl FromStr for Target {
         };
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if host.is_empty() || host.len() > MAX_HOST_BYTES {
-            return fail("the host has not 1 to 253 characters");
+            return fail("the host does not have 1 to 253 characters");
         }
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if !host.split('.').all(|label| !label.is_empty() && label.bytes().all(is_allowed)) {

@@ -1,8 +1,10 @@
-//! Who the client is, and what is believed of its headers (E100).
+//! The client's address, and sanitizing of the headers that only trusted clients may send. Envoy "HTTP header
+//! manipulation" and "HTTP header sanitizing".
 //!
-//! At the edge (`use_remote_address`) the peer is the client; behind it `x-forwarded-for` tells. A request is internal
-//! if exactly one address is known of its way and that is configured as internal. Only internal requests may steer
-//! retries and timeouts by `x-envoy-*` headers; the others lose them here, before anything reads them.
+//! At the edge (`use_remote_address`) the client is the peer of the connection; elsewhere it is taken from
+//! `x-forwarded-for`. A request is internal if exactly one address is known for its path through proxies, and that
+//! address is configured as internal. Only internal requests may control retries and timeouts by `x-envoy-*` headers;
+//! these headers are removed from external requests before anything reads them.
 
 use std::net::IpAddr;
 
@@ -13,14 +15,14 @@ use crate::{
     request::{X_ENVOY_PREFIX, X_FORWARDED_PROTO},
 };
 
-/// `x-forwarded-for`: the addresses a request came by.
+/// `x-forwarded-for`: the addresses of the client and of the proxies that forwarded the request.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-envoy-internal`: `true` on internal requests.
 pub const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// `x-envoy-external-address`: the client of an edge request.
 pub const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 
-/// Headers that only internal requests may bring.
+/// Headers that only internal requests may have.
 const CONTROL_HEADERS: [HeaderName; 14] = [
     HeaderName::from_static("x-envoy-retriable-status-codes"),
     HeaderName::from_static("x-envoy-retriable-header-names"),
@@ -38,7 +40,7 @@ const CONTROL_HEADERS: [HeaderName; 14] = [
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
 ];
 
-/// Headers that no client may bring to the edge, because they are the mesh's own.
+/// Headers that no request may have at the edge, because proxies set them.
 const EDGE_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("x-envoy-decorator-operation"),
     HeaderName::from_static("x-envoy-downstream-service-cluster"),
@@ -46,45 +48,45 @@ const EDGE_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("x-envoy-original-path"),
 ];
 
-/// The connection a request came by.
+/// The connection that a request was received on.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// The far end.
+    /// Remote address.
     pub address: IpAddr,
-    /// An address of this machine, written instead of loopback, which would mean nothing elsewhere.
+    /// An address of this machine, which is written to headers instead of a loopback address.
     pub local_address: Option<IpAddr>,
-    /// Whether it is encrypted.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
-/// What is known of a client.
+/// The client of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     /// Its address.
     pub address: IpAddr,
-    /// Whether it is within the trusted network.
+    /// Whether the request is internal.
     pub internal: bool,
-    /// Whether this is the first trusted hop of an external request.
+    /// Whether this is the edge proxy of an external request.
     pub edge: bool,
 }
 
-/// Determines the client and makes the forwarding headers of its request true.
+/// Determines the client of a request, sets the forwarding headers and removes headers that the client may not send.
 pub fn sanitize(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) -> Client {
-    // Most requests bring none of Envoy's headers; one look at the names is cheaper than a search for each.
-    let brings_envoy_headers = headers.keys().any(|name| name.as_str().starts_with(X_ENVOY_PREFIX));
-    if brings_envoy_headers {
+    // Most requests have none of Envoy's headers, and one scan is cheaper than a lookup for each.
+    let has_envoy_headers = headers.keys().any(|name| name.as_str().starts_with(X_ENVOY_PREFIX));
+    if has_envoy_headers {
         headers.remove(X_ENVOY_INTERNAL);
     }
-    let told = !headers.contains_key(&X_FORWARDED_FOR);
+    let is_first_hop = !headers.contains_key(&X_FORWARDED_FOR);
     let (address, single) = if config.use_remote_address {
-        let trusted = config.xff_num_trusted_hops.checked_sub(1).and_then(|skip| told_address(headers, skip));
+        let trusted = config.xff_num_trusted_hops.checked_sub(1).and_then(|skip| forwarded_address(headers, skip));
         if !config.skip_xff_append {
             append(headers, written_address(peer));
         }
-        (trusted.map(|(address, _)| address), told)
+        (trusted.map(|(address, _)| address), is_first_hop)
     } else {
-        let told = told_address(headers, config.xff_num_trusted_hops);
-        (told.map(|(address, _)| address), told.is_some_and(|(_, single)| single))
+        let forwarded = forwarded_address(headers, config.xff_num_trusted_hops);
+        (forwarded.map(|(address, _)| address), forwarded.is_some_and(|(_, single)| single))
     };
     let known = config.use_remote_address || address.is_some();
     let address = address.unwrap_or(peer.address);
@@ -93,11 +95,11 @@ pub fn sanitize(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) -> 
     set_proto(config, peer, headers);
     if internal {
         headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
-    } else if brings_envoy_headers {
+    } else if has_envoy_headers {
         remove_all(headers, &CONTROL_HEADERS);
     }
     if edge {
-        if brings_envoy_headers {
+        if has_envoy_headers {
             remove_all(headers, &EDGE_HEADERS);
         }
         headers.insert(X_ENVOY_EXTERNAL_ADDRESS, address_value(address));
@@ -105,7 +107,7 @@ pub fn sanitize(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) -> 
     Client { address, internal, edge }
 }
 
-/// The scheme of the connection, unless a trusted hop has told that of its own.
+/// Sets `x-forwarded-proto` to the scheme of the connection, unless a trusted proxy has set it.
 fn set_proto(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) {
     let untrusted = config.use_remote_address && config.xff_num_trusted_hops == 0;
     if untrusted || !headers.contains_key(&X_FORWARDED_PROTO) {
@@ -119,8 +121,8 @@ fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
-/// The address at `skip` places from the right of `x-forwarded-for`, and whether it is the only one.
-fn told_address(headers: &HeaderMap, skip: u32) -> Option<(IpAddr, bool)> {
+/// The address at position `skip` from the right of `x-forwarded-for`, and whether it is the only one.
+fn forwarded_address(headers: &HeaderMap, skip: u32) -> Option<(IpAddr, bool)> {
     let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
     let mut addresses = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
     let skipped = usize::try_from(skip).ok()?;
@@ -129,7 +131,7 @@ fn told_address(headers: &HeaderMap, skip: u32) -> Option<(IpAddr, bool)> {
 }
 
 fn written_address(peer: &Peer) -> IpAddr {
-    // Exactly these two, as in Envoy: other addresses of 127.0.0.0/8 are told as they are.
+    // Other addresses of 127.0.0.0/8 are not replaced, as in Envoy.
     let is_loopback = match peer.address {
         IpAddr::V4(address) => address == std::net::Ipv4Addr::LOCALHOST,
         IpAddr::V6(address) => address == std::net::Ipv6Addr::LOCALHOST,
@@ -144,7 +146,7 @@ fn append(headers: &mut HeaderMap, address: IpAddr) {
         value.push(b',');
     }
     value.extend_from_slice(address.to_string().as_bytes());
-    // Header values joined with an address stay header values.
+    // This cannot fail: header values joined with an address are a header value.
     if let Ok(value) = HeaderValue::from_bytes(&value) {
         headers.insert(X_FORWARDED_FOR, value);
     }
@@ -179,7 +181,7 @@ mod tests {
 
     /// The `xff` comparison with Envoy.
     #[test]
-    fn e100_edge_requests() {
+    fn edge_requests() {
         let config = edge(&["127.0.0.0/8", "10.0.0.0/8"]);
         let http = ("x-forwarded-proto", "http");
         let internal = ("x-envoy-internal", "true");
@@ -205,38 +207,38 @@ mod tests {
     }
 
     #[test]
-    fn e100_requests_behind_the_edge() {
+    fn requests_behind_the_edge() {
         let config = ForwardedFor::default();
         let http = ("x-forwarded-proto", "http");
         check(&config, "127.0.0.1", &[], ("127.0.0.1", &[http]));
-        for (told, client) in
+        for (value, client) in
             [("10.1.1.1", "10.1.1.1"), ("1.2.3.4, 10.1.1.1", "10.1.1.1"), ("not-an-address", "127.0.0.1")]
         {
-            let told = ("x-forwarded-for", told);
-            check(&config, "127.0.0.1", &[told], (client, &[told, http]));
+            let forwarded = ("x-forwarded-for", value);
+            check(&config, "127.0.0.1", &[forwarded], (client, &[forwarded, http]));
         }
         let https = ("x-forwarded-proto", "https");
         check(&config, "127.0.0.1", &[https], ("127.0.0.1", &[https]));
     }
 
     #[test]
-    fn e100_trusted_hops_are_counted_from_the_right() {
+    fn trusted_hops_are_counted_from_the_right() {
         let hops = |use_remote_address, xff_num_trusted_hops| ForwardedFor {
             use_remote_address,
             xff_num_trusted_hops,
             skip_xff_append: true,
             ..ForwardedFor::default()
         };
-        let told = ("x-forwarded-for", "1.1.1.1, 2.2.2.2, 3.3.3.3");
+        let forwarded = ("x-forwarded-for", "1.1.1.1, 2.2.2.2, 3.3.3.3");
         let proto = ("x-forwarded-proto", "https");
-        check(&hops(false, 1), "9.9.9.9", &[told, proto], ("2.2.2.2", &[told, proto]));
-        check(&hops(false, 3), "9.9.9.9", &[told, proto], ("9.9.9.9", &[told, proto]));
+        check(&hops(false, 1), "9.9.9.9", &[forwarded, proto], ("2.2.2.2", &[forwarded, proto]));
+        check(&hops(false, 3), "9.9.9.9", &[forwarded, proto], ("9.9.9.9", &[forwarded, proto]));
         let external = ("x-envoy-external-address", "3.3.3.3");
-        check(&hops(true, 1), "9.9.9.9", &[told, proto], ("3.3.3.3", &[external, told, proto]));
+        check(&hops(true, 1), "9.9.9.9", &[forwarded, proto], ("3.3.3.3", &[external, forwarded, proto]));
     }
 
     #[test]
-    fn e5_external_requests_lose_control_headers() {
+    fn control_headers_are_removed_from_external_requests() {
         let before = [("x-envoy-max-retries", "9"), ("x-envoy-retry-on", "5xx"), ("x-other", "1")];
         check(
             &ForwardedFor::default(),

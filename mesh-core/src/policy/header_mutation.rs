@@ -1,8 +1,8 @@
-//! Configured changes of headers (E8).
+//! Configured header changes.
 //!
-//! A level (route, virtual host, …) removes first, then evaluates all its values against the headers as they are, then
-//! overwrites, then adds: so that a value can read a header which the same level replaces. Levels apply one after the
-//! other. This is Envoy's `HeaderParser`; the recorded answers of `headers_levels` are among the tests.
+//! Levels (route, virtual host, route configuration) are applied one after the other. Each level removes headers, then
+//! evaluates all of its values, then overwrites headers, then adds headers. A value can therefore read a header that the
+//! same level overwrites. This is the order of Envoy's `HeaderParser`.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
@@ -12,20 +12,20 @@ use crate::{
     telemetry::{Attributes, Missing},
 };
 
-/// What changes of headers take to be applied.
+/// The kind of header changes, which determines what they need to be applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Changes {
     /// There are none.
     #[default]
     None,
-    /// Nothing needs to be known of the request or the response.
+    /// All values are literals.
     Literal,
-    /// Values are made of what is known of them.
+    /// Some values are evaluated and need attributes of the request or response.
     Evaluated,
 }
 
 impl Changes {
-    /// What all of `levels` together take.
+    /// The kind of all of `levels` together.
     pub fn of<'m>(levels: impl IntoIterator<Item = &'m HeaderMutations>) -> Self {
         let of_level = |level: &HeaderMutations| {
             let of_value = |mutation: &HeaderMutation| match mutation.value.literal_value() {
@@ -39,7 +39,7 @@ impl Changes {
     }
 }
 
-/// Changes request headers, level by level. `attributes` need not hold `request_headers`: values read `headers`.
+/// Applies `levels` to request headers, in order. Values read `headers`, not the `request_headers` of `attributes`.
 pub fn apply_to_request<'m>(
     levels: impl IntoIterator<Item = &'m HeaderMutations>,
     headers: &mut HeaderMap,
@@ -52,7 +52,7 @@ pub fn apply_to_request<'m>(
     }
 }
 
-/// Changes response headers, level by level. `attributes` need not hold `response_headers`: values read `headers`.
+/// Applies `levels` to response headers, in order. Values read `headers`, not the `response_headers` of `attributes`.
 pub fn apply_to_response<'m>(
     levels: impl IntoIterator<Item = &'m HeaderMutations>,
     headers: &mut HeaderMap,
@@ -65,7 +65,7 @@ pub fn apply_to_response<'m>(
     }
 }
 
-/// Applies one level; `write` evaluates what is not literal.
+/// Applies one level. `write` evaluates the values that are not literals.
 fn apply(level: &HeaderMutations, headers: &mut HeaderMap, write: impl Fn(&Format, &HeaderMap, &mut Vec<u8>)) {
     for name in &level.remove {
         headers.remove(name);
@@ -77,7 +77,7 @@ fn apply(level: &HeaderMutations, headers: &mut HeaderMap, write: impl Fn(&Forma
             None => {
                 buffer.clear();
                 write(&mutation.value, headers, &mut buffer);
-                // What cannot stand in a header is not written.
+                // A value that is not valid in a header is not written.
                 HeaderValue::from_bytes(&buffer).ok()?
             }
         };
@@ -133,7 +133,7 @@ mod tests {
         expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// The request levels of the `headers_levels` comparison with Envoy.
+    /// The request levels of the scenario `headers_levels`, which compares the answers with Envoy's.
     fn levels() -> [HeaderMutations; 3] {
         use AppendAction::{AddIfAbsent, AppendIfExistsOrAdd, OverwriteIfExists, OverwriteIfExistsOrAdd};
         let simple = |name: &str| {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn e8_levels_apply_in_order_and_the_last_overwrites() {
+    fn levels_apply_in_order_and_the_last_overwrites() {
         assert_eq!(
             apply(&levels(), &[]),
             pairs(&[

@@ -1,4 +1,4 @@
-//! Headers that concern one connection and are not passed on (RFC 9110 section 7.6.1).
+//! Hop-by-hop headers, which are not forwarded (RFC 9110 section 7.6.1).
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -8,21 +8,21 @@ use http::{
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// What a message's upgrade is allowed to keep.
+/// Whether the `connection` and `upgrade` headers of a message are forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upgrade {
-    /// The message upgrades its connection: `connection` and `upgrade` pass as they are.
+    /// They are forwarded, because the message upgrades its connection.
     Pass,
-    /// They pass if the message has an `upgrade`.
+    /// They are forwarded if the message has an `upgrade` header.
     PassIfRequested,
-    /// It does not: they go.
+    /// They are removed.
     Remove,
 }
 
-/// Removes the hop-by-hop headers of a request or response, and those that `connection` names. `te` keeps only
-/// `trailers`. `trailer` stays: it announces what is passed on.
+/// Removes the hop-by-hop headers of a request or response, including the ones named by `connection`. Of `te` only
+/// `trailers` is kept. `trailer` is kept, because trailers are forwarded.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
-    // Most messages have none of them; one look at the names is cheaper than a search for each.
+    // Most messages have none of them, and one scan is cheaper than a lookup for each.
     if headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
         remove_present(headers, upgrade);
     }
@@ -56,7 +56,7 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
     matches!(name, "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
 }
 
-/// Whether a comma-separated header value holds `token`, whatever its case.
+/// Whether a comma-separated header value contains `token`, ignoring case.
 #[must_use]
 pub fn has_token(value: &HeaderValue, token: &str) -> bool {
     tokens(value).any(|candidate| candidate.eq_ignore_ascii_case(token))
@@ -66,7 +66,7 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or("").split(',').map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// `connection` must not be able to strip what other hops rely on, as Envoy refuses it for forwarding headers.
+/// Removes the headers that `connection` names, except those that other hops rely on, such as `x-forwarded-for`.
 fn remove_named_by_connection(headers: &mut HeaderMap) {
     let is_plain = |token: &&str| token.eq_ignore_ascii_case("close") || token.eq_ignore_ascii_case("keep-alive");
     if headers.get_all(CONNECTION).iter().flat_map(tokens).all(|token| is_plain(&token)) {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn hop_by_hop_headers_and_those_named_by_connection_go() {
+    fn hop_by_hop_headers_and_those_named_by_connection_are_removed() {
         let before = [
             ("connection", "close, X-Forwarded-For, named"),
             ("named", "1"),

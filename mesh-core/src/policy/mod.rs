@@ -1,4 +1,4 @@
-//! What is done to a request besides routing it: header changes, the edge's hygiene, gRPC's rules.
+//! What a proxy does to a request besides routing it: header changes, sanitizing, path normalization.
 
 pub mod forwarded;
 pub mod header_mutation;

@@ -1,23 +1,23 @@
-//! One form for every spelling of a path, before anything matches on it (E103).
+//! Path normalization, which runs before anything is matched against a path.
 //!
-//! RFC 3986 section 6 as Envoy's `normalize_path` does it: escapes of unreserved characters are decoded, `\` becomes
-//! `/`, dot segments are resolved; then `merge_slashes`. The query is left alone. Escaped slashes (`%2F`, `%5C`) stay
-//! as they are.
+//! Implements RFC 3986 section 6 as Envoy's `normalize_path` does: escapes of unreserved characters are decoded, `\`
+//! becomes `/` and dot segments are resolved. `merge_slashes` runs afterwards. The query and escaped slashes (`%2F`,
+//! `%5C`) are left unchanged.
 
 use thiserror::Error;
 
 use crate::model::PathNormalization;
 
-/// A path that has no normal form: 400, details `path_normalization_failed`.
+/// A path cannot be normalized. The request is answered with 400 and the details `path_normalization_failed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("path does not begin with / or contains %00")]
 pub struct PathNormalizationFailed;
 
-/// The normal form of `:path`; `None` if it has it already, which costs one scan and no allocation.
+/// The normal form of `:path`; `None` if it is normal already. In that case nothing is allocated.
 ///
 /// # Errors
-/// If something is to be normalized and the path does not begin with `/`, or contains `%00`, which is no character of a
-/// path wherever escapes are decoded.
+/// If normalization is enabled and the path does not begin with `/`, or if `normalize_path` is enabled and the path
+/// contains `%00`.
 pub fn normalize(config: PathNormalization, path_and_query: &str) -> Result<Option<String>, PathNormalizationFailed> {
     if !config.normalize_path && !config.merge_slashes {
         return Ok(None);
@@ -69,7 +69,8 @@ fn decode(path: &str) -> String {
     decoded + rest
 }
 
-/// Removes `.` segments and each `..` segment with the one before it. A path that ends in one keeps its last `/`.
+/// Removes `.` segments, and `..` segments together with the segment before. A path that ends in one of them keeps its
+/// trailing `/`.
 fn resolve_dots(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     let mut ends_in_directory = false;
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn e103_paths_have_one_form() {
+    fn paths_have_one_normal_form() {
         let all = PathNormalization { normalize_path: true, merge_slashes: true };
         for (path, expected) in [
             ("/a/../b", "/b"),
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn e103_each_step_is_optional() {
+    fn each_step_is_optional() {
         let dots = PathNormalization { normalize_path: true, merge_slashes: false };
         assert_eq!(normalize(dots, "/a//./b"), Ok(Some("/a//b".to_owned())));
         let slashes = PathNormalization { normalize_path: false, merge_slashes: true };

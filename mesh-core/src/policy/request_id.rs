@@ -1,27 +1,27 @@
-//! The `x-request-id` of a request (E101).
+//! The `x-request-id` header. Envoy "HTTP header manipulation".
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// `x-request-id`: one id for a request on all its way.
+/// `x-request-id`: an ID that all hops of a request share.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Whether to keep an id that a request brings.
+/// What happens to an ID that a request has already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// Keep it: the request comes from within, or external ids are to be preserved.
+    /// It is kept, because the request is internal or `preserve_external_request_id` is set.
     Keep,
-    /// Replace it: the request comes from outside.
+    /// It is replaced, because the request is external.
     Replace,
 }
 
-/// Sees that a request has an id. `random` are two fresh random numbers; they are used only if one is made.
+/// Ensures that a request has an ID. `random` returns two random numbers, and is called if an ID is generated.
 pub fn ensure(headers: &mut HeaderMap, existing: Existing, random: impl FnOnce() -> [u64; 2]) {
     if existing == Existing::Replace || !headers.contains_key(&X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID, generate(random()));
     }
 }
 
-/// A UUID of version 4 (RFC 9562 section 5.4) out of two random numbers.
+/// Makes a UUID of version 4 (RFC 9562 section 5.4) from two random numbers.
 #[must_use]
 pub fn generate([high, low]: [u64; 2]) -> HeaderValue {
     let high = high & 0xffff_ffff_ffff_0fff | 0x4000;

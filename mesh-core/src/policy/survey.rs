@@ -1,33 +1,33 @@
-//! One look at the headers of a request.
+//! A survey of a request's headers.
 //!
-//! Every request is asked the same questions, and the answer is mostly no. Asking them one by one takes a pass over the
-//! headers for each; here one pass answers all.
+//! Several stages first look for certain headers and mostly find none. Each would scan all headers; the survey scans them
+//! once for all stages.
 
 use http::HeaderMap;
 
 use super::hop_by_hop::is_hop_by_hop;
 use crate::{grpc, request::X_ENVOY_PREFIX};
 
-/// What the headers of a request hold. What it says is missing is missing until somebody adds it.
+/// Which headers a request has. It is valid until headers are added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "one per header, independent of each other")]
 pub struct HeaderSurvey {
-    /// Bytes of all fields as HTTP/1.1 writes them: names, values, and four for `: ` and the end of the line.
+    /// Size of all headers in HTTP/1.1: names, values, and four bytes each for `: ` and the end of the line.
     pub bytes: u64,
-    /// The request is gRPC, as [`grpc::is_grpc_request`] says.
+    /// The request is gRPC, see [`grpc::is_grpc_request`].
     pub is_grpc: bool,
-    /// There is a `host`.
+    /// There is a `host` header.
     pub has_host: bool,
-    /// There is an `x-request-id`.
+    /// There is an `x-request-id` header.
     pub has_request_id: bool,
-    /// [`remove_hop_by_hop`](super::hop_by_hop::remove_hop_by_hop) has something to do.
+    /// There are headers for [`remove_hop_by_hop`](super::hop_by_hop::remove_hop_by_hop) to remove.
     pub has_hop_by_hop: bool,
-    /// [`Overrides::take_from`](crate::resilience::overrides::Overrides::take_from) may find something.
+    /// There may be headers for [`Overrides::take_from`](crate::resilience::overrides::Overrides::take_from).
     pub may_have_overrides: bool,
 }
 
 impl HeaderSurvey {
-    /// Of these headers.
+    /// Surveys `headers`.
     #[must_use]
     #[inline(never)]
     pub fn of(headers: &HeaderMap) -> Self {
@@ -49,7 +49,7 @@ impl HeaderSurvey {
     }
 }
 
-/// Bytes of all fields, as in [`HeaderSurvey::bytes`].
+/// Size of all headers, as in [`HeaderSurvey::bytes`].
 #[must_use]
 pub fn header_bytes(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| field_bytes(name.as_str(), value.len())).sum()
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn each_field_says_what_it_says_and_nothing_else() {
+    fn each_header_sets_its_field_only() {
         let none = HeaderSurvey::default();
         for (name, value, expected) in [
             ("accept", "*/*", none),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn all_fields_count_and_the_first_content_type_does() {
+    fn the_first_content_type_counts() {
         let lines = [("content-type", "application/grpc"), ("content-type", "text/plain"), ("connection", "close")];
         let survey = HeaderSurvey::of(&headers(&lines));
         assert_eq!((survey.is_grpc, survey.has_hop_by_hop), (true, true));
@@ -108,9 +108,8 @@ mod tests {
         assert!(!HeaderSurvey::of(&headers(&[lines[1], lines[0]])).is_grpc);
     }
 
-    /// Whoever skips a step because of a survey leaves nothing undone.
     #[test]
-    fn a_step_that_a_survey_rules_out_changes_nothing() {
+    fn a_stage_that_the_survey_rules_out_changes_nothing() {
         let names = "accept connection keep-alive proxy-connection te transfer-encoding upgrade trailer host \
             x-envoy-retry-on x-envoy-retry-grpc-on x-envoy-max-retries x-envoy-retriable-status-codes \
             x-envoy-retriable-header-names x-envoy-upstream-rq-timeout-ms x-envoy-upstream-rq-per-try-timeout-ms \
