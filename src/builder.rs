@@ -90,17 +90,17 @@ impl MeshBuilder {
         let who = opened.as_ref().map_or_else(|| node.clone(), |opened| opened.with_labels(node.clone()));
         let store = Arc::new(Store::new());
         self.configure(&store)?;
-        let (listeners, follow) = watch::channel(store.listeners());
+        let (in_use, user) = watch::channel(());
         let (events, _) = broadcast::channel(event::CAPACITY);
-        let dns = DnsDiscovery::new(Arc::clone(&store), SystemResolver::new());
+        let dns = DnsDiscovery::start(Arc::clone(&store), SystemResolver::new());
         let translation = opened.as_ref().map(|opened| opened.translation(node.clone()));
         let config_dump = ConfigDump { translation, ..ConfigDump::default() };
-        let in_force = InForce { store: Arc::clone(&store), listeners, dns, events: events.clone() };
+        let in_force = InForce { store: Arc::clone(&store), in_use, _dns: dns, events: events.clone() };
         match opened {
             Some(opened) => opened.follow(&node, in_force).await?,
             None => in_force.keep(),
         }
-        Ok(Mesh::new(store, follow, events, identity::telemetry(&who), Identity { node, start, config_dump }))
+        Ok(Mesh::new(store, user, events, identity::telemetry(&who), Identity { node, start, config_dump }))
     }
 
     fn node(&self) -> Result<Node, Error> {

@@ -16,10 +16,7 @@ use std::{
 
 use mesh_admin::Translation;
 use mesh_control::{mesh::Mesh as Source, server, source::Directory, translate::Node};
-use mesh_core::{
-    rng::SplitMix64,
-    store::{ListenerMap, Store},
-};
+use mesh_core::{rng::SplitMix64, store::Store};
 use mesh_tower::dns::DnsDiscovery;
 use mesh_xds::{
     ads::{self, ClusterInterest, Interest, Notice, Options, in_process},
@@ -50,9 +47,9 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct InForce {
     pub(crate) store: Arc<Store>,
-    /// Everybody who uses the mesh listens.
-    pub(crate) listeners: watch::Sender<Arc<ListenerMap>>,
-    pub(crate) dns: DnsDiscovery,
+    /// Closed when nobody uses the mesh any more.
+    pub(crate) in_use: watch::Sender<()>,
+    pub(crate) _dns: DnsDiscovery,
     pub(crate) events: broadcast::Sender<ConfigEvent>,
 }
 
@@ -100,7 +97,7 @@ impl Opened {
             let sink = StoreSink::new(Arc::clone(&in_force.store), rng(), on_notice);
             tokio::select! {
                 () = ads::run(transport, options, sink) => {}
-                () = in_force.listeners.closed() => {}
+                () = in_force.in_use.closed() => {}
             }
         });
         match timeout(START_LIMIT, first.wait_for(|settled| *settled)).await {
@@ -113,19 +110,11 @@ impl Opened {
 impl InForce {
     /// For a configuration that never changes: addresses of names still do.
     pub(crate) fn keep(self) {
-        self.dns.reconcile();
-        tokio::spawn(async move { self.listeners.closed().await });
+        tokio::spawn(async move { self.in_use.closed().await });
     }
 
     /// Everything that was said is in force now.
     fn settle(&self, applied: Applied) {
-        self.dns.reconcile();
-        self.listeners.send_if_modified(|known| {
-            let current = self.store.listeners();
-            let is_new = !Arc::ptr_eq(known, &current);
-            *known = current;
-            is_new
-        });
         if !applied.is_empty() {
             tell(&self.events, ConfigEvent::Applied(applied));
         }

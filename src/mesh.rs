@@ -6,10 +6,7 @@ use mesh_control::{
     config::Labels,
     translate::{Node, Role},
 };
-use mesh_core::{
-    store::{ListenerMap, Store},
-    target::Target,
-};
+use mesh_core::{store::Store, target::Target};
 use mesh_tower::{
     Upstream, Worker,
     telemetry::{ClusterStatSource, Stat, StatSource, Telemetry, prometheus_text},
@@ -25,7 +22,7 @@ use crate::{Admin, Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Serve
 #[derive(Clone)]
 pub struct Mesh {
     pub(crate) store: Arc<Store>,
-    listeners: watch::Receiver<Arc<ListenerMap>>,
+    _user: watch::Receiver<()>,
     events: broadcast::Sender<ConfigEvent>,
     pub(crate) telemetry: Telemetry,
     pub(crate) identity: Arc<Identity>,
@@ -40,12 +37,12 @@ impl Mesh {
 
     pub(crate) fn new(
         store: Arc<Store>,
-        listeners: watch::Receiver<Arc<ListenerMap>>,
+        user: watch::Receiver<()>,
         events: broadcast::Sender<ConfigEvent>,
         telemetry: Telemetry,
         identity: Identity,
     ) -> Self {
-        Self { store, listeners, events, telemetry, identity: Arc::new(identity), worker: Worker::single() }
+        Self { store, _user: user, events, telemetry, identity: Arc::new(identity), worker: Worker::single() }
     }
 
     fn namespace(&self) -> &str {
@@ -83,7 +80,7 @@ impl Mesh {
         let node = Node::new(Role::Library, Some(service), Some(self.namespace()), Labels::new())?;
         let service = node.destination_service().map(Arc::new);
         let telemetry = Telemetry { service, ..self.telemetry.clone() };
-        let server = mesh_tower::server::Server::new(self.store(), self.listeners.clone(), telemetry);
+        let server = mesh_tower::server::Server::new(self.store(), telemetry);
         Ok(Server::new(server, self.clone()))
     }
 

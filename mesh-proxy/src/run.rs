@@ -164,7 +164,7 @@ async fn serve(
     let mut listeners = Listeners::new(servers(state, &workers), drain_times(state));
     let (reports, reported) = watch::channel(ListenerReport::default());
     let settled = Arc::new(Notify::new());
-    let dns = DnsDiscovery::new(Arc::clone(&state.store), SystemResolver::new());
+    let dns = DnsDiscovery::start(Arc::clone(&state.store), SystemResolver::new());
     state.lifecycle.enter(Phase::Initializing);
     source.follow(state, Arc::clone(&settled), reported)?;
     let mut retry_in = RETRY_FIRST;
@@ -172,7 +172,6 @@ async fn serve(
         let is_complete = listeners.is_complete();
         tokio::select! {
             () = settled.notified() => {
-                dns.reconcile();
                 if state.lifecycle.phase() == Phase::Initializing {
                     dns.first_answers(FIRST_ANSWERS_LIMIT).await;
                 }

@@ -9,27 +9,28 @@
 //! Routes and clusters that only such a listener still uses are *retired*: they stay as they were for whoever holds their
 //! slots, and go with the last of them.
 //!
-//! Updates serialize on one lock; reading a slot takes none.
+//! Updates serialize on one lock; reading a slot takes none. Listeners, clusters and single slots are followed in one way,
+//! by a [`Watch`].
 
-mod followers;
 mod services;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
 
-use self::{followers::Followers, services::Services, slot::Slots};
-pub use self::{followers::RouteFollower, slot::Slot};
+use self::{services::Services, slot::Slots};
+pub use self::{
+    slot::Slot,
+    watch::{Version, Watch},
+};
 use crate::{
     cluster::ClusterState,
     model::{Cluster, ClusterName, Discovery, Listener, LoadAssignment, RouteConfigName, RouteConfiguration, Secret},
@@ -56,13 +57,13 @@ pub type ListenerMap = BTreeMap<Arc<str>, Arc<Listener>>;
 #[derive(Debug, Default)]
 pub struct Store {
     clusters: Slots<ClusterName, ClusterState>,
+    clusters_version: Version,
     routes: Slots<RouteConfigName, Routes>,
-    route_followers: Followers,
     secrets: Slots<Arc<str>, Secret>,
     /// Also serializes updates.
     services: Mutex<Services>,
     listeners: ArcSwap<ListenerMap>,
-    listeners_version: AtomicU64,
+    listeners_version: Version,
     request_stats: RequestStatsRegistry,
 }
 
@@ -91,6 +92,13 @@ impl Store {
         self.clusters.values()
     }
 
+    /// Follows the clusters: changes when one is added, configured anew or removed, but not with endpoints. To follow one
+    /// cluster, use [`Slot::watch`].
+    #[must_use]
+    pub fn watch_clusters(&self) -> Watch {
+        self.clusters_version.watch()
+    }
+
     /// Adds a cluster or replaces its configuration; what is known from using it is kept. Endpoints that were set for its
     /// service before are used at once.
     pub fn set_cluster(&self, config: Arc<Cluster>, now: Instant, rng: &mut impl Rng) {
@@ -115,6 +123,7 @@ impl Store {
             }
         }
         slot.store(Some(Arc::new(state)));
+        self.clusters_version.advance();
     }
 
     /// Removes a cluster, whoever names it. Requests under way on it end as they would have.
@@ -125,12 +134,14 @@ impl Store {
         if let Some(slot) = slot {
             slot.store(None);
         }
+        self.clusters_version.advance();
     }
 
     /// Removes a cluster that no routes in force name. Those that are not in force any more, but still used, keep it with
     /// the endpoints that it has.
     pub fn retire_cluster(&self, name: &ClusterName) {
         self.forget_cluster(name, &mut self.services());
+        self.clusters_version.advance();
     }
 
     fn forget_cluster(&self, name: &ClusterName, services: &mut Services) {
@@ -185,13 +196,7 @@ impl Store {
     pub fn set_routes(&self, config: &Arc<RouteConfiguration>) -> Result<(), RouteTableError> {
         let routes = self.compile_routes(Arc::clone(config))?;
         self.routes.keep(&config.name).0.store(Some(Arc::new(routes)));
-        self.route_followers.tell();
         Ok(())
-    }
-
-    /// Tells `follower` when routes change, for as long as it is there.
-    pub fn follow_routes(&self, follower: Weak<dyn RouteFollower>) {
-        self.route_followers.add(follower);
     }
 
     /// Compiles routes that are part of a listener: they name this store's clusters, and count in its statistics.
@@ -236,11 +241,10 @@ impl Store {
         self.listeners.load_full()
     }
 
-    /// A number that changes with the listeners: who has read it before [`Store::listeners`] knows by it whether they
-    /// are still the same.
+    /// Follows the listeners: changes when one is added, replaced or removed.
     #[must_use]
-    pub fn listeners_version(&self) -> u64 {
-        self.listeners_version.load(Ordering::Acquire)
+    pub fn watch_listeners(&self) -> Watch {
+        self.listeners_version.watch()
     }
 
     /// Adds or replaces a listener.
@@ -258,7 +262,7 @@ impl Store {
         let mut listeners = ListenerMap::clone(&self.listeners.load());
         update(&mut listeners);
         self.listeners.store(Arc::new(listeners));
-        self.listeners_version.fetch_add(1, Ordering::Release);
+        self.listeners_version.advance();
     }
 
     fn services(&self) -> MutexGuard<'_, Services> {

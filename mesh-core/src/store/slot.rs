@@ -4,27 +4,26 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::Hash,
-    sync::{
-        Arc, PoisonError, RwLock, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, Weak},
 };
 
 use arc_swap::ArcSwapOption;
+
+use super::{Version, Watch};
 
 /// The place of a resource: there from the first mention of its name, filled and refilled by updates.
 #[derive(Debug)]
 pub struct Slot<N, T> {
     name: N,
     value: ArcSwapOption<T>,
-    version: AtomicU64,
+    version: Version,
 }
 
 impl<N, T> Slot<N, T> {
     /// An empty place that belongs to no store, for what is used on its own.
     #[must_use]
     pub fn new(name: N) -> Self {
-        Self { name, value: ArcSwapOption::empty(), version: AtomicU64::new(0) }
+        Self { name, value: ArcSwapOption::empty(), version: Version::new() }
     }
 
     /// The resource's name.
@@ -44,17 +43,20 @@ impl<N, T> Slot<N, T> {
         read(self.value.load().as_deref())
     }
 
-    /// A number that changes with the resource: who has read it before [`Slot::load`] knows by it whether what was loaded
-    /// is still the newest.
+    /// Follows the resource: changes whenever it is put here, replaced or taken away. The watch holds the slot.
     #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+    pub fn watch(self: &Arc<Self>) -> Watch
+    where
+        N: Send + Sync + 'static,
+        T: Send + Sync + 'static,
+    {
+        self.version.watch_holding(Some(Arc::<Self>::clone(self)))
     }
 
     /// Puts a resource here, or takes it away.
     pub fn store(&self, value: Option<Arc<T>>) {
         self.value.store(value);
-        self.version.fetch_add(1, Ordering::Release);
+        self.version.advance();
     }
 }
 

@@ -217,3 +217,20 @@ fn a_rotated_secret_is_seen_through_its_slot() {
     drop(slot);
     assert!(store.secret_slot(&"default".into()).load().is_none());
 }
+
+#[test]
+fn a_watch_sees_what_comes_for_a_name_that_nobody_else_holds() {
+    let mut bench = Bench::new();
+    let (routes, cluster) =
+        (bench.store.route_slot(&"r".into()).watch(), bench.store.cluster_slot(&"a".into()).watch());
+    let (clusters, listeners) = (bench.store.watch_clusters(), bench.store.watch_listeners());
+    bench.store.set_routes(&Arc::new(RouteConfiguration::new("r", Vec::new()))).unwrap();
+    assert!(routes.has_changed() && !cluster.has_changed() && !clusters.has_changed());
+    bench.set_cluster(eds("a", "s"));
+    assert!(cluster.has_changed() && clusters.has_changed() && !listeners.has_changed());
+    let clusters = bench.store.watch_clusters();
+    bench.store.set_endpoints("s", &endpoints(0..2), &mut bench.rng);
+    assert!(!clusters.has_changed(), "endpoints are not configuration");
+    bench.store.retire_cluster(&"a".into());
+    assert!(clusters.has_changed());
+}

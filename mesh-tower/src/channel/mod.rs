@@ -12,10 +12,10 @@ mod recorder;
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, Weak},
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -25,9 +25,9 @@ use http::{Request, Response, Uri, request::Parts, uri::Authority};
 use http_body::Body as HttpBody;
 use mesh_core::{
     local_reply::LocalReply,
-    model::{DestinationService, HttpConnectionManager, Listener},
+    model::{DestinationService, HttpConnectionManager, Listener, RouteSource},
     policy::{hop_by_hop, request_id, survey::HeaderSurvey},
-    store::{RouteFollower, Routes, Store},
+    store::{Routes, Store, Watch},
 };
 use tower_service::Service;
 
@@ -64,29 +64,33 @@ struct Shared<T> {
 /// The target's configuration, ready for use.
 #[derive(Debug)]
 struct Ready<T> {
-    /// Version of all listeners when this was made: while it is the same, the listener is the newest.
-    version: u64,
+    /// Follows all listeners: while it has not changed, the listener is the newest.
+    listeners: Watch,
     http: Arc<HttpConnectionManager>,
     provider: RouteConfigProvider,
-    /// Version of the routes, likewise.
-    routes_version: u64,
+    /// Follows the routes, likewise; `None` = they are part of the listener.
+    routes_watch: Option<Watch>,
     routes: Option<Arc<Routes>>,
     upstream: Upstream<T>,
 }
 
 impl<T: Transport> Ready<T> {
+    fn is_newest(&self) -> bool {
+        !self.listeners.has_changed() && self.has_newest_routes()
+    }
+
     fn has_newest_routes(&self) -> bool {
-        self.routes_version == self.provider.version()
+        !self.routes_watch.as_ref().is_some_and(Watch::has_changed)
     }
 
     /// The same with the routes as they are now.
     fn with_newest_routes(&self) -> Self {
-        let routes_version = self.provider.version();
+        let routes_watch = self.provider.watch();
         Self {
-            version: self.version,
+            listeners: self.listeners.clone(),
             http: Arc::clone(&self.http),
             provider: self.provider.clone(),
-            routes_version,
+            routes_watch,
             routes: self.provider.load(),
             upstream: self.upstream.clone(),
         }
@@ -97,15 +101,12 @@ impl<T: Transport> Channel<T> {
     /// How long the first requests wait for configuration. Envoy `initial_fetch_timeout`.
     pub const INITIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
-    /// Time between two looks for configuration that has not come yet.
-    const POLL_INTERVAL: Duration = Duration::from_millis(5);
-
     /// A channel to `target`: the listener of that name in `store`, and the authority of requests that name none.
     #[must_use]
     pub fn new(target: Authority, store: Arc<Store>, upstream: Upstream<T>, telemetry: Telemetry) -> Self {
         let service = Some(Arc::new(DestinationService::by_authority(target.as_str())));
         let telemetry = Telemetry { service, ..telemetry };
-        let shared = Arc::new(Shared {
+        Self(Arc::new(Shared {
             target,
             store,
             upstream,
@@ -113,10 +114,7 @@ impl<T: Transport> Channel<T> {
             active_faults: ActiveFaults::default(),
             initial_fetch_timeout: Self::INITIAL_FETCH_TIMEOUT,
             ready: ArcSwapOption::empty(),
-        });
-        let follower: Weak<Shared<T>> = Arc::downgrade(&shared);
-        shared.store.follow_routes(follower);
-        Self(shared)
+        }))
     }
 
     /// Where requests go: the name of the listener.
@@ -192,11 +190,18 @@ impl<T: Transport> Channel<T> {
     /// The first configuration, once it is there.
     async fn wait_for_configuration(&self) -> Option<Arc<Ready<T>>> {
         let waiting = async {
+            let mut listeners = self.0.store.watch_listeners();
             loop {
-                tokio::time::sleep(Self::POLL_INTERVAL).await;
+                let mut routes = self.0.watch_routes();
                 if let Some(ready) = self.current() {
                     return ready;
                 }
+                poll_fn(|cx| {
+                    let listeners = listeners.poll_changed(cx);
+                    let routes = routes.as_mut().map_or(Poll::Pending, |routes| routes.poll_changed(cx));
+                    if listeners.is_ready() || routes.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
             }
         };
         tokio::time::timeout(self.0.initial_fetch_timeout, waiting).await.ok()
@@ -205,37 +210,50 @@ impl<T: Transport> Channel<T> {
     /// The newest configuration; the one before if the listener was taken away. `None` while there are no routes.
     fn current(&self) -> Option<Arc<Ready<T>>> {
         let ready = self.0.ready.load_full();
-        let is_newest =
-            |ready: &Arc<Ready<T>>| ready.version == self.0.store.listeners_version() && ready.has_newest_routes();
-        if ready.as_ref().is_some_and(is_newest) { ready } else { self.0.update() }
+        if ready.as_ref().is_some_and(|ready| ready.is_newest()) { ready } else { self.0.update() }
     }
 }
 
 impl<T: Transport> Shared<T> {
     #[cold]
-    fn update(&self) -> Option<Arc<Ready<T>>> {
+    fn update(self: &Arc<Self>) -> Option<Arc<Ready<T>>> {
         loop {
             let ready = self.ready.load_full();
-            let version = self.store.listeners_version();
             let newer = match &ready {
-                Some(ready) if ready.version == version => None,
+                Some(ready) if !ready.listeners.has_changed() => None,
                 _ => {
+                    let watch = self.store.watch_listeners();
                     let listener = self.store.listeners().get(self.target.as_str()).cloned();
-                    listener.and_then(|listener| self.compile(version, &listener))
+                    listener.and_then(|listener| self.compile(watch, &listener))
                 }
             };
             let older = ready.as_ref().filter(|ready| !ready.has_newest_routes());
-            let Some(newer) = newer.or_else(|| Some(older?.with_newest_routes())) else { return ready };
+            let Some(mut newer) = newer.or_else(|| Some(older?.with_newest_routes())) else { return ready };
+            let changed_already = newer.routes_watch.as_mut().is_some_and(|routes| {
+                let waker = Waker::from(Arc::new(LetOldRoutesGo(Arc::downgrade(self))));
+                routes.poll_changed(&mut Context::from_waker(&waker)).is_ready()
+            });
+            if changed_already {
+                continue;
+            }
             let newer = Arc::new(newer);
             self.ready.store(Some(Arc::clone(&newer)));
-            // Whoever changed the routes meanwhile has told so before this was there.
+            // A change that came before this was in place has found nothing to let go.
             if newer.has_newest_routes() {
                 return Some(newer);
             }
         }
     }
 
-    fn compile(&self, version: u64, listener: &Listener) -> Option<Ready<T>> {
+    /// Follows the routes of the listener, if it is there and has them as a resource of their own.
+    fn watch_routes(&self) -> Option<Watch> {
+        match &self.store.listeners().get(self.target.as_str())?.http_connection_manager()?.routes {
+            RouteSource::Rds(name) => Some(self.store.route_slot(name).watch()),
+            RouteSource::Inline(_) => None,
+        }
+    }
+
+    fn compile(&self, listeners: Watch, listener: &Listener) -> Option<Ready<T>> {
         let Some(http) = listener.http_connection_manager().cloned() else {
             tracing::warn!(target = %self.target, "the listener is not one HTTP connection manager");
             return None;
@@ -243,19 +261,23 @@ impl<T: Transport> Shared<T> {
         let provider = RouteConfigProvider::new(&http.routes, &self.store);
         let refused = |error: &_| tracing::warn!(target = %self.target, %error, "routes of a listener are unusable");
         let provider = provider.inspect_err(refused).ok()?;
-        let routes_version = provider.version();
+        let routes_watch = provider.watch();
         let routes = Some(provider.load()?);
         let peers = PeerExchange::new(&http, &self.telemetry);
         let upstream = self.upstream.with_options(UpstreamOptions::from(&*http)).with_peer_exchange(peers);
-        Some(Ready { version, http, provider, routes_version, routes, upstream })
+        Some(Ready { listeners, http, provider, routes_watch, routes, upstream })
     }
 }
 
-impl<T: Transport> RouteFollower for Shared<T> {
-    /// A channel that nobody uses keeps no old routes.
-    fn routes_changed(&self) {
-        if self.ready.load().as_ref().is_some_and(|ready| !ready.has_newest_routes()) {
-            self.update();
+/// Woken when the routes of a channel change: one that nobody uses would keep the old ones, and their clusters.
+struct LetOldRoutesGo<T>(Weak<Shared<T>>);
+
+impl<T: Transport> Wake for LetOldRoutesGo<T> {
+    fn wake(self: Arc<Self>) {
+        if let Some(shared) = self.0.upgrade()
+            && shared.ready.load().as_ref().is_some_and(|ready| !ready.has_newest_routes())
+        {
+            shared.update();
         }
     }
 }

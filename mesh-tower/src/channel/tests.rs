@@ -75,7 +75,7 @@ fn routes(cluster: &str) -> Arc<RouteConfiguration> {
 }
 
 fn listener() -> Arc<Listener> {
-    let http = HttpConnectionManager::new("shop", mesh_core::model::RouteSource::Rds("r".into()));
+    let http = HttpConnectionManager::new("shop", RouteSource::Rds("r".into()));
     Arc::new(Listener::api(TARGET, http))
 }
 

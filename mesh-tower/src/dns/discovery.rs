@@ -19,9 +19,15 @@ use tokio::{sync::watch, task::AbortHandle};
 use super::Resolve;
 use crate::rng::ThreadRng;
 
-/// Resolves the names of a store's DNS clusters. Dropping it stops that.
+/// Resolves the names of a store's DNS clusters, those to come included. Dropping it stops that.
 #[derive(Debug)]
 pub struct DnsDiscovery {
+    clusters: Arc<DnsClusters>,
+    follow: AbortHandle,
+}
+
+#[derive(Debug)]
+struct DnsClusters {
     store: Arc<Store>,
     resolver: Arc<dyn Resolve>,
     running: Mutex<HashMap<ClusterName, Running>>,
@@ -42,16 +48,54 @@ impl Drop for Running {
     }
 }
 
+impl Drop for DnsDiscovery {
+    fn drop(&mut self) {
+        self.follow.abort();
+    }
+}
+
 impl DnsDiscovery {
-    /// Resolves with `resolver`. Nothing happens before [`DnsDiscovery::reconcile`].
+    /// Resolves with `resolver` from now on, in tasks of the current runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     #[must_use]
-    pub fn new(store: Arc<Store>, resolver: impl Resolve) -> Self {
-        Self { store, resolver: Arc::new(resolver), running: Mutex::default() }
+    pub fn start(store: Arc<Store>, resolver: impl Resolve) -> Self {
+        let clusters = Arc::new(DnsClusters { store, resolver: Arc::new(resolver), running: Mutex::default() });
+        let follow = tokio::spawn(Arc::clone(&clusters).follow()).abort_handle();
+        Self { clusters, follow }
     }
 
-    /// Begins to resolve the names of new and changed clusters and stops for those that are gone. To be called whenever
-    /// clusters were added, changed or removed, within a tokio runtime.
-    pub fn reconcile(&self) {
+    /// Waits until every DNS cluster of the store has had an answer or a failure, but not longer than `limit`. A server
+    /// that starts earlier has no endpoints for these clusters yet.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends only the waiting.
+    pub async fn first_answers(&self, limit: Duration) {
+        self.clusters.reconcile();
+        let waiting: Vec<_> = self.clusters.running.lock().values().map(|running| running.answered.clone()).collect();
+        let all = async {
+            for mut answered in waiting {
+                // An error means that the cluster is gone.
+                let _ = answered.wait_for(|answered| *answered).await;
+            }
+        };
+        // Those that are late come later.
+        let _ = tokio::time::timeout(limit, all).await;
+    }
+}
+
+impl DnsClusters {
+    async fn follow(self: Arc<Self>) {
+        let mut changes = self.store.watch_clusters();
+        loop {
+            self.reconcile();
+            changes.changed().await;
+        }
+    }
+
+    /// Begins to resolve the names of new and changed clusters and stops for those that are gone.
+    fn reconcile(&self) {
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
         for cluster in self.store.clusters() {
@@ -66,22 +110,6 @@ impl DnsDiscovery {
             });
             running.insert(config.name.clone(), task);
         }
-    }
-}
-
-impl DnsDiscovery {
-    /// Waits until every cluster has had an answer, or a failure, but not longer than `limit`: who begins to serve
-    /// before has no endpoints yet.
-    pub async fn first_answers(&self, limit: Duration) {
-        let waiting: Vec<_> = self.running.lock().values().map(|running| running.answered.clone()).collect();
-        let all = async {
-            for mut answered in waiting {
-                // An error means that the cluster is gone.
-                let _ = answered.wait_for(|answered| *answered).await;
-            }
-        };
-        // Those that are late come later.
-        let _ = tokio::time::timeout(limit, all).await;
     }
 }
 
@@ -246,7 +274,7 @@ mod tests {
     fn start(discovery: Discovery) -> (Zone, Arc<Store>, DnsDiscovery) {
         let (zone, store) = (Zone::default(), Arc::new(Store::new()));
         store.set_cluster(Arc::new(Cluster::new("db", discovery)), now(), &mut SplitMix64::new(1));
-        let dns = DnsDiscovery::new(Arc::clone(&store), zone.clone());
+        let dns = DnsDiscovery::start(Arc::clone(&store), zone.clone());
         (zone, store, dns)
     }
 
@@ -258,9 +286,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_address_is_an_endpoint_and_failures_keep_the_last_answer() {
-        let (zone, store, dns) = start(Discovery::StrictDns(names(), DnsOptions::default()));
+        let (zone, store, _dns) = start(Discovery::StrictDns(names(), DnsOptions::default()));
         zone.set(&["10.0.0.1", "10.0.0.2"], 1);
-        dns.reconcile();
         assert_eq!(after(0, &store).await, ["10.0.0.1:5432", "10.0.0.2:5432"]);
         let first = store.cluster("db").unwrap().endpoints().endpoints()[0].clone();
         assert_eq!(first.hostname().map(|name| &**name), Some("db.test"));
@@ -275,9 +302,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_logical_cluster_has_one_endpoint_and_may_live_by_the_ttl() {
         let options = DnsOptions { respect_dns_ttl: true, ..DnsOptions::default() };
-        let (zone, store, dns) = start(Discovery::LogicalDns(names(), options));
+        let (zone, store, _dns) = start(Discovery::LogicalDns(names(), options));
         zone.set(&["10.0.0.1", "10.0.0.2"], 60);
-        dns.reconcile();
         assert_eq!(after(0, &store).await, ["10.0.0.1:5432"]);
         zone.set(&["10.0.0.2", "10.0.0.1"], 60);
         assert_eq!(after(58, &store).await, ["10.0.0.1:5432"]);
@@ -288,13 +314,13 @@ mod tests {
     async fn a_cluster_that_is_gone_is_not_resolved_any_more() {
         let (zone, store, dns) = start(Discovery::StrictDns(names(), DnsOptions::default()));
         zone.set(&["10.0.0.1"], 1);
-        dns.reconcile();
         dns.first_answers(Duration::from_secs(1)).await;
         assert_eq!(store.cluster("db").unwrap().endpoints().endpoints().len(), 1);
         store.remove_cluster(&"db".into());
-        dns.reconcile();
-        assert!(dns.running.lock().is_empty());
-        tokio::task::yield_now().await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(dns.clusters.running.lock().is_empty());
         assert_eq!(Arc::strong_count(&zone.0), 2, "only the test and the discovery hold the resolver");
     }
 }

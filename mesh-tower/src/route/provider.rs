@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_core::{
     model::RouteSource,
     route::RouteTableError,
-    store::{RouteSlot, Routes, Store},
+    store::{RouteSlot, Routes, Store, Watch},
 };
 
 /// The routes of a listener, ready for use. Envoy's `RouteConfigProvider`.
@@ -29,11 +29,11 @@ impl RouteConfigProvider {
         })
     }
 
-    /// Tells whether [`RouteConfigProvider::load`] would still give the same.
-    pub(crate) fn version(&self) -> u64 {
+    /// Follows the routes; `None` if they never change.
+    pub(crate) fn watch(&self) -> Option<Watch> {
         match self {
-            Self::Inline(_) => 0,
-            Self::Rds(slot) => slot.version(),
+            Self::Inline(_) => None,
+            Self::Rds(slot) => Some(slot.watch()),
         }
     }
 

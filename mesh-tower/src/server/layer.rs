@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Extensions, Request, Response};
 use http_body::Body as HttpBody;
-use mesh_core::model::Listener;
+use mesh_core::{model::Listener, store::Watch};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -48,8 +48,8 @@ struct Inbound {
 }
 
 struct Current {
-    /// Version of all listeners when this was made: while it is the same, this is the newest.
-    version: u64,
+    /// Follows all listeners: while it has not changed, this is the newest.
+    listeners: Watch,
     listener: Arc<Listener>,
     manager: ConnectionManager<()>,
 }
@@ -70,10 +70,10 @@ impl Server {
     /// If the configuration of the address's listener cannot be served. A later configuration that cannot be is logged,
     /// and the one before stays.
     pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, ServeError> {
-        let version = self.store.listeners_version();
+        let listeners = self.store.watch_listeners();
         let listener = listener_of(&self.store.listeners(), address);
         let manager = self.manager(&listener, address, ())?;
-        let current = Current { version, listener, manager };
+        let current = Current { listeners, listener, manager };
         let inbound =
             Inbound { server: self, address, current: ArcSwap::from_pointee(current), connections: Drain::new() };
         Ok(ServerLayer { inbound: Arc::new(inbound), remote_address: |_| None })
@@ -94,10 +94,10 @@ impl Inbound {
     /// The newest configuration that can be served.
     fn current(&self) -> Arc<Current> {
         let current = self.current.load_full();
-        let version = self.server.store.listeners_version();
-        if current.version == version {
+        if !current.listeners.has_changed() {
             return current;
         }
+        let listeners = self.server.store.watch_listeners();
         let listener = listener_of(&self.server.store.listeners(), self.address);
         let manager = if *listener == *current.listener {
             Ok(current.manager.with_service(()))
@@ -106,11 +106,11 @@ impl Inbound {
         };
         // What cannot be served is not tried again before the next change.
         let newer = match manager {
-            Ok(manager) => Current { version, listener, manager },
+            Ok(manager) => Current { listeners, listener, manager },
             Err(error) => {
                 tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is not taken");
                 let (listener, manager) = (Arc::clone(&current.listener), current.manager.with_service(()));
-                Current { version, listener, manager }
+                Current { listeners, listener, manager }
             }
         };
         let newer = Arc::new(newer);
@@ -175,7 +175,6 @@ mod tests {
         store::Store,
         target,
     };
-    use tokio::sync::watch;
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
@@ -211,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn another_servers_requests_are_served_as_configured_and_counted() {
         let (store, telemetry) = (Arc::new(Store::new()), Telemetry::default());
-        let server = || Server::new(Arc::clone(&store), watch::channel(Arc::default()).1, telemetry.clone());
+        let server = || Server::new(Arc::clone(&store), telemetry.clone());
         let address = "127.0.0.1:9083".parse().unwrap();
         let service = service_fn(async |request: Request<Body>| match request.uri().path() {
             "/broken" => Err("no"),

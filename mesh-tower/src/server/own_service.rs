@@ -19,7 +19,7 @@ use mesh_core::{
     target,
 };
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use tower_service::Service;
 
 use super::{ServeConnection as _, accept::accept};
@@ -33,7 +33,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) store: Arc<Store>,
-    listeners: watch::Receiver<Arc<ListenerMap>>,
     telemetry: Telemetry,
     times: DrainTimes,
 }
@@ -62,10 +61,10 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// A server under the configuration in `store`; `listeners` yields the store's listeners whenever they change.
+    /// A server under the configuration in `store`.
     #[must_use]
-    pub fn new(store: Arc<Store>, listeners: watch::Receiver<Arc<ListenerMap>>, telemetry: Telemetry) -> Self {
-        Self { store, listeners, telemetry, times: DrainTimes::default() }
+    pub fn new(store: Arc<Store>, telemetry: Telemetry) -> Self {
+        Self { store, telemetry, times: DrainTimes::default() }
     }
 
     /// How long connections may take to end. Default [`DrainTimes::default`].
@@ -84,7 +83,7 @@ impl Server {
     /// # Cancel safety
     /// Dropping the future closes the socket; connections that are open are served to their end.
     pub async fn serve<S, B>(
-        mut self,
+        self,
         socket: TcpListener,
         service: S,
         shutdown: impl Future<Output = ()>,
@@ -98,7 +97,8 @@ impl Server {
     {
         let address = socket.local_addr()?;
         let service = OwnService(service);
-        let listener = self.current_listener(address);
+        let mut listeners = self.store.watch_listeners();
+        let listener = listener_of(&self.store.listeners(), address);
         let generation = Arc::new(ArcSwap::new(self.generation(listener, address, &service)?));
         let accepting = Drain::new();
         let serving = Arc::clone(&generation);
@@ -111,18 +111,18 @@ impl Server {
             tokio::select! {
                 () = &mut accept => break,
                 () = &mut shutdown, if !accepting.is_draining() => accepting.begin(),
-                Ok(()) = self.listeners.changed() => self.update(&generation, address, &service),
+                () = listeners.changed() => self.update(&generation, address, &service),
             }
         }
         generation.load().connections.run(self.times).await;
         Ok(())
     }
 
-    fn update<S>(&mut self, current: &ArcSwap<Generation<OwnService<S>>>, address: SocketAddr, service: &OwnService<S>)
+    fn update<S>(&self, current: &ArcSwap<Generation<OwnService<S>>>, address: SocketAddr, service: &OwnService<S>)
     where
         OwnService<S>: Respond + Clone,
     {
-        let listener = self.current_listener(address);
+        let listener = listener_of(&self.store.listeners(), address);
         if *listener == *current.load().listener {
             return;
         }
@@ -135,11 +135,6 @@ impl Server {
                 tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is not taken");
             }
         }
-    }
-
-    fn current_listener(&mut self, address: SocketAddr) -> Arc<Listener> {
-        let listeners = self.listeners.borrow_and_update();
-        listener_of(&listeners, address)
     }
 
     fn generation<S>(
@@ -277,7 +272,7 @@ mod tests {
         format!("{} | {}", answer.lines().next().unwrap(), answer.rsplit("\r\n\r\n").next().unwrap())
     }
 
-    fn named(name: &str, address: SocketAddr) -> Arc<ListenerMap> {
+    fn named(name: &str, address: SocketAddr) -> Arc<Listener> {
         let mut listener = default_listener(address);
         listener.name = format!("{}{address}", target::INBOUND_LISTENER_PREFIX).into();
         listener = listener.map_http(|http| {
@@ -288,26 +283,26 @@ mod tests {
             routes.virtual_hosts[0].routes[0].matches.path = PathMatcher::Prefix(format!("/{name}").into());
             http
         });
-        Arc::new(ListenerMap::from([(listener.name.clone(), Arc::new(listener))]))
+        Arc::new(listener)
     }
 
     #[tokio::test]
     async fn the_configuration_of_the_sockets_address_is_obeyed_and_followed() {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let (listeners, receiver) = watch::channel(Arc::default());
+        let store = Arc::new(Store::new());
         let (stop, stopped) = oneshot::channel::<()>();
         let service = service_fn(async |request: Request<Body>| match request.uri().path() {
             "/broken" => Err("no"),
             path => Ok(Response::builder().header("server", "own").body(path.to_owned()).unwrap()),
         });
         let telemetry = Telemetry::default();
-        let server = Server::new(Arc::default(), receiver, telemetry.clone());
+        let server = Server::new(Arc::clone(&store), telemetry.clone());
         let serving = tokio::spawn(server.serve(socket, service, async { drop(stopped.await) }));
 
         assert_eq!(get(address, "/before").await, "HTTP/1.1 200 OK | /before");
         assert_eq!(get(address, "/broken").await, "HTTP/1.1 500 Internal Server Error | internal server error");
-        listeners.send_replace(named("after", address));
+        store.set_listener(named("after", address));
         while get(address, "/before").await != "HTTP/1.1 404 Not Found | " {
             tokio::task::yield_now().await;
         }
@@ -354,7 +349,7 @@ mod tests {
             });
             response.status(101).header("connection", "upgrade").header("upgrade", asked).body(String::new())
         });
-        let server = Server::new(Arc::default(), watch::channel(Arc::default()).1, Telemetry::default());
+        let server = Server::new(Arc::default(), Telemetry::default());
         tokio::spawn(server.serve(socket, service, std::future::pending()));
 
         let request = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nping";
