@@ -112,9 +112,12 @@ fn single(kind: &Kind, node: &Node) -> Result<Value> {
     }
 }
 
-/// `{"@type": url, field: value, …}`, or `{"@type": url, "value": …}` for a well-known type.
+/// `{"@type": url, field: value, …}`, or `{"@type": url, "value": …}` for a well-known type; `{}` is an `Any` of no type.
 fn any(descriptor: &MessageDescriptor, node: &Node) -> Result<DynamicMessage> {
     let entries = object(node, ANY)?;
+    if entries.is_empty() {
+        return Ok(DynamicMessage::new(descriptor.clone()));
+    }
     let Some((_, url_node)) = entries.iter().find(|(key, _)| key.name == TYPE) else {
         return Err(Fault::new(node.mark, format!("{TYPE} is missing: it names the message type")));
     };

@@ -128,13 +128,13 @@ fn durations_round_trip_and_strange_ones_are_refused() {
 #[test]
 fn maps_print_sorted_and_lists_of_any_expand() {
     let metadata: Metadata = from_text(
-        r#"{filter_metadata: {b: {}, a: {k: [true]}}, typed_filter_metadata: {t: {"@type": type.googleapis.com/google.protobuf.Duration, value: 2s}}}"#,
+        r#"{filter_metadata: {b: {}, a: {k: [true]}}, typed_filter_metadata: {n: {}, t: {"@type": type.googleapis.com/google.protobuf.Duration, value: 2s}}}"#,
         "x",
     )
     .unwrap();
     let text = serde_json::to_string(&to_json(&metadata)).unwrap();
     assert_eq!(
         text,
-        r#"{"filter_metadata":{"a":{"k":[true]},"b":{}},"typed_filter_metadata":{"t":{"@type":"type.googleapis.com/google.protobuf.Duration","value":"2s"}}}"#
+        r#"{"filter_metadata":{"a":{"k":[true]},"b":{}},"typed_filter_metadata":{"n":{},"t":{"@type":"type.googleapis.com/google.protobuf.Duration","value":"2s"}}}"#
     );
 }

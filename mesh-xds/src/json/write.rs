@@ -137,6 +137,9 @@ fn serialize_any<S: Serializer>(any: &DynamicMessage, serializer: S) -> Result<S
     let (url, value) = (text("type_url"), text("value"));
     let url = url.as_str().unwrap_or_default();
     let bytes = value.as_bytes().cloned().unwrap_or_default();
+    if url.is_empty() && bytes.is_empty() {
+        return serializer.serialize_map(Some(0))?.end();
+    }
     let payload = POOL
         .get_message_by_name(type_name(url))
         .and_then(|descriptor| DynamicMessage::decode(descriptor, bytes.clone()).ok());
