@@ -12,6 +12,8 @@
 pub mod ads;
 pub mod apply;
 pub mod bootstrap;
+mod decode;
+mod filter;
 pub mod json;
 pub mod proto;
 pub mod resource;

@@ -10,13 +10,14 @@ use mesh_core::model::AccessLog;
 use prost_types::{Struct, value::Kind};
 use thiserror::Error;
 
+use crate::decode::field::{At, Notes, Result as FieldResult, fields, is_set};
+use crate::decode::value;
 use crate::proto::envoy::config::bootstrap::v3::{
     Admin as ProtoAdmin, Bootstrap as ProtoBootstrap, ClusterManager, LayeredRuntime, RuntimeLayer,
     bootstrap::StaticResources, runtime_layer::LayerSpecifier,
 };
 use crate::proto::envoy::config::core::v3::Node;
-use crate::resource::field::{At, Notes, Result as FieldResult, fields, is_set};
-use crate::resource::{self, Decoded, FieldError, Ignored, Resource, ResourceError, access_log, value};
+use crate::resource::{self, Decoded, FieldError, Ignored, Resource, ResourceError, access_log};
 
 /// A bootstrap that can be run.
 #[derive(Clone, Debug, PartialEq)]

@@ -112,10 +112,10 @@ macro_rules! fields {
      ignore { $($ignored:ident: $reason:expr),* $(,)? }
      refuse { $($refused:ident),* $(,)? }) => {
         let $message { $($used,)* $($ignored,)* $($refused,)* } = $value;
-        $(if $crate::resource::field::is_set($ignored) {
+        $(if $crate::decode::field::is_set($ignored) {
             $at.field(stringify!($ignored)).ignore($reason);
         })*
-        $(if $crate::resource::field::is_set($refused) {
+        $(if $crate::decode::field::is_set($refused) {
             return Err($at.field(stringify!($refused)).refuse("not supported"));
         })*
     };

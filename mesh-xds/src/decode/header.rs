@@ -13,7 +13,7 @@ use crate::proto::envoy::config::route::v3::{
 use crate::proto::envoy::r#type::v3::Int64Range;
 
 /// The `request_headers_to_add` and `request_headers_to_remove` of a message.
-pub(super) fn request_mutations(at: &At<'_>, add: &[HeaderValueOption], remove: &[String]) -> Result<HeaderMutations> {
+pub(crate) fn request_mutations(at: &At<'_>, add: &[HeaderValueOption], remove: &[String]) -> Result<HeaderMutations> {
     Ok(HeaderMutations {
         add: list(at, "request_headers_to_add", add, mutation)?,
         remove: list(at, "request_headers_to_remove", remove, |at, name| header_name(at, name))?,
@@ -21,7 +21,7 @@ pub(super) fn request_mutations(at: &At<'_>, add: &[HeaderValueOption], remove: 
 }
 
 /// The `response_headers_to_add` and `response_headers_to_remove` of a message.
-pub(super) fn response_mutations(at: &At<'_>, add: &[HeaderValueOption], remove: &[String]) -> Result<HeaderMutations> {
+pub(crate) fn response_mutations(at: &At<'_>, add: &[HeaderValueOption], remove: &[String]) -> Result<HeaderMutations> {
     Ok(HeaderMutations {
         add: list(at, "response_headers_to_add", add, mutation)?,
         remove: list(at, "response_headers_to_remove", remove, |at, name| header_name(at, name))?,
@@ -57,7 +57,7 @@ fn mutation(at: &At<'_>, option: &HeaderValueOption) -> Result<HeaderMutation> {
 }
 
 /// A predicate over a header.
-pub(super) fn matcher(at: &At<'_>, value: &ProtoHeaderMatcher) -> Result<HeaderMatcher> {
+pub(crate) fn matcher(at: &At<'_>, value: &ProtoHeaderMatcher) -> Result<HeaderMatcher> {
     let ProtoHeaderMatcher { name, invert_match, treat_missing_header_as_empty, header_match_specifier } = value;
     let key = header_key(&at.field("name"), name)?;
     let literal = |pattern| Ok(HeaderMatch::String(StringMatcher::new(pattern, false)));

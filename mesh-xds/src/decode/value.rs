@@ -131,7 +131,7 @@ pub(crate) fn runtime_fraction(at: &At<'_>, value: &RuntimeFractionalPercent) ->
 }
 
 /// Why runtime keys have no effect.
-pub(super) const NO_RUNTIME: &str = "there is no runtime to override it; the default applies";
+pub(crate) const NO_RUNTIME: &str = "there is no runtime to override it; the default applies";
 
 /// A value of a protobuf enum.
 pub(crate) fn enumeration<E: TryFrom<i32>>(at: &At<'_>, value: i32) -> Result<E> {

@@ -5,14 +5,27 @@ use std::num::NonZeroU32;
 use mesh_core::filter::fault::{Abort, AbortStatus, Delay, Fault};
 use mesh_core::model::FractionalPercent;
 
-use super::field::{At, Result, fields};
-use super::header;
-use super::value::{NO_RUNTIME, fraction, in_range, list, optional, positive_duration, status};
+use super::Decode;
+use crate::decode::field::{At, Result, fields};
+use crate::decode::header;
+use crate::decode::value::{NO_RUNTIME, fraction, in_range, list, optional, positive_duration, status};
 use crate::proto::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay::FaultDelaySecifier};
 use crate::proto::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault, fault_abort::ErrorType};
 
-/// The configuration of the fault filter or of a route.
-pub(super) fn decode(at: &At<'_>, fault: &HttpFault) -> Result<Fault> {
+impl Decode for Fault {
+    type Message = HttpFault;
+    type PerRouteMessage = HttpFault;
+
+    fn decode(at: &At<'_>, message: &HttpFault) -> Result<Self> {
+        decode_fault(at, message)
+    }
+
+    fn decode_per_route(at: &At<'_>, message: &HttpFault) -> Result<Self> {
+        decode_fault(at, message)
+    }
+}
+
+fn decode_fault(at: &At<'_>, fault: &HttpFault) -> Result<Fault> {
     fields! {
         HttpFault = fault, at;
         use { delay, abort, upstream_cluster, headers, max_active_faults }

@@ -4,11 +4,11 @@
 use mesh_core::model::{PeerMetadata, UpstreamPropagation};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 
-use super::field::{At, Result};
+use crate::decode::field::{At, Result};
 use crate::json::snake_case;
 
 /// Its full name.
-pub(super) const TYPE: &str = "io.istio.http.peer_metadata.Config";
+pub(super) const MESSAGE_NAME: &str = "io.istio.http.peer_metadata.Config";
 
 /// What a method reads that has no effect, and why.
 const WORKLOAD_DISCOVERY: &str = "workloads are not looked up by address; a peer says itself who it is";
@@ -25,7 +25,7 @@ pub(super) fn decode(at: &At<'_>, config: &Struct) -> Result<PeerMetadata> {
             "upstream_propagation" => model.upstream_propagation = propagation(&at, value)?,
             "shared_with_upstream" => at.ignore("connections are not chosen by who calls"),
             "additional_labels" => at.ignore("no metric has a label for them"),
-            _ => return Err(at.refuse(format_args!("unknown field of {TYPE}"))),
+            _ => return Err(at.refuse(format_args!("unknown field of {MESSAGE_NAME}"))),
         }
     }
     Ok(model)
@@ -104,7 +104,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::{json::from_text, resource::field::Notes};
+    use crate::{decode::field::Notes, json::from_text};
 
     fn decoded(config: &str) -> (std::result::Result<PeerMetadata, String>, usize) {
         let notes = Notes::default();

@@ -10,7 +10,8 @@ use super::endpoint::{self, Names};
 use super::field::{At, Result, fields};
 use super::transport_socket::{only_aggregated, only_plain_text};
 use super::value::{duration, enumeration, optional, positive_duration, required, whole_percent};
-use super::{http_filter, lb_policy, metadata, protocol_options, resilience};
+use super::{lb_policy, metadata, protocol_options, resilience};
+use crate::filter::decode_without_effect;
 use crate::json::type_name;
 use crate::proto::envoy::config::cluster::v3::{
     Cluster as ProtoCluster,
@@ -60,7 +61,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     optional(&at.field("transport_socket"), transport_socket.as_ref(), only_plain_text)?;
     optional(&at.field("typed_dns_resolver_config"), typed_dns_resolver_config.as_ref(), only_default_resolver)?;
     for (index, filter) in filters.iter().enumerate() {
-        http_filter::network_no_op(&at.item("filters", index), &filter.name, filter.typed_config.as_ref())?;
+        decode_without_effect(&at.item("filters", index), &filter.name, filter.typed_config.as_ref())?;
     }
     let common_lb = optional(&at.field("common_lb_config"), common_lb_config.as_ref(), common_lb)?.unwrap_or_default();
     let lb = lb_policy::decode(at, *lb_policy, lb_config.as_ref(), load_balancing_policy.as_ref())?;

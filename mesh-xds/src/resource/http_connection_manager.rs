@@ -10,7 +10,8 @@ use mesh_core::model::{
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
 use super::value::{duration, enumeration, header_value, in_range, limit, list, optional, required, unpack};
-use super::{access_log, http_filter, protocol_options, route_configuration};
+use super::{access_log, protocol_options, route_configuration};
+use crate::filter::decode_chain;
 use crate::proto::envoy::config::core::v3::{
     CidrRange, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
 };
@@ -66,7 +67,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     forward_client_cert(at, *forward_client_cert_details)?;
     escaped_slashes(at, *path_with_escaped_slashes_action)?;
     optional(&at.field("request_id_extension"), request_id_extension.as_ref(), request_id)?;
-    let chain = http_filter::decode_chain(at, http_filters)?;
+    let chain = decode_chain(at, http_filters)?;
     let mut model = HttpConnectionManager::new(stat_prefix, routes(at, route_specifier.as_ref())?);
     model.codec_type = codec(at, *codec_type)?;
     model.http_filters = chain.filters;

@@ -4,9 +4,10 @@ use mesh_core::model::{FilterChain, Listener, ListenerAddress, TrafficDirection}
 use prost_types::Any;
 
 use super::field::{At, Result, fields, is_set};
+use super::http_connection_manager;
 use super::transport_socket::only_plain_text;
 use super::value::{enumeration, ip_address, optional, required, unpack};
-use super::{http_connection_manager, http_filter};
+use crate::filter::decode_without_effect;
 use crate::json::type_name;
 use crate::proto::envoy::config::core::v3::TrafficDirection as ProtoTrafficDirection;
 use crate::proto::envoy::config::listener::v3::{
@@ -138,7 +139,7 @@ fn filter_chain(at: &At<'_>, chain: &ProtoFilterChain) -> Result<Http> {
 }
 
 fn network_filter(at: &At<'_>, filter: &Filter) -> Result<()> {
-    http_filter::network_no_op(at, &filter.name, Some(typed_config(at, filter)?))
+    decode_without_effect(at, &filter.name, Some(typed_config(at, filter)?))
 }
 
 fn typed_config<'f>(at: &At<'_>, filter: &'f Filter) -> Result<&'f Any> {

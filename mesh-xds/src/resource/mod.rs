@@ -11,15 +11,10 @@ pub(crate) mod access_log;
 mod cluster;
 mod data_source;
 mod endpoint;
-mod fault;
-pub(crate) mod field;
-mod header;
 mod http_connection_manager;
-mod http_filter;
 mod lb_policy;
 mod listener;
 mod metadata;
-mod peer_metadata;
 mod protocol_options;
 mod resilience;
 mod retry;
@@ -27,7 +22,6 @@ mod route_action;
 mod route_configuration;
 mod route_match;
 mod transport_socket;
-pub(crate) mod value;
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +33,7 @@ use thiserror::Error;
 
 pub use field::{FieldError, Ignored};
 
+use crate::decode::{field, header, value};
 use field::{At, Notes};
 
 use crate::json::{type_name, unknown_fields};

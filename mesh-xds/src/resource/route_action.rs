@@ -10,11 +10,11 @@ use mesh_core::model::{
 use prost_types::Duration as ProtoDuration;
 
 use super::field::{At, Result, fields};
-use super::route_configuration::per_filter_config;
 use super::value::{
     NO_RUNTIME, duration, enumeration, header_key, header_name, header_value, list, optional, regex, required,
 };
 use super::{header, retry};
+use crate::filter::decode_overrides;
 use crate::proto::envoy::config::core::v3::RoutingPriority as ProtoPriority;
 use crate::proto::envoy::config::route::v3::{
     RedirectAction, RouteAction as ProtoRouteAction, WeightedCluster as ProtoWeightedCluster,
@@ -137,7 +137,7 @@ fn weighted_cluster(at: &At<'_>, value: &ClusterWeight) -> Result<WeightedCluste
             .as_ref()
             .map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host)| header_value(&host_at, host))
             .transpose()?,
-        typed_per_filter_config: per_filter_config(at, typed_per_filter_config)?,
+        typed_per_filter_config: decode_overrides(at, typed_per_filter_config)?,
     })
 }
 

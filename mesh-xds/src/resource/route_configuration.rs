@@ -1,20 +1,17 @@
 //! `envoy.config.route.v3.RouteConfiguration`: virtual hosts and their routes. What a route matches and does is in
 //! `route_match` and `route_action`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use mesh_core::filter::{FilterOverride, FilterOverrides, PerRouteConfig};
 use mesh_core::model::{Action, DirectResponse, Route, RouteConfiguration, VirtualCluster, VirtualHost};
-use prost_types::Any;
 
 use super::field::{At, Result, fields};
-use super::value::{enumeration, in_range, list, optional, required, unpack};
-use super::{data_source, fault, header, metadata, retry, route_action, route_match, value};
-use crate::json::type_name;
+use super::value::{enumeration, in_range, list, optional, required};
+use super::{data_source, header, metadata, retry, route_action, route_match, value};
+use crate::filter::decode_overrides;
 use crate::proto::envoy::config::route::v3::{
-    Decorator, DirectResponseAction, FilterConfig, Route as ProtoRoute, RouteConfiguration as ProtoRouteConfiguration,
+    Decorator, DirectResponseAction, Route as ProtoRoute, RouteConfiguration as ProtoRouteConfiguration,
     VirtualCluster as ProtoVirtualCluster, VirtualHost as ProtoVirtualHost, route, virtual_host::TlsRequirementType,
 };
 
@@ -31,7 +28,7 @@ pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<Ro
         use {
             name, virtual_hosts, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
             response_headers_to_remove, most_specific_header_mutations_wins, max_direct_response_body_size_bytes,
-            ignore_port_in_host_matching,
+            ignore_port_in_host_matching, typed_per_filter_config,
         }
         ignore {
             validate_clusters: "a route to an unknown cluster is answered with its cluster_not_found_response_code",
@@ -39,7 +36,7 @@ pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<Ro
         }
         refuse {
             vhds, internal_only_headers, cluster_specifier_plugins, request_mirror_policies, vhost_header,
-            ignore_path_parameters_in_path_matching, typed_per_filter_config, route_specifiers,
+            ignore_path_parameters_in_path_matching, route_specifiers,
         }
     }
     let max_body = max_direct_response_body_size_bytes.unwrap_or(DEFAULT_MAX_BODY);
@@ -53,7 +50,7 @@ pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<Ro
         response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
         ignore_port_in_host_matching: *ignore_port_in_host_matching,
         most_specific_header_mutations_wins: *most_specific_header_mutations_wins,
-        typed_per_filter_config: FilterOverrides::new(),
+        typed_per_filter_config: decode_overrides(at, typed_per_filter_config)?,
     })
 }
 
@@ -104,7 +101,7 @@ fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<V
         include_attempt_count_in_response: *include_attempt_count_in_response,
         require_tls: enumeration::<TlsRequirementType>(&at.field("require_tls"), *require_tls)?
             != TlsRequirementType::None,
-        typed_per_filter_config: per_filter_config(at, typed_per_filter_config)?,
+        typed_per_filter_config: decode_overrides(at, typed_per_filter_config)?,
         virtual_clusters: list(at, "virtual_clusters", virtual_clusters, virtual_cluster)?,
     })
 }
@@ -157,7 +154,7 @@ fn decode_route(at: &At<'_>, route: &ProtoRoute, max_body: u32) -> Result<Route>
         action: decode_action(at, action.as_ref(), max_body)?,
         request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
         response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
-        typed_per_filter_config: per_filter_config(at, typed_per_filter_config)?,
+        typed_per_filter_config: decode_overrides(at, typed_per_filter_config)?,
         operation: decorator.as_ref().map_or("", |Decorator { operation, propagate: _ }| operation).into(),
         stat_prefix: stat_prefix.as_str().into(),
         origin: metadata.as_ref().and_then(metadata::origin).unwrap_or_default().into(),
@@ -192,31 +189,4 @@ fn direct_response(at: &At<'_>, response: &DirectResponseAction, max_body: u32) 
     let body = optional(&at.field("body"), body.as_ref(), |at, source| data_source::read(at, source, max_body))?;
     let body = body.unwrap_or_default();
     Ok(DirectResponse { status: value::status(&at.field("status"), status)?, body })
-}
-
-/// What a route, virtual host or weighted cluster says about faults. What it says about any other filter is refused: it
-/// would be a policy that nobody enforces.
-pub(super) fn per_filter_config(at: &At<'_>, configs: &BTreeMap<String, Any>) -> Result<FilterOverrides> {
-    let mut overrides = FilterOverrides::new();
-    for (filter, config) in configs {
-        let at = at.entry("typed_per_filter_config", filter);
-        match type_name(&config.type_url) {
-            "envoy.extensions.filters.http.fault.v3.HTTPFault" => {
-                let fault = PerRouteConfig::Fault(Arc::new(fault::decode(&at, &unpack(&at, config)?)?));
-                overrides.insert(filter.as_str(), FilterOverride::Config(fault));
-            }
-            "envoy.config.route.v3.FilterConfig" => {
-                let wrapper: FilterConfig = unpack(&at, config)?;
-                fields! {
-                    FilterConfig = &wrapper, at;
-                    use { is_optional }
-                    ignore {}
-                    refuse { config, disabled }
-                }
-                let _ = is_optional;
-            }
-            other => return Err(at.refuse(format_args!("http filter configuration {other}: not supported"))),
-        }
-    }
-    Ok(overrides)
 }

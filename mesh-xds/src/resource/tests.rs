@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_core::filter::fault::AbortStatus;
-use mesh_core::filter::{FilterConfig, HttpFilter};
+use mesh_core::filter::{FilterOverride, PerRouteConfig};
 use mesh_core::model::{
     Action, ClusterSpecifier, Discovery, EndpointAddress, HeaderMatch, HttpProtocol, LbPolicy, MaxStreamDuration,
     PathMatcher, PathRewrite, RetryOn, RouteSource,
@@ -11,12 +10,13 @@ use mesh_core::model::{
 
 use super::*;
 use crate::json;
-use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 
 const HCM: &str =
     "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str =
     "{name: router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+const FAULT: &str =
+    "{name: fault, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault}}";
 
 fn decode_text<M: Message + Name + Default>(
     yaml: &str,
@@ -56,17 +56,14 @@ fn route_action(yaml: &str) -> Result<model::RouteAction, String> {
     }
 }
 
-/// A listener in process whose connection manager has these fields and filters before the router.
-fn hcm(fields: &str, filters: &[&str]) -> Result<(Arc<model::HttpConnectionManager>, Vec<String>), String> {
-    let filters: String = filters.iter().map(|filter| format!("{filter}, ")).collect();
+/// A listener in process whose connection manager has these fields and a fault filter.
+fn hcm(fields: &str) -> Result<Arc<model::HttpConnectionManager>, String> {
     let text = format!(
         "{{name: l, api_listener: {{api_listener: {{'@type': {HCM}, rds: {{route_config_name: r, config_source: \
-         {{ads: {{}}}}}}, http_filters: [{filters}{ROUTER}]{fields}}}}}}}"
+         {{ads: {{}}}}}}, http_filters: [{FAULT}, {ROUTER}]{fields}}}}}}}"
     );
-    let decoded = decode_text(&text, decode_listener)?;
-    let ignored = decoded.ignored.iter().map(ToString::to_string).collect();
-    match decoded.resource {
-        Resource::Listener(listener) => Ok((Arc::clone(listener.http_connection_manager().unwrap()), ignored)),
+    match decode_text(&text, decode_listener)?.resource {
+        Resource::Listener(listener) => Ok(Arc::clone(listener.http_connection_manager().unwrap())),
         other => panic!("{other:?}"),
     }
 }
@@ -377,73 +374,42 @@ fn a_domain_belongs_to_one_virtual_host() {
 }
 
 #[test]
-fn filters_with_policy_are_decoded_or_refused_and_those_without_pass() {
-    let typed = |name: &str, url: &str, rest: &str| {
-        format!("{{name: {name}, typed_config: {{'@type': type.googleapis.com/{url}{rest}}}}}")
-    };
-    let fault = typed(
-        "fault",
-        "envoy.extensions.filters.http.fault.v3.HTTPFault",
-        ", abort: {http_status: 503, percentage: {numerator: 50}}",
-    );
-    let exchange = ", type_url: type.googleapis.com/io.istio.http.peer_metadata.Config, value: {downstream_discovery: [{istio_headers: {}}]}";
-    let exchange = typed("istio.metadata_exchange", "udpa.type.v1.TypedStruct", exchange);
-    let stats = typed("grpc_stats", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "");
-    let (decoded, ignored) = hcm("", &[&fault, &exchange, &stats]).unwrap();
-    let [HttpFilter { config: FilterConfig::Fault(fault), .. }] = &decoded.http_filters[..] else {
-        panic!("{decoded:?}")
-    };
-    assert_eq!(fault.abort.unwrap().status, AbortStatus::Http(http::StatusCode::SERVICE_UNAVAILABLE));
+fn a_connection_manager_has_routes_and_filters() {
+    let decoded = hcm("").unwrap();
     assert_eq!(decoded.routes, RouteSource::Rds("r".into()));
-    assert!(decoded.peer_metadata.downstream_discovery && !decoded.peer_metadata.upstream_discovery);
-    assert!(ignored.iter().any(|note| note.contains("grpc_stats")), "{ignored:?}");
-
-    let at = "listener l: api_listener.api_listener.http_filters";
-    let rbac = typed("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", "");
-    check(hcm("", &[&rbac]), &format!("{at}[0]: http filter envoy.filters.http.rbac: not supported"));
-    check(hcm("", &[ROUTER]), &format!("{at}[1]: \"router\" stands after the router, which must be last"));
-    let wrapped = ", type_url: type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
-    let wrapped = typed("rbac", "udpa.type.v1.TypedStruct", wrapped);
-    check(hcm("", &[&wrapped]), &format!("{at}[0]: http filter rbac: not supported"));
-    check(hcm(", add_user_agent: true", &[]), "listener l: api_listener.api_listener.add_user_agent: not supported");
+    assert_eq!(decoded.http_filters.iter().map(|filter| &*filter.name).collect::<Vec<_>>(), ["fault"]);
+    check(hcm(", add_user_agent: true"), "listener l: api_listener.api_listener.add_user_agent: not supported");
 }
 
 #[test]
-fn an_unknown_filter_passes_only_if_it_is_optional_and_really_unknown() {
-    let chain = |type_url: &str, is_optional: bool| {
-        let hcm = HttpConnectionManager {
-            http_filters: vec![
-                filter("x", Any { type_url: type_url.to_owned(), value: vec![] }, is_optional),
-                filter(
-                    "router",
-                    pack(&crate::proto::envoy::extensions::filters::http::router::v3::Router::default()),
-                    false,
-                ),
-            ],
-            ..HttpConnectionManager::default()
-        };
-        let notes = Notes::default();
-        http_filter::decode_chain(&At::root(&notes), &hcm.http_filters).map(|_| ()).map_err(|error| error.to_string())
+fn each_part_of_a_route_configuration_may_override_filters() {
+    let text = |number: u32| {
+        let fault = "'@type': type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
+        format!("typed_per_filter_config: {{f: {{{fault}, max_active_faults: {number}}}}}")
     };
-    assert_eq!(chain("type.googleapis.com/some.Unknown", true), Ok(()));
-    assert_eq!(
-        chain("type.googleapis.com/some.Unknown", false).unwrap_err(),
-        "http_filters[0]: http filter x: not supported"
+    let text = format!(
+        "{{name: rc, {}, virtual_hosts: [{{name: all, domains: ['*'], {}, routes: [{{match: {{prefix: /}}, {}, route: \
+         {{weighted_clusters: {{clusters: [{{name: a, weight: 1, {}}}]}}}}}}]}}]}}",
+        text(1),
+        text(2),
+        text(3),
+        text(4)
     );
-    let known = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
-    assert!(chain(known, true).is_err(), "a policy that exists is not skipped");
-}
-
-fn filter(
-    name: &str,
-    config: Any,
-    is_optional: bool,
-) -> crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter {
-    use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
-        HttpFilter as ProtoHttpFilter, http_filter::ConfigType,
-    };
-    let config_type = Some(ConfigType::TypedConfig(config));
-    ProtoHttpFilter { name: name.to_owned(), is_optional, disabled: false, config_type }
+    let Resource::RouteConfiguration(config) = decode_text(&text, decode_routes).unwrap().resource else { panic!() };
+    let host = &config.virtual_hosts[0];
+    let Action::Route(action) = &host.routes[0].action else { panic!() };
+    let ClusterSpecifier::Weighted(split) = &action.cluster else { panic!() };
+    let levels = [
+        &config.typed_per_filter_config,
+        &host.typed_per_filter_config,
+        &host.routes[0].typed_per_filter_config,
+        &split.clusters[0].typed_per_filter_config,
+    ];
+    let numbers = levels.map(|level| match level.get("f").unwrap() {
+        FilterOverride::Config(PerRouteConfig::Fault(fault)) => fault.max_active_faults.unwrap().get(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(numbers, [1, 2, 3, 4]);
 }
 
 #[test]

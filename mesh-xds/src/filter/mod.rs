@@ -1,0 +1,87 @@
+//! The HTTP filters that can be configured, and how their messages are decoded.
+//!
+//! One file per filter implements [`Decode`] for the filter's configuration in `mesh_core::filter`; [`CODECS`] is the list of
+//! them. A filter whose message is in the list is obeyed. Others are known to be without effect
+//! ([`without_effect`]), skipped because they are unknown and optional, or refused by name: a policy that nobody would
+//! enforce is never accepted.
+
+mod chain;
+mod config;
+mod fault;
+mod peer_metadata;
+mod per_route;
+mod router;
+mod without_effect;
+
+use std::sync::Arc;
+
+use mesh_core::filter::{Filter, FilterConfig, PerRouteConfig, fault::Fault};
+use prost::{Message, Name};
+use prost_types::Any;
+
+pub(crate) use chain::decode_chain;
+pub(crate) use per_route::decode_overrides;
+pub(crate) use without_effect::decode_without_effect;
+
+use crate::decode::{
+    field::{At, Result},
+    value::unpack,
+};
+use crate::json;
+
+/// Every filter that is obeyed.
+const CODECS: &[Codec] = &[Codec::of::<Fault>()];
+
+/// How the messages of a filter are decoded. Implemented by the filter's configuration in a chain.
+trait Decode: Filter + Sized {
+    /// Its message in a chain.
+    type Message: Message + Name + Default;
+    /// Its message in `typed_per_filter_config`.
+    type PerRouteMessage: Message + Name + Default;
+
+    fn decode(at: &At<'_>, message: &Self::Message) -> Result<Self>;
+
+    fn decode_per_route(at: &At<'_>, message: &Self::PerRouteMessage) -> Result<Self::PerRoute>;
+}
+
+/// [`Decode`] as a value, so that filters can be listed.
+struct Codec {
+    message_name: fn() -> String,
+    decode: fn(&At<'_>, &Any) -> Result<FilterConfig>,
+    per_route_message_name: fn() -> String,
+    decode_per_route: fn(&At<'_>, &Any) -> Result<PerRouteConfig>,
+}
+
+impl Codec {
+    const fn of<F: Decode>() -> Self
+    where
+        FilterConfig: From<Arc<F>>,
+        PerRouteConfig: From<Arc<F::PerRoute>>,
+    {
+        Self {
+            message_name: F::Message::full_name,
+            decode: |at, any| Ok(Arc::new(F::decode(at, &unpack(at, any)?)?).into()),
+            per_route_message_name: F::PerRouteMessage::full_name,
+            decode_per_route: |at, any| Ok(Arc::new(F::decode_per_route(at, &unpack(at, any)?)?).into()),
+        }
+    }
+
+    /// The filter whose message in a chain is called `message_name`.
+    fn find(message_name: &str) -> Option<&'static Self> {
+        CODECS.iter().find(|codec| (codec.message_name)() == message_name)
+    }
+
+    /// The filter whose message in `typed_per_filter_config` is called `message_name`.
+    fn find_per_route(message_name: &str) -> Option<&'static Self> {
+        CODECS.iter().find(|codec| (codec.per_route_message_name)() == message_name)
+    }
+}
+
+/// Whether a filter that is not obeyed may be skipped: it must be optional, and unknown. A filter of Envoy's that is not
+/// supported is not unknown.
+fn may_skip(is_optional: bool, message_name: &str) -> bool {
+    is_optional && !json::is_known(message_name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+use std::result::Result;
+
+use mesh_core::filter::{FilterOverride, FilterOverrides, fault::AbortStatus};
+use prost_types::Any;
+
+use super::{chain::Chain, *};
+use crate::decode::field::Notes;
+use crate::proto::envoy::config::route::v3::VirtualHost;
+use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, http_filter::ConfigType,
+};
+
+const ROUTER: &str =
+    "{name: router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+
+/// A filter called `name`; `rest` are fields of its configuration.
+fn typed(name: &str, message: &str, rest: &str) -> String {
+    format!("{{name: {name}, typed_config: {{'@type': type.googleapis.com/{message}{rest}}}}}")
+}
+
+/// The chain of these filters, and notes about fields without effect.
+fn chain(filters: &[&str]) -> Result<(Chain, Vec<String>), String> {
+    let text = format!("{{http_filters: [{}]}}", filters.join(", "));
+    let manager: HttpConnectionManager = json::from_text(&text, "test").unwrap_or_else(|error| panic!("{error}"));
+    let notes = Notes::default();
+    let chain = decode_chain(&At::root(&notes), &manager.http_filters).map_err(|error| error.to_string())?;
+    Ok((chain, notes.into_inner().iter().map(ToString::to_string).collect()))
+}
+
+/// Overrides of the filter `f`; `config` are the fields of an `Any`.
+fn overrides(config: &str) -> Result<(FilterOverrides, Vec<String>), String> {
+    let text = format!("{{typed_per_filter_config: {{f: {{'@type': type.googleapis.com/{config}}}}}}}");
+    let host: VirtualHost = json::from_text(&text, "test").unwrap_or_else(|error| panic!("{text}: {error}"));
+    let notes = Notes::default();
+    let overrides = decode_overrides(&At::root(&notes), &host.typed_per_filter_config);
+    let overrides = overrides.map_err(|error| error.to_string())?;
+    Ok((overrides, notes.into_inner().iter().map(ToString::to_string).collect()))
+}
+
+#[test]
+fn filters_with_a_policy_are_decoded_and_filters_without_effect_are_left_out() {
+    let fault = typed("my fault", FAULT, ", abort: {http_status: 503, percentage: {numerator: 50}}");
+    let disabled = fault.replace("{name: my fault", "{name: off, disabled: true");
+    let exchange = ", type_url: type.googleapis.com/io.istio.http.peer_metadata.Config, \
+                    value: {downstream_discovery: [{istio_headers: {}}]}";
+    let exchange = typed("istio.metadata_exchange", "udpa.type.v1.TypedStruct", exchange);
+    let stats = typed("stats", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "");
+    let (chain, ignored) = chain(&[&fault, &exchange, &stats, &disabled, ROUTER]).unwrap();
+    let filters = chain.filters.iter().map(|filter| (&*filter.name, filter.disabled));
+    assert_eq!(filters.collect::<Vec<_>>(), [("my fault", false), ("off", true)]);
+    let FilterConfig::Fault(fault) = &chain.filters[0].config;
+    assert_eq!(fault.abort.unwrap().status, AbortStatus::Http(http::StatusCode::SERVICE_UNAVAILABLE));
+    assert!(chain.peer_metadata.downstream_discovery && !chain.peer_metadata.upstream_discovery);
+    assert_eq!(ignored, ["http_filters[2]: filter stats: it is statistics only"]);
+}
+
+#[test]
+fn a_chain_is_refused_at_its_first_faulty_filter() {
+    let rbac = "envoy.extensions.filters.http.rbac.v3.RBAC";
+    let wrapped = format!(", type_url: type.googleapis.com/{rbac}");
+    let off = ROUTER.replace("{name: router", "{name: router, disabled: true");
+    let fault = typed("a", FAULT, "");
+    for (filters, expected) in [
+        (&[&*typed("rbac", rbac, ""), ROUTER][..], "http_filters[0]: http filter rbac: not supported"),
+        (
+            &[&*typed("rbac", "udpa.type.v1.TypedStruct", &wrapped), ROUTER],
+            "http_filters[0]: http filter rbac: not supported",
+        ),
+        (&[ROUTER, &fault], "http_filters[1]: \"a\" stands after the router, which must be last"),
+        (&[&fault, &fault, ROUTER], "http_filters[1].name: \"a\" is used twice"),
+        (&[&fault], "http_filters: the last filter must be envoy.filters.http.router"),
+        (&[&off], "http_filters[0].disabled: http filter router cannot be disabled"),
+        (
+            &[&*typed("a", FAULT, ", response_rate_limit: {}"), ROUTER],
+            "http_filters[0].typed_config.response_rate_limit: not supported",
+        ),
+    ] {
+        assert_eq!(chain(filters).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn an_unknown_filter_is_skipped_only_if_it_is_optional_and_really_unknown() {
+    let chain = |type_url: &str, is_optional: bool| {
+        let filter = |name: &str, config: Any| HttpFilter {
+            name: name.to_owned(),
+            is_optional,
+            config_type: Some(ConfigType::TypedConfig(config)),
+            ..HttpFilter::default()
+        };
+        let unknown = filter("x", Any { type_url: type_url.to_owned(), value: vec![] });
+        let router = crate::proto::envoy::extensions::filters::http::router::v3::Router::default();
+        let filters = [unknown, filter("router", Any::from_msg(&router).unwrap())];
+        decode_chain(&At::root(&Notes::default()), &filters).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(chain("type.googleapis.com/some.Unknown", true), Ok(()));
+    assert_eq!(
+        chain("type.googleapis.com/some.Unknown", false).unwrap_err(),
+        "http_filters[0]: http filter x: not supported"
+    );
+    let known = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    assert!(chain(known, true).is_err(), "a policy that exists is not skipped");
+}
+
+#[test]
+fn an_override_configures_a_filter_or_enables_or_disables_it() {
+    let decoded = |config: &str| overrides(config).map(|(overrides, _)| overrides.get("f").cloned().unwrap());
+    let fault = decoded(&format!("{FAULT}, max_active_faults: 7")).unwrap();
+    let FilterOverride::Config(PerRouteConfig::Fault(config)) = &fault else { panic!("{fault:?}") };
+    assert_eq!(config.max_active_faults.unwrap().get(), 7);
+
+    let wrapper = "envoy.config.route.v3.FilterConfig";
+    let wrapped = format!("config: {{'@type': type.googleapis.com/{FAULT}, max_active_faults: 7}}");
+    assert_eq!(decoded(&format!("{wrapper}, {wrapped}")), Ok(fault));
+    assert_eq!(decoded(&format!("{wrapper}, disabled: true")), Ok(FilterOverride::Disabled));
+    assert_eq!(decoded(&format!("{wrapper}, config: {{}}")), Ok(FilterOverride::Enabled));
+
+    let at = "typed_per_filter_config[\"f\"]";
+    let (disabled, ignored) = overrides(&format!("{wrapper}, disabled: true, {wrapped}")).unwrap();
+    assert_eq!(disabled.get("f"), Some(&FilterOverride::Disabled));
+    assert_eq!(ignored, [format!("{at}.config: the filter is disabled")]);
+    let rbac = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
+    for (config, expected) in [
+        (wrapper.to_owned(), format!("{at}.config: is missing")),
+        (rbac.to_owned(), format!("{at}: http filter configuration {rbac}: not supported")),
+        (
+            format!("{wrapper}, is_optional: true, config: {{'@type': type.googleapis.com/{rbac}}}"),
+            format!("{at}.config: http filter configuration {rbac}: not supported"),
+        ),
+    ] {
+        assert_eq!(decoded(&config).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn an_unknown_override_is_skipped_only_if_it_is_optional() {
+    let decode = |is_optional: bool| {
+        let config = Any { type_url: "type.googleapis.com/some.Unknown".to_owned(), value: vec![] };
+        let wrapper = crate::proto::envoy::config::route::v3::FilterConfig {
+            is_optional,
+            config: Some(config),
+            ..Default::default()
+        };
+        let configs = [("f".to_owned(), Any::from_msg(&wrapper).unwrap())].into();
+        let notes = Notes::default();
+        decode_overrides(&At::root(&notes), &configs)
+            .map(|overrides| overrides.get("f").cloned())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(decode(true), Ok(Some(FilterOverride::Enabled)));
+    assert_eq!(
+        decode(false).unwrap_err(),
+        "typed_per_filter_config[\"f\"].config: http filter configuration some.Unknown: not supported"
+    );
+}
