@@ -1,8 +1,8 @@
-//! What happens when an upstream is slow, fails, or has too much to do.
+//! Limits for upstreams that are slow, fail or are overloaded.
 //!
-//! * [`breaker`]: how much may be in flight at once; [`retry_budget`]: retries as a share of it.
-//! * [`timeout`]: how long a request, a try and a stream may take.
-//! * [`overrides`]: what a trusted caller may ask for in `x-envoy-*` request headers.
+//! * [`breaker`]: circuit breakers; [`retry_budget`]: their limit on retries relative to active requests.
+//! * [`timeout`]: timeouts of requests, tries and streams.
+//! * [`overrides`]: `x-envoy-*` request headers by which trusted clients override retries and timeouts.
 
 pub mod breaker;
 pub mod overrides;

@@ -1,7 +1,7 @@
-//! What a trusted caller may ask for in request headers (E5).
+//! Request headers that override retries and timeouts. Envoy "Router", HTTP headers consumed from downstream clients.
 //!
-//! The edge strips these headers from requests of untrusted sources; whatever arrives here counts. They are read in one
-//! pass over the request's headers, since most requests carry none of them.
+//! [`policy::forwarded`](crate::policy::forwarded) removes these headers from external requests, so all that are present
+//! here are trusted.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::{model::RetryOn, request::X_ENVOY_PREFIX};
 
-/// Requests of a trusted caller about retries and timeouts.
+/// The overrides of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// `x-envoy-retry-on` and `x-envoy-retry-grpc-on`: added to the route's conditions. Unknown ones are ignored.
+    /// `x-envoy-retry-on` and `x-envoy-retry-grpc-on`: added to the route's conditions. Unknown conditions are ignored.
     pub retry_on: RetryOn,
     /// `x-envoy-max-retries`: replaces `num_retries`.
     pub max_retries: Option<u32>,
-    /// Further answers that are retried; `None` = none.
+    /// Further responses that are retried.
     pub retriable: Option<Box<Retriable>>,
     /// `x-envoy-upstream-rq-timeout-ms`: replaces the route timeout; zero = unlimited.
     pub timeout: Option<Duration>,
     /// `x-envoy-upstream-rq-per-try-timeout-ms`: replaces `per_try_timeout`; zero = unlimited.
     pub per_try_timeout: Option<Duration>,
-    /// `x-envoy-internal` is `true`: the edge says that the request comes from the trusted network. Is passed on.
+    /// `x-envoy-internal` is `true`: the request is internal. The header is kept.
     pub internal: bool,
 }
 
-/// Answers that a caller wants retried.
+/// Responses that are retried because the request says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retriable {
     /// `x-envoy-retriable-status-codes`: added to the route's.
     pub status_codes: Vec<StatusCode>,
-    /// `x-envoy-retriable-header-names`: a response with any of these headers is retried under `retriable-headers`.
+    /// `x-envoy-retriable-header-names`: a response with any of these headers is retried by `retriable-headers`.
     pub header_names: Vec<HeaderName>,
 }
 
@@ -46,7 +46,8 @@ const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const HEDGE_ON_PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-hedge-on-per-try-timeout");
 
 impl Overrides {
-    /// Takes the headers out of a request: they are addressed to this hop. Values that cannot be read are ignored.
+    /// Removes the headers from a request, because they are meant for this hop, and parses them. Invalid values are
+    /// ignored.
     #[must_use]
     pub fn take_from(headers: &mut HeaderMap) -> Self {
         if headers.keys().any(|name| name.as_str().starts_with(X_ENVOY_PREFIX)) {
@@ -77,7 +78,7 @@ impl Overrides {
                 header_names: names.iter().flat_map(list).filter_map(|name| name.parse().ok()).collect(),
             }));
         }
-        // Hedging is not implemented, and the header is not for the next hop either.
+        // Hedging is not supported; the header is meant for this hop anyway.
         headers.remove(HEDGE_ON_PER_TRY_TIMEOUT);
         overrides
     }
@@ -95,7 +96,7 @@ fn list(value: &HeaderValue) -> impl Iterator<Item = &str> {
     text(value).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
-/// One header lists HTTP, the other gRPC conditions; the names do not overlap, so either may list any.
+/// The known conditions of a list. Either header may contain HTTP and gRPC conditions, as their names do not overlap.
 fn known_conditions(value: &str) -> RetryOn {
     value.split(',').filter_map(|condition| RetryOn::parse(condition).ok()).fold(RetryOn::NONE, RetryOn::union)
 }
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_read_and_taken_out() {
+    fn headers_are_parsed_and_removed() {
         let mut request = headers(&[
             ("x-envoy-retry-on", "5xx, sometimes,retriable-status-codes"),
             ("x-envoy-retry-grpc-on", "unavailable"),
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_no_numbers_ask_for_nothing() {
+    fn invalid_values_are_ignored() {
         let mut request = headers(&[
             ("x-envoy-max-retries", "many"),
             ("x-envoy-upstream-rq-timeout-ms", "bad"),

@@ -1,12 +1,12 @@
-//! Retries as a share of the requests in flight (E24).
+//! Retry budgets: a limit on active retries relative to active requests. Envoy `Thresholds.RetryBudget`.
 //!
-//! A fixed `max_retries` is too small for a busy cluster and too large for an idle one. A budget grows with the load, so
-//! that retries never add more than a known share to it, and keeps a minimum so that a lone failed request is retried.
+//! A fixed `max_retries` is too small for a busy cluster and too large for an idle one. A budget grows with the load. It
+//! has a minimum, so that retries are possible under low load.
 
 use crate::model::RetryBudget;
 
 impl RetryBudget {
-    /// Retries that may be under way at once while `active` requests are in flight and `pending` wait for a connection.
+    /// The limit of concurrent retries for `active` requests and `pending` requests that wait for a connection.
     #[must_use]
     pub fn limit(&self, active: u32, pending: u32) -> u32 {
         let share = self.budget_percent.of(u64::from(active) + u64::from(pending));
@@ -20,7 +20,7 @@ mod tests {
     use crate::model::FractionalPercent;
 
     #[test]
-    fn a_budget_is_a_share_of_the_load_and_at_least_its_minimum() {
+    fn a_budget_is_a_percentage_of_the_load_and_at_least_its_minimum() {
         let check = |per_mille: u32, min_retry_concurrency, load: (u32, u32), expected| {
             let budget_percent = FractionalPercent::from_parts_per_million(per_mille * 1_000);
             let budget = RetryBudget { budget_percent, min_retry_concurrency };

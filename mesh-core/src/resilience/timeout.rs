@@ -1,8 +1,8 @@
-//! How long a request may take (E4, E6).
+//! Timeouts of a request.
 //!
-//! The effective limits of one request, from the route, the retry policy, the connection manager, and what the request
-//! itself asks for. Precedence is Envoy's: `x-envoy-upstream-rq-timeout-ms` over the route's timeout, and `grpc-timeout`,
-//! where the route admits it, over the stream duration.
+//! The timeouts of a request come from the route, the retry policy, the connection manager and the request itself. As in
+//! Envoy, `x-envoy-upstream-rq-timeout-ms` takes precedence over the route's timeout, and `grpc-timeout`, if the route
+//! allows it, over `max_stream_duration`. Envoy "How do I configure timeouts?".
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use crate::{
     model::{MaxStreamDuration, RetryPolicy, RouteAction},
 };
 
-/// Limits of one request; `None` = unlimited.
+/// The timeouts of a request; `None` = unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the end of the request to the end of the response, retries included.
+    /// Time from the end of the request to the end of the response, retries included.
     pub route: Option<Duration>,
-    /// For one try.
+    /// Timeout of one try.
     pub per_try: Option<Duration>,
-    /// Longest silence within one try.
+    /// Idle timeout of one try.
     pub per_try_idle: Option<Duration>,
-    /// For the whole stream, from its begin.
+    /// Maximum duration of the stream.
     pub max_stream_duration: Option<Duration>,
 }
 
-/// What a route says about time.
+/// The timeouts of a route.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteLimits<'a> {
     /// [`RouteAction::timeout`]; zero = unlimited.
@@ -43,8 +43,8 @@ impl<'a> From<&'a RouteAction> for RouteLimits<'a> {
 }
 
 impl Timeouts {
-    /// The limits of a request on a route under `retry_policy`; `stream_default` is the connection manager's
-    /// `max_stream_duration`. `headers` are read for `grpc-timeout`.
+    /// The timeouts of a request on a route with `retry_policy`. `stream_default` is the connection manager's
+    /// `max_stream_duration`. `grpc-timeout` is read from `headers`.
     #[must_use]
     pub fn new(
         limits: RouteLimits<'_>,
@@ -58,7 +58,7 @@ impl Timeouts {
             .per_try_timeout
             .or_else(|| retry_policy.and_then(|policy| policy.per_try_timeout))
             .and_then(limited)
-            // A try that may take as long as the request is not limited by itself.
+            // Envoy ignores a per-try timeout that is not below the route timeout.
             .filter(|per_try| route.is_none_or(|route| *per_try < route));
         Self {
             route,
@@ -68,7 +68,8 @@ impl Timeouts {
         }
     }
 
-    /// What `x-envoy-expected-rq-timeout-ms` tells the upstream when `elapsed` has passed: the limit of this try.
+    /// The value of `x-envoy-expected-rq-timeout-ms` for a try that starts after `elapsed`: the time that the upstream has
+    /// to respond.
     #[must_use]
     pub fn expected(&self, elapsed: Duration) -> Option<Duration> {
         let left = |limit: Duration| if elapsed.is_zero() { limit } else { left(limit, elapsed) };
@@ -82,9 +83,9 @@ impl Timeouts {
 
 #[cold]
 fn left(limit: Duration, elapsed: Duration) -> Duration {
-    // Only whole milliseconds are told, and a fraction that passed is nobody's loss.
+    // The header has whole milliseconds, so a fraction of one is not subtracted.
     let elapsed = Duration::new(elapsed.as_secs(), elapsed.subsec_millis() * 1_000_000);
-    // Zero would mean unlimited; a millisecond says that time is up.
+    // Zero would mean unlimited.
     limit.saturating_sub(elapsed).max(Duration::from_millis(1))
 }
 
@@ -102,7 +103,7 @@ fn max_stream_duration(
         && let Some(asked) = headers.get(grpc::GRPC_TIMEOUT).and_then(grpc::parse_timeout)
     {
         let capped = limited(max).map_or(asked, |max| asked.min(max));
-        // A caller whose time is up gets no time, not unlimited time.
+        // Zero is an expired deadline here, not an unlimited one.
         return Some(capped.saturating_sub(config.grpc_timeout_header_offset));
     }
     config.max_stream_duration.or(stream_default).and_then(limited)
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_request_may_replace_the_routes_timeouts() {
-        // E4, E5: (route, per try) as configured and as asked for, zero being unlimited.
+        // (route, per try) in the configuration and in the request's headers; zero is unlimited.
         let check = |configured: (u64, u64),
                      asked: (Option<u64>, Option<u64>),
                      expected: (Option<u64>, Option<u64>)| {
@@ -148,13 +149,13 @@ mod tests {
         check((0, 200), (None, None), (None, Some(200)));
         check((5_000, 0), (None, Some(200)), (Some(5_000), Some(200)));
         check((5_000, 300), (None, Some(0)), (Some(5_000), None));
-        // A try that is not shorter than the request has no limit of its own.
+        // A per-try timeout that is not below the route timeout is ignored.
         check((5_000, 5_000), (None, None), (Some(5_000), None));
         check((5_000, 400), (Some(300), None), (Some(300), None));
     }
 
     #[test]
-    fn the_upstream_is_told_what_is_left_for_the_try() {
+    fn the_expected_timeout_is_the_time_left_for_the_try() {
         let timeouts = |route: Option<u64>, per_try: Option<u64>| Timeouts {
             route: route.map(ms),
             per_try: per_try.map(ms),
@@ -174,8 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_timeout_counts_where_the_route_admits_it() {
-        // E6.
+    fn grpc_timeout_is_used_if_the_route_allows_it() {
         let check = |config: Option<MaxStreamDuration>, header: Option<&'static str>, expected: Option<u64>| {
             let action = RouteAction { max_stream_duration: config, ..action(Duration::ZERO) };
             let mut headers = HeaderMap::new();

@@ -1,14 +1,14 @@
-//! Delay between tries: exponential with full jitter (E22).
+//! Delay between tries: exponential back-off with full jitter. Envoy `RetryPolicy.RetryBackOff`.
 //!
-//! The n-th retry waits uniformly in `[0, min((2^n - 1) * base_interval, max_interval))`. Full jitter spreads the retries
-//! of many callers over the whole window, at the price that some come at once.
+//! The delay before the n-th retry is random in `[0, min((2^n - 1) * base_interval, max_interval))`. Full jitter spreads
+//! the retries of many clients over the whole window; in return, some delays are close to zero.
 
 use std::time::Duration;
 
 use crate::{model::BackOff, rng::Rng};
 
 impl BackOff {
-    /// How long to wait before retry number `retry`, which counts from 1; whole milliseconds, as Envoy's.
+    /// The delay before retry number `retry`, counted from 1, in whole milliseconds as in Envoy.
     #[must_use]
     pub fn delay(&self, retry: u32, rng: &mut impl Rng) -> Duration {
         let window = u64::try_from(self.window(retry).as_millis()).unwrap_or(u64::MAX);

@@ -1,23 +1,23 @@
-//! Whether a try is repeated (E20 to E25).
+//! Retries.
 //!
-//! A [`RetryState`] accompanies a request that may be retried. After every try it is told what came back and decides by
-//! Envoy's rules:
+//! A [`RetryState`] belongs to a request that may be retried. After each try it decides, by Envoy's rules:
 //!
 //! ```text
-//!   answer or reset ─► does a condition of `retry_on` hold? ──no──► Done
+//!   response or reset ─► does a condition of `retry_on` match? ──no──► Done
 //!                                  │ yes
 //!                       retries left? ──no──► LimitExceeded (flag URX)
 //!                                  │ yes
-//!              room for a retry in the cluster? ──no──► Overflow (flag UO)
+//!         retries of the cluster below their limit? ──no──► Overflow (flag UO)
 //!                                  │ yes
 //!                             Retry { after }
 //! ```
 //!
-//! It holds the cluster's retry permit from that decision to the next one, so that retries are limited by what is under
-//! way. What it cannot know is the caller's to check: that nothing was sent downstream yet, that the request body can be
-//! replayed, and that the route timeout has not ended (a request that is out of time is never retried).
+//! It holds a retry permit of the cluster from the decision to retry until the next decision, so the limit applies to
+//! active retries. The caller must check that no response has been sent downstream, that the request body can be
+//! replayed, and that the route timeout has not expired.
 //!
-//! Deliberately absent: hedging and `rate_limited_retry_back_off`, which the model does not have.
+//! Not supported: hedging and `rate_limited_retry_back_off`, which the model does not have. Envoy "Router",
+//! `x-envoy-retry-on`.
 
 mod backoff;
 #[cfg(test)]
@@ -41,58 +41,58 @@ use crate::{
     rng::Rng,
 };
 
-/// Why a try ended without an answer.
+/// Why a try ended without a response. Envoy `StreamResetReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetReason {
-    /// A connection could not be made: refused, unreachable, TLS.
+    /// The connection could not be established: refused, unreachable, TLS.
     ConnectionFailure,
-    /// A connection could not be made within `connect_timeout`.
+    /// The connection could not be established within `connect_timeout`.
     ConnectionTimeout,
-    /// The endpoint refused the stream unprocessed: REFUSED_STREAM, or GOAWAY before it.
+    /// The endpoint refused the stream without processing it: REFUSED_STREAM, or GOAWAY before the stream.
     RemoteRefusedStreamReset,
     /// The endpoint reset the stream.
     RemoteReset,
-    /// We reset the stream.
+    /// The stream was reset locally.
     LocalReset,
     /// The endpoint violated the protocol.
     ProtocolError,
-    /// The connection ended while the try was on it.
+    /// The connection was closed during the try.
     ConnectionTermination,
-    /// `per_try_timeout` or `per_try_idle_timeout` ended. Retried like a reset.
+    /// `per_try_timeout` or `per_try_idle_timeout` expired. Retried like a reset.
     PerTryTimeout,
-    /// A circuit breaker refused the try. Never retried.
+    /// A circuit breaker threshold overflowed. Never retried.
     Overflow,
 }
 
-/// How much of the request the endpoint may have seen.
+/// How much of the request was sent to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestProgress {
-    /// Not a byte was sent.
+    /// Nothing.
     NotStarted,
-    /// Headers were sent.
+    /// At least the headers.
     Started,
 }
 
 /// What to do after a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// No condition for a retry holds: the result stands.
+    /// Do not retry: no condition matches.
     Done,
-    /// Try again after this delay.
+    /// Retry.
     Retry {
-        /// How long to wait first.
+        /// Delay before the retry.
         after: Duration,
     },
-    /// A condition holds, but all retries are used up: the result stands, with response flag URX.
+    /// Do not retry: a condition matches, but no retries are left. Sets the response flag URX.
     LimitExceeded,
-    /// A condition holds, but the cluster has no room for a retry: the result stands, with response flag UO.
+    /// Do not retry: a condition matches, but the cluster's limit of retries is reached. Sets the response flag UO.
     Overflow,
 }
 
-/// What a request knows about its retries. `P` is how it holds the policy: by reference, or shared.
+/// The retries of a request. `P` is a reference to the policy or a shared pointer.
 #[derive(Debug)]
 pub struct RetryState<P> {
-    /// `None` = the defaults.
+    /// `None` = the default policy.
     policy: Option<P>,
     retry_on: RetryOn,
     priority: RoutingPriority,
@@ -100,13 +100,14 @@ pub struct RetryState<P> {
     retries_made: u32,
     retriable: Option<Box<Retriable>>,
     tried: SmallVec<[EndpointId; 4]>,
-    /// Held while a retry is waited for or under way.
+    /// Held from a decision to retry until the next decision.
     permit: Option<Permit>,
 }
 
 impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
-    /// The state of a request that has not been tried yet; `None` if it will never be retried. Without a policy the
-    /// defaults count for what the request itself asks for. Few policies look at `request`.
+    /// The state of a request before its first try; `None` if it will never be retried. Without a policy, retries that the
+    /// request asks for by `overrides` follow the default policy. `request` is called if the policy has conditions on the
+    /// request.
     #[must_use]
     pub fn new<'r>(
         policy: Option<P>,
@@ -139,32 +140,32 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
         self.policy.as_deref().unwrap_or_else(|| default_policy())
     }
 
-    /// Whether another retry is possible as far as this request is concerned: whether its body has to be kept.
+    /// Whether retries are left. If not, the request body need not be buffered any longer.
     #[must_use]
     pub fn may_retry(&self) -> bool {
         self.retries_remaining > 0
     }
 
-    /// Retries decided so far; `x-envoy-attempt-count` is one more.
+    /// Number of retries so far; `x-envoy-attempt-count` is one more.
     #[must_use]
     pub fn retries_made(&self) -> u32 {
         self.retries_made
     }
 
-    /// Endpoints the next try should avoid.
+    /// The endpoints that the next try should avoid.
     #[must_use]
     pub fn avoid(&self) -> Avoid<'_> {
         Avoid { endpoints: &self.tried, max_attempts: self.policy().host_selection_retry_max_attempts }
     }
 
-    /// Takes note of the endpoint of a try.
+    /// Records the endpoint of a try.
     pub fn handle_pick(&mut self, endpoint: EndpointId) {
         if self.policy().previous_hosts {
             self.tried.push(endpoint);
         }
     }
 
-    /// Decides after response headers.
+    /// Decides after a response.
     pub fn handle_response(
         &mut self,
         status: StatusCode,
@@ -180,7 +181,7 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
         decision
     }
 
-    /// Decides after a try without an answer.
+    /// Decides after a try without a response.
     pub fn handle_reset(
         &mut self,
         reason: ResetReason,
@@ -201,7 +202,7 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
             || (on(RetryOn::RETRIABLE_STATUS_CODES) && self.is_retriable_status(status))
             || (on(RetryOn::RETRIABLE_HEADERS) && self.has_retriable_header(headers))
             || (on(GRPC_CONDITIONS) && self.is_retriable_grpc_status(headers));
-        // A response that says it was limited is retried if that is asked for, and else never.
+        // A rate-limited response is retried by `envoy-ratelimited` only.
         match on(RetryOn::ENVOY_RATELIMITED) {
             true => wanted || headers.contains_key(X_ENVOY_RATELIMITED),
             false => wanted && !headers.contains_key(X_ENVOY_RATELIMITED),
@@ -209,17 +210,17 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
     }
 
     fn is_retriable_status(&self, status: StatusCode) -> bool {
-        let is_asked_for = |retriable: &Retriable| retriable.status_codes.contains(&status);
-        self.policy().retriable_status_codes.contains(&status) || self.retriable.as_deref().is_some_and(is_asked_for)
+        let is_requested = |retriable: &Retriable| retriable.status_codes.contains(&status);
+        self.policy().retriable_status_codes.contains(&status) || self.retriable.as_deref().is_some_and(is_requested)
     }
 
     fn has_retriable_header(&self, headers: &HeaderMap) -> bool {
-        let asked_for = self.retriable.iter().flat_map(|retriable| &retriable.header_names);
+        let requested = self.retriable.iter().flat_map(|retriable| &retriable.header_names);
         self.policy().retriable_headers.iter().any(|matcher| matcher.matches_response(headers))
-            || asked_for.into_iter().any(|name| headers.contains_key(name))
+            || requested.into_iter().any(|name| headers.contains_key(name))
     }
 
-    /// In response headers only: once a status arrives in trailers, the answer has been sent on.
+    /// Looks at response headers only. When a status arrives in trailers, the response has been forwarded already.
     fn is_retriable_grpc_status(&self, headers: &HeaderMap) -> bool {
         let condition = match grpc::status_of(headers) {
             Some(1) => RetryOn::CANCELLED,
@@ -281,7 +282,7 @@ fn matches_any(matchers: &[HeaderMatcher], request: &RequestHead<'_>) -> bool {
     matchers.iter().any(|matcher| matcher.matches(request))
 }
 
-/// What counts for requests that ask for retries where the route has none.
+/// The policy of requests that ask for retries on a route without a retry policy.
 #[cold]
 fn default_policy() -> &'static RetryPolicy {
     static DEFAULT: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);

@@ -1,4 +1,4 @@
-//! Retry decisions, row by row of the table of conditions (E20 to E25).
+//! Decisions for each retry condition that Envoy documents.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ fn cluster() -> Bench {
     Bench::new(assignment(healthy([1])), |_| {})
 }
 
-/// The state of a request under `policy` that asks for `overrides`.
+/// The state of a request with `overrides` under `policy`.
 fn state(policy: RetryPolicy, overrides: &Overrides) -> Option<State> {
     let headers = HeaderMap::new();
     RetryState::new(Some(Arc::new(policy)), || head(&headers), overrides.clone(), RoutingPriority::Default)
@@ -50,7 +50,6 @@ fn is_retried(state: Option<State>, decide: impl FnOnce(&mut State, &mut Bench) 
 
 #[test]
 fn each_condition_retries_its_responses() {
-    // E20, E21.
     let check = |retry_on: &str, status: u16, lines: &[(&'static str, &'static str)], expected: bool| {
         let mut policy = policy(retry_on);
         policy.retriable_status_codes = vec![StatusCode::IM_A_TEAPOT];
@@ -123,7 +122,7 @@ fn each_condition_retries_its_resets() {
             assert_eq!(retried, expected.contains(&reason), "{retry_on:?} on {reason:?}, {progress:?}");
         }
     };
-    // E20: 5xx contains every kind of reset; an overflow of our own is never retried.
+    // 5xx includes every reset; an overflow of a circuit breaker is never retried.
     for retry_on in ["5xx", "gateway-error", "reset"] {
         check(retry_on, RequestProgress::Started, &ALL[..8]);
         check(retry_on, RequestProgress::NotStarted, &ALL[..8]);
@@ -137,7 +136,7 @@ fn each_condition_retries_its_resets() {
 
 #[test]
 fn tries_are_counted_as_envoy_counts_them() {
-    // E21, E25, and the statistics of a request that needs two retries, one that needs one too many, one that needs none.
+    // A request that needs two retries, one that needs more than it has, one that needs none.
     let mut bench = cluster();
     let two = || state(RetryPolicy { num_retries: 2, ..policy("5xx") }, &Overrides::default()).unwrap();
 
@@ -159,12 +158,12 @@ fn tries_are_counted_as_envoy_counts_them() {
     assert_eq!(stats.map(|name| bench.stat(name)), [4, 1, 1]);
     assert_eq!(bench.stat("upstream_rq_retry_overflow"), 0);
     let responses = ["500", "503", "5xx", "completed"].map(|what| format!("retry.upstream_rq_{what}"));
-    assert_eq!(responses.map(|name| bench.stat(&name)), [2, 2, 4, 4], "what retries took the place of is counted");
+    assert_eq!(responses.map(|name| bench.stat(&name)), [2, 2, 4, 4], "responses that were retried are counted");
 }
 
 #[test]
 fn a_retry_holds_its_permit_until_the_next_decision() {
-    // E24, and the measured case: of three parallel requests that fail for good, max_retries 1 lets one retry.
+    // Of three parallel requests that fail, max_retries 1 allows one retry.
     let mut bench = Bench::new(assignment(healthy([1])), |config| config.circuit_breakers.default.max_retries = 1);
     let mut requests: Vec<_> = (0..3).map(|_| state(policy("5xx"), &Overrides::default()).unwrap()).collect();
     let decisions: Vec<_> = requests.iter_mut().map(|request| respond(&mut bench, request, 503)).collect();
@@ -174,13 +173,12 @@ fn a_retry_holds_its_permit_until_the_next_decision() {
     let mut next = state(policy("5xx"), &Overrides::default()).unwrap();
     assert!(
         matches!(respond(&mut bench, &mut next, 503), Decision::Retry { .. }),
-        "an abandoned request gives it back"
+        "a dropped request returns its permit"
     );
 }
 
 #[test]
 fn a_budget_replaces_max_retries() {
-    // E24.
     let mut bench = Bench::new(assignment(healthy([1])), |config| {
         config.circuit_breakers.default.max_retries = 0;
         config.circuit_breakers.default.retry_budget =
@@ -199,33 +197,32 @@ fn a_budget_replaces_max_retries() {
 }
 
 #[test]
-fn a_trusted_request_may_ask_for_retries() {
-    // E5.
+fn a_trusted_request_can_override_retries() {
     let mut bench = cluster();
-    let asks = |lines: &[(&'static str, &'static str)]| Overrides::take_from(&mut headers(lines));
+    let parse = |lines: &[(&'static str, &'static str)]| Overrides::take_from(&mut headers(lines));
     let none = Overrides::default();
     let new = |policy: Option<RetryPolicy>, overrides: &Overrides| {
         let (policy, headers) = (policy.map(Arc::new), HeaderMap::new());
         RetryState::new(policy, || head(&headers), overrides.clone(), RoutingPriority::Default)
     };
     assert!(new(None, &none).is_none() && new(Some(policy("")), &none).is_none());
-    assert!(new(None, &asks(&[("x-envoy-retry-on", "nonsense")])).is_none());
-    assert!(new(None, &asks(&[("x-envoy-max-retries", "3")])).is_none(), "asks for no condition");
+    assert!(new(None, &parse(&[("x-envoy-retry-on", "nonsense")])).is_none());
+    assert!(new(None, &parse(&[("x-envoy-max-retries", "3")])).is_none(), "there is no condition");
 
-    let mut state = new(None, &asks(&[("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", "2")])).unwrap();
+    let mut state = new(None, &parse(&[("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", "2")])).unwrap();
     let decisions: Vec<_> = (0..3).map(|_| respond(&mut bench, &mut state, 503)).collect();
     assert!(matches!(decisions[..], [Decision::Retry { .. }, Decision::Retry { .. }, Decision::LimitExceeded]));
 
-    let codes = asks(&[("x-envoy-retry-on", "retriable-status-codes"), ("x-envoy-retriable-status-codes", "404,409")]);
+    let codes = parse(&[("x-envoy-retry-on", "retriable-status-codes"), ("x-envoy-retriable-status-codes", "404,409")]);
     let mut state = new(None, &codes).unwrap();
     assert!(matches!(respond(&mut bench, &mut state, 404), Decision::Retry { .. }));
 
-    let mut state = new(Some(policy("5xx")), &asks(&[("x-envoy-retry-grpc-on", "unavailable")])).unwrap();
+    let mut state = new(Some(policy("5xx")), &parse(&[("x-envoy-retry-grpc-on", "unavailable")])).unwrap();
     let unavailable = headers(&[("grpc-status", "14")]);
     let decision = state.handle_response(StatusCode::OK, &unavailable, &bench.cluster, &mut bench.rng);
-    assert!(matches!(decision, Decision::Retry { .. }), "conditions add up");
+    assert!(matches!(decision, Decision::Retry { .. }), "conditions are added");
 
-    let names = asks(&[("x-envoy-retry-on", "retriable-headers"), ("x-envoy-retriable-header-names", "x-again")]);
+    let names = parse(&[("x-envoy-retry-on", "retriable-headers"), ("x-envoy-retriable-header-names", "x-again")]);
     let mut state = new(None, &names).unwrap();
     let again = headers(&[("x-again", "")]);
     let decision = state.handle_response(StatusCode::OK, &again, &bench.cluster, &mut bench.rng);
@@ -250,8 +247,7 @@ fn only_requests_with_a_retriable_header_are_retried() {
 }
 
 #[test]
-fn the_next_try_avoids_endpoints_if_the_policy_says_so() {
-    // E23.
+fn the_next_try_avoids_previous_hosts_if_configured() {
     let bench = Bench::new(assignment(healthy([1, 2])), |_| {});
     let first = bench.find(1).id();
     for (previous_hosts, expected) in [(true, 1), (false, 0)] {
@@ -264,7 +260,7 @@ fn the_next_try_avoids_endpoints_if_the_policy_says_so() {
 
 #[test]
 fn delays_grow_with_the_number_of_the_retry() {
-    // E22: the window doubles; with a fixed seed the longest of many delays shows it.
+    // The window doubles. With a fixed seed, the longest of many delays is close to its end.
     let mut longest = [Duration::ZERO; 4];
     let mut bench = cluster();
     for _ in 0..300 {

@@ -1,4 +1,4 @@
-//! Which virtual host serves an authority (E1).
+//! Index of virtual hosts by domain. Envoy `route.v3.VirtualHost.domains`.
 
 use super::{
     RouteTableError,
@@ -8,12 +8,12 @@ use crate::model::VirtualHost;
 
 /// Virtual hosts by domain: exact, then the longest `*.suffix`, then the longest `prefix.*`, then `*`.
 ///
-/// A wildcard stands for at least one character. Letters compare without case.
+/// A wildcard matches at least one character. Domains are case-insensitive.
 #[derive(Debug)]
 pub(super) struct DomainIndex {
     /// Exact domains, and `prefix.*` without the asterisk.
     forward: Trie<Domain>,
-    /// `*.suffix` without the asterisk, from its end.
+    /// `*.suffix` without the asterisk, reversed.
     backward: Trie<Domain>,
     any: Option<u32>,
 }
@@ -25,10 +25,10 @@ struct Domain {
 }
 
 impl DomainIndex {
-    /// The index of `virtual_hosts`.
+    /// Builds the index of `virtual_hosts`.
     ///
     /// # Errors
-    /// If a domain is empty or stands twice.
+    /// If a domain is empty or occurs twice.
     pub(super) fn new(virtual_hosts: &[VirtualHost]) -> Result<Self, RouteTableError> {
         refuse_duplicates(virtual_hosts)?;
         let (mut forward, mut backward, mut any) = (Vec::new(), Vec::new(), None);
@@ -50,7 +50,7 @@ impl DomainIndex {
         Ok(Self { forward: Trie::new(forward), backward: Trie::new(backward), any })
     }
 
-    /// The number of the virtual host that serves `host`.
+    /// The position of the virtual host that serves `host`.
     pub(super) fn find(&self, host: &str) -> Option<u32> {
         let length = host.len();
         let (mut exact, mut prefix, mut suffix) = (None, None, None);
@@ -96,7 +96,7 @@ fn refuse_duplicates(virtual_hosts: &[VirtualHost]) -> Result<(), RouteTableErro
     Ok(())
 }
 
-/// `authority` without its port, if it has one. IPv6 addresses keep their brackets.
+/// Removes the port of `authority`, if it has one. IPv6 addresses keep their brackets.
 pub(super) fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if is_port(port) && (!host.contains(':') || host.ends_with(']')) => host,

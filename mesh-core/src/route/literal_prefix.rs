@@ -1,9 +1,9 @@
-//! The text that every match of a regular expression begins with.
+//! The literal prefix of a regular expression: text that every match begins with.
 //!
-//! Regular expressions are filed in the path index under this text, so that a request meets only those that its path
-//! can satisfy. The answer may be shorter than the truth, never longer.
+//! The path index keeps regular expressions by this prefix, so a request is tested against those that can match only. The
+//! prefix may be shorter than the longest possible one, but never longer.
 
-/// The literal beginning of `regex`, in the regex crate's syntax, anchored at the start as route matches are.
+/// The literal prefix of `regex`, which has the syntax of the regex crate and is anchored at its start.
 pub(super) fn literal_prefix(regex: &str) -> String {
     if has_alternative(regex) {
         return String::new();
@@ -12,7 +12,7 @@ pub(super) fn literal_prefix(regex: &str) -> String {
     let mut chars = regex.strip_prefix('^').unwrap_or(regex).chars().peekable();
     while let Some(c) = chars.next() {
         let literal = match c {
-            // Escaped punctuation stands for itself; an escaped letter or digit is a class, an anchor or a code.
+            // Escaped punctuation is a literal; an escaped letter or digit is a class, an anchor or a code point.
             '\\' => chars.next().filter(|escaped| escaped.is_ascii_punctuation() && !matches!(escaped, '<' | '>')),
             '.' | '[' | '(' | ')' | '{' | '}' | '*' | '+' | '?' | '|' | '^' | '$' | ']' => None,
             other => Some(other),
@@ -21,7 +21,7 @@ pub(super) fn literal_prefix(regex: &str) -> String {
         match chars.peek() {
             // The character may be absent.
             Some('*' | '?' | '{') => break,
-            // There is at least one, unless the repetition is repeated; nothing is known of what follows.
+            // The character occurs at least once, unless the repetition is itself repeated. What follows is unknown.
             Some('+') => {
                 chars.next();
                 if !matches!(chars.peek(), Some('*' | '?' | '{')) {
@@ -35,8 +35,8 @@ pub(super) fn literal_prefix(regex: &str) -> String {
     prefix
 }
 
-/// Whether a `|` outside of groups may offer another beginning. What is unclear counts as one: bracket classes may hold
-/// parentheses, and flags such as `(?x)` change what a parenthesis means.
+/// Whether a `|` outside of groups may give matches another prefix. Brackets may contain parentheses, and flags such as
+/// `(?x)` change the meaning of parentheses; after either, every `|` counts.
 fn has_alternative(regex: &str) -> bool {
     let (mut groups, mut unclear) = (0u32, false);
     let mut chars = regex.chars().peekable();

@@ -1,4 +1,4 @@
-//! Evaluation of route predicates other than the path, which the table finds by its index.
+//! Evaluation of route conditions other than the path, which the path index evaluates.
 
 use http::{HeaderMap, HeaderValue};
 
@@ -11,16 +11,16 @@ use crate::{
 };
 
 impl HeaderMatcher {
-    /// Whether the request's header satisfies the predicate.
+    /// Whether the request's header matches.
     ///
-    /// Repeated lines are tested one by one and any hit suffices. A missing header satisfies no value predicate, not
-    /// even an inverted one, unless it is to be treated as empty (E2).
+    /// Repeated lines are tested one by one, and one match suffices. A missing header matches no value, not even if the
+    /// matcher is inverted, unless `treat_missing_header_as_empty` is set.
     #[must_use]
     pub fn matches(&self, request: &RequestHead<'_>) -> bool {
         self.matches_lines(request.values(&self.key))
     }
 
-    /// Whether the response's header satisfies the predicate; responses have no pseudo-headers to look at.
+    /// Whether the response's header matches. Pseudo-headers are missing in responses.
     #[must_use]
     pub fn matches_response(&self, headers: &HeaderMap) -> bool {
         let field = match &self.key {
@@ -43,7 +43,7 @@ impl HeaderMatcher {
     }
 }
 
-/// Lines that are not UTF-8 have no value to compare: no predicate over values hits them.
+/// A line that is not UTF-8 matches no value.
 fn value_hits(matches: &HeaderMatch, line: &[u8]) -> bool {
     let Ok(line) = std::str::from_utf8(line) else { return false };
     match matches {
@@ -54,7 +54,7 @@ fn value_hits(matches: &HeaderMatch, line: &[u8]) -> bool {
 }
 
 impl QueryParameterMatcher {
-    /// Whether the query satisfies the predicate; only the first parameter of the name counts.
+    /// Whether the query matches. Only the first parameter with the name is tested.
     #[must_use]
     pub fn matches(&self, query: Option<&str>) -> bool {
         let value = query.and_then(|query| query_parameter(query, &self.name));
@@ -65,15 +65,15 @@ impl QueryParameterMatcher {
     }
 }
 
-/// Whether a request with the right path may still not be the route's: [`holds`] has something to test.
+/// Whether the route has conditions that the path index does not evaluate, so that [`holds`] must be called.
 pub(super) fn is_conditional(route: &RouteMatch) -> bool {
     let RouteMatch { path, case_sensitive: _, headers, query_parameters, grpc, runtime_fraction } = route;
     let by_path = !matches!(path, PathMatcher::Regex(_)) && headers.is_empty() && query_parameters.is_empty();
     !by_path || *grpc || runtime_fraction.is_some()
 }
 
-/// Whether everything holds that the path index does not know: the conditions besides the path, and all of a regular
-/// expression. Cheap tests come first; all are pure, so their order cannot be observed.
+/// Whether all conditions hold that the path index does not evaluate: those on other parts of the request, and regular
+/// expressions. The cheapest are tested first; the order has no effect on the result.
 pub(super) fn holds(route: &RouteMatch, request: &RequestHead<'_>, random: u64) -> bool {
     route.runtime_fraction.is_none_or(|share| share.hits(random))
         && (!route.grpc || grpc::is_grpc_request(request.headers))

@@ -1,12 +1,12 @@
-//! Which route takes a request, and what the route says.
+//! Compiled routes: finding the route of a request and evaluating it.
 //!
-//! [`RouteTable::compile`] turns a `RouteConfiguration` into an index; [`RouteTable::route`] answers a request from it
-//! without allocating and in time that does not grow with the number of routes that cannot match: domains and path
-//! prefixes lie in radix trees, regular expressions are filed under the text they begin with. Routes that share a path
-//! and differ in headers, and regular expressions that begin alike, are tried in configured order. The answer is always
-//! that of a linear first-match scan, which the tests use as the model.
+//! [`RouteTable::compile`] compiles a `RouteConfiguration` into an index. [`RouteTable::route`] finds the route of a
+//! request without allocating, in time that does not grow with the number of routes whose path cannot match. Domains and
+//! path prefixes are kept in radix trees, regular expressions by their literal prefix. Routes with the same path and
+//! different headers, and regular expressions with the same prefix, are tried in configured order. The result is that of
+//! a linear first-match scan, which the tests use as the model.
 //!
-//! Deliberately absent: URI templates and matcher trees (`matcher` API); the decoder refuses them by name.
+//! Not supported: URI templates and matcher trees (`matcher`); the decoder refuses them.
 
 mod domain_index;
 mod entry;

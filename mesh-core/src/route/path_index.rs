@@ -1,4 +1,4 @@
-//! Which routes of a virtual host a path can reach, without looking at the others.
+//! Index of the routes of a virtual host by path.
 
 use http::Method;
 
@@ -14,10 +14,9 @@ use crate::{
 
 /// The routes of a virtual host by path.
 ///
-/// A route is filed under the bytes that its path must begin with. One walk along the request's path visits every
-/// route that can match and few others; the visits are ordered by length, not by configuration, so the search keeps
-/// the smallest matching route number and skips what cannot beat it. That gives "the first match decides" without
-/// collecting candidates.
+/// A route is kept by the bytes that its path must begin with. One walk along the request's path visits every route that
+/// can match, and few others. It visits them by length, not in configured order, so the search keeps the lowest matching
+/// route number and skips higher ones. The result is the first match in configured order, without collecting candidates.
 #[derive(Debug)]
 pub(super) struct PathIndex {
     case_sensitive: Trie<Candidate>,
@@ -25,28 +24,29 @@ pub(super) struct PathIndex {
     connect: Box<[u32]>,
 }
 
-/// Small enough to lie in a node of the trie.
+/// Small enough to be stored in a node of the trie.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     route: u32,
     rest: Rest,
-    /// Whether more than the path must hold. Kept here so that most requests touch no route but the one they take.
+    /// Whether the route has conditions other than the path. Stored here so that most requests read only the route that
+    /// they match.
     conditional: bool,
 }
 
-/// What must hold of the path after the bytes that a [`Candidate`] is filed under.
+/// The condition on the rest of the path, after the key of a [`Candidate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
-    /// Anything.
+    /// Any rest.
     Any,
-    /// Nothing is left.
+    /// The rest is empty.
     Empty,
-    /// Nothing is left, or another segment begins.
+    /// The rest is empty or begins with `/`.
     Segments,
 }
 
 impl PathIndex {
-    /// The index of `routes`, in configured order.
+    /// Builds the index of `routes`, which are in configured order.
     pub(super) fn new(routes: &[Route]) -> Self {
         let (mut case_sensitive, mut case_insensitive, mut connect) = (Vec::new(), Vec::new(), Vec::new());
         for (route, number) in routes.iter().zip(0u32..) {
@@ -77,10 +77,10 @@ impl PathIndex {
         }
     }
 
-    /// The first route, in configured order, whose path matches and that `accept` takes.
+    /// The first route, in configured order, whose path matches and that `accept` accepts.
     ///
-    /// `accept` is asked about routes with more conditions than the path, and about regular expressions, of which the
-    /// index knows only how they begin.
+    /// `accept` is called for routes with other conditions than the path, and for regular expressions, of which the index
+    /// knows the literal prefix only.
     pub(super) fn first(&self, request: &RequestHead<'_>, accept: impl Fn(u32) -> bool) -> Option<u32> {
         let path = request.path().as_bytes();
         let mut best = u32::MAX;

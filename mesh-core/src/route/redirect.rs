@@ -1,4 +1,4 @@
-//! The location of redirects (E7, VS14).
+//! The `location` header of redirects. Envoy `route.v3.RedirectAction`.
 
 use super::{
     RouteEntry,
@@ -10,9 +10,10 @@ use crate::{
 };
 
 impl<C> RouteEntry<C> {
-    /// The value of `location` in the answer that the route gives itself; `None` if the answer has none.
+    /// The value of `location` in the response of a redirect, or of a direct response with 201 or 3xx; `None` for any
+    /// other route.
     ///
-    /// A direct response of 201 or 3xx has one too: the request's own URL.
+    /// The location of a direct response is the URL of the request, as in Envoy.
     #[must_use]
     pub fn location(&self, request: &RequestHead<'_>) -> Option<String> {
         match &self.route().action {
@@ -25,7 +26,7 @@ impl<C> RouteEntry<C> {
     }
 }
 
-/// Where a request without TLS is sent by a virtual host that requires it: the same URL with `https`.
+/// The location for a request without TLS to a virtual host that requires TLS: the same URL with `https`.
 #[must_use]
 pub fn https_location(request: &RequestHead<'_>) -> String {
     url("https", request.authority, None, request.path_and_query)
@@ -41,7 +42,7 @@ fn location(redirect: &Redirect, matched: &PathMatcher, request: &RequestHead<'_
     let kept = if redirect.strip_query { None } else { query };
     let path_and_query = match &redirect.path {
         PathRedirect::Keep => with_query(path.to_owned(), kept),
-        // A query of its own is never stripped and replaces the request's.
+        // A query in the configured path replaces the request's and is never stripped.
         PathRedirect::Path(path) if path.contains('?') => path.as_ref().to_owned(),
         PathRedirect::Path(path) => with_query(path.as_ref().to_owned(), kept),
         PathRedirect::Prefix(prefix) => with_query(replace_prefix(matched, path, prefix), kept),
@@ -50,8 +51,8 @@ fn location(redirect: &Redirect, matched: &PathMatcher, request: &RequestHead<'_
     url(scheme, host, redirect.port_redirect, &path_and_query)
 }
 
-/// The request's host. Its port goes if another is to come, or if the scheme changes and it is the old scheme's
-/// default: `http://a:80` becomes `https://a`.
+/// The request's host. Its port is removed if there is a new one, or if the scheme changes and the port is the default of
+/// the old scheme: `http://a:80` becomes `https://a`.
 fn request_host<'a>(request: &RequestHead<'a>, new_scheme: &str, new_port: bool) -> &'a str {
     let authority = request.authority;
     let Some(colon) = authority.rfind(':').filter(|&colon| !authority[colon..].contains(']')) else { return authority };

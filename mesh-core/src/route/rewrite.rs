@@ -1,4 +1,5 @@
-//! Changes of path and authority before a request goes upstream (E7, VS16).
+//! Rewrites of the path and the authority of upstream requests. Envoy `RouteAction.prefix_rewrite`, `regex_rewrite`,
+//! `host_rewrite_specifier`.
 
 use std::borrow::Cow;
 
@@ -10,24 +11,24 @@ use crate::{
     request::split_query,
 };
 
-/// What a route makes of a request's authority.
+/// The rewrite of a request's authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthorityRewrite<'a> {
-    /// Leave it.
+    /// No rewrite.
     Keep,
-    /// Replace it. The original is told upstream in `x-envoy-original-host`.
+    /// Replace it, and send the original in `x-envoy-original-host`.
     Set(Cow<'a, HeaderValue>),
-    /// Replace it without telling the original: a weighted cluster's `host_rewrite_literal`.
+    /// Replace it without sending the original: a weighted cluster's `host_rewrite_literal`.
     SetSilently(&'a HeaderValue),
-    /// Replace it by the host name of the endpoint, if that has one. The original is told as for `Set`.
+    /// Replace it by the host name of the endpoint, if it has one, and send the original as for `Set`.
     EndpointHostname,
 }
 
 impl<C> RouteEntry<C> {
-    /// The new `:path` of a request, query included; `None` if the route does not rewrite. If there is one, even an
-    /// equal one, the original goes upstream in `x-envoy-original-path`.
+    /// The rewritten `:path` of a request, including the query; `None` if the route does not rewrite. If it does, the
+    /// original is sent in `x-envoy-original-path`, even if it is equal.
     ///
-    /// A result that does not begin with `/` gets one: anything else is not a path that HTTP can carry.
+    /// A result that does not begin with `/` is prefixed with one, because it would not be a valid path.
     #[must_use]
     pub fn rewrite_path(&self, path_and_query: &str) -> Option<String> {
         let rewritten = |rewrite: &dyn Fn(&str) -> String| {
@@ -50,7 +51,7 @@ impl<C> RouteEntry<C> {
         }
     }
 
-    /// The new authority of a request with this path, before that is rewritten, and these headers.
+    /// The rewrite of the authority of a request with these headers. `path` is the path before a rewrite.
     #[must_use]
     pub fn rewrite_authority<'a>(
         &'a self,
@@ -82,17 +83,17 @@ impl<C> RouteEntry<C> {
     }
 }
 
-/// `path` with what `matched` matched replaced: the prefix, else everything.
+/// Replaces the part of `path` that `matched` matches: the prefix, or the whole path if `matched` is not a prefix.
 pub(super) fn replace_prefix(matched: &PathMatcher, path: &str, replacement: &str) -> String {
     let rest = match matched {
-        // A matched prefix is as long as the configured one, also when case is ignored.
+        // A matched prefix has the length of the configured one, even if case is ignored.
         PathMatcher::Prefix(prefix) | PathMatcher::PathSeparatedPrefix(prefix) => path.get(prefix.len()..),
         PathMatcher::Exact(_) | PathMatcher::Regex(_) | PathMatcher::Connect => None,
     };
     [replacement, rest.unwrap_or("")].concat()
 }
 
-/// `path` with `query` behind it.
+/// Appends `query` to `path`.
 pub(super) fn with_query(mut path: String, query: Option<&str>) -> String {
     if let Some(query) = query {
         path.push('?');

@@ -1,8 +1,8 @@
-//! What is counted about the requests of a virtual cluster, or of a route with a `stat_prefix`: Envoy's
-//! `vhost.<virtual host>.vcluster.<name>.` and `vhost.<virtual host>.route.<stat_prefix>.`.
+//! Statistics of virtual clusters and of routes with a `stat_prefix`: Envoy's `vhost.<virtual host>.vcluster.<name>.` and
+//! `vhost.<virtual host>.route.<stat_prefix>.`.
 //!
-//! Counters are found by name when routes are compiled, so that a request only adds to them, and they live on when the
-//! next configuration names them again.
+//! Counters are looked up by name when routes are compiled, so a request only adds to them. They keep their values if the
+//! next configuration has the same names.
 
 use std::{
     collections::HashMap,
@@ -17,57 +17,57 @@ use crate::{
     telemetry::Counter,
 };
 
-/// Whose requests are counted.
+/// A group of requests with statistics of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestScope {
     /// The virtual host.
     pub virtual_host: Arc<str>,
-    /// The part of its requests.
+    /// The group of its requests.
     pub part: RequestPart,
 }
 
-/// A part of the requests of a virtual host.
+/// A group of the requests of a virtual host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RequestPart {
-    /// Those of a virtual cluster.
+    /// The requests of a virtual cluster.
     VirtualCluster(Arc<str>),
-    /// Those of routes with this `stat_prefix`.
+    /// The requests of the routes with this `stat_prefix`.
     Route(Arc<str>),
 }
 
-/// Counters of the requests of one scope, under Envoy's names. Only requests that get as far as a cluster count.
+/// Counters of the requests of one scope, under Envoy's names. Requests that are not routed to a cluster do not count.
 #[derive(Debug, Default)]
 pub struct RequestStats {
     /// Tries sent on a connection.
     pub upstream_rq_total: Counter,
-    /// Requests that outlived the route timeout.
+    /// Requests whose route timeout expired.
     pub upstream_rq_timeout: Counter,
-    /// Retries made.
+    /// Retries.
     pub upstream_rq_retry: Counter,
-    /// Requests that used up their retries.
+    /// Requests that were not retried because no retries were left.
     pub upstream_rq_retry_limit_exceeded: Counter,
-    /// Retries not made because of `max_retries` or the retry budget.
+    /// Requests that were not retried because of `max_retries` or the retry budget.
     pub upstream_rq_retry_overflow: Counter,
-    /// Requests that a retry saved.
+    /// Requests that succeeded after a retry.
     pub upstream_rq_retry_success: Counter,
     responses: ResponseCodes,
 }
 
-/// The counters that a request adds to. Default none.
+/// The counters of a request. Default none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestCounters<'e> {
     pub(super) virtual_cluster: Option<&'e RequestStats>,
     pub(super) route: Option<&'e RequestStats>,
 }
 
-/// Counters by what they count, for as long as routes name them.
+/// The counters of all scopes that routes refer to.
 #[derive(Debug, Default)]
 pub struct RequestStatsRegistry(Mutex<Interned>);
 
 #[derive(Debug, Default)]
 struct Interned {
     by_scope: HashMap<RequestScope, Weak<RequestStats>>,
-    /// Size at which counters that nobody names are looked for; doubling makes that a constant share of each insertion.
+    /// Size at which unreferenced counters are removed. It doubles with the size, so the amortized cost is constant.
     sweep_at: usize,
 }
 
@@ -102,22 +102,22 @@ impl RequestStats {
 }
 
 impl RequestCounters<'_> {
-    /// A try is on its way.
+    /// A try was sent upstream.
     pub fn handle_try(self) {
         self.each(|stats| stats.upstream_rq_total.inc());
     }
 
-    /// The client is answered with `status`, by an endpoint or because there is none.
+    /// A response with `status` was sent downstream, from an endpoint or as a local reply.
     pub fn handle_response(self, status: StatusCode) {
         self.each(|stats| stats.responses.count(status));
     }
 
-    /// The route timeout has ended.
+    /// The route timeout expired.
     pub fn handle_timeout(self) {
         self.each(|stats| stats.upstream_rq_timeout.inc());
     }
 
-    /// What has been decided after a try; `retries_made` counts those before.
+    /// A retry decision was made after `retries_made` retries.
     pub fn handle_decision(self, decision: Decision, retries_made: u32) {
         self.each(|stats| match decision {
             Decision::Retry { .. } => stats.upstream_rq_retry.inc(),
@@ -129,7 +129,7 @@ impl RequestCounters<'_> {
     }
 
     fn each(self, add: impl Fn(&RequestStats)) {
-        // Most requests have none, and this stands in many places.
+        // Most requests have none. The check is inlined in many places, the rest is not.
         if self.virtual_cluster.is_some() || self.route.is_some() {
             self.each_present(add);
         }
@@ -144,7 +144,7 @@ impl RequestCounters<'_> {
 impl RequestStatsRegistry {
     const MIN_SWEEP_AT: usize = 64;
 
-    /// The counters of a scope; the same as long as somebody holds them.
+    /// The counters of `scope`. Returns the same counters as long as a reference to them exists.
     pub(super) fn intern(&self, scope: RequestScope) -> Arc<RequestStats> {
         let mut interned = self.lock();
         if let Some(stats) = interned.by_scope.get(&scope).and_then(Weak::upgrade) {
@@ -159,7 +159,7 @@ impl RequestStatsRegistry {
         stats
     }
 
-    /// Calls `visit` with every statistic: its scope, its name in it, its kind and value.
+    /// Calls `visit` with the scope, name, kind and value of each statistic.
     pub fn for_each(&self, visit: &mut dyn FnMut(&RequestScope, &str, StatKind, u64)) {
         for (scope, stats) in self.in_use() {
             stats.for_each(&mut |name, kind, value| visit(&scope, name, kind, value));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_happens_to_a_request_is_counted_in_each_of_its_scopes() {
+    fn a_request_is_counted_in_each_of_its_scopes() {
         let registry = RequestStatsRegistry::default();
         let route = RequestScope { virtual_host: "vh".into(), part: RequestPart::Route("r".into()) };
         let (of_cluster, of_route) = (registry.intern(scope("vc")), registry.intern(route.clone()));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_live_as_long_as_they_are_named() {
+    fn counters_are_kept_as_long_as_they_are_referenced() {
         let registry = RequestStatsRegistry::default();
         let first = registry.intern(scope("a"));
         assert!(Arc::ptr_eq(&first, &registry.intern(scope("a"))));

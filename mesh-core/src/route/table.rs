@@ -1,4 +1,4 @@
-//! The compiled route configuration.
+//! Compiled route configurations.
 
 use std::{num::NonZeroU32, ops::Deref, sync::Arc};
 
@@ -13,8 +13,8 @@ use crate::{
     request::RequestHead,
 };
 
-/// A route configuration, compiled. `C` is what stands for a cluster: resolved once here, so that a request looks up
-/// no name.
+/// A compiled route configuration. `C` is a reference to a cluster, resolved when the table is compiled so that requests
+/// do not look up names.
 #[derive(Debug)]
 pub struct RouteTable<C> {
     config: Arc<RouteConfiguration>,
@@ -22,14 +22,14 @@ pub struct RouteTable<C> {
     hosts: Box<[Arc<Host<C>>]>,
 }
 
-/// A virtual host's routes, side by side: one look further for each request would be one that no cache answers.
+/// The routes of a virtual host. They are stored next to each other to save each request a cache miss.
 #[derive(Debug)]
 struct Host<C> {
     paths: PathIndex,
     entries: Box<[RouteEntry<C>]>,
 }
 
-/// A route of a table, which stays as it is while somebody has a handle on it. Clones are handles on the same.
+/// An owned reference to a route of a table. The route is kept as long as a handle exists.
 #[derive(Debug)]
 pub struct RouteHandle<C> {
     host: Arc<Host<C>>,
@@ -50,7 +50,7 @@ impl<C> Clone for RouteHandle<C> {
     }
 }
 
-/// A route as a table finds it; becomes a [`RouteHandle`] where it has to outlive the table.
+/// A borrowed reference to a route of a table. See [`RouteHandle`] for one that can outlive the table.
 #[derive(Debug)]
 pub struct RouteRef<'t, C> {
     host: &'t Arc<Host<C>>,
@@ -58,7 +58,7 @@ pub struct RouteRef<'t, C> {
 }
 
 impl<C> RouteRef<'_, C> {
-    /// A handle on the route.
+    /// An owned reference to the route.
     #[must_use]
     pub fn to_handle(self) -> RouteHandle<C> {
         RouteHandle { host: Arc::clone(self.host), route: self.route }
@@ -87,16 +87,16 @@ impl<C> Clone for RouteRef<'_, C> {
 
 impl<C> Copy for RouteRef<'_, C> {}
 
-/// What a table says about a request.
+/// The result of looking up the route of a request.
 #[derive(Debug)]
 pub enum RouteResult<'t, C> {
     /// No virtual host serves the authority: 404, flag NR.
     NoVirtualHost,
     /// The virtual host has no route for the request: 404, flag NR.
     NoRoute(&'t VirtualHost),
-    /// The virtual host wants TLS and the request came without: 301 to [`https_location`](super::https_location).
+    /// The virtual host requires TLS and the request was sent without: 301 to [`https_location`](super::https_location).
     TlsRequired(&'t VirtualHost),
-    /// This route decides.
+    /// The route matches.
     Matched(RouteRef<'t, C>),
 }
 
@@ -104,25 +104,25 @@ pub enum RouteResult<'t, C> {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RouteTableError {
-    /// Two virtual hosts, or one twice, claim the same authority.
+    /// A domain occurs twice, in one or in two virtual hosts.
     #[error(
-        "domain {domain:?} of virtual host {second:?} is already claimed by virtual host {first:?}; domains must be unique"
+        "domain {domain:?} of virtual host {second:?} is already a domain of virtual host {first:?}; domains must be unique"
     )]
     DuplicateDomain {
-        /// The domain as configured second.
+        /// The domain, as written the second time.
         domain: Box<str>,
-        /// The virtual host that has it.
+        /// The virtual host of the first occurrence.
         first: Arc<str>,
-        /// The virtual host that wants it too.
+        /// The virtual host of the second occurrence.
         second: Arc<str>,
     },
-    /// A domain without a name.
+    /// A domain is empty.
     #[error("virtual host {virtual_host:?} has an empty domain")]
     EmptyDomain {
         /// The virtual host.
         virtual_host: Arc<str>,
     },
-    /// A weighted route whose weights sum to nothing, or to more than 4294967295.
+    /// The sum of a route's cluster weights is 0 or greater than 4294967295.
     #[error("route {route:?} of virtual host {virtual_host:?}: the sum of weights is not in 1..=4294967295")]
     TotalWeight {
         /// The virtual host.
@@ -133,10 +133,10 @@ pub enum RouteTableError {
 }
 
 impl<C> RouteTable<C> {
-    /// Compiles `config`; `resolve` is asked once per mention of a cluster. Nothing is counted.
+    /// Compiles `config` without statistics. `resolve` is called for each reference to a cluster.
     ///
     /// # Errors
-    /// If domains are not unique or weights sum to nothing.
+    /// If domains are not unique or a sum of weights is out of range.
     pub fn compile(
         config: Arc<RouteConfiguration>,
         resolve: &mut dyn FnMut(&ClusterName) -> C,
@@ -144,10 +144,10 @@ impl<C> RouteTable<C> {
         Self::compile_counted(config, resolve, &RequestStatsRegistry::default())
     }
 
-    /// Compiles `config`; what its virtual clusters and routes count is found in `registry`.
+    /// Compiles `config`. The statistics of its virtual clusters and routes are taken from `registry`.
     ///
     /// # Errors
-    /// If domains are not unique or weights sum to nothing.
+    /// If domains are not unique or a sum of weights is out of range.
     pub fn compile_counted(
         config: Arc<RouteConfiguration>,
         resolve: &mut dyn FnMut(&ClusterName) -> C,
@@ -170,7 +170,7 @@ impl<C> RouteTable<C> {
         Ok(Self { config, domains, hosts })
     }
 
-    /// What was compiled.
+    /// The configuration that was compiled.
     #[must_use]
     pub fn config(&self) -> &Arc<RouteConfiguration> {
         &self.config
@@ -182,8 +182,8 @@ impl<C> RouteTable<C> {
         self.hosts.iter().map(|host| host.entries.len()).sum()
     }
 
-    /// Finds the route for `request`. `random` is the request's one random number: the same value selects among
-    /// weighted clusters later, and a second call with it gives the same answer.
+    /// Finds the route of `request`. `random` decides fractions; a request uses the same random number here and to select
+    /// among weighted clusters, so that a second lookup has the same result.
     #[must_use]
     pub fn route(&self, request: &RequestHead<'_>, random: u64) -> RouteResult<'_, C> {
         let authority = match self.config.ignore_port_in_host_matching {
@@ -203,7 +203,7 @@ impl<C> RouteTable<C> {
     }
 }
 
-/// Counters of the virtual clusters, in their order, and of what none of them takes; none without virtual clusters.
+/// The counters of the virtual clusters in order, followed by those of the other requests; empty without virtual clusters.
 fn virtual_cluster_stats(host: &VirtualHost, registry: &RequestStatsRegistry) -> Arc<[Arc<RequestStats>]> {
     let stats = |name: &Arc<str>| {
         let part = RequestPart::VirtualCluster(Arc::clone(name));
@@ -216,10 +216,10 @@ fn virtual_cluster_stats(host: &VirtualHost, registry: &RequestStatsRegistry) ->
     host.virtual_clusters.iter().map(|cluster| &cluster.name).chain([&other]).map(stats).collect()
 }
 
-/// Envoy's name for the requests that no virtual cluster takes.
+/// Envoy's name for the requests that no virtual cluster matches.
 const OTHER_VIRTUAL_CLUSTER: &str = "other";
 
-/// The sum of weights of route number `route`, or an error that names it.
+/// The sum of the weights of route number `route`.
 pub(super) fn total_weight(
     host: &VirtualHost,
     route: usize,

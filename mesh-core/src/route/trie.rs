@@ -1,32 +1,32 @@
-//! A radix tree over byte strings that finds every key that is a prefix of a text in one walk.
+//! A radix tree over byte strings. One walk finds every key that is a prefix of a text.
 //!
-//! Built once, then read-only: nodes lie in one arena, the children of a node side by side and in order, and short labels
-//! and single values in the nodes themselves, so a walk touches one node per branching and little beyond. That matters
-//! because a tree of 100,000 keys does not fit into caches. Keys may repeat; the values of equal keys keep the order in
-//! which they were given.
+//! The tree is built once and then read-only. All nodes are stored in one vector, the children of a node next to each
+//! other and in order, and short labels and single values in the nodes themselves. A walk therefore reads one node per
+//! branch and little else, which matters because a tree of 100,000 keys does not fit into CPU caches. Keys may repeat; the
+//! values of equal keys keep their order.
 
 use std::{ops::Range, slice};
 
-/// The tree. `V` is what a key stands for.
+/// A radix tree that maps keys to values of type `V`.
 #[derive(Debug)]
 pub(super) struct Trie<V> {
     nodes: Vec<Node<V>>,
-    /// The byte by which each node is chosen among its siblings: that before its label. Beside `nodes`, so that the
-    /// choice reads one cache line. The root's stands for nothing, nor do the last [`LANES`], which are beyond all nodes.
+    /// The byte before the label of each node, by which a child is selected. Stored apart from `nodes`, so that a selection
+    /// reads one cache line. The root's byte is unused, and [`LANES`] unused bytes follow the last node's.
     first_bytes: Vec<u8>,
     /// Labels and values that do not fit into their nodes.
     labels: Vec<u8>,
     values: Vec<Box<[V]>>,
 }
 
-/// Two of them fill a cache line if a value takes no more than 8 bytes.
+/// Two nodes fill a cache line if a value takes no more than 8 bytes.
 #[derive(Debug)]
 #[repr(align(32))]
 struct Node<V> {
-    /// The label, or its beginning.
+    /// The first bytes of the label.
     label: [u8; INLINE_LABEL],
     label_length: u32,
-    /// Where the rest of the label begins in [`Trie::labels`].
+    /// Position of the rest of the label in [`Trie::labels`].
     label_rest: u32,
     children: Children,
     values: Values<V>,
@@ -34,19 +34,19 @@ struct Node<V> {
 
 const INLINE_LABEL: usize = 4;
 
-/// So many children are compared with a byte all at once.
+/// Number of children that are compared with a byte at once.
 const LANES: usize = 16;
 
-/// What a node stands for.
+/// The values of the key that ends at a node.
 #[derive(Debug)]
 enum Values<V> {
     None,
     One(V),
-    /// The position of its values in [`Trie::values`].
+    /// Position of the values in [`Trie::values`].
     Several(u32),
 }
 
-/// The first child, and how many there are: up to 256.
+/// Position of the first child, and the number of children, at most 256.
 #[derive(Debug, Default)]
 struct Children {
     start: u32,
@@ -66,10 +66,10 @@ impl<V> Default for Node<V> {
 }
 
 impl<V> Node<V> {
-    /// Whether the label stands in `text` at `index`; `labels` are those of the tree.
-    fn stands_in<T: Text>(&self, text: T, index: usize, labels: &[u8]) -> bool {
+    /// Whether `text` has the label at `index`. `labels` are the tree's.
+    fn matches<T: Text>(&self, text: T, index: usize, labels: &[u8]) -> bool {
         let length = self.label_length as usize;
-        // Comparing nothing is not free: a masked load from a dangling pointer costs some 80 ns.
+        // Comparing empty slices is not free: a masked load from a dangling pointer takes about 80 ns.
         if length == 0 {
             return true;
         }
@@ -79,17 +79,17 @@ impl<V> Node<V> {
     }
 }
 
-/// A text that a [`Trie`] walks along.
+/// A text that a [`Trie`] can be walked along.
 pub(super) trait Text: Copy {
     /// Length in bytes.
     fn len(self) -> usize;
     /// The byte at `index`, which is less than the length.
     fn at(self, index: usize) -> u8;
-    /// Whether `label` stands at `index`; there may be fewer bytes left.
+    /// Whether the bytes at `index` are `label`. There may be fewer bytes left.
     fn has(self, index: usize, label: &[u8]) -> bool;
 }
 
-/// A text as it stands.
+/// A text without conversion.
 #[derive(Clone, Copy)]
 pub(super) struct Plain<'a>(pub(super) &'a [u8]);
 
@@ -97,7 +97,7 @@ pub(super) struct Plain<'a>(pub(super) &'a [u8]);
 #[derive(Clone, Copy)]
 pub(super) struct Lowercase<'a>(pub(super) &'a [u8]);
 
-/// A text from its end, with ASCII letters in lower case.
+/// A reversed text with ASCII letters in lower case.
 #[derive(Clone, Copy)]
 pub(super) struct ReversedLowercase<'a>(pub(super) &'a [u8]);
 
@@ -145,34 +145,32 @@ impl Text for ReversedLowercase<'_> {
 }
 
 impl<V: Copy> Trie<V> {
-    /// The tree of `entries`.
+    /// Builds the tree of `entries`.
     pub(super) fn new(mut entries: Vec<(Box<[u8]>, V)>) -> Self {
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         let (nodes, first_bytes) = (vec![Node::default()], vec![0]);
         let mut trie = Self { nodes, first_bytes, labels: Vec::new(), values: Vec::new() };
         let mut pending = vec![Pending { node: 0, keys: 0..keys.len(), depth: 0 }];
-        // Breadth is not needed, only that siblings are numbered together; a stack of ranges cannot overflow the
-        // call stack however deep the keys nest.
+        // Iterative, so that long keys cannot overflow the call stack.
         while let Some(next) = pending.pop() {
-            trie.grow((&keys, &values), &next, &mut pending);
+            trie.fill(&keys, &values, &next, &mut pending);
         }
         trie.first_bytes.extend([0; LANES]);
         trie
     }
 
-    /// Whether nothing was put in.
+    /// Whether the tree has no keys.
     pub(super) fn is_empty(&self) -> bool {
         matches!(&self.nodes[..], [Node { values: Values::None, .. }])
     }
 
-    /// Calls `visit(length, values)` for every key that `text` begins with, shortest first.
+    /// Calls `visit(length, values)` for each key that is a prefix of `text`, shortest first.
     pub(super) fn walk<T: Text>(&self, text: T, mut visit: impl FnMut(usize, &[V])) {
         let (mut index, mut depth) = (0, 0);
         loop {
             let node = &self.nodes[index];
-            // Comparing nothing is not free: a masked load from a dangling pointer costs some 80 ns.
-            if !node.stands_in(text, depth, &self.labels) {
+            if !node.matches(text, depth, &self.labels) {
                 return;
             }
             depth += node.label_length as usize;
@@ -201,9 +199,10 @@ impl<V: Copy> Trie<V> {
         (position < count).then_some(start + position)
     }
 
-    fn grow(&mut self, (keys, values): (&[Box<[u8]>], &[V]), pending: &Pending, more: &mut Vec<Pending>) {
+    /// Fills the node of `pending` and adds its children to `more`. `keys` are sorted.
+    fn fill(&mut self, keys: &[Box<[u8]>], values: &[V], pending: &Pending, more: &mut Vec<Pending>) {
         let Range { start, end } = pending.keys;
-        // Sorted keys agree on as much as the first and the last of them do.
+        // The common prefix of sorted keys is that of the first and the last.
         let depth = match keys[start..end] {
             [ref first, .., ref last] => common_prefix(first, last),
             [ref only] => only.len(),
@@ -244,16 +243,16 @@ impl<V: Copy> Trie<V> {
     }
 }
 
-/// Where `byte` is first found; at least [`LANES`] if nowhere. A search would wait for each of its looks.
+/// The first position of `byte`, or at least [`LANES`] if there is none. Unlike a search, this has no branches.
 fn position(bytes: [u8; LANES], byte: u8) -> usize {
     const LOW_BITS: u128 = u128::from_ne_bytes([0x7f; LANES]);
-    // Each byte of it is 0 where `byte` stands, so that adding the low bits does not reach the high bit there.
+    // A byte of the difference is 0 if it equals `byte`; only then adding the low bits does not set its high bit.
     let difference = u128::from_le_bytes(bytes) ^ u128::from_ne_bytes([byte; LANES]);
     let found = !(((difference & LOW_BITS) + LOW_BITS) | difference | LOW_BITS);
     found.trailing_zeros() as usize / 8
 }
 
-/// A node still to be filled: its keys share `depth` bytes that its ancestors and its first byte hold.
+/// A node that is not filled yet. Its keys share `depth` bytes, which its ancestors and its first byte cover.
 struct Pending {
     node: usize,
     keys: Range<usize>,
@@ -264,7 +263,7 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Positions are stored in 32 bits; a configuration of 4 GiB of paths does not fit a control plane's message.
+/// Positions are stored in 32 bits. A message from a control plane cannot contain 4 GiB of paths.
 fn index(position: usize) -> u32 {
     u32::try_from(position).expect("a route table holds less than 4 GiB of keys")
 }
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_fold_case_and_run_backwards() {
+    fn texts_are_lowercased_and_reversed() {
         assert_eq!(found(&["/ab", "/ac"], Lowercase(b"/aBc")), [(3, vec![0])]);
         assert_eq!(found(&["moc.", "moc.b"], ReversedLowercase(b"a.B.Com")), [(4, vec![0]), (5, vec![1])]);
         assert_eq!(found(&["moc.longer"], ReversedLowercase(b"r.com")), []);
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn any_byte_may_follow_any_other() {
+    fn a_node_may_have_a_child_for_every_byte() {
         for siblings in [1, 2, 16, 17, 256] {
             let keys = (0..siblings).map(|byte| (Box::from([7, u8::try_from(byte).unwrap(), 9]), byte));
             let trie = Trie::new(keys.collect());

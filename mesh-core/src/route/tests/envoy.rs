@@ -1,4 +1,4 @@
-//! Answers recorded from Envoy 1.40, scenario by scenario.
+//! Results that were recorded from Envoy 1.40.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 #[test]
-fn e1_paths() {
+fn paths_are_matched_as_envoy_does() {
     let ignoring_case = |path| RouteMatch { case_sensitive: false, ..RouteMatch::path(path) };
     let table = table(vec![
         answer("exact", RouteMatch::path(exact("/exact"))),
@@ -43,7 +43,7 @@ fn e1_paths() {
 }
 
 #[test]
-fn e1_only_connect_reaches_a_connect_route() {
+fn only_connect_reaches_a_connect_route() {
     let table = table(vec![
         answer("root", RouteMatch::path(prefix("/"))),
         answer("connect", RouteMatch::path(PathMatcher::Connect)),
@@ -54,7 +54,7 @@ fn e1_only_connect_reaches_a_connect_route() {
 }
 
 #[test]
-fn e2_headers() {
+fn headers_are_matched_as_envoy_does() {
     let inverted = HeaderMatcher { invert_match: true, ..header("x-inv", string(StringPattern::Exact("no".into()))) };
     let empty =
         HeaderMatcher { treat_missing_header_as_empty: true, ..header("x-e", string(StringPattern::Exact("".into()))) };
@@ -128,7 +128,7 @@ fn e2_headers() {
 }
 
 #[test]
-fn e2_query_parameters_fractions_and_grpc() {
+fn query_parameters_fractions_and_grpc_are_matched_as_envoy_does() {
     let root = || RouteMatch::path(prefix("/"));
     let query = |path: &str, name: &str, matches: QueryParameterMatch| {
         let query_parameters = vec![QueryParameterMatcher { name: name.into(), matches }];
@@ -180,7 +180,7 @@ fn domains() -> Vec<VirtualHost> {
 }
 
 #[test]
-fn e1_domains() {
+fn domains_are_matched_as_envoy_does() {
     let table = compile(config(domains())).unwrap();
     for (authority, expected) in [
         ("a.example.com", "exact"),
@@ -205,7 +205,7 @@ fn e1_domains() {
 }
 
 #[test]
-fn e1_a_port_can_be_ignored() {
+fn a_port_can_be_ignored() {
     let mut hosts = domains();
     hosts.push(host("v6", &["[::1]"], vec![answer("v6", RouteMatch::path(prefix("/")))]));
     let table = compile(RouteConfiguration { ignore_port_in_host_matching: true, ..config(hosts) }).unwrap();
@@ -221,11 +221,11 @@ fn e1_a_port_can_be_ignored() {
 }
 
 #[test]
-fn e1_a_domain_belongs_to_one_virtual_host() {
+fn a_domain_belongs_to_one_virtual_host() {
     let twice = config(vec![host("first", &["a.test", "*"], vec![]), host("second", &["A.test"], vec![])]);
     assert_eq!(
         compile(twice).unwrap_err().to_string(),
-        "domain \"A.test\" of virtual host \"second\" is already claimed by virtual host \"first\"; domains must be unique"
+        "domain \"A.test\" of virtual host \"second\" is already a domain of virtual host \"first\"; domains must be unique"
     );
     let error = compile(config(vec![host("v", &[""], vec![])])).unwrap_err();
     assert_eq!(error.to_string(), "virtual host \"v\" has an empty domain");
@@ -257,7 +257,7 @@ fn redirect(path: PathMatcher, change: impl FnOnce(&mut Redirect)) -> Route {
 }
 
 #[test]
-fn e7_redirects() {
+fn redirects_have_envoys_locations() {
     let swap =
         PathRedirect::Regex { pattern: SafeRegex::new("/re/([^/]+)/(.*)").unwrap(), substitution: "/\\2/\\1".into() };
     let table = table(vec![
@@ -298,7 +298,7 @@ fn e7_redirects() {
 }
 
 #[test]
-fn e7_a_direct_response_of_201_or_3xx_has_a_location() {
+fn a_direct_response_of_201_or_3xx_has_a_location() {
     for (status, expected) in [(200, None), (201, Some("http://localhost/a")), (302, Some("http://localhost/a"))] {
         let direct = DirectResponse { status: StatusCode::from_u16(status).unwrap(), body: bytes::Bytes::new() };
         let table = table(vec![route("", RouteMatch::path(prefix("/")), Action::DirectResponse(direct))]);
@@ -308,7 +308,7 @@ fn e7_a_direct_response_of_201_or_3xx_has_a_location() {
 }
 
 #[test]
-fn vs16_path_rewrites() {
+fn paths_are_rewritten_as_envoy_does() {
     let rewrite = |path: PathMatcher, path_rewrite: PathRewrite| {
         forward(path, RouteAction { path_rewrite, ..RouteAction::to_cluster("up1") })
     };
@@ -347,7 +347,7 @@ fn vs16_path_rewrites() {
 }
 
 #[test]
-fn vs16_authority_rewrites() {
+fn authorities_are_rewritten_as_envoy_does() {
     let rewrite = |host_rewrite| {
         let action = RouteAction { host_rewrite, ..RouteAction::to_cluster("up1") };
         table(vec![forward(prefix("/"), action)])
@@ -383,7 +383,7 @@ fn chosen(entry: &RouteEntry<ClusterName>, request: &Request, random: u64) -> St
 }
 
 #[test]
-fn e3_weights_are_shares_of_their_sum() {
+fn weights_are_shares_of_their_sum() {
     let clusters = vec![
         WeightedCluster::new("up1", 50),
         WeightedCluster::new("none", 0),
@@ -399,7 +399,7 @@ fn e3_weights_are_shares_of_their_sum() {
 }
 
 #[test]
-fn e3_a_header_can_select_instead_of_chance() {
+fn a_header_can_select_the_cluster() {
     let table = table(vec![forward(
         prefix("/"),
         split(vec![WeightedCluster::new("up1", 50), WeightedCluster::new("up2", 50)], Some("x-random")),
@@ -413,7 +413,7 @@ fn e3_a_header_can_select_instead_of_chance() {
 }
 
 #[test]
-fn e3_weights_must_sum_to_something() {
+fn weights_must_not_sum_to_zero() {
     let routes = vec![forward(prefix("/"), split(vec![WeightedCluster::new("up1", 0)], None))];
     assert_eq!(
         compile(config(vec![host("v", &["*"], routes)])).unwrap_err().to_string(),
@@ -436,7 +436,7 @@ fn a_header_can_name_the_cluster() {
 }
 
 #[test]
-fn e8_the_most_specific_level_comes_first_or_last() {
+fn the_most_specific_level_comes_first_or_last() {
     let level = |name: &str| HeaderMutations {
         add: vec![HeaderMutation {
             name: HeaderName::from_static("x-level"),

@@ -1,11 +1,11 @@
-//! The table against a linear scan: whatever it indexes, the first match in configured order decides.
+//! The table compared with a linear scan, which finds the first match in configured order.
 
 use fastrand::Rng;
 
 use super::*;
 use crate::model::FractionalPercent;
 
-/// The route that a scan of everything finds, as `(virtual host, route)`; routes carry their number as name.
+/// The route that a linear scan finds, as `(virtual host, route)`. The name of a route is its number.
 fn scan(config: &RouteConfiguration, request: &Request, random: u64) -> Option<(usize, usize)> {
     let host = scan_domains(config, &request.authority)?;
     let path = request.path_and_query.split('?').next().unwrap_or("");
@@ -158,7 +158,7 @@ fn random_request(rng: &mut Rng, config: &RouteConfiguration) -> Request {
 }
 
 #[test]
-fn a_table_answers_as_a_linear_scan_does() {
+fn a_table_finds_the_route_that_a_linear_scan_finds() {
     for seed in 0..200 {
         let mut rng = Rng::with_seed(seed);
         let config = random_config(&mut rng);

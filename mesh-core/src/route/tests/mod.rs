@@ -1,4 +1,4 @@
-//! Tests of routing: recorded answers of Envoy, and random tables against a linear scan.
+//! Tests of routing: recorded results of Envoy, and random tables compared with a linear scan.
 
 mod envoy;
 mod filter_overrides;
@@ -20,7 +20,7 @@ use crate::{
     request::RequestHead,
 };
 
-/// A request that owns its parts.
+/// An owned request.
 #[derive(Clone, Debug)]
 struct Request {
     method: Method,
@@ -94,7 +94,7 @@ fn route(name: &str, matches: RouteMatch, action: Action) -> Route {
     Route { name: name.into(), ..Route::new(matches, action) }
 }
 
-/// A route that answers itself, known by its name.
+/// A direct response, identified by its name.
 fn answer(name: &str, matches: RouteMatch) -> Route {
     let direct = DirectResponse { status: StatusCode::OK, body: bytes::Bytes::new() };
     route(name, matches, Action::DirectResponse(direct))
@@ -113,12 +113,12 @@ fn config(virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
     RouteConfiguration::new("routes", virtual_hosts)
 }
 
-/// Clusters stand for themselves.
+/// Compiles `config` with each cluster resolved to its name.
 fn compile(config: RouteConfiguration) -> Result<RouteTable<ClusterName>, RouteTableError> {
     RouteTable::compile(Arc::new(config), &mut ClusterName::clone)
 }
 
-/// A table whose one virtual host takes every authority.
+/// A table with one virtual host for every authority.
 fn table(routes: Vec<Route>) -> RouteTable<ClusterName> {
     compile(config(vec![host("all", &["*"], routes)])).unwrap()
 }
@@ -130,7 +130,7 @@ fn matched(table: &RouteTable<ClusterName>, request: &Request) -> RouteHandle<Cl
     }
 }
 
-/// The name of the matching route, or what there is instead.
+/// The name of the matching route, or the result without one.
 fn outcome(table: &RouteTable<ClusterName>, request: &Request) -> String {
     match table.route(&request.head(), 0) {
         RouteResult::Matched(entry) => entry.route().name.to_string(),

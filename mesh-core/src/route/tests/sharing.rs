@@ -1,11 +1,11 @@
-//! Routes that say the same share it, and no route ever gets what another one says.
+//! Routes with equal settings share them, and no route has the settings of another.
 
 use std::{mem::size_of, time::Duration};
 
 use super::*;
 use crate::model::{RetryPolicy, RoutingPriority};
 
-/// Routes that differ in one thing each; every second one is the same again.
+/// Pairs of equal routes; the pairs differ in one setting each.
 fn different() -> Vec<Route> {
     let retries = |num_retries| Some(Arc::new(RetryPolicy { num_retries, ..RetryPolicy::default() }));
     let plain = RouteAction::to_cluster("a");
@@ -32,7 +32,7 @@ fn different() -> Vec<Route> {
 }
 
 #[test]
-fn every_route_says_what_it_was_configured_to_say() {
+fn every_route_has_its_configured_settings() {
     let routes = different();
     let table = table(routes.clone());
     for route in &routes {
@@ -51,16 +51,16 @@ fn every_route_says_what_it_was_configured_to_say() {
 }
 
 #[test]
-fn routes_that_say_the_same_share_it() {
+fn routes_with_equal_settings_share_them() {
     let table = table(different());
     let cluster = |number: usize| {
         let handle = matched(&table, &Request::get(&format!("/{number}")));
         handle.only_cluster().map(std::ptr::from_ref)
     };
     let pairs = (0..14).step_by(2).map(|number| (cluster(number), cluster(number + 1)));
-    assert!(pairs.clone().all(|(one, other)| one == other), "each second one is the same again");
+    assert!(pairs.clone().all(|(one, other)| one == other), "equal routes share");
     let distinct: std::collections::HashSet<_> = pairs.map(|(one, _)| one).collect();
-    // What only few requests ask for is read from the route itself.
-    assert_eq!(distinct.len(), 6, "the last differs in such a thing only");
+    // Settings that few requests need are read from the route itself.
+    assert_eq!(distinct.len(), 6, "the last pair differs in such a setting only");
     assert!(size_of::<RouteEntry<ClusterName>>() <= 16);
 }

@@ -1,11 +1,11 @@
-//! Which counters a request has.
+//! Tests of the statistics of virtual clusters and routes.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::VirtualCluster;
 
-/// `upstream_rq_total` by scope, as text, after one try of a request for each of `requests`.
+/// `upstream_rq_total` by scope, as text, after one try of each of `requests`.
 fn counted(host: VirtualHost, requests: &[Request]) -> BTreeMap<String, u64> {
     let registry = RequestStatsRegistry::default();
     let resolve = &mut ClusterName::clone;
@@ -34,7 +34,7 @@ fn path_begins(name: &str, path: &str) -> VirtualCluster {
 }
 
 #[test]
-fn a_request_belongs_to_the_first_virtual_cluster_that_takes_it_or_to_other() {
+fn a_request_belongs_to_the_first_virtual_cluster_that_matches_or_to_other() {
     let post = header(":method", string(StringPattern::Exact("POST".into())));
     let mut posts = path_begins("posts", "/a");
     posts.headers.push(post);
