@@ -10,7 +10,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -78,6 +78,8 @@ pub struct EndpointRuntime {
     id: EndpointId,
     pub(crate) outlier: Monitor,
     stats: EndpointStats,
+    /// The last attempt to connect has failed.
+    is_unreachable: AtomicBool,
 }
 
 /// Counts of one endpoint, as in Envoy's `/clusters`. Those that requests count come first, and are few: what is under way
@@ -258,7 +260,7 @@ impl EndpointState {
     }
 
     /// What the data plane keeps here. It lives as long as the endpoint is a member under the same connection options of
-    /// its cluster: protocol, connect timeout, keep-alive.
+    /// its cluster: transport socket, protocol, connect timeout, keep-alive.
     #[must_use]
     pub fn attachment(&self) -> &Attachment {
         &self.attachment
@@ -276,6 +278,11 @@ impl EndpointRuntime {
         &self.stats
     }
 
+    /// Notes whether a connection could be made. True if that is news; an endpoint is reachable until it is not.
+    pub fn note_reachable(&self, is_reachable: bool) -> bool {
+        self.is_unreachable.swap(!is_reachable, Ordering::Relaxed) == is_reachable
+    }
+
     /// Tries under way: what least request compares.
     pub(crate) fn active_requests(&self) -> u64 {
         self.stats.rq_active()
@@ -284,7 +291,12 @@ impl EndpointRuntime {
 
 impl Default for EndpointRuntime {
     fn default() -> Self {
-        Self { id: EndpointId::unique(), stats: EndpointStats::default(), outlier: Monitor::default() }
+        Self {
+            id: EndpointId::unique(),
+            outlier: Monitor::default(),
+            stats: EndpointStats::default(),
+            is_unreachable: AtomicBool::new(false),
+        }
     }
 }
 

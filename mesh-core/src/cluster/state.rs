@@ -350,7 +350,8 @@ impl ClusterState {
 
 /// Whether connections made under `one` may carry requests under `other`.
 fn connects_alike(one: &Cluster, other: &Cluster) -> bool {
-    one.http_protocol_options == other.http_protocol_options
+    one.transport_socket == other.transport_socket
+        && one.http_protocol_options == other.http_protocol_options
         && one.tcp_keepalive == other.tcp_keepalive
         && one.connect_timeout == other.connect_timeout
 }

@@ -428,3 +428,12 @@ fn circuit_breaker_gauges_say_what_is_in_use() {
     drop((held, high, second));
     assert_eq!(bench.stat("upstream_rq_active"), 0);
 }
+
+#[test]
+fn an_endpoint_that_cannot_be_reached_is_news_once() {
+    let bench = Bench::new(assignment(healthy(0..1)), |_| {});
+    let endpoint = Arc::clone(&bench.cluster.endpoints().endpoints()[0]);
+    let outcomes = [true, false, false, true, true, false];
+    let news = outcomes.map(|is_reachable| endpoint.runtime().note_reachable(is_reachable));
+    assert_eq!(news, [false, true, false, true, false, true]);
+}

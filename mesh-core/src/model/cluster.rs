@@ -34,6 +34,8 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     /// Passive health checking; `None` = disabled.
     pub outlier_detection: Option<OutlierDetection>,
+    /// How connections to its endpoints are secured. Default: not at all.
+    pub transport_socket: UpstreamTransportSocket,
     /// HTTP options of upstream connections.
     pub http_protocol_options: HttpProtocolOptions,
     /// TCP keep-alive of upstream connections; `None` = not enabled.
@@ -65,6 +67,7 @@ impl Cluster {
             locality_weighted_lb: false,
             circuit_breakers: CircuitBreakers::default(),
             outlier_detection: None,
+            transport_socket: UpstreamTransportSocket::default(),
             http_protocol_options: HttpProtocolOptions::default(),
             tcp_keepalive: None,
             retry_buffer_bytes: Self::DEFAULT_RETRY_BUFFER_BYTES,
@@ -125,6 +128,17 @@ pub enum DnsLookupFamily {
     V4Preferred,
     /// Both.
     All,
+}
+
+/// How connections to an endpoint are secured. Envoy `Cluster.transport_socket`.
+///
+/// Connections that differ in any part of it are never used for each other's requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UpstreamTransportSocket {
+    /// They are not: bytes are sent as they are. Envoy `raw_buffer`.
+    #[default]
+    PlainText,
 }
 
 /// How an endpoint is selected. Envoy `Cluster.LbPolicy`.

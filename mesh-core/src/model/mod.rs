@@ -25,7 +25,7 @@ pub use crate::value::{
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
 pub use cluster::{
     CircuitBreakers, Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, HttpProtocol,
-    HttpProtocolOptions, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds,
+    HttpProtocolOptions, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds, UpstreamTransportSocket,
 };
 pub use endpoint::{Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload};
 pub use filter_chain::{

@@ -1,26 +1,30 @@
 //! Plain TCP.
 
-use std::{io::Result, net::SocketAddr};
+use std::io::{Error, ErrorKind, Result};
 
-use mesh_core::model::TcpKeepalive;
+use mesh_core::model::{TcpKeepalive, UpstreamTransportSocket};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::{Connect, Connecting, Io};
+use super::{Connect, ConnectTo, Connected, Connecting};
 
 /// Connects over plain TCP, with Nagle's algorithm off as Envoy does for HTTP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpConnector;
 
 impl Connect for TcpConnector {
-    fn connect(&self, address: SocketAddr, keepalive: Option<TcpKeepalive>) -> Connecting {
+    fn connect<'a>(&'a self, to: ConnectTo<'a>) -> Connecting<'a> {
         Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
+            match to.transport_socket {
+                UpstreamTransportSocket::PlainText => {}
+                other => return Err(Error::new(ErrorKind::Unsupported, format!("{other:?} is not plain TCP"))),
+            }
+            let stream = TcpStream::connect(to.endpoint.address()).await?;
             stream.set_nodelay(true)?;
-            if let Some(keepalive) = keepalive {
+            if let Some(keepalive) = to.cluster.tcp_keepalive {
                 set_keepalive(&stream, keepalive)?;
             }
-            Ok(Io::from(stream))
+            Ok(Connected::plain_text(stream))
         })
     }
 }
@@ -41,11 +45,28 @@ fn set_keepalive(stream: &TcpStream, keepalive: TcpKeepalive) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroU16, time::Duration};
+    use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
+    use mesh_core::{
+        cluster::ClusterState,
+        model::{Cluster, Discovery, Endpoint, LoadAssignment, LocalityEndpoints},
+        rng::SplitMix64,
+    };
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::{Io, timer::now};
+
+    async fn connect(address: SocketAddr, change: impl FnOnce(&mut Cluster)) -> Result<Connected> {
+        let locality = LocalityEndpoints { endpoints: vec![Endpoint::new(address)], ..LocalityEndpoints::default() };
+        let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
+        let mut cluster = Cluster::new("c", Discovery::Static(assignment));
+        change(&mut cluster);
+        let state = ClusterState::new(Arc::new(cluster), now(), &mut SplitMix64::new(1));
+        let (cluster, endpoints) = (state.config(), state.endpoints());
+        let (endpoint, transport_socket) = (&endpoints.endpoints()[0], &cluster.transport_socket);
+        TcpConnector.connect(ConnectTo { cluster, endpoint, transport_socket, protocol: None }).await
+    }
 
     #[tokio::test]
     async fn keepalive_reaches_the_socket() {
@@ -55,8 +76,9 @@ mod tests {
             keepalive_time: Some(Duration::from_secs(77)),
             keepalive_interval: Some(Duration::from_secs(9)),
         };
-        let io = TcpConnector.connect(listener.local_addr().unwrap(), Some(keepalive)).await.unwrap();
-        let Io::Tcp(stream) = io else { panic!("not TCP") };
+        let connected = connect(listener.local_addr().unwrap(), |c| c.tcp_keepalive = Some(keepalive)).await.unwrap();
+        assert!(connected.tls.is_none());
+        let Io::Tcp(stream) = connected.io else { panic!("not TCP") };
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(77));

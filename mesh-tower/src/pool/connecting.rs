@@ -1,6 +1,6 @@
 //! Makes one connection, in a task of its own: the request that caused it may be given up before it is made.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use mesh_core::resilience::breaker::Permit;
 
@@ -9,17 +9,36 @@ use super::{
     endpoint_pool::{EndpointPool, NewConnection},
     http1::Http1Connection,
     http2::Http2Connection,
-    io::OpenConnection,
     lifetime::Lifetime,
 };
-use crate::{Protocol, TransportError};
+use crate::{Protocol, Target, TransportError, connect};
+
+/// The stream of a pooled connection.
+pub(super) type PooledStream = connect::UpstreamStream<OpenConnection>;
+
+/// Counts a connection in the circuit breaker and in its pool until its byte stream is closed.
+#[derive(Debug)]
+pub(super) struct OpenConnection {
+    permit: Option<Permit>,
+    pool: Weak<EndpointPool>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        // Given back first, so that the pool can take it for another connection.
+        self.permit = None;
+        if let Some(pool) = self.pool.upgrade() {
+            pool.closed();
+        }
+    }
+}
 
 /// A connection that is to be made for the requests that wait at a pool.
 pub(super) struct Attempt {
     // Fields are dropped in this order: the requests that waited for a connection that could not be made have left the
     // queue when the pool hears that there is room for another.
     report: Report,
-    connection: Option<(Lifetime, OpenConnection)>,
+    open: Option<OpenConnection>,
     target: OwnedTarget,
 }
 
@@ -46,72 +65,39 @@ impl Drop for Report {
 
 impl Attempt {
     pub(super) fn new(pool: &Arc<EndpointPool>, target: OwnedTarget, permit: Permit) -> Self {
-        let lifetime = Lifetime::new(pool, &target);
         Self {
             report: Report { pool: Arc::clone(pool), is_made: false },
-            connection: Some((lifetime, OpenConnection::new(permit, pool))),
+            open: Some(OpenConnection { permit: Some(permit), pool: Arc::downgrade(pool) }),
             target,
         }
     }
 
-    pub(super) fn spawn(self) {
+    pub(super) fn spawn(mut self) {
         let runtime = self.target.runtime.clone();
-        runtime.spawn(self.run());
-    }
-
-    async fn run(mut self) {
-        let target = &self.target;
-        let stats = target.stats();
-        stats.upstream_cx_total.inc();
-        target.endpoint.stats().cx_total.inc();
-        let protocol = self.report.pool.protocol();
-        match protocol {
-            Protocol::Http1 => stats.upstream_cx_http1_total.inc(),
-            Protocol::Http2 => stats.upstream_cx_http2_total.inc(),
-        }
-        let limit = target.cluster.config().connect_timeout;
-        let outcome = tokio::time::timeout(limit, establish(target, protocol, &mut self.connection)).await;
-        let outcome = outcome.unwrap_or_else(|_| {
-            stats.upstream_cx_connect_timeout.inc();
-            Err(TransportError::new(ResetReason::ConnectionTimeout))
+        runtime.spawn(async move {
+            let outcome = self.connect().await;
+            self.report.make(outcome);
         });
-        if outcome.is_err() {
-            stats.upstream_cx_connect_fail.inc();
-            target.endpoint.stats().cx_connect_fail.inc();
-        }
-        tell(&self.report.pool, target, outcome.as_ref().err());
-        self.report.make(outcome);
     }
-}
 
-/// Says once that an endpoint cannot be reached, and once that it can be again.
-fn tell(pool: &EndpointPool, target: &OwnedTarget, failure: Option<&TransportError>) {
-    let (cluster, address) = (&target.cluster.config().name, target.endpoint.address());
-    match failure {
-        Some(error) if pool.note_reachable(false) => {
-            tracing::warn!("cluster {cluster}: cannot connect to {address}: {error}");
+    async fn connect(&mut self) -> Result<NewConnection, TransportError> {
+        let OwnedTarget { worker, cluster, endpoint, priority, .. } = &self.target;
+        let (pool, config) = (&self.report.pool, cluster.config());
+        let configured = pool.protocol();
+        match configured {
+            Protocol::Http1 => cluster.stats().upstream_cx_http1_total.inc(),
+            Protocol::Http2 => cluster.stats().upstream_cx_http2_total.inc(),
         }
-        None if pool.note_reachable(true) => tracing::info!("cluster {cluster}: connected to {address} again"),
-        Some(_) | None => {}
+        let target = Target { cluster, endpoint, priority: *priority };
+        let stream = connect::open(worker.connector(), &target, Some(configured)).await?;
+        let protocol = stream.negotiated_protocol().unwrap_or(configured);
+        let stream = stream.holding(self.open.take().expect("an attempt makes one connection"));
+        let lifetime = Lifetime::new(pool, cluster, protocol, &stream);
+        Ok(match protocol {
+            Protocol::Http1 => NewConnection::Http1(Http1Connection::handshake(stream, lifetime).await?),
+            Protocol::Http2 => {
+                NewConnection::Http2(Http2Connection::handshake(stream, &config.http_protocol_options, lifetime).await?)
+            }
+        })
     }
-}
-
-/// Takes `connection` if one is made.
-async fn establish(
-    target: &OwnedTarget,
-    protocol: Protocol,
-    connection: &mut Option<(Lifetime, OpenConnection)>,
-) -> Result<NewConnection, TransportError> {
-    let config = target.cluster.config();
-    let connecting = target.worker.connector().connect(target.endpoint.address(), config.tcp_keepalive);
-    let connected = connecting.await.map_err(|error| TransportError::from_connect(&error));
-    let io = connected.inspect_err(|_| connection.iter().for_each(|(lifetime, _)| lifetime.not_connected()))?;
-    let (mut lifetime, open) = connection.take().expect("a connection is made once");
-    let io = lifetime.connected(io, open);
-    Ok(match protocol {
-        Protocol::Http1 => NewConnection::Http1(Http1Connection::handshake(io, lifetime).await?),
-        Protocol::Http2 => {
-            NewConnection::Http2(Http2Connection::handshake(io, &config.http_protocol_options, lifetime).await?)
-        }
-    })
 }

@@ -26,7 +26,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Instant,
@@ -51,8 +51,6 @@ pub(super) struct EndpointPool {
     state: Mutex<State>,
     /// Requests that wait: lets HTTP/2 streams end without taking the lock.
     waiting: AtomicUsize,
-    /// The last attempt to connect has failed.
-    is_unreachable: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -84,21 +82,11 @@ enum Step {
 
 impl EndpointPool {
     pub(super) fn new(protocol: Protocol) -> Arc<Self> {
-        Arc::new(Self {
-            protocol,
-            state: Mutex::default(),
-            waiting: AtomicUsize::new(0),
-            is_unreachable: AtomicBool::new(false),
-        })
+        Arc::new(Self { protocol, state: Mutex::default(), waiting: AtomicUsize::new(0) })
     }
 
     pub(super) fn protocol(&self) -> Protocol {
         self.protocol
-    }
-
-    /// Notes whether a connection could be made; returns whether that is news. An endpoint is taken to be reachable.
-    pub(super) fn note_reachable(&self, is_reachable: bool) -> bool {
-        self.is_unreachable.swap(!is_reachable, Ordering::Relaxed) == is_reachable
     }
 
     /// A connection that can take a request at once; waits for one if need be.

@@ -26,13 +26,13 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use super::{ResetReason, SendError, io::PooledIo, lifetime::Lifetime};
-use crate::{Body, BoxError, TransportError};
+use super::{ResetReason, SendError, connecting::PooledStream, lifetime::Lifetime};
+use crate::{Body, BoxError, ConnectionInfo, TransportError};
 
 /// A connection between two requests, or serving one.
 pub(crate) struct Http1Connection {
     sender: SendRequest<Body>,
-    driver: Connection<TokioIo<PooledIo>, Body>,
+    driver: Connection<TokioIo<PooledStream>, Body>,
     /// How the driver has ended.
     ended: Option<Ended>,
     requests: u32,
@@ -48,9 +48,9 @@ enum Ended {
 }
 
 impl Http1Connection {
-    pub(super) async fn handshake(io: PooledIo, lifetime: Lifetime) -> Result<Box<Self>, TransportError> {
+    pub(super) async fn handshake(stream: PooledStream, lifetime: Lifetime) -> Result<Box<Self>, TransportError> {
         let (sender, driver) =
-            Builder::new().handshake(TokioIo::new(io)).await.map_err(|error| TransportError::from_hyper(&error))?;
+            Builder::new().handshake(TokioIo::new(stream)).await.map_err(|error| TransportError::from_hyper(&error))?;
         let unused_since = lifetime.opened();
         Ok(Box::new(Self { sender, driver, ended: None, requests: 0, unused_since, lifetime }))
     }
@@ -65,6 +65,10 @@ impl Http1Connection {
     fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
         poll_driver(&mut self.driver, &mut self.ended, cx);
         self.ended.is_none() && !self.sender.is_closed()
+    }
+
+    pub(super) fn info(&self) -> ConnectionInfo<'_> {
+        self.lifetime.info()
     }
 
     /// Begins to count the time without use.
@@ -111,7 +115,6 @@ impl Http1Connection {
     async fn upgrade(self: Box<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let Self { mut sender, driver, lifetime, .. } = *self;
         lifetime.set_in_use(true);
-        lifetime.follow_stream();
         tokio::spawn(async move {
             // How it ended is told to the response, or to the upgraded stream.
             let _ = driver.with_upgrades().await;
@@ -131,7 +134,7 @@ fn asks_for_upgrade(request: &Request<Body>) -> bool {
 }
 
 /// Polls the driver, unless it has ended.
-fn poll_driver(driver: &mut Connection<TokioIo<PooledIo>, Body>, ended: &mut Option<Ended>, cx: &mut Context<'_>) {
+fn poll_driver(driver: &mut Connection<TokioIo<PooledStream>, Body>, ended: &mut Option<Ended>, cx: &mut Context<'_>) {
     if ended.is_none()
         && let Poll::Ready(result) = Pin::new(driver).poll(cx)
     {

@@ -29,8 +29,8 @@ use http::{Request, Response};
 use http_body::Body as _;
 use mesh_core::model::HttpProtocolOptions;
 
-use super::{http2_body::Http2Body, io::PooledIo, lifetime::Lifetime};
-use crate::{Body, TransportError, timer::now};
+use super::{connecting::PooledStream, http2_body::Http2Body, lifetime::Lifetime};
+use crate::{Body, ConnectionInfo, TransportError, timer::now};
 
 /// A connection that takes requests until it is told to go away.
 pub(crate) struct Http2Connection {
@@ -49,7 +49,7 @@ impl Http2Connection {
     const MAX_HEADER_LIST_SIZE: u32 = 60 * 1024;
 
     pub(super) async fn handshake(
-        io: PooledIo,
+        stream: PooledStream,
         options: &HttpProtocolOptions,
         lifetime: Lifetime,
     ) -> Result<Arc<Self>, TransportError> {
@@ -58,7 +58,7 @@ impl Http2Connection {
             .initial_window_size(options.initial_stream_window_size)
             .initial_connection_window_size(options.initial_connection_window_size)
             .max_header_list_size(Self::MAX_HEADER_LIST_SIZE)
-            .handshake(io)
+            .handshake(stream)
             .await
             .map_err(|error| TransportError::from_h2(&error))?;
         let connection = Arc::new(Self {
@@ -70,14 +70,7 @@ impl Http2Connection {
             is_closed: AtomicBool::new(false),
             lifetime,
         });
-        let driven = Driven(Arc::downgrade(&connection));
-        tokio::spawn(async move {
-            // How it ended is told to each of its streams.
-            let ended = driver.await;
-            if let (Err(error), Some(connection)) = (ended, driven.0.upgrade()) {
-                connection.note_go_away(&error);
-            }
-        });
+        tokio::spawn(Driving { connection: Arc::downgrade(&connection), driver });
         Ok(connection)
     }
 
@@ -153,12 +146,29 @@ impl Http2Connection {
     }
 }
 
-/// Lasts as long as the task that moves a connection's frames, which may end with its runtime.
-struct Driven(Weak<Http2Connection>);
+/// Moves the frames of a connection until it ends, or until its runtime does.
+struct Driving {
+    connection: Weak<Http2Connection>,
+    driver: h2::client::Connection<PooledStream>,
+}
 
-impl Drop for Driven {
+impl Future for Driving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Each of its streams learns by itself how the connection ended.
+        if let (Err(error), Some(connection)) = (ready!(Pin::new(&mut self.driver).poll(cx)), self.connection.upgrade())
+        {
+            connection.note_go_away(&error);
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Driving {
+    /// Before the byte stream is closed, which counts how the connection ended.
     fn drop(&mut self) {
-        if let Some(connection) = self.0.upgrade() {
+        if let Some(connection) = self.connection.upgrade() {
             connection.lifetime.set_in_use(connection.streams() > 0);
             connection.close();
         }
@@ -182,6 +192,10 @@ pub(crate) struct Http2Stream {
 }
 
 impl Http2Stream {
+    pub(super) fn info(&self) -> ConnectionInfo<'_> {
+        self.connection.lifetime.info()
+    }
+
     /// Sends `request` and waits for the response headers.
     pub(super) async fn exchange(self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
         let (parts, body) = request.into_parts();

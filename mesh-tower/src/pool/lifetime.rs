@@ -1,7 +1,8 @@
-//! What every connection carries from its making to its end.
+//! What a connection of either protocol knows about itself.
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -9,93 +10,75 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::cluster::{ClusterStats, EndpointRuntime};
-use mesh_core::model::HttpProtocolOptions;
-
-use super::{
-    OwnedTarget,
-    endpoint_pool::EndpointPool,
-    io::{EndedBy, OpenConnection, PooledIo, StreamEnd},
+use mesh_core::{
+    cluster::{ClusterState, ClusterStats},
+    model::HttpProtocolOptions,
+    tls::TlsInfo,
 };
-use crate::{Io, timer::now};
 
-/// When one connection was made, how long it may last and what counts it.
+use super::{connecting::PooledStream, endpoint_pool::EndpointPool};
+use crate::{
+    ConnectionInfo, Protocol,
+    connect::{ConnectionEnd, EndedBy},
+    timer::now,
+};
+
+/// Where a connection belongs, when it was made, how long it may last and how it ends.
 pub(super) struct Lifetime {
     pool: Weak<EndpointPool>,
     opened: Instant,
     options: HttpProtocolOptions,
     stats: Arc<ClusterStats>,
-    endpoint: Arc<EndpointRuntime>,
-    end: Arc<StreamEnd>,
-    /// A request is on the connection, or was when it ended.
-    is_in_use: AtomicBool,
+    protocol: Protocol,
+    local_address: Option<SocketAddr>,
+    tls: Option<Arc<TlsInfo>>,
+    end: Arc<ConnectionEnd>,
     is_going_away: AtomicBool,
 }
 
 impl Lifetime {
-    /// Begins now, before the connection is made.
-    pub(super) fn new(pool: &Arc<EndpointPool>, target: &OwnedTarget) -> Self {
-        let endpoint = Arc::clone(target.endpoint.runtime());
-        endpoint.stats().cx_active.inc();
+    /// Of a connection of `pool` that was made just now.
+    pub(super) fn new(
+        pool: &Arc<EndpointPool>,
+        cluster: &ClusterState,
+        protocol: Protocol,
+        stream: &PooledStream,
+    ) -> Self {
         Self {
             pool: Arc::downgrade(pool),
             opened: now(),
-            options: target.cluster.config().http_protocol_options,
-            stats: Arc::clone(target.stats()),
-            endpoint,
-            end: Arc::default(),
-            is_in_use: AtomicBool::new(false),
+            options: cluster.config().http_protocol_options,
+            stats: Arc::clone(cluster.stats()),
+            protocol,
+            local_address: stream.local_address(),
+            tls: stream.tls().cloned(),
+            end: Arc::clone(stream.end()),
             is_going_away: AtomicBool::new(false),
         }
     }
 
-    /// The connection is made; its time begins.
-    pub(super) fn connected(&mut self, io: Io, open: OpenConnection) -> PooledIo {
-        self.opened = now();
-        PooledIo::new(io, Arc::clone(&self.end), open)
+    /// What others may know of the connection.
+    pub(super) fn info(&self) -> ConnectionInfo<'_> {
+        let Self { protocol, local_address, tls, .. } = self;
+        ConnectionInfo { protocol: Some(*protocol), local_address: *local_address, tls: tls.as_ref() }
     }
 
-    /// The endpoint is the reason that there is no connection.
-    pub(super) fn not_connected(&self) {
-        self.end.ended(EndedBy::Endpoint);
-    }
-
-    /// Whether a request is on the connection, which matters when it ends.
+    /// Notes whether a request is on the connection, which matters when it ends.
     pub(super) fn set_in_use(&self, is_in_use: bool) {
-        self.is_in_use.store(is_in_use, Ordering::Relaxed);
+        self.end.set_in_use(is_in_use);
     }
 
-    /// The connection took a last response and ends, as that said it would.
+    /// Counts a connection that ends with the response that has announced it.
     pub(super) fn ended_as_announced(&self) {
         if self.end.by() == EndedBy::Us {
             self.stats.upstream_cx_close_notify.inc();
         }
     }
 
-    /// The endpoint says that it will take no more requests.
+    /// Notes that the endpoint has announced that it takes no more requests.
     pub(super) fn going_away(&self) {
         if !self.is_going_away.swap(true, Ordering::Relaxed) {
             self.stats.upstream_cx_close_notify.inc();
-        }
-    }
-
-    /// Lasts until the byte stream is dropped, which goes on without the connection.
-    pub(super) fn follow_stream(self) {
-        let end = Arc::clone(&self.end);
-        end.hold(self);
-    }
-
-    fn count_end(&self) {
-        let stats = &self.stats;
-        let (ended, with_active_rq) = match self.end.by() {
-            EndedBy::Us => (&stats.upstream_cx_destroy_local, &stats.upstream_cx_destroy_local_with_active_rq),
-            EndedBy::Endpoint => (&stats.upstream_cx_destroy_remote, &stats.upstream_cx_destroy_remote_with_active_rq),
-        };
-        stats.upstream_cx_destroy.inc();
-        ended.inc();
-        if self.is_in_use.load(Ordering::Relaxed) {
-            stats.upstream_cx_destroy_with_active_rq.inc();
-            with_active_rq.inc();
         }
     }
 
@@ -130,13 +113,6 @@ impl Lifetime {
     /// When the connection was made.
     pub(super) fn opened(&self) -> Instant {
         self.opened
-    }
-}
-
-impl Drop for Lifetime {
-    fn drop(&mut self) {
-        self.count_end();
-        self.endpoint.stats().cx_active.dec();
     }
 }
 

@@ -12,7 +12,6 @@ mod form;
 mod http1;
 mod http2;
 mod http2_body;
-mod io;
 mod lifetime;
 mod send_error;
 mod worker;
@@ -30,7 +29,7 @@ pub(crate) use http2_body::Http2Body;
 use send_error::SendError;
 pub use worker::Worker;
 
-use crate::{Body, Call, Protocol, Target, Transport, TransportError};
+use crate::{Body, Call, ConnectionInfo, Protocol, Target, Transport, TransportError};
 
 /// The connection pools of a worker, as a [`Transport`].
 #[derive(Clone, Debug)]
@@ -55,6 +54,14 @@ impl Transport for Pool {
         protocol: Protocol,
     ) -> impl Future<Output = Result<Connection, TransportError>> + Send {
         self.worker.connection(target, protocol)
+    }
+
+    fn info(connection: &Connection) -> ConnectionInfo<'_> {
+        match &connection.0 {
+            Some(Kind::Http1(connection)) => connection.info(),
+            Some(Kind::Http2(stream)) => stream.info(),
+            None => ConnectionInfo::default(),
+        }
     }
 
     async fn send(&self, connection: Connection, call: &mut Call) -> Result<(), TransportError> {

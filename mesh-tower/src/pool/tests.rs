@@ -17,9 +17,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
     model::{
         self, CircuitBreakers, Cluster, Discovery, EndpointAddress, HealthStatus, LoadAssignment, LocalityEndpoints,
-        TcpKeepalive, Thresholds,
+        Thresholds,
     },
     rng::SplitMix64,
+    tls::TlsInfo,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
@@ -28,7 +29,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{BoxError, Connect, Connecting, Io, timer::now};
+use crate::{BoxError, Connect, ConnectTo, Connected, Connecting, Io, timer::now};
 
 /// An endpoint in memory: accepts whatever the script of a test says.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ struct Endpoint {
     accepted: Arc<AtomicUsize>,
     open: Arc<Open>,
     serve: Serve,
+    /// The application protocol of its TLS, if it has any.
+    negotiates: Option<&'static str>,
     gate: Arc<Semaphore>,
 }
 
@@ -63,7 +66,13 @@ enum Serve {
 
 impl Endpoint {
     fn new(serve: Serve) -> Self {
-        Self { accepted: Arc::default(), open: Arc::default(), serve, gate: Arc::new(Semaphore::new(0)) }
+        Self {
+            accepted: Arc::default(),
+            open: Arc::default(),
+            serve,
+            negotiates: None,
+            gate: Arc::new(Semaphore::new(0)),
+        }
     }
 
     fn accepted(&self) -> usize {
@@ -185,7 +194,7 @@ impl AsyncWrite for Counted {
 }
 
 impl Connect for Endpoint {
-    fn connect(&self, _: SocketAddr, _: Option<TcpKeepalive>) -> Connecting {
+    fn connect<'a>(&'a self, to: ConnectTo<'a>) -> Connecting<'a> {
         let endpoint = self.clone();
         Box::pin(async move {
             match endpoint.serve {
@@ -196,7 +205,14 @@ impl Connect for Endpoint {
             endpoint.accepted.fetch_add(1, Ordering::SeqCst);
             let (client, server) = tokio::io::duplex(64 * 1024);
             tokio::spawn(endpoint.clone().run(server));
-            Ok(Io::boxed(Counted::new(client, Arc::clone(&endpoint.open))))
+            let io = Io::boxed(Counted::new(client, Arc::clone(&endpoint.open)));
+            Ok(match endpoint.negotiates {
+                Some(protocol) => {
+                    assert!(to.protocol.is_some(), "a pool says what it would speak");
+                    Connected::over_tls(io, tls(protocol))
+                }
+                None => Connected::plain_text(io),
+            })
         })
     }
 }
@@ -601,14 +617,6 @@ async fn a_connection_that_cannot_be_made_fails_all_who_wait_for_it() {
     assert!(fixture.stats().upstream_cx_connect_fail.get() >= 1);
 }
 
-#[tokio::test]
-async fn an_endpoint_that_cannot_be_reached_is_news_once() {
-    let pool = endpoint_pool::EndpointPool::new(Protocol::Http1);
-    let outcomes = [true, false, false, true, true, false];
-    let news = outcomes.map(|is_reachable| pool.note_reachable(is_reachable));
-    assert_eq!(news, [false, true, false, true, false, true]);
-}
-
 #[tokio::test(start_paused = true)]
 async fn connecting_takes_no_longer_than_connect_timeout() {
     let fixture = Fixture::with(Serve::Never, |c| c.connect_timeout = Duration::from_millis(250));
@@ -720,4 +728,78 @@ async fn an_upgraded_connection_carries_bytes_and_never_comes_back() {
     assert_eq!(fixture.target.endpoint.stats().cx_active.get(), 0);
     connect(&fixture.target, Protocol::Http1).await.unwrap();
     assert_eq!(fixture.endpoint.accepted(), 2);
+}
+
+fn tls(application_protocol: &str) -> TlsInfo {
+    let mut tls = TlsInfo::default();
+    tls.application_protocol = Some(application_protocol.into());
+    tls
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_speaks_what_its_handshake_has_chosen() {
+    let cases = [
+        (Serve::Http2 { max_streams: 100 }, model::HttpProtocol::Http1, "h2", Protocol::Http2),
+        (Serve::Http1, model::HttpProtocol::Http2, "http/1.1", Protocol::Http1),
+        (Serve::Http1, model::HttpProtocol::Http1, "something else", Protocol::Http1),
+    ];
+    for (serve, configured, negotiated, spoken) in cases {
+        let fixture = Fixture::with(serve, |c| c.http_protocol_options.protocol = configured);
+        let endpoint = Endpoint { negotiates: Some(negotiated), ..fixture.endpoint.clone() };
+        let target = OwnedTarget { worker: Worker::new(0, WORKERS, endpoint), ..fixture.target.clone() };
+        let asked_for = Protocol::choose(configured, Version::HTTP_11);
+        for _ in 0..2 {
+            let connection = connect(&target, asked_for).await.unwrap();
+            let info = Pool::info(&connection);
+            assert_eq!(info.protocol, Some(spoken));
+            assert_eq!(info.tls.map(|tls| &**tls), Some(&tls(negotiated)));
+            let request = Request::get("http://test/").body(Body::empty()).unwrap();
+            let response = connection.send(request).await.map_err(|failed| failed.error).unwrap();
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+        }
+        assert_eq!(fixture.endpoint.accepted(), 1, "{negotiated}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn protocols_have_connections_of_their_own() {
+    let fixture = Fixture::new(Serve::Raw { answer: "", closes: false });
+    let connections = [Protocol::Http1, Protocol::Http2, Protocol::Http1, Protocol::Http2];
+    for protocol in connections {
+        let connection = connect(&fixture.target, protocol).await.unwrap();
+        assert_eq!(Pool::info(&connection).protocol, Some(protocol));
+    }
+    assert_eq!(fixture.endpoint.accepted(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_its_own_counts_until_it_is_dropped() {
+    let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
+    let OwnedTarget { worker, cluster, endpoint, priority, .. } = &fixture.target;
+    let target = Target { cluster, endpoint, priority: *priority };
+    let mut stream = worker.stream(&target).await.unwrap();
+    assert_eq!(worker.stream(&target).await.unwrap_err().reason(), ResetReason::Overflow);
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("hello"));
+    assert_eq!((in_use(&fixture), fixture.target.endpoint.stats().cx_active.get()), (1, 1));
+    drop(stream);
+    assert_eq!((in_use(&fixture), fixture.target.endpoint.stats().cx_active.get()), (0, 0));
+    let stats = fixture.stats();
+    assert_eq!((stats.upstream_cx_total.get(), stats.upstream_cx_destroy_remote.get()), (1, 1));
+    assert_eq!((stats.upstream_cx_overflow.get(), stats.upstream_cx_connect_fail.get()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_cannot_be_made_in_time_or_is_given_up_has_failed() {
+    let fixture = Fixture::with(Serve::Never, |c| c.connect_timeout = Duration::from_secs(2));
+    let OwnedTarget { worker, cluster, endpoint, priority, .. } = &fixture.target;
+    let target = Target { cluster, endpoint, priority: *priority };
+    let given_up = tokio::time::timeout(Duration::from_secs(1), worker.stream(&target)).await;
+    assert!(given_up.is_err());
+    assert_eq!(worker.stream(&target).await.unwrap_err().reason(), ResetReason::ConnectionTimeout);
+    let stats = fixture.stats();
+    assert_eq!((stats.upstream_cx_connect_fail.get(), stats.upstream_cx_connect_timeout.get()), (2, 1));
+    assert_eq!((in_use(&fixture), fixture.target.endpoint.stats().cx_active.get()), (0, 0));
 }

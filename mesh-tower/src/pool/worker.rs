@@ -6,12 +6,16 @@ use std::{
     time::Duration,
 };
 
-use mesh_core::cluster::EndpointState;
+use mesh_core::{
+    model::UpstreamTransportSocket,
+    resilience::{breaker::Permit, retry::ResetReason},
+};
 use parking_lot::Mutex;
 
 use super::{Connection, endpoint_pool::EndpointPool};
 use crate::{
     Connect, Protocol, Target, TcpConnector, TransportError,
+    connect::{self, UpstreamStream},
     timer::{Timers, now},
 };
 
@@ -68,15 +72,36 @@ impl Worker {
         target: &Target<'_>,
         protocol: Protocol,
     ) -> Result<Connection, TransportError> {
-        self.pool(target.endpoint, protocol).connection(self, target).await
+        self.pool(target, protocol).connection(self, target).await
     }
 
-    /// This worker's pool of `endpoint` for `protocol`, made at its first use.
-    fn pool(&self, endpoint: &EndpointState, protocol: Protocol) -> Arc<EndpointPool> {
-        let attached = endpoint.attachment().get_or_init(|| Arc::new(EndpointPools::new(self.0.count)));
-        match (**attached).downcast_ref::<EndpointPools>() {
-            Some(pools) => pools.pool(self, protocol),
-            // Something else hangs there: connections work, but are not kept.
+    /// A byte stream of its own to `target`, for traffic other than HTTP. It counts until it is dropped.
+    ///
+    /// # Errors
+    /// If `max_connections` are open, also if they lead elsewhere: there is no queue to wait in. If the connection cannot
+    /// be made, or not within `connect_timeout`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the connection up.
+    #[cfg_attr(not(test), expect(dead_code, reason = "TCP proxying will need it"))]
+    pub(crate) async fn stream(&self, target: &Target<'_>) -> Result<UpstreamStream<Permit>, TransportError> {
+        let permit = target.cluster.try_connection(target.priority);
+        let permit = permit.map_err(|_| TransportError::new(ResetReason::Overflow))?;
+        Ok(connect::open(self.connector(), target, None).await?.holding(permit))
+    }
+
+    /// This worker's pool for a connection to `target`, made at its first use.
+    fn pool(&self, target: &Target<'_>, protocol: Protocol) -> Arc<EndpointPool> {
+        let transport_socket = &target.cluster.config().transport_socket;
+        let attached = target.endpoint.attachment().get_or_init(|| Arc::new(EndpointPools::new(self.0.count)));
+        let pools = (**attached).downcast_ref::<EndpointPools>().and_then(|pools| pools.0.get(self.0.index));
+        match pools {
+            Some(pools) => Arc::clone(pools.get_or_make(protocol, transport_socket, || {
+                let pool = EndpointPool::new(protocol);
+                self.watch(&pool);
+                pool
+            })),
+            // There are more workers than announced, or something else is attached: connections work, but are not kept.
             None => EndpointPool::new(protocol),
         }
     }
@@ -91,28 +116,55 @@ impl Worker {
     }
 }
 
-/// The pools of one endpoint, by worker and protocol. Hangs on its `EndpointState`.
+/// The pools of one endpoint, by worker. Attached to its `EndpointState`.
 #[derive(Debug)]
-struct EndpointPools(Box<[[OnceLock<Arc<EndpointPool>>; 2]]>);
+struct EndpointPools(Box<[Pools]>);
 
 impl EndpointPools {
     fn new(workers: NonZeroUsize) -> Self {
-        Self((0..workers.get()).map(|_| Default::default()).collect())
+        Self((0..workers.get()).map(|_| Pools::default()).collect())
     }
+}
 
-    fn pool(&self, worker: &Worker, protocol: Protocol) -> Arc<EndpointPool> {
-        let made = || {
-            let pool = EndpointPool::new(protocol);
-            worker.watch(&pool);
-            pool
-        };
-        match self.0.get(worker.0.index) {
-            Some([http1, http2]) => {
-                let slot = if protocol == Protocol::Http1 { http1 } else { http2 };
-                Arc::clone(slot.get_or_init(made))
+/// What makes connections to one endpoint alike, so that any of them can carry a request for all of them.
+///
+/// What is the same for all connections of a cluster, such as keep-alive, is not part of it: endpoints lose their pools
+/// when it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ConnectionKey {
+    protocol: Protocol,
+    transport_socket: UpstreamTransportSocket,
+}
+
+/// The pools of one endpoint and worker: a list that is read without a lock and only grows, by one pool for each key that
+/// the configuration has.
+#[derive(Debug, Default)]
+struct Pools(OnceLock<Box<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    key: ConnectionKey,
+    pool: Arc<EndpointPool>,
+    next: Pools,
+}
+
+impl Pools {
+    fn get_or_make(
+        &self,
+        protocol: Protocol,
+        transport_socket: &UpstreamTransportSocket,
+        make: impl Fn() -> Arc<EndpointPool>,
+    ) -> &Arc<EndpointPool> {
+        let mut rest = self;
+        loop {
+            let entry = rest.0.get_or_init(|| {
+                let key = ConnectionKey { protocol, transport_socket: transport_socket.clone() };
+                Box::new(Entry { key, pool: make(), next: Self::default() })
+            });
+            if entry.key.protocol == protocol && entry.key.transport_socket == *transport_socket {
+                return &entry.pool;
             }
-            // More workers than were announced: connections work, but are not kept.
-            None => EndpointPool::new(protocol),
+            rest = &entry.next;
         }
     }
 }

@@ -5,11 +5,12 @@
 mod error;
 mod protocol;
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
     model::RoutingPriority,
+    tls::TlsInfo,
 };
 
 pub use error::TransportError;
@@ -30,6 +31,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         target: &Target<'_>,
         protocol: Protocol,
     ) -> impl Future<Output = Result<Self::Connection, TransportError>> + Send;
+
+    /// What is known about `connection`.
+    fn info(connection: &Self::Connection) -> ConnectionInfo<'_> {
+        let _ = connection;
+        ConnectionInfo::default()
+    }
 
     /// Sends the request of `call`, waits for the response headers and puts the response into `call`.
     ///
@@ -52,4 +59,16 @@ pub struct Target<'a> {
     pub endpoint: &'a Arc<EndpointState>,
     /// Which thresholds of the circuit breaker apply.
     pub priority: RoutingPriority,
+}
+
+/// What is known about a connection to an endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ConnectionInfo<'a> {
+    /// The HTTP version that it speaks; `None` = the one that was asked for.
+    pub protocol: Option<Protocol>,
+    /// The address of this end, if it is a socket.
+    pub local_address: Option<SocketAddr>,
+    /// What the TLS handshake has told, such as who the endpoint is; `None` = plain text.
+    pub tls: Option<&'a Arc<TlsInfo>>,
 }

@@ -4,7 +4,7 @@ use http::Version;
 use mesh_core::model::HttpProtocol;
 
 /// The protocol of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
@@ -18,6 +18,15 @@ impl Protocol {
         match self {
             Self::Http1 => Version::HTTP_11,
             Self::Http2 => Version::HTTP_2,
+        }
+    }
+
+    /// The protocol with this name in a TLS handshake (ALPN, RFC 7301); `None` = another than HTTP.
+    pub(crate) fn from_alpn(name: &str) -> Option<Self> {
+        match name {
+            "h2" => Some(Self::Http2),
+            "http/1.1" => Some(Self::Http1),
+            _ => None,
         }
     }
 

@@ -8,9 +8,9 @@ use mesh_core::model::{Cluster, DestinationService, Discovery, DnsLookupFamily, 
 
 use super::endpoint::{self, Names};
 use super::field::{At, Result, fields};
-use super::transport_socket::{only_aggregated, only_plain_text};
+use super::transport_socket::only_aggregated;
 use super::value::{duration, enumeration, optional, positive_duration, required, whole_percent};
-use super::{lb_policy, metadata, protocol_options, resilience};
+use super::{lb_policy, metadata, protocol_options, resilience, transport_socket};
 use crate::filter::decode_without_effect;
 use crate::json::type_name;
 use crate::proto::envoy::config::cluster::v3::{
@@ -58,7 +58,8 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
             lrs_report_endpoint_metrics, upstream_config, connection_pool_per_downstream_connection, queuing_policies,
         }
     }
-    optional(&at.field("transport_socket"), transport_socket.as_ref(), only_plain_text)?;
+    let socket_at = at.field("transport_socket");
+    let transport_socket = optional(&socket_at, transport_socket.as_ref(), transport_socket::upstream)?;
     optional(&at.field("typed_dns_resolver_config"), typed_dns_resolver_config.as_ref(), only_default_resolver)?;
     for (index, filter) in filters.iter().enumerate() {
         decode_without_effect(&at.item("filters", index), &filter.name, filter.typed_config.as_ref())?;
@@ -79,6 +80,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     }
     let connect_timeout = optional(&at.field("connect_timeout"), connect_timeout.as_ref(), positive_duration)?;
     model.connect_timeout = connect_timeout.unwrap_or(model.connect_timeout);
+    model.transport_socket = transport_socket.unwrap_or_default();
     model.lb_policy = lb.policy;
     model.fail_traffic_on_panic = common_lb.fail_traffic_on_panic;
     model.locality_weighted_lb = common_lb.locality_weighted || lb.locality_weighted;

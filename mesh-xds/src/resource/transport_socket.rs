@@ -1,11 +1,19 @@
 //! Transport sockets and config sources: what a connection and a subscription run over. Only plain text and the one
 //! aggregated stream are spoken, so decoding is checking.
 
+use mesh_core::model::UpstreamTransportSocket;
+
 use super::field::{At, Result, fields};
 use crate::json::type_name;
 use crate::proto::envoy::config::core::v3::{
     ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier, transport_socket,
 };
+
+/// How connections to endpoints are secured.
+pub(super) fn upstream(at: &At<'_>, socket: &TransportSocket) -> Result<UpstreamTransportSocket> {
+    only_plain_text(at, socket)?;
+    Ok(UpstreamTransportSocket::PlainText)
+}
 
 /// Refuses anything but plain text: to speak it where TLS is asked for would be a hole.
 pub(super) fn only_plain_text(at: &At<'_>, socket: &TransportSocket) -> Result<()> {

@@ -1,0 +1,194 @@
+//! A byte stream to an endpoint, which counts from the attempt to make it until it is closed.
+
+use std::{
+    io::{IoSlice, Result},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use mesh_core::{
+    cluster::{ClusterStats, EndpointRuntime},
+    tls::TlsInfo,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Connected, Io};
+use crate::{Protocol, Target};
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndedBy {
+    /// This side.
+    Us,
+    /// The endpoint.
+    Endpoint,
+}
+
+/// How a connection ended, or would if it ended now. Shared between the byte stream and its user.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionEnd {
+    by: OnceLock<EndedBy>,
+    is_in_use: AtomicBool,
+}
+
+impl ConnectionEnd {
+    /// Who was the first to end the connection. One that is only dropped is ended by this side.
+    pub(crate) fn by(&self) -> EndedBy {
+        self.by.get().copied().unwrap_or(EndedBy::Us)
+    }
+
+    /// Notes that `by` has ended the connection, unless that is known already.
+    pub(crate) fn note(&self, by: EndedBy) {
+        // Fails if it is known.
+        let _ = self.by.set(by);
+    }
+
+    /// Notes whether a request is on the connection, which matters when it ends.
+    pub(crate) fn set_in_use(&self, is_in_use: bool) {
+        self.is_in_use.store(is_in_use, Ordering::Relaxed);
+    }
+}
+
+/// The share of one connection in the statistics of its cluster and endpoint.
+#[derive(Debug)]
+pub(super) struct ConnectionCount {
+    cluster: Arc<ClusterStats>,
+    endpoint: Arc<EndpointRuntime>,
+    end: Arc<ConnectionEnd>,
+    is_made: bool,
+}
+
+impl ConnectionCount {
+    /// Counts a connection that is to be made.
+    pub(super) fn new(target: &Target<'_>) -> Self {
+        let (cluster, endpoint) = (Arc::clone(target.cluster.stats()), Arc::clone(target.endpoint.runtime()));
+        cluster.upstream_cx_total.inc();
+        endpoint.stats().cx_total.inc();
+        endpoint.stats().cx_active.inc();
+        Self { cluster, endpoint, end: Arc::default(), is_made: false }
+    }
+
+    pub(super) fn end(&self) -> &ConnectionEnd {
+        &self.end
+    }
+}
+
+impl Drop for ConnectionCount {
+    fn drop(&mut self) {
+        let stats = &self.cluster;
+        if !self.is_made {
+            stats.upstream_cx_connect_fail.inc();
+            self.endpoint.stats().cx_connect_fail.inc();
+        }
+        let (ended, with_active_rq) = match self.end.by() {
+            EndedBy::Us => (&stats.upstream_cx_destroy_local, &stats.upstream_cx_destroy_local_with_active_rq),
+            EndedBy::Endpoint => (&stats.upstream_cx_destroy_remote, &stats.upstream_cx_destroy_remote_with_active_rq),
+        };
+        stats.upstream_cx_destroy.inc();
+        ended.inc();
+        if self.end.is_in_use.load(Ordering::Relaxed) {
+            stats.upstream_cx_destroy_with_active_rq.inc();
+            with_active_rq.inc();
+        }
+        self.endpoint.stats().cx_active.dec();
+    }
+}
+
+/// A byte stream to an endpoint.
+///
+/// It notes who ends it, and holds `P`, such as a permit of the circuit breaker, until it is closed.
+#[derive(Debug)]
+pub(crate) struct UpstreamStream<P = ()> {
+    // Fields are dropped in this order: the stream is closed before it ceases to count.
+    io: Io,
+    count: ConnectionCount,
+    tls: Option<Arc<TlsInfo>>,
+    local_address: Option<SocketAddr>,
+    held: P,
+}
+
+impl UpstreamStream {
+    pub(super) fn new(connected: Connected, mut count: ConnectionCount) -> Self {
+        let Connected { io, tls } = connected;
+        count.is_made = true;
+        let local_address = io.local_addr();
+        Self { io, count, tls, local_address, held: () }
+    }
+
+    /// The same stream, which holds `held` until it is closed.
+    pub(crate) fn holding<P>(self, held: P) -> UpstreamStream<P> {
+        let Self { io, count, tls, local_address, held: () } = self;
+        UpstreamStream { io, count, tls, local_address, held }
+    }
+}
+
+impl<P> UpstreamStream<P> {
+    /// How it ends, for users that outlive it.
+    pub(crate) fn end(&self) -> &Arc<ConnectionEnd> {
+        &self.count.end
+    }
+
+    /// What the TLS handshake has told; `None` = plain text.
+    pub(crate) fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.tls.as_ref()
+    }
+
+    /// The HTTP version that the TLS handshake has chosen; `None` = none was offered, or none of HTTP.
+    pub(crate) fn negotiated_protocol(&self) -> Option<Protocol> {
+        Protocol::from_alpn(self.tls.as_ref()?.application_protocol.as_deref()?)
+    }
+
+    /// The address of this end, if the stream is a socket.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address
+    }
+
+    fn note_failure<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|_| self.count.end.note(EndedBy::Endpoint))
+    }
+}
+
+impl<P: Unpin> AsyncRead for UpstreamStream<P> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
+        if buf.filled().len() == before && buf.remaining() > 0 {
+            self.count.end.note(EndedBy::Endpoint);
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl<P: Unpin> AsyncWrite for UpstreamStream<P> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
+        Poll::Ready(self.note_failure(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.count.end.note(EndedBy::Us);
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.note_failure(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
