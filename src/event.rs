@@ -113,8 +113,7 @@ impl Applied {
                 tracing::debug!(%resource_type, %name, "the control plane has no such resource");
             }
             Notice::Disconnected(reason) => tracing::warn!("{reason}"),
-            // The sockets of a program are its own, so that nothing is kept for them.
-            Notice::Connected | Notice::Settled | Notice::RoutesKept(_) => {}
+            Notice::Connected | Notice::Settled => {}
         }
     }
 

@@ -78,13 +78,8 @@ impl Opened {
         tokio::spawn(server::serve(acceptor, self.sources));
 
         let (settled, mut first) = watch::channel(false);
-        let options = Options {
-            node: node.to_xds(),
-            listeners: Interest::Everything,
-            clusters: ClusterInterest::Everything,
-            // Its sockets are the program's.
-            listener_reports: None,
-        };
+        let options =
+            Options { node: node.to_xds(), listeners: Interest::Everything, clusters: ClusterInterest::Everything };
         tokio::spawn(async move {
             let mut applied = Applied::default();
             let on_notice = |notice: Notice| match notice {

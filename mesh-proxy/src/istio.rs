@@ -18,7 +18,7 @@ use mesh_core::{rng::SplitMix64, store::Store};
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
 use mesh_xds::{
     ads::{self, ClusterInterest, Interest, Notice, in_process},
-    apply::{ListenerReport, StoreSink},
+    apply::StoreSink,
 };
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
@@ -92,15 +92,13 @@ impl Istio {
         Translation::new(self.meshes.clone(), self.node.clone())
     }
 
-    /// Keeps `store` as the directory says, from now on; `settled` is told whenever a configuration is in force, and
-    /// `reports` tells what became of its listeners.
-    pub(crate) fn follow(self, store: Arc<Store>, settled: Arc<Notify>, reports: watch::Receiver<ListenerReport>) {
+    /// Keeps `store` as the directory says, from now on; `settled` is notified whenever a configuration is in force.
+    pub(crate) fn follow(self, store: Arc<Store>, settled: Arc<Notify>) {
         let (transport, acceptor) = in_process::pair();
         let options = ads::Options {
             node: self.node.to_xds(),
             listeners: Interest::Everything,
             clusters: ClusterInterest::Everything,
-            listener_reports: Some(reports),
         };
         let rng = SplitMix64::new(fastrand::u64(..));
         let (meshes, node, applied) = (self.meshes.clone(), self.node, Arc::clone(&store));
@@ -150,7 +148,6 @@ fn tell(notice: &Notice) {
             }
         }
         Notice::NotApplied(error) => tracing::warn!("{error}: not applied, the one before stays"),
-        Notice::RoutesKept(kept) => tracing::warn!("{kept}"),
         Notice::Missing { resource_type, name } => tracing::debug!("{resource_type} {name}: does not exist"),
         Notice::Disconnected(reason) => tracing::warn!("{reason}"),
         Notice::Connected | Notice::Settled => {}

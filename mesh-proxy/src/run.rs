@@ -12,12 +12,11 @@ use mesh_tower::{
     server::{BindError, ListenerChange, ListenerError, Listeners, MakeServer, Workers, bind},
     telemetry::Telemetry,
 };
-use mesh_xds::apply::ListenerReport;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Handle},
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc},
 };
 
 use crate::{
@@ -130,14 +129,8 @@ impl Source {
         }
     }
 
-    /// Puts the configuration into the store, now and whenever it changes; `settled` is told each time, and `reports` tells
-    /// what became of the listeners then.
-    fn follow(
-        self,
-        state: &State,
-        settled: Arc<Notify>,
-        reports: watch::Receiver<ListenerReport>,
-    ) -> Result<(), RunError> {
+    /// Puts the configuration into the store, now and whenever it changes; `settled` is notified each time.
+    fn follow(self, state: &State, settled: Arc<Notify>) -> Result<(), RunError> {
         match self {
             Self::Bootstrap(loaded) => {
                 loaded.apply(&state.store, &mut SplitMix64::new(fastrand::u64(..)))?;
@@ -146,7 +139,7 @@ impl Source {
             }
             Self::Istio(istio) => {
                 state.config_dump.lock().translation = Some(istio.translation());
-                istio.follow(Arc::clone(&state.store), settled, reports);
+                istio.follow(Arc::clone(&state.store), settled);
             }
         }
         Ok(())
@@ -162,11 +155,10 @@ async fn serve(
     start_admin(state, source.admin_address())?;
     let workers = Workers::start(state.args.workers())?;
     let mut listeners = Listeners::new(servers(state, &workers), drain_times(state));
-    let (reports, reported) = watch::channel(ListenerReport::default());
     let settled = Arc::new(Notify::new());
     let dns = DnsDiscovery::start(Arc::clone(&state.store), SystemResolver::new());
     state.lifecycle.enter(Phase::Initializing);
-    source.follow(state, Arc::clone(&settled), reported)?;
+    source.follow(state, Arc::clone(&settled))?;
     let mut retry_in = RETRY_FIRST;
     let reason = loop {
         let is_complete = listeners.is_complete();
@@ -175,11 +167,11 @@ async fn serve(
                 if state.lifecycle.phase() == Phase::Initializing {
                     dns.first_answers(FIRST_ANSWERS_LIMIT).await;
                 }
-                reports.send_replace(apply_listeners(state, &mut listeners).await?);
+                apply_listeners(state, &mut listeners).await?;
                 retry_in = RETRY_FIRST;
             }
             () = tokio::time::sleep(retry_in), if !is_complete => {
-                reports.send_replace(apply_listeners(state, &mut listeners).await?);
+                apply_listeners(state, &mut listeners).await?;
                 retry_in = (retry_in * 2).min(RETRY_MOST);
             }
             signal = signals.next() => break signal,
@@ -217,10 +209,9 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
 
 /// Brings listeners in step with the store. At the start all of them must come up; later one that does not is told of
 /// and tried again, and the others go on.
-async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<ListenerReport, ListenerError> {
+async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<(), ListenerError> {
     let is_start = state.lifecycle.phase() == Phase::Initializing;
-    let wanted = state.store.listeners();
-    for change in listeners.apply(wanted.values()).await {
+    for change in listeners.apply(state.store.listeners().values()).await {
         match change {
             ListenerChange::Failed(error) if is_start => return Err(error),
             ListenerChange::Failed(error) => tracing::error!("{error}; trying again until it can"),
@@ -233,7 +224,7 @@ async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Re
         state.lifecycle.enter(Phase::Live);
         tracing::info!("ready");
     }
-    Ok(ListenerReport { tried: wanted, failed: listeners.failed().cloned().collect() })
+    Ok(())
 }
 
 fn drain_times(state: &State) -> DrainTimes {

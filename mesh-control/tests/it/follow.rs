@@ -79,7 +79,6 @@ async fn a_library_follows_the_mesh() {
         node: Node::client(Role::Library, "default").to_xds(),
         listeners: Interest::Names(Arc::new(BTreeSet::from([Arc::from("a.example:80")]))),
         clusters: ClusterInterest::ByName,
-        listener_reports: None,
     };
     let (sender, mut records) = mpsc::unbounded_channel();
     tokio::spawn(serve(acceptor, receiver));

@@ -5,11 +5,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time;
 
 use super::{AdsState, Disconnected, Event, Interest, Request, Stream, Transport};
-use crate::apply::{Applier, ApplyReport, Change, KeptRoutes, ListenerReport};
+use crate::apply::{Applier, ApplyReport, Change};
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::resource::{ResourceError, ResourceType};
@@ -28,9 +28,6 @@ pub struct Options {
     pub listeners: Interest,
     /// The clusters wanted.
     pub clusters: ClusterInterest,
-    /// What becomes of listeners, from a data plane that brings them up itself: it must tell whenever it was told
-    /// [`Notice::Settled`] and has tried. `None` = nobody tells, and nothing waits for it.
-    pub listener_reports: Option<watch::Receiver<ListenerReport>>,
 }
 
 /// How a client comes to its clusters.
@@ -69,8 +66,6 @@ pub enum Notice {
         /// Its name.
         name: Arc<str>,
     },
-    /// Routes that are not wanted any more go on, until every listener listens.
-    RoutesKept(KeptRoutes),
     /// Everything that the control plane has said is in force. Comes after the first complete configuration and after
     /// every change of it.
     Settled,
@@ -88,9 +83,7 @@ pub async fn run<T: Transport, S: Sink>(transport: T, options: Options, sink: S)
         }
         ClusterInterest::ByName => Applier::with_clusters_by_name(),
     };
-    let (stream, unsent, listener_reports) = (None, VecDeque::new(), options.listener_reports);
-    let applier = if listener_reports.is_some() { applier.with_listener_reports() } else { applier };
-    Driver { state, applier, transport, sink, stream, unsent, listener_reports, is_settled: true }.run().await;
+    Driver { state, applier, transport, sink, stream: None, unsent: VecDeque::new(), is_settled: true }.run().await;
 }
 
 struct Driver<T, S> {
@@ -100,7 +93,6 @@ struct Driver<T, S> {
     sink: S,
     stream: Option<Stream>,
     unsent: VecDeque<Request>,
-    listener_reports: Option<watch::Receiver<ListenerReport>>,
     is_settled: bool,
 }
 
@@ -108,7 +100,6 @@ enum Input {
     Response(DiscoveryResponse),
     Disconnected(Disconnected),
     Sent,
-    Listeners(ListenerReport),
     Timeout,
 }
 
@@ -125,11 +116,6 @@ impl<T: Transport, S: Sink> Driver<T, S> {
                     self.state.handle_response(response);
                 }
                 Input::Disconnected(reason) => self.disconnect(reason),
-                Input::Listeners(report) => {
-                    for kept in self.applier.handle_listeners(&report) {
-                        self.sink.notice(Notice::RoutesKept(kept));
-                    }
-                }
                 Input::Sent | Input::Timeout => {}
             }
         }
@@ -200,12 +186,9 @@ impl<T: Transport, S: Sink> Driver<T, S> {
                 None => std::future::pending().await,
             }
         };
-        let report = next_report(&mut self.listener_reports);
         let Some(Stream { requests, responses }) = &mut self.stream else {
-            return tokio::select! {
-                report = report => Input::Listeners(report),
-                () = timeout => Input::Timeout,
-            };
+            timeout.await;
+            return Input::Timeout;
         };
         tokio::select! {
             input = send(requests, &mut self.unsent), if !self.unsent.is_empty() => input,
@@ -214,20 +197,9 @@ impl<T: Transport, S: Sink> Driver<T, S> {
                 Some(Err(reason)) => Input::Disconnected(reason),
                 None => Input::Disconnected(closed()),
             },
-            report = report => Input::Listeners(report),
             () = timeout => Input::Timeout,
         }
     }
-}
-
-/// Waits for news of listeners; for ever if nobody tells of them any more.
-async fn next_report(reports: &mut Option<watch::Receiver<ListenerReport>>) -> ListenerReport {
-    if let Some(reports) = reports
-        && reports.changed().await.is_ok()
-    {
-        return reports.borrow_and_update().clone();
-    }
-    std::future::pending().await
 }
 
 /// Sends the first of the waiting requests; nothing is lost if the future is dropped before that.

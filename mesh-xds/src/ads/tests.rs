@@ -206,11 +206,7 @@ impl Sink for Recorder {
         match notice {
             Notice::Settled => self.0.lock().unwrap().push("settled".to_owned()),
             Notice::Missing { name, .. } => self.0.lock().unwrap().push(format!("missing {name}")),
-            Notice::Connected
-            | Notice::Applied(_)
-            | Notice::Disconnected(_)
-            | Notice::NotApplied(_)
-            | Notice::RoutesKept(_) => {}
+            Notice::Connected | Notice::Applied(_) | Notice::Disconnected(_) | Notice::NotApplied(_) => {}
         }
     }
 }
@@ -236,12 +232,8 @@ async fn push(server: &ServerStream, kind: ResourceType, version: &str, resource
 async fn client() -> (Recorder, ServerStream) {
     let (transport, mut acceptor) = pair();
     let recorder = Recorder::default();
-    let options = Options {
-        node: Node::default(),
-        listeners: Interest::Everything,
-        clusters: ClusterInterest::Everything,
-        listener_reports: None,
-    };
+    let options =
+        Options { node: Node::default(), listeners: Interest::Everything, clusters: ClusterInterest::Everything };
     tokio::spawn(run(transport, options, recorder.clone()));
     let server = acceptor.accept().await.unwrap();
     (recorder, server)

@@ -7,9 +7,7 @@
 //! - a route configuration waits for the clusters it names;
 //! - a listener waits for its route configuration;
 //! - removals come last: a cluster goes when no route in force names it any more, a route configuration when no
-//!   listener does;
-//! - what leaves a route configuration while listeners change stays until these listen, if the data plane tells of
-//!   that.
+//!   listener does.
 //!
 //! Nothing waits longer than [`RESOURCE_TIMEOUT`](crate::ads::RESOURCE_TIMEOUT), nor for what the control plane says
 //! does not exist. The cost of an update is in proportion to what it changes and to what is waiting: an update of
@@ -20,16 +18,10 @@
 
 mod change;
 mod cluster;
-mod leftover;
-mod moving_routes;
 mod route;
 mod state;
 mod store;
 
 pub use change::Change;
-pub use moving_routes::{KeptRoutes, ListenerReport};
 pub use state::{Applier, ApplyReport};
 pub use store::{StoreSink, apply};
-
-#[cfg(test)]
-mod tests;

@@ -11,7 +11,6 @@ use mesh_core::model::{
 
 use super::change::{Change, Slot};
 use super::cluster::Clusters;
-use super::moving_routes::{KeptRoutes, ListenerReport, MovingRoutes};
 use crate::ads::RESOURCE_TIMEOUT;
 
 /// What is known of route configurations and listeners.
@@ -28,16 +27,9 @@ pub(super) struct Routes {
     missing: HashSet<RouteConfigName>,
     /// Whether a listener changed since [`Routes::remove_unused`] looked.
     may_be_unused: bool,
-    /// What stays in force until listeners were tried, if somebody tells of that.
-    moving: Option<MovingRoutes>,
 }
 
 impl Routes {
-    /// For a data plane that tells whether its listeners listen.
-    pub(super) fn with_listener_reports() -> Self {
-        Self { moving: Some(MovingRoutes::default()), ..Self::default() }
-    }
-
     /// Takes a new or changed route configuration.
     pub(super) fn want_config(&mut self, config: Arc<RouteConfiguration>, now: Instant) {
         let name = config.name.clone();
@@ -59,9 +51,6 @@ impl Routes {
     pub(super) fn unwant_listener(&mut self, name: &Arc<str>) {
         self.may_be_unused = true;
         self.waiting_listeners.remove(name);
-        if let Some(moving) = &mut self.moving {
-            moving.remove_listener(name);
-        }
         let Some(slot) = self.listeners.get_mut(name) else { return };
         slot.wanted = None;
         if slot.in_force.is_some() {
@@ -76,15 +65,6 @@ impl Routes {
         self.missing.insert(name);
     }
 
-    /// Takes what became of listeners, and lets routes go or keeps them for it.
-    pub(super) fn handle_report(&mut self, report: &ListenerReport, changes: &mut VecDeque<Change>) -> Vec<KeptRoutes> {
-        let Some(moving) = &mut self.moving else { return Vec::new() };
-        let (fewer, kept) = moving.handle_report(report, !self.waiting_listeners.is_empty());
-        let in_force = fewer.iter().filter_map(|name| self.configs.get(name)?.in_force.clone());
-        changes.extend(in_force.map(|config| Change::SetRoutes(moving.added_to(config))));
-        kept
-    }
-
     /// Puts in force what has all it needs or has waited long enough.
     pub(super) fn settle(
         &mut self,
@@ -96,8 +76,7 @@ impl Routes {
         let is_ready = |clusters: &Clusters, config: &RouteConfiguration, until: Instant| {
             until <= now || cluster_names(config).iter().all(|name| clusters.is_settled(name, by_name))
         };
-        let listeners_wait = !self.waiting_listeners.is_empty();
-        let (configs, moving) = (&mut self.configs, &mut self.moving);
+        let configs = &mut self.configs;
         self.waiting_configs.retain(|name| {
             let Some(slot) = configs.get_mut(name) else { return false };
             let Some(config) = slot.wanted.clone() else { return false };
@@ -105,15 +84,10 @@ impl Routes {
                 return true;
             }
             clusters.add_users(&cluster_names(&config));
-            let mut routes = Arc::clone(&config);
-            if let Some(old) = slot.in_force.replace(config) {
+            if let Some(old) = slot.in_force.replace(Arc::clone(&config)) {
                 clusters.remove_users(&cluster_names(&old));
-                if let Some(moving) = moving {
-                    moving.replace(&old, &routes, listeners_wait);
-                    routes = moving.added_to(routes);
-                }
             }
-            changes.push_back(Change::SetRoutes(routes));
+            changes.push_back(Change::SetRoutes(config));
             false
         });
         let (configs, listeners, missing) = (&self.configs, &mut self.listeners, &self.missing);
@@ -133,9 +107,6 @@ impl Routes {
                 add_inline_users(clusters, &listener);
                 if let Some(old) = slot.in_force.replace(Arc::clone(&listener)) {
                     remove_inline_users(clusters, &old);
-                }
-                if let Some(moving) = moving {
-                    moving.add_listener(&listener);
                 }
                 changes.push_back(Change::SetListener(listener));
                 *may_be_unused = true;
@@ -159,9 +130,6 @@ impl Routes {
         let named: HashSet<&RouteConfigName> = slots.flat_map(|listener| route_names(listener)).collect();
         for (name, slot) in self.configs.extract_if(|name, _| !named.contains(name)) {
             self.waiting_configs.remove(&name);
-            if let Some(moving) = &mut self.moving {
-                moving.remove_routes(&name);
-            }
             if let Some(old) = slot.in_force {
                 clusters.remove_users(&cluster_names(&old));
                 changes.push_back(Change::RemoveRoutes(name));

@@ -9,7 +9,6 @@ use mesh_core::model::{ClusterName, RouteConfigName};
 
 use super::change::Change;
 use super::cluster::Clusters;
-use super::moving_routes::{KeptRoutes, ListenerReport};
 use super::route::Routes;
 use crate::ads::{Interest, Update};
 use crate::resource::{Decoded, Ignored, Resource, ResourceError, ResourceType};
@@ -70,12 +69,6 @@ impl Applier {
         Self { clusters_by_name: true, ..Self::with_all_clusters() }
     }
 
-    /// For a data plane that tells of its listeners: call [`Applier::handle_listeners`] whenever they were tried.
-    #[must_use]
-    pub fn with_listener_reports(self) -> Self {
-        Self { routes: Routes::with_listener_reports(), ..self }
-    }
-
     /// Whether everything that was accepted is in force.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -117,11 +110,6 @@ impl Applier {
             ResourceType::Listener => {}
         }
         self.settle(now);
-    }
-
-    /// Takes what became of the listeners in force. Yields the routes that are kept from now on because one failed.
-    pub fn handle_listeners(&mut self, report: &ListenerReport) -> Vec<KeptRoutes> {
-        self.routes.handle_report(report, &mut self.changes)
     }
 
     /// Acts on what [`Applier::poll_timeout`] announced.
