@@ -9,6 +9,7 @@
 
 pub mod balance;
 pub mod cluster;
+mod endpoint;
 pub mod filter;
 pub mod grpc;
 pub mod health;

@@ -29,7 +29,7 @@ use crate::{
         priority::{HeadCount, PriorityLoads},
         schedule::Schedule,
     },
-    cluster::{EndpointId, EndpointRuntime, EndpointState, Health, Members},
+    endpoint::{EndpointId, EndpointRuntime, EndpointState, Health, Members},
     model::{Cluster, LbPolicy},
     rng::Rng,
 };

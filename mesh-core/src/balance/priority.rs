@@ -8,7 +8,7 @@
 //! Whole percentages and the roundings of Envoy's `LoadBalancerBase`, so that equal configurations give equal shares.
 
 use crate::{
-    cluster::{EndpointState, Health},
+    endpoint::{EndpointState, Health},
     model::Percent,
 };
 

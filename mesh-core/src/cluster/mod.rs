@@ -8,19 +8,16 @@
 //! one exception is a failure that ejects an endpoint. Updates, ejections and sweeps serialize on one lock per cluster
 //! and publish a new immutable [`EndpointSet`].
 
-mod endpoint;
 mod endpoint_set;
 mod state;
-mod stats;
 
-pub use endpoint::{
+pub use endpoint_set::EndpointSet;
+pub use state::ClusterState;
+
+pub use crate::endpoint::{
     ActiveRequest, Attachment, EndpointId, EndpointRuntime, EndpointState, EndpointStats, Health, Placement,
 };
-pub use endpoint_set::EndpointSet;
-pub(crate) use endpoint_set::Members;
-pub use state::ClusterState;
-pub(crate) use stats::ResponseCodes;
-pub use stats::{ClusterStats, RequestOrigin, StatKind};
+pub use crate::telemetry::cluster_stats::{ClusterStats, RequestOrigin, StatKind};
 
 #[cfg(test)]
 pub(crate) mod testing;

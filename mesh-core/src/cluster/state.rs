@@ -8,9 +8,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{ClusterStats, EndpointId, EndpointSet, EndpointState, Members, StatKind};
+use super::{ClusterStats, EndpointId, EndpointSet, EndpointState, StatKind};
 use crate::{
     balance::{Avoid, Cursors, NoHealthyEndpoint},
+    endpoint::Members,
     health::outlier::{Context, Detection, Detector, Ejected, Outcome},
     model::{Cluster, Discovery, LoadAssignment, RoutingPriority, Thresholds},
     resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
@@ -190,14 +191,14 @@ impl ClusterState {
     pub fn begin_try(&self, endpoint: &EndpointState, priority: RoutingPriority) -> Result<(), Overflow> {
         let taken = self.runtime.breaker.acquire(priority, Resource::Requests, self.thresholds(priority));
         taken.inspect_err(|_| self.runtime.stats.upstream_rq_active_overflow.inc())?;
-        endpoint.begin_request();
+        endpoint.runtime().begin_request();
         Ok(())
     }
 
     /// Ends a try that [`ClusterState::begin_try`] has begun.
     pub fn end_try(&self, endpoint: &EndpointState, priority: RoutingPriority) {
         self.runtime.breaker.release(priority, Resource::Requests);
-        endpoint.end_request();
+        endpoint.runtime().end_request();
     }
 
     /// Takes the right to retry; `upstream_rq_retry_overflow` counts refusals.

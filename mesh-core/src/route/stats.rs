@@ -12,9 +12,11 @@ use std::{
 use http::StatusCode;
 
 use crate::{
-    cluster::{ResponseCodes, StatKind},
     retry::Decision,
-    telemetry::Counter,
+    telemetry::{
+        Counter,
+        cluster_stats::{ResponseCodes, StatKind},
+    },
 };
 
 /// A group of requests with statistics of its own.

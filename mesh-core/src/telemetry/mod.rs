@@ -9,6 +9,7 @@
 //! * [`trace_context`]: W3C trace headers.
 
 mod attributes;
+pub(crate) mod cluster_stats;
 pub mod details;
 mod flags;
 mod format;

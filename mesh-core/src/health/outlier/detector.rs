@@ -2,15 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Detection, reset};
 use crate::{
-    cluster::{ClusterStats, EndpointId, EndpointRuntime},
-    model::OutlierDetection,
+    endpoint::{Detection, EndpointId, EndpointRuntime},
+    model::{OutlierDetection, Percent},
     rng::Rng,
+    telemetry::cluster_stats::ClusterStats,
 };
 
 /// In which cluster, and when, something is decided.
@@ -91,22 +91,22 @@ impl Detector {
     ) -> Option<Ejection> {
         let Context { config, stats, now, .. } = context;
         let monitor = &runtime.outlier;
-        if monitor.is_ejected() || monitor.retired.load(Ordering::Relaxed) {
+        if monitor.is_ejected() || monitor.is_retired() {
             return None;
         }
-        detection.count_detected(stats);
+        count_detected(detection, stats);
         // Another run of failures must be able to get here even if this one does not eject.
-        reset(monitor.counter(detection));
+        monitor.start_over(detection);
         if !context.may_eject_one_more() {
             stats.ejections_overflow.inc();
             return None;
         }
-        if rng.below(100) >= u64::from(detection.enforcing(config).get()) {
+        if rng.below(100) >= u64::from(enforcing(detection, config).get()) {
             return None;
         }
-        detection.count_enforced(stats);
+        count_enforced(detection, stats);
         stats.ejections_active.inc();
-        monitor.ejected.store(true, Ordering::Relaxed);
+        monitor.eject();
         let jitter = jitter(config.max_ejection_time_jitter, rng);
         let runtime = Arc::clone(runtime);
         let offender =
@@ -148,7 +148,7 @@ impl Detector {
 
     /// An endpoint is no longer a member: requests still under way on it eject nobody.
     pub(crate) fn retire(&mut self, runtime: &EndpointRuntime, stats: &ClusterStats) {
-        runtime.outlier.retired.store(true, Ordering::Relaxed);
+        runtime.outlier.retire();
         if self.offenders.remove(&runtime.id()).is_some_and(|offender| offender.runtime.outlier.is_ejected()) {
             stats.ejections_active.dec();
         }
@@ -173,6 +173,31 @@ impl Detector {
         let intervals = now.saturating_duration_since(self.epoch).as_nanos() / interval.as_nanos() + 1;
         let offset = u32::try_from(intervals).map_or(interval, |intervals| interval.saturating_mul(intervals));
         self.next_sweep = (!self.offenders.is_empty()).then(|| self.epoch + offset);
+    }
+}
+
+fn enforcing(detection: Detection, config: &OutlierDetection) -> Percent {
+    match detection {
+        Detection::Consecutive5xx => config.enforcing_consecutive_5xx,
+        Detection::ConsecutiveGatewayFailure => config.enforcing_consecutive_gateway_failure,
+        Detection::ConsecutiveLocalOriginFailure => config.enforcing_consecutive_local_origin_failure,
+    }
+}
+
+fn count_detected(detection: Detection, stats: &ClusterStats) {
+    match detection {
+        Detection::Consecutive5xx => stats.ejections_detected_consecutive_5xx.inc(),
+        Detection::ConsecutiveGatewayFailure => stats.ejections_detected_consecutive_gateway_failure.inc(),
+        Detection::ConsecutiveLocalOriginFailure => stats.ejections_detected_consecutive_local_origin_failure.inc(),
+    }
+}
+
+fn count_enforced(detection: Detection, stats: &ClusterStats) {
+    stats.ejections_enforced_total.inc();
+    match detection {
+        Detection::Consecutive5xx => stats.ejections_enforced_consecutive_5xx.inc(),
+        Detection::ConsecutiveGatewayFailure => stats.ejections_enforced_consecutive_gateway_failure.inc(),
+        Detection::ConsecutiveLocalOriginFailure => stats.ejections_enforced_consecutive_local_origin_failure.inc(),
     }
 }
 

@@ -4,13 +4,13 @@
 //! known elsewhere is not counted twice: `*_active` gauges are the circuit breaker's counts and `membership_*` are
 //! properties of the endpoint set, both read when statistics are ([`ClusterState::for_each_stat`]).
 //!
-//! [`ClusterState::for_each_stat`]: super::ClusterState::for_each_stat
+//! [`ClusterState::for_each_stat`]: crate::cluster::ClusterState::for_each_stat
 
 use std::{fmt::Write, sync::OnceLock};
 
 use http::StatusCode;
 
-use crate::telemetry::{Counter, Gauge};
+use super::{Counter, Gauge};
 
 /// How a statistic is exposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +194,7 @@ impl ClusterStats {
     }
 
     /// Every counter and `outlier_detection.ejections_active`; response codes only if they occurred.
-    pub(super) fn for_each(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
+    pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
         self.for_each_counter(visit);
         visit("outlier_detection.ejections_active", StatKind::Gauge, self.ejections_active.get());
         let mut name = String::new();

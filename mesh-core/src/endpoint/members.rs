@@ -1,0 +1,101 @@
+//! The endpoints that belong to a cluster, healthy or not.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::Arc,
+};
+
+use super::{EndpointState, Placement};
+use crate::model::{EndpointAddress, LoadAssignment};
+
+/// Who belongs to the cluster, whether healthy or not.
+#[derive(Debug)]
+pub(crate) struct Members {
+    /// Grouped by locality, in configured order.
+    endpoints: Box<[Arc<EndpointState>]>,
+    localities: Box<[LocalityGroup]>,
+    overprovisioning_factor: u32,
+}
+
+/// A run of [`Members::endpoints`] of one priority and locality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LocalityGroup {
+    pub(crate) priority: u32,
+    pub(crate) weight: Option<NonZeroU32>,
+    start: usize,
+    end: usize,
+}
+
+impl Members {
+    pub(crate) fn empty() -> Self {
+        let overprovisioning_factor = LoadAssignment::default().overprovisioning_factor;
+        Self { endpoints: Box::default(), localities: Box::default(), overprovisioning_factor }
+    }
+
+    /// The members `assignment` asks for, keeping every state of `self` whose address stays. Of endpoints with the same
+    /// address the first counts; names are not endpoints until they are resolved, and are left out.
+    pub(crate) fn reconciled(&self, assignment: &LoadAssignment) -> Self {
+        let known: HashMap<SocketAddr, &Arc<EndpointState>> =
+            self.endpoints.iter().map(|endpoint| (endpoint.address(), endpoint)).collect();
+        let mut seen = HashSet::new();
+        let mut endpoints = Vec::new();
+        let mut localities = Vec::with_capacity(assignment.localities.len());
+        for group in &assignment.localities {
+            let start = endpoints.len();
+            let placement = Arc::new(Placement { priority: group.priority, locality: group.locality.clone() });
+            for endpoint in &group.endpoints {
+                let EndpointAddress::Socket(address) = endpoint.address else { continue };
+                if !seen.insert(address) {
+                    continue;
+                }
+                endpoints.push(match known.get(&address) {
+                    Some(state) if state.is_configured_as(endpoint, &placement) => Arc::clone(state),
+                    Some(state) => Arc::new(state.reconfigured(endpoint, &placement)),
+                    None => Arc::new(EndpointState::new(address, endpoint, &placement)),
+                });
+            }
+            let (priority, weight) = (group.priority, group.load_balancing_weight);
+            localities.push(LocalityGroup { priority, weight, start, end: endpoints.len() });
+        }
+        Self {
+            endpoints: endpoints.into(),
+            localities: localities.into(),
+            overprovisioning_factor: assignment.overprovisioning_factor,
+        }
+    }
+
+    /// The same members without what the data plane attached to them.
+    pub(crate) fn detached(&self) -> Self {
+        Self {
+            endpoints: self.endpoints.iter().map(|endpoint| Arc::new(endpoint.detached())).collect(),
+            localities: self.localities.clone(),
+            overprovisioning_factor: self.overprovisioning_factor,
+        }
+    }
+
+    /// Whether both have the very same endpoint states in the same places.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.overprovisioning_factor == other.overprovisioning_factor
+            && self.localities == other.localities
+            && self.endpoints.len() == other.endpoints.len()
+            && self.endpoints.iter().zip(&other.endpoints).all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Arc<EndpointState>] {
+        &self.endpoints
+    }
+
+    pub(crate) fn localities(&self) -> &[LocalityGroup] {
+        &self.localities
+    }
+
+    pub(crate) fn in_locality(&self, group: &LocalityGroup) -> &[Arc<EndpointState>] {
+        &self.endpoints[group.start..group.end]
+    }
+
+    pub(crate) fn overprovisioning_factor(&self) -> u32 {
+        self.overprovisioning_factor
+    }
+}
