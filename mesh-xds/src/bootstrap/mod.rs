@@ -1,8 +1,7 @@
-//! Envoy's bootstrap file: listeners, clusters, the admin address and who this node is.
+//! Envoy's bootstrap file: listeners, clusters, the admin address and the node.
 //!
-//! The file is YAML or JSON and is read by [`json`](crate::json); its resources go through the same decoders as those
-//! of a control plane. Nothing is skipped: what is not supported is refused under its path, and what has no effect is
-//! reported with the reason.
+//! The file is YAML or JSON and is read by [`json`](crate::json). Its resources are decoded as those of a control plane.
+//! A field that is not supported is an error with its path, and a field without effect is reported with the reason.
 
 use std::net::SocketAddr;
 
@@ -19,57 +18,57 @@ use crate::proto::envoy::config::bootstrap::v3::{
 use crate::proto::envoy::config::core::v3::Node;
 use crate::resource::{self, Decoded, FieldError, Ignored, Resource, ResourceError, access_log};
 
-/// A bootstrap that can be run.
+/// A decoded bootstrap.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bootstrap {
-    /// Who this process is to control planes; all empty if the file does not say.
+    /// The identity of this process towards control planes; empty if the file has none.
     pub node: Node,
-    /// The admin endpoint; `None` = there is none.
+    /// The admin endpoint, if there is one.
     pub admin: Option<Admin>,
     /// Clusters, then listeners, in the order of the file.
     pub resources: Vec<Resource>,
-    /// Fields that are set and have no effect, with the resource or part of the file they stand in.
+    /// Fields that are set and have no effect, each with the resource or the part of the file that contains it.
     pub ignored: Vec<(String, Ignored)>,
 }
 
 /// The admin endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Where it listens; port 0 = one chosen by the system.
+    /// Address to listen on; port 0 = chosen by the system.
     pub address: SocketAddr,
-    /// Logs of its requests.
+    /// Access logs of its requests.
     pub access_log: Vec<AccessLog>,
 }
 
-/// A bootstrap that cannot be run.
+/// A bootstrap is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct BootstrapError {
-    /// All parts that are refused; at least one.
+    /// The faults, at least one.
     pub faults: Vec<BootstrapFault>,
 }
 
-/// A part of a bootstrap that is not supported or out of range.
+/// A field of a bootstrap that is not supported or has an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{resource}{}{error}", if resource.is_empty() { "" } else { ": " })]
 pub struct BootstrapFault {
-    /// The resource, such as `cluster echo`; empty if it is in none.
+    /// The resource with the field, such as `cluster echo`; empty if the field is not in a resource.
     pub resource: String,
-    /// Where the resource stands, such as `static_resources.clusters[0]`; empty if it is in none.
+    /// The path of the resource, such as `static_resources.clusters[0]`; empty if the field is not in a resource.
     pub place: String,
-    /// The field of the resource, or of the bootstrap, and the reason.
+    /// The field of the resource or of the bootstrap, and the reason.
     pub error: FieldError,
 }
 
 impl BootstrapFault {
-    /// A fault in a resource.
+    /// Creates a fault in the resource at the path `place`.
     #[must_use]
     pub fn in_resource(place: &str, error: ResourceError) -> Self {
         let name = if error.name.is_empty() { "(unnamed)" } else { &error.name };
         Self { resource: format!("{} {name}", error.kind), place: place.to_owned(), error: error.error }
     }
 
-    /// The field's path from the beginning of the bootstrap.
+    /// The path of the field from the root of the bootstrap.
     #[must_use]
     pub fn path(&self) -> String {
         let parts = [&*self.place, &*self.error.path];
@@ -80,7 +79,7 @@ impl BootstrapFault {
 /// Decodes a bootstrap.
 ///
 /// # Errors
-/// If anything in it is refused.
+/// If a field is not supported or invalid. All faults in resources are reported.
 pub fn from_proto(message: &ProtoBootstrap) -> Result<Bootstrap, BootstrapError> {
     let notes = Notes::default();
     let parts = decode(&At::root(&notes), message).map_err(|error| {
@@ -110,7 +109,7 @@ pub fn from_proto(message: &ProtoBootstrap) -> Result<Bootstrap, BootstrapError>
     Ok(Bootstrap { node: parts.node, admin: parts.admin, resources, ignored })
 }
 
-/// A name stands for one resource: of two, one would silently be lost.
+/// The error for two resources of the same type and name, of which one would be lost.
 fn shared_name(resource: &Resource) -> ResourceError {
     let reason = "duplicate: a name stands for one resource".to_owned();
     ResourceError {
@@ -120,7 +119,7 @@ fn shared_name(resource: &Resource) -> ResourceError {
     }
 }
 
-/// A resource and where it stands.
+/// The path of a resource, and the resource.
 type Placed = (String, Result<Decoded, Box<ResourceError>>);
 
 struct Parts {
@@ -188,7 +187,7 @@ fn decode_resources(at: &At<'_>, message: &StaticResources) -> FieldResult<Vec<P
         ignore {}
         refuse { secrets }
     }
-    // Clusters first, so that resources applied in this order never name what is not there.
+    // Clusters first, so that no resource refers to one that is not applied yet.
     let place = |list: &'static str| move |index: usize| format!("static_resources.{list}[{index}]");
     let clusters = (0..).map(place("clusters")).zip(clusters.iter().map(resource::decode_cluster));
     let listeners = (0..).map(place("listeners")).zip(listeners.iter().map(resource::decode_listener));
@@ -218,7 +217,7 @@ fn cluster_manager_is_harmless(at: &At<'_>, message: &ClusterManager) -> FieldRe
         use {}
         ignore {
             local_cluster_name: "traffic never prefers its own zone",
-            outlier_detection: "ejections are told in the log and in statistics",
+            outlier_detection: "ejections are written to the process log",
             enable_deferred_cluster_creation: OWN_PROCESS,
         }
         refuse { upstream_bind_config, load_stats_config }
@@ -226,14 +225,14 @@ fn cluster_manager_is_harmless(at: &At<'_>, message: &ClusterManager) -> FieldRe
     Ok(())
 }
 
-/// Runtime keys that may be set: they choose between implementations or limits of Envoy's own. Others switch features
-/// or change values of other fields, and are refused by name.
+/// Runtime keys that may be set, because they select implementations or limits of Envoy itself. Other keys enable
+/// features or override other fields, and are refused.
 const HARMLESS_RUNTIME_KEYS: &[&str] = &[
     "overload.global_downstream_max_connections",
     "re2.max_program_size.error_level",
     "re2.max_program_size.warn_level",
 ];
-/// Beginnings of such keys.
+/// Prefixes of such keys.
 const HARMLESS_RUNTIME_PREFIXES: &[&str] = &["envoy.reloadable_features.", "envoy.restart_features."];
 
 fn runtime_is_harmless(at: &At<'_>, message: &LayeredRuntime) -> FieldResult<()> {
@@ -251,7 +250,7 @@ fn runtime_is_harmless(at: &At<'_>, message: &LayeredRuntime) -> FieldResult<()>
     Ok(())
 }
 
-/// Keys may be written with dots or as nested objects.
+/// Checks the keys of a layer, which may be written with dots or as nested objects.
 fn static_layer(at: &At<'_>, prefix: &str, values: &Struct) -> FieldResult<()> {
     for (key, value) in &values.fields {
         let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };

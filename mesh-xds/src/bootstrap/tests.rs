@@ -1,4 +1,4 @@
-//! Reading bootstraps, good and bad.
+//! Reading of valid and invalid bootstraps.
 
 use mesh_core::model::{Discovery, ListenerAddress, RouteSource};
 
@@ -62,7 +62,7 @@ fn a_static_proxy_becomes_clusters_then_listeners() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_under_its_path() {
+fn unsupported_fields_are_refused_with_their_path() {
     let check = |from: &str, to: &str, expected: &str| {
         let text = PROXY.replacen(from, to, 1);
         assert_ne!(text, PROXY, "{from:?} is not in the text");

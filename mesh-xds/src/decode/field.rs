@@ -1,26 +1,26 @@
-//! Where in a resource decoding is, what it refuses there and what it passes over.
+//! Positions in a message that is decoded, and what is refused or ignored there.
 
 use std::cell::RefCell;
 use std::fmt;
 
 use thiserror::Error;
 
-/// A field that cannot be taken, and why.
+/// A field is not supported or has an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{path}{}{reason}", if path.is_empty() { "" } else { ": " })]
 pub struct FieldError {
-    /// The field, such as `outlier_detection.max_ejection_percent`; empty if the whole resource is meant.
+    /// The path of the field, such as `outlier_detection.max_ejection_percent`; empty for the whole resource.
     pub path: String,
-    /// What is wrong, with value and bound.
+    /// What is wrong, with the value and its bounds.
     pub reason: String,
 }
 
-/// A field that is set and has no effect here, and why that is harmless.
+/// A field that is set and has no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignored {
-    /// The field, such as `filter_chains[0].filters[0]`.
+    /// The path of the field, such as `filter_chains[0].filters[0]`.
     pub path: String,
-    /// Why it may be passed over.
+    /// Why it may be ignored.
     pub reason: String,
 }
 
@@ -33,10 +33,10 @@ impl fmt::Display for Ignored {
 /// Boxed, because most decoding succeeds and the error is larger than most results.
 pub(crate) type Result<T> = std::result::Result<T, Box<FieldError>>;
 
-/// What was passed over so far.
+/// The fields that were ignored so far.
 pub(crate) type Notes = RefCell<Vec<Ignored>>;
 
-/// A position in a resource: a linked list on the stack, so that a path costs nothing unless it is reported.
+/// A position in a message. It is a linked list on the stack, so a path is built only if it is reported.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At<'a> {
     parent: Option<&'a Self>,
@@ -57,7 +57,7 @@ impl<'a> At<'a> {
         Self { parent: None, step: Step::Root, notes }
     }
 
-    /// The field `name` of this message. Rust's `r#` of field names that are keywords is taken off.
+    /// The field `name` of this message. The prefix `r#` of Rust keywords is removed.
     pub(crate) fn field(&'a self, name: &'a str) -> Self {
         let name = name.strip_prefix("r#").unwrap_or(name);
         Self { parent: Some(self), step: Step::Field(name), notes: self.notes }
@@ -73,12 +73,12 @@ impl<'a> At<'a> {
         Self { parent: Some(self), step: Step::Entry(name, key), notes: self.notes }
     }
 
-    /// The error that this field is not acceptable.
+    /// The error for this field.
     pub(crate) fn refuse(&self, reason: impl fmt::Display) -> Box<FieldError> {
         Box::new(FieldError { path: self.path(), reason: reason.to_string() })
     }
 
-    /// Notes that this field has no effect.
+    /// Records that this field has no effect.
     pub(crate) fn ignore(&self, reason: impl fmt::Display) {
         self.notes.borrow_mut().push(Ignored { path: self.path(), reason: reason.to_string() });
     }
@@ -98,14 +98,14 @@ impl<'a> At<'a> {
     }
 }
 
-/// Whether a protobuf field was given: its value is not the default of its type.
+/// Whether a protobuf field is set: its value is not the default of its type.
 pub(crate) fn is_set<T: Default + PartialEq>(value: &T) -> bool {
     *value != T::default()
 }
 
-/// Takes a protobuf message apart, naming every field exactly once: those that are used become variables, those that
-/// may be ignored are noted with the reason, and the rest is refused if set. A field that a new version of the
-/// message brings does not compile until it has been put into one of the three.
+/// Destructures a protobuf message. Every field is listed once: fields to `use` become variables, fields to `ignore` are
+/// recorded with the reason if set, and fields to `refuse` are an error if set. If a new version of the message has a new
+/// field, the code does not compile until the field is listed.
 macro_rules! fields {
     ($message:path = $value:expr, $at:expr;
      use { $($used:ident),* $(,)? }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_read_as_in_the_configuration() {
+    fn paths_are_written_as_in_the_configuration() {
         let notes = Notes::default();
         let root = At::root(&notes);
         let (hosts, map) = (root.item("virtual_hosts", 2), root.entry("filters", "a.b"));

@@ -1,4 +1,4 @@
-//! Header rules: which headers are changed, and which are asked about.
+//! Header changes and header matchers.
 
 use mesh_core::model::{
     AppendAction, HeaderMatch, HeaderMatcher, HeaderMutation, HeaderMutations, StringMatcher, StringPattern,
@@ -56,7 +56,7 @@ fn mutation(at: &At<'_>, option: &HeaderValueOption) -> Result<HeaderMutation> {
     })
 }
 
-/// A predicate over a header.
+/// Decodes a header matcher.
 pub(crate) fn matcher(at: &At<'_>, value: &ProtoHeaderMatcher) -> Result<HeaderMatcher> {
     let ProtoHeaderMatcher { name, invert_match, treat_missing_header_as_empty, header_match_specifier } = value;
     let key = header_key(&at.field("name"), name)?;

@@ -1,4 +1,4 @@
-//! What all decoders use: the position in a message, values that occur in many messages, header rules.
+//! Helpers of all decoders: positions in a message, values that occur in many messages, headers.
 
 pub(crate) mod field;
 pub(crate) mod header;

@@ -21,7 +21,7 @@ use crate::proto::envoy::r#type::v3::{
     FractionalPercent as ProtoFractionalPercent, Percent as ProtoPercent, fractional_percent::DenominatorType,
 };
 
-/// Applies `decode` to a field that is there.
+/// Applies `decode` to a field if it is set.
 pub(crate) fn optional<T, U>(
     at: &At<'_>,
     value: Option<&T>,
@@ -40,7 +40,7 @@ pub(crate) fn list<T, U>(
     values.iter().enumerate().map(|(index, value)| decode(&at.item(name, index), value)).collect()
 }
 
-/// A field without which the message means nothing.
+/// A field that must be set.
 pub(crate) fn required<'v, T>(at: &At<'_>, value: Option<&'v T>) -> Result<&'v T> {
     value.ok_or_else(|| at.refuse("is missing"))
 }
@@ -64,7 +64,7 @@ pub(crate) fn positive_duration(at: &At<'_>, value: &ProtoDuration) -> Result<Du
     }
 }
 
-/// A limit whose zero turns it off; `default` applies if the field is absent.
+/// A timeout that is disabled by zero. `default` is used if the field is not set.
 pub(crate) fn limit(at: &At<'_>, value: Option<&ProtoDuration>, default: Option<Duration>) -> Result<Option<Duration>> {
     Ok(match optional(at, value, duration)? {
         None => default,
@@ -73,7 +73,7 @@ pub(crate) fn limit(at: &At<'_>, value: Option<&ProtoDuration>, default: Option<
     })
 }
 
-/// A number that must lie in `min..=max`.
+/// A number in `min..=max`.
 pub(crate) fn in_range<N: Copy + PartialOrd + std::fmt::Display>(at: &At<'_>, value: N, min: N, max: N) -> Result<N> {
     if min <= value && value <= max {
         return Ok(value);
@@ -81,12 +81,12 @@ pub(crate) fn in_range<N: Copy + PartialOrd + std::fmt::Display>(at: &At<'_>, va
     Err(at.refuse(format_args!("{value} is not in {min}..={max}")))
 }
 
-/// Whole percent as an integer field.
+/// A percentage in an integer field.
 pub(crate) fn percent(at: &At<'_>, value: &u32) -> Result<Percent> {
     Percent::new(*value).map_err(|error| at.refuse(error))
 }
 
-/// A share in percent, in a message with a floating-point number.
+/// A percentage in a message with a floating-point number.
 pub(crate) fn share(at: &At<'_>, value: &ProtoPercent) -> Result<FractionalPercent> {
     let ProtoPercent { value } = *value;
     if !(0.0..=100.0).contains(&value) {
@@ -96,7 +96,7 @@ pub(crate) fn share(at: &At<'_>, value: &ProtoPercent) -> Result<FractionalPerce
     Ok(FractionalPercent::from_parts_per_million((value * 10_000.0).round() as u32))
 }
 
-/// A share in whole percent.
+/// A whole percentage in a message with a floating-point number.
 pub(crate) fn whole_percent(at: &At<'_>, value: &ProtoPercent) -> Result<Percent> {
     let ProtoPercent { value } = *value;
     share(at, &ProtoPercent { value })?;
@@ -107,7 +107,7 @@ pub(crate) fn whole_percent(at: &At<'_>, value: &ProtoPercent) -> Result<Percent
     percent(at, &(value as u32))
 }
 
-/// A probability; above 1 it means "always", as in Envoy.
+/// A probability. Values above 1 count as 1, as in Envoy.
 pub(crate) fn fraction(at: &At<'_>, value: &ProtoFractionalPercent) -> Result<FractionalPercent> {
     let ProtoFractionalPercent { numerator, denominator } = value;
     let parts = match enumeration(&at.field("denominator"), *denominator)? {
@@ -118,7 +118,7 @@ pub(crate) fn fraction(at: &At<'_>, value: &ProtoFractionalPercent) -> Result<Fr
     Ok(FractionalPercent::from_parts_per_million(parts))
 }
 
-/// A probability that Envoy could change at run time; here its default always applies.
+/// A probability that a runtime key could override. There is no runtime, so the default value is used.
 pub(crate) fn runtime_fraction(at: &At<'_>, value: &RuntimeFractionalPercent) -> Result<FractionalPercent> {
     fields! {
         RuntimeFractionalPercent = value, at;
@@ -133,12 +133,12 @@ pub(crate) fn runtime_fraction(at: &At<'_>, value: &RuntimeFractionalPercent) ->
 /// Why runtime keys have no effect.
 pub(crate) const NO_RUNTIME: &str = "there is no runtime to override it; the default applies";
 
-/// A value of a protobuf enum.
+/// A known value of a protobuf enum.
 pub(crate) fn enumeration<E: TryFrom<i32>>(at: &At<'_>, value: i32) -> Result<E> {
     E::try_from(value).map_err(|_| at.refuse(format_args!("unknown value {value}")))
 }
 
-/// The message inside an `Any` of that type.
+/// The message in an `Any`, which must be of type `M`.
 pub(crate) fn unpack<M: Message + Name + Default>(at: &At<'_>, any: &Any) -> Result<M> {
     if type_name(&any.type_url) != M::full_name() {
         return Err(at.refuse(format_args!("{} is not a {}", type_name(&any.type_url), M::full_name())));
@@ -146,16 +146,16 @@ pub(crate) fn unpack<M: Message + Name + Default>(at: &At<'_>, any: &Any) -> Res
     M::decode(any.value.as_slice()).map_err(|error| at.refuse(format_args!("invalid {}: {error}", M::full_name())))
 }
 
-/// The name of a header field; pseudo-headers and `host` are none that a rule may touch.
+/// The name of a header field that may be changed: neither a pseudo-header nor `host`.
 pub(crate) fn header_name(at: &At<'_>, name: &str) -> Result<HeaderName> {
     match name.to_ascii_lowercase().parse::<HeaderName>() {
-        Ok(http::header::HOST) => Err(at.refuse("\"host\" cannot be named here, only rewritten")),
+        Ok(http::header::HOST) => Err(at.refuse("\"host\" can be changed by a host rewrite only")),
         Ok(name) => Ok(name),
         Err(_) => Err(at.refuse(format_args!("{name:?} is not the name of a header field"))),
     }
 }
 
-/// The name of a header field or pseudo-header that is read.
+/// The name of a header field or pseudo-header to read.
 pub(crate) fn header_key(at: &At<'_>, name: &str) -> Result<HeaderKey> {
     HeaderKey::parse(name).map_err(|_| at.refuse(format_args!("{name:?} is not the name of a header")))
 }
@@ -171,7 +171,7 @@ pub(crate) fn status(at: &At<'_>, value: &u32) -> Result<StatusCode> {
     u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| at.refuse(value))
 }
 
-/// A text with `%COMMAND%` substitutions.
+/// A format with `%COMMAND%` substitutions.
 pub(crate) fn format(at: &At<'_>, text: &str) -> Result<Format> {
     Format::parse(text).map_err(|error| at.refuse(error))
 }
@@ -188,7 +188,7 @@ pub(crate) fn regex(at: &At<'_>, value: &RegexMatcher) -> Result<SafeRegex> {
     SafeRegex::new(regex).map_err(|error| at.refuse(error))
 }
 
-/// A predicate over a string.
+/// A string matcher.
 pub(crate) fn string_matcher(at: &At<'_>, value: &ProtoStringMatcher) -> Result<StringMatcher> {
     use string_matcher::MatchPattern;
     let ProtoStringMatcher { ignore_case, match_pattern } = value;
@@ -204,7 +204,7 @@ pub(crate) fn string_matcher(at: &At<'_>, value: &ProtoStringMatcher) -> Result<
     Ok(StringMatcher::new(pattern, *ignore_case))
 }
 
-/// A TCP address: an IP address and port, or a name and port.
+/// A TCP address: an IP address or a host name, and a port.
 pub(crate) fn address(at: &At<'_>, value: &Address) -> Result<EndpointAddress> {
     match &value.address {
         Some(address::Address::SocketAddress(socket)) => socket_address(&at.field("socket_address"), socket),
@@ -240,7 +240,7 @@ fn socket_address(at: &At<'_>, value: &SocketAddress) -> Result<EndpointAddress>
     }
 }
 
-/// A TCP address that is an IP address and port.
+/// A TCP address with an IP address.
 pub(crate) fn ip_address(at: &At<'_>, value: &Address) -> Result<SocketAddr> {
     match address(at, value)? {
         EndpointAddress::Socket(socket) => Ok(socket),

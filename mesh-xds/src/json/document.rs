@@ -1,32 +1,32 @@
-//! A text that can be asked where in it a field stands, also after it has become a message.
+//! A parsed text that can be read as a message, and searched for the position of a field afterwards.
 
 use prost::{Message, Name};
 
 use super::text::{self, Key, Node, Value};
 use super::{Mark, TextError, descriptor, read, transcode};
 
-/// A YAML or JSON text, parsed.
+/// A parsed YAML or JSON text.
 #[derive(Debug)]
 pub struct Document {
     source_name: String,
     root: Node,
 }
 
-/// Where a field stands, or would.
+/// The position of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located {
-    /// The value if it is one, the field's name if the value is an object or a list; if the text does not have the
-    /// field, what it would stand in.
+    /// The position of the value or, if that is an object or a list, of the field's name. If the text does not have the
+    /// field, the position of the innermost parent that it has.
     pub mark: Mark,
-    /// How many bytes of the path lead to something that the text has.
+    /// Length in bytes of the part of the path that was found in the text.
     pub matched: usize,
 }
 
 impl Document {
-    /// Parses YAML or JSON; `source_name` (a file path, usually) stands in errors.
+    /// Parses YAML or JSON. `source_name`, usually a file path, is shown in errors.
     ///
     /// # Errors
-    /// If it is neither.
+    /// If the text is not valid YAML.
     pub fn parse(text: &str, source_name: &str) -> Result<Self, TextError> {
         Ok(Self { source_name: source_name.to_owned(), root: text::parse(text, source_name)? })
     }
@@ -34,7 +34,7 @@ impl Document {
     /// Reads the text as a message.
     ///
     /// # Errors
-    /// At the first thing that is not a field of the message, or not a value of its field.
+    /// If the text has an unknown field or an invalid value. Only the first error is reported.
     ///
     /// # Panics
     /// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
@@ -43,8 +43,8 @@ impl Document {
         Ok(transcode(&message.map_err(|error| error.in_source(&self.source_name))?))
     }
 
-    /// Finds the field that a path such as `static_resources.clusters[0].name` or `filters["a.b"]` means. Fields of the
-    /// message in an `Any` stand beside its `@type`.
+    /// Finds the field at a path such as `static_resources.clusters[0].name` or `filters["a.b"]`. The fields of a message
+    /// in an `Any` are next to its `@type`.
     #[must_use]
     pub fn locate(&self, path: &str) -> Located {
         let (mut node, mut mark, mut rest) = (&self.root, self.root.mark, path);
@@ -73,7 +73,7 @@ fn step<'n, 'p>(node: &'n Node, path: &'p str) -> Option<Step<'n, 'p>> {
                 let rest = after_key(&key.name, path)?;
                 Some(Step { key: Some(key), node, rest })
             });
-            // Names may have dots in them: the longest that fits is meant.
+            // Names may contain dots, so the longest matching name is used.
             children.min_by_key(|step| step.rest.len())
         }
         Value::List(nodes) => {
@@ -84,7 +84,7 @@ fn step<'n, 'p>(node: &'n Node, path: &'p str) -> Option<Step<'n, 'p>> {
     }
 }
 
-/// What is left of `path` after the field or the map entry called `key`.
+/// The rest of `path` after the field or the map entry called `key`.
 fn after_key<'p>(key: &str, path: &'p str) -> Option<&'p str> {
     if path.starts_with('[') {
         return path.strip_prefix(&*format!("[{key:?}]"));
@@ -94,7 +94,7 @@ fn after_key<'p>(key: &str, path: &'p str) -> Option<&'p str> {
     (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
 }
 
-/// The name of a field that may be written in lowerCamelCase.
+/// Converts a field name from lowerCamelCase to snake_case.
 pub(crate) fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len());
     for letter in name.chars() {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_leads_to_its_value_or_as_far_as_the_text_goes() {
+    fn a_path_is_followed_to_its_value_or_to_the_innermost_parent() {
         let text =
             "a:\n  someField: [x, {b: 12}]\n  over.lap: {c: yes}\n  over: {lap: 1}\nm: {\"k.e\\ty\": {d: '1'}}\n";
         let document = Document::parse(text, "x").unwrap();

@@ -1,17 +1,17 @@
-//! What is wrong with a text, and where.
+//! Errors in texts, with their position.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Where something stands in a text.
+/// A range of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Line, from 1; 0 means the text as a whole.
+    /// Line, from 1; 0 means the whole text.
     pub line: u64,
     /// Column in characters, from 1.
     pub column: u64,
-    /// Characters that it covers, those of further lines included.
+    /// Length in characters; the range may span several lines.
     pub length: u64,
 }
 
@@ -30,19 +30,19 @@ pub struct TextError {
 }
 
 impl TextError {
-    /// The offending text.
+    /// The position of the offending text.
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.mark
     }
 
-    /// Whether the text is not even YAML.
+    /// Whether the text is not valid YAML.
     #[must_use]
     pub fn is_syntax(&self) -> bool {
         self.is_syntax
     }
 
-    /// The field, such as `static_resources.clusters[3].connect_timeout`; empty if none is concerned.
+    /// The path of the field, such as `static_resources.clusters[3].connect_timeout`; empty if the error is not in a field.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -72,7 +72,7 @@ impl fmt::Display for TextError {
     }
 }
 
-/// An error on its way out of nested values: each level adds its part of the path.
+/// An error in a nested value. Each level adds its part of the path while the error is returned.
 #[derive(Debug)]
 pub(super) struct Fault {
     mark: Mark,
@@ -89,7 +89,7 @@ pub(super) enum Step {
     Key(String),
 }
 
-/// Boxed, because it travels through many frames that almost never carry it.
+/// Boxed, because most results are smaller than the error.
 pub(super) type Result<T> = std::result::Result<T, Box<Fault>>;
 
 impl Fault {

@@ -1,14 +1,14 @@
 //! Protobuf-JSON and Envoy's YAML, in both directions.
 //!
-//! Reading takes YAML or JSON text (JSON is YAML) and yields a generated message. Fields may be named in snake_case or
-//! lowerCamelCase, enum values by name or number, durations are `1.5s`, and an `Any` is an object with `@type`: what
-//! Envoy takes. Everything else is refused with file, line, column, field path and the offending value; an unknown
-//! field is never skipped.
+//! Reading parses YAML or JSON text (JSON is a subset of YAML) into a generated message. As in Envoy, fields may be named
+//! in snake_case or lowerCamelCase, enum values by name or number, durations are written as `1.5s`, and an `Any` is an
+//! object with `@type`. Anything else, including an unknown field, is an error with file, line, column, field path and
+//! the offending value.
 //!
-//! Writing gives what Envoy's admin endpoint gives: fields under their proto names, defaults left out, each `Any`
-//! expanded in place. A message type that is not among the descriptors is shown as base64, so printing never fails.
+//! Writing has the format of Envoy's admin endpoint: fields have their proto names, defaults are omitted, and each `Any`
+//! is expanded. A message of an unknown type is written as base64, so writing never fails.
 //!
-//! Both work on the descriptors in [`proto::DESCRIPTORS`](crate::proto::DESCRIPTORS); no code is generated per message.
+//! Both use the descriptors in [`proto::DESCRIPTORS`](crate::proto::DESCRIPTORS); no code is generated for each message.
 
 mod document;
 mod error;
@@ -34,10 +34,10 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("the checked-in descriptor set is well-formed")
 });
 
-/// Reads YAML or JSON `text` into a message; `source_name` (a file path, usually) stands in errors.
+/// Reads YAML or JSON `text` into a message. `source_name`, usually a file path, is shown in errors.
 ///
 /// # Errors
-/// At the first thing that is not YAML, not a field of the message, or not a value of its field.
+/// If the text is not YAML, or has an unknown field or an invalid value. Only the first error is reported.
 ///
 /// # Panics
 /// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
@@ -45,7 +45,7 @@ pub fn from_text<M: Message + Name + Default>(text: &str, source_name: &str) -> 
     Document::parse(text, source_name)?.read()
 }
 
-/// A view of `message` that prints as protobuf-JSON.
+/// A copy of `message` that is displayed as protobuf-JSON.
 ///
 /// # Panics
 /// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
@@ -56,7 +56,7 @@ pub fn to_json<M: Message + Name>(message: &M) -> Json {
     Json::new(dynamic)
 }
 
-/// A view of `any` that prints as protobuf-JSON, with its message expanded beside `@type`.
+/// A copy of `any` that is displayed as protobuf-JSON, with its message expanded next to `@type`.
 #[must_use]
 pub fn any_to_json(any: &Any) -> Json {
     to_json(any)
@@ -68,7 +68,7 @@ pub fn type_name(type_url: &str) -> &str {
     type_url.rsplit_once('/').map_or(type_url, |(_, name)| name)
 }
 
-/// Whether a message of this full name is among the generated ones.
+/// Whether there is a generated message of this full name.
 #[must_use]
 pub fn is_known(full_name: &str) -> bool {
     POOL.get_message_by_name(full_name).is_some()

@@ -1,4 +1,4 @@
-//! A tree of text as a message: fields by name, nested messages, lists, maps and `Any`.
+//! Conversion of a parsed text to a message: fields, nested messages, lists, maps and `Any`.
 
 use std::collections::HashMap;
 
@@ -55,13 +55,13 @@ fn find_field(descriptor: &MessageDescriptor, key: &Key) -> Result<FieldDescript
     Err(Fault::new(key.mark, format!("unknown field of {}{hint}", descriptor.full_name())))
 }
 
-/// Null leaves a field unset, except where null is a value.
+/// Whether the field is left unset: null means unset, except for fields of type `google.protobuf.Value`.
 fn is_absent(field: &FieldDescriptor, node: &Node) -> bool {
     let takes_null = matches!(field.kind(), Kind::Message(kind) if kind.full_name() == "google.protobuf.Value");
     matches!(node.value, text::Value::Null) && !takes_null
 }
 
-/// A field may be given once, and only one field of a oneof.
+/// Refuses a field that is given twice, and a second field of a oneof.
 fn refuse_second(message: &DynamicMessage, field: &FieldDescriptor, key: &Key) -> Result<()> {
     if message.has_field(field) {
         return Err(Fault::new(key.mark, "field is given twice, once in snake_case and once in lowerCamelCase"));
@@ -112,7 +112,7 @@ fn single(kind: &Kind, node: &Node) -> Result<Value> {
     }
 }
 
-/// `{"@type": url, field: value, …}`, or `{"@type": url, "value": …}` for a well-known type; `{}` is an `Any` of no type.
+/// Reads `{"@type": url, field: value, …}`, or `{"@type": url, "value": …}` for a well-known type. `{}` is an empty `Any`.
 fn any(descriptor: &MessageDescriptor, node: &Node) -> Result<DynamicMessage> {
     let entries = object(node, ANY)?;
     if entries.is_empty() {

@@ -1,4 +1,4 @@
-//! Numbers, strings, enums and the well-known types that JSON writes as one.
+//! Scalars, enums, and well-known types that JSON writes as a scalar, a list or an object of their own.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -10,7 +10,7 @@ use super::error::{Fault, Result};
 use super::read;
 use super::text::{self, Key, Node};
 
-/// Whether JSON has a form of its own for this message, other than an object with its fields.
+/// Whether the message has a JSON form other than an object of its fields.
 pub(super) fn is_well_known(descriptor: &MessageDescriptor) -> bool {
     const NAMES: &[&str] = &[
         "BoolValue",
@@ -32,7 +32,8 @@ pub(super) fn is_well_known(descriptor: &MessageDescriptor) -> bool {
     descriptor.package_name() == "google.protobuf" && NAMES.contains(&descriptor.name())
 }
 
-/// A message of a well-known type; `None` if `descriptor` is none, or one whose JSON is the usual object.
+/// Reads a message of a well-known type. `None` if `descriptor` is another type, or one that is read as an object of its
+/// fields.
 pub(super) fn well_known(descriptor: &MessageDescriptor, node: &Node) -> Result<Option<DynamicMessage>> {
     if descriptor.package_name() != "google.protobuf" {
         return Ok(None);
@@ -63,7 +64,7 @@ pub(super) fn well_known(descriptor: &MessageDescriptor, node: &Node) -> Result<
     Ok(Some(message))
 }
 
-/// A value of any kind but message.
+/// Reads a value.
 pub(super) fn value(kind: &Kind, node: &Node) -> Result<Value> {
     match kind {
         Kind::Bool => match node.value {
@@ -90,7 +91,7 @@ pub(super) fn value(kind: &Kind, node: &Node) -> Result<Value> {
     }
 }
 
-/// A map key, which JSON always writes as a string.
+/// Reads a map key, which is always a string in JSON.
 pub(super) fn map_key(kind: &Kind, key: &Key) -> Result<MapKey> {
     let node = Node { mark: key.mark, value: text::Value::String(key.name.clone()) };
     match kind {
@@ -104,7 +105,7 @@ pub(super) fn map_key(kind: &Kind, key: &Key) -> Result<MapKey> {
     }
 }
 
-/// ` (did you mean x?)` for the known name that is closest to `name`, if any is close.
+/// Returns ` (did you mean x?)` if a known name is similar to `name`.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let distance = |candidate: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase());
     known
@@ -151,7 +152,7 @@ where
     let number = match &node.value {
         text::Value::Integer(number) => Some(*number),
         text::Value::String(text) => text.parse().ok(),
-        // Protobuf-JSON takes 1.0 and 1e3; both are exact up to 2^53.
+        // Protobuf-JSON accepts 1.0 and 1e3 as integers; both are exact up to 2^53.
         #[expect(clippy::cast_possible_truncation, reason = "the guard leaves whole numbers that fit")]
         text::Value::Float(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => Some(*number as i128),
         _ => None,
@@ -173,7 +174,7 @@ fn enum_number(descriptor: &EnumDescriptor, node: &Node) -> Result<i32> {
     }
 }
 
-/// Protobuf-JSON's duration: decimal seconds with up to nine digits of fraction, and `s`.
+/// Parses a protobuf-JSON duration: decimal seconds with up to nine fractional digits, followed by `s`.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     const MAX_SECONDS: i64 = 315_576_000_000;
     let number = text.strip_suffix('s')?;
@@ -191,7 +192,6 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 
 fn set_struct(message: &mut DynamicMessage, node: &Node) -> Result<()> {
     let text::Value::Object(_) = &node.value else { return Err(expected(node, "an object")) };
-    // As a field of `Value`'s kind, the map is read like any other.
     let field = message.descriptor().get_field_by_name("fields").expect("a Struct has this one field");
     message.set_field(&field, read::field_value(&field, node)?);
     Ok(())

@@ -1,4 +1,4 @@
-//! Reading and writing protobuf-JSON, through the public functions.
+//! Reading and writing of protobuf-JSON by the public functions.
 
 use prost::Name;
 use serde_json::json;
@@ -33,7 +33,7 @@ fn check_error(text: &str, expected: &str) {
 }
 
 #[test]
-fn what_is_read_is_written_again() {
+fn writing_inverts_reading() {
     let bootstrap = read(CLUSTERS).unwrap();
     let expected = json!({"static_resources": {"clusters": [{
         "name": "reviews",
@@ -113,7 +113,7 @@ fn an_any_of_unknown_type_or_with_bad_bytes_prints_as_base64() {
 }
 
 #[test]
-fn durations_round_trip_and_strange_ones_are_refused() {
+fn durations_round_trip_and_malformed_ones_are_refused() {
     for (text, printed) in
         [("0s", "0s"), ("1.5s", "1.500s"), ("-0.000001s", "-0.000001s"), ("3.000000007s", "3.000000007s")]
     {

@@ -1,4 +1,4 @@
-//! YAML or JSON text as a tree whose nodes know where they stand.
+//! Parsing of YAML or JSON into a tree of values with their positions.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde_saphyr::{Location, Spanned, options::DuplicateKeyPolicy};
 
 use super::{Mark, TextError};
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) mark: Mark,
     pub(super) value: Value,
 }
 
-/// What stands at a [`Node`].
+/// A YAML value.
 #[derive(Debug)]
 pub(super) enum Value {
     Null,
@@ -23,7 +23,7 @@ pub(super) enum Value {
     Float(f64),
     String(String),
     List(Vec<Node>),
-    /// In written order; keys are unique.
+    /// In the order of the text; keys are unique.
     Object(Vec<(Key, Node)>),
 }
 
@@ -34,9 +34,9 @@ pub(super) struct Key {
     pub(super) name: String,
 }
 
-/// Parses one document. Booleans are `true` and `false` only: `yes` and `on` are strings, as in YAML 1.2 and JSON.
+/// Parses one document. Booleans are `true` and `false` only; `yes` and `on` are strings, as in YAML 1.2.
 pub(super) fn parse(text: &str, source_name: &str) -> Result<Node, TextError> {
-    // Bounds that admit a bootstrap with 100,000 clusters; aliases stay bounded, since they multiply.
+    // These limits admit a bootstrap with 100,000 clusters. The limits of aliases are the defaults.
     let mut budget = serde_saphyr::budget::Budget::default();
     budget.max_events = 20_000_000;
     budget.max_nodes = 10_000_000;
@@ -148,7 +148,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 }
 
 impl Value {
-    /// The value as it is shown in errors.
+    /// The description of the value in errors.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),

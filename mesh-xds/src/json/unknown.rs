@@ -1,20 +1,20 @@
-//! Fields of encoded messages that the generated types do not have, because the sender's API is newer.
+//! Unknown fields of encoded messages: those of a newer version of the API.
 //!
-//! Decoding skips such fields without a trace, so they are looked for on the wire, also inside each `Any` of a known
-//! type. Malformed bytes end the search: decoding tells about those.
+//! prost skips unknown fields silently, so this module finds them in the encoded bytes, including those of each `Any` of a
+//! known type. The search ends at malformed bytes, which decoding reports.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 use prost_reflect::{Kind, MessageDescriptor};
 
 use super::{POOL, type_name};
 
-/// How deep messages may lie in each other; decoding refuses more.
+/// Maximum depth of nested messages. prost refuses deeper ones.
 const MAX_DEPTH: usize = 100;
 
-/// A field that no generated type has.
+/// A field that the generated type does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownField {
-    /// The message that has it, such as `filter_chains.filters.typed_config`; empty for the outermost.
+    /// The path of the message with the field, such as `filter_chains.filters.typed_config`; empty for the outermost.
     pub path: String,
     /// Full name of the message's type.
     pub message: String,
@@ -57,7 +57,7 @@ impl Search<'_> {
             match (field.kind(), number) {
                 (_, 1) if is_any => any_type = std::str::from_utf8(content).ok(),
                 (_, 2) if is_any => {
-                    // The type stands before the value in every encoder's output; without it nothing can be said.
+                    // Encoders write the type before the value. Without the type the value cannot be searched.
                     let inner = any_type.and_then(|url| POOL.get_message_by_name(type_name(url)));
                     if let Some(inner) = inner {
                         self.message(&inner, content)?;
@@ -75,7 +75,7 @@ impl Search<'_> {
     }
 }
 
-/// The bytes of a field; empty for those of fixed or variable size, which hold no fields.
+/// The content of a length-delimited field; empty for other fields, which contain no messages.
 fn content<'b>(wire_type: WireType, bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
     let length = match wire_type {
         WireType::Varint => {
@@ -100,7 +100,7 @@ mod tests {
     use crate::proto::envoy::config::cluster::v3::Cluster;
 
     #[test]
-    fn fields_of_a_newer_api_are_found_wherever_they_are() {
+    fn fields_of_a_newer_api_are_found_at_any_depth() {
         let cluster: Cluster = crate::json::from_text(
             "{name: a, load_assignment: {endpoints: [{priority: 1}]}, transport_socket: {name: t, typed_config: \
              {'@type': type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}}",

@@ -1,4 +1,4 @@
-//! A message as protobuf-JSON.
+//! Writing of messages as protobuf-JSON.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
 use super::{POOL, scalar, type_name};
 
-/// A message that serializes as protobuf-JSON; `Display` gives it on indented lines.
+/// A message that is serialized as protobuf-JSON. `Display` writes it indented.
 #[derive(Clone, Debug)]
 pub struct Json {
     message: DynamicMessage,
@@ -54,7 +54,7 @@ impl Serialize for Message<'_> {
 fn serialize_fields<M: serde::ser::SerializeMap>(message: &DynamicMessage, object: &mut M) -> Result<(), M::Error> {
     for (field, value) in message.fields() {
         let kind = field.kind();
-        // The kind of a map field is its entry message; what is written are the entry's values.
+        // The kind of a map field is its entry message. Written are the values of the entries.
         let kind = match kind.as_message() {
             Some(entry) if field.is_map() => entry.map_entry_value_field().kind(),
             _ => kind,
@@ -77,7 +77,7 @@ impl Serialize for Field<'_> {
             Value::Bool(truth) => serializer.serialize_bool(*truth),
             Value::I32(number) => serializer.serialize_i32(*number),
             Value::U32(number) => serializer.serialize_u32(*number),
-            // JSON numbers are doubles to many readers, so 64-bit integers travel as strings.
+            // Protobuf-JSON writes 64-bit integers as strings, because many parsers read numbers as doubles.
             Value::I64(number) => serializer.collect_str(number),
             Value::U64(number) => serializer.collect_str(number),
             Value::F32(number) => serialize_float(f64::from(*number), serializer, |s| s.serialize_f32(*number)),
@@ -131,7 +131,7 @@ fn key_text(key: &MapKey) -> String {
     }
 }
 
-/// The message inside, if its type is known and its bytes are such a message; else the bytes as base64.
+/// Writes the message in an `Any`, or its bytes as base64 if the type is unknown or the bytes are malformed.
 fn serialize_any<S: Serializer>(any: &DynamicMessage, serializer: S) -> Result<S::Ok, S::Error> {
     let text = |name| any.get_field_by_name(name).expect("an Any has a type_url and a value");
     let (url, value) = (text("type_url"), text("value"));
@@ -168,7 +168,7 @@ fn serialize_well_known<S: Serializer>(message: &DynamicMessage, serializer: S) 
             Some((_, Value::EnumNumber(_))) | None => serializer.serialize_unit(),
             Some((field, value)) => Field { value, kind: &field.kind() }.serialize(serializer),
         },
-        // Wrappers, Struct and ListValue stand for their only field.
+        // Wrappers, Struct and ListValue are written as their only field.
         _ => {
             let field = descriptor.fields().next().expect("these messages have one field");
             let kind = match field.kind() {
@@ -185,7 +185,7 @@ fn seconds_and_nanos(message: &DynamicMessage) -> (i64, i32) {
     (number("seconds").as_i64().unwrap_or_default(), number("nanos").as_i32().unwrap_or_default())
 }
 
-/// Seconds with three, six or nine digits of fraction where needed, as protobuf writes them.
+/// Writes seconds with zero, three, six or nine fractional digits, as protobuf does.
 fn duration_text((seconds, nanos): (i64, i32)) -> String {
     let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
     let (seconds, nanos) = (seconds.unsigned_abs(), nanos.unsigned_abs());

@@ -17,10 +17,10 @@ use crate::proto::envoy::extensions::access_loggers::stream::v3::{
     StderrAccessLog, StdoutAccessLog, stderr_access_log, stdout_access_log,
 };
 
-/// Longest format text taken from a file or the environment, in bytes.
+/// Maximum length in bytes of a format from a file or an environment variable.
 const MAX_FORMAT_LENGTH: u32 = 64 * 1024;
 
-/// One access log.
+/// Decodes an access log.
 pub(crate) fn decode(at: &At<'_>, log: &ProtoAccessLog) -> Result<AccessLog> {
     fields! {
         ProtoAccessLog = log, at;
@@ -77,7 +77,7 @@ fn log_format(at: &At<'_>, value: Option<&SubstitutionFormatString>) -> Result<A
         SubstitutionFormatString = value, at;
         use { format }
         ignore {
-            content_type: "it is a matter of HTTP bodies",
+            content_type: "it has an effect on HTTP bodies only",
             json_format_options: "keys are always sorted",
         }
         refuse { omit_empty_values, formatters }
@@ -96,7 +96,7 @@ fn text_source(at: &At<'_>, source: &DataSource) -> Result<AccessLogFormat> {
 }
 
 fn text_format(at: &At<'_>, text: &str) -> Result<AccessLogFormat> {
-    // An empty format is Envoy's way to ask for the default one.
+    // An empty format means the default format in Envoy.
     format(at, if text.is_empty() { DEFAULT_TEXT } else { text }).map(AccessLogFormat::Text)
 }
 
@@ -116,7 +116,7 @@ fn json_field(at: &At<'_>, value: &Value) -> Result<JsonField> {
             list.values.iter().map(|value| json_field(at, value)).collect::<Result<_>>().map(JsonField::List)
         }
         Some(Kind::NumberValue(_) | Kind::BoolValue(_) | Kind::NullValue(_)) | None => {
-            Err(at.refuse("only strings, objects and lists may stand in a JSON format"))
+            Err(at.refuse("a JSON format may contain strings, objects and lists only"))
         }
     }
 }

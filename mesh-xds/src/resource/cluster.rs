@@ -1,5 +1,5 @@
-//! `envoy.config.cluster.v3.Cluster`. How its endpoints are spoken to is in `protocol_options`, its limits and
-//! passive health checking in `resilience`.
+//! `envoy.config.cluster.v3.Cluster`. The options of its connections are decoded in `protocol_options`, circuit breakers
+//! and outlier detection in `resilience`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use crate::proto::envoy::config::cluster::v3::{
 };
 use crate::proto::envoy::config::core::v3::TypedExtensionConfig;
 
-/// Why DNS details have no effect.
+/// Why options of Envoy's DNS resolvers have no effect.
 const OWN_RESOLVER: &str = "names are resolved by the mesh's own resolver";
 
-/// A cluster.
-#[expect(clippy::too_many_lines, reason = "one table over one message, then one line per field")]
+/// Decodes a cluster.
+#[expect(clippy::too_many_lines, reason = "a list of all fields, then one line per field")]
 pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     fields! {
         ProtoCluster = cluster, at;
@@ -43,13 +43,13 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
             dns_jitter: OWN_RESOLVER,
             dns_failure_refresh_rate: "a failed query is repeated at dns_refresh_rate",
             use_tcp_for_dns_lookups: OWN_RESOLVER,
-            wait_for_warm_on_init: "a cluster without endpoints yet answers 503",
-            cleanup_interval: "it concerns original destination clusters only",
+            wait_for_warm_on_init: "requests to a cluster without endpoints are answered with 503",
+            cleanup_interval: "it has an effect on original destination clusters only",
             ignore_health_on_host_removal: "there is no active health checking",
-            track_timeout_budgets: "it is a statistic",
-            track_cluster_stats: "it chooses statistics",
-            preconnect_policy: "connections are made when they are needed",
-            per_connection_buffer_high_watermark_timeout: "it is a matter of Envoy's buffers",
+            track_timeout_budgets: "it enables statistics",
+            track_cluster_stats: "it enables statistics",
+            preconnect_policy: "connections are established when they are needed",
+            per_connection_buffer_high_watermark_timeout: "it tunes Envoy's buffers",
             close_connections_on_host_health_failure: "there is no active health checking",
         }
         refuse {
@@ -111,7 +111,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     Ok(model)
 }
 
-/// The fields that say where endpoints come from.
+/// The fields that determine where endpoints come from.
 struct Endpoints<'a> {
     kind: Option<&'a ClusterDiscoveryType>,
     load_assignment: &'a Option<crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment>,
@@ -186,8 +186,8 @@ fn lookup_family(family: ProtoDnsLookupFamily) -> DnsLookupFamily {
     }
 }
 
-/// Whether traffic fails in panic. Zone-aware routing itself needs the cluster of this proxy, `local_cluster_name`;
-/// without it Envoy, too, does none.
+/// Decodes `fail_traffic_on_panic`. Zone-aware routing needs a `local_cluster_name`, without which it has no effect in
+/// Envoy either.
 fn fails_on_panic(at: &At<'_>, config: &ZoneAwareLbConfig) -> Result<bool> {
     fields! {
         ZoneAwareLbConfig = config, at;
@@ -199,7 +199,7 @@ fn fails_on_panic(at: &At<'_>, config: &ZoneAwareLbConfig) -> Result<bool> {
 }
 
 /// Why zone-aware routing has no effect.
-const NO_LOCAL_CLUSTER: &str = "no local_cluster_name is supported, so traffic never prefers its own zone";
+const NO_LOCAL_CLUSTER: &str = "local_cluster_name is not supported, so there is no zone-aware routing";
 
 #[derive(Default)]
 struct CommonLb {
@@ -214,7 +214,7 @@ fn common_lb(at: &At<'_>, config: &CommonLbConfig) -> Result<CommonLb> {
         use { healthy_panic_threshold, update_merge_window, locality_config_specifier }
         ignore {
             ignore_new_hosts_until_first_hc: "there is no active health checking",
-            consistent_hashing_lb_config: "only ring hash and maglev read it, and these are refused",
+            consistent_hashing_lb_config: "it has an effect on ring hash and maglev only, which are refused",
         }
         refuse { close_connections_on_host_set_change, override_host_status }
     }

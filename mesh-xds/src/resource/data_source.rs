@@ -1,7 +1,7 @@
-//! `envoy.config.core.v3.DataSource`: bytes that stand in the configuration, in a file or in the environment.
+//! `envoy.config.core.v3.DataSource`: bytes in the configuration, in a file or in an environment variable.
 //!
-//! Files and variables are read once, when the resource is decoded, as Envoy does; a file that changes later is read
-//! again with the next version of the resource.
+//! Files and variables are read once, when the resource is decoded, as in Envoy. A file that changes is read again with the
+//! next version of the resource.
 
 use std::io::Read as _;
 
@@ -11,7 +11,7 @@ use super::field::{At, Result, fields};
 use super::value::required;
 use crate::proto::envoy::config::core::v3::{DataSource, data_source::Specifier};
 
-/// The bytes of a source, at most `max_bytes`.
+/// Reads the bytes of a source, at most `max_bytes`.
 pub(super) fn read(at: &At<'_>, source: &DataSource, max_bytes: u32) -> Result<Bytes> {
     fields! {
         DataSource = source, at;
@@ -35,7 +35,7 @@ pub(super) fn read(at: &At<'_>, source: &DataSource, max_bytes: u32) -> Result<B
     Err(at.field(name).refuse(format_args!("more than {max_bytes} bytes")))
 }
 
-/// Reads no more than can be told to be too much. Only regular files: a pipe could keep decoding waiting for ever.
+/// Reads a file up to one byte more than `max_bytes`. It must be a regular file, because reading a pipe could block.
 fn file(at: &At<'_>, path: &str, max_bytes: u32) -> Result<Bytes> {
     let refuse = |error: std::io::Error| at.refuse(format_args!("{path}: {error}"));
     if !std::fs::metadata(path).map_err(refuse)?.is_file() {

@@ -15,19 +15,19 @@ use crate::proto::envoy::config::endpoint::v3::{
     lb_endpoint::HostIdentifier,
 };
 
-/// Whether endpoints may be names that are still to be resolved.
+/// Whether the address of an endpoint may be a host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
-    /// In clusters that resolve them.
+    /// It may, in clusters that resolve names.
     Allowed,
-    /// Everywhere else: an address must be an IP address.
+    /// It must be an IP address.
     Refused,
 }
 
 /// Envoy's default of `overprovisioning_factor`, in percent.
 const DEFAULT_OVERPROVISIONING: u32 = 140;
 
-/// The endpoints of a cluster.
+/// Decodes the endpoints of a cluster.
 pub(super) fn decode(at: &At<'_>, assignment: &ClusterLoadAssignment, names: Names) -> Result<LoadAssignment> {
     fields! {
         ClusterLoadAssignment = assignment, at;
@@ -35,7 +35,7 @@ pub(super) fn decode(at: &At<'_>, assignment: &ClusterLoadAssignment, names: Nam
         ignore {}
         refuse { named_endpoints }
     }
-    // The resource goes by this name, so its absence is told by whoever looks it up.
+    // The caller reads the name.
     let _ = cluster_name;
     let localities = list(at, "endpoints", endpoints, |at, group| locality(at, group, names))?;
     refuse_priority_gap(at, &localities)?;
@@ -57,7 +57,7 @@ fn overprovisioning_factor(at: &At<'_>, policy: &Policy) -> Result<u32> {
     in_range(&at.field("overprovisioning_factor"), factor, 1, u32::MAX)
 }
 
-/// Priorities start at 0 and leave out none, as Envoy and gRPC demand.
+/// Refuses priorities that do not start at 0 or have a gap, as Envoy and gRPC do.
 fn refuse_priority_gap(at: &At<'_>, localities: &[LocalityEndpoints]) -> Result<()> {
     let mut priorities: Vec<u32> = localities.iter().map(|group| group.priority).collect();
     priorities.sort_unstable();
@@ -65,7 +65,7 @@ fn refuse_priority_gap(at: &At<'_>, localities: &[LocalityEndpoints]) -> Result<
     match priorities.iter().zip(0u32..).find(|(found, expected)| *found != expected) {
         None => Ok(()),
         Some((found, expected)) => {
-            let reason = format!("priority {found} is used, priority {expected} is not: priorities leave out none");
+            let reason = format!("there is a priority {found}, but no priority {expected}; priorities have no gaps");
             Err(at.field("endpoints").refuse(reason))
         }
     }
@@ -76,8 +76,8 @@ fn locality(at: &At<'_>, group: &LocalityLbEndpoints, names: Names) -> Result<Lo
         LocalityLbEndpoints = group, at;
         use { locality, lb_endpoints, load_balancing_weight, priority }
         ignore {
-            metadata: "no rule reads the metadata of a locality",
-            proximity: "Envoy does not read it either",
+            metadata: "metadata of a locality is not used",
+            proximity: "it has no effect in Envoy either",
         }
         refuse { lb_config }
     }
@@ -149,10 +149,10 @@ fn health(status: ProtoHealthStatus) -> HealthStatus {
 }
 
 /// Istio's `filter_metadata["istio"]["workload"]`: `workload;namespace;canonical service;canonical revision;cluster`. It
-/// does not say `app` and `version`, which a canonical service may be made of but need not be.
+/// does not contain the labels `app` and `version`.
 ///
-/// Every other metadata of an endpoint is read only by subset selection and by transport socket matches, both of which
-/// are refused where a cluster asks for them.
+/// Other metadata of an endpoint is used by subset selection and transport socket matches only, both of which are refused
+/// in clusters.
 fn workload(metadata: &Metadata) -> Option<Workload> {
     let text = super::metadata::string(metadata, "istio", "workload")?;
     let mut parts = text.split(';').map(Arc::<str>::from);

@@ -1,5 +1,5 @@
-//! The few metadata that Istio's control plane sends for telemetry: which service, workload or rule stands behind a
-//! resource. Metadata carry no policy by themselves.
+//! Metadata, and the values in it that Istio's control plane sends for telemetry: the service, workload or rule of a
+//! resource.
 
 use std::sync::Arc;
 
@@ -22,26 +22,26 @@ pub(super) fn service(metadata: &Metadata) -> Option<DestinationService> {
     Some(DestinationService { host: field("host"), name: field("name"), namespace: field("namespace") })
 }
 
-/// Whether the endpoints of a cluster may be told who calls them.
+/// Whether the endpoints of a cluster take part in the exchange of peer metadata.
 pub(super) fn exchange(cluster: &str, metadata: Option<&Metadata>) -> MetadataExchange {
     let istio = metadata.and_then(|metadata| metadata.filter_metadata.get("istio"));
-    let says = |key: &str| {
-        let fact = istio.and_then(|istio| istio.fields.get(key)).and_then(|fact| fact.kind.as_ref());
-        matches!(fact, Some(Kind::BoolValue(true)))
+    let is_true = |key: &str| {
+        let value = istio.and_then(|istio| istio.fields.get(key)).and_then(|value| value.kind.as_ref());
+        matches!(value, Some(Kind::BoolValue(true)))
     };
-    if says("disable_mx") {
+    if is_true("disable_mx") {
         MetadataExchange::Disabled
-    } else if says("external") || cluster == PASSTHROUGH_CLUSTER {
+    } else if is_true("external") || cluster == PASSTHROUGH_CLUSTER {
         MetadataExchange::External
     } else {
         MetadataExchange::Enabled
     }
 }
 
-/// Where Istio's sidecars send requests for hosts that they do not know: outside, for all they know.
+/// The cluster to which Istio's sidecars send requests for unknown hosts. It counts as external.
 const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 
-/// Istio's name of the rule behind a route, `/apis/…/namespaces/NS/virtual-service/NAME`, as `virtual-service/NAME.NS`.
+/// The rule that a route comes from: Istio's `/apis/…/namespaces/NS/virtual-service/NAME` as `virtual-service/NAME.NS`.
 pub(super) fn origin(metadata: &Metadata) -> Option<String> {
     let config = string(metadata, "istio", "config")?;
     let mut parts = config.rsplit('/');
@@ -49,24 +49,24 @@ pub(super) fn origin(metadata: &Metadata) -> Option<String> {
     Some(format!("{kind}/{name}.{namespace}"))
 }
 
-/// All facts of a resource, for log lines and header values that read them.
+/// All metadata of a resource, for access logs and header values.
 pub(super) fn decode(metadata: &Metadata) -> ModelMetadata {
-    let facts = metadata.filter_metadata.iter().map(|(namespace, facts)| (namespace.as_str().into(), object(facts)));
-    ModelMetadata { filter_metadata: facts.collect() }
+    let values = metadata.filter_metadata.iter().map(|(namespace, values)| (namespace.as_str().into(), object(values)));
+    ModelMetadata { filter_metadata: values.collect() }
 }
 
-fn object(facts: &Struct) -> MetadataValue {
-    MetadataValue::Object(facts.fields.iter().map(|(key, fact)| (key.as_str().into(), value(fact))).collect())
+fn object(values: &Struct) -> MetadataValue {
+    MetadataValue::Object(values.fields.iter().map(|(key, field)| (key.as_str().into(), value(field))).collect())
 }
 
-fn value(fact: &Value) -> MetadataValue {
-    match &fact.kind {
+fn value(proto: &Value) -> MetadataValue {
+    match &proto.kind {
         None | Some(Kind::NullValue(_)) => MetadataValue::Null,
-        Some(Kind::BoolValue(fact)) => MetadataValue::Bool(*fact),
-        Some(Kind::NumberValue(fact)) => MetadataValue::Number(*fact),
-        Some(Kind::StringValue(fact)) => MetadataValue::String(fact.as_str().into()),
+        Some(Kind::BoolValue(truth)) => MetadataValue::Bool(*truth),
+        Some(Kind::NumberValue(number)) => MetadataValue::Number(*number),
+        Some(Kind::StringValue(text)) => MetadataValue::String(text.as_str().into()),
         Some(Kind::ListValue(list)) => MetadataValue::List(list.values.iter().map(value).collect()),
-        Some(Kind::StructValue(fact)) => object(fact),
+        Some(Kind::StructValue(fields)) => object(fields),
     }
 }
 

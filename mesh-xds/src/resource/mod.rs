@@ -1,11 +1,10 @@
-//! xDS resources as values of the mesh's model: decode, then validate.
+//! Decoding of xDS resources to values of the model.
 //!
-//! Every field of every message is looked at. It is decoded, or it is *ignored* with a reason why that is harmless
-//! (and the reason is reported), or it is refused by its path: a policy that nobody would enforce never passes in
-//! silence. Each decoder is one table of these three kinds over one message; a field that a newer version of the API
-//! brings does not compile until it has its place.
+//! Every field of every message is either decoded, or ignored with a reason that is reported, or refused with its path.
+//! A policy that is not enforced is therefore never accepted. Each decoder lists all fields of its message; when the API
+//! has a new field, the decoder does not compile until it is listed.
 //!
-//! A refusal concerns one resource. What else came with it is not affected.
+//! Resources are refused one by one. The other resources of a response are not affected.
 
 pub(crate) mod access_log;
 mod cluster;
@@ -43,8 +42,8 @@ use crate::proto::envoy::config::listener::v3::Listener;
 use crate::proto::envoy::config::route::v3::RouteConfiguration;
 use crate::proto::envoy::service::discovery::v3::Resource as Wrapper;
 
-/// The kinds of resources, in the order in which additions must be made so that nothing refers to what is not there
-/// yet; removals go the other way.
+/// The types of resources, in the order in which they must be added so that no resource refers to one that is not added
+/// yet. They are removed in reverse order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceType {
     /// `envoy.config.cluster.v3.Cluster` (CDS).
@@ -58,7 +57,7 @@ pub enum ResourceType {
 }
 
 impl ResourceType {
-    /// All kinds.
+    /// All types.
     pub const ALL: [Self; 4] = [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration];
 
     /// The full name of the protobuf message.
@@ -78,7 +77,7 @@ impl ResourceType {
         format!("type.googleapis.com/{}", self.message_name())
     }
 
-    /// The kind with this type URL, whatever its prefix.
+    /// The type with this type URL. The part before the last `/` is ignored.
     #[must_use]
     pub fn from_type_url(type_url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.message_name() == type_name(type_url))
@@ -110,12 +109,12 @@ pub enum Resource {
     },
     /// A listener.
     Listener(Arc<model::Listener>),
-    /// The routes of listeners that name it.
+    /// A route configuration.
     RouteConfiguration(Arc<model::RouteConfiguration>),
 }
 
 impl Resource {
-    /// The kind of resource.
+    /// The type of the resource.
     #[must_use]
     pub fn resource_type(&self) -> ResourceType {
         match self {
@@ -126,7 +125,7 @@ impl Resource {
         }
     }
 
-    /// The name, unique among its kind.
+    /// The name, unique within its type.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -138,31 +137,31 @@ impl Resource {
     }
 }
 
-/// A resource and what of it has no effect.
+/// A decoded resource and its fields without effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
     /// The resource.
     pub resource: Resource,
-    /// Fields that are set and harmlessly passed over.
+    /// Fields that are set and have no effect.
     pub ignored: Vec<Ignored>,
 }
 
-/// A resource that is not taken. Its predecessor of the same name stays in force.
+/// A resource is refused. The previous version of the resource stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{kind} {}: {error}", if name.is_empty() { "(unnamed)" } else { name })]
 pub struct ResourceError {
-    /// The kind of resource, or the full name of a message that is none.
+    /// The type of the resource, or the full name of a message that is not a resource.
     pub kind: String,
-    /// Its name; empty if it could not even be read.
+    /// Its name; empty if it could not be read.
     pub name: String,
     /// The field and the reason.
     pub error: FieldError,
 }
 
-/// Decodes a resource as it comes in a discovery response, alone or wrapped in a `discovery.v3.Resource`.
+/// Decodes a resource of a discovery response, which may be wrapped in a `discovery.v3.Resource`.
 ///
 /// # Errors
-/// If the message is not one of [`ResourceType::ALL`], not well-formed, or refused.
+/// If the message is not one of [`ResourceType::ALL`], is malformed, or has a field that is refused.
 pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
     let unread = |kind: &str, reason: String| {
         let error = FieldError { path: String::new(), reason };
@@ -171,14 +170,14 @@ pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
     let name = type_name(&any.type_url);
     if name == "envoy.service.discovery.v3.Resource" {
         let wrapper = Wrapper::decode(any.value.as_slice()).map_err(|error| unread(name, error.to_string()))?;
-        let inner = wrapper.resource.ok_or_else(|| unread(name, "no resource inside".to_owned()))?;
+        let inner = wrapper.resource.ok_or_else(|| unread(name, "contains no resource".to_owned()))?;
         if type_name(&inner.type_url) == name {
-            return Err(unread(name, "a wrapper inside a wrapper".to_owned()));
+            return Err(unread(name, "contains another wrapper".to_owned()));
         }
         return decode(&inner);
     }
     let Some(kind) = ResourceType::from_type_url(&any.type_url) else {
-        return Err(unread(name, "not a kind of resource that is supported".to_owned()));
+        return Err(unread(name, "not a supported type of resource".to_owned()));
     };
     let malformed = |error: prost::DecodeError| unread(&kind.to_string(), format!("malformed message: {error}"));
     let bytes = any.value.as_slice();
@@ -192,15 +191,15 @@ pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
     }?;
     decoded.ignored.extend(unknown_fields(name, bytes).into_iter().map(|field| Ignored {
         path: field.path,
-        reason: format!("field {} of {} is of a newer API", field.number, field.message),
+        reason: format!("field {} of {} belongs to a newer API", field.number, field.message),
     }));
     Ok(decoded)
 }
 
-/// The name of a resource without decoding it; empty if it cannot be read.
+/// The name of a resource, without decoding the resource; empty if it cannot be read.
 #[must_use]
 pub fn name(any: &Any) -> String {
-    /// The name is field 1 of every kind of resource, and of the wrapper.
+    /// The name is field 1 of all resources, and of the wrapper.
     #[derive(PartialEq, Message)]
     struct Named {
         #[prost(string, tag = "1")]
@@ -259,7 +258,7 @@ fn run(
     }
 }
 
-/// An `Any` with `message`, for a discovery response.
+/// Packs `message` into an `Any`, for a discovery response.
 #[must_use]
 pub fn pack<M: Message + Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec() }

@@ -1,5 +1,5 @@
-//! How a connection is spoken on: HTTP versions, their limits and windows, TCP keep-alive. For upstream connections
-//! the options of a cluster, for downstream ones those of a connection manager.
+//! Protocol options of connections: HTTP versions, limits, flow-control windows, TCP keep-alive. Upstream connections have
+//! the options of a cluster, downstream connections those of a connection manager.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -20,10 +20,10 @@ use crate::proto::envoy::extensions::upstreams::http::v3::{
     http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
 };
 
-/// The key that Envoy gives to the HTTP options among a cluster's extension options.
+/// The key of the HTTP options in `typed_extension_protocol_options`.
 const UPSTREAM_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The fields of a cluster that say how HTTP is spoken. `typed` replaces all the others.
+/// The HTTP options of a cluster. `typed` replaces all other fields.
 pub(super) struct Source<'a> {
     pub(super) typed: &'a BTreeMap<String, Any>,
     pub(super) common: Option<&'a CommonHttpProtocolOptions>,
@@ -33,7 +33,7 @@ pub(super) struct Source<'a> {
     pub(super) max_requests_per_connection: Option<u32>,
 }
 
-/// How a cluster's endpoints are spoken to.
+/// Decodes the HTTP options of a cluster.
 pub(super) fn decode(at: &At<'_>, source: &Source<'_>) -> Result<HttpProtocolOptions> {
     if let Some(name) = source.typed.keys().find(|name| *name != UPSTREAM_OPTIONS) {
         return Err(at.entry("typed_extension_protocol_options", name).refuse("not supported"));
@@ -67,7 +67,7 @@ fn typed(at: &At<'_>, value: &UpstreamOptions) -> Result<HttpProtocolOptions> {
     fields! {
         UpstreamOptions = value, at;
         use { common_http_protocol_options, upstream_protocol_options }
-        ignore { hash_policy: "only ring hash and maglev clusters read it, and these are refused" }
+        ignore { hash_policy: "it has an effect on ring hash and maglev clusters only, which are refused" }
         refuse {
             upstream_http_protocol_options, http_filters, header_validation_config, outlier_detection,
             request_mirror_policies, retry_policy,
@@ -128,7 +128,7 @@ fn set_common(at: &At<'_>, value: &CommonHttpProtocolOptions, options: &mut Http
     Ok(())
 }
 
-/// What is common to all HTTP versions.
+/// Options that all HTTP versions have.
 pub(super) struct Common {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_connection_duration: Option<Duration>,
@@ -137,7 +137,7 @@ pub(super) struct Common {
     pub(super) max_requests_per_connection: Option<NonZeroU32>,
 }
 
-/// Decodes what is common to all HTTP versions.
+/// Decodes the options that all HTTP versions have.
 pub(super) fn common(at: &At<'_>, value: &CommonHttpProtocolOptions) -> Result<Common> {
     fields! {
         CommonHttpProtocolOptions = value, at;
@@ -185,7 +185,7 @@ pub(super) fn http2(at: &At<'_>, value: &Http2ProtocolOptions) -> Result<Http2Li
         use { max_concurrent_streams, initial_stream_window_size, initial_connection_window_size }
         ignore {
             hpack_table_size: "the header table has its default size",
-            allow_connect: "extended CONNECT passes if an upgrade_config allows it",
+            allow_connect: "upgrade_configs allow extended CONNECT",
             max_outbound_frames: FLOOD,
             max_outbound_control_frames: FLOOD,
             max_consecutive_inbound_frames_with_empty_payload: FLOOD,
@@ -193,8 +193,8 @@ pub(super) fn http2(at: &At<'_>, value: &Http2ProtocolOptions) -> Result<Http2Li
             max_inbound_window_update_frames_per_data_frame_sent: FLOOD,
             stream_error_on_invalid_http_messaging: "an invalid message resets its stream only",
             override_stream_error_on_invalid_http_message: "an invalid message resets its stream only",
-            use_oghttp2_codec: "it names an implementation of Envoy's",
-            enable_huffman_encoding: "it is a matter of the implementation",
+            use_oghttp2_codec: "it selects an implementation in Envoy",
+            enable_huffman_encoding: "the HTTP/2 implementation decides",
             stream_reset_burst: FLOOD,
             stream_reset_rate: FLOOD,
         }
@@ -226,7 +226,7 @@ pub(super) fn http2(at: &At<'_>, value: &Http2ProtocolOptions) -> Result<Http2Li
 fn http1_upstream(at: &At<'_>, value: &Http1ProtocolOptions) -> Result<()> {
     match http1(at, value)? {
         None => Ok(()),
-        Some(_) => Err(at.field("accept_http_10").refuse("means nothing in a cluster")),
+        Some(_) => Err(at.field("accept_http_10").refuse("has no effect in a cluster")),
     }
 }
 
@@ -236,23 +236,23 @@ pub(super) fn http1(at: &At<'_>, value: &Http1ProtocolOptions) -> Result<Option<
         Http1ProtocolOptions = value, at;
         use { accept_http_10, default_host_for_http_10 }
         ignore {
-            allow_absolute_url: "absolute URLs are always taken",
+            allow_absolute_url: "absolute URLs are always accepted",
             override_stream_error_on_invalid_http_message: "an invalid message closes its connection",
-            use_balsa_parser: "it names an implementation of Envoy's",
-            allow_custom_methods: "any method passes",
+            use_balsa_parser: "it selects an implementation in Envoy",
+            allow_custom_methods: "any method is accepted",
         }
         refuse { enable_trailers, header_key_format, allow_chunked_length, send_fully_qualified_url, ignore_http_11_upgrade }
     }
     Ok(accept_http_10.then(|| default_host_for_http_10.as_str().into()))
 }
 
-/// Keep-alive probes of upstream connections.
+/// Decodes the TCP keep-alive of upstream connections.
 pub(super) fn tcp_keepalive(at: &At<'_>, options: &UpstreamConnectionOptions) -> Result<Option<TcpKeepalive>> {
     fields! {
         UpstreamConnectionOptions = options, at;
         use { tcp_keepalive }
         ignore {
-            set_local_interface_name_on_upstream_connections: "no rule reads the interface name",
+            set_local_interface_name_on_upstream_connections: "no policy uses the interface name",
             happy_eyeballs_config: "an endpoint has one address",
         }
         refuse {}

@@ -12,7 +12,7 @@ use crate::proto::envoy::config::cluster::v3::{
 };
 use crate::proto::envoy::config::core::v3::RoutingPriority;
 
-/// Limits by priority. Of several entries for one priority the first counts, as in Envoy.
+/// Decodes thresholds by priority. Of several entries for one priority the first is used, as in Envoy.
 pub(super) fn circuit_breakers(at: &At<'_>, breakers: &ProtoCircuitBreakers) -> Result<CircuitBreakers> {
     fields! {
         ProtoCircuitBreakers = breakers, at;
@@ -67,10 +67,10 @@ fn decode_retry_budget(at: &At<'_>, budget: &ProtoRetryBudget) -> Result<RetryBu
     })
 }
 
-/// Why a field of success-rate or failure-percentage ejection alone has no effect.
+/// Why the fields of success-rate and failure-percentage ejection have no effect.
 const NOT_ENFORCED: &str = "ejection by success rate or failure percentage is not enforced";
 
-/// Passive health checking.
+/// Decodes outlier detection.
 pub(super) fn outlier_detection(at: &At<'_>, outlier: &ProtoOutlierDetection) -> Result<OutlierDetection> {
     fields! {
         ProtoOutlierDetection = outlier, at;
@@ -100,7 +100,7 @@ pub(super) fn outlier_detection(at: &At<'_>, outlier: &ProtoOutlierDetection) ->
         refuse_enforced(at, "enforcing_local_origin_success_rate", *enforcing_local_origin_success_rate)?;
     }
     if enforcing_success_rate.is_none() {
-        at.field("enforcing_success_rate").ignore("Envoy's default of 100 is not enforced; write 0 to say so");
+        at.field("enforcing_success_rate").ignore("the default of 100 is not enforced; set it to 0");
     }
     let defaults = OutlierDetection::default();
     let share = |name, value: &Option<u32>, default: Percent| {

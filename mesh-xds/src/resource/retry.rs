@@ -14,7 +14,7 @@ use crate::proto::envoy::config::route::v3::{
     retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate::ConfigType},
 };
 
-/// When and how often a request is tried again.
+/// Decodes a retry policy.
 pub(super) fn decode(at: &At<'_>, policy: &ProtoRetryPolicy) -> Result<RetryPolicy> {
     fields! {
         ProtoRetryPolicy = policy, at;
@@ -58,7 +58,7 @@ fn back_off(at: &At<'_>, value: &RetryBackOff) -> Result<BackOff> {
     if base.is_zero() {
         return Err(base_at.refuse("0 s is not greater than 0"));
     }
-    // Envoy, too, takes anything below a millisecond for one.
+    // Envoy also rounds anything below a millisecond up to one.
     let base = base.max(Duration::from_millis(1));
     let max_at = at.field("max_interval");
     let max = optional(&max_at, max_interval.as_ref(), duration)?;
@@ -69,7 +69,7 @@ fn back_off(at: &At<'_>, value: &RetryBackOff) -> Result<BackOff> {
     Ok(BackOff { max_interval: max.unwrap_or(default.max_interval), ..default })
 }
 
-/// Whether a predicate is `previous_hosts`. The others go by metadata of endpoints, which are not kept.
+/// Whether a predicate is `previous_hosts`. The others use metadata of endpoints, which is not kept.
 fn is_previous_hosts(at: &At<'_>, predicate: &RetryHostPredicate) -> Result<bool> {
     let RetryHostPredicate { name, config_type } = predicate;
     let by_type = config_type.as_ref().map(|ConfigType::TypedConfig(config)| type_name(&config.type_url));

@@ -1,4 +1,4 @@
-//! `envoy.config.route.v3.RouteAction` and `RedirectAction`: where a request goes, and what is changed on the way.
+//! `envoy.config.route.v3.RouteAction` and `RedirectAction`.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::proto::envoy::config::route::v3::{
 };
 use crate::proto::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 
-/// How a route forwards.
+/// Decodes a forwarding action.
 pub(super) fn decode(at: &At<'_>, action: &ProtoRouteAction) -> Result<RouteAction> {
     fields! {
         ProtoRouteAction = action, at;
@@ -37,10 +37,10 @@ pub(super) fn decode(at: &At<'_>, action: &ProtoRouteAction) -> Result<RouteActi
             max_stream_duration, cluster_specifier, host_rewrite_specifier,
         }
         ignore {
-            hash_policy: "only ring hash and maglev clusters read it, and these are refused",
-            flush_timeout: "it is a matter of Envoy's buffers",
+            hash_policy: "it has an effect on ring hash and maglev clusters only, which are refused",
+            flush_timeout: "it tunes Envoy's buffers",
             early_data_policy: "there is no TLS early data",
-            max_internal_redirects: "it matters only with internal redirects, which are refused",
+            max_internal_redirects: "it has an effect on internal redirects only, which are refused",
         }
         refuse {
             metadata_match, path_rewrite_policy, path_rewrite, retry_policy_typed_config, request_mirror_policies,
@@ -188,7 +188,7 @@ fn host_rewrite(at: &At<'_>, specifier: Option<&HostRewriteSpecifier>) -> Result
     }
 }
 
-/// Envoy's older pair of fields for what `max_stream_duration` says today; Istio still sends it.
+/// Envoy's deprecated fields for `max_stream_duration`, which Istio still sends.
 struct GrpcTimeout<'a> {
     max: Option<&'a ProtoDuration>,
     offset: Option<&'a ProtoDuration>,
@@ -227,7 +227,7 @@ fn upgrade(at: &At<'_>, config: &ProtoUpgradeConfig) -> Result<UpgradeConfig> {
     Ok(UpgradeConfig { upgrade_type: upgrade_type.as_str().into(), enabled: enabled.unwrap_or(true) })
 }
 
-/// An answer with another location.
+/// Decodes a redirect.
 pub(super) fn redirect(at: &At<'_>, action: &RedirectAction) -> Result<Redirect> {
     let RedirectAction {
         host_redirect,

@@ -1,5 +1,5 @@
-//! `envoy.config.route.v3.RouteConfiguration`: virtual hosts and their routes. What a route matches and does is in
-//! `route_match` and `route_action`.
+//! `envoy.config.route.v3.RouteConfiguration`: virtual hosts and their routes. The match and the action of a route are
+//! decoded in `route_match` and `route_action`.
 
 use std::sync::Arc;
 
@@ -15,13 +15,12 @@ use crate::proto::envoy::config::route::v3::{
     VirtualCluster as ProtoVirtualCluster, VirtualHost as ProtoVirtualHost, route, virtual_host::TlsRequirementType,
 };
 
-/// Largest body of a direct response without a limit of its own, in bytes. Envoy
-/// `max_direct_response_body_size_bytes`.
+/// Default of `max_direct_response_body_size_bytes`.
 const DEFAULT_MAX_BODY: u32 = 4096;
-/// Largest limit taken.
+/// Maximum of `max_direct_response_body_size_bytes`.
 const MAX_BODY_LIMIT: u32 = 1024 * 1024;
 
-/// All routes of a listener.
+/// Decodes a route configuration.
 pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<RouteConfiguration> {
     fields! {
         ProtoRouteConfiguration = config, at;
@@ -32,7 +31,7 @@ pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<Ro
         }
         ignore {
             validate_clusters: "a route to an unknown cluster is answered with its cluster_not_found_response_code",
-            metadata: "no rule reads the metadata of a route configuration",
+            metadata: "metadata of a route configuration is not used",
         }
         refuse {
             vhds, internal_only_headers, cluster_specifier_plugins, request_mirror_policies, vhost_header,
@@ -54,7 +53,7 @@ pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<Ro
     })
 }
 
-/// A domain belongs to one virtual host: otherwise the order of hosts would decide.
+/// Refuses a domain that occurs twice.
 fn refuse_shared_domain(at: &At<'_>, hosts: &[VirtualHost]) -> Result<()> {
     let mut owners = HashMap::new();
     for (index, host) in hosts.iter().enumerate() {
@@ -79,7 +78,7 @@ fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<V
         ignore {
             per_request_buffer_limit_bytes: RETRY_BUFFER,
             request_body_buffer_limit: RETRY_BUFFER,
-            metadata: "no rule reads the metadata of a virtual host",
+            metadata: "metadata of a virtual host is not used",
         }
         refuse {
             matcher, rate_limits, cors, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
@@ -112,17 +111,15 @@ fn virtual_cluster(at: &At<'_>, cluster: &ProtoVirtualCluster) -> Result<Virtual
         return Err(at.field("name").refuse("is empty"));
     }
     if headers.is_empty() {
-        return Err(at
-            .field("headers")
-            .refuse("is empty: a virtual cluster says by headers which requests are its own"));
+        return Err(at.field("headers").refuse("is empty: a virtual cluster needs conditions on headers"));
     }
     Ok(VirtualCluster { name: name.as_str().into(), headers: list(at, "headers", headers, header::matcher)? })
 }
 
 /// Why a buffer limit of a route has no effect.
-const RETRY_BUFFER: &str = "what is kept of a body for a retry is limited by the cluster";
+const RETRY_BUFFER: &str = "the buffer for retries is limited by the cluster";
 
-/// Exact, `*.suffix`, `prefix.*` or `*`.
+/// Checks a domain: exact, `*.suffix`, `prefix.*` or `*`.
 fn domain(at: &At<'_>, domain: &str) -> Result<Box<str>> {
     let stars = domain.matches('*').count();
     let is_wildcard = domain.starts_with('*') || domain.ends_with('*');

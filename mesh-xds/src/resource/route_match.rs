@@ -1,4 +1,4 @@
-//! `envoy.config.route.v3.RouteMatch`: which requests a route takes.
+//! `envoy.config.route.v3.RouteMatch`.
 
 use mesh_core::model::{PathMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch};
 
@@ -10,7 +10,7 @@ use crate::proto::envoy::config::route::v3::{
     query_parameter_matcher::QueryParameterMatchSpecifier, route_match::PathSpecifier,
 };
 
-/// The conditions of a route.
+/// Decodes the conditions of a route.
 pub(super) fn decode(at: &At<'_>, route_match: &ProtoRouteMatch) -> Result<RouteMatch> {
     fields! {
         ProtoRouteMatch = route_match, at;

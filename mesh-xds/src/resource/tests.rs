@@ -1,4 +1,4 @@
-//! Decoding of whole resources, written as an operator writes them.
+//! Decoding of whole resources, written in YAML.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ fn check<T: fmt::Debug>(decoded: Result<T, String>, expected_error: &str) {
 }
 
 #[test]
-fn a_cluster_has_envoys_defaults_where_nothing_is_said() {
+fn unset_fields_of_a_cluster_have_envoys_defaults() {
     let decoded = cluster("{name: a}").unwrap();
     let mut expected = model::Cluster::new("a", Discovery::Static(model::LoadAssignment::default()));
     assert_eq!(*decoded, expected);
@@ -85,7 +85,7 @@ fn a_cluster_has_envoys_defaults_where_nothing_is_said() {
 }
 
 #[test]
-fn clusters_say_where_endpoints_come_from() {
+fn the_discovery_type_of_a_cluster_is_decoded() {
     let eds = cluster("{name: a, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}").unwrap();
     assert_eq!(eds.discovery, Discovery::Eds { service_name: "a".into() });
     let endpoint = "{endpoints: [{lb_endpoints: [{endpoint: {hostname: h, address: {socket_address: {address: \
@@ -109,7 +109,7 @@ fn clusters_say_where_endpoints_come_from() {
 }
 
 #[test]
-fn balancing_policies_come_from_the_old_field_or_the_first_known_new_one() {
+fn the_lb_policy_comes_from_the_old_field_or_the_first_known_new_one() {
     let least = cluster(
         "{name: a, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 3, active_request_bias: \
          {default_value: 0.5, runtime_key: x}}}",
@@ -143,7 +143,7 @@ fn panic_may_fail_traffic() {
 }
 
 #[test]
-fn limits_and_outlier_values_are_taken_or_refused_with_their_bounds() {
+fn thresholds_and_outlier_detection_are_decoded_or_refused_with_their_bounds() {
     let decoded = cluster(
         "{name: a, circuit_breakers: {thresholds: [{max_requests: 1, retry_budget: {}}, {priority: HIGH, \
          max_retries: 9}, {max_requests: 2}]}, outlier_detection: {consecutive_5xx: 7, enforcing_success_rate: 0, \
@@ -203,7 +203,7 @@ fn protocol_options_choose_the_http_version() {
 }
 
 #[test]
-fn endpoints_carry_weights_health_and_istios_workload() {
+fn endpoints_have_weights_health_and_istios_workload() {
     let decoded = assignment(
         "{cluster_name: a, policy: {overprovisioning_factor: 200}, endpoints: [{locality: {region: r}, \
          load_balancing_weight: 3, lb_endpoints: [{health_status: DRAINING, load_balancing_weight: 5, endpoint: \
@@ -222,7 +222,7 @@ fn endpoints_carry_weights_health_and_istios_workload() {
 
     check(
         assignment("{cluster_name: a, endpoints: [{priority: 1}]}"),
-        "endpoints a: endpoints: priority 1 is used, priority 0 is not: priorities leave out none",
+        "endpoints a: endpoints: there is a priority 1, but no priority 0; priorities have no gaps",
     );
     check(
         assignment("{cluster_name: a, policy: {drop_overloads: [{category: x}]}}"),
@@ -269,7 +269,7 @@ fn routes_match_on_paths_headers_and_parameters() {
 }
 
 #[test]
-fn a_route_action_carries_istios_timeouts_retries_and_splits() {
+fn a_route_action_has_istios_timeouts_retries_and_splits() {
     let decoded = route_action(
         "{weighted_clusters: {clusters: [{name: v1, weight: 75}, {name: v2, weight: 25, request_headers_to_add: \
          [{header: {key: x-canary, value: '1'}}]}]}, timeout: 0s, max_grpc_timeout: 3s, max_stream_duration: \
@@ -311,7 +311,7 @@ fn a_route_action_carries_istios_timeouts_retries_and_splits() {
 }
 
 #[test]
-fn the_body_of_a_direct_response_may_stand_in_a_file_and_is_limited() {
+fn the_body_of_a_direct_response_may_be_in_a_file_and_is_limited() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let body = |source: &str| {
         route(&format!("{{match: {{prefix: /}}, direct_response: {{status: 200, body: {{{source}}}}}}}")).map(|route| {
@@ -332,7 +332,7 @@ fn the_body_of_a_direct_response_may_stand_in_a_file_and_is_limited() {
 }
 
 #[test]
-fn what_is_counted_for_itself_is_decoded_or_refused() {
+fn virtual_clusters_are_decoded_or_refused() {
     let host = |virtual_cluster: &str| {
         let routes = "[{match: {prefix: /}, stat_prefix: rt, non_forwarding_action: {}}]";
         let text = format!(
@@ -349,7 +349,7 @@ fn what_is_counted_for_itself_is_decoded_or_refused() {
     assert_eq!((&*cluster.name, cluster.headers.len()), ("vc", 1));
     let at = "route configuration rc: virtual_hosts[0].virtual_clusters[0]";
     check(host("{headers: [{name: x, present_match: true}]}"), &format!("{at}.name: is empty"));
-    let no_headers = "headers: is empty: a virtual cluster says by headers which requests are its own";
+    let no_headers = "headers: is empty: a virtual cluster needs conditions on headers";
     check(host("{name: vc}"), &format!("{at}.{no_headers}"));
 }
 
@@ -413,7 +413,7 @@ fn each_part_of_a_route_configuration_may_override_filters() {
 }
 
 #[test]
-fn a_resource_is_told_from_junk() {
+fn malformed_resources_are_refused() {
     let any = |type_url: &str, value: &[u8]| Any { type_url: type_url.to_owned(), value: value.to_vec() };
     let decode = |any: &Any| decode(any).map(|decoded| decoded.resource.name().to_owned()).map_err(|e| e.to_string());
     let cluster = json::from_text::<Cluster>("{name: a}", "").unwrap();
@@ -422,7 +422,7 @@ fn a_resource_is_told_from_junk() {
     assert_eq!(decode(&pack(&wrapper)), Ok("a".to_owned()));
     check(
         decode(&any("x/google.protobuf.Empty", &[])),
-        "google.protobuf.Empty (unnamed): not a kind of resource that is supported",
+        "google.protobuf.Empty (unnamed): not a supported type of resource",
     );
     let error = decode(&any(&ResourceType::Listener.type_url(), &[0x0a, 9])).unwrap_err();
     assert!(error.starts_with("listener (unnamed): malformed message: "), "{error}");

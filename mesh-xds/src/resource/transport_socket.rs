@@ -9,13 +9,13 @@ use crate::proto::envoy::config::core::v3::{
     ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier, transport_socket,
 };
 
-/// How connections to endpoints are secured.
+/// Decodes the transport socket of connections to endpoints.
 pub(super) fn upstream(at: &At<'_>, socket: &TransportSocket) -> Result<UpstreamTransportSocket> {
     only_plain_text(at, socket)?;
     Ok(UpstreamTransportSocket::PlainText)
 }
 
-/// Refuses anything but plain text: to speak it where TLS is asked for would be a hole.
+/// Refuses a transport socket other than plain text. Plain text instead of TLS would be a security hole.
 pub(super) fn only_plain_text(at: &At<'_>, socket: &TransportSocket) -> Result<()> {
     let TransportSocket { name, config_type } = socket;
     let kind = config_type
@@ -27,14 +27,14 @@ pub(super) fn only_plain_text(at: &At<'_>, socket: &TransportSocket) -> Result<(
     }
 }
 
-/// Refuses a source other than the stream that the referrer came over.
+/// Refuses a config source other than the stream from which the referring resource came.
 pub(super) fn only_aggregated(at: &At<'_>, source: &ConfigSource) -> Result<()> {
     fields! {
         ConfigSource = source, at;
         use { config_source_specifier }
         ignore {
-            initial_fetch_timeout: "a resource is awaited for 15 s",
-            resource_api_version: "only version 3 is spoken",
+            initial_fetch_timeout: "the timeout is 15 s",
+            resource_api_version: "only version 3 is supported",
         }
         refuse { authorities }
     }
