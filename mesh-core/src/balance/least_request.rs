@@ -1,56 +1,73 @@
-//! Least request (E51).
+//! Least request: the least busy of a few endpoints.
 //!
 //! With equal weights: the least busy of `choice_count` endpoints drawn at random, of equally busy ones the first drawn.
 //!
 //! With unequal weights Envoy runs earliest deadline first with the weight `weight / (active_requests + 1)^bias` taken at
 //! each pick, which needs a queue behind a lock. Here an endpoint is drawn with a chance in proportion to that same
 //! weight, so shares are Envoy's and only the strict order of the queue is lost. Up to [`CANDIDATES`] endpoints are all
-//! weighed. Of more, as many consecutive slots of the static weighted schedule are, from a random position, each by
+//! weighed. Of more, as many consecutive slots of the weighted schedule are, from a random position, each by
 //! `1 / (active_requests + 1)^bias`: the same shares while load is even, and a close approximation otherwise, unless most
 //! of the weight sits on few overloaded endpoints, which then fill most of the slots looked at.
 
 use std::num::NonZeroU32;
 
-use super::EndpointList;
+use super::{candidate::Candidate, context::PickContext, schedule::Schedule};
 use crate::rng::Rng;
 
 /// Endpoints weighed against each other in one pick with unequal weights.
 const CANDIDATES: usize = 8;
 
-/// The endpoint for the next request.
-pub(super) fn pick(list: &EndpointList, choice_count: NonZeroU32, bias_milli: u32, rng: &mut impl Rng) -> usize {
-    if list.turns.schedule.is_some() { weighted(list, bias_milli, rng) } else { least_of(list, choice_count, rng) }
+#[derive(Debug)]
+pub(super) struct LeastRequest {
+    choice_count: NonZeroU32,
+    active_request_bias_milli: u32,
+    /// `None` = all weights are equal.
+    schedule: Option<Schedule>,
 }
 
-fn least_of(list: &EndpointList, choice_count: NonZeroU32, rng: &mut impl Rng) -> usize {
-    let mut best = rng.index(list.candidates.len());
-    let mut least = list.candidates[best].load();
-    for _ in 1..choice_count.get() {
-        let other = rng.index(list.candidates.len());
-        let active = list.candidates[other].load();
-        if active < least {
-            (best, least) = (other, active);
+impl LeastRequest {
+    pub(super) fn new(candidates: &[Candidate], choice_count: NonZeroU32, active_request_bias_milli: u32) -> Self {
+        let weights = candidates.iter().map(|candidate| u64::from(candidate.weight()));
+        Self { choice_count, active_request_bias_milli, schedule: Schedule::new(weights) }
+    }
+
+    pub(super) fn pick(&self, candidates: &[Candidate], context: &mut PickContext<'_, impl Rng>) -> usize {
+        match &self.schedule {
+            None => self.least_of(candidates, context.rng),
+            Some(schedule) => self.weighted(candidates, schedule, context.rng),
         }
     }
-    best
-}
 
-fn weighted(list: &EndpointList, bias_milli: u32, rng: &mut impl Rng) -> usize {
-    let appeal_of = |index: usize| appeal(list.candidates[index].runtime.active_requests(), bias_milli);
-    let count = list.candidates.len();
-    if count <= CANDIDATES {
-        let weigh = |index: usize| f64::from(list.candidates[index].endpoint.weight().get()) * appeal_of(index);
-        let candidates = std::array::from_fn(|index| if index < count { (index, weigh(index)) } else { (0, 0.0) });
-        return draw(&candidates, rng);
+    fn least_of(&self, candidates: &[Candidate], rng: &mut impl Rng) -> usize {
+        let mut best = rng.index(candidates.len());
+        let mut least = candidates[best].active_requests();
+        for _ in 1..self.choice_count.get() {
+            let other = rng.index(candidates.len());
+            let active = candidates[other].active_requests();
+            if active < least {
+                (best, least) = (other, active);
+            }
+        }
+        best
     }
-    let slots = list.turns.slots();
-    let mut slot = rng.index(slots);
-    let candidates = std::array::from_fn(|_| {
-        let index = list.turns.at(slot);
-        slot = if slot + 1 == slots { 0 } else { slot + 1 };
-        (index, appeal_of(index))
-    });
-    draw(&candidates, rng)
+
+    fn weighted(&self, candidates: &[Candidate], schedule: &Schedule, rng: &mut impl Rng) -> usize {
+        let appeal_of = |index: usize| appeal(candidates[index].active_requests(), self.active_request_bias_milli);
+        let count = candidates.len();
+        if count <= CANDIDATES {
+            let weigh = |index: usize| f64::from(candidates[index].weight()) * appeal_of(index);
+            let weighed = std::array::from_fn(|index| if index < count { (index, weigh(index)) } else { (0, 0.0) });
+            return draw(&weighed, rng);
+        }
+        let slots = schedule.len();
+        let mut slot = rng.index(slots);
+        let weighed = std::array::from_fn(|_| {
+            let index = schedule.at(slot);
+            slot = if slot + 1 == slots { 0 } else { slot + 1 };
+            (index, appeal_of(index))
+        });
+        draw(&weighed, rng)
+    }
 }
 
 /// One of the candidates, with a chance in proportion to its weight.

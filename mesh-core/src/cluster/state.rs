@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::{ClusterStats, EndpointId, EndpointSet, EndpointState, StatKind};
 use crate::{
-    balance::{Avoid, Cursors, NoHealthyEndpoint},
+    balance::{Cursors, NoHealthyEndpoint, PickContext},
     endpoint::Members,
     health::outlier::{Context, Detection, Detector, Ejected, Outcome},
     model::{Cluster, Discovery, LoadAssignment, RoutingPriority, Thresholds},
@@ -121,15 +121,14 @@ impl ClusterState {
         self.publish(&mut control, Arc::new(members), rng);
     }
 
-    /// Chooses the endpoint for a try.
+    /// Picks the endpoint for a try.
     ///
     /// # Errors
     /// If no endpoint may get traffic.
-    pub fn pick(&self, avoid: Avoid<'_>, rng: &mut impl Rng) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
+    pub fn pick<R: Rng>(&self, mut context: PickContext<'_, R>) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
         let endpoints = self.runtime.endpoints.load();
-        let mut attempts_left = avoid.max_attempts;
         loop {
-            let picked = endpoints.picker().pick(rng);
+            let picked = endpoints.picker().pick(&mut context);
             if picked.in_panic {
                 self.runtime.stats.lb_healthy_panic.inc();
             }
@@ -137,10 +136,9 @@ impl ClusterState {
                 self.runtime.stats.upstream_cx_none_healthy.inc();
                 return Err(NoHealthyEndpoint);
             };
-            if attempts_left == 0 || !avoid.endpoints.contains(&endpoint.id()) {
+            if context.accept(endpoint.id()) {
                 return Ok(Arc::clone(endpoint));
             }
-            attempts_left -= 1;
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{ClusterState, EndpointState};
 use crate::{
-    balance::Avoid,
+    balance::PickContext,
     health::outlier::Outcome,
     model::{Cluster, Discovery, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, LocalityEndpoints},
     rng::SplitMix64,
@@ -66,7 +66,7 @@ impl Bench {
     }
 
     pub(crate) fn pick(&mut self) -> Arc<EndpointState> {
-        self.cluster.pick(Avoid::NONE, &mut self.rng).expect("an endpoint may get traffic")
+        self.cluster.pick(PickContext::new(&mut self.rng)).expect("an endpoint may get traffic")
     }
 
     pub(crate) fn port(&mut self) -> u16 {

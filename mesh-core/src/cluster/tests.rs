@@ -15,7 +15,7 @@ use super::{
     testing::{Bench, assignment, endpoint, epoch, group, healthy},
 };
 use crate::{
-    balance::{Avoid, NoHealthyEndpoint},
+    balance::{Avoid, NoHealthyEndpoint, PickContext},
     health::outlier::{LocalOriginFailure, Outcome},
     model::{
         Cluster, Discovery, Endpoint, EndpointAddress, HealthStatus, HttpProtocol, LbPolicy, LoadAssignment,
@@ -37,7 +37,7 @@ fn round_robin_begins_anywhere() {
         let config = Arc::new(Cluster::new("c", Discovery::Static(assignment(healthy(0..4)))));
         let mut rng = SplitMix64::new(seed);
         let cluster = ClusterState::new(config, epoch(), &mut rng);
-        cluster.pick(Avoid::NONE, &mut rng).unwrap().address().port()
+        cluster.pick(PickContext::new(&mut rng)).unwrap().address().port()
     };
     let firsts: BTreeSet<u16> = (0..64).map(first).collect();
     assert_eq!(firsts.len(), 4, "{firsts:?}");
@@ -86,7 +86,7 @@ fn threads_share_one_round() {
             scope.spawn(move || {
                 let mut rng = SplitMix64::new(seed);
                 for _ in 0..2_500 {
-                    let picked = cluster.pick(Avoid::NONE, &mut rng).unwrap();
+                    let picked = cluster.pick(PickContext::new(&mut rng)).unwrap();
                     counts[usize::from(picked.address().port())].fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -174,11 +174,11 @@ fn a_retry_avoids_endpoints_tried_before_while_it_may_pick_again() {
     let tried = [bench.find(0).id(), bench.find(1).id()];
     for _ in 0..30 {
         let avoid = Avoid { endpoints: &tried, max_attempts: 2 };
-        assert_eq!(bench.cluster.pick(avoid, &mut bench.rng).unwrap().address().port(), 2);
+        assert_eq!(bench.cluster.pick(PickContext::new(&mut bench.rng).avoiding(avoid)).unwrap().address().port(), 2);
     }
     let all = [tried[0], tried[1], bench.find(2).id()];
     let avoid = Avoid { endpoints: &all, max_attempts: 5 };
-    assert!(bench.cluster.pick(avoid, &mut bench.rng).is_ok(), "the last pick is used");
+    assert!(bench.cluster.pick(PickContext::new(&mut bench.rng).avoiding(avoid)).is_ok(), "the last pick is used");
 }
 
 #[test]
@@ -225,11 +225,11 @@ fn panic_uses_everybody_and_no_panic_uses_the_healthy_or_nobody() {
     }
 
     let mut bench = Bench::new(one_of_three(), |config| config.fail_traffic_on_panic = true);
-    assert!(bench.cluster.pick(Avoid::NONE, &mut bench.rng).is_err());
+    assert!(bench.cluster.pick(PickContext::new(&mut bench.rng)).is_err());
     assert_eq!((bench.stat("lb_healthy_panic"), bench.stat("upstream_cx_none_healthy")), (1, 1));
 
     let mut bench = Bench::new(assignment(vec![endpoint(1, 1, HealthStatus::Unhealthy)]), threshold(0));
-    let result = bench.cluster.pick(Avoid::NONE, &mut bench.rng);
+    let result = bench.cluster.pick(PickContext::new(&mut bench.rng));
     assert_eq!(result.map(|endpoint| endpoint.address()), Err(NoHealthyEndpoint));
     assert_eq!(bench.stat("upstream_cx_none_healthy"), 1);
 }
@@ -354,7 +354,7 @@ fn the_only_endpoint_is_used_in_panic_even_when_ejected() {
         bench.reconfigure(|config| config.healthy_panic_threshold = Percent::new(threshold).unwrap());
         bench.record(1, 500, 5);
         assert!(bench.find(1).is_ejected());
-        let picked = bench.cluster.pick(Avoid::NONE, &mut bench.rng).map(|endpoint| endpoint.address().port());
+        let picked = bench.cluster.pick(PickContext::new(&mut bench.rng)).map(|endpoint| endpoint.address().port());
         assert_eq!(picked, expected, "threshold {threshold}");
     }
 }

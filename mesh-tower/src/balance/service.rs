@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use mesh_core::{
-    balance::Avoid,
+    balance::PickContext,
     cluster::{ActiveRequest, ClusterState},
     local_reply::LocalReply,
     policy::grpc,
@@ -40,7 +40,7 @@ impl<S> Balance<S> {
         };
         let picked = match extensions.get::<TriedEndpoints>() {
             Some(tried) => tried.pick_another(cluster),
-            None => cluster.pick(Avoid::NONE, &mut ThreadRng),
+            None => cluster.pick(PickContext::new(&mut ThreadRng)),
         };
         let endpoint = picked.map_err(|_| LocalReply::NO_HEALTHY_UPSTREAM)?;
         Ok(SelectedEndpoint { cluster: Arc::clone(cluster), endpoint })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_core::{
-    balance::{Avoid, NoHealthyEndpoint},
+    balance::{Avoid, NoHealthyEndpoint, PickContext},
     cluster::{ClusterState, EndpointId, EndpointState},
 };
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ impl TriedEndpoints {
     pub(crate) fn pick_another(&self, cluster: &ClusterState) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
         let mut endpoints = self.endpoints.lock();
         let avoid = Avoid { endpoints: &endpoints, max_attempts: self.max_attempts };
-        let picked = cluster.pick(avoid, &mut ThreadRng)?;
+        let picked = cluster.pick(PickContext::new(&mut ThreadRng).avoiding(avoid))?;
         endpoints.push(picked.id());
         Ok(picked)
     }

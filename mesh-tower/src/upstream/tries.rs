@@ -14,7 +14,7 @@ use std::{
 use http::{Response, StatusCode, Version, request::Parts};
 use http_body::Body as _;
 use mesh_core::{
-    balance::Avoid,
+    balance::{Avoid, PickContext},
     cluster::{ClusterState, EndpointState, RequestOrigin},
     model::{RetryPolicy, RoutingPriority},
     policy::survey::HeaderSurvey,
@@ -167,7 +167,7 @@ impl<'a, T: Transport> Tries<'a, T> {
     async fn attempt(&mut self, call: &mut Call) -> Result<(), Failure> {
         self.attempt += 1;
         let avoid = self.retry.as_ref().map_or(Avoid::NONE, RetryState::avoid);
-        let picked = self.cluster.pick(avoid, &mut ThreadRng);
+        let picked = self.cluster.pick(PickContext::new(&mut ThreadRng).avoiding(avoid));
         let endpoint = picked.map_err(|_| Failure::NoHealthyUpstream)?;
         if let Some(retry) = &mut self.retry {
             retry.handle_pick(endpoint.id());

@@ -1,0 +1,100 @@
+//! Building a picker: everything that depends on health and configuration is decided here.
+
+use std::collections::BTreeMap;
+
+use super::{
+    candidate::Candidate,
+    picker::{EndpointList, Lists, Picker, Source},
+    policy::Policy,
+    priority::{self, HeadCount, PriorityLoads},
+    turns::{Cursors, ListKey, ListLocality, Turns},
+};
+use crate::{
+    endpoint::{EndpointState, Health, Members},
+    model::Cluster,
+    rng::Rng,
+};
+
+impl Picker {
+    pub(crate) fn new(members: &Members, config: &Cluster, cursors: &mut Cursors, rng: &mut impl Rng) -> Self {
+        let mut builder = Builder { members, config, cursors, rng };
+        let (priorities, counts): (Vec<u32>, Vec<HeadCount>) = builder.head_counts().into_iter().unzip();
+        let loads = PriorityLoads::new(&counts, members.overprovisioning_factor(), config.healthy_panic_threshold);
+        let mut upper = 0;
+        let mut shares = Vec::new();
+        for load in loads.iter().filter(|load| load.percent > 0) {
+            upper += u64::from(load.percent);
+            shares.push((upper, builder.source(priorities[load.level], load.health, load.in_panic)));
+        }
+        builder.cursors.sweep();
+        Self { shares: shares.into() }
+    }
+}
+
+/// What goes into a [`Picker`].
+struct Builder<'a, R> {
+    members: &'a Members,
+    config: &'a Cluster,
+    cursors: &'a mut Cursors,
+    rng: &'a mut R,
+}
+
+impl<R: Rng> Builder<'_, R> {
+    /// Endpoints by priority, in order. A sparse map: priorities come from the network and may be any number.
+    fn head_counts(&self) -> BTreeMap<u32, HeadCount> {
+        let mut counts = BTreeMap::<u32, HeadCount>::new();
+        for group in self.members.localities() {
+            let count = counts.entry(group.priority).or_default();
+            self.members.in_locality(group).iter().for_each(|endpoint| count.add(endpoint));
+        }
+        counts
+    }
+
+    fn source(&mut self, priority: u32, health: Health, in_panic: bool) -> Source {
+        let wanted = (!in_panic).then_some(health);
+        let lists = if self.config.locality_weighted_lb && !in_panic {
+            self.by_locality(priority, health)
+        } else {
+            let groups = self.members.localities().iter().filter(|group| group.priority == priority);
+            let members = self.members;
+            let endpoints = groups.flat_map(|group| members.in_locality(group)).filter(|one| has_health(one, wanted));
+            let candidates = match in_panic && self.config.fail_traffic_on_panic {
+                true => Box::default(),
+                false => endpoints.map(Candidate::from).collect(),
+            };
+            Lists::One(self.list(candidates, (priority, wanted, ListLocality::All)))
+        };
+        Source { in_panic, lists }
+    }
+
+    /// Localities in turn by weight and availability; those without a weight get nothing.
+    fn by_locality(&mut self, priority: u32, health: Health) -> Lists {
+        let members = self.members;
+        let mut weights = Vec::new();
+        let mut localities = Vec::new();
+        for (index, group) in members.localities().iter().enumerate() {
+            let Some(weight) = group.weight.filter(|_| group.priority == priority) else { continue };
+            let all = members.in_locality(group);
+            let usable = all.iter().filter(|one| has_health(one, Some(health)));
+            let candidates: Box<[_]> = usable.map(Candidate::from).collect();
+            if candidates.is_empty() {
+                continue;
+            }
+            let counting = all.iter().filter(|endpoint| !endpoint.is_excluded()).count();
+            let share = priority::availability(candidates.len(), counting, members.overprovisioning_factor());
+            weights.push(u64::from(weight.get()) * u64::from(share));
+            localities.push(self.list(candidates, (priority, Some(health), ListLocality::One(index))));
+        }
+        let cursor = self.cursors.position((priority, Some(health), ListLocality::Choice), self.rng);
+        Lists::ByLocality { turns: Turns::new(weights.into_iter(), cursor), localities: localities.into() }
+    }
+
+    fn list(&mut self, candidates: Box<[Candidate]>, key: ListKey) -> EndpointList {
+        let cursor = self.cursors.position(key, self.rng);
+        EndpointList { policy: Policy::new(self.config.lb_policy, &candidates, cursor), candidates }
+    }
+}
+
+fn has_health(endpoint: &EndpointState, wanted: Option<Health>) -> bool {
+    wanted.is_none_or(|wanted| endpoint.health() == wanted)
+}

@@ -1,0 +1,81 @@
+//! Picking an endpoint of one cluster, as its endpoints are at one moment.
+
+use std::sync::Arc;
+
+use super::{candidate::Candidate, context::PickContext, policy::Policy, turns::Turns};
+use crate::{endpoint::EndpointState, rng::Rng};
+
+/// A choice.
+#[derive(Debug)]
+pub(crate) struct Picked<'a> {
+    /// `None` = no endpoint may get traffic.
+    pub(crate) endpoint: Option<&'a Arc<EndpointState>>,
+    /// Too few endpoints are healthy, so health was ignored, or the request is to fail.
+    pub(crate) in_panic: bool,
+}
+
+/// Picks among the endpoints of one cluster at one moment.
+#[derive(Debug)]
+pub(crate) struct Picker {
+    /// Upper ends of shares of a hundred, rising; the last is 100.
+    pub(super) shares: Box<[(u64, Source)]>,
+}
+
+/// The endpoints of one priority and health.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) in_panic: bool,
+    pub(super) lists: Lists,
+}
+
+#[derive(Debug)]
+pub(super) enum Lists {
+    One(EndpointList),
+    ByLocality { turns: Turns, localities: Box<[EndpointList]> },
+}
+
+/// Endpoints that share traffic as their policy says.
+#[derive(Debug)]
+pub(super) struct EndpointList {
+    pub(super) candidates: Box<[Candidate]>,
+    pub(super) policy: Policy,
+}
+
+impl Picker {
+    pub(crate) fn pick(&self, context: &mut PickContext<'_, impl Rng>) -> Picked<'_> {
+        let Some(source) = self.source(context.rng) else { return Picked { endpoint: None, in_panic: false } };
+        let endpoint = source.list().map(|list| {
+            let picked = list.policy.pick(&list.candidates, context);
+            &list.candidates[picked].endpoint
+        });
+        Picked { endpoint, in_panic: source.in_panic }
+    }
+
+    /// Draws the priority.
+    fn source(&self, rng: &mut impl Rng) -> Option<&Source> {
+        Some(match &*self.shares {
+            [] => return None,
+            [(_, only)] => only,
+            [first, .., (_, last)] => {
+                let drawn = rng.below(100);
+                if drawn < first.0 {
+                    &first.1
+                } else {
+                    self.shares.iter().find(|(upper, _)| drawn < *upper).map_or(last, |(_, source)| source)
+                }
+            }
+        })
+    }
+}
+
+impl Source {
+    /// The list to pick from; `None` = it is empty.
+    fn list(&self) -> Option<&EndpointList> {
+        let list = match &self.lists {
+            Lists::One(list) => list,
+            Lists::ByLocality { localities, .. } if localities.is_empty() => return None,
+            Lists::ByLocality { turns, localities } => &localities[turns.next()],
+        };
+        (!list.candidates.is_empty()).then_some(list)
+    }
+}

@@ -1,0 +1,14 @@
+//! Random: every endpoint has the same chance, whatever its weight, as in Envoy.
+
+use super::{candidate::Candidate, context::PickContext};
+use crate::rng::Rng;
+
+#[derive(Debug)]
+pub(super) struct Random;
+
+impl Random {
+    #[expect(clippy::unused_self, reason = "policies are called alike")]
+    pub(super) fn pick(&self, candidates: &[Candidate], context: &mut PickContext<'_, impl Rng>) -> usize {
+        context.rng.index(candidates.len())
+    }
+}
