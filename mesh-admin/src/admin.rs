@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::{Answer, Command, Process, Query, command};
 
-/// Answers the requests of operators and of Prometheus. Clones are the same endpoint.
+/// The admin endpoint. Clones share their state.
 pub struct Admin<S>(Arc<Shared<S>>);
 
 struct Shared<S> {
@@ -23,22 +23,22 @@ struct Shared<S> {
 }
 
 impl<S: Process> Admin<S> {
-    /// The endpoint of `process`, with what it lets others do beside what every process can tell.
+    /// Creates the endpoint of `process` with the common commands and `additional` ones.
     #[must_use]
-    pub fn new(process: Arc<S>, own: impl IntoIterator<Item = Command<S>>) -> Self {
-        let mut commands = command::of_every_process();
-        commands.extend(own);
+    pub fn new(process: Arc<S>, additional: impl IntoIterator<Item = Command<S>>) -> Self {
+        let mut commands = command::common();
+        commands.extend(additional);
         commands.sort_by_key(|command| command.path);
         Self(Arc::new(Shared { process, commands }))
     }
 
-    /// Everything that can be asked, but `/` and `/help`, in order of paths.
+    /// All commands except `/` and `/help`, sorted by path.
     #[must_use]
     pub fn commands(&self) -> &[Command<S>] {
         &self.0.commands
     }
 
-    /// Answers a request for `path`, with the part of its target behind `?` as `query`.
+    /// Answers a request for `path`. `query` is the part of the request target after `?`.
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str, query: &str) -> Answer {
         let is_read = matches!(*method, Method::GET | Method::HEAD | Method::POST);

@@ -1,4 +1,4 @@
-//! What is asked of the admin endpoint, and its answers.
+//! Queries and answers.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use mesh_tower::Body;
@@ -7,7 +7,7 @@ const TEXT: &str = "text/plain; charset=UTF-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=UTF-8";
 
-/// One answer.
+/// The answer to a request.
 #[derive(Debug)]
 pub struct Answer {
     pub(crate) status: StatusCode,
@@ -16,42 +16,42 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// 200 with a text.
+    /// An answer with status 200 and a text.
     pub fn text(body: impl Into<String>) -> Self {
         Self { status: StatusCode::OK, content_type: TEXT, body: body.into() }
     }
 
-    /// 200 with a value.
+    /// An answer with status 200 and a JSON value.
     #[must_use]
     pub fn json(value: &serde_json::Value) -> Self {
         Self { status: StatusCode::OK, content_type: JSON, body: format!("{value:#}\n") }
     }
 
-    /// 200 with a page.
+    /// An answer with status 200 and an HTML page.
     pub(crate) fn html(body: String) -> Self {
         Self { status: StatusCode::OK, content_type: HTML, body }
     }
 
-    /// It is done.
+    /// An answer with status 200 and the text `OK`.
     #[must_use]
     pub fn ok() -> Self {
         Self::text("OK\n")
     }
 
-    /// The same with another status.
+    /// Changes the status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// Its status.
+    /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Its text.
+    /// The body.
     #[must_use]
     pub fn body(&self) -> &str {
         &self.body
@@ -69,12 +69,12 @@ impl Answer {
     }
 }
 
-/// The query of a request: `a=1&b`.
+/// The query of a request, such as `a=1&b`.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a>(pub(crate) &'a str);
 
 impl Query<'_> {
-    /// The value of a parameter, percent-decoded; empty if it has none.
+    /// The percent-decoded value of a parameter; empty if the parameter has no `=`. `None` if there is no such parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<String> {
         self.0.split('&').find_map(|pair| {

@@ -1,4 +1,4 @@
-//! `/clusters`: every endpoint with its counts, as text and as JSON. Envoy `admin.v3.Clusters`.
+//! `/clusters`: clusters and their endpoints with statistics, as text and as JSON. Envoy `admin.v3.Clusters`.
 
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ pub(crate) fn clusters(process: &impl Process, query: &Query<'_>) -> Answer {
     Answer::text(text)
 }
 
-/// A number per endpoint, under Envoy's name.
+/// The statistics of an endpoint with Envoy's names and types.
 fn counts(endpoint: &EndpointState) -> [(&'static str, &'static str, u64); 8] {
     let stats = endpoint.stats();
     [
@@ -71,7 +71,7 @@ fn write_cluster(text: &mut String, cluster: &ClusterState, from_bootstrap: bool
         line("sub_zone", &placement.locality.sub_zone);
         line("canary", &false);
         line("priority", &placement.priority);
-        // Success rates are not measured; -1 is Envoy's word for it.
+        // Success rates are not measured, which Envoy writes as -1.
         line("success_rate", &-1);
         line("local_origin_success_rate", &-1);
     }

@@ -1,4 +1,4 @@
-//! The paths that every process answers, and how others are added.
+//! Commands of the admin endpoint.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{Answer, Process, Query, clusters, config_dump, listeners, server_info, stats};
 
-/// A path of the admin endpoint of a process `S`.
+/// A command of the admin endpoint of a process of type `S`.
 pub struct Command<S> {
     pub(crate) path: &'static str,
     pub(crate) effect: Effect,
@@ -15,7 +15,7 @@ pub struct Command<S> {
     pub(crate) run: fn(&S, &Query<'_>) -> Answer,
 }
 
-/// Whether a command changes something and therefore needs POST.
+/// Whether a command changes the process, and therefore needs POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     None,
@@ -32,12 +32,12 @@ impl Effect {
 }
 
 impl<S> Command<S> {
-    /// A path that tells something.
+    /// Creates a command that reads the state of the process.
     pub fn reads(path: &'static str, help: &'static str, run: fn(&S, &Query<'_>) -> Answer) -> Self {
         Self { path, effect: Effect::None, help, run }
     }
 
-    /// A path that changes something, and needs POST.
+    /// Creates a command that changes the process. It needs POST.
     pub fn changes(path: &'static str, help: &'static str, run: fn(&S, &Query<'_>) -> Answer) -> Self {
         Self { path, effect: Effect::Changes, help, run }
     }
@@ -48,15 +48,15 @@ impl<S> Command<S> {
         self.path
     }
 
-    /// Whether it needs POST.
+    /// Whether the command needs POST.
     #[must_use]
     pub fn needs_post(&self) -> bool {
         self.effect == Effect::Changes
     }
 }
 
-/// What every process can tell.
-pub(crate) fn of_every_process<S: Process>() -> Vec<Command<S>> {
+/// The commands that all processes have.
+pub(crate) fn common<S: Process>() -> Vec<Command<S>> {
     vec![
         Command::reads("/certs", "print certs on machine", |_, _| Answer::json(&json!({ "certificates": [] }))),
         Command::reads("/clusters", "upstream cluster status", clusters::clusters),

@@ -1,4 +1,4 @@
-//! `/config_dump`: what is in force, as it was given. Envoy `admin.v3.ConfigDump`.
+//! `/config_dump`: the configuration in force. Envoy `admin.v3.ConfigDump`.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{Answer, Query};
 
 const TYPE_PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 
-/// Where the configuration in force comes from. What a program configures from code is in neither.
+/// The sources of the configuration in force. Configuration from code is in neither.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigDump {
     /// An Envoy bootstrap.
@@ -34,7 +34,7 @@ pub struct ConfigDump {
     pub translation: Option<Translation>,
 }
 
-/// What a directory means for a node of its mesh, at any moment.
+/// The translation of a directory for a node.
 #[derive(Clone, Debug)]
 pub struct Translation {
     meshes: watch::Receiver<Arc<Mesh>>,
@@ -109,7 +109,7 @@ impl ConfigDump {
         }
         sections.extend([
             section("ListenersConfigDump", &to_json(&dynamic.listeners(listeners))),
-            // Scoped routes are not supported, so there never are any; the section stays for those who look for it.
+            // Scoped routes are not supported. The section is empty, as in Envoy without scoped routes.
             json!({ "@type": format!("{TYPE_PREFIX}ScopedRoutesConfigDump") }),
             section("RoutesConfigDump", &to_json(&dynamic.routes())),
             section("SecretsConfigDump", &to_json(&SecretsConfigDump::default())),

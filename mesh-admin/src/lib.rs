@@ -1,8 +1,8 @@
-//! The admin endpoint: Envoy's paths with Envoy's answers, so that its users and tools find their way.
+//! The admin endpoint, with the paths and responses of Envoy's, so that tools for Envoy work.
 //!
-//! Answers are made from what is live at the moment of the request; nothing is prepared or cached. [`Admin`] is a tower
-//! service; where it is served is for the program to say. It has no authentication, as in Envoy: bind it to loopback.
-//! What a process has to tell it says through [`Process`]; what it lets others do to it, it adds as commands of its own.
+//! [`Admin`] is a tower service, which the program serves where it likes. It has no authentication, as in Envoy: bind it
+//! to loopback. Responses are made from the current state of a [`Process`]; nothing is cached. A program can add commands
+//! of its own.
 
 mod admin;
 mod answer;

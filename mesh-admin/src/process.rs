@@ -1,4 +1,4 @@
-//! What an admin endpoint tells of.
+//! The process that an admin endpoint describes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::ConfigDump;
 
-/// A process that runs the mesh's layers.
+/// A process with an admin endpoint.
 pub trait Process: Send + Sync + 'static {
     /// Its clusters, routes and listeners.
     fn store(&self) -> &Arc<Store>;
@@ -16,44 +16,44 @@ pub trait Process: Send + Sync + 'static {
     /// Its metrics.
     fn telemetry(&self) -> &Telemetry;
 
-    /// How far it is.
+    /// Its phase.
     fn phase(&self) -> Phase;
 
-    /// Time since it began.
+    /// Time since it was started.
     fn uptime(&self) -> Duration;
 
-    /// Threads that serve requests.
+    /// Number of threads that serve requests.
     fn concurrency(&self) -> usize;
 
-    /// The listeners that are up, as far as it is the process that opened them.
+    /// The listeners that it has opened and that are up.
     fn listeners(&self) -> Vec<ListenerStatus>;
 
-    /// Where its configuration comes from.
+    /// Its configuration.
     fn config_dump(&self) -> ConfigDump;
 
-    /// What `/server_info` says under `command_line_options`. Envoy `admin.v3.CommandLineOptions`.
+    /// The value of `command_line_options` in `/server_info`. Envoy `admin.v3.CommandLineOptions`.
     fn command_line_options(&self) -> Value;
 
-    /// What `/server_info` says under `node`. Envoy `core.v3.Node`.
+    /// The value of `node` in `/server_info`. Envoy `core.v3.Node`.
     fn node(&self) -> Value;
 }
 
-/// How far a process is. Envoy `admin.v3.ServerInfo.State`.
+/// The phase of a process. Envoy `admin.v3.ServerInfo.State`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Serving.
+    /// It serves requests.
     Live,
-    /// Ending, or told to fail health checks.
+    /// It is shutting down, or was told to fail health checks.
     Draining,
-    /// Before the configuration is known.
+    /// It has no configuration yet.
     PreInitializing,
-    /// Waiting for the first complete configuration.
+    /// It waits for its first complete configuration.
     Initializing,
 }
 
 impl Phase {
-    /// All phases, each at the place of its number.
+    /// All phases in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Live, Self::Draining, Self::PreInitializing, Self::Initializing];
 
     /// Envoy's name.

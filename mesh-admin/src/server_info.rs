@@ -24,14 +24,14 @@ pub(crate) fn server_info(process: &impl Process, _: &Query<'_>) -> Answer {
     }))
 }
 
-/// Revision / version / state of the tree / build type / TLS library, in Envoy's order.
+/// The version in Envoy's format: revision, version, state of the tree, build type and TLS library.
 #[must_use]
 pub fn version() -> String {
     let profile = if cfg!(debug_assertions) { "DEBUG" } else { "RELEASE" };
     format!("mesh/{}/Clean/{profile}/none", env!("CARGO_PKG_VERSION"))
 }
 
-/// Sizes as the kernel sees them: the allocator keeps no statistics.
+/// `/memory`. All sizes are the resident memory, because the allocator has no statistics.
 pub(crate) fn memory() -> Answer {
     let resident = resident_bytes().to_string();
     Answer::json(&json!({
@@ -44,7 +44,7 @@ pub(crate) fn memory() -> Answer {
     }))
 }
 
-/// Physical memory of this process in bytes; 0 where it cannot be told.
+/// Resident memory of this process in bytes; 0 if the system does not provide it.
 pub(crate) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib =

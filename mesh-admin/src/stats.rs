@@ -50,7 +50,7 @@ fn with_stats(process: &impl Process, query: &Query<'_>, show: impl FnOnce(Vec<S
     show(stats)
 }
 
-/// Everything that has statistics.
+/// All sources of statistics.
 fn stat_sources(process: &impl Process) -> [Arc<dyn StatSource>; 3] {
     let of_process = ProcessStats {
         concurrency: process.concurrency() as u64,
@@ -66,7 +66,8 @@ fn stat_sources(process: &impl Process) -> [Arc<dyn StatSource>; 3] {
     ]
 }
 
-/// A gauge that has been set counts as used although it reads 0; it then belongs to something that was used.
+/// Whether `usedonly` includes the statistic. Gauges that end in `_active` are included even at 0, because Envoy counts a
+/// gauge as used once it was set.
 fn is_listed_as_used(stat: &Stat) -> bool {
     stat.is_used() || matches!(stat.value, StatSnapshot::Gauge(0)) && stat.name.ends_with("_active")
 }

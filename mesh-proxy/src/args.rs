@@ -1,5 +1,5 @@
-//! Command-line flags. They are Envoy's where Envoy has them, so that scripts and Istio's agent can start this program
-//! in Envoy's place.
+//! Command-line flags. Flags that Envoy has too have the same names, so scripts and Istio's agent can start this program
+//! instead of Envoy.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,7 +14,7 @@ pub(crate) struct Args {
     #[arg(short = 'c', long, value_name = "FILE", conflicts_with = "istio")]
     pub(crate) config_path: Option<PathBuf>,
 
-    /// Envoy bootstrap as YAML; merged over --config-path.
+    /// Envoy bootstrap as YAML; merged into the one of --config-path.
     #[arg(long, value_name = "YAML", conflicts_with = "istio")]
     pub(crate) config_yaml: Option<String>,
 
@@ -22,20 +22,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) istio: Option<PathBuf>,
 
-    /// The service this proxy stands in front of.
+    /// The service of the workload.
     #[arg(long, value_name = "NAME[.NAMESPACE]", requires = "istio")]
     pub(crate) service: Option<String>,
 
-    /// What the proxy is in the mesh.
+    /// Role of the proxy in the mesh.
     #[arg(long, value_enum, default_value_t = Role::Sidecar)]
     pub(crate) role: Role,
 
-    /// Label of the workload, selects Gateway and Sidecar resources; repeatable. A gateway without any has
+    /// Label of the workload, by which Gateway and Sidecar resources select it; repeatable. The default of a gateway is
     /// istio=ingressgateway.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
 
-    /// Namespace of the workload, in which short names are looked up; by default that of the service, else `default`.
+    /// Namespace of the workload, in which short names are resolved; defaults to that of the service, or to `default`.
     #[arg(long)]
     pub(crate) namespace: Option<String>,
 
@@ -43,45 +43,46 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) admin: Option<SocketAddr>,
 
-    /// Write the admin endpoint's address to this file.
+    /// File to which the address of the admin endpoint is written.
     #[arg(long, value_name = "FILE")]
     pub(crate) admin_address_path: Option<PathBuf>,
 
-    /// Serve, or only check the configuration.
+    /// Serve requests, or only validate the configuration.
     #[arg(long, value_enum, default_value_t = Mode::Serve)]
     pub(crate) mode: Mode,
 
-    /// Worker threads, each with its own listening sockets and upstream connections; default one per CPU.
+    /// Number of worker threads, each with its own listening sockets and upstream connections; defaults to the number of
+    /// CPUs.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) concurrency: Option<u32>,
 
-    /// Least important messages that are logged.
+    /// Minimum level of the messages that are logged.
     #[arg(short = 'l', long, value_enum, default_value_t = LogLevel::Info)]
     pub(crate) log_level: LogLevel,
 
-    /// Name of this node towards a control plane; overrides the bootstrap's.
+    /// ID of this node, for control planes; overrides the bootstrap's.
     #[arg(long, value_name = "ID")]
     pub(crate) service_node: Option<String>,
 
-    /// Name of the cluster this node belongs to; overrides the bootstrap's.
+    /// Name of the cluster that this node belongs to; overrides the bootstrap's.
     #[arg(long, value_name = "NAME")]
     pub(crate) service_cluster: Option<String>,
 
-    /// Seconds that requests in flight have to finish when the proxy stops or a listener goes away.
+    /// Seconds that active requests have to finish when the proxy shuts down or a listener is removed.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub(crate) drain_time_s: u64,
 
-    /// Which address family is preferred where both fit.
+    /// Preferred address family.
     #[arg(long, value_enum, default_value_t = IpVersion::V4)]
     pub(crate) local_address_ip_version: IpVersion,
 
-    /// Flags that change nothing here.
+    /// Flags without effect.
     #[command(flatten)]
     pub(crate) compatibility: Compatibility,
 }
 
-/// Flags of Envoy that scripts and Istio's agent pass and that have nothing to act on here: there is no hot restart, no
-/// shared memory, and log files are flushed every second.
+/// Flags that scripts and Istio's agent pass to Envoy and that have no effect here: there is no hot restart and no shared
+/// memory, and log files are flushed every second.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Accepted for compatibility, without effect")]
 #[expect(clippy::struct_excessive_bools, reason = "one per flag of Envoy")]
@@ -106,42 +107,42 @@ pub(crate) struct Compatibility {
     pub(crate) allow_unknown_static_fields: bool,
 }
 
-/// What a proxy is in the mesh.
+/// The role of a proxy in the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
-    /// Beside one workload.
+    /// The proxy of one workload.
     Sidecar,
-    /// At the edge, on the ports of the Gateway resources that select it.
+    /// A proxy at the edge, with the ports of the Gateway resources that select it.
     Gateway,
 }
 
-/// What to do with the configuration. Envoy `--mode`.
+/// Whether the configuration is served or validated. Envoy `--mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Run.
+    /// Serve requests.
     Serve,
-    /// Check and exit: 0 if it is good, 1 if not.
+    /// Validate the configuration and exit with 0 if it is valid, 1 if not.
     Validate,
 }
 
 /// Envoy's log levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {
-    /// Everything.
+    /// All messages.
     Trace,
-    /// What helps to find a fault.
+    /// Details for debugging.
     Debug,
-    /// Changes of configuration.
+    /// Changes of the configuration.
     Info,
-    /// What may be wrong.
+    /// Possible problems.
     #[value(alias = "warning")]
     Warn,
-    /// What is wrong.
+    /// Errors.
     #[value(alias = "err")]
     Error,
-    /// What ends the process.
+    /// Errors that end the process.
     Critical,
-    /// Nothing.
+    /// No messages.
     Off,
 }
 
@@ -155,13 +156,13 @@ pub(crate) enum IpVersion {
 }
 
 impl Args {
-    /// Worker threads.
+    /// Number of worker threads.
     pub(crate) fn workers(&self) -> usize {
         let default = || std::thread::available_parallelism().map_or(1, usize::from);
         self.concurrency.map_or_else(default, |n| n as usize)
     }
 
-    /// Time for requests in flight.
+    /// Time that active requests have to finish.
     pub(crate) fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_time_s)
     }
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_lines_of_envoy_and_of_istios_agent_are_understood() {
+    fn the_command_lines_of_envoy_and_of_istios_agent_are_accepted() {
         let envoy = "mesh-proxy -c e.yaml --concurrency 1 --disable-hot-restart -l warning";
         let args = parse(envoy).unwrap();
         assert_eq!((args.log_level, args.workers(), args.mode), (LogLevel::Warn, 1, Mode::Serve));
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_source_is_needed_and_two_are_too_many() {
+    fn a_bootstrap_or_a_directory_is_required() {
         for line in ["mesh-proxy", "mesh-proxy -c a --istio b", "mesh-proxy --istio d --label novalue"] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -1,7 +1,8 @@
-//! A sidecar and gateway: mesh-tower's layers behind mesh-xds' configuration, with Envoy's flags and admin endpoint.
+//! A sidecar and gateway: the layers of mesh-tower with the configuration of mesh-xds, Envoy's command-line flags and
+//! Envoy's admin endpoint.
 //!
-//! The main thread reads configuration, serves the admin endpoint and waits for signals; workers serve requests and
-//! share nothing but the store.
+//! The main thread reads configuration, serves the admin endpoint and waits for signals. Workers serve requests and share
+//! only the store.
 
 mod admin;
 mod args;
@@ -20,13 +21,13 @@ use crate::args::Args;
 
 /// Runs the program with these command-line arguments, the program's name first. Returns when the process has drained.
 ///
-/// Programs that carry the proxy with them call it, so that there is no second binary to ship.
+/// Programs that embed the proxy call this function instead of shipping a second binary.
 #[expect(clippy::print_stderr, reason = "the reason for an exit must reach the operator whatever the log level is")]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => {
-            // Help and version are not errors; clap knows which stream is whose.
+            // Help and version are not errors. clap prints them to standard output.
             let is_error = error.use_stderr();
             let _ = error.print();
             return if is_error { ExitCode::FAILURE } else { ExitCode::SUCCESS };

@@ -1,4 +1,4 @@
-//! Messages on standard error, and changing their level while running.
+//! Logging to standard error, with a level that can be changed while running.
 
 use std::{
     fmt,
@@ -13,14 +13,14 @@ use tracing_subscriber::{Registry, layer::SubscriberExt, reload, util::Subscribe
 
 use crate::args::LogLevel;
 
-/// Changes which messages are logged. Clones change the same.
+/// Changes the log level. Clones share the level.
 #[derive(Clone)]
 pub(crate) struct LogLevelHandle {
     level: Arc<Mutex<LogLevel>>,
     filter: Option<reload::Handle<LevelFilter, Registry>>,
 }
 
-/// A word that is no log level.
+/// A string is not a log level.
 #[derive(Debug, Error)]
 #[error("unknown log level {0:?}, expected trace, debug, info, warning, error, critical or off")]
 pub(crate) struct UnknownLevel(String);
@@ -30,7 +30,7 @@ pub(crate) fn start(level: LogLevel) -> LogLevelHandle {
     let (filter, handle) = reload::Layer::new(filter_of(level));
     let is_terminal = io::stderr().is_terminal();
     let format = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(is_terminal);
-    // Fails if a subscriber is installed already, which then decides.
+    // Fails if a subscriber is installed already; then its level applies.
     let installed = tracing_subscriber::registry().with(filter).with(format).try_init();
     LogLevelHandle { level: Arc::new(Mutex::new(level)), filter: installed.is_ok().then_some(handle) }
 }
@@ -41,7 +41,7 @@ impl LogLevelHandle {
         let level = clap::ValueEnum::from_str(name, true).map_err(|_| UnknownLevel(name.to_owned()))?;
         *self.level.lock() = level;
         if let Some(filter) = &self.filter {
-            // Fails only if the subscriber is gone, and then nothing is logged at all.
+            // Fails only if the subscriber no longer exists, and then nothing is logged.
             let _ = filter.reload(filter_of(level));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The program `mesh-proxy`; everything is in the library of the same name.
+//! The program `mesh-proxy`, implemented in the library of the same name.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,4 @@
-//! What the parts of the running process share: its phase, its node identity, what it serves, and the way to ask for
-//! its end.
+//! The state that the parts of the process share.
 
 use std::{
     sync::{
@@ -31,26 +30,26 @@ pub(crate) struct State {
     requests: mpsc::UnboundedSender<Request>,
 }
 
-/// Who this proxy is towards a control plane.
+/// The identity of this proxy towards a control plane.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
     pub(crate) id: String,
     pub(crate) cluster: String,
 }
 
-/// What the admin endpoint asks of the main loop.
+/// A request of the admin endpoint to the main loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Drain, then exit.
     Quit,
-    /// Stop accepting on every listener.
+    /// Stop accepting connections on all listeners.
     DrainListeners,
-    /// Stop accepting on listeners towards the workload.
+    /// Stop accepting connections on inbound listeners.
     DrainInboundListeners,
 }
 
 impl State {
-    /// The state of a process that begins, and what is asked of its main loop.
+    /// Creates the state of a process, and the receiver of the requests to its main loop.
     pub(crate) fn new(
         args: Args,
         node: Node,
@@ -72,9 +71,9 @@ impl State {
         (state, received)
     }
 
-    /// Asks something of the main loop.
+    /// Sends a request to the main loop.
     pub(crate) fn request(&self, request: Request) {
-        // The main loop that receives it ends with the process.
+        // Fails only if the main loop, and with it the process, has ended.
         let _ = self.requests.send(request);
     }
 
@@ -83,13 +82,13 @@ impl State {
         self.listeners.lock().clone()
     }
 
-    /// Tells which listeners are up.
+    /// Sets the listeners that are up.
     pub(crate) fn set_listeners(&self, listeners: Vec<ListenerStatus>) {
         *self.listeners.lock() = listeners;
     }
 }
 
-/// The process's phase.
+/// The phase and the uptime of the process.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     start: Instant,
@@ -106,7 +105,7 @@ impl Lifecycle {
         }
     }
 
-    /// The phase as it is told to the outside.
+    /// The phase, which is [`Phase::Draining`] while health checks are failed on request.
     pub(crate) fn phase(&self) -> Phase {
         match Phase::ALL[usize::from(self.phase.load(Ordering::Acquire))] {
             Phase::Live if self.health_check_failed.load(Ordering::Acquire) => Phase::Draining,

@@ -1,11 +1,11 @@
-//! Commands that change something.
+//! Commands that control the proxy.
 
 use http::StatusCode;
 use mesh_admin::{Answer, Command, Query};
 
 use crate::state::{Request, State};
 
-/// What operators may do, beside what every process can tell.
+/// The commands of this process besides the common ones.
 pub(super) fn all() -> [Command<State>; 5] {
     [
         Command::changes("/drain_listeners", "drain listeners", drain_listeners),

@@ -1,6 +1,6 @@
-//! The admin endpoint of this process: that of `mesh-admin`, and what operators may do to a proxy.
+//! The admin endpoint of this process: that of `mesh-admin`, with commands that control a proxy.
 //!
-//! It runs on the main thread and never delays a worker.
+//! It runs on the main thread, so it does not delay workers.
 
 mod commands;
 mod process;

@@ -1,4 +1,4 @@
-//! What a proxy tells of itself.
+//! The state of the proxy for the admin endpoint.
 
 use std::{sync::Arc, time::Duration};
 

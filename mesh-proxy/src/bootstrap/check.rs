@@ -1,4 +1,4 @@
-//! What only shows when the parts of a bootstrap are seen together.
+//! Checks of a bootstrap as a whole.
 
 use std::collections::HashSet;
 
@@ -12,8 +12,8 @@ use mesh_xds::{
     resource::{FieldError, Resource, ResourceError},
 };
 
-/// Routes must compile and name clusters of the file: nothing else can ever bring a missing one. `bootstrap` is what
-/// `proto` means.
+/// Checks that routes compile and refer to clusters of the bootstrap, because there is no other source of clusters.
+/// `bootstrap` is decoded from `proto`.
 pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<(), BootstrapError> {
     let clusters: HashSet<&str> = bootstrap
         .resources
@@ -40,8 +40,8 @@ pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<()
             let error = ResourceError { kind: "listener".to_owned(), name: listener.name.to_string(), error };
             faults.push(BootstrapFault::in_resource(&place, error));
         };
-        for (path, name) in mentions(config).filter(|(_, name)| !clusters.contains(name.as_str())) {
-            refuse(format!("{routes}.{path}"), format!("no cluster is called {:?}", name.as_str()));
+        for (path, name) in references(config).filter(|(_, name)| !clusters.contains(name.as_str())) {
+            refuse(format!("{routes}.{path}"), format!("there is no cluster {:?}", name.as_str()));
         }
         if let Err(error) = Store::new().set_routes(config) {
             refuse(routes, error.to_string());
@@ -50,7 +50,7 @@ pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<()
     if faults.is_empty() { Ok(()) } else { Err(BootstrapError { faults }) }
 }
 
-/// Where a listener has its inline routes: in the last filter of its only filter chain.
+/// The path of a listener's inline routes, in the last filter of its only filter chain.
 fn path_of_routes(listener: &ProtoListener) -> String {
     let (chain, filters) = match (listener.filter_chains.first(), &listener.default_filter_chain) {
         (Some(chain), _) => ("filter_chains[0]", chain.filters.len()),
@@ -60,8 +60,8 @@ fn path_of_routes(listener: &ProtoListener) -> String {
     format!("{chain}.filters[{}].typed_config.route_config", filters.saturating_sub(1))
 }
 
-/// The clusters that routes name, and where.
-fn mentions(config: &RouteConfiguration) -> impl Iterator<Item = (String, &ClusterName)> {
+/// The clusters that routes refer to, with the paths of the references.
+fn references(config: &RouteConfiguration) -> impl Iterator<Item = (String, &ClusterName)> {
     let hosts = config.virtual_hosts.iter().enumerate();
     let routes = hosts.flat_map(|(host, config)| {
         config

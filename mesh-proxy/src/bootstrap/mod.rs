@@ -113,7 +113,7 @@ static_resources:
         let error = load_yaml(LISTENER).unwrap_err().to_string();
         let (place, field) = ("--> --config-yaml:12:", "routes[0].route.cluster of listener main");
         assert!(
-            error.contains("no cluster is called \"up\"") && error.contains(place) && error.contains(field),
+            error.contains("there is no cluster \"up\"") && error.contains(place) && error.contains(field),
             "{error}"
         );
         let whole = format!("{LISTENER}  clusters: [{{name: up, type: STATIC, connect_timeout: 1s}}]\n");

@@ -1,4 +1,4 @@
-//! The texts that a bootstrap is read from, and where in them a fault stands.
+//! The texts that a bootstrap is read from, and the position of faults in them.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,17 +13,17 @@ use prost::Message as _;
 
 use super::LoadError;
 
-/// One of the texts that make a bootstrap.
+/// One of the texts that are merged into a bootstrap.
 #[derive(Debug)]
 pub(super) struct Text {
     source: Arc<Source>,
     document: Document,
-    /// How many clusters and listeners the texts before have: their lists come first.
+    /// Number of clusters and listeners in the texts before this one, whose lists come first.
     before: [(&'static str, usize); 2],
 }
 
 impl Text {
-    /// Parses `text`; `path` stands in errors.
+    /// Parses `text`. `path` is shown in errors.
     pub(super) fn parse(path: PathBuf, text: String) -> Result<Self, LoadError> {
         let source = Arc::new(Source::new(path, text));
         match Document::parse(&source.text, &source.path.display().to_string()) {
@@ -32,8 +32,7 @@ impl Text {
         }
     }
 
-    /// Adds what the text says to `bootstrap`: protobuf's own merge, in which single fields are replaced and lists are
-    /// joined. Envoy merges the two the same way.
+    /// Merges the text into `bootstrap` as Envoy does, by protobuf's merge: single fields are replaced, lists are joined.
     pub(super) fn merge_into(&mut self, bootstrap: &mut Bootstrap) -> Result<(), LoadError> {
         self.before = lengths(bootstrap);
         let message: Bootstrap = self.document.read().map_err(|error| invalid(&self.source, &error))?;
@@ -41,7 +40,7 @@ impl Text {
         Ok(())
     }
 
-    /// The path within this text of what `path` is in the whole; `None` if it is in a text before.
+    /// The path in this text of `path` in the merged bootstrap; `None` if it is in a text before this one.
     fn own_path(&self, path: &str) -> Option<String> {
         for (list, before) in self.before {
             if let Some((index, rest)) = path.strip_prefix(list).and_then(|rest| rest.split_once(']')) {
@@ -65,7 +64,7 @@ fn invalid(source: &Arc<Source>, error: &TextError) -> LoadError {
     LoadError::Invalid(vec![Diagnostic::error(code, position(source, error.mark()), message).at("", error.path())])
 }
 
-/// What is wrong, with the field's own name.
+/// The reason, prefixed with the name of the field.
 fn message(path: &str, reason: &str) -> String {
     match path.rsplit('.').next() {
         None | Some("") => reason.to_owned(),
@@ -73,7 +72,8 @@ fn message(path: &str, reason: &str) -> String {
     }
 }
 
-/// What is wrong, at the place in one of `texts` that comes closest to the field: the later text wins, as its value does.
+/// The diagnostic for a fault, at the position in `texts` that is closest to the field. A later text takes precedence, as
+/// its values do.
 pub(super) fn diagnostic(texts: &[Text], fault: &BootstrapFault) -> Diagnostic {
     let path = fault.path();
     let located = texts.iter().rev().filter_map(|text| Some((text, text.document.locate(&text.own_path(&path)?))));
