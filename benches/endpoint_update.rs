@@ -19,8 +19,10 @@ use mesh_core::{
     store::Store,
 };
 use mesh_xds::{
-    ads::Update,
-    apply::{Applier, apply},
+    client::{
+        Update,
+        applier::{Applier, apply},
+    },
     proto::envoy::config::{
         core::v3::{Address, SocketAddress, address, socket_address},
         endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint},

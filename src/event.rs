@@ -7,8 +7,7 @@ use mesh_control::{
     source::Reload,
 };
 use mesh_xds::{
-    ads::Notice,
-    apply::ApplyReport,
+    client::{Notice, applier::ApplyReport},
     resource::{ResourceError, ResourceType},
 };
 use tokio::sync::broadcast;

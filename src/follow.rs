@@ -18,10 +18,7 @@ use mesh_admin::Translation;
 use mesh_control::{mesh::Mesh as Source, server, source::Directory, translate::Node};
 use mesh_core::{rng::SplitMix64, store::Store};
 use mesh_tower::dns::DnsDiscovery;
-use mesh_xds::{
-    ads::{self, ClusterInterest, Interest, Notice, Options, in_process},
-    apply::StoreSink,
-};
+use mesh_xds::client::{self, ClusterInterest, Interest, Notice, Options, applier::StoreSink, transport::in_process};
 use tokio::{
     sync::{broadcast, watch},
     time::timeout,
@@ -91,7 +88,7 @@ impl Opened {
             };
             let sink = StoreSink::new(Arc::clone(&in_force.store), rng(), on_notice);
             tokio::select! {
-                () = ads::run(transport, options, sink) => {}
+                () = client::run(transport, options, sink) => {}
                 () = in_force.in_use.closed() => {}
             }
         });

@@ -16,10 +16,7 @@ use mesh_control::{
 };
 use mesh_core::{rng::SplitMix64, store::Store};
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
-use mesh_xds::{
-    ads::{self, ClusterInterest, Interest, Notice, in_process},
-    apply::StoreSink,
-};
+use mesh_xds::client::{self, ClusterInterest, Interest, Notice, applier::StoreSink, transport::in_process};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
@@ -95,7 +92,7 @@ impl Istio {
     /// Keeps `store` as the directory says, from now on; `settled` is notified whenever a configuration is in force.
     pub(crate) fn follow(self, store: Arc<Store>, settled: Arc<Notify>) {
         let (transport, acceptor) = in_process::pair();
-        let options = ads::Options {
+        let options = client::Options {
             node: self.node.to_xds(),
             listeners: Interest::Everything,
             clusters: ClusterInterest::Everything,
@@ -113,7 +110,7 @@ impl Istio {
             }
         });
         tokio::spawn(server::serve(acceptor, self.meshes));
-        tokio::spawn(ads::run(transport, options, sink));
+        tokio::spawn(client::run(transport, options, sink));
         tokio::spawn(self.directory.run(tell_reload));
     }
 }

@@ -4,14 +4,12 @@
 //! - [`json`]: protobuf-JSON and Envoy's YAML, in both directions.
 //! - [`bootstrap`]: Envoy's bootstrap file;
 //! - [`resource`]: listeners, routes, clusters and endpoints as model values;
-//! - [`ads`]: the client of a control plane, in process or remote;
-//! - [`apply`]: accepted resources in an order that breaks nothing.
+//! - [`client`]: the client of a control plane, in process or remote.
 //!
 //! Protobuf types stop here: what leaves this crate are model values and reports.
 
-pub mod ads;
-pub mod apply;
 pub mod bootstrap;
+pub mod client;
 mod decode;
 mod filter;
 pub mod json;

@@ -12,8 +12,8 @@ pub use state::{Refusal, StreamState};
 
 use std::sync::Arc;
 
-use mesh_xds::ads::Disconnected;
-use mesh_xds::ads::in_process::{Acceptor, ServerStream};
+use mesh_xds::client::Disconnected;
+use mesh_xds::client::transport::in_process::{Acceptor, ServerStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 

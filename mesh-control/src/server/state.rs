@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use mesh_xds::ads::{Interest, Request};
+use mesh_xds::client::{Interest, Request};
 use mesh_xds::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use mesh_xds::resource::ResourceType;
 use prost_types::Any;

@@ -10,9 +10,9 @@ use mesh_control::load::Loaded;
 use mesh_control::mesh::Mesh;
 use mesh_control::server::serve;
 use mesh_control::translate::{Node, Role};
-use mesh_xds::ads::in_process::pair;
-use mesh_xds::ads::{ClusterInterest, Interest, Notice, Options, Sink, run};
-use mesh_xds::apply::Change;
+use mesh_xds::client::applier::Change;
+use mesh_xds::client::transport::in_process::pair;
+use mesh_xds::client::{ClusterInterest, Interest, Notice, Options, Sink, run};
 use tokio::sync::{mpsc, watch};
 
 const SERVICE: &str = "

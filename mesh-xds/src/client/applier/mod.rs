@@ -9,7 +9,7 @@
 //! - removals come last: a cluster goes when no route in force names it any more, a route configuration when no
 //!   listener does.
 //!
-//! Nothing waits longer than [`RESOURCE_TIMEOUT`](crate::ads::RESOURCE_TIMEOUT), nor for what the control plane says
+//! Nothing waits longer than [`RESOURCE_TIMEOUT`](super::RESOURCE_TIMEOUT), nor for what the control plane says
 //! does not exist. The cost of an update is in proportion to what it changes and to what is waiting: an update of
 //! endpoints touches its clusters only.
 //!

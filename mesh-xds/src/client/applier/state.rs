@@ -10,7 +10,7 @@ use mesh_core::model::{ClusterName, RouteConfigName};
 use super::change::Change;
 use super::cluster::Clusters;
 use super::route::Routes;
-use crate::ads::{Interest, Update};
+use crate::client::machine::{Interest, Update};
 use crate::resource::{Decoded, Ignored, Resource, ResourceError, ResourceType};
 
 /// What became of an update.

@@ -9,7 +9,7 @@ use mesh_core::route::RouteTableError;
 use mesh_core::store::Store;
 
 use super::Change;
-use crate::ads::{Notice, Sink};
+use crate::client::driver::{Notice, Sink};
 use crate::resource::{FieldError, ResourceError, ResourceType};
 
 /// Makes one change.

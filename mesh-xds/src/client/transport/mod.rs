@@ -1,11 +1,13 @@
 //! What carries discovery messages.
 
+pub mod in_process;
+
 use std::future::Future;
 
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::Request;
+use super::request::Request;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 
 /// A way to a control plane.

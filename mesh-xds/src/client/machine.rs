@@ -75,7 +75,7 @@ pub struct Update {
 /// Something for the driver to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Open a stream, then call [`AdsState::handle_stream_up`] or [`AdsState::handle_stream_down`].
+    /// Open a stream, then call [`Machine::handle_stream_up`] or [`Machine::handle_stream_down`].
     Connect,
     /// Send this.
     Send(Request),
@@ -92,7 +92,7 @@ pub enum Event {
 
 /// The client's side of the protocol.
 #[derive(Debug)]
-pub struct AdsState {
+pub struct Machine {
     node: Arc<Node>,
     stream: StreamState,
     types: [TypeState; ResourceType::ALL.len()],
@@ -124,7 +124,7 @@ struct TypeState {
     answered: bool,
 }
 
-impl AdsState {
+impl Machine {
     /// A client that is not connected and wants nothing.
     #[must_use]
     pub fn new(node: Node, now: Instant) -> Self {
@@ -222,7 +222,7 @@ impl AdsState {
         self.events.push_back(Event::Update(update));
     }
 
-    /// Acts on what [`AdsState::poll_timeout`] announced.
+    /// Acts on what [`Machine::poll_timeout`] announced.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let StreamState::Waiting { until, failures } = self.stream
             && until <= now
@@ -245,7 +245,7 @@ impl AdsState {
         self.events.pop_front()
     }
 
-    /// When [`AdsState::handle_timeout`] is due.
+    /// When [`Machine::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let reconnect = match self.stream {

@@ -2,7 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use super::{Disconnected, Request, Stream, Transport};
+use super::{Disconnected, Stream, Transport};
+use crate::client::request::Request;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 
 /// Messages that may wait in either direction before the sender has to.

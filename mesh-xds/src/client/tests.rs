@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use prost_types::Any;
 use tokio::time::advance;
 
-use super::in_process::{ServerStream, pair};
+use super::applier::Change;
+use super::transport::in_process::{ServerStream, pair};
 use super::*;
-use crate::apply::Change;
+
 use crate::proto::envoy::config::bootstrap::v3::bootstrap::StaticResources;
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
@@ -72,8 +73,8 @@ fn names(list: &[&str]) -> Interest {
 }
 
 /// A client that streams and wants all clusters; its first request is taken already.
-fn streaming(now: Instant) -> AdsState {
-    let mut state = AdsState::new(Node { id: "me".to_owned(), ..Node::default() }, now);
+fn streaming(now: Instant) -> Machine {
+    let mut state = Machine::new(Node { id: "me".to_owned(), ..Node::default() }, now);
     state.subscribe(CLUSTER, Interest::Everything, now);
     state.handle_timeout(now);
     assert_eq!(state.poll_event(), Some(Event::Connect));
@@ -84,14 +85,14 @@ fn streaming(now: Instant) -> AdsState {
     state
 }
 
-fn sent(state: &mut AdsState) -> Request {
+fn sent(state: &mut Machine) -> Request {
     match state.poll_event() {
         Some(Event::Send(request)) => request,
         other => panic!("expected a request, not {other:?}"),
     }
 }
 
-fn updated(state: &mut AdsState) -> Update {
+fn updated(state: &mut Machine) -> Update {
     match state.poll_event() {
         Some(Event::Update(update)) => update,
         other => panic!("expected an update, not {other:?}"),

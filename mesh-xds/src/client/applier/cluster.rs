@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 use mesh_core::model::{Cluster, ClusterName, Discovery, LoadAssignment};
 
 use super::change::{Change, Slot};
-use crate::ads::RESOURCE_TIMEOUT;
+use crate::client::machine::RESOURCE_TIMEOUT;
 
 /// What is known of clusters and endpoints.
 #[derive(Debug, Default)]

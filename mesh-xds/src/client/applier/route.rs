@@ -11,7 +11,7 @@ use mesh_core::model::{
 
 use super::change::{Change, Slot};
 use super::cluster::Clusters;
-use crate::ads::RESOURCE_TIMEOUT;
+use crate::client::machine::RESOURCE_TIMEOUT;
 
 /// What is known of route configurations and listeners.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! Moves messages and time between an [`AdsState`], a [`Transport`] and a [`Sink`].
+//! Moves messages and time between an [`Machine`], a [`Transport`] and a [`Sink`].
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time;
 
-use super::{AdsState, Disconnected, Event, Interest, Request, Stream, Transport};
-use crate::apply::{Applier, ApplyReport, Change};
+use super::applier::{Applier, ApplyReport, Change};
+use super::{Disconnected, Event, Interest, Machine, Request, Stream, Transport};
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::resource::{ResourceError, ResourceType};
@@ -74,7 +74,7 @@ pub enum Notice {
 /// Follows a control plane for as long as the future is polled.
 pub async fn run<T: Transport, S: Sink>(transport: T, options: Options, sink: S) {
     let now = time::Instant::now().into_std();
-    let mut state = AdsState::new(options.node, now);
+    let mut state = Machine::new(options.node, now);
     state.subscribe(ResourceType::Listener, options.listeners, now);
     let applier = match options.clusters {
         ClusterInterest::Everything => {
@@ -87,7 +87,7 @@ pub async fn run<T: Transport, S: Sink>(transport: T, options: Options, sink: S)
 }
 
 struct Driver<T, S> {
-    state: AdsState,
+    state: Machine,
     applier: Applier,
     transport: T,
     sink: S,
