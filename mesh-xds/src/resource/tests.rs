@@ -132,6 +132,11 @@ fn the_lb_policy_comes_from_the_old_field_or_the_first_known_new_one() {
         cluster(&format!("{{name: a, load_balancing_policy: {{policies: [{maglev}]}}}}")),
         "cluster a: load_balancing_policy.policies: none of [maglev] is supported",
     );
+    check(cluster("{name: a, lb_policy: RING_HASH}"), "cluster a: lb_policy: RING_HASH: not supported");
+    check(
+        cluster("{name: a, lb_policy: LOAD_BALANCING_POLICY_CONFIG}"),
+        "cluster a: load_balancing_policy: is missing",
+    );
 }
 
 #[test]
