@@ -10,7 +10,7 @@ use crate::config::{Config, DestinationRule, Visibility};
 use crate::host::Host;
 use crate::registry::Service;
 
-/// Namespace whose resources apply to the whole mesh.
+/// Namespace whose resources apply to the whole mesh. Istio `MeshConfig.rootNamespace`.
 pub const ROOT_NAMESPACE: &str = "istio-system";
 
 /// The rules of a mesh, merged and found by service and client.

@@ -1,7 +1,6 @@
-//! What is wrong with a configuration, where, and what would be right.
+//! Problems of a configuration, with their positions and what was expected.
 //!
-//! A [`Diagnostic`] owns all that it needs to be shown (its [`Position`] shares the source text), so it can travel
-//! from a parser to a terminal, a log line or an admin page without the file being read again. Two forms exist:
+//! A [`Diagnostic`] has everything that is needed to show it: its [`Position`] shares the source text. Two forms exist:
 //! [`Diagnostic::render`] is what `rustc` prints, for people at a terminal; [`Diagnostic`]'s `Display` is one line
 //! `file:line:column: field: reason`, for logs.
 
@@ -20,7 +19,7 @@ const MAX_REPORTED: usize = 20;
 /// A configuration file as it was read: its name and its text.
 #[derive(Debug)]
 pub struct Source {
-    /// Name shown to the user, as given by whoever loaded the file.
+    /// Path of the file, as it is shown to the user.
     pub path: PathBuf,
     /// The whole text, from which excerpts are quoted.
     pub text: String,
@@ -93,12 +92,12 @@ impl fmt::Display for Position {
     }
 }
 
-/// How bad it is. Only errors refuse a configuration.
+/// Severity of a problem. Only errors refuse a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// The configuration is taken, but part of it is unlikely to do what was meant.
+    /// The configuration is accepted, but part of it is unlikely to do what was meant.
     Warning,
     /// Worth knowing.
     Info,

@@ -17,7 +17,7 @@ const MAX_NAME_BYTES: usize = 253;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Host(String);
 
-/// Why a text is no host.
+/// Why a text is not a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
@@ -27,10 +27,10 @@ pub enum HostError {
     /// The text is longer than a DNS name can be.
     #[error("a host must not be longer than {MAX_NAME_BYTES} bytes")]
     TooLong,
-    /// A `*` stands elsewhere than alone or as the whole first label.
+    /// A `*` is neither the whole name nor the whole first label.
     #[error("a wildcard can only be the whole name or its whole first label, as in \"*.example.com\"")]
     Wildcard,
-    /// A `*` stands for a part of the first label, which Istio takes for some resources.
+    /// A `*` is a part of the first label, which Istio accepts in some resources.
     #[error("a wildcard for a part of a label is not supported yet")]
     PartialWildcard,
     /// A label has a byte that DNS names do not have.
@@ -39,7 +39,7 @@ pub enum HostError {
 }
 
 impl Host {
-    /// Reads a host that stands in a resource of `namespace`; a name without a dot is taken to be a service there.
+    /// Reads a host of a resource in `namespace`; a name without a dot is a service of that namespace.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Host {
         (!namespace.contains('.')).then_some((name, namespace))
     }
 
-    /// Whether every name that `other` stands for is one of this host's.
+    /// Whether every name that `other` matches is matched by this host.
     pub fn covers(&self, other: &Self) -> bool {
         match self.0.strip_prefix('*') {
             None => self.0 == other.0,
@@ -102,7 +102,7 @@ impl Host {
         }
     }
 
-    /// Whether the two stand for a name in common.
+    /// Whether some name is matched by both.
     pub fn intersects(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
     }
@@ -122,7 +122,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Whether `text` can be one label of a DNS name. `_` is not in RFC 1123 but in use, and Istio takes it.
+/// Whether `text` can be one label of a DNS name. `_` is not allowed by RFC 1123, but it is in use, and Istio accepts it.
 fn is_dns_label(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 63

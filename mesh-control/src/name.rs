@@ -1,14 +1,14 @@
-//! What Kubernetes lets things be called: namespaces, resources, labels.
+//! Kubernetes' rules for names of namespaces and resources and for labels.
 //!
-//! Istio's resources are Kubernetes' first, so what an API server would refuse is refused here, too. Hosts have rules of
-//! their own, in [`host`](crate::host). Source: Kubernetes' "Object Names and IDs" and "Labels and Selectors"; RFC 1123.
+//! Istio's resources are resources of Kubernetes, so a name that its API server would refuse is refused here. Hosts have
+//! their own rules, in [`host`](crate::host). Source: Kubernetes' "Object Names and IDs" and "Labels and Selectors"; RFC 1123.
 
 /// Longest RFC 1123 label, and longest name or value of a label, in bytes.
 const MAX_LABEL_BYTES: usize = 63;
 /// Longest RFC 1123 subdomain, in bytes.
 const MAX_SUBDOMAIN_BYTES: usize = 253;
 
-/// What a name is for.
+/// The use of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
     /// A namespace: an RFC 1123 label.
@@ -22,7 +22,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// Whether a thing of this kind can be called so.
+    /// Whether the text is a valid name of this kind.
     pub fn admits(self, text: &str) -> bool {
         match self {
             Self::Namespace => is_label(text),
@@ -35,7 +35,7 @@ impl Name {
         }
     }
 
-    /// What it can be called, for "expected ...".
+    /// Description of the valid names, for "expected ...".
     pub fn rule(self) -> &'static str {
         match self {
             Self::Namespace => {

@@ -1,4 +1,4 @@
-//! The command line: arguments in, text and an exit code out. Everything else is in the library.
+//! The command line: parses arguments and prints text; everything else is in the library.
 
 mod translate;
 mod validate;
@@ -21,13 +21,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Checks all resources of a directory and says what is wrong, as a compiler does.
+    /// Checks all resources of a directory and prints each mistake with file, line and column.
     Validate(validate::Arguments),
     /// Prints the xDS resources that a node of the mesh gets, as protobuf-JSON.
     Translate(translate::Arguments),
 }
 
-/// Parses the arguments and does what they say.
+/// Parses the arguments and runs the command.
 pub(crate) fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Validate(arguments) => validate::run(&arguments),
@@ -35,10 +35,10 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// The exit code of a command whose output was written like this.
+/// The exit code of a command, or of the failure to write its output.
 fn written(output: io::Result<()>, code: ExitCode) -> ExitCode {
     match output {
-        // Nobody reads on when a pipe is closed. A file that lacks its end would be taken for the whole.
+        // A closed pipe is the reader's choice; a truncated file would be taken for the whole.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
         _ => code,
     }

@@ -40,7 +40,7 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Role {
-    /// A proxy beside a workload, listening where Sidecar resources say.
+    /// A proxy beside a workload, which listens on the ports of Sidecar resources.
     Sidecar,
     /// A proxy beside a workload whose traffic the kernel redirects.
     Intercepting,
@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     super::written(writeln!(io::stdout().lock(), "{text}"), ExitCode::SUCCESS)
 }
 
-/// A node may serve what no file mentions, but most likely its name is misspelt.
+/// A service that no file declares is allowed, but most likely misspelt.
 fn warn_of_unknown_service(node: &Node, registry: &Registry) {
     let Some(host) = node.service.as_ref().filter(|host| registry.find(host, &node.namespace).is_none()) else {
         return;
@@ -101,7 +101,7 @@ fn warn_of_unknown_service(node: &Node, registry: &Registry) {
     let _ = writeln!(io::stderr().lock(), "warning: there is no service {host}; there are: {known}");
 }
 
-/// Arguments that describe no node.
+/// Why the arguments do not describe a node.
 #[derive(Debug, thiserror::Error)]
 enum ArgumentsError {
     #[error("a sidecar needs --service NAME[.NAMESPACE]")]

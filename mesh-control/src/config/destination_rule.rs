@@ -48,12 +48,12 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPool>,
     /// When failing endpoints are avoided.
     pub outlier_detection: Option<OutlierDetection>,
-    /// Policies of single ports, which inherit nothing.
+    /// Policies of single ports; they inherit nothing from this one.
     pub port_level_settings: Vec<PortPolicy>,
 }
 
 impl TrafficPolicy {
-    /// Whether it says nothing.
+    /// Whether it sets nothing.
     pub fn is_empty(&self) -> bool {
         let Self { load_balancer, connection_pool, outlier_detection, port_level_settings } = self;
         load_balancer.is_none()

@@ -85,7 +85,7 @@ impl Metadata {
     }
 }
 
-/// `None` only if there is none: a resource is known by a bad name, too, and the rest of it can be checked.
+/// `None` only if there is no name: with an invalid one the rest of the resource can still be checked.
 fn read_name(object: &Object<'_>) -> Option<Located<String>> {
     let name: Located<String> = object.required("name")?;
     let cx = object.cx.field("name");
@@ -94,7 +94,7 @@ fn read_name(object: &Object<'_>) -> Option<Located<String>> {
         return None;
     }
     if Name::Resource.admits(&name.to_ascii_lowercase()) {
-        // Istio's own tools take upper case from files, and so do its examples.
+        // istioctl accepts upper case in files, and Istio's examples have it.
         if !Name::Resource.admits(&name) {
             let message = format!("{:?} has upper-case letters, which Kubernetes refuses in names", name.value);
             let warning = Diagnostic::warning(Code::SchemaValidation, name.position.clone(), message);
@@ -107,8 +107,8 @@ fn read_name(object: &Object<'_>) -> Option<Located<String>> {
     Some(name)
 }
 
-/// `None` after a mistake: whatever the resource refers to would be looked for in the wrong place. For Kubernetes an empty
-/// namespace is the default one.
+/// `None` after a mistake, because references of the resource would be looked up in the wrong namespace. An empty namespace
+/// is the default one, as in Kubernetes.
 fn read_namespace(object: &Object<'_>) -> Option<String> {
     if object.node("namespace").is_none() {
         return Some(DEFAULT_NAMESPACE.to_owned());

@@ -20,7 +20,7 @@ pub enum NamespaceScope {
     Any,
     /// This one.
     Namespace(String),
-    /// None: `~`, for sidecars that call nothing.
+    /// None: `~`, for sidecars whose workload calls no service.
     None,
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::document::{Context, FromNode, Located, Node, Object};
 
-/// What a port speaks.
+/// Protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -15,13 +15,13 @@ pub enum Protocol {
     Grpc,
     /// gRPC-Web over HTTP/1.1.
     GrpcWeb,
-    /// TLS that the client begins, with HTTP in it.
+    /// HTTP in TLS between the client and the endpoint; the mesh does not end it.
     Https,
-    /// TLS that the client begins.
+    /// TLS between the client and the endpoint; the mesh does not end it.
     Tls,
     /// Bytes.
     Tcp,
-    /// Bytes; Istio only counts what MongoDB says.
+    /// MongoDB, which is passed on as bytes.
     Mongo,
 }
 
@@ -40,7 +40,7 @@ impl Protocol {
         }
     }
 
-    /// Whether requests can be routed: HTTP without TLS around it.
+    /// Whether requests can be routed: HTTP without TLS.
     pub fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Http2 | Self::Grpc | Self::GrpcWeb)
     }

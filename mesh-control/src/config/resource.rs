@@ -10,7 +10,7 @@ use super::{Config, Kind, Read, Strictness};
 use crate::diagnostic::{Code, Diagnostic, Position, Source};
 use crate::document::{Context, Document, Located, Node, Object, Value, nearest, parse};
 
-/// The group whose kinds protect something: a mesh must not start without what they say.
+/// The group of the kinds that protect workloads: a mesh must not start without enforcing them.
 const SECURITY_GROUP: &str = "security.istio.io";
 
 /// Reads files one after the other.
@@ -24,7 +24,7 @@ pub(super) struct Reader {
     declared: HashMap<(Kind, String, String), Position>,
 }
 
-/// What `apiVersion`, `kind` and `metadata` say.
+/// The outcome of reading `apiVersion`, `kind` and `metadata`.
 enum Header {
     /// `kind: List`, whose items are the resources.
     List,

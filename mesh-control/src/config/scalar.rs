@@ -77,7 +77,7 @@ pub(crate) fn check_regex(text: &str, mark: Mark, cx: Context<'_>) -> Option<()>
     match regex::Regex::new(text) {
         Ok(_) => Some(()),
         Err(error) => {
-            // The crate draws a picture of several lines; its last line says what is wrong.
+            // The message has an excerpt of several lines; the last line is the reason.
             let reason = error.to_string();
             let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
             cx.invalid(mark, format!("{text:?} is not a regular expression: {reason}"), "expected RE2 syntax");
@@ -273,7 +273,7 @@ fn check_label(name: Name, text: &str, mark: Mark, cx: Context<'_>) {
     cx.report(if is_wildcard { diagnostic.help("wildcard is not supported in selector") } else { diagnostic });
 }
 
-/// Whether the labels have all that the selector asks for; an empty selector selects everything.
+/// Whether the labels include those of the selector; an empty selector selects everything.
 pub fn selects(selector: &Labels, labels: &Labels) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

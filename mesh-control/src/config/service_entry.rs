@@ -1,6 +1,6 @@
 //! `ServiceEntry`: a service of the mesh, or one outside of it.
 //!
-//! Source: `networking/v1alpha3/service_entry.proto`. Without Kubernetes this is the registry.
+//! Source: `networking/v1alpha3/service_entry.proto`. In a directory of files these are the registry of services.
 
 use std::net::IpAddr;
 
@@ -59,7 +59,7 @@ pub enum Resolution {
 /// A port of a service. Istio `ServicePort`.
 #[derive(Clone, Debug)]
 pub struct ServicePort {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// Port that clients call, 1-65535.
     pub number: u16,
@@ -104,7 +104,7 @@ impl Resource for ServiceEntry {
         }
         entry.check(cx);
         let declared = object.node("ports").map_or(0, |ports| ports.value.item_count());
-        // A port that could not be read may be the one that is meant.
+        // An endpoint may refer to a port that could not be read.
         if entry.ports.len() == declared {
             entry.check_endpoint_ports(cx.field("endpoints"));
         }
@@ -185,7 +185,7 @@ struct AddressText(String);
 
 impl FromNode for AddressText {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        // In `[2001:db8::]` YAML 1.2 sees a key without value, where the YAML of Kubernetes sees an address.
+        // YAML 1.2 reads `[2001:db8::]` as a key without value, the YAML of Kubernetes reads it as an address.
         if let Value::Mapping(entries) = &node.value
             && let [(key, Node { value: Value::Null, .. })] = entries.as_slice()
             && format!("{}:", key.name).parse::<IpAddr>().is_ok()

@@ -14,7 +14,7 @@ use crate::host::Host;
 /// A workload: an inline endpoint, or the `spec` of a WorkloadEntry.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// IP address, or a name if the service is resolved by DNS.
     pub address: Located<String>,
@@ -55,7 +55,7 @@ impl FromNode for Workload {
         let locality = object.optional("locality").unwrap_or_default();
         let weight = object.optional("weight");
         let service_account = object.optional("serviceAccount").unwrap_or_default();
-        // Without an address it names the network whose gateway is to be used; with one it only says where it is.
+        // Without an address, the gateway of the network is the address; with one, the network has no effect here.
         object.optional::<String>("network");
         object.finish();
         Some(Self { position, address: address?, ports, labels, locality, weight, service_account })

@@ -31,12 +31,12 @@ pub enum Strictness {
     Lenient,
 }
 
-/// A value of a configuration file and the place where it stands.
+/// A value of a configuration file and its position.
 #[derive(Clone, Debug)]
 pub struct Located<T> {
     /// The value.
     pub value: T,
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
 }
 
@@ -54,7 +54,7 @@ pub(crate) trait FromNode: Sized {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self>;
 }
 
-/// What all nodes of one document share.
+/// The context that all nodes of one document share.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) source: Arc<Source>,
@@ -112,18 +112,18 @@ impl<'a> Context<'a> {
         self.document.diagnostics.borrow_mut().retain(|diagnostic| diagnostic.field != field);
     }
 
-    /// Reports a value that the field cannot have; `expected` says what it can.
+    /// Reports an invalid value; `expected` describes the valid ones.
     pub(crate) fn invalid(&self, mark: Mark, message: impl Into<String>, expected: impl Into<String>) {
         self.report(Diagnostic::error(Code::SchemaValidation, self.position(mark), message).label(expected));
     }
 
-    /// As [`Self::invalid`], for a value whose node is no longer at hand.
+    /// As [`Self::invalid`], for a value of which only the position is known.
     pub(crate) fn refuse(&self, position: Position, message: impl Into<String>, expected: impl Into<String>) {
         self.report(Diagnostic::error(Code::SchemaValidation, position, message).label(expected));
     }
 
-    /// Reports something that Istio has and this version has not. It is never skipped in silence: an error when the
-    /// configuration is to be served, a warning in the comparison mode.
+    /// Reports something that Istio has and this version does not implement: an error, or a warning if the reader is
+    /// lenient.
     pub(crate) fn unsupported(&self, mark: Mark, message: impl Into<String>) {
         self.unsupported_at(self.position(mark), message, None);
     }
@@ -154,8 +154,8 @@ impl<'a> Context<'a> {
         self.report(diagnostic);
     }
 
-    /// Reads an enum by name, or by number as protobuf-JSON allows. `None` in the table marks a value that Istio has
-    /// and this version has not.
+    /// Reads an enum by name, or by number as protobuf-JSON allows. `None` in the table marks a value that Istio has and
+    /// this version does not implement.
     pub(crate) fn enumeration<T: Copy>(&self, node: &Node, table: &[(&str, i128, Option<T>)]) -> Option<T> {
         let found = match &node.value {
             Value::String(text) => table.iter().find(|(name, ..)| name == text),

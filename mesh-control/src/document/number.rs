@@ -1,7 +1,7 @@
 //! Numbers, as protobuf's JSON mapping takes them.
 //!
-//! The type of a field decides, not how its value is written: an integer may be a number or a string, with a fraction of
-//! zeros or an exponent, if only its value is whole (`60`, `60.0`, `6e1`, `"60"`). A string must be a number by JSON's
+//! The type of a field decides, not the notation: an integer may be a number or a string, with a fraction of zeros or an
+//! exponent, as long as its value is whole (`60`, `60.0`, `6e1`, `"60"`). A string must be a number by JSON's
 //! grammar: without `+`, leading zeros or spaces. Source: <https://protobuf.dev/programming-guides/json/> and protobuf's
 //! conformance tests (`Int32Field*`).
 

@@ -13,7 +13,7 @@ pub(crate) struct Object<'a> {
     pub(crate) cx: Context<'a>,
     node: &'a Node,
     entries: &'a [(Key, Node)],
-    /// In a cell so that fields can be read while a context borrowed from the object is in use.
+    /// In a cell, so that fields can be read while a context that is borrowed from the object is in use.
     known: RefCell<Vec<&'static str>>,
     unsupported: Cell<&'static [&'static str]>,
     ignored: Cell<&'static [&'static str]>,
@@ -35,7 +35,7 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// Place of the object itself.
+    /// Position of the object itself.
     pub(crate) fn mark(&self) -> Mark {
         self.node.mark
     }
@@ -51,12 +51,12 @@ impl<'a> Object<'a> {
         (!matches!(node.value, Value::Null)).then_some(node)
     }
 
-    /// Place of the field's name, or of the object if it is not there.
+    /// Position of the field's name, or of the object if the field is absent.
     pub(crate) fn key_mark(&self, name: &str) -> Mark {
         self.entries.iter().find(|(key, _)| key.name == name).map_or(self.node.mark, |(key, _)| key.mark)
     }
 
-    /// Place of the field's value, or of the object if it is not there.
+    /// Position of the field's value, or of the object if the field is absent.
     pub(crate) fn value_mark(&self, name: &str) -> Mark {
         self.entries.iter().find(|(key, _)| key.name == name).map_or(self.node.mark, |(_, node)| node.mark)
     }
@@ -90,7 +90,7 @@ impl<'a> Object<'a> {
         cx.invalid(self.node.mark, format!("{name} is missing"), format!("{name} is required here"));
     }
 
-    /// A list that must have items; what is wrong with an item is said of the item.
+    /// A list that must have items.
     pub(crate) fn filled_list<T: FromNode>(&self, name: &'static str) -> Vec<T> {
         if self.is_empty_list(name) {
             let cx = self.cx.field(name);
@@ -108,7 +108,7 @@ impl<'a> Object<'a> {
         self.optional(name).unwrap_or(false)
     }
 
-    /// A field in units of the caller, between the bounds.
+    /// An integer between the bounds.
     pub(crate) fn integer<T: TryFrom<i128>>(&self, name: &'static str, minimum: i128, maximum: i128) -> Option<T> {
         let node = self.node(name)?;
         self.cx.field(name).integer(node, minimum, maximum).and_then(|value| T::try_from(value).ok())
@@ -119,12 +119,12 @@ impl<'a> Object<'a> {
         self.integer(name, 1, 65_535)
     }
 
-    /// Fields that Istio has in this object and this version has not.
+    /// Fields that Istio has in this object and this version does not implement.
     pub(crate) fn unsupported(&self, names: &'static [&'static str]) {
         self.unsupported.set(names);
     }
 
-    /// Fields that mean nothing to a mesh and may stand in the file.
+    /// Fields that have no meaning for a mesh and are accepted.
     pub(crate) fn ignored(&self, names: &'static [&'static str]) {
         self.ignored.set(names);
     }
@@ -140,7 +140,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Reports the fields that nobody asked for.
+    /// Reports the fields that no reader has asked for.
     pub(crate) fn finish(self) {
         let known = self.known.borrow();
         for (key, node) in self.entries {
@@ -156,7 +156,7 @@ impl<'a> Object<'a> {
                 continue;
             }
             if let Some(meant) = nearest(&key.name, known.iter().copied()).filter(|meant| !self.has(meant)) {
-                // That the field is missing would be the same mistake told twice.
+                // Otherwise one mistake is reported twice: as unknown field and as missing field.
                 self.cx.field(meant).take_back();
             }
             let message = format!("unknown field {:?}", key.name);

@@ -1,4 +1,4 @@
-//! The name that was probably meant by one that does not exist.
+//! Suggestions for misspelt names.
 
 use crate::diagnostic::Diagnostic;
 
@@ -13,7 +13,7 @@ pub(super) fn suggest(diagnostic: Diagnostic, text: &str, names: &[&str]) -> Dia
     }
 }
 
-/// The name that was probably meant: the most similar one, if it differs in a third of the letters at most.
+/// The name that was most likely meant: the most similar one, if it differs in a third of the letters at most.
 pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();
     let wanted = plain(text);

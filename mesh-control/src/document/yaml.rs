@@ -1,4 +1,4 @@
-//! YAML and JSON as a tree that knows where each value stands.
+//! YAML and JSON as a tree of values with their positions.
 //!
 //! Resources are not deserialized into structs by serde: a derived implementation stops at the first mistake and loses
 //! positions.
@@ -23,7 +23,7 @@ const MAX_DOCUMENTS: usize = 200_000;
 /// Most nodes that the aliases of one file stand for.
 const MAX_REPLAYED_EVENTS: usize = 100_000;
 
-/// Line, column and length of a node; the file is known to whoever holds the tree.
+/// Line, column and length of a node in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     line: u32,
@@ -42,7 +42,7 @@ impl Mark {
     }
 }
 
-/// A value and its place.
+/// A value and its position.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) value: Value,
@@ -81,7 +81,7 @@ impl Value {
     }
 }
 
-/// Name of a field and its place.
+/// Name of a field and its position.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) name: String,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::diagnostic::{Code, Diagnostic, Position, Source};
 use crate::document::MAX_FILE_BYTES;
 
-/// Endings of the files that count.
+/// Extensions of the files that are read.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// How deep folders may be nested; a symbolic link to a parent ends here.
 const MAX_DEPTH: usize = 32;
@@ -42,7 +42,7 @@ pub(super) fn read(directory: &Path) -> Result<(Vec<Arc<Source>>, Vec<Diagnostic
     Ok((sources, diagnostics))
 }
 
-/// Says where the first byte is that no UTF-8 text has.
+/// Reports the position of the first byte that is not UTF-8.
 fn not_utf8(path: PathBuf, error: &FromUtf8Error) -> Diagnostic {
     let (bytes, valid) = (error.as_bytes(), error.utf8_error().valid_up_to());
     let before = String::from_utf8_lossy(&bytes[..valid]);
@@ -59,7 +59,7 @@ fn not_utf8(path: PathBuf, error: &FromUtf8Error) -> Diagnostic {
     diagnostic
 }
 
-/// Whether a file counts, by its name.
+/// Whether a file is read, by its extension.
 pub(crate) fn is_config_file(path: &Path) -> bool {
     path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
 }
@@ -85,7 +85,7 @@ fn list(directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), 
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // To open a pipe is to wait for somebody who writes.
+    // Opening a pipe would block until another process writes to it.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }

@@ -654,7 +654,7 @@ fn one_mistake_is_told_once_and_hides_no_other() {
         ("metadata: {name: g}", "metadata: {nam: g}", "unknown field"),
         ("metadata: {name: s}", "metadata: {name: s, namespace: A B}", "\"A B\" is not a namespace"),
         ("hosts: ['*']", "hosts: [*]", "not valid YAML"),
-        // What is wrong where nobody else looks hides nothing.
+        // A mistake in a field that no other resource refers to does not prevent the checks.
         (
             "timeout: 3s, route: [{destination: {host: s.example, subset: v1}",
             "timeout: 3, route: [{destination: {host: s.example, subset: v9}",

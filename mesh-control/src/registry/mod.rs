@@ -1,7 +1,7 @@
-//! Services and their endpoints, wherever they are declared.
+//! Services and their endpoints.
 //!
-//! Every source of services (today: ServiceEntry and WorkloadEntry files) yields the same [`Service`] values, so that
-//! validation and translation know one kind of service only. The functions are pure: configuration in, values out.
+//! Every source of services yields the same [`Service`] values, so that validation and translation do not depend on how a
+//! service is declared. Today the only source are ServiceEntry and WorkloadEntry resources.
 
 mod service_entry;
 
@@ -27,11 +27,11 @@ pub struct Service {
     pub resolution: Resolution,
     /// Whether its workloads are in the mesh.
     pub location: Location,
-    /// Who sees it.
+    /// Namespaces that see it.
     pub export_to: Vec<Visibility>,
     /// Its workloads.
     pub endpoints: Vec<Endpoint>,
-    /// Where it is declared first.
+    /// Position of its first declaration.
     pub position: Position,
 }
 
@@ -42,7 +42,7 @@ pub struct Port {
     pub number: u16,
     /// Its name.
     pub name: String,
-    /// What is spoken.
+    /// Its protocol.
     pub protocol: Protocol,
 }
 
@@ -75,7 +75,7 @@ impl Endpoint {
     }
 }
 
-/// Labels that tell the parts of a locality, in their order.
+/// Labels of the parts of a locality, in their order.
 const TOPOLOGY_LABELS: [&str; 3] =
     ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
 

@@ -55,7 +55,7 @@ fn endpoints(entry: &ServiceEntry, host: &Host, candidates: &[&WorkloadEntry]) -
     let namespace = &entry.metadata.namespace;
     if let Some(selector) = &entry.workload_selector {
         let selected = candidates.iter().filter(|candidate| selects(selector, &candidate.workload.labels));
-        // An address that needs DNS has no place in a static set; validation has said so.
+        // An address that needs DNS cannot be in a static set; validation has refused it.
         let usable = selected.filter(|candidate| {
             entry.resolution != Resolution::Static || candidate.workload.address.parse::<std::net::IpAddr>().is_ok()
         });

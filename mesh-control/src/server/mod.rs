@@ -1,9 +1,9 @@
 //! The ADS server for clients in the same process.
 //!
-//! A stream begins with the client's introduction; from then on it gets what the current [`Mesh`] means for that node,
-//! and after each change of the mesh only the types that changed, and of routes and endpoints only the resources that
-//! changed. [`StreamState`] is the protocol without I/O (state of the world: a response for clusters or listeners is the
-//! whole truth); [`serve`] moves its messages.
+//! The first request of a stream identifies the node. The stream then gets the resources of that node, and after each
+//! change of the [`Mesh`] the types that have changed: all resources of clusters and listeners, because a response for these
+//! is the state of the world, and of routes and endpoints those that have changed. [`StreamState`] is the protocol without
+//! I/O; [`serve`] moves its messages.
 
 mod snapshot;
 mod state;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::mesh::Mesh;
 
-/// Serves every stream that clients open, until all clients are gone.
+/// Serves every stream that clients open, until all clients have closed theirs.
 ///
 /// # Cancel safety
 ///

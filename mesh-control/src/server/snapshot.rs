@@ -1,4 +1,4 @@
-//! What a mesh means for one node, ready to be sent.
+//! The encoded resources of one node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

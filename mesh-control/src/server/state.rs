@@ -16,15 +16,15 @@ use crate::translate::{IdentityError, Node};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The first request does not say who asks.
+    /// The first request has no node.
     #[error("the first request has no node")]
     Anonymous,
-    /// Who asks cannot be understood.
+    /// The node cannot be identified.
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
 
-/// What one client has asked for and got.
+/// What one client has subscribed to and received.
 #[derive(Debug)]
 pub struct StreamState {
     mesh: Arc<Mesh>,
@@ -44,7 +44,7 @@ struct TypeState {
 }
 
 impl StreamState {
-    /// A stream on which nothing has been said, with the mesh in force.
+    /// A new stream, with the mesh in force.
     pub fn new(mesh: Arc<Mesh>) -> Self {
         Self { mesh, client: None, types: Default::default(), nonce: 0, responses: VecDeque::new() }
     }
@@ -53,7 +53,7 @@ impl StreamState {
     ///
     /// # Errors
     ///
-    /// If the client does not introduce itself; the stream must then be closed.
+    /// If the node is missing or unusable; the stream must then be closed.
     pub fn handle_request(&mut self, request: Request) -> Result<(), Refusal> {
         if self.client.is_none() {
             let node = Node::from_xds(request.node.as_ref().ok_or(Refusal::Anonymous)?)?;
@@ -61,7 +61,7 @@ impl StreamState {
             self.client = Some((node, snapshot));
         }
         let state = &mut self.types[request.resource_type as usize];
-        // An answer to anything but the last response is about what is no longer true.
+        // An answer to an older response is about resources that have been replaced.
         if !request.response_nonce.is_empty() && *request.response_nonce != *state.nonce {
             return Ok(());
         }
@@ -85,7 +85,7 @@ impl StreamState {
         self.mesh = mesh;
         let Some((node, snapshot)) = &mut self.client else { return };
         *snapshot = Snapshot::of(&self.mesh, node);
-        // What is referred to is sent before what refers to it.
+        // A resource is sent before the resources that refer to it.
         for kind in ResourceType::ALL {
             self.push(kind, Push::Change);
         }
@@ -102,7 +102,7 @@ impl StreamState {
         let changed: Vec<_> = wanted().filter(|(name, any)| state.sent.get(*name) != Some(any)).collect();
         let is_whole = matches!(kind, ResourceType::Cluster | ResourceType::Listener);
         let has_fewer = is_whole && is_missing(state, snapshot, kind);
-        // A subscription to whole types is answered even with nothing: that is how the client learns of absence.
+        // A subscription to all resources of a type is answered even if there are none, so that the client knows it.
         let is_due = !changed.is_empty() || has_fewer || (push == Push::Subscription && is_whole);
         if state.interest == Interest::Nothing || !is_due {
             return;
@@ -135,7 +135,7 @@ enum Push {
     Change,
 }
 
-/// Whether the client has a resource that exists no longer.
+/// Whether the client has a resource that no longer exists.
 fn is_missing(state: &TypeState, snapshot: &Snapshot, kind: ResourceType) -> bool {
     state.sent.keys().any(|name| !snapshot.of_type(kind).contains_key(name))
 }

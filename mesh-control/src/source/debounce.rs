@@ -1,27 +1,27 @@
-//! Many changes in a row are one.
+//! Combines changes that follow each other closely.
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-/// Time without a change after which files are taken to be written.
+/// Time without a change after which the files are considered complete.
 pub(super) const QUIET: Duration = Duration::from_millis(100);
-/// Longest time that changes can put off reading.
+/// Longest time by which changes can delay reading.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
 /// Why waiting has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// It has been quiet for a moment.
+    /// There was no change for [`QUIET`].
     Quiet,
-    /// There is no end of changes, so it is time to look anyway.
+    /// Changes have gone on for [`MAX_DELAY`].
     Overdue,
-    /// No change can come any more.
+    /// The watch has ended.
     Closed,
 }
 
-/// Waits for a change and then for quiet.
+/// Waits for a change, and then until no other follows it.
 pub(super) async fn settled(changes: &mut mpsc::Receiver<()>) -> Settled {
     if changes.recv().await.is_none() {
         return Settled::Closed;
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_for_quiet_but_not_for_ever() {
+    async fn waits_for_quiet_up_to_a_limit() {
         let steady = (0..200).map(|i| i * 90).collect();
         for (changes_at, expected) in [
             (vec![0], (Settled::Quiet, 100)),

@@ -1,11 +1,11 @@
-//! Where a running mesh gets its configuration from: a directory of files, followed as they change.
+//! The source of a running mesh: a directory of files, followed as they change.
 //!
-//! A change is taken whole or not at all. The directory is read again once it has been quiet for a moment, all of it
-//! is checked, and only a configuration without errors becomes the next [`Mesh`]; otherwise the last good one stays and
-//! the [`Reload`] says why. Nothing happens if the files say what they said before.
+//! A change is applied as a whole or not at all. When no file has changed for a moment, the directory is read again and
+//! checked, and only a configuration without errors becomes the next [`Mesh`]; otherwise the last good one stays in force
+//! and the [`Reload`] has the reason. Nothing happens if the contents are the same as before.
 //!
-//! The operating system reports changes of the directory that was there at first, not of the path: one that takes its
-//! place, because it was deleted and made again or a link leads elsewhere now, is noticed by looking once a second.
+//! The operating system reports changes of the directory that was opened, not of its path. A directory that replaces it,
+//! because it was deleted and created again or because a symbolic link has changed, is noticed by looking once a second.
 
 mod debounce;
 mod presence;
@@ -25,7 +25,7 @@ use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::load::{LoadError, Loaded, is_config_file};
 use crate::mesh::Mesh;
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Debug)]
 pub enum Reload {
     /// It is in force; the diagnostics are warnings.
@@ -64,7 +64,7 @@ pub enum OpenError {
     },
 }
 
-/// Most errors that are told of a directory that cannot be opened.
+/// Most errors in the message about a directory that cannot be opened.
 const MAX_TOLD: usize = 20;
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
@@ -97,12 +97,12 @@ impl Directory {
     ///
     /// If the directory cannot be read or watched, or its configuration has errors.
     pub fn open(path: &Path) -> Result<(Self, watch::Receiver<Arc<Mesh>>), OpenError> {
-        // A change while it is being read must not go unnoticed.
+        // The watch begins first, so that no change during reading is missed.
         let presence = Presence::of(path);
         let (watcher, changes) = match watch_changes(path) {
             Ok(watched) => watched,
             Err(error) => {
-                // A directory that is not there is better said so.
+                // If the directory does not exist, that is the better message.
                 Loaded::from_directory(path, Strictness::Strict)?;
                 return Err(error);
             }
@@ -119,11 +119,11 @@ impl Directory {
         Ok((Self { path: path.to_owned(), fingerprint, meshes, changes, _watcher: watcher, presence }, receiver))
     }
 
-    /// Follows the directory and tells what became of each change, until every receiver is gone.
+    /// Follows the directory and reports the outcome of each change, until every receiver has been dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the following; the last mesh stays with the receivers.
+    /// Dropping the future ends it; the receivers keep the last mesh.
     pub async fn run(mut self, mut on_reload: impl FnMut(&Reload)) {
         loop {
             let settled = tokio::select! {
@@ -136,9 +136,9 @@ impl Directory {
             }
             let path = self.path.clone();
             let load = move || Loaded::from_directory(&path, Strictness::Strict);
-            // Files may be slow, and other things share this thread.
+            // Reading blocks, and other tasks share this thread.
             let Ok(loaded) = tokio::task::spawn_blocking(load).await else { return };
-            // What was read while something was being written may be half of it.
+            // If files have changed while they were read, the result may be half of a change.
             let is_whole = self.changes.is_empty() || settled == Settled::Overdue;
             if is_whole && let Some(reload) = self.take(loaded) {
                 on_reload(&reload);
@@ -146,13 +146,13 @@ impl Directory {
         }
     }
 
-    /// Turns to the directory that is at the path now, if any; returns when it has been quiet for a moment.
+    /// Watches the directory that is at the path now, if any; returns when nothing has changed for a moment.
     async fn watch_again(&mut self, presence: Option<Presence>) -> Settled {
         self.presence = presence;
         if presence.is_some() {
             match watch_changes(&self.path) {
                 Ok((watcher, changes)) => (self._watcher, self.changes) = (watcher, changes),
-                // It may be gone again; the next look tells.
+                // It may have been deleted again; the next look finds out.
                 Err(_) => self.presence = None,
             }
         }
@@ -183,10 +183,10 @@ impl Directory {
     }
 }
 
-/// Instead of a fingerprint, when there was nothing to read.
+/// The fingerprint of a directory that cannot be read.
 const UNREADABLE: u64 = 0;
 
-/// Names and texts of all files, and which cannot be read, as one number, to notice that nothing has changed.
+/// A hash of the names and contents of all files, and of those that cannot be read, to notice that nothing has changed.
 fn fingerprint(loaded: &Loaded) -> u64 {
     let mut hasher = DefaultHasher::new();
     for source in &loaded.sources {
@@ -202,11 +202,11 @@ fn fingerprint(loaded: &Loaded) -> u64 {
 fn watch_changes(path: &Path) -> Result<(RecommendedWatcher, mpsc::Receiver<()>), OpenError> {
     let (sender, receiver) = mpsc::channel(1);
     let on_event = move |event: notify::Result<notify::Event>| {
-        // After an error it is better to look again.
+        // After an error of the watch the directory is read again.
         if event.is_ok_and(|event| !is_relevant(&event)) {
             return;
         }
-        // A message that waits already says the same.
+        // A message that is waiting already means the same.
         let _ = sender.try_send(());
     };
     let mut watcher =
@@ -217,8 +217,8 @@ fn watch_changes(path: &Path) -> Result<(RecommendedWatcher, mpsc::Receiver<()>)
     }
 }
 
-/// Reading is an event, too, and other files may be in the directory. Hidden names count: Kubernetes replaces a mounted
-/// ConfigMap by renaming one.
+/// Whether the event may have changed the configuration: it is not only an access, and it may be about a file of the
+/// configuration. Hidden names count, because Kubernetes replaces a mounted ConfigMap by renaming one.
 fn is_relevant(event: &notify::Event) -> bool {
     let is_other = |path: &PathBuf| {
         let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));

@@ -1,18 +1,18 @@
-//! Which directory a path leads to.
+//! The identity of the directory at a path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Time between two looks.
+/// Time between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells directories apart that were at the same path at different times.
+/// The identity of a directory, which differs between directories that were at the same path at different times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Presence {
-    /// Device and inode, where there are such things.
+    /// Device and inode, on systems that have them.
     number: Option<(u64, u64)>,
-    /// Numbers are used again; `None` where the file system does not know.
+    /// Inodes are reused; `None` if the file system does not record it.
     created: Option<SystemTime>,
 }
 
@@ -35,15 +35,15 @@ fn number(_: &fs::Metadata) -> Option<(u64, u64)> {
     None
 }
 
-/// What is at `path` instead of `known`, once something else is, or nothing.
+/// Waits until the directory at `path` is another than `known`, and returns it; `None` if there is none.
 ///
 /// # Cancel safety
-/// Nothing is lost.
+/// Dropping the future loses nothing.
 pub(super) async fn differs(path: &Path, known: Option<Presence>) -> Option<Presence> {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let path: PathBuf = path.to_owned();
-        // File systems may be slow, and other things share this thread.
+        // File systems may be slow, and other tasks share this thread.
         if let Ok(found) = tokio::task::spawn_blocking(move || Presence::of(&path)).await
             && found != known
         {

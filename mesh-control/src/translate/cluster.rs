@@ -112,7 +112,7 @@ fn set_dns(cluster: &mut envoy::Cluster, discovery: DiscoveryType, assignment: e
     cluster.set_dns_lookup_family(DnsLookupFamily::V4Only);
 }
 
-/// Where requests go that have no service.
+/// Clusters of requests that are for no service.
 fn special(view: &View<'_>) -> Vec<envoy::Cluster> {
     let named = |name: &str, discovery| {
         let mut cluster = envoy::Cluster {
@@ -135,13 +135,13 @@ fn special(view: &View<'_>) -> Vec<envoy::Cluster> {
     }
 }
 
-/// The cluster by which a sidecar reaches its workload; `None` means wherever the connection was going to.
+/// The cluster by which a sidecar reaches its workload; without a target it is the original destination.
 pub(super) fn inbound(view: &View<'_>, port: u16, is_http2: bool, target: Option<SocketAddr>) -> envoy::Cluster {
     let name = inbound_cluster(port);
     let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };
     let service = view.node.service.as_ref().and_then(|host| view.mesh.registry.find(host, &view.node.namespace));
     let rule = service.and_then(|service| view.mesh.destination_rules.find(service, &view.node.namespace));
-    // A rule's limits for callers also limit the side that is called. It speaks of the service's port, which may not be
+    // A rule's limits also hold on the inbound side. Its port settings are for the service's port, which may differ from
     // the workload's.
     Policy::of(rule, None, view.node.service_port(&view.mesh.registry, port)).write_inbound(&mut cluster, is_http2);
     if let Some(service) = service {

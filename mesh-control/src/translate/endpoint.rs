@@ -9,8 +9,8 @@ use crate::registry::{Endpoint, Service};
 /// Name of the cluster of workloads in telemetry, as istiod calls its only one.
 pub(super) const CLUSTER_ID: &str = "Kubernetes";
 
-/// The endpoints of a service's port that have the labels. With the locality of the client, those farther away are
-/// used only when the nearer ones fail.
+/// The endpoints of a service's port that have the labels. With the locality of the client, farther endpoints have a lower
+/// priority.
 pub(super) fn load_assignment(
     name: &str,
     service: &Service,
@@ -73,7 +73,8 @@ fn locality(text: &str) -> core::Locality {
     core::Locality { region: region.to_owned(), zone: zone.to_owned(), sub_zone: sub_zone.to_owned() }
 }
 
-/// Same place 0, then zone, region, anywhere; without gaps, as Envoy requires. All 0 if the client is nowhere.
+/// Priorities of localities as seen from the client's: 0 for the nearest, without gaps, as Envoy requires. All are 0 if the
+/// client has no locality.
 fn priorities<'a>(localities: impl Iterator<Item = &'a str>, client: &str) -> BTreeMap<&'a str, u32> {
     if client.is_empty() {
         return BTreeMap::new();

@@ -1,15 +1,15 @@
-//! Services and rules become xDS resources for one node: what Pilot did.
+//! Translates a mesh into the xDS resources of one node.
 //!
-//! Pure functions from a [`Mesh`] to protobuf; nothing here knows files, sockets or time. Names, shapes and defaults
-//! are istiod's, so that a stock Envoy or gRPC would do the same with them, and any difference is a bug or said here:
+//! Pure functions from a [`Mesh`] to protobuf; no files, sockets or time. Names, shapes and defaults are istiod's,
+//! so that Envoy or a gRPC client could use them as well. Differences are bugs, except these:
 //!
-//! - a listener of its own (a Sidecar's `egress` with a port) has no original destination, so calls to unknown hosts
-//!   are answered with 502 there, whatever the outbound traffic policy;
-//! - a destination without port means the service's only port wherever the request came in. istiod means the port of
-//!   the listener, even if the service does not have it;
+//! - a listener with its own port (a Sidecar's `egress` with a port) has no original destination, so requests to unknown
+//!   hosts are answered with 502 there, whatever the outbound traffic policy is;
+//! - a destination without a port means the service's only port, whatever the port of the listener is. istiod takes the
+//!   port of the listener, even if the service does not have it;
 //! - a library gets the routes of the called service only, not those of all services of the port;
-//! - a library's listeners have Istio's exchange of peer metadata, which gRPC clients may pass over; other filters and
-//!   metadata that only feed istiod's own telemetry are left out.
+//! - a library's listeners also have filters that are optional for gRPC clients, such as Istio's exchange of peer
+//!   metadata; filters and metadata that only feed Istio's telemetry are left out.
 
 mod cluster;
 mod endpoint;

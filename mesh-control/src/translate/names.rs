@@ -1,10 +1,10 @@
-//! Names on the wire, which are istiod's: tools and dashboards know them.
+//! Names of xDS resources. They are istiod's, because tools and dashboards depend on them.
 
 use crate::host::Host;
 
-/// Cluster whose requests go nowhere.
+/// Cluster without endpoints.
 pub(super) const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
-/// Cluster whose requests go where the client wanted them to go.
+/// Cluster of the original destination.
 pub(super) const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 /// Prefix of the listener by which a library serves; an address follows.
 pub(super) const LIBRARY_INBOUND_PREFIX: &str = "xds.istio.io/grpc/lds/inbound/";

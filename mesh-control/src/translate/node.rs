@@ -1,4 +1,4 @@
-//! Who asks for resources.
+//! The nodes that resources are made for.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ pub enum Role {
     Library,
 }
 
-/// How requests come to a sidecar. Istio's node metadata `INTERCEPTION_MODE`.
+/// How connections reach a sidecar. Istio's node metadata `INTERCEPTION_MODE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interception {
     /// It listens on the ports that `Sidecar` resources name. The only mode that is served.
@@ -37,37 +37,37 @@ pub struct Node {
     pub role: Role,
     /// Its namespace, in which short names are looked up.
     pub namespace: String,
-    /// Labels of its workload, by which Sidecars, Gateways and source matches select it.
+    /// Labels of its workload, by which Sidecars, Gateways and source conditions select it.
     pub labels: Labels,
     /// The service that it serves; a client serves none.
     pub service: Option<Host>,
 }
 
-/// What no node can have.
+/// Why a node is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
-    /// The service is no host.
+    /// The service is not a host.
     #[error("invalid service name {service:?}")]
     Service {
         /// As it was given.
         service: String,
-        /// Why it is no host.
+        /// Why it is not a host.
         source: HostError,
     },
-    /// The namespace, or that in the name of the service, is none.
+    /// The namespace, or the one in the name of the service, is invalid.
     #[error("invalid namespace {namespace:?}: expected {}", Name::Namespace.rule())]
     Namespace {
         /// As it was given.
         namespace: String,
     },
-    /// The key of a label is none.
+    /// The key of a label is invalid.
     #[error("invalid key {key:?} of a label: expected {}", Name::LabelKey.rule())]
     LabelKey {
         /// As it was given.
         key: String,
     },
-    /// The value of a label is none.
+    /// The value of a label is invalid.
     #[error("invalid value {value:?} of the label {key:?}: expected {}", Name::LabelValue.rule())]
     LabelValue {
         /// The label.
@@ -106,7 +106,7 @@ impl Node {
         Ok(node)
     }
 
-    /// A node that serves nothing.
+    /// A node that serves no service.
     pub fn client(role: Role, namespace: impl Into<String>) -> Self {
         Self { role, namespace: namespace.into(), labels: Labels::new(), service: None }
     }
@@ -138,7 +138,7 @@ impl Node {
         service.into_iter().flat_map(|service| &service.endpoints)
     }
 
-    /// The endpoints of its service that can be this node: no label says otherwise.
+    /// The endpoints of its service that can be this node: their labels do not contradict the node's.
     pub(super) fn endpoints<'a>(&'a self, registry: &'a Registry) -> impl Iterator<Item = &'a Endpoint> {
         let agrees = |(key, value): (&String, &String)| self.labels.get(key).is_none_or(|own| own == value);
         self.all_endpoints(registry).filter(move |endpoint| endpoint.labels.iter().all(agrees))
@@ -157,7 +157,7 @@ impl Node {
         ports.find(|(_, target)| **target == target_port).map_or(target_port, |(port, _)| *port)
     }
 
-    /// IP address of the workload that serves a port.
+    /// IP address of the endpoint with this port.
     pub(super) fn address(&self, registry: &Registry, target_port: u16) -> Option<IpAddr> {
         let mut endpoints = self.endpoints(registry);
         endpoints.find(|endpoint| endpoint.ports.values().any(|&port| port == target_port))?.address.parse().ok()
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_node_can_have_is_refused_by_name() {
+    fn invalid_nodes_are_refused_by_name() {
         for (service, namespace, label, expected) in [
             (Some("shop"), Some("Bad Name"), None, "invalid namespace \"Bad Name\": expected at most 63 lower-case"),
             (None, Some(""), None, "invalid namespace \"\": expected"),

@@ -1,7 +1,7 @@
-//! A node as it introduces itself over xDS, in the words of Istio's agent.
+//! The xDS form of a node, as Istio's agent writes it.
 //!
-//! `id` is `TYPE~IP~NAME.NAMESPACE~DOMAIN`, `cluster` the service, and metadata says the rest: `GENERATOR: grpc` for a
-//! library, `NAMESPACE`, `LABELS`, `INTERCEPTION_MODE`.
+//! `id` is `TYPE~IP~NAME.NAMESPACE~DOMAIN`, `cluster` is the service, and the metadata are `NAMESPACE`, `LABELS`,
+//! `INTERCEPTION_MODE`, and `GENERATOR: grpc` for a library.
 
 use mesh_xds::proto::envoy::config::core::v3 as core;
 use prost_types::value::Kind;
@@ -19,25 +19,25 @@ const LABELS: &str = "LABELS";
 const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
 const REDIRECT: &str = "REDIRECT";
 
-/// A node's introduction cannot be understood.
+/// Why an xDS node cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
     /// The id does not begin with a known type.
     #[error("node id {0:?} has no known type: expected \"sidecar~...\" or \"router~...\"")]
     Type(String),
-    /// The service is no host.
+    /// The service is not a host.
     #[error("node cluster {cluster:?} is not a service")]
     Service {
-        /// What stands there.
+        /// The name as it was given.
         cluster: String,
-        /// Why it is no host.
+        /// Why it is not a host.
         source: HostError,
     },
 }
 
 impl Node {
-    /// How the node introduces itself to a control plane.
+    /// The node as it identifies itself to a control plane.
     pub fn to_xds(&self) -> core::Node {
         let (kind, generator, interception) = match self.role {
             Role::Sidecar(Interception::None) => ("sidecar", None, Some("NONE")),
@@ -57,11 +57,11 @@ impl Node {
         for (key, value) in [(GENERATOR, generator), (INTERCEPTION_MODE, interception)] {
             metadata.fields.extend(value.map(|value| (key.to_owned(), string(value))));
         }
-        // Peers know the workload by this id, so those of one service differ in it.
+        // Peers identify the workload by this id, so workloads of one service must differ in it.
         let workload = self.workload().name;
         let name = if workload.is_empty() { "client" } else { &*workload };
         core::Node {
-            // Nobody looks at the address: endpoints are found by service and labels.
+            // The address is not used: endpoints are found by service and labels.
             id: format!(
                 "{kind}~127.0.0.1~{name}.{namespace}~{namespace}.svc.{CLUSTER_DOMAIN}",
                 namespace = self.namespace
@@ -72,11 +72,11 @@ impl Node {
         }
     }
 
-    /// The node that introduces itself so.
+    /// The node that identifies itself like this.
     ///
     /// # Errors
     ///
-    /// If its type is unknown or its service is no host.
+    /// If its type is unknown or its service is not a host.
     pub fn from_xds(node: &core::Node) -> Result<Self, IdentityError> {
         let metadata = |key: &str| node.metadata.as_ref().and_then(|metadata| metadata.fields.get(key)?.kind.as_ref());
         let text = |key: &str| match metadata(key) {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_recognised_by_its_introduction() {
+    fn a_node_is_the_same_after_a_round_trip() {
         let labels = Labels::from([("app".to_owned(), "reviews".to_owned())]);
         for role in
             [Role::Sidecar(Interception::None), Role::Sidecar(Interception::Redirect), Role::Gateway, Role::Library]

@@ -1,4 +1,4 @@
-//! Who a node is in telemetry: the workload that it reports as, and the service that it is called by.
+//! The identity of a node in telemetry: its workload and its service.
 
 use std::sync::Arc;
 
@@ -7,12 +7,11 @@ use mesh_core::model::{DestinationService, Workload};
 use super::endpoint::CLUSTER_ID;
 use super::node::{Node, Role};
 
-/// What a gateway that serves no service is called. Name of Istio's own gateway.
+/// Name of a gateway that serves no service: that of Istio's own gateway.
 const DEFAULT_GATEWAY: &str = "istio-ingressgateway";
 
 impl Node {
-    /// The workload that the node is, or stands in front of. One that serves no service has no name, unless it is a
-    /// gateway.
+    /// The node's workload. Without a service it has no name, unless it is a gateway.
     pub fn workload(&self) -> Workload {
         let service = match (&self.service, self.role) {
             (Some(host), _) => host.kubernetes_service().map_or(host.as_str(), |(name, _)| name),

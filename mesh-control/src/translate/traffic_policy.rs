@@ -32,7 +32,7 @@ impl<'a> Policy<'a> {
     }
 
     fn apply(&mut self, level: &'a TrafficPolicy, port: u16) {
-        // A port's settings replace those of its level whole: what they leave out has Istio's default.
+        // A port's settings replace those of its level as a whole: what they omit has Istio's default.
         if let Some(settings) = level.port_level_settings.iter().find(|settings| settings.port.value == port) {
             *self = Self {
                 load_balancer: settings.load_balancer.unwrap_or_default(),
@@ -58,7 +58,7 @@ impl<'a> Policy<'a> {
         let mut common = envoy::cluster::CommonLbConfig::default();
         if let Some(detection) = self.outlier_detection {
             cluster.outlier_detection = Some(outlier_detection(detection));
-            // Istio never panics unless told so, where Envoy does below half.
+            // Istio has no panic mode unless `minHealthPercent` is set; Envoy's default is 50 %.
             common.healthy_panic_threshold = Some(percent::Percent { value: detection.min_health_percent.into() });
         }
         cluster.common_lb_config = Some(common);
@@ -84,7 +84,7 @@ impl<'a> Policy<'a> {
         }
     }
 
-    /// Writes what also holds for the side that is called: everything about connections except their protocol.
+    /// Writes the part that also holds on the inbound side: limits of connections, but not their protocol.
     pub(super) fn write_inbound(&self, cluster: &mut envoy::Cluster, is_http2: bool) {
         let pool = self.connection_pool.map(|pool| ConnectionPool { h2_upgrade: false, ..pool.clone() });
         let own = Policy { connection_pool: pool.as_ref(), ..Policy::default() };

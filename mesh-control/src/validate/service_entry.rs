@@ -17,7 +17,7 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Entries that share a host become one service, so they must agree on what a port speaks and how it is resolved.
+/// Entries that share a host become one service, so they must agree on the protocol of a port and on the resolution.
 fn check_shared_hosts(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let mut seen: HashMap<&Host, Vec<&ServiceEntry>> = HashMap::new();
     for entry in &config.service_entries {
@@ -78,8 +78,8 @@ fn check_resolution(
     }
 }
 
-/// Istio takes two declarations of one port as one, with the endpoints of both. That may be meant, or a copy whose host
-/// was not changed.
+/// Istio merges two declarations of one port, with the endpoints of both. That may be intended, or a copy whose host was not
+/// changed.
 fn check_joined(entry: &ServiceEntry, host: &Located<Host>, other: &ServiceEntry, diagnostics: &mut Vec<Diagnostic>) {
     let Some((port, _)) = shared_ports(entry, other).next() else { return };
     let message = format!("port {} of {} is also declared by {}", port.number, host.value, other.metadata.resource());

@@ -1,4 +1,4 @@
-//! Sidecars that compete for a workload, and listeners that offer nothing.
+//! Sidecars that select the same workload, and listeners that offer no service.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -117,7 +117,7 @@ fn conflict(sidecar: &Sidecar, other: &Sidecar) -> Diagnostic {
         .help(format!("the other one is at {}", other.metadata.position))
 }
 
-/// Labels of the workloads that the configuration knows of in a namespace.
+/// Labels of all workloads of a namespace that the configuration declares.
 fn workloads<'a>(config: &'a Config, namespace: &str) -> Vec<&'a Labels> {
     let entries = config.workload_entries.iter().filter(|entry| entry.metadata.namespace == namespace);
     let services = config.service_entries.iter().filter(|entry| entry.metadata.namespace == namespace);

@@ -1,4 +1,4 @@
-//! What a rule does with a request.
+//! Actions of a rule for requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::host::Host;
 pub enum HttpAction {
     /// It is sent to one of the destinations, chosen by weight for each request.
     Route(Vec<WeightedDestination>),
-    /// The client is told to go elsewhere.
+    /// It is answered with a redirect.
     Redirect(Redirect),
     /// It is answered.
     DirectResponse(DirectResponse),
@@ -32,7 +32,7 @@ pub struct WeightedDestination {
 /// A service, or some of its endpoints.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// The service.
     pub host: Located<Host>,
@@ -120,7 +120,7 @@ pub struct RetryPolicy {
 pub struct Fault {
     /// Delay before the request is sent.
     pub delay: Option<Delay>,
-    /// Answer in the service's place.
+    /// Answer instead of the service.
     pub abort: Option<Abort>,
 }
 

@@ -1,5 +1,5 @@
-//! A library calls by name: one listener without socket for each port of each service, called `HOST:PORT`. It serves
-//! through a listener for each address of its own service.
+//! Listeners of a library: one without a socket for each port of each service, named `HOST:PORT`, and one for each address of
+//! its own service.
 //!
 //! Names and shapes are those of istiod's `grpc` generator, so a stock gRPC client can use them too.
 
@@ -14,7 +14,7 @@ use crate::translate::proto::{any, http, listener as envoy, route as envoy_route
 use crate::translate::route;
 use crate::translate::view::View;
 
-/// Stands for every address of the machine.
+/// The address of a listener on all addresses.
 const ANY_ADDRESS: &str = "0.0.0.0";
 
 pub(super) fn build(view: &View<'_>) -> Front {

@@ -1,4 +1,4 @@
-//! What a route does with a request.
+//! Actions of routes.
 
 use super::entry::Entry;
 use super::headers::Changes;
@@ -21,7 +21,7 @@ pub(super) fn write(entry: &Entry<'_>, service: &VirtualService, rule: &HttpRout
             let mut action = forward(rule);
             match destinations.as_slice() {
                 [only] => {
-                    // What is more specific is done first.
+                    // The changes of the destination are made before those of the rule.
                     let own = Changes::of(&only.headers);
                     changes.request_add.splice(0..0, own.request_add);
                     changes.response_add.splice(0..0, own.response_add);
@@ -50,12 +50,12 @@ pub(super) fn write(entry: &Entry<'_>, service: &VirtualService, rule: &HttpRout
     route.typed_per_filter_config = filter::route_configs(rule);
 }
 
-/// Everything about sending a request on except where to.
+/// The action of forwarding, without its destination.
 fn forward(rule: &HttpRoute) -> envoy::RouteAction {
     let timeout = duration(rule.timeout.unwrap_or_default());
     let mut action = envoy::RouteAction {
         timeout: Some(timeout),
-        // The deadline that gRPC clients send must not be longer; 0 is no limit.
+        // Limits the deadline that gRPC clients send; 0 is no limit.
         max_grpc_timeout: Some(timeout),
         retry_policy: retry_policy(rule.retries.as_ref()),
         ..envoy::RouteAction::default()

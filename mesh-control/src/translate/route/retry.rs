@@ -3,9 +3,9 @@
 use crate::config::RetryPolicy;
 use crate::translate::proto::{any, duration, previous_hosts, route as envoy};
 
-/// Retries of a route that says nothing. Istio `MeshConfig.defaultHttpRetryPolicy`.
+/// Retries of a route without a policy. Istio `MeshConfig.defaultHttpRetryPolicy`.
 const DEFAULT_ATTEMPTS: u32 = 2;
-/// Conditions of a policy that names none. Istio's, with `retriable-status-codes` which its documentation leaves out.
+/// Conditions of a policy without `retryOn`, as istiod writes them.
 const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 /// Draws of another endpoint until one that was tried is taken again.
 const HOST_SELECTION_RETRY_MAX_ATTEMPTS: i64 = 5;
@@ -70,7 +70,7 @@ fn avoid_previous_hosts() -> envoy::retry_policy::RetryHostPredicate {
     }
 }
 
-/// Retries between a sidecar and its workload: only what the workload cannot have seen.
+/// Retries between a sidecar and its workload: only requests that the workload cannot have received.
 pub(super) fn inbound_retry_policy() -> envoy::RetryPolicy {
     envoy::RetryPolicy {
         retry_on: "reset-before-request".to_owned(),

@@ -84,7 +84,7 @@ pub(super) fn route_configuration(name: String, virtual_hosts: Vec<envoy::Virtua
     }
 }
 
-/// A virtual host whose requests say which attempt they are.
+/// A virtual host whose requests have the header `x-envoy-attempt-count`.
 pub(super) fn virtual_host(name: String, domains: Vec<String>, routes: Vec<envoy::Route>) -> envoy::VirtualHost {
     envoy::VirtualHost { name, domains, routes, include_request_attempt_count: true, ..envoy::VirtualHost::default() }
 }
@@ -167,7 +167,7 @@ fn domains(service: &Service, namespace: &str) -> Vec<String> {
     domains
 }
 
-/// A domain belongs to the first virtual host that has it: a second one would make Envoy refuse all of them.
+/// A domain belongs to the first virtual host that has it: Envoy refuses a route configuration with duplicate domains.
 fn remove_duplicate_domains(virtual_hosts: &mut Vec<envoy::VirtualHost>) {
     let mut seen = HashSet::new();
     for virtual_host in virtual_hosts.iter_mut() {
