@@ -1,4 +1,4 @@
-//! gRPC's greeter, server and client, with a mesh that is configured from code.
+//! gRPC's greeter, client and server, with a mesh that is configured from code.
 //!
 //! ```text
 //! cargo run --release --example greeter -- server 50051

@@ -1,8 +1,8 @@
-//! The layers alone: no YAML, no xDS, no control plane; a stack like any other of tower layers.
+//! The layers in an ordinary tower stack, without YAML, xDS and a control plane.
 //!
-//! A client sends a hundred requests to a service of two versions, of which the second gets a quarter and fails every
-//! other time. It retries within a budget, limits how many requests are under way, and counts everything in Istio's
-//! metrics. Run it with `cargo run --example layers_only`.
+//! A client sends a hundred requests to a service with two versions. The second version receives a quarter of them and
+//! fails every other request. The client has a retry budget, a limit on active requests, and Istio's metrics. Run it with
+//! `cargo run --example layers_only`.
 
 #![expect(clippy::print_stdout, reason = "the output is what the example is for")]
 
@@ -44,7 +44,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tower::{Layer, ServiceExt, service_fn};
 
 const REQUESTS: u32 = 100;
-/// Two more than either version takes.
+/// Two more than the limit of each version.
 const AT_ONCE: usize = 12;
 
 #[tokio::main]
@@ -109,7 +109,7 @@ const TOLD: [&str; 5] = [
     "upstream_rq_active_overflow",
 ];
 
-/// A version of the service on a port of its own. If `fails_every` is not 0, every so many requests fail.
+/// Serves a version of the service on its own port. If `fails_every` is `n` and not 0, every n-th request fails.
 async fn serve(version: &'static str, fails_every: u32) -> Result<SocketAddr, BoxError> {
     let answer = async move |State(asked): State<Arc<AtomicU32>>| {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -126,7 +126,7 @@ async fn serve(version: &'static str, fails_every: u32) -> Result<SocketAddr, Bo
     Ok(address)
 }
 
-/// A version as the client knows it: where it is and how much it is asked at once.
+/// The cluster of a version, with a limit on active requests.
 fn cluster(name: &str, address: SocketAddr) -> Result<Arc<ClusterState>, BoxError> {
     let mut config = Cluster::new(name, Discovery::Static([address].into_iter().collect()));
     config.circuit_breakers.default.max_requests = 10;
@@ -135,7 +135,7 @@ fn cluster(name: &str, address: SocketAddr) -> Result<Arc<ClusterState>, BoxErro
     Ok(Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1))))
 }
 
-/// Three quarters of the requests to one version, one quarter to the other; failures are tried twice more.
+/// A route that splits requests three to one over the versions and retries failures twice.
 fn routes() -> RouteConfiguration {
     let clusters = vec![WeightedCluster::new("v1", 75), WeightedCluster::new("v2", 25)];
     let policy = RetryPolicy { retry_on: RetryOn::FIVE_XX, num_retries: 2, ..RetryPolicy::default() };
@@ -149,7 +149,7 @@ fn routes() -> RouteConfiguration {
     RouteConfiguration::new("shop", vec![host])
 }
 
-/// The client inside: whatever brings a request to an address. This one makes a connection for each.
+/// The innermost service, which sends a request to an address. This one opens a connection for each request.
 async fn send(address: SocketAddr, request: Request<Body>) -> Result<Response<Body>, BoxError> {
     let stream = tokio::net::TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -157,7 +157,7 @@ async fn send(address: SocketAddr, request: Request<Body>) -> Result<Response<Bo
     Ok(sender.send_request(request).await?.map(Body::from))
 }
 
-/// Status and text of an answer, and the flags of one that a layer gave.
+/// Status and body of a response, and the response flags if a layer gave it.
 async fn describe<B>(response: Response<B>) -> Result<String, BoxError>
 where
     B: http_body::Body,

@@ -1,4 +1,4 @@
-//! All of Bookinfo, running: every service is a member of the mesh as if it were a program of its own.
+//! All services of Bookinfo, each a member of the mesh as if it were a separate program.
 //!
 //! ```text
 //!  browser ─► gateway (mesh-proxy) ─► productpage ─┬─► details   (gRPC, library on both sides)
@@ -21,24 +21,24 @@ use crate::{
     ratings, reviews, visitor,
 };
 
-/// How long requests in flight may take when everything ends.
+/// Time that active requests have to finish during shutdown.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// A proxy that has not become ready by then has failed.
+/// Time that a proxy has to become ready.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// The running services.
 #[derive(Debug)]
 pub(crate) struct Bookinfo {
-    /// The mesh as productpage sees it.
+    /// The mesh of productpage.
     pub(crate) mesh: Mesh,
     sidecar: Option<Proxy>,
     gateway: Option<Proxy>,
-    /// Those that are called by nobody, those that they call, and those that these call.
+    /// Services grouped by their depth in the call graph: callers first.
     tiers: [Tier; 3],
 }
 
-/// Services that end together.
+/// Services that are shut down together.
 #[derive(Debug, Default)]
 struct Tier {
     services: JoinSet<Result<(), Error>>,
@@ -50,7 +50,7 @@ const REVIEWS_AND_DETAILS: usize = 1;
 const RATINGS: usize = 2;
 
 impl Tier {
-    /// Resolves when requests in flight have been answered.
+    /// Shuts down, and waits for active requests to finish.
     async fn stop(mut self) {
         self.stop.cancel();
         let ended = async { while self.services.join_next().await.is_some() {} };
@@ -59,7 +59,7 @@ impl Tier {
 }
 
 impl Bookinfo {
-    /// Starts everything with the configuration in `config`; returns when all of it is ready.
+    /// Starts all services with the configuration in `config`. Returns when all are ready.
     pub(crate) async fn start(config: &Path, ports: Ports) -> Result<Self, Error> {
         let mesh = join_mesh(config, "productpage", "v1").await?;
         let mut bookinfo = Self {
@@ -77,7 +77,7 @@ impl Bookinfo {
         Ok(bookinfo)
     }
 
-    /// The only service without the library.
+    /// Starts ratings, the only service without the library.
     async fn serve_ratings(&mut self, ports: Ports) -> Result<(), Error> {
         let socket = listen(ports.address(Listener::Ratings)).await?;
         let tier = &mut self.tiers[RATINGS];
@@ -128,18 +128,18 @@ impl Bookinfo {
         self.serve_admin(&mesh, ports.address(Listener::ProductpageAdmin)).await
     }
 
-    /// Where operators and Prometheus would look at a member.
+    /// Serves the admin endpoint of a member, for operators and Prometheus.
     async fn serve_admin(&mut self, mesh: &Mesh, address: SocketAddr) -> Result<(), Error> {
         let router = Router::new().fallback_service(mesh.admin());
         let socket = listen(address).await?;
-        // Whoever looks may do so to the end.
+        // The admin endpoint stays available during shutdown.
         let tier = &mut self.tiers[RATINGS];
         let serving = axum::serve(socket, router).with_graceful_shutdown(tier.stop.clone().cancelled_owned());
         tier.services.spawn(async { Ok(serving.await?) });
         Ok(())
     }
 
-    /// Resolves with the reason if a service or a proxy stops by itself.
+    /// Waits until a service or a proxy stops unexpectedly, and returns the reason.
     pub(crate) async fn failed(&mut self) -> Error {
         let [first, second, third] = &mut self.tiers;
         tokio::select! {
@@ -151,7 +151,7 @@ impl Bookinfo {
         }
     }
 
-    /// Ends ratings' sidecar alone, as a roll-out would.
+    /// Shuts down the sidecar of ratings only, as a rollout would.
     pub(crate) async fn stop_sidecar(&mut self, limit: Duration) -> io::Result<std::process::ExitStatus> {
         match self.sidecar.take() {
             Some(sidecar) => sidecar.terminate(limit).await,
@@ -159,7 +159,7 @@ impl Bookinfo {
         }
     }
 
-    /// Ends everything, whoever calls before whom it calls: so requests in flight are answered first.
+    /// Shuts down all services, callers before the services that they call, so that active requests are answered.
     pub(crate) async fn stop(self) {
         let [productpage, reviews_and_details, ratings] = self.tiers;
         stop_proxy(self.gateway).await;
@@ -172,12 +172,12 @@ impl Bookinfo {
 
 async fn stop_proxy(proxy: Option<Proxy>) {
     if let Some(proxy) = proxy {
-        // Whatever became of it, it is gone now: what does not end in time is killed.
+        // The result does not matter: a proxy that does not stop in time is killed.
         drop(proxy.terminate(DRAIN_TIME).await);
     }
 }
 
-/// Why a service has stopped by itself.
+/// Why a service has stopped unexpectedly.
 fn reason(stopped: Result<Result<(), Error>, tokio::task::JoinError>) -> Error {
     match stopped {
         Ok(Ok(())) => "a service has stopped".into(),

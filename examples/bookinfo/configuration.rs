@@ -1,4 +1,4 @@
-//! A copy of the example's configuration that may be edited.
+//! An editable copy of the example's configuration.
 
 use std::{
     fs, io,
@@ -7,14 +7,14 @@ use std::{
 
 use crate::ports::Ports;
 
-/// A directory of Istio resources that is removed in the end.
+/// A temporary directory of Istio resources.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     dir: PathBuf,
 }
 
 impl Configuration {
-    /// Copies the files in `original`, with other ports.
+    /// Copies the files in `original` and replaces their ports.
     pub(crate) fn copy(original: &Path, ports: &Ports) -> io::Result<Self> {
         let copy = Self { dir: std::env::temp_dir().join(format!("bookinfo-check-{}", std::process::id())) };
         fs::create_dir_all(&copy.dir)?;
@@ -32,8 +32,8 @@ impl Configuration {
         &self.dir
     }
 
-    /// Writes `reviews.yaml` anew with other weights for v1, v2 and v3, as an editor would; they need not be numbers.
-    /// Tells the line of the first weight.
+    /// Replaces `reviews.yaml` by one with other weights for v1, v2 and v3, which need not be numbers. Returns the line of
+    /// the first weight.
     pub(crate) fn set_weights(&self, weights: [&str; 3]) -> io::Result<usize> {
         let path = self.dir.join("reviews.yaml");
         let yaml = fs::read_to_string(&path)?;
@@ -56,7 +56,7 @@ impl Configuration {
 
 impl Drop for Configuration {
     fn drop(&mut self) {
-        // A copy that stays behind in the temporary directory does no harm.
+        // An error would leave the copy in the temporary directory, which does no harm.
         drop(fs::remove_dir_all(&self.dir));
     }
 }

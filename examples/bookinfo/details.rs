@@ -1,4 +1,4 @@
-//! The details service: what is printed about the book, over gRPC.
+//! The details service: bibliographic data of the book, over gRPC.
 
 use tonic::{Request, Response, Status, service::Routes};
 
@@ -29,7 +29,7 @@ impl Details for Bookshelf {
     }
 }
 
-/// The service, ready to be wrapped by the mesh.
+/// The service, which is to be served by the mesh.
 pub(crate) fn service() -> Routes {
     Routes::new(DetailsServer::new(Bookshelf))
 }

@@ -1,4 +1,4 @@
-//! Calls another service through the mesh and reads its JSON answer.
+//! Calls to another service through the mesh, with a JSON response.
 
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -7,14 +7,14 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tower::ServiceExt as _;
 
-/// What a service hands on from the request it answers to those it makes, so that one trace and one user's session
+/// Headers that a service forwards from the request it serves to the requests it makes, so that a trace and a session
 /// span all services.
 const PROPAGATED: [&str; 4] = ["x-request-id", "traceparent", "tracestate", "end-user"];
 
-/// No service of Bookinfo answers with more.
+/// Maximum size of a response in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// A call that brought no answer to use.
+/// A call has failed.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     #[error("no answer")]
@@ -27,7 +27,7 @@ pub(crate) enum Error {
     Json(#[from] serde_json::Error),
 }
 
-/// `GET path` from the service behind `channel`, in the context of the request that had these `headers`.
+/// Sends `GET path` to the service behind `channel`, while serving a request with `headers`.
 pub(crate) async fn json<T: DeserializeOwned>(channel: &Channel, path: &str, headers: &HeaderMap) -> Result<T, Error> {
     let mut request = Request::get(path).body(Empty::<bytes::Bytes>::new()).expect("paths here are valid");
     for name in PROPAGATED {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example bookinfo              # then open the page and edit examples/bookinfo/mesh/reviews.yaml
-//! cargo run --release --example bookinfo -- --check   # runs headless on free ports, exits 0 if all is as promised
+//! cargo run --release --example bookinfo -- --check   # runs on free ports without a user, exits 0 if all checks pass
 //! ```
 
 mod bookinfo;
@@ -32,10 +32,10 @@ use crate::{
     ports::{Listener, Ports},
 };
 
-/// Whatever may go wrong here is only printed.
+/// Errors are only printed.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Istio's Bookinfo on one machine, as members of one mesh.
+/// Istio's Bookinfo on one machine, all services in one mesh.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Run without a user, on free ports and with a copy of the configuration, and check that everything works.
@@ -70,7 +70,7 @@ async fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Where each member of the mesh answers Envoy's admin paths, such as `/stats/prometheus` and `/clusters`.
+/// The admin endpoints of the members, with Envoy's paths such as `/stats/prometheus` and `/clusters`.
 const ADMINS: [(Listener, &str); 7] = [
     (Listener::ProductpageAdmin, "productpage, by the library like the next four"),
     (Listener::DetailsAdmin, "details"),
@@ -81,7 +81,7 @@ const ADMINS: [(Listener, &str); 7] = [
     (Listener::GatewayAdmin, "gateway"),
 ];
 
-/// Runs until Ctrl-C or SIGTERM and tells what happens to the configuration.
+/// Runs until Ctrl-C or SIGTERM and prints the effects of changes to the configuration.
 #[expect(clippy::print_stdout, reason = "the example's output")]
 async fn show(config: &Path) -> Result<ExitCode, Error> {
     let ports = Ports::usual();
@@ -109,7 +109,7 @@ async fn show(config: &Path) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
+/// Waits for Ctrl-C or SIGTERM.
 async fn asked_to_stop() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {

@@ -1,11 +1,11 @@
-//! The ports of the example, which its YAML names too.
+//! The ports of the example, which its YAML contains too.
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
-/// Where everything listens, on 127.0.0.1.
+/// The ports of all listeners, on 127.0.0.1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     numbers: [u16; COUNT],
@@ -13,7 +13,7 @@ pub(crate) struct Ports {
 
 const COUNT: usize = 15;
 
-/// What listens on a port.
+/// A listener of the example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listener {
     Productpage,
@@ -33,7 +33,7 @@ pub(crate) enum Listener {
     ReviewsV3Admin,
 }
 
-/// Every listener with its usual port. Those below 10000 stand in `mesh/*.yaml`.
+/// All listeners with their default ports. Those below 10000 occur in `mesh/*.yaml`.
 const USUAL: [(Listener, u16, &str); COUNT] = [
     (Listener::Productpage, 9081, "productpage"),
     (Listener::Details, 9082, "details"),
@@ -53,14 +53,14 @@ const USUAL: [(Listener, u16, &str); COUNT] = [
 ];
 
 impl Ports {
-    /// The ports as they stand in the YAML.
+    /// The default ports, as in the YAML.
     pub(crate) fn usual() -> Self {
         Self { numbers: USUAL.map(|(_, number, _)| number) }
     }
 
-    /// Ports that nothing else on this machine uses now.
+    /// Ports that are free on this machine.
     pub(crate) fn free() -> io::Result<Self> {
-        // All are held until the last one is chosen, so that no two are the same.
+        // All sockets stay open until the last port is chosen, so that the ports differ.
         let held: Vec<TcpListener> =
             USUAL.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
         let mut numbers = [0; COUNT];
@@ -70,13 +70,13 @@ impl Ports {
         Ok(Self { numbers })
     }
 
-    /// Where `listener` listens.
+    /// The address of `listener`.
     pub(crate) fn address(&self, listener: Listener) -> SocketAddr {
         let (_, number, _) = self.named().find(|(known, ..)| *known == listener).expect("the table has every listener");
         SocketAddr::from((Ipv4Addr::LOCALHOST, number))
     }
 
-    /// Says who needs which port if one is taken.
+    /// Fails if a port is in use, with the port and the listener that needs it.
     pub(crate) fn require_unused(&self) -> Result<(), String> {
         for (_, number, user) in self.named() {
             TcpListener::bind((Ipv4Addr::LOCALHOST, number)).map_err(|error| {
@@ -86,7 +86,7 @@ impl Ports {
         Ok(())
     }
 
-    /// A copy of some of the example's YAML with these ports instead of the usual ones.
+    /// Replaces the default ports in some of the example's YAML by these ports.
     pub(crate) fn rewrite(&self, yaml: &str) -> String {
         let mut rewritten = String::with_capacity(yaml.len());
         let mut rest = yaml;

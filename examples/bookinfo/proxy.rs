@@ -1,8 +1,8 @@
-//! `mesh-proxy` as a process of its own.
+//! `mesh-proxy` in a separate process.
 //!
-//! The example carries the proxy and starts itself again as one, so that nothing else has to be built first. The
-//! process is what the program `mesh-proxy` with the same arguments would be. It says only what ends it: what becomes of
-//! the configuration is told by productpage.
+//! The example contains the proxy and starts itself again as one, so nothing else has to be built. The process does what
+//! the program `mesh-proxy` does with the same arguments. It logs errors only; productpage prints changes of the
+//! configuration.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-/// First argument of this program when it is to be a proxy.
+/// The first argument of this program if it is to run as a proxy.
 pub(crate) const ARGUMENT: &str = "mesh-proxy";
 
 /// A running proxy. It is killed when dropped.
@@ -26,7 +26,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy; its output is shown line by line behind `name`.
+    /// Starts a proxy. Each line of its output is printed with the prefix `name`.
     pub(crate) fn start(name: &'static str, arguments: &[&str]) -> io::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(ARGUMENT)
@@ -45,17 +45,17 @@ impl Proxy {
         Ok(Self { child })
     }
 
-    /// Whether it still runs.
+    /// Whether it is running.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Resolves when it ends.
+    /// Waits until it exits.
     pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Asks it to drain (SIGTERM) and waits for its end; it is killed after `limit`.
+    /// Makes it drain by SIGTERM and waits until it exits. It is killed after `limit`.
     pub(crate) async fn terminate(mut self, limit: Duration) -> io::Result<ExitStatus> {
         if let Some(id) = self.child.id() {
             Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;

@@ -1,10 +1,9 @@
-//! The ratings service: a plain HTTP server that knows nothing of the mesh and has no part of it linked in. The
-//! sidecar in front of it is what makes it a member.
+//! The ratings service: a plain HTTP server that does not use the library. Its sidecar makes it a member of the mesh.
 
 use axum::{Json, Router, extract::Path, routing::get};
 use serde_json::{Value, json};
 
-/// The whole service.
+/// The service.
 pub(crate) fn router() -> Router {
     Router::new().route("/ratings/{product_id}", get(ratings)).route("/health", get(async || "ratings is healthy\n"))
 }

@@ -1,4 +1,4 @@
-//! The reviews service in its three versions: v1 shows no stars, v2 black ones, v3 red ones.
+//! The reviews service in three versions: v1 has no stars, v2 black ones, v3 red ones.
 
 use axum::{
     Json, Router,
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::fetch;
 
-/// What distinguishes the versions.
+/// A version of the service.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Version {
-    /// As in the label `version` of its endpoint.
+    /// The label `version` of its endpoint.
     pub(crate) name: &'static str,
-    /// The stars it asks the ratings service for; `None` = it does not ask.
+    /// The color of the stars from the ratings service; `None` = it does not call that service.
     pub(crate) stars: Option<&'static str>,
 }
 
@@ -27,16 +27,16 @@ pub(crate) const VERSIONS: [Version; 3] = [
     Version { name: "v3", stars: Some("red") },
 ];
 
-/// The service's answer.
+/// The response of the service.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Reviews {
     pub(crate) id: u32,
-    /// Which version answered.
+    /// The version that responded.
     pub(crate) version: String,
     pub(crate) reviews: Vec<Review>,
 }
 
-/// What one reader thinks.
+/// The review of one reader.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Review {
     pub(crate) reviewer: String,
@@ -44,7 +44,7 @@ pub(crate) struct Review {
     pub(crate) rating: Option<Rating>,
 }
 
-/// Stars, or why there are none.
+/// The stars, or an error.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Rating {
@@ -58,7 +58,7 @@ struct App {
     ratings: Channel,
 }
 
-/// The service of one version, which asks `ratings` for stars.
+/// The service of one version, which gets stars from `ratings`.
 pub(crate) fn router(version: Version, ratings: Channel) -> Router {
     Router::new().route("/reviews/{product_id}", get(reviews)).with_state(App { version, ratings })
 }

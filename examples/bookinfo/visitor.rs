@@ -1,4 +1,4 @@
-//! Someone who looks at the page: a plain HTTP client, and many of them at once.
+//! Visitors of the page: plain HTTP clients.
 
 use std::{
     collections::BTreeMap,
@@ -19,15 +19,15 @@ use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::reviews::Reviews;
 
-/// Reviews of the one book there is.
+/// The path of the book's reviews.
 const REVIEWS: &str = "/api/v1/products/0/reviews";
 
-/// Nothing in the example takes as long.
+/// Timeout of a visit; nothing in the example takes as long.
 const LIMIT: Duration = Duration::from_secs(10);
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Fetches `path`, on a connection of its own, with one extra header if given.
+/// Fetches `path` on a new connection, with one extra header if given.
 pub(crate) async fn get(
     address: SocketAddr,
     path: &str,
@@ -36,7 +36,7 @@ pub(crate) async fn get(
     Visitor::connect(address).await?.get(path, header).await
 }
 
-/// One keep-alive connection.
+/// A keep-alive connection.
 #[derive(Debug)]
 struct Visitor {
     address: SocketAddr,
@@ -64,16 +64,16 @@ impl Visitor {
     }
 }
 
-/// One look at the reviews.
+/// One request for the reviews.
 #[derive(Debug)]
 pub(crate) struct Visit {
-    /// When the request was made.
+    /// When the request was sent.
     pub(crate) at: Instant,
-    /// The version that answered, or what went wrong.
+    /// The version that responded, or an error.
     pub(crate) outcome: Result<String, String>,
 }
 
-/// Looks at the reviews once.
+/// Requests the reviews once.
 pub(crate) async fn visit(address: SocketAddr, header: Option<(&str, &str)>) -> Visit {
     let at = Instant::now();
     Visit { at, outcome: outcome(get(address, REVIEWS, header).await) }
@@ -88,7 +88,7 @@ fn outcome(answer: Result<(StatusCode, String), Error>) -> Result<String, String
     Ok(reviews.version)
 }
 
-/// Visitors who look at the reviews again and again.
+/// Visitors that request the reviews repeatedly.
 #[derive(Debug)]
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -96,10 +96,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Visitors at the same time.
+    /// Number of concurrent visitors.
     const VISITORS: usize = 4;
 
-    /// Starts looking at `address`; a visitor rests a little between two looks.
+    /// Starts requesting the reviews from `address`, with a pause after each request.
     pub(crate) fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut visitors = JoinSet::new();
@@ -118,14 +118,14 @@ impl Load {
         Self { stop, visitors }
     }
 
-    /// Ends it and tells what was seen.
+    /// Stops, and returns all visits.
     pub(crate) async fn stop(self) -> Vec<Visit> {
         self.stop.store(true, Ordering::Relaxed);
         self.visitors.join_all().await.into_iter().flatten().collect()
     }
 }
 
-/// A look over the visitor's connection, which a failed look gives up.
+/// Requests the reviews on the visitor's connection, which is dropped after a failure.
 async fn look(address: SocketAddr, visitor: &mut Option<Visitor>) -> Visit {
     let at = Instant::now();
     let answer = async {
@@ -142,7 +142,7 @@ async fn look(address: SocketAddr, visitor: &mut Option<Visitor>) -> Visit {
     Visit { at, outcome: outcome(answer) }
 }
 
-/// How often each version answered; failures count under what went wrong.
+/// The number of responses of each version, and of each error.
 pub(crate) fn tally<'a>(visits: impl IntoIterator<Item = &'a Visit>) -> BTreeMap<String, u32> {
     let mut tally = BTreeMap::new();
     for visit in visits {

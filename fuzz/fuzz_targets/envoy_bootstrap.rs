@@ -1,5 +1,5 @@
-//! An Envoy bootstrap file: text is refused or read, what is refused of it has a place in the text, and what was read
-//! prints as JSON that means the same.
+//! An Envoy bootstrap file: any text is read or refused, every refused field has a position in the text, and a bootstrap
+//! that was read is written as equivalent JSON.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -13,10 +13,10 @@ fuzz_target!(|text: &str| {
     let Ok(bootstrap) = document.read::<Bootstrap>() else { return };
     if let Err(error) = bootstrap::from_proto(&bootstrap) {
         for fault in &error.faults {
-            assert!(document.locate(&fault.path()).matched > 0, "{fault} stands nowhere in {text}");
+            assert!(document.locate(&fault.path()).matched > 0, "{fault} has no position in {text}");
         }
     }
     let printed = json::to_json(&bootstrap).to_string();
-    let again: Bootstrap = json::from_text(&printed, "printed").expect("what we print is what we read");
+    let again: Bootstrap = json::from_text(&printed, "printed").expect("written JSON can be read");
     assert_eq!(again.encode_to_vec(), bootstrap.encode_to_vec(), "{printed}");
 });

@@ -1,4 +1,4 @@
-//! The first bytes of a connection: whatever they are, what is decided about some of them holds when more come.
+//! The first bytes of a connection: a decision about a prefix still holds when more bytes arrive.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

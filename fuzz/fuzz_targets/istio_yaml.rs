@@ -1,4 +1,4 @@
-//! A file of Istio resources: any text is read, and every diagnostic about it can be shown.
+//! A file of Istio resources: any text is read, and every diagnostic can be rendered.
 #![no_main]
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
     }
     let lenient = read(Strictness::Lenient);
     if strict.is_valid() {
-        assert!(lenient.is_valid(), "leniency refuses what strictness takes: {:?}", lenient.diagnostics);
+        assert!(lenient.is_valid(), "lenient reading refuses what strict reading accepts: {:?}", lenient.diagnostics);
         assert_eq!(lenient.config.len(), strict.config.len());
     }
 });

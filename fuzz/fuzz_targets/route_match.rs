@@ -1,4 +1,4 @@
-//! Route match: the compiled table answers as a linear scan does, for any configuration and any request.
+//! Route match: the compiled table finds the route that a linear scan finds, for any configuration and any request.
 #![no_main]
 
 use http::{HeaderMap, HeaderValue, Method};
@@ -46,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The virtual host by the documented order: exact, longest suffix wildcard, longest prefix wildcard, `*`.
+/// The virtual host in the documented order: exact, longest suffix wildcard, longest prefix wildcard, `*`.
 fn host<'c>(config: &'c RouteConfiguration, authority: &str) -> Option<&'c VirtualHost> {
     let authority = authority.to_ascii_lowercase();
     let rank = |domain: &str| {
@@ -66,7 +66,7 @@ fn host<'c>(config: &'c RouteConfiguration, authority: &str) -> Option<&'c Virtu
     ranked.filter_map(|(host, domain)| Some((rank(domain)?, host))).max_by_key(|(rank, _)| *rank).map(|(_, host)| host)
 }
 
-/// Whether a route takes a request, by the words of Envoy's `RouteMatch`.
+/// Whether a route matches a request, by the documentation of Envoy's `RouteMatch`.
 fn matches(route: &RouteMatch, head: &RequestHead<'_>, random: u64) -> bool {
     let (path, query) = (head.path(), head.query());
     let begins = |prefix: &str| match route.case_sensitive {
@@ -88,7 +88,7 @@ fn matches(route: &RouteMatch, head: &RequestHead<'_>, random: u64) -> bool {
         && route.runtime_fraction.is_none_or(|share| share.hits(random))
 }
 
-/// Choices, made by the fuzzer's bytes; zeros when they are used up. Alphabets are small so that things coincide.
+/// Choices from the fuzzer's bytes; zeros when they are used up. Alphabets are small, so that values often coincide.
 struct Input<'i>(&'i [u8]);
 
 impl Input<'_> {

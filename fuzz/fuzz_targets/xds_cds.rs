@@ -1,4 +1,4 @@
-//! A cluster as a control plane sends it: any bytes are decoded or refused with a reason.
+//! A cluster from a control plane: any bytes are decoded or refused with a reason.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The endpoints of a cluster as a control plane sends them: any bytes are decoded or refused with a reason.
+//! The endpoints of a cluster from a control plane: any bytes are decoded or refused with a reason.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What the targets share: making an xDS resource of arbitrary input, and what must hold when it is decoded.
+//! Decoding of arbitrary input as an xDS resource, shared by the targets.
 
 use mesh_xds::json;
 use mesh_xds::resource::{self, ResourceType};
@@ -7,8 +7,8 @@ use prost_types::Any;
 
 /// Decodes `input` as the resource `M`, from protobuf bytes or, if it begins with a brace, from protobuf-JSON.
 ///
-/// No message of xDS begins with a brace (it would be the start of a group), so seeds can be written by hand and the bytes
-/// of a discovery response are still tried as they are.
+/// No xDS message begins with a brace, which would be the start of a group. Seeds can therefore be written by hand, and the
+/// bytes of a discovery response are tried unchanged.
 pub fn decode<M: Message + Name + Default>(input: &[u8], kind: ResourceType) {
     let value = if input.first() == Some(&b'{') {
         let Some(message) = std::str::from_utf8(input).ok().and_then(|text| json::from_text::<M>(text, "input").ok())

@@ -1,7 +1,7 @@
 //! Developer commands of this workspace: `cargo xtask <command>`.
 //!
-//! Nothing here is needed to build or to use the mesh. Commands check or regenerate what is checked in; each one has a
-//! module, and this file only chooses between them.
+//! They are not needed to build or use the mesh. They check or regenerate files that are checked in. Each command has a
+//! module.
 
 mod arrows;
 mod codegen;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The directory of the workspace's `Cargo.toml`, wherever the command was started.
+/// The directory of the workspace's `Cargo.toml`, independent of the current directory.
 fn workspace_root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace root").to_path_buf()
 }

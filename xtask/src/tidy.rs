@@ -1,15 +1,14 @@
-//! `cargo xtask tidy`: the house rules that neither rustfmt nor clippy knows.
+//! `cargo xtask tidy`: rules of this repository that rustfmt and clippy cannot check.
 //!
 //! - a Rust file has at most [`MAX_LINES`] lines without its tests;
-//! - a Rust file begins with `//!`, so every module says what it is for (a file of tests says it by its name);
-//! - a crate depends only on what its place in the architecture allows ([`FORBIDDEN_DEPENDENCIES`]);
+//! - a Rust file begins with `//!` (files of tests may do without);
+//! - a crate has none of its [`FORBIDDEN_DEPENDENCIES`];
 //! - the top-level modules of a crate do not use each other in a circle (`cargo xtask arrows CRATE` shows how they do);
-//! - a note about work to do names an issue;
-//! - no checked-in file names a directory of the machine it was written on, and `Cargo.lock` names no registry but
-//!   crates.io.
+//! - a note about work to do refers to an issue;
+//! - no checked-in file contains the path of a directory of this machine, and `Cargo.lock` refers to no registry other
+//!   than crates.io.
 //!
-//! The rules also run as a test of this crate, so `cargo test` fails where this command would. There is no list of
-//! exceptions; a file that grows too long is to be split.
+//! The check also runs as a test of this crate. There are no exceptions: a file that is too long must be split.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,16 +16,16 @@ use std::process::{Command, ExitCode};
 
 use crate::arrows::{self, Closing};
 
-/// Lines a Rust file may have, not counting a test module at its end.
+/// Maximum number of lines of a Rust file, not counting a test module at its end.
 const MAX_LINES: usize = 500;
 
-/// Generated sources, checked by the generator's own comparison.
+/// Generated sources, which `cargo xtask codegen --check` checks.
 const GENERATED: &str = "mesh-xds/src/proto/";
 
-/// The one registry that `Cargo.lock` may name.
+/// The only registry that `Cargo.lock` may refer to.
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Which crate may not depend on what, in any dependency section: the arrows that the architecture does not have.
+/// Crates that a crate must not depend on, in any dependency section. See `ARCHITECTURE.md`.
 const FORBIDDEN_DEPENDENCIES: &[(&str, &[&str])] = &[
     (
         "mesh-core",
@@ -38,7 +37,7 @@ const FORBIDDEN_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("mesh-admin", &["mesh", "mesh-proxy"]),
 ];
 
-/// One broken rule at one place.
+/// A violation of a rule.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     path: PathBuf,
@@ -52,7 +51,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Checks the tree at `root` and prints what it finds.
+/// Checks the workspace at `root` and prints all findings.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports on the terminal")]
 pub(crate) fn run(root: &Path) -> ExitCode {
     match findings(root) {
@@ -87,7 +86,7 @@ fn findings(root: &Path) -> std::io::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Each place of each arrow that closes a circle of top-level modules.
+/// A finding for each place of each arrow that closes a circle of top-level modules.
 fn circles(root: &Path, name: &str) -> std::io::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for Closing { circle, places } in arrows::circles(root, name)? {
@@ -101,7 +100,7 @@ fn circles(root: &Path, name: &str) -> std::io::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Files known to git and new files that it does not ignore, so that a mistake shows before it is committed.
+/// Files known to git, and new files that are not ignored.
 fn checked_in_files(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     let listing = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -114,7 +113,7 @@ fn checked_in_files(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(String::from_utf8_lossy(&listing.stdout).lines().map(PathBuf::from).collect())
 }
 
-/// This checkout and the home directory of whoever runs the check: paths that mean nothing elsewhere.
+/// The workspace directory and the home directory of the user.
 fn machine_directories(root: &Path) -> Vec<String> {
     let home = std::env::home_dir().filter(|home| home.components().count() > 1);
     [Some(root.to_path_buf()), home].into_iter().flatten().map(|path| format!("{}/", path.display())).collect()
@@ -151,7 +150,7 @@ fn check_length(text: &str, report: &mut dyn FnMut(usize, String)) {
     }
 }
 
-/// Lines before the test module that ends a file.
+/// Number of lines before the test module at the end of a file.
 fn lines_without_tests(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().collect();
     let tests = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
@@ -160,7 +159,7 @@ fn lines_without_tests(text: &str) -> usize {
 
 fn check_module_docs(text: &str, report: &mut dyn FnMut(usize, String)) {
     if !text.starts_with("//!") {
-        report(1, "a module begins with `//!` and says what it does and why".to_owned());
+        report(1, "a module begins with `//!` and a description".to_owned());
     }
 }
 
@@ -183,19 +182,19 @@ fn check_dependencies(manifest: &str, report: &mut dyn FnMut(usize, String)) {
 fn check_registries(lock: &str, report: &mut dyn FnMut(usize, String)) {
     for (index, line) in lock.lines().enumerate() {
         if line.strip_prefix("source = ").is_some_and(|source| source.trim_matches('"') != CRATES_IO) {
-            report(index + 1, format!("locked to another registry than crates.io: {line}"));
+            report(index + 1, format!("registry other than crates.io: {line}"));
         }
     }
 }
 
-/// A note without an issue is never found again; the other marks have no form at all.
+/// Notes about work to do must refer to an issue.
 fn check_notes(text: &str, report: &mut dyn FnMut(usize, String)) {
     const NOTE: &str = concat!("TO", "DO");
     const MARKS: [&str; 2] = [concat!("FIX", "ME"), concat!("XX", "X:")];
     for (index, line) in text.lines().enumerate() {
         let unnamed = line.match_indices(NOTE).any(|(at, _)| !names_issue(&line[at + NOTE.len()..]));
         if unnamed || MARKS.iter().any(|mark| line.contains(mark)) {
-            report(index + 1, format!("a note about work to do has the form {NOTE}(#issue)"));
+            report(index + 1, format!("notes about work to do have the form {NOTE}(#issue)"));
         }
     }
 }
@@ -208,7 +207,7 @@ fn names_issue(rest: &str) -> bool {
 fn check_machine_paths(text: &str, machine: &[String], report: &mut dyn FnMut(usize, String)) {
     for (index, line) in text.lines().enumerate() {
         if let Some(directory) = machine.iter().find(|directory| line.contains(directory.as_str())) {
-            report(index + 1, format!("names a directory of this machine: {directory}"));
+            report(index + 1, format!("contains a directory of this machine: {directory}"));
         }
     }
 }
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arrow_that_the_architecture_lacks_is_found_in_every_section() {
+    fn a_forbidden_dependency_is_found_in_every_section() {
         let core = |section: &str, line: &str| format!("[package]\nname = \"mesh-core\"\n[{section}]\n{line}\n");
         check("mesh-core/Cargo.toml", &core("dependencies", "tokio.workspace = true"), 4, "not depend on tokio");
         check("mesh-core/Cargo.toml", &core("dev-dependencies", "prost = \"1\""), 4, "not depend on prost");
@@ -266,13 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_on_another_registry_is_found() {
-        check("Cargo.lock", "source = \"registry+https://mirror.example/index\"\n", 1, "another registry");
+    fn another_registry_is_found() {
+        check("Cargo.lock", "source = \"registry+https://mirror.example/index\"\n", 1, "registry other than");
         assert_eq!(rules("Cargo.lock", &format!("source = \"{CRATES_IO}\"\n")), []);
     }
 
     #[test]
-    fn a_note_names_its_issue() {
+    fn a_note_must_refer_to_an_issue() {
         let note = |rest: &str| format!("//! Docs.\n// {}{rest}\n", concat!("TO", "DO"));
         assert_eq!(rules("a/src/lib.rs", &note("(#12): faster")), []);
         for rest in [": faster", "(me): faster", "(#): faster", "(#12"] {

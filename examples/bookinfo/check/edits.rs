@@ -1,4 +1,4 @@
-//! Checks of what edits of the configuration do.
+//! Checks of the effects of configuration changes.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use super::{
 };
 use crate::visitor::Load;
 
-/// An edit must have its effect within this time.
+/// Time within which an edit must have its effect.
 const EFFECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long an edit may take to be reported; on a busy machine later than its effect.
+/// Time within which an edit must be reported. On a busy machine that may be later than its effect.
 const REPORT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Under load, requests made a second after the edit go where it says, and none fails.
+/// Under load, requests that are sent a second after an edit follow the new weights, and none fails.
 pub(super) async fn weight_shifts_traffic(scene: &mut Scene) -> Outcome {
     let load = Load::start(scene.page());
     sleep(EFFECT_LIMIT / 2).await;
@@ -39,7 +39,7 @@ pub(super) async fn weight_shifts_traffic(scene: &mut Scene) -> Outcome {
     }
 }
 
-/// A weight that is no number is reported with its place, and traffic goes on as before.
+/// A weight that is not a number is reported with its position, and traffic is not affected.
 pub(super) async fn broken_edit_changes_nothing(scene: &mut Scene) -> Outcome {
     let load = Load::start(scene.page());
     let line = scene.configuration.set_weights(["fifty", "30", "20"]).map_err(|error| error.to_string())?;
@@ -59,7 +59,7 @@ pub(super) async fn broken_edit_changes_nothing(scene: &mut Scene) -> Outcome {
     Ok(format!("reported at line {line}, {}", all_from("v3", &visits)?))
 }
 
-/// The next good edit is taken.
+/// The next valid edit takes effect.
 pub(super) async fn repair_applies(scene: &mut Scene) -> Outcome {
     scene.configuration.set_weights(["0", "100", "0"]).map_err(|error| error.to_string())?;
     match next_outcome(scene).await? {
@@ -68,7 +68,7 @@ pub(super) async fn repair_applies(scene: &mut Scene) -> Outcome {
     }
 }
 
-/// What became of an edit; that its files are valid is not yet an outcome.
+/// Waits for the outcome of an edit. That its files are valid is not an outcome yet.
 async fn next_outcome(scene: &mut Scene) -> Result<ConfigEvent, String> {
     let outcome = async {
         while let Some(event) = scene.events.next().await {

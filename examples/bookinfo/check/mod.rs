@@ -1,7 +1,7 @@
-//! `--check`: does Bookinfo do what it promises?
+//! `--check`: an end-to-end test of Bookinfo.
 //!
-//! Everything runs as usual, but on free ports and with a copy of the configuration, which is then edited, well and
-//! badly, while visitors keep looking at the page.
+//! All services run on free ports with a copy of the configuration. Valid and invalid edits are made to the copy while
+//! visitors request the page.
 
 mod edits;
 mod requests;
@@ -17,7 +17,7 @@ use crate::{
     ports::{Listener, Ports},
 };
 
-/// Runs all checks; the exit code says whether all passed.
+/// Runs all checks. The exit code is 0 if all pass.
 #[expect(clippy::print_stdout, reason = "the example's output")]
 pub(crate) async fn run(original: &Path) -> Result<ExitCode, Error> {
     let ports = Ports::free()?;
@@ -43,7 +43,7 @@ pub(crate) async fn run(original: &Path) -> Result<ExitCode, Error> {
     Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the checks look at.
+/// The subject of the checks.
 #[derive(Debug)]
 struct Scene {
     ports: Ports,
@@ -58,7 +58,7 @@ impl Scene {
     }
 }
 
-/// What was seen, or what is wrong.
+/// The result of a check, or the reason for its failure.
 type Outcome = Result<String, String>;
 
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! Checks of what requests get.
+//! Checks of responses and metrics.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,19 +10,19 @@ use crate::{
     visitor::{self, Load, Visit, tally},
 };
 
-/// Visits from which the split is judged.
+/// Number of visits in the check of the split.
 const SAMPLE: u32 = 1000;
 
-/// The percentages of v1, v2 and v3 in the configuration as it is shipped.
+/// The percentages of v1, v2 and v3 in the original configuration.
 const WEIGHTS: [(&str, u32); 3] = [("v1", 50), ("v2", 30), ("v3", 20)];
 
-/// Standard deviations that a share may be off its weight: chance alone exceeds this once in 15,000 runs.
+/// Standard deviations by which a share may differ from its weight. A correct split exceeds this once in 15,000 runs.
 const TOLERANCE: f64 = 4.0;
 
-/// How long ratings' sidecar may take to end.
+/// Time within which the sidecar of ratings must exit.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// The whole page, with the answer of every service in it.
+/// The page contains the response of every service.
 pub(super) async fn page_is_shown(scene: &Scene, listener: Listener) -> Outcome {
     let page = body(scene.ports.address(listener), "/productpage").await?;
     for text in ["The Comedy of Errors", "William Shakespeare", "data-version=\"v", "Reviewer1"] {
@@ -33,7 +33,7 @@ pub(super) async fn page_is_shown(scene: &Scene, listener: Listener) -> Outcome 
     Ok(format!("{} bytes", page.len()))
 }
 
-/// Each version's share of a sample is what binomial chance around its weight allows.
+/// Each version's share of a sample is within the deviation that its binomial distribution allows.
 pub(super) async fn split_is_as_weighted(scene: &Scene) -> Outcome {
     let mut visits = Vec::new();
     for _ in 0..SAMPLE {
@@ -51,7 +51,7 @@ pub(super) async fn split_is_as_weighted(scene: &Scene) -> Outcome {
     succeeded(&visits)
 }
 
-/// The rule for testers comes before the split.
+/// The rule for testers takes precedence over the split.
 pub(super) async fn header_chooses_version(scene: &Scene) -> Outcome {
     let mut visits = Vec::new();
     for _ in 0..20 {
@@ -60,7 +60,7 @@ pub(super) async fn header_chooses_version(scene: &Scene) -> Outcome {
     all_from("v2", &visits)
 }
 
-/// productpage's own view of its calls.
+/// The metrics of productpage about its calls.
 pub(super) async fn library_reports_metrics(scene: &Scene) -> Outcome {
     let metrics = body(scene.ports.address(Listener::ProductpageAdmin), "/stats/prometheus").await?;
     has_series(
@@ -74,7 +74,7 @@ pub(super) async fn library_reports_metrics(scene: &Scene) -> Outcome {
         ],
     )?;
     has_series(&metrics, "istio_requests_total", &["reporter=\"source\"", "request_protocol=\"grpc\""])?;
-    // Both ends know each other by name.
+    // Both ends know each other's name.
     let ends = ["source_workload=\"productpage-v1\"", "destination_workload=\"reviews-v2\""];
     has_series(&metrics, "istio_requests_total", &ends)?;
     let of_reviews = body(scene.ports.address(Listener::ReviewsV2Admin), "/stats/prometheus").await?;
@@ -83,7 +83,7 @@ pub(super) async fn library_reports_metrics(scene: &Scene) -> Outcome {
     has_series(&metrics, "envoy_cluster_upstream_rq_total", &["outbound|9080|v1|reviews.default.svc.cluster.local"])
 }
 
-/// The sidecar's view of the calls to ratings.
+/// The metrics of the sidecar about the calls to ratings.
 pub(super) async fn sidecar_reports_metrics(scene: &Scene) -> Outcome {
     let metrics = body(scene.ports.address(Listener::RatingsSidecarAdmin), "/stats/prometheus").await?;
     has_series(
@@ -99,7 +99,7 @@ pub(super) async fn sidecar_reports_metrics(scene: &Scene) -> Outcome {
     )
 }
 
-/// It ends with success and in time, and nobody who looks at the page meanwhile is turned away.
+/// The sidecar exits in time and with success, and no visit fails meanwhile.
 pub(super) async fn sidecar_drains(scene: &mut Scene) -> Outcome {
     let load = Load::start(scene.page());
     let ended = scene.bookinfo.stop_sidecar(DRAIN_LIMIT).await;
@@ -111,7 +111,7 @@ pub(super) async fn sidecar_drains(scene: &mut Scene) -> Outcome {
     Ok(format!("{status}, {}", succeeded(&visits)?))
 }
 
-/// Every visit brought reviews; says how many from whom.
+/// Every visit was successful. Returns the number of responses of each version.
 pub(super) fn succeeded<'a>(visits: impl IntoIterator<Item = &'a Visit> + Clone) -> Outcome {
     let failed = visits.clone().into_iter().filter(|visit| visit.outcome.is_err()).count();
     let seen = tally(visits);
@@ -121,7 +121,7 @@ pub(super) fn succeeded<'a>(visits: impl IntoIterator<Item = &'a Visit> + Clone)
     Ok(seen.iter().map(|(version, count)| format!("{count} {version}")).collect::<Vec<_>>().join(", "))
 }
 
-/// There were visits, and every one of them was answered by `version`.
+/// There were visits, and `version` responded to all of them.
 pub(super) fn all_from<'a>(version: &str, visits: impl IntoIterator<Item = &'a Visit> + Clone) -> Outcome {
     let seen = tally(visits);
     if seen.len() == 1 && seen.contains_key(version) {
@@ -139,7 +139,7 @@ async fn body(address: SocketAddr, path: &str) -> Outcome {
     }
 }
 
-/// Some series of the metric `name` has all of `labels` and is not zero.
+/// A series of the metric `name` has all of `labels` and is not zero.
 fn has_series(metrics: &str, name: &str, labels: &[&str]) -> Outcome {
     let series = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
     let mut with_labels = series.filter(|line| labels.iter().all(|label| line.contains(label)));

@@ -1,4 +1,4 @@
-//! The productpage service: the page that shows a book's details and reviews, and who wrote them.
+//! The productpage service: a page with a book's details and reviews, and the version that wrote the reviews.
 
 mod page;
 mod shares;
@@ -22,7 +22,7 @@ use crate::{
     reviews::Reviews,
 };
 
-/// The book on the page; there is no other.
+/// The only book.
 const PRODUCT: u32 = 0;
 
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ struct App {
     shares: Arc<Shares>,
 }
 
-/// The service, which asks `details` by gRPC and `reviews` by HTTP.
+/// The service, which calls `details` by gRPC and `reviews` by HTTP.
 pub(crate) fn router(details: Channel, reviews: Channel) -> Router {
     Router::new()
         .route("/", get(async || Redirect::temporary("/productpage")))

@@ -10,7 +10,7 @@ use crate::{
 
 const TEMPLATE: &str = include_str!("page.html");
 
-/// Fills the template; what could not be fetched is said in its place.
+/// Fills in the template. An error is shown in place of data that could not be fetched.
 pub(super) fn render(
     details: Result<&BookDetails, String>,
     reviews: Result<&Reviews, String>,
@@ -25,7 +25,7 @@ pub(super) fn render(
         .replace("{{window}}", &Shares::WINDOW.to_string())
 }
 
-/// The reviews with the version that wrote them, also fetched alone by the page's script.
+/// The reviews with the version that wrote them. The page's script fetches this part, too.
 pub(super) fn reviews_section(reviews: &Reviews) -> String {
     let mut html = format!(
         "<p class=\"served\">served by <b class=\"{0}\" data-version=\"{0}\">reviews {0}</b></p>",
@@ -35,7 +35,7 @@ pub(super) fn reviews_section(reviews: &Reviews) -> String {
     html
 }
 
-/// The table of shares, also fetched alone by the page's script.
+/// The table of shares. The page's script fetches this part, too.
 pub(super) fn shares_rows(shares: &[Share]) -> String {
     shares.iter().map(share_row).collect()
 }
@@ -88,7 +88,7 @@ fn unavailable(service: &str, error: &str) -> String {
     format!("<p class=\"unavailable\">{service} are currently unavailable: {}</p>", Escaped(error))
 }
 
-/// Text in which nothing is markup.
+/// Escapes a text for HTML.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {

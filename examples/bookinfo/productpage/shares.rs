@@ -1,4 +1,4 @@
-//! Which version of reviews answered lately.
+//! The share of each version in the latest responses of reviews.
 
 use std::{
     collections::VecDeque,
@@ -9,26 +9,26 @@ use serde::Serialize;
 
 use crate::reviews::VERSIONS;
 
-/// The last [`Shares::WINDOW`] answers.
+/// The versions of the last [`Shares::WINDOW`] responses.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     seen: Mutex<VecDeque<String>>,
 }
 
-/// One version's part of the answers seen.
+/// The share of one version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Share {
     pub(super) version: &'static str,
     pub(super) count: usize,
-    /// Of all that were counted, rounded.
+    /// Percentage of the counted responses, rounded.
     pub(super) percent: usize,
 }
 
 impl Shares {
-    /// How many answers are remembered.
+    /// Number of responses that are counted.
     pub(super) const WINDOW: usize = 200;
 
-    /// Remembers that `version` answered.
+    /// Counts a response of `version`.
     pub(super) fn record(&self, version: &str) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() == Self::WINDOW {
@@ -37,7 +37,7 @@ impl Shares {
         seen.push_back(version.to_owned());
     }
 
-    /// Every version's share, in order of versions.
+    /// The share of each version, sorted by version.
     pub(super) fn table(&self) -> Vec<Share> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let total = seen.len().max(1);

@@ -1,11 +1,11 @@
-//! Generates `examples/generated/`: gRPC clients and servers of the services in `examples/proto/`.
+//! Generation of `examples/generated/`: gRPC clients and servers of the services in `examples/proto/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Error, Tree};
 
-/// Where the generated tree lies in the workspace.
+/// The path of the generated files in the workspace.
 pub(super) const TARGET: &str = "examples/generated";
 
 const SOURCE: &str = "examples/proto";
@@ -19,7 +19,7 @@ const HEAD: &str = "//! Messages, client and server of one of the gRPC services 
 
 ";
 
-/// Generates and formats one Rust file per package, using `out` as scratch space.
+/// Generates and formats one Rust file per package. `out` is a scratch directory.
 pub(super) fn generate(workspace: &Path, out: &Path) -> Result<Tree, Error> {
     if out.exists() {
         std::fs::remove_dir_all(out)?;

@@ -1,8 +1,7 @@
-//! Cuts a descriptor set to what a list of root messages needs.
+//! Reduction of a descriptor set to what a list of root messages needs.
 //!
-//! The unit is a top-level message or enum: it is kept whole, with all of its fields and nested types, or dropped
-//! whole. No field is ever cut from a kept message, because decoding would then skip it in silence and a policy would
-//! be lost instead of refused.
+//! A top-level message or enum is either kept with all of its fields and nested types, or removed. Removing a field from a
+//! message would make decoding skip it silently, so that a policy would be lost instead of refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,7 +44,7 @@ impl TopLevel<'_> {
     }
 }
 
-/// Which types stay, and what the files that hold them must import.
+/// The types to keep, and the imports of their files.
 #[derive(Default)]
 struct Kept {
     /// File and name of each top-level type.
@@ -54,7 +53,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Follows references from `roots` until nothing new is found.
+    /// Adds all types that `roots` refer to, directly or through others.
     fn reach(index: &Index<'_>, roots: &[&str]) -> Result<Self, Error> {
         let mut kept = Self::default();
         let mut pending: Vec<(Option<usize>, String)> = roots.iter().map(|root| (None, format!(".{root}"))).collect();
@@ -74,7 +73,7 @@ impl Kept {
         self.imports.get(&file).into_iter().flatten().copied()
     }
 
-    /// Files after everything they import, as readers of a descriptor set require.
+    /// The files in topological order: a file follows all files that it imports.
     fn files_in_import_order(&self, all: &FileDescriptorSet) -> Vec<usize> {
         fn visit(kept: &Kept, file: usize, order: &mut Vec<usize>) {
             if !order.contains(&file) {
@@ -91,8 +90,8 @@ impl Kept {
     }
 }
 
-/// The part of `all` that the messages named in `roots` reach, stripped of services, extensions and options that do
-/// not change the wire format.
+/// The part of `all` that the messages in `roots` refer to, without services, extensions and options that do not affect
+/// the wire format.
 pub(super) fn prune(all: &FileDescriptorSet, roots: &[&str]) -> Result<FileDescriptorSet, Error> {
     let kept = Kept::reach(&index(all), roots)?;
     let file = kept.files_in_import_order(all).into_iter().map(|file| strip(all, file, &kept)).collect();

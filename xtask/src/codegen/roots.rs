@@ -1,8 +1,7 @@
-//! The messages that the generated code must contain; what they refer to comes along.
+//! The root messages of the generated code. The messages that they refer to are generated too.
 //!
-//! A message that is carried in an `Any` is reached by no field, so every extension is listed here: those that decode
-//! into the model, and those that are only known so that a bootstrap naming them parses, prints and is then refused by
-//! name.
+//! No field refers to a message in an `Any`, so every extension is listed here. Some of them are not supported; they are
+//! listed so that a bootstrap with them can be parsed and printed before it is refused.
 
 /// Full protobuf names.
 pub(super) const ROOTS: &[&str] = &[
@@ -90,7 +89,7 @@ pub(super) const ROOTS: &[&str] = &[
     "envoy.extensions.filters.http.rbac.v3.RBAC",
     "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
     "envoy.extensions.filters.http.router.v3.Router",
-    // Types that stand for any other message or value.
+    // Types that can contain any message or value.
     "google.protobuf.Any",
     "google.protobuf.BoolValue",
     "google.protobuf.BytesValue",

@@ -1,4 +1,4 @@
-//! Finds and compiles the `.proto` files.
+//! Location and compilation of the `.proto` files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use prost_types::FileDescriptorSet;
 
 use super::Error;
 
-/// The registry package whose `proto/` folder is read. It is never compiled, so it is a dependency of a scratch
-/// manifest only and weighs on no lock file of ours.
+/// The registry package whose `proto/` folder is read. It is not compiled, so it is a dependency of a scratch manifest
+/// only and not in the lock file of this workspace.
 const PACKAGE: &str = "envoy-types";
 const VERSION: &str = "0.7.7";
 
 /// protox 0.10 resolves `common.ratelimit.v3.X` inside the local rate limit filter against
 /// `envoy.extensions.filters.common` once any earlier file has defined that package; protoc looks only at the file's
-/// own imports. Opening this file before every other one gives protoc's answer. Other packages have the same trap in
-/// the other direction, which is why not simply every file is opened.
+/// own imports. Opening this file before the others gives protoc's result. Opening all files would break other packages,
+/// which have the same problem in the other direction.
 const OPENED_FIRST: &str = "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto";
 
-/// The folders that imports are relative to: those of the package, then `own`.
+/// The folders that imports are resolved in: those of the package, then `own`.
 pub(super) fn include_dirs(work: &Path, own: &Path) -> Result<Vec<PathBuf>, Error> {
     let protos = package_dir(work)?.join("proto");
     let mut dirs: Vec<PathBuf> =
@@ -35,7 +35,7 @@ pub(super) fn include_dirs(work: &Path, own: &Path) -> Result<Vec<PathBuf>, Erro
     Ok(dirs)
 }
 
-/// Compiles the packages of the messages named in `roots` with their imports, without comments and source positions.
+/// Compiles the packages of the messages in `roots` with their imports, without comments and source positions.
 pub(super) fn compile(includes: &[PathBuf], roots: &[&str]) -> Result<FileDescriptorSet, Error> {
     let mut compiler = protox::Compiler::new(includes)?;
     compiler.include_source_info(false).include_imports(true);
@@ -43,7 +43,7 @@ pub(super) fn compile(includes: &[PathBuf], roots: &[&str]) -> Result<FileDescri
     let packages: BTreeSet<&str> =
         roots.iter().filter_map(|root| root.rsplit_once('.')).map(|(package, _)| package).collect();
     for package in packages {
-        // A package is a folder in every repository read here.
+        // In all repositories that are read here, a package is a folder.
         let folder = package.replace('.', "/");
         let dirs = includes.iter().map(|include| include.join(&folder)).filter(|dir| dir.is_dir());
         let mut files = Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn compile(includes: &[PathBuf], roots: &[&str]) -> Result<FileDescri
     Ok(compiler.file_descriptor_set())
 }
 
-/// Where cargo unpacked the package, downloading it if this machine does not have it yet.
+/// The directory to which cargo has unpacked the package, after a download if necessary.
 fn package_dir(work: &Path) -> Result<PathBuf, Error> {
     std::fs::create_dir_all(work.join("src"))?;
     std::fs::write(work.join("src/lib.rs"), "")?;
