@@ -29,9 +29,7 @@ use mesh_core::{
     store::Store,
     telemetry::Format,
 };
-use mesh_tower::{
-    Body, Call, Channel, Protocol, Target, Transport, TransportError, Upstream, Worker, telemetry::Telemetry,
-};
+use mesh_tower::{Body, Call, Channel, Protocol, Target, Transport, TransportError, Upstream, telemetry::Telemetry};
 
 use self::support::{Cost, measure};
 
@@ -89,7 +87,7 @@ impl Mesh {
         store.set_cluster(Arc::new(cluster(endpoints)), Instant::now(), &mut rng);
         store.set_routes(&Arc::new(route_configuration(routes, feature))).expect("routes without contradictions");
         store.set_listener(Arc::new(listener()));
-        let upstream = Upstream::with_transport(Arc::clone(&store), Worker::single(), NoNetwork);
+        let upstream = Upstream::with_transport(NoNetwork);
         let channel = Channel::new(Authority::from_static(TARGET), store, upstream, Telemetry::default());
         Self { channel, targets: targets(routes) }
     }
@@ -115,7 +113,7 @@ fn targets(routes: u32) -> Vec<Uri> {
 fn without_mesh() -> Cost {
     let targets = targets(1);
     let mut targets = targets.iter().cycle();
-    measure(CALLS, || answer(request(targets.next().expect("endless"))))
+    measure(CALLS, || answer(request(targets.next().expect("endless")).into_body()))
 }
 
 /// Endpoints that answer at once.
@@ -130,15 +128,16 @@ impl Transport for NoNetwork {
     }
 
     async fn send(&self, (): (), call: &mut Call) -> Result<(), TransportError> {
-        if let Some((parts, body)) = call.request.take() {
-            call.response = Some(answer(Request::from_parts(parts, body)));
+        // A transport that writes the head to a connection reads it where it is.
+        if let Some(body) = call.take_body() {
+            call.respond(answer(body));
         }
         Ok(())
     }
 }
 
-fn answer(request: Request<Body>) -> Response<Body> {
-    let mut response = Response::new(request.into_body());
+fn answer(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.headers_mut() = filled([
         (header::SERVER, "bench"),
         (header::DATE, "Sat, 21 Nov 2026 14:00:00 GMT"),

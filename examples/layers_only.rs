@@ -34,10 +34,11 @@ use mesh_tower::{
     Body, BoxError,
     balance::{BalanceLayer, PerEndpoint},
     circuit_breaker::CircuitBreakerLayer,
+    metrics::MetricsLayer,
     outlier::OutlierLayer,
     retry::RetryLayer,
     route::RouteLayer,
-    telemetry::{IstioMetrics, MetricsLayer, Reporter},
+    telemetry::{IstioMetrics, Reporter},
     timeout::TimeoutLayer,
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -54,11 +55,11 @@ async fn main() -> Result<(), BoxError> {
     let stack = (
         MetricsLayer::new(metrics.clone(), Reporter::Source),
         RouteLayer::new(routes(), clusters.clone())?,
-        TimeoutLayer::of_route(),
-        RetryLayer::of_route(),
-        CircuitBreakerLayer::of_route(),
-        BalanceLayer::of_route(),
-        OutlierLayer::of_selected(),
+        TimeoutLayer::from_route(),
+        RetryLayer::from_route(),
+        CircuitBreakerLayer::from_route(),
+        BalanceLayer::from_route(),
+        OutlierLayer::from_selected(),
     );
     let client = stack.layer(PerEndpoint::new(|endpoint| {
         let address = endpoint.address();

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use mesh_tower::{BoxError, ChannelBody};
+use mesh_tower::{BoxError, ResponseBody};
 use tower_service::Service;
 
 use crate::Mesh;
@@ -36,7 +36,7 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<ChannelBody>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = <mesh_tower::Channel as Service<Request<B>>>::Future;
 

@@ -66,7 +66,7 @@ impl Mesh {
         let listeners = self.store.listeners();
         let listener = target.find(&listeners, self.namespace())?;
         let authority = listener.name.parse().expect("a listener found by host and port has them as its name");
-        let upstream = Upstream::new(self.store(), self.worker.clone());
+        let upstream = Upstream::new(self.worker.clone());
         let channel = mesh_tower::Channel::new(authority, self.store(), upstream, self.telemetry.clone());
         Ok(Channel::new(channel, self.clone()))
     }

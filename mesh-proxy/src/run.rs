@@ -194,10 +194,10 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
     let count = NonZeroUsize::new(workers.handles().count()).unwrap_or(NonZeroUsize::MIN);
     let server = |(index, handle): (usize, &Handle)| {
         let state = Arc::clone(state);
-        let upstream = Upstream::new(Arc::clone(&state.store), Worker::new(index, count, TcpConnector));
+        let upstream = Upstream::new(Worker::new(index, count, TcpConnector));
         let make: MakeServer<Server> = Box::new(move |listener| {
             let http = listener.http_connection_manager().ok_or("it is not one HTTP connection manager")?;
-            let peers = PeerExchange::new(http, &state.telemetry);
+            let peers = PeerExchange::new(http.peer_metadata, state.telemetry.peer.clone());
             let upstream = upstream.with_options(UpstreamOptions::from(&**http)).with_peer_exchange(peers);
             let http = Arc::clone(http);
             Ok(Arc::new(ConnectionManager::new(listener, http, &state.store, &state.telemetry, upstream)?))

@@ -16,7 +16,8 @@ use mesh_core::{
     model::{Cluster, Discovery, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, LocalityEndpoints},
     rng::SplitMix64,
 };
-use tower_test::mock::{Handle, Mock};
+use tower_service::Service;
+use tower_test::mock::{Handle, Mock, Spawn};
 
 use crate::{Body, BoxError, timer::now};
 
@@ -84,5 +85,10 @@ pub(crate) fn answer(status: u16, body: impl Into<Body>) -> Response<Body> {
 
 /// Status and flags.
 pub(crate) fn told<B>(response: &Response<B>) -> (u16, String) {
-    (response.status().as_u16(), crate::reply::flags_of(response).to_string())
+    (response.status().as_u16(), crate::call::flags_of(response).to_string())
+}
+
+/// Whether a service can take a request.
+pub(crate) fn is_ready<S: Service<Request<Body>>>(service: &mut Spawn<S>) -> bool {
+    service.poll_ready::<Request<Body>>().is_ready()
 }

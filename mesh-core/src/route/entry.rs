@@ -65,7 +65,7 @@ struct Said {
 struct Essentials {
     timeout: Duration,
     priority: RoutingPriority,
-    has_max_stream_duration: bool,
+    has_stream_limits: bool,
     rewrites_path: bool,
     rewrites_authority: bool,
     request_changes: Changes,
@@ -108,7 +108,7 @@ impl Essentials {
         Self {
             timeout: action.timeout,
             priority: action.priority,
-            has_max_stream_duration: action.max_stream_duration.is_some(),
+            has_stream_limits: action.max_stream_duration.is_some() || action.idle_timeout.is_some(),
             rewrites_path: action.path_rewrite != PathRewrite::None,
             rewrites_authority: action.host_rewrite != HostRewrite::None || rewritten_by_cluster,
             ..Self::default()
@@ -305,10 +305,22 @@ impl<C> RouteEntry<C> {
         !matches!(self.plan.clusters, Clusters::None)
     }
 
+    /// Whether the route gives the response itself: a redirect, or a direct response.
+    #[must_use]
+    pub fn responds_directly(&self) -> bool {
+        !self.is_forwarding() && matches!(self.route().action, Action::Redirect(_) | Action::DirectResponse(_))
+    }
+
+    /// The route's limit for silence on a stream; `None` = the connection manager's.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        if self.plan.essentials.has_stream_limits { self.action().and_then(|action| action.idle_timeout) } else { None }
+    }
+
     /// What the forwarding action says about time.
     #[must_use]
     pub fn limits(&self) -> RouteLimits<'_> {
-        let action = if self.plan.essentials.has_max_stream_duration { self.action() } else { None };
+        let action = if self.plan.essentials.has_stream_limits { self.action() } else { None };
         let max_stream_duration = action.and_then(|action| action.max_stream_duration.as_ref());
         RouteLimits { timeout: self.plan.essentials.timeout, max_stream_duration }
     }

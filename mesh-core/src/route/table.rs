@@ -57,7 +57,13 @@ pub struct RouteRef<'t, C> {
     route: u32,
 }
 
-impl<C> RouteRef<'_, C> {
+impl<'t, C> RouteRef<'t, C> {
+    /// The route, for as long as the table is there.
+    #[must_use]
+    pub fn entry(self) -> &'t RouteEntry<C> {
+        &self.host.entries[self.route as usize]
+    }
+
     /// An owned reference to the route.
     #[must_use]
     pub fn to_handle(self) -> RouteHandle<C> {

@@ -40,6 +40,12 @@ impl Gauge {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Adds one if the value is below `max`; whether it did.
+    pub fn try_inc(&self, max: u64) -> bool {
+        let inc = |value: u64| (value < max).then(|| value + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, inc).is_ok()
+    }
+
     /// Subtracts one, which the caller has added before.
     pub fn dec(&self) {
         let before = self.0.fetch_sub(1, Ordering::Relaxed);
@@ -73,5 +79,7 @@ mod tests {
         gauge.dec();
         gauge.inc();
         assert_eq!((counter.get(), gauge.get()), (1, 2));
+        assert!(gauge.try_inc(3) && !gauge.try_inc(3));
+        assert_eq!(gauge.get(), 3);
     }
 }

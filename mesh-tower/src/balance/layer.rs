@@ -2,16 +2,51 @@
 
 use std::sync::Arc;
 
-use mesh_core::cluster::{ClusterState, EndpointState};
-use tower_layer::Layer;
+use http::{Extensions, Response};
+use mesh_core::{
+    balance::PickContext,
+    cluster::{ClusterState, EndpointState},
+    local_reply::LocalReply,
+};
 
-use super::Balance;
+use crate::{
+    Body, BoxError,
+    call::{Call, HeldBody, local_reply},
+    layer::{HttpService, Middleware, layers},
+    retry::TriedEndpoints,
+    rng::ThreadRng,
+    route::{RouteMatched, not_found_status},
+};
 
 /// Picks endpoints; see the [module](super).
+///
+/// ```
+/// use std::{sync::Arc, time::Instant};
+///
+/// use http::{Request, Response};
+/// use mesh_core::{cluster::ClusterState, model::{Cluster, Discovery}, rng::SplitMix64};
+/// use mesh_tower::{Body, BoxError, balance::{BalanceLayer, SelectedEndpoint}};
+/// use tower::{Layer as _, ServiceExt as _, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let endpoints = ["127.0.0.1:9080".parse()?].into_iter().collect();
+/// let config = Cluster::new("reviews", Discovery::Static(endpoints));
+/// let cluster = Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1)));
+/// let service = BalanceLayer::new(cluster).layer(service_fn(async |request: Request<Body>| {
+///     let selected = request.extensions().get::<SelectedEndpoint>().ok_or("no endpoint")?;
+///     Ok::<_, BoxError>(Response::new(Body::from(selected.endpoint.address().to_string())))
+/// }));
+/// assert_eq!(service.oneshot(Request::new(Body::empty())).await?.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct BalanceLayer {
     cluster: Option<Arc<ClusterState>>,
 }
+
+layers!(BalanceLayer);
 
 /// Where a request goes; in its extensions.
 #[derive(Clone, Debug)]
@@ -31,15 +66,37 @@ impl BalanceLayer {
 
     /// Among the endpoints of the cluster that [`RouteLayer`](crate::route::RouteLayer) chose.
     #[must_use]
-    pub fn of_route() -> Self {
+    pub fn from_route() -> Self {
         Self { cluster: None }
+    }
+
+    fn select(&self, extensions: &Extensions) -> Result<SelectedEndpoint, LocalReply> {
+        let Some(cluster) = RouteMatched::cluster_of(extensions, self.cluster.as_ref()) else {
+            return Err(LocalReply::cluster_not_found(not_found_status(RouteMatched::of(extensions))));
+        };
+        let picked = match extensions.get::<TriedEndpoints>() {
+            Some(tried) => tried.pick_another(cluster),
+            None => cluster.pick(PickContext::new(&mut ThreadRng)),
+        };
+        let endpoint = picked.map_err(|_| LocalReply::NO_HEALTHY_UPSTREAM)?;
+        Ok(SelectedEndpoint { cluster: Arc::clone(cluster), endpoint })
     }
 }
 
-impl<S> Layer<S> for BalanceLayer {
-    type Service = Balance<S>;
+impl Middleware for BalanceLayer {
+    type Error<E: Into<BoxError> + Send> = E;
 
-    fn layer(&self, inner: S) -> Balance<S> {
-        Balance { inner, cluster: self.cluster.clone() }
+    async fn serve<S: HttpService>(self, mut service: S, mut call: Call) -> Result<Response<Body>, S::Error> {
+        match self.select(&call.head.extensions) {
+            Err(reply) => Ok(local_reply(reply, call.is_grpc())),
+            Ok(selected) => {
+                let active = Arc::clone(&selected.endpoint).start_request();
+                selected.cluster.stats().upstream_rq_total.inc();
+                let mut request = call.take_request().unwrap_or_default();
+                request.extensions_mut().insert(selected);
+                let response = service.send(request).await?;
+                Ok(response.map(|body| HeldBody::wrap(body, active)))
+            }
+        }
     }
 }

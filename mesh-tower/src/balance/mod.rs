@@ -7,10 +7,8 @@
 
 mod layer;
 mod per_endpoint;
-mod service;
 #[cfg(test)]
 mod tests;
 
 pub use layer::{BalanceLayer, SelectedEndpoint};
 pub use per_endpoint::PerEndpoint;
-pub use service::Balance;

@@ -3,27 +3,25 @@
 use std::{
     any::Any,
     fmt,
+    future::{Future, ready},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
 use mesh_core::{cluster::EndpointState, local_reply::LocalReply, policy::grpc};
 use tower_service::Service;
 
 use super::SelectedEndpoint;
-use crate::{
-    oneshot::Oneshot,
-    reply::{ResponseFuture, local_reply},
-};
+use crate::{Body, call::local_reply, layer::HttpService};
 
-/// A service for each endpoint: hands a request to that of the endpoint which [`BalanceLayer`](super::BalanceLayer)
+/// A service for each endpoint: hands a request to the service of the endpoint which [`BalanceLayer`](super::BalanceLayer)
 /// picked, or answers that there is none (flag UH).
 ///
 /// The service is made at the first request, and kept with the endpoint for as long as that is a member of its cluster. An
-/// endpoint keeps one service: if something else keeps its own there, such as another `PerEndpoint` or a connection pool,
-/// a service is made for each request.
+/// endpoint keeps one service: if another `PerEndpoint` or a connection pool keeps its own there, a service is made for each
+/// request.
 pub struct PerEndpoint<F> {
     shared: Arc<F>,
 }
@@ -70,30 +68,28 @@ impl<F> fmt::Debug for PerEndpoint<F> {
     }
 }
 
-impl<F, S, B, R> Service<Request<B>> for PerEndpoint<F>
+impl<F, S> Service<Request<Body>> for PerEndpoint<F>
 where
     F: Fn(&EndpointState) -> S + Send + Sync + 'static,
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + Sync + 'static,
-    R: From<Bytes>,
+    S: HttpService + Sync,
 {
-    type Response = Response<R>;
+    type Response = Response<Body>;
     type Error = S::Error;
-    type Future = ResponseFuture<Oneshot<S, Request<B>>, R>;
+    /// Dropping it gives the request up.
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // Which service is asked, the request will tell; its future waits for it.
+        // Which service is asked depends on the request; its future waits for that service.
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        match request.extensions().get::<SelectedEndpoint>() {
-            Some(selected) => {
-                let service = self.service(&selected.endpoint);
-                ResponseFuture::passed(Oneshot::new(service, request))
-            }
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let selected = request.extensions().get::<SelectedEndpoint>();
+        match selected.map(|selected| self.service(&selected.endpoint)) {
+            Some(mut service) => Box::pin(async move { service.send(request).await }),
             None => {
                 let is_grpc = grpc::is_grpc_request(request.headers());
-                ResponseFuture::answered(local_reply(LocalReply::NO_HEALTHY_UPSTREAM, is_grpc))
+                Box::pin(ready(Ok(local_reply(LocalReply::NO_HEALTHY_UPSTREAM, is_grpc))))
             }
         }
     }

@@ -30,7 +30,7 @@ async fn an_endpoint_is_busy_until_its_response_has_ended() {
     let active = || cluster.endpoints().endpoints().iter().map(|one| one.active_requests()).collect::<Vec<_>>();
     let mut held = Vec::new();
     for _ in 0..20 {
-        held.push(service.ready().await.unwrap().call(get("/")).await.unwrap());
+        held.push(ServiceExt::<Request<Body>>::ready(&mut service).await.unwrap().call(get("/")).await.unwrap());
     }
     assert_eq!(active().iter().sum::<u64>(), 20);
     assert!(active().iter().all(|&active| (8..=12).contains(&active)), "{:?}", active());
@@ -45,7 +45,7 @@ async fn an_endpoint_is_busy_until_its_response_has_ended() {
 async fn without_an_endpoint_the_answer_says_so() {
     let service = BalanceLayer::new(cluster("c", 0, |_| {})).layer(service_fn(port));
     assert_eq!(told(&service.oneshot(get("/")).await.unwrap()), (503, "UH".to_owned()));
-    let service = BalanceLayer::of_route().layer(service_fn(port));
+    let service = BalanceLayer::from_route().layer(service_fn(port));
     assert_eq!(told(&service.oneshot(get("/")).await.unwrap()), (503, "NC".to_owned()));
 }
 
@@ -63,7 +63,7 @@ async fn every_endpoint_keeps_one_service_per_maker() {
     let mut service = BalanceLayer::new(cluster.clone()).layer(services.clone());
     let mut ports = Vec::new();
     for _ in 0..9 {
-        let response = service.ready().await.unwrap().call(get("/")).await.unwrap();
+        let response = ServiceExt::<Request<Body>>::ready(&mut service).await.unwrap().call(get("/")).await.unwrap();
         ports.push(response.into_body().collect().await.unwrap().to_bytes());
     }
     ports.sort();

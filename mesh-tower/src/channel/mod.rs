@@ -1,49 +1,43 @@
 //! A [`Channel`]: the way of a program's requests into the mesh.
 //!
-//! A channel stands for a target, such as `reviews.default.svc.cluster.local:9080`, and does what the sidecar of a
-//! proxyless program would: the listener of that name in the store says which routes there are, and everything else
-//! follows from them. It is a `tower::Service` for HTTP with any body, and a transport for tonic.
+//! A channel stands for a target, such as `reviews.default.svc.cluster.local:9080`, and does what a sidecar would do for
+//! the program: the listener of that name in the store gives the routes, and everything else follows from them. It is a
+//! `tower::Service` for HTTP with any body, and a transport for tonic.
 //!
 //! Configuration may come and change at any time. A request that comes before it waits for it, within a bound; later
-//! ones use what there is.
-
-mod body;
-mod recorder;
+//! ones use the newest.
 
 use std::{
     convert::Infallible,
+    error::Error as StdError,
     future::{Future, poll_fn},
     pin::Pin,
-    sync::{Arc, Weak},
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{Request, Response, Uri, request::Parts, uri::Authority};
+use http::{Request, Response, StatusCode, Uri, request::Parts, uri::Authority};
 use http_body::Body as HttpBody;
 use mesh_core::{
     local_reply::LocalReply,
-    model::{DestinationService, HttpConnectionManager, Listener, RouteSource},
-    policy::{hop_by_hop, request_id, survey::HeaderSurvey},
-    store::{Routes, Store, Watch},
+    model::{DestinationService, HttpConnectionManager, Listener, RouteConfiguration, RouteSource, TrafficDirection},
+    policy::{request_id, survey::HeaderSurvey},
+    store::{Store, Watch},
+    telemetry::{ResponseFlags, details},
 };
 use tower_service::Service;
 
-use self::recorder::Recorder;
 use crate::{
-    Body, BoxError, Pool, StreamInfo, Transport, Upstream, UpstreamOptions,
-    call::Call,
-    fault::ActiveFaults,
+    Body, BoxError, Pool, Transport, Upstream, UpstreamOptions,
+    call::{Call, Recorder, ResponseBody, StreamInfo},
+    http_connection_manager::{HttpListener, ListenerConfigError, ListenerFacts, Served},
     peer_metadata::PeerExchange,
-    route::{self, RouteConfigProvider},
-    stack::Stack,
     telemetry::Telemetry,
     timer::now,
 };
-
-pub use body::ChannelBody;
 
 /// Sends requests to one target through the mesh. Clones are the same channel.
 #[derive(Debug)]
@@ -55,9 +49,10 @@ struct Shared<T> {
     target: Authority,
     store: Arc<Store>,
     upstream: Upstream<T>,
-    telemetry: Arc<Telemetry>,
-    active_faults: ActiveFaults,
-    initial_fetch_timeout: Duration,
+    telemetry: Telemetry,
+    envoy_headers: bool,
+    /// The listener of requests that get no other in time: it has no routes.
+    unconfigured: HttpListener,
     ready: ArcSwapOption<Ready<T>>,
 }
 
@@ -66,35 +61,8 @@ struct Shared<T> {
 struct Ready<T> {
     /// Follows all listeners: while it has not changed, the listener is the newest.
     listeners: Watch,
-    http: Arc<HttpConnectionManager>,
-    provider: RouteConfigProvider,
-    /// Follows the routes, likewise; `None` = they are part of the listener.
-    routes_watch: Option<Watch>,
-    routes: Option<Arc<Routes>>,
+    http: HttpListener,
     upstream: Upstream<T>,
-}
-
-impl<T: Transport> Ready<T> {
-    fn is_newest(&self) -> bool {
-        !self.listeners.has_changed() && self.has_newest_routes()
-    }
-
-    fn has_newest_routes(&self) -> bool {
-        !self.routes_watch.as_ref().is_some_and(Watch::has_changed)
-    }
-
-    /// The same with the routes as they are now.
-    fn with_newest_routes(&self) -> Self {
-        let routes_watch = self.provider.watch();
-        Self {
-            listeners: self.listeners.clone(),
-            http: Arc::clone(&self.http),
-            provider: self.provider.clone(),
-            routes_watch,
-            routes: self.provider.load(),
-            upstream: self.upstream.clone(),
-        }
-    }
 }
 
 impl<T: Transport> Channel<T> {
@@ -104,17 +72,17 @@ impl<T: Transport> Channel<T> {
     /// A channel to `target`: the listener of that name in `store`, and the authority of requests that name none.
     #[must_use]
     pub fn new(target: Authority, store: Arc<Store>, upstream: Upstream<T>, telemetry: Telemetry) -> Self {
-        let service = Some(Arc::new(DestinationService::by_authority(target.as_str())));
-        let telemetry = Telemetry { service, ..telemetry };
-        Self(Arc::new(Shared {
-            target,
-            store,
-            upstream,
-            telemetry: Arc::new(telemetry),
-            active_faults: ActiveFaults::default(),
-            initial_fetch_timeout: Self::INITIAL_FETCH_TIMEOUT,
-            ready: ArcSwapOption::empty(),
-        }))
+        Self(Arc::new(Shared::new(target, store, upstream, telemetry, false)))
+    }
+
+    /// A channel to the same target that adds Envoy's headers to requests and responses, such as
+    /// `x-envoy-expected-rq-timeout-ms` and `x-envoy-upstream-service-time`. Default false: the program that calls knows
+    /// what they say, and an endpoint without a proxy has no use for them.
+    #[must_use]
+    pub fn with_envoy_headers(&self, envoy_headers: bool) -> Self {
+        let Shared { target, store, upstream, telemetry, .. } = &*self.0;
+        let (store, upstream) = (Arc::clone(store), upstream.clone());
+        Self(Arc::new(Shared::new(target.clone(), store, upstream, telemetry.clone(), envoy_headers)))
     }
 
     /// Where requests go: the name of the listener.
@@ -123,57 +91,49 @@ impl<T: Transport> Channel<T> {
         &self.0.target
     }
 
-    /// Sends a request. It is answered always: what goes wrong becomes the answer that a sidecar would give.
+    /// Sends a request. It is always answered: a failure becomes the response that a sidecar would give. Such a response
+    /// has its [`ResponseFlags`] and [`ResponseDetails`](crate::ResponseDetails) in its extensions; that of an endpoint has
+    /// none.
     ///
     /// # Cancel safety
     /// Dropping the future gives the request up: its stream is reset, or its connection closed.
-    pub fn send(&self, request: Request<Body>) -> impl Future<Output = Response<ChannelBody>> + Send {
+    pub fn send(&self, request: Request<Body>) -> impl Future<Output = Response<ResponseBody>> + Send {
         let mut call = Call::new(request);
         async move {
-            let recorder = self.serve(&mut call).await;
-            ChannelBody::wrap(call.take_response(), recorder)
+            let (recorder, served) = self.serve(&mut call).await;
+            ResponseBody::wrap(call.response.take().unwrap_or_default(), recorder, served.timeouts)
         }
     }
 
     /// Answers a call; the recorder is for its response.
-    async fn serve(&self, call: &mut Call) -> Recorder<&Arc<Telemetry>> {
-        let mut recorder = Recorder::start(&self.0.telemetry, StreamInfo::new(now()), call);
+    async fn serve(&self, call: &mut Call) -> (Recorder, Served) {
+        let info = StreamInfo::new(now());
         let ready = match self.current() {
             Some(ready) => Some(ready),
-            // In a box: few requests have to, and all would have room for it.
+            // In a box: few requests have to wait, and all would have room for it.
             None => Box::pin(self.wait_for_configuration()).await,
         };
-        match ready {
+        let listener = ready.as_ref().map_or(&self.0.unconfigured, |ready| &ready.http);
+        let mut recorder = Recorder::start(&listener.telemetry, None, info, call);
+        let served = match &ready {
             Some(ready) => {
-                self.serve_as_configured(&ready, call, recorder.info()).await;
-                if let Some(response) = &mut call.response {
-                    recorder.peer(ready.upstream.peers().receive_response(response.headers_mut()));
-                }
+                self.prepare(&mut call.head, call.survey, &listener.config);
+                listener.serve(&ready.upstream, call, &mut recorder).await
             }
-            None => call.answer(route::reply(recorder.info(), NOT_CONFIGURED, call.survey.is_grpc)),
-        }
-        recorder
-    }
-
-    async fn serve_as_configured(&self, ready: &Ready<T>, call: &mut Call, info: &StreamInfo) {
-        if let Some((parts, _)) = &mut call.request {
-            self.prepare(parts, call.survey, &ready.http);
-        }
-        let stack = Stack {
-            routes: ready.routes.as_deref(),
-            authority: self.0.target.as_str(),
-            filters: &ready.http.http_filters,
-            active_faults: &self.0.active_faults,
-            upstream: &ready.upstream,
+            None => {
+                call.reply(recorder.info(), NOT_CONFIGURED);
+                Served::default()
+            }
         };
-        stack.serve(call, info).await;
+        if let Some(response) = &mut call.response {
+            recorder.observe_server(listener.peers.receive_response(response.headers_mut()));
+            recorder.observe_response(response.status(), response.headers());
+        }
+        (recorder, served)
     }
 
-    /// What the edge of a proxy would have done.
-    fn prepare(&self, parts: &mut Parts, survey: HeaderSurvey, http: &HttpConnectionManager) {
-        if survey.has_hop_by_hop {
-            hop_by_hop::remove_hop_by_hop(&mut parts.headers, hop_by_hop::Upgrade::PassIfRequested);
-        }
+    /// Does what the edge of a proxy does for requests from a network.
+    fn prepare(&self, parts: &mut Parts, survey: HeaderSurvey, config: &HttpConnectionManager) {
         if parts.uri.authority().is_none() && !survey.has_host {
             let mut target = std::mem::take(&mut parts.uri).into_parts();
             target.authority = Some(self.0.target.clone());
@@ -181,7 +141,7 @@ impl<T: Transport> Channel<T> {
             target.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
             parts.uri = Uri::from_parts(target).expect("scheme, authority and path make a URI");
         }
-        if http.generate_request_id && !survey.has_request_id {
+        if config.generate_request_id && !survey.has_request_id {
             let random = || [fastrand::u64(..), fastrand::u64(..)];
             request_id::ensure(&mut parts.headers, request_id::Existing::Keep, random);
         }
@@ -204,44 +164,50 @@ impl<T: Transport> Channel<T> {
                 .await;
             }
         };
-        tokio::time::timeout(self.0.initial_fetch_timeout, waiting).await.ok()
+        tokio::time::timeout(Self::INITIAL_FETCH_TIMEOUT, waiting).await.ok()
     }
 
-    /// The newest configuration; the one before if the listener was taken away. `None` while there are no routes.
+    /// The newest configuration; the one before if the listener was removed. `None` while there are no routes.
     fn current(&self) -> Option<Arc<Ready<T>>> {
         let ready = self.0.ready.load_full();
-        if ready.as_ref().is_some_and(|ready| ready.is_newest()) { ready } else { self.0.update() }
+        if ready.as_ref().is_some_and(|ready| !ready.listeners.has_changed()) { ready } else { self.0.update() }
     }
 }
 
 impl<T: Transport> Shared<T> {
+    fn new(
+        target: Authority,
+        store: Arc<Store>,
+        upstream: Upstream<T>,
+        telemetry: Telemetry,
+        envoy_headers: bool,
+    ) -> Self {
+        let no_routes = RouteSource::Inline(Arc::new(RouteConfiguration::new("", Vec::new())));
+        let http = Arc::new(HttpConnectionManager::new("", no_routes));
+        let unconfigured = HttpListener::new(facts(&target), http, &store, &telemetry);
+        let unconfigured = unconfigured.expect("a listener without routes and access logs is always possible");
+        Self { target, store, upstream, telemetry, envoy_headers, unconfigured, ready: ArcSwapOption::empty() }
+    }
+
     #[cold]
-    fn update(self: &Arc<Self>) -> Option<Arc<Ready<T>>> {
-        loop {
-            let ready = self.ready.load_full();
-            let newer = match &ready {
-                Some(ready) if !ready.listeners.has_changed() => None,
-                _ => {
-                    let watch = self.store.watch_listeners();
-                    let listener = self.store.listeners().get(self.target.as_str()).cloned();
-                    listener.and_then(|listener| self.compile(watch, &listener))
-                }
-            };
-            let older = ready.as_ref().filter(|ready| !ready.has_newest_routes());
-            let Some(mut newer) = newer.or_else(|| Some(older?.with_newest_routes())) else { return ready };
-            let changed_already = newer.routes_watch.as_mut().is_some_and(|routes| {
-                let waker = Waker::from(Arc::new(LetOldRoutesGo(Arc::downgrade(self))));
-                routes.poll_changed(&mut Context::from_waker(&waker)).is_ready()
-            });
-            if changed_already {
-                continue;
+    fn update(&self) -> Option<Arc<Ready<T>>> {
+        let watch = self.store.watch_listeners();
+        let listener = self.store.listeners().get(self.target.as_str()).cloned();
+        let newer = listener.and_then(|listener| match self.compile(watch, &listener) {
+            Ok(ready) => ready,
+            Err(error) => {
+                let error = &error as &dyn StdError;
+                tracing::warn!(target = %self.target, error, "the configuration of a listener is not used");
+                None
             }
-            let newer = Arc::new(newer);
-            self.ready.store(Some(Arc::clone(&newer)));
-            // A change that came before this was in place has found nothing to let go.
-            if newer.has_newest_routes() {
-                return Some(newer);
+        });
+        match newer {
+            Some(newer) => {
+                let newer = Arc::new(newer);
+                self.ready.store(Some(Arc::clone(&newer)));
+                Some(newer)
             }
+            None => self.ready.load_full(),
         }
     }
 
@@ -253,41 +219,40 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    fn compile(&self, listeners: Watch, listener: &Listener) -> Option<Ready<T>> {
-        let Some(http) = listener.http_connection_manager().cloned() else {
+    /// `None` while the routes have not come.
+    fn compile(&self, listeners: Watch, listener: &Listener) -> Result<Option<Ready<T>>, ListenerConfigError> {
+        let Some(config) = listener.http_connection_manager() else {
             tracing::warn!(target = %self.target, "the listener is not one HTTP connection manager");
-            return None;
+            return Ok(None);
         };
-        let provider = RouteConfigProvider::new(&http.routes, &self.store);
-        let refused = |error: &_| tracing::warn!(target = %self.target, %error, "routes of a listener are unusable");
-        let provider = provider.inspect_err(refused).ok()?;
-        let routes_watch = provider.watch();
-        let routes = Some(provider.load()?);
-        let peers = PeerExchange::new(&http, &self.telemetry);
-        let upstream = self.upstream.with_options(UpstreamOptions::from(&*http)).with_peer_exchange(peers);
-        Some(Ready { listeners, http, provider, routes_watch, routes, upstream })
+        let http = HttpListener::new(facts(&self.target), Arc::clone(config), &self.store, &self.telemetry)?;
+        if !http.has_routes() {
+            return Ok(None);
+        }
+        let peers = PeerExchange::new(config.peer_metadata, self.telemetry.peer.clone());
+        let options = UpstreamOptions::from(&**config);
+        let options = UpstreamOptions { envoy_headers: options.envoy_headers && self.envoy_headers, ..options };
+        let upstream = self.upstream.with_options(options).with_peer_exchange(peers);
+        Ok(Some(Ready { listeners, http, upstream }))
     }
 }
 
-/// Woken when the routes of a channel change: one that nobody uses would keep the old ones, and their clusters.
-struct LetOldRoutesGo<T>(Weak<Shared<T>>);
-
-impl<T: Transport> Wake for LetOldRoutesGo<T> {
-    fn wake(self: Arc<Self>) {
-        if let Some(shared) = self.0.upgrade()
-            && shared.ready.load().as_ref().is_some_and(|ready| !ready.has_newest_routes())
-        {
-            shared.update();
-        }
+/// The facts about the listener of `target`.
+fn facts(target: &Authority) -> ListenerFacts {
+    ListenerFacts {
+        stat_prefix: target.as_str().into(),
+        traffic_direction: TrafficDirection::Outbound,
+        service: Some(Arc::new(DestinationService::by_authority(target.as_str()))),
+        default_authority: Some(target.as_str().into()),
     }
 }
 
 /// No configuration came in time.
 const NOT_CONFIGURED: LocalReply = LocalReply::new(
-    http::StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::SERVICE_UNAVAILABLE,
     "no configuration for this target",
-    mesh_core::telemetry::ResponseFlags::NO_ROUTE_FOUND,
-    mesh_core::telemetry::details::ROUTE_NOT_FOUND,
+    ResponseFlags::NO_ROUTE_FOUND,
+    details::ROUTE_NOT_FOUND,
 );
 
 impl<T> Clone for Channel<T> {
@@ -302,9 +267,9 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<ChannelBody>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ChannelBody>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))

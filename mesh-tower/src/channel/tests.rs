@@ -4,17 +4,26 @@ use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
+    filter::{
+        HttpFilter,
+        fault::{Abort, AbortStatus, Delay, Fault},
+    },
     model::{
-        Action, Cluster, DestinationService, Discovery, Endpoint, EndpointAddress, HealthStatus, HttpConnectionManager,
-        HttpProtocol, LoadAssignment, LocalityEndpoints, PathMatcher, Route, RouteAction, RouteConfiguration,
-        RouteMatch, VirtualHost,
+        AccessLog, AccessLogFormat, AccessLogSink, Action, Cluster, DestinationService, DirectResponse, Discovery,
+        Endpoint, EndpointAddress, FractionalPercent, HealthStatus, HttpConnectionManager, HttpProtocol,
+        LoadAssignment, LocalityEndpoints, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
+        UpgradeConfig, VirtualHost,
     },
     rng::SplitMix64,
+    telemetry::{Format, ResponseFlags},
 };
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::Worker;
+use crate::{
+    ResponseDetails, Worker,
+    telemetry::{Stat, StatSnapshot},
+};
 
 const TARGET: &str = "shop.default.svc.cluster.local:80";
 
@@ -80,7 +89,7 @@ fn listener() -> Arc<Listener> {
 }
 
 fn channel(store: &Arc<Store>, telemetry: &Telemetry) -> Channel {
-    let upstream = Upstream::new(Arc::clone(store), Worker::single());
+    let upstream = Upstream::new(Worker::single());
     Channel::new(Authority::from_static(TARGET), Arc::clone(store), upstream, telemetry.clone())
 }
 
@@ -156,4 +165,139 @@ async fn new_routes_count_from_the_next_request_and_a_lost_listener_does_not_sto
     assert_eq!(text(&mut channel, "/").await.0, 200);
     store.set_routes(&routes("v1")).unwrap();
     assert_eq!(text(&mut channel, "/").await.1, format!("v1 {TARGET} /"), "routes go on changing");
+}
+
+/// A channel under `http`, whose route `r` leads to the service `a` of its own.
+fn configured(http: HttpConnectionManager, route: Route) -> (Channel, Telemetry) {
+    let store = Arc::new(Store::new());
+    let mut cluster = Cluster::new("c", Discovery::Static(LoadAssignment::default()));
+    let name = |text: &str| text.into();
+    let service = DestinationService { host: name("a.test"), name: name("a"), namespace: name("ns") };
+    cluster.service = Some(Arc::new(service));
+    store.set_cluster(Arc::new(cluster), now(), &mut SplitMix64::new(1));
+    store.set_routes(&Arc::new(RouteConfiguration::new("r", vec![VirtualHost::new("host", vec![route])]))).unwrap();
+    store.set_listener(Arc::new(Listener::api(TARGET, http)));
+    let telemetry = Telemetry::default();
+    (channel(&store, &telemetry), telemetry)
+}
+
+fn shop() -> HttpConnectionManager {
+    HttpConnectionManager::new("shop", RouteSource::Rds("r".into()))
+}
+
+fn everything(action: Action) -> Route {
+    Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), action)
+}
+
+fn to_cluster() -> RouteAction {
+    RouteAction::to_cluster("c")
+}
+
+/// The value of a statistic of the channel's connection manager.
+fn stat(telemetry: &Telemetry, name: &str) -> u64 {
+    let stats = Stat::collect([&*telemetry.stats as _]);
+    match &stats.iter().find(|stat| stat.name == format!("http.shop.{name}")).expect("a known statistic").value {
+        StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n,
+        StatSnapshot::Histogram(histogram) => histogram.count(),
+    }
+}
+
+#[tokio::test]
+async fn an_injected_abort_counts_for_the_service_of_its_route_and_in_the_filters_statistics() {
+    let abort = Abort { status: AbortStatus::Http(StatusCode::IM_A_TEAPOT), percentage: FractionalPercent::ALWAYS };
+    let mut http = shop();
+    http.http_filters.push(HttpFilter::new(Fault { abort: Some(abort), ..Fault::default() }));
+    let (mut channel, telemetry) = configured(http, everything(Action::Route(Box::new(to_cluster()))));
+    assert_eq!(text(&mut channel, "/").await, (418, "fault filter abort".to_owned()));
+    let metrics = telemetry.istio.prometheus_text();
+    let counted = metrics.lines().find(|line| line.starts_with("istio_requests_total")).unwrap();
+    assert!(counted.contains("destination_service=\"a.test\"") && counted.contains("\"FI\""), "{counted}");
+    assert_eq!((stat(&telemetry, "fault.aborts_injected"), stat(&telemetry, "fault.active_faults")), (1, 0));
+}
+
+#[tokio::test]
+async fn a_direct_response_answers_a_grpc_call_as_grpc() {
+    let gone = DirectResponse { status: StatusCode::SERVICE_UNAVAILABLE, body: "closed".into() };
+    let (mut channel, _) = configured(shop(), everything(Action::DirectResponse(gone)));
+    let request = Request::post("/s/M").header("content-type", "application/grpc").body(String::new()).unwrap();
+    let response = channel.call(request).await.unwrap_or_else(|never| match never {});
+    let headers = response.headers();
+    assert_eq!(
+        (response.status(), &headers["grpc-status"], &headers["grpc-message"]),
+        (StatusCode::OK, &"14".parse().unwrap(), &"closed".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn a_local_reply_can_be_told_from_a_response_of_an_endpoint() {
+    let store = Arc::new(Store::new());
+    let address = server("v1", HttpProtocol::Http1).await;
+    store.set_cluster(cluster("c", address, HttpProtocol::Http1), now(), &mut SplitMix64::new(1));
+    store.set_routes(&routes("c")).unwrap();
+    store.set_listener(listener());
+    let channel = channel(&store, &Telemetry::default());
+    let details = async |uri: &str| {
+        let response = channel.send(Request::get(uri).body(Body::empty()).unwrap()).await;
+        let details = response.extensions().get::<ResponseDetails>().map(|details| details.0.to_string());
+        (response.extensions().get::<ResponseFlags>().map(ToString::to_string), details)
+    };
+    assert_eq!(details("/").await, (None, None));
+    store.remove_cluster(&"c".into());
+    assert_eq!(details("/").await, (Some("NC".to_owned()), Some("cluster_not_found".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_routes_idle_timeout_ends_a_silent_call() {
+    let idle_timeout = Some(Duration::from_secs(3));
+    let slow = Fault {
+        delay: Some(Delay { fixed_delay: Some(Duration::from_secs(60)), percentage: FractionalPercent::ALWAYS }),
+        ..Fault::default()
+    };
+    let mut http = shop();
+    http.http_filters.push(HttpFilter::new(slow));
+    let action = RouteAction { idle_timeout, ..to_cluster() };
+    let (mut channel, _) = configured(http, everything(Action::Route(Box::new(action))));
+    let start = now();
+    assert_eq!(text(&mut channel, "/").await, (504, "stream timeout".to_owned()));
+    assert_eq!(now() - start, Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn access_logs_are_written_for_calls() {
+    let path = std::env::temp_dir().join(format!("mesh-channel-log-{}", std::process::id()));
+    let mut http = shop();
+    let format = Format::parse("%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS%\n").unwrap();
+    http.access_log.push(AccessLog { sink: AccessLogSink::File(path.clone()), format: AccessLogFormat::Text(format) });
+    let (mut channel, telemetry) = configured(http, everything(Action::Route(Box::new(to_cluster()))));
+    assert_eq!(text(&mut channel, "/a?b").await, (503, "no healthy upstream".to_owned()));
+    telemetry.logs.flush();
+    let line = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(line, "GET /a?b 503 UH\n");
+}
+
+#[tokio::test]
+async fn a_call_that_asks_for_an_upgrade_needs_leave() {
+    let websocket = || UpgradeConfig { upgrade_type: "websocket".into(), enabled: true };
+    for (configs, expected) in [(Vec::new(), 403), (vec![websocket()], 503)] {
+        let action = RouteAction { upgrade_configs: configs, ..to_cluster() };
+        let (mut channel, _) = configured(shop(), everything(Action::Route(Box::new(action))));
+        let request = Request::get("/").header("connection", "upgrade").header("upgrade", "websocket");
+        let response = channel.call(request.body(String::new()).unwrap()).await;
+        assert_eq!(response.unwrap_or_else(|never| match never {}).status(), expected);
+    }
+}
+
+#[tokio::test]
+async fn envoys_headers_are_added_on_request_only() {
+    let store = Arc::new(Store::new());
+    let address = server("v1", HttpProtocol::Http1).await;
+    store.set_cluster(cluster("c", address, HttpProtocol::Http1), now(), &mut SplitMix64::new(1));
+    store.set_routes(&routes("c")).unwrap();
+    store.set_listener(listener());
+    let plain = channel(&store, &Telemetry::default());
+    for (channel, expected) in [(plain.clone(), false), (plain.with_envoy_headers(true), true)] {
+        let response = channel.send(Request::get("/").body(Body::empty()).unwrap()).await;
+        assert_eq!(response.headers().contains_key("x-envoy-upstream-service-time"), expected);
+    }
 }

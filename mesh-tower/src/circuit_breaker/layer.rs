@@ -2,20 +2,45 @@
 
 use std::sync::Arc;
 
+use http::Response;
 use mesh_core::{
     cluster::ClusterState,
+    local_reply::{LocalReply, UpstreamReset},
     model::{CircuitBreakers, Cluster, Discovery, LoadAssignment, Thresholds},
 };
-use tower_layer::Layer;
 
-use super::CircuitBreaker;
-use crate::{rng::ThreadRng, timer::now};
+use crate::{
+    Body, BoxError,
+    call::{Call, HeldBody, local_reply},
+    layer::{HttpService, Middleware, layers},
+    rng::ThreadRng,
+    route::{RouteMatched, not_found_status},
+    timer::now,
+};
 
 /// Limits requests; see the [module](super).
+///
+/// ```
+/// use http::{Request, Response};
+/// use mesh_core::model::Thresholds;
+/// use mesh_tower::{Body, BoxError, circuit_breaker::CircuitBreakerLayer};
+/// use tower::{Layer as _, ServiceExt as _, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let layer = CircuitBreakerLayer::new(Thresholds { max_requests: 0, ..Thresholds::default() });
+/// let service = layer.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
+/// let response = service.oneshot(Request::new(Body::empty())).await?;
+/// assert_eq!((response.status().as_u16(), &response.headers()["x-envoy-overloaded"]), (503, &"true".parse()?));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct CircuitBreakerLayer {
     cluster: Option<Arc<ClusterState>>,
 }
+
+layers!(CircuitBreakerLayer);
 
 impl CircuitBreakerLayer {
     /// With limits of its own, for all requests through the services that this layer makes.
@@ -24,7 +49,7 @@ impl CircuitBreakerLayer {
         Self::with_cluster(cluster_with(thresholds))
     }
 
-    /// With the limits of `cluster`, shared with everybody else who sends to it.
+    /// With the limits of `cluster`, shared with everything else that sends to it.
     #[must_use]
     pub fn with_cluster(cluster: Arc<ClusterState>) -> Self {
         Self { cluster: Some(cluster) }
@@ -32,20 +57,34 @@ impl CircuitBreakerLayer {
 
     /// With the limits of the cluster that [`RouteLayer`](crate::route::RouteLayer) chose.
     #[must_use]
-    pub fn of_route() -> Self {
+    pub fn from_route() -> Self {
         Self { cluster: None }
     }
 }
 
-impl<S> Layer<S> for CircuitBreakerLayer {
-    type Service = CircuitBreaker<S>;
+impl Middleware for CircuitBreakerLayer {
+    type Error<E: Into<BoxError> + Send> = E;
 
-    fn layer(&self, inner: S) -> CircuitBreaker<S> {
-        CircuitBreaker { inner, cluster: self.cluster.clone() }
+    async fn serve<S: HttpService>(self, mut service: S, mut call: Call) -> Result<Response<Body>, S::Error> {
+        let extensions = &call.head.extensions;
+        let permit = match RouteMatched::cluster_of(extensions, self.cluster.as_ref()) {
+            None => Err(LocalReply::cluster_not_found(not_found_status(RouteMatched::of(extensions)))),
+            Some(cluster) => {
+                let permit = cluster.try_request(RouteMatched::priority_of(extensions));
+                permit.map_err(|_| LocalReply::upstream_reset(UpstreamReset::Overflow, "", false))
+            }
+        };
+        match permit {
+            Err(reply) => Ok(local_reply(reply, call.is_grpc())),
+            Ok(permit) => {
+                let response = service.send(call.take_request().unwrap_or_default()).await?;
+                Ok(response.map(|body| HeldBody::wrap(body, permit)))
+            }
+        }
     }
 }
 
-/// A cluster that is nothing but its limits.
+/// A cluster that consists of its limits.
 pub(crate) fn cluster_with(thresholds: Thresholds) -> Arc<ClusterState> {
     let config = Cluster {
         circuit_breakers: CircuitBreakers { default: thresholds, high: thresholds },

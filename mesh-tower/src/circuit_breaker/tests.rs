@@ -1,9 +1,16 @@
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
+
 use http_body_util::BodyExt;
 use mesh_core::model::Thresholds;
 use tower_test::mock;
 
 use super::*;
-use crate::testing::{MockHandle, MockService, answer, cluster, get, stat, told};
+use crate::layer::Layered;
+use crate::testing::{MockHandle, MockService, answer, cluster, get, is_ready, stat, told};
 
 fn one() -> Thresholds {
     Thresholds { max_requests: 1, ..Thresholds::default() }
@@ -13,13 +20,14 @@ fn one() -> Thresholds {
 async fn a_place_is_taken_until_the_response_body_ends() {
     let cluster = cluster("c", 1, |config| config.circuit_breakers.default = one());
     let layer = CircuitBreakerLayer::with_cluster(cluster.clone());
-    let (mut service, mut handle): (mock::Spawn<CircuitBreaker<MockService>>, MockHandle) = mock::spawn_layer(layer);
-    assert!(service.poll_ready().is_ready());
+    let (mut service, mut handle): (mock::Spawn<Layered<CircuitBreakerLayer, MockService>>, MockHandle) =
+        mock::spawn_layer(layer);
+    assert!(is_ready(&mut service));
     let first = tokio::spawn(service.call(get("/1")));
     let (_, send) = handle.next_request().await.unwrap();
     send.send_response(answer(200, "text"));
     let first = first.await.unwrap().unwrap();
-    assert!(service.poll_ready().is_ready());
+    assert!(is_ready(&mut service));
     let refused = service.call(get("/2")).await.unwrap();
     assert_eq!(told(&refused), (503, "UO".to_owned()));
     assert_eq!(refused.headers()["x-envoy-overloaded"], "true");
@@ -36,13 +44,19 @@ async fn a_place_is_taken_until_the_response_body_ends() {
 
 #[tokio::test]
 async fn a_request_given_up_gives_its_place_back() {
-    let (mut service, mut handle): (mock::Spawn<CircuitBreaker<MockService>>, MockHandle) =
+    let (mut service, mut handle): (mock::Spawn<Layered<CircuitBreakerLayer, MockService>>, MockHandle) =
         mock::spawn_layer(CircuitBreakerLayer::new(one()));
     handle.allow(3);
-    assert!(service.poll_ready().is_ready());
-    drop(service.call(get("/1")));
-    assert!(service.poll_ready().is_ready());
-    let _held = service.call(get("/2"));
-    assert!(service.poll_ready().is_ready());
+    assert!(is_ready(&mut service));
+    drop(polled(service.call(get("/1"))).await);
+    assert!(is_ready(&mut service));
+    let _held = polled(service.call(get("/2"))).await;
+    assert!(is_ready(&mut service));
     assert_eq!(told(&service.call(get("/3")).await.unwrap()), (503, "UO".to_owned()));
+}
+
+/// A future that has begun to wait.
+async fn polled<F: Future + Unpin>(mut future: F) -> F {
+    assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut future).poll(cx).is_pending())).await);
+    future
 }

@@ -4,25 +4,52 @@ use std::sync::Arc;
 
 use http::{Response, request::Parts};
 use mesh_core::{model::HeaderMutations, policy::header_mutation, request::RequestHead, telemetry::Attributes};
-use tower_layer::Layer;
 
-use super::{Headers, apply_to_request, head_of};
-use crate::{reply::flags_of, route::RouteMatched};
+use super::apply_to_request;
+use crate::{
+    Body, BoxError,
+    call::{Call, flags_of},
+    layer::{HttpService, Middleware, layers},
+    route::RouteMatched,
+};
 
 /// Changes headers; see the [module](super).
+///
+/// ```
+/// use http::{HeaderName, Request, Response};
+/// use mesh_core::{model::{AppendAction, HeaderMutation, HeaderMutations}, telemetry::Format};
+/// use mesh_tower::{Body, BoxError, headers::HeadersLayer};
+/// use tower::{Layer as _, ServiceExt as _, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let status = HeaderMutation {
+///     name: HeaderName::from_static("x-status"),
+///     value: Format::parse("%RESPONSE_CODE%")?,
+///     append_action: AppendAction::OverwriteIfExistsOrAdd,
+///     keep_empty_value: false,
+/// };
+/// let layer = HeadersLayer::new().response(HeaderMutations { add: vec![status], ..HeaderMutations::default() });
+/// let service = layer.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
+/// assert_eq!(service.oneshot(Request::new(Body::empty())).await?.headers()["x-status"], "200");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct HeadersLayer {
-    own: Arc<Own>,
+    own: Arc<Mutations>,
 }
 
+layers!(HeadersLayer);
+
 #[derive(Clone, Debug, Default)]
-struct Own {
+struct Mutations {
     request: HeaderMutations,
     response: HeaderMutations,
 }
 
 impl HeadersLayer {
-    /// Changes nothing but what routes say.
+    /// Makes the changes of the route that [`RouteLayer`](crate::route::RouteLayer) chose, and no others.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -42,68 +69,57 @@ impl HeadersLayer {
         self
     }
 
-    /// Changes a request; what comes back changes its response.
-    pub(super) fn change_request(&self, parts: &mut Parts) -> ResponseChanges {
-        let matched = RouteMatched::of(&parts.extensions).cloned();
-        let changes = ResponseChanges { own: Arc::clone(&self.own), matched: matched.clone(), request: None };
-        let request = changes.reads_request().then(|| Box::new(head_of(parts)));
-        let matched = matched.as_ref();
+    fn change_request(&self, matched: Option<&RouteMatched>, call: &mut Call) {
         let of_route = matched.into_iter().flat_map(|matched| matched.entry().request_headers(matched.weighted()));
         let mut levels = of_route.chain(Some(&self.own.request)).filter(|level| !level.is_empty()).peekable();
         if levels.peek().is_some() {
-            apply_to_request(levels, parts, &known(matched));
+            apply_to_request(levels, &mut call.head, &known(matched));
         }
-        ResponseChanges { request, ..changes }
     }
-}
 
-impl<S> Layer<S> for HeadersLayer {
-    type Service = Headers<S>;
-
-    fn layer(&self, inner: S) -> Headers<S> {
-        Headers { inner, layer: self.clone() }
-    }
-}
-
-/// What is to be done to a response.
-#[derive(Debug)]
-pub(super) struct ResponseChanges {
-    own: Arc<Own>,
-    matched: Option<RouteMatched>,
-    /// The request's head, if any value reads it.
-    request: Option<Box<Parts>>,
-}
-
-impl ResponseChanges {
-    pub(super) fn apply<R>(&self, response: &mut Response<R>) {
-        let mut levels = self.levels().peekable();
+    fn change_response(&self, matched: Option<&RouteMatched>, head: &Parts, response: &mut Response<Body>) {
+        let mut levels = self.response_levels(matched).peekable();
         if levels.peek().is_none() {
             return;
         }
-        let head = self.request.as_deref().map(RequestHead::from_parts);
-        let route = known(self.matched.as_ref());
+        let route = known(matched);
         let attributes = Attributes {
             response_code: Some(response.status()),
             response_flags: flags_of(response),
             route_name: route.route_name,
             virtual_host_name: route.virtual_host_name,
             upstream_cluster_raw: route.upstream_cluster_raw,
-            ..head.as_ref().map(Attributes::of_request).unwrap_or_default()
+            ..Attributes::of_request(&RequestHead::from_parts(head))
         };
         header_mutation::apply_to_response(levels, response.headers_mut(), &attributes);
     }
 
-    fn levels(&self) -> impl Iterator<Item = &HeaderMutations> {
-        let of_route = self.matched.iter().flat_map(|matched| matched.entry().response_headers(matched.weighted()));
+    fn response_levels<'a>(&'a self, matched: Option<&'a RouteMatched>) -> impl Iterator<Item = &'a HeaderMutations> {
+        let of_route = matched.into_iter().flat_map(|matched| matched.entry().response_headers(matched.weighted()));
         of_route.chain(Some(&self.own.response)).filter(|level| !level.is_empty())
-    }
-
-    fn reads_request(&self) -> bool {
-        self.levels().flat_map(|level| &level.add).any(|mutation| mutation.value.literal_value().is_none())
     }
 }
 
-/// What a route tells to the values of headers.
+impl Middleware for HeadersLayer {
+    type Error<E: Into<BoxError> + Send> = E;
+
+    async fn serve<S: HttpService>(self, mut service: S, mut call: Call) -> Result<Response<Body>, S::Error> {
+        let matched = RouteMatched::of(&call.head.extensions).cloned();
+        let mut mutations = self.response_levels(matched.as_ref()).flat_map(|level| &level.add);
+        if mutations.any(|mutation| mutation.value.literal_value().is_none()) {
+            call.keep_head();
+        }
+        self.change_request(matched.as_ref(), &mut call);
+        let extensions = std::mem::take(&mut call.head.extensions);
+        let mut request = call.take_request().unwrap_or_default();
+        *request.extensions_mut() = extensions;
+        let mut response = service.send(request).await?;
+        self.change_response(matched.as_ref(), &call.head, &mut response);
+        Ok(response)
+    }
+}
+
+/// The facts about a route for header values.
 fn known(matched: Option<&RouteMatched>) -> Attributes<'_> {
     let Some(matched) = matched else { return Attributes::default() };
     Attributes {

@@ -6,10 +6,8 @@
 
 mod layer;
 mod mutate;
-mod service;
 #[cfg(test)]
 mod tests;
 
 pub use layer::HeadersLayer;
-pub(crate) use mutate::{apply_to_request, head_of};
-pub use service::{Headers, ResponseFuture};
+pub(crate) use mutate::apply_to_request;

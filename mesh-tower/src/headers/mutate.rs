@@ -1,9 +1,9 @@
-//! Changes of a request's headers, and what remains of the request for those of the response.
+//! Changes of a request's headers.
 
-use http::{Method, Uri, header::HOST, request::Parts, uri::PathAndQuery};
+use http::{header::HOST, request::Parts, uri::PathAndQuery};
 use mesh_core::{model::HeaderMutations, policy::header_mutation, telemetry::Attributes};
 
-/// Changes the headers of a request, level by level. `known` need not hold anything of the request itself.
+/// Changes the headers of a request, level by level. The facts of the request itself need not be in `known`.
 pub(crate) fn apply_to_request<'m>(
     levels: impl IntoIterator<Item = &'m HeaderMutations>,
     parts: &mut Parts,
@@ -24,13 +24,4 @@ pub(crate) fn apply_to_request<'m>(
     };
     header_mutation::apply_to_request(levels, &mut headers, &attributes);
     parts.headers = headers;
-}
-
-/// Method, target and headers of a request that goes on; extensions may hold what must not be kept alive.
-pub(crate) fn head_of(parts: &Parts) -> Parts {
-    let mut request = http::Request::new(());
-    *request.method_mut() = Method::clone(&parts.method);
-    *request.uri_mut() = Uri::clone(&parts.uri);
-    *request.headers_mut() = parts.headers.clone();
-    request.into_parts().0
 }

@@ -1,22 +1,20 @@
-//! What all requests of a listener have in common.
+//! An HTTP connection manager, compiled: what all requests of one listener have in common.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use mesh_core::{
-    model::{DestinationService, HttpConnectionManager, Listener, TrafficDirection, Workload},
+    model::{DestinationService, HttpConnectionManager, TrafficDirection},
     route::RouteTableError,
     store::Store,
 };
 use thiserror::Error;
 
-use super::{access_log::AccessLogs, unserved};
 use crate::{
+    call::{HttpTelemetry, RequestTelemetry},
+    filter::{FilterChain, FilterFactory},
     peer_metadata::PeerExchange,
     route::RouteConfigProvider,
-    server::{Codecs, HeadLimit, Lifetime},
-    telemetry::{
-        HttpStats, IstioMetrics, ListenerHttpStats, ListenerStats, OpenError, Reporter, Telemetry, local_address,
-    },
+    telemetry::{AccessLogs, HttpStats, OpenError, Reporter, Telemetry},
     timer::Timers,
 };
 
@@ -32,62 +30,77 @@ pub enum ListenerConfigError {
     AccessLog(#[from] OpenError),
 }
 
-/// A listener's configuration, compiled, and where it counts.
-pub(super) struct ListenerContext {
-    pub(super) config: Arc<HttpConnectionManager>,
+/// The facts about a listener that its connection managers need.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerFacts {
+    /// Prefix of the listener's statistics.
+    pub(crate) stat_prefix: Arc<str>,
+    pub(crate) traffic_direction: TrafficDirection,
+    /// The service of requests whose cluster does not name one.
+    pub(crate) service: Option<Arc<DestinationService>>,
+    /// The authority whose virtual host takes requests that have none of their own; `None` = they have no route.
+    pub(crate) default_authority: Option<Arc<str>>,
+}
+
+/// What all requests of a connection manager have in common. The pipeline of a channel, of a library server and of a
+/// proxy listener is made of it.
+#[derive(Debug)]
+pub(crate) struct HttpListener {
+    pub(crate) config: Arc<HttpConnectionManager>,
     pub(super) routes: RouteConfigProvider,
-    pub(super) codecs: Codecs,
-    pub(super) head_limit: Option<HeadLimit>,
-    pub(super) access_logs: AccessLogs,
-    pub(super) stats: Arc<HttpStats>,
-    pub(super) listener_stats: Arc<ListenerStats>,
-    pub(super) http_stats: Arc<ListenerHttpStats>,
-    pub(super) istio: IstioMetrics,
-    pub(super) reporter: Reporter,
-    pub(super) workload: Option<Arc<Workload>>,
-    pub(super) service: Option<Arc<DestinationService>>,
-    pub(super) host_header_fallback: bool,
-    pub(super) peers: PeerExchange,
-    pub(super) local_address: Option<IpAddr>,
+    pub(super) default_authority: Option<Arc<str>>,
+    /// Knows the clusters that requests name themselves.
+    pub(super) store: Arc<Store>,
+    pub(super) filters: FilterChain,
+    pub(crate) stats: Arc<HttpStats>,
+    pub(crate) telemetry: Arc<RequestTelemetry>,
+    pub(crate) peers: PeerExchange,
     pub(super) timers: Timers,
 }
 
-impl ListenerContext {
-    pub(super) fn new(
-        listener: &Listener,
+impl HttpListener {
+    /// Compiles `config` for a listener.
+    ///
+    /// # Errors
+    /// If routes given in the configuration cannot be compiled, or an access log cannot be opened.
+    pub(crate) fn new(
+        facts: ListenerFacts,
         config: Arc<HttpConnectionManager>,
-        store: &Store,
+        store: &Arc<Store>,
         telemetry: &Telemetry,
     ) -> Result<Self, ListenerConfigError> {
-        let routes = RouteConfigProvider::new(&config.routes, store)?;
-        Ok(Self {
-            routes,
-            codecs: Codecs::new(&config),
-            head_limit: unserved::head_limit(&config),
-            access_logs: AccessLogs::open(&config.access_log, &telemetry.logs)?,
-            stats: telemetry.stats.http(&config.stat_prefix),
-            listener_stats: telemetry.stats.listener(&listener.stat_prefix),
-            http_stats: telemetry.stats.listener_http(&listener.stat_prefix, &config.stat_prefix),
+        let stats = telemetry.stats.http(&config.stat_prefix);
+        let listener = telemetry.stats.listener_http(&facts.stat_prefix, &config.stat_prefix);
+        let timers = Timers::default();
+        let is_outbound = facts.traffic_direction == TrafficDirection::Outbound;
+        let request_telemetry = RequestTelemetry {
             istio: telemetry.istio.clone(),
-            reporter: match listener.traffic_direction {
+            reporter: match facts.traffic_direction {
                 TrafficDirection::Inbound => Reporter::Destination,
                 TrafficDirection::Outbound | TrafficDirection::Unspecified => Reporter::Source,
             },
             workload: telemetry.workload.clone(),
-            service: telemetry.service.clone().filter(|_| listener.traffic_direction == TrafficDirection::Inbound),
-            host_header_fallback: telemetry.host_header_fallback
-                && listener.traffic_direction == TrafficDirection::Outbound,
-            peers: PeerExchange::new(&config, telemetry),
-            local_address: local_address(),
-            timers: Timers::default(),
+            peer: None,
+            service: facts.service,
+            host_header_fallback: telemetry.host_header_fallback && is_outbound && facts.default_authority.is_none(),
+            access_logs: AccessLogs::open(&config.access_log, &telemetry.logs)?,
+            http: Some(HttpTelemetry { stats: Arc::clone(&stats), listener }),
+        };
+        Ok(Self {
+            routes: RouteConfigProvider::new(&config.routes, store)?,
+            default_authority: facts.default_authority,
+            store: Arc::clone(store),
+            filters: FilterChain::new(&config.http_filters, &FilterFactory { stats: &stats, timers: &timers }),
+            stats,
+            telemetry: Arc::new(request_telemetry),
+            peers: PeerExchange::new(config.peer_metadata, telemetry.peer.clone()),
+            timers,
             config,
         })
     }
 
-    pub(super) fn lifetime(&self) -> Lifetime {
-        Lifetime {
-            idle_timeout: self.config.idle_timeout,
-            max_connection_duration: self.config.max_connection_duration,
-        }
+    /// Whether the routes have come.
+    pub(crate) fn has_routes(&self) -> bool {
+        self.routes.load().is_some()
     }
 }

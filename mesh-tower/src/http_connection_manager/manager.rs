@@ -1,11 +1,25 @@
-//! The connection manager of a listener: serves connections.
+//! The edge of a listener with sockets: serves connections, makes requests canonical, and gives responses the headers
+//! that every response of the listener has.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
-use hyper::service::service_fn;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use hyper::{service::service_fn, upgrade::OnUpgrade};
 use mesh_core::{
-    model::{HttpConnectionManager, Listener},
+    local_reply::LocalReply,
+    model::{HttpConnectionManager, Listener, TrafficDirection},
+    policy::{
+        forwarded::{self, Peer},
+        hop_by_hop,
+        request_id::{self, Existing, X_REQUEST_ID},
+    },
     store::Store,
+    telemetry::ResponseFlags,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -13,19 +27,48 @@ use tokio::{
 };
 
 use super::{
-    Respond,
-    listener::{ListenerConfigError, ListenerContext},
+    HttpListener, ListenerConfigError, ListenerFacts, Respond,
+    canonical::{Refusal, canonicalize},
+    pipeline::Served,
+    response::{self, Persistence, RequestFacts},
+    unserved,
 };
 use crate::{
+    Body,
+    call::{Call, Recorder, ResponseBody, StreamInfo},
     drain::Drain,
-    server::{Connection, ConnectionInfo, ServeConnection},
-    telemetry::Telemetry,
+    machine::local_address,
+    peer_metadata::Introduction,
+    server::{Codecs, Connection, ConnectionInfo, HeadLimit, Lifetime, ServeConnection},
+    telemetry::{ListenerStats, Telemetry},
+    timer::now,
+    upgrade::{self, EndedBy},
+    upstream::HeldByTunnel,
 };
 
-/// Serves the connections of one listener; `S` is asked for what the listener's routes do not answer themselves.
+/// Stands for the address of a client that is unknown.
+const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Serves the connections of one listener; `S` answers the requests that its filters and routes do not answer.
 pub struct ConnectionManager<S> {
-    pub(super) listener: Arc<ListenerContext>,
+    pub(super) listener: Arc<HttpListener>,
+    pub(super) edge: Arc<Edge>,
     pub(super) service: S,
+}
+
+/// What belongs to the listener's connections.
+pub(super) struct Edge {
+    codecs: Codecs,
+    head_limit: Option<HeadLimit>,
+    stats: Arc<ListenerStats>,
+    local_address: Option<IpAddr>,
+}
+
+/// The ends of a connection that has switched protocols, and what it occupies.
+struct Tunnel {
+    downstream: OnUpgrade,
+    upstream: OnUpgrade,
+    held: Option<HeldByTunnel>,
 }
 
 impl<S> ConnectionManager<S> {
@@ -36,16 +79,30 @@ impl<S> ConnectionManager<S> {
     pub fn new(
         listener: &Listener,
         http: Arc<HttpConnectionManager>,
-        store: &Store,
+        store: &Arc<Store>,
         telemetry: &Telemetry,
         service: S,
     ) -> Result<Self, ListenerConfigError> {
-        Ok(Self { listener: Arc::new(ListenerContext::new(listener, http, store, telemetry)?), service })
+        let is_inbound = listener.traffic_direction == TrafficDirection::Inbound;
+        let facts = ListenerFacts {
+            stat_prefix: Arc::clone(&listener.stat_prefix),
+            traffic_direction: listener.traffic_direction,
+            service: telemetry.service.clone().filter(|_| is_inbound),
+            default_authority: None,
+        };
+        let edge = Edge {
+            codecs: Codecs::new(&http),
+            head_limit: unserved::head_limit(&http),
+            stats: telemetry.stats.listener(&listener.stat_prefix),
+            local_address: local_address(),
+        };
+        let listener = Arc::new(HttpListener::new(facts, http, store, telemetry)?);
+        Ok(Self { listener, edge: Arc::new(edge), service })
     }
 
     /// The same with another service.
     pub(crate) fn with_service<T>(&self, service: T) -> ConnectionManager<T> {
-        ConnectionManager { listener: Arc::clone(&self.listener), service }
+        ConnectionManager { listener: Arc::clone(&self.listener), edge: Arc::clone(&self.edge), service }
     }
 }
 
@@ -60,20 +117,201 @@ impl<S: Respond> ConnectionManager<S> {
     {
         let watch = drain.watch();
         let info = Arc::new(ConnectionInfo::new(Some(remote), local, drain));
-        let listener = Arc::clone(&self.listener);
-        let _counted = listener.listener_stats.connection();
+        let (listener, edge) = (Arc::clone(&self.listener), Arc::clone(&self.edge));
+        let _counted = edge.stats.connection();
         let connection = Connection {
             io,
             info: Arc::clone(&info),
             stats: Arc::clone(&listener.stats),
-            lifetime: listener.lifetime(),
-            head_limit: listener.head_limit.clone(),
+            lifetime: Lifetime {
+                idle_timeout: listener.config.idle_timeout,
+                max_connection_duration: listener.config.max_connection_duration,
+            },
+            head_limit: edge.head_limit.clone(),
             drain: watch,
         };
         let service = service_fn(|request| Arc::clone(&self).handle(Arc::clone(&info), request));
-        if let Some(unserved) = connection.serve(&listener.codecs, service).await {
-            self.record_unserved(info, unserved);
+        if let Some(unserved) = connection.serve(&edge.codecs, service).await {
+            self.record_unserved(&info, unserved);
         }
+    }
+
+    /// Answers `request`.
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        connection: Arc<ConnectionInfo>,
+        request: Request<impl Into<Body>>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let mut call = Call::new(request.map(Into::into));
+        let mut recorder = self.recorder(&connection, StreamInfo::new(now()), &mut call);
+        let is_last = self.is_last(connection.request_started());
+        if is_last {
+            connection.take_no_more();
+        }
+        let method = call.head.method.clone();
+        let version = call.head.version;
+        let ends_by_itself = version < Version::HTTP_11 && !asks_to_stay(&call.head.headers);
+        let admitted = self.admit(&mut call, &connection, &mut recorder);
+        let mut facts =
+            RequestFacts { version, request_id: self.answered_request_id(&call.head), persistence: Persistence::Keep };
+        let (introduction, served) = match admitted {
+            Ok(introduction) => {
+                let served = self.listener.serve(&self.service, &mut call, &mut recorder).await;
+                (introduction, served)
+            }
+            Err(refusal) => {
+                self.refuse(refusal, &mut call, &mut recorder);
+                (Introduction::default(), Served::default())
+            }
+        };
+        let info = recorder.info();
+        if info.is_request_malformed() && info.state().is_local_reply() {
+            self.reply_malformed(&mut call, info);
+        }
+        let response = call.response.take().unwrap_or_default();
+        let (mut response, body) = response::without_body_for_head(response, &method).into_parts();
+        let is_local = info.state().is_local_reply();
+        let abandons_upload = !info.is_request_complete() && is_local;
+        if is_last
+            || ends_by_itself
+            || abandons_upload
+            || info.asks_for_upgrade()
+            || connection.drain.is_draining()
+            || (served.by_program && asks_to_end(&response.headers))
+        {
+            facts.persistence = Persistence::Close;
+        }
+        let client_left = abandons_upload && info.has_request_broken_off() && !info.is_request_malformed();
+        let server = self.listener.peers.receive_response(&mut response.headers);
+        recorder.observe_server(server);
+        self.listener.peers.send_response(&mut response.headers, &introduction);
+        response::finish(&mut response, &self.listener.config, facts, is_local);
+        if client_left {
+            recorder.client_left();
+            return Ok(Response::from_parts(response, ResponseBody::unrecorded(body)));
+        }
+        recorder.observe_response_head(&response);
+        if response.status == StatusCode::SWITCHING_PROTOCOLS
+            && let (Some(downstream), Some(upstream)) = (served.upgrade, response.extensions.remove::<OnUpgrade>())
+        {
+            let held = response.extensions.remove::<HeldByTunnel>();
+            self.spawn_tunnel(Tunnel { downstream, upstream, held }, &connection, recorder);
+            return Ok(Response::from_parts(response, ResponseBody::unrecorded(Body::empty())));
+        }
+        Ok(ResponseBody::wrap(Response::from_parts(response, body), recorder, served.timeouts))
+    }
+
+    /// Makes a request canonical and safe, or refuses it; what it says about its client.
+    fn admit(
+        &self,
+        call: &mut Call,
+        connection: &ConnectionInfo,
+        recorder: &mut Recorder,
+    ) -> Result<Introduction, Refusal> {
+        canonicalize(&mut call.head, &self.listener.config, connection.local_address.port())?;
+        self.sanitize(&mut call.head, connection, recorder.info());
+        let mut introduction = self.listener.peers.receive_request(&mut call.head.headers);
+        recorder.observe_client(introduction.client.take());
+        Ok(introduction)
+    }
+
+    fn refuse(&self, refusal: Refusal, call: &mut Call, recorder: &mut Recorder) {
+        recorder.observe_request(&call.head);
+        let reply = reply_to(refusal);
+        if reply.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
+            self.listener.stats.downstream_cx_protocol_error.inc();
+        }
+        call.reply(recorder.info(), reply);
+        // The client that sends such a request may send anything behind it.
+        if call.head.version < Version::HTTP_2
+            && refusal != Refusal::AbsolutePathRejected
+            && let Some(response) = &mut call.response
+        {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    /// Responds to a request whose body breaks the protocol. The reset of the upstream's side is a consequence.
+    fn reply_malformed(&self, call: &mut Call, info: &StreamInfo) {
+        self.listener.stats.downstream_cx_protocol_error.inc();
+        info.state().response_flags = ResponseFlags::NONE;
+        call.reply(info, LocalReply::BAD_REQUEST);
+    }
+
+    /// Corrects what the headers say about the client, and gives the request its id.
+    fn sanitize(&self, parts: &mut Parts, connection: &ConnectionInfo, info: &StreamInfo) {
+        let config = &self.listener.config;
+        let address = connection.remote_address.map_or(UNKNOWN_ADDRESS, |remote| remote.ip());
+        let peer = Peer { address, local_address: self.edge.local_address, tls: false };
+        let headers = &mut parts.headers;
+        let client = forwarded::sanitize(&config.forwarded_for, &peer, headers);
+        if config.generate_request_id {
+            let replace = client.edge && !config.preserve_external_request_id;
+            let existing = if replace { Existing::Replace } else { Existing::Keep };
+            request_id::ensure(headers, existing, || [fastrand::u64(..), fastrand::u64(..)]);
+        }
+        if let Some(via) = &config.via {
+            response::append_via(headers, via);
+        }
+        // The codec answers it when the body is asked for.
+        if headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            headers.remove(header::EXPECT);
+        }
+        let mut state = info.state();
+        if client.address != address {
+            state.downstream_remote_address = Some((client.address, 0).into());
+        }
+        state.internal = client.internal;
+    }
+
+    /// The request's id, if responses show it.
+    fn answered_request_id(&self, parts: &Parts) -> Option<HeaderValue> {
+        let shows = self.listener.config.always_set_request_id_in_response;
+        if shows { parts.headers.get(X_REQUEST_ID).cloned() } else { None }
+    }
+
+    fn is_last(&self, requests: u32) -> bool {
+        let is_last = self.listener.config.max_requests_per_connection.is_some_and(|max| requests >= max.get());
+        if is_last {
+            self.listener.stats.downstream_cx_max_requests_reached.inc();
+        }
+        is_last
+    }
+
+    /// Makes a tunnel of the request; it is recorded when that ends.
+    fn spawn_tunnel(&self, tunnel: Tunnel, connection: &ConnectionInfo, recorder: Recorder) {
+        let stats = Arc::clone(&self.listener.stats);
+        let drain = connection.drain.watch();
+        tokio::spawn(async move {
+            stats.downstream_cx_upgrades_total.inc();
+            stats.downstream_cx_upgrades_active.inc();
+            let tunnelled = upgrade::tunnel(tunnel.downstream, tunnel.upstream, drain).await;
+            drop(tunnel.held);
+            stats.downstream_cx_upgrades_active.dec();
+            recorder.info().add_bytes_received(tunnelled.received);
+            recorder.info().add_bytes_sent(tunnelled.sent);
+            match tunnelled.ended_by {
+                EndedBy::Downstream => drop(recorder),
+                EndedBy::Upstream => recorder.upstream_closed_tunnel(),
+                EndedBy::Drain => recorder.complete(),
+            }
+        });
+    }
+}
+
+impl<S> ConnectionManager<S> {
+    /// Begins the record of a request that came on `connection`.
+    pub(super) fn recorder(&self, connection: &Arc<ConnectionInfo>, info: StreamInfo, call: &mut Call) -> Recorder {
+        {
+            let mut state = info.state();
+            state.protocol = Some(call.head.version);
+            state.downstream_remote_address = connection.remote_address;
+            state.downstream_direct_remote_address = connection.remote_address;
+            state.downstream_local_address = Some(connection.local_address);
+            state.connection_id = Some(connection.id);
+        }
+        let connection = Arc::clone(connection);
+        Recorder::start(&self.listener.telemetry, Some(connection), info, call)
     }
 }
 
@@ -90,4 +328,25 @@ impl<S> fmt::Debug for ConnectionManager<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionManager").field("config", &self.listener.config).finish_non_exhaustive()
     }
+}
+
+fn reply_to(refusal: Refusal) -> LocalReply {
+    match refusal {
+        Refusal::LowVersion => LocalReply::UPGRADE_REQUIRED,
+        Refusal::MissingHost => LocalReply::MISSING_HOST,
+        Refusal::InvalidHost | Refusal::InvalidTarget => LocalReply::BAD_REQUEST,
+        Refusal::AbsolutePathRejected => LocalReply::ABSOLUTE_PATH_REJECTED,
+        Refusal::PathNormalizationFailed => LocalReply::PATH_NORMALIZATION_FAILED,
+        Refusal::TooManyHeaders => LocalReply::TOO_MANY_HEADERS,
+    }
+}
+
+/// Whether the program itself, on its own server, wants the connection to end.
+fn asks_to_end(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "close"))
+}
+
+/// Whether an HTTP/1.0 client wants its connection to go on.
+fn asks_to_stay(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "keep-alive"))
 }

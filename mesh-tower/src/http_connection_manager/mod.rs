@@ -1,34 +1,27 @@
-//! What a listener does with each request, from its first byte to the last of its answer.
+//! HTTP connection managers: the pipeline that every request passes, and the edge of listeners with sockets.
 //!
 //! ```text
-//! canonical form ► client and trust ► request id ► route ► upgrade allowed? ► http filters ► what the route says
-//!                                                                                ├ redirect, direct response
-//!                                                                                └ the service: upstream or the user's
-//! response headers ◄ hop-by-hop, server, via, x-request-id ◄─────────────────────┘
-//! body ► its end: statistics, Istio's metrics, access log
+//! edge: canonical form ► client and trust ► request id
+//!   pipeline: route ► upgrade allowed? ► http filters ► the route's own response, or the service
+//! edge: hop-by-hop, server, via, x-request-id ► body ► its end: statistics, Istio's metrics, access log
 //! ```
 //!
-//! The route is found before the filters run, because it configures them. What the service at the end does is not known
-//! here: the proxy puts an upstream there, a library server the user's service.
+//! The route is found before the filters run, because it configures them. The service at the end is an upstream in a proxy
+//! and in a channel, and the program's own service in a library server.
 
-mod access_log;
-mod body;
 mod canonical;
-mod direct;
-mod filter;
 mod listener;
 mod manager;
-mod patience;
 mod pipeline;
-mod recorder;
 mod respond;
 mod response;
 mod unserved;
 
-pub use body::ResponseBody;
 pub use listener::ListenerConfigError;
+pub(crate) use listener::{HttpListener, ListenerFacts};
 pub use manager::ConnectionManager;
-pub use respond::{Respond, ServiceResponder};
+pub(crate) use pipeline::Served;
+pub use respond::{RequestContext, Respond, ServiceResponder};
 
 #[cfg(test)]
 mod tests;

@@ -1,24 +1,35 @@
-//! What stands behind a connection manager.
+//! What stands at the end of the pipeline.
 
 use std::{convert::Infallible, future::poll_fn};
 
 use http::{Request, Response};
 use tower_service::Service;
 
-use crate::{Body, StreamInfo, Transport, Upstream};
+use crate::{
+    Body, Transport, Upstream,
+    call::{Call, ResponseSource, StreamInfo},
+    route::Matched,
+};
 
-/// Answers the requests that a listener's routes do not answer themselves.
+/// What is known of a request when it reaches the end of the pipeline.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestContext<'a> {
+    pub(crate) info: &'a StreamInfo,
+    pub(crate) matched: &'a Matched<'a>,
+}
+
+/// Answers the requests that a listener's filters and routes do not answer.
 ///
-/// Not a `tower::Service`: the future borrows the responder and what is known of the request, so that a request costs
-/// neither a box nor a clone. Any infallible service can be put in its place by [`ServiceResponder`].
+/// Not a `tower::Service`: the future borrows the responder and the call, so that a request costs neither a box nor a
+/// clone. Any infallible service can be put in its place by [`ServiceResponder`].
 pub trait Respond: Send + Sync + 'static {
-    /// Answers `request`, of which `info` knows the route.
-    fn respond(&self, request: Request<Body>, info: &StreamInfo) -> impl Future<Output = Response<Body>> + Send;
+    /// Answers the request of `call`.
+    fn respond(&self, call: &mut Call, request: RequestContext<'_>) -> impl Future<Output = ()> + Send;
 }
 
 impl<T: Transport> Respond for Upstream<T> {
-    fn respond(&self, request: Request<Body>, info: &StreamInfo) -> impl Future<Output = Response<Body>> + Send {
-        self.send(request, info)
+    fn respond(&self, call: &mut Call, request: RequestContext<'_>) -> impl Future<Output = ()> + Send {
+        self.forward(call, request.info, request.matched)
     }
 }
 
@@ -31,12 +42,24 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    async fn respond(&self, mut request: Request<Body>, info: &StreamInfo) -> Response<Body> {
-        request.extensions_mut().insert(info.clone());
+    async fn respond(&self, call: &mut Call, request: RequestContext<'_>) {
+        let Some(sent) = request.hand_over(call) else { return };
         let mut service = self.0.clone();
-        match poll_fn(|cx| service.poll_ready(cx)).await {
-            Ok(()) => service.call(request).await.unwrap_or_else(|never| match never {}),
+        let response = match poll_fn(|cx| service.poll_ready(cx)).await {
+            Ok(()) => service.call(sent).await.unwrap_or_else(|never| match never {}),
             Err(never) => match never {},
-        }
+        };
+        request.info.state().response_source.get_or_insert(ResponseSource::Upstream);
+        call.respond(response);
+    }
+}
+
+impl RequestContext<'_> {
+    /// The request for a service of the program, with its [`StreamInfo`] in its extensions.
+    pub(crate) fn hand_over(self, call: &mut Call) -> Option<Request<Body>> {
+        self.info.state().observe_route(|| self.matched.route.to_handle());
+        let mut request = call.take_request()?;
+        request.extensions_mut().insert(self.info.clone());
+        Some(request)
     }
 }

@@ -12,15 +12,6 @@ use mesh_core::{
 
 use crate::Body;
 
-/// Who made a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// An upstream, or the user's service.
-    Service,
-    /// This connection manager.
-    Local,
-}
-
 /// Whether the connection goes on after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Persistence {
@@ -28,14 +19,14 @@ pub(super) enum Persistence {
     Close,
 }
 
-/// What of the request matters for its response.
+/// The facts of the request that its response depends on.
 pub(super) struct RequestFacts {
     pub(super) version: Version,
     pub(super) request_id: Option<HeaderValue>,
     pub(super) persistence: Persistence,
 }
 
-/// A response to HEAD tells the length of the body that it does not have.
+/// Gives a response to HEAD the length of the body that it does not have.
 pub(super) fn without_body_for_head(mut response: Response<Body>, method: &Method) -> Response<Body> {
     if *method != Method::HEAD || response.body().is_end_stream() {
         return response;
@@ -51,14 +42,14 @@ pub(super) fn finish(
     response: &mut response::Parts,
     config: &HttpConnectionManager,
     request: RequestFacts,
-    origin: Origin,
+    is_local: bool,
 ) {
-    // What the upstream speaks is between it and us. For HTTP/1.0 clients the codec turns 1.1 into what they know.
+    // The upstream's version concerns its connection only. For HTTP/1.0 clients the codec turns 1.1 into 1.0.
     response.version = request.version.max(Version::HTTP_11);
     let headers = &mut response.headers;
     let upgrade =
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS { Upgrade::Pass } else { Upgrade::Remove };
-    if origin == Origin::Service {
+    if !is_local {
         remove_hop_by_hop(headers, upgrade);
     }
     match config.server_header_transformation {

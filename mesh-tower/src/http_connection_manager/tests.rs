@@ -23,7 +23,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::*;
 use crate::{
-    Body, BoxError, StreamInfo,
+    Body, BoxError, ResponseSource, StreamInfo,
     drain::{Drain, DrainTimes},
     telemetry::{Stat, StatSnapshot, Telemetry},
 };
@@ -39,10 +39,10 @@ struct Fixture {
 
 impl Fixture {
     fn new(http: HttpConnectionManager, service: TestService) -> Self {
-        Self::with_store(&Store::new(), http, service)
+        Self::with_store(&Arc::default(), http, service)
     }
 
-    fn with_store(store: &Store, http: HttpConnectionManager, service: TestService) -> Self {
+    fn with_store(store: &Arc<Store>, http: HttpConnectionManager, service: TestService) -> Self {
         let telemetry = Telemetry::default();
         let (listener, http) = (Listener::api("test", http.clone()), Arc::new(http));
         let manager = ConnectionManager::new(&listener, http, store, &telemetry, ServiceResponder(service)).unwrap();
@@ -235,7 +235,7 @@ async fn faults_delay_and_abort() {
     let name = |text: &str| text.into();
     let service = DestinationService { host: name("c.test"), name: name("c"), namespace: name("ns") };
     cluster.service = Some(Arc::new(service));
-    let store = Store::new();
+    let store = Arc::new(Store::new());
     store.set_cluster(Arc::new(cluster), std::time::Instant::now(), &mut SplitMix64::new(1));
     let fixture = Fixture::with_store(&store, config, echo());
     let start = tokio::time::Instant::now();
@@ -572,6 +572,7 @@ async fn upload(mut request: Request<Body>) -> Response<Body> {
     while let Some(Ok(_)) = request.body_mut().frame().await {}
     let info: StreamInfo = request.extensions_mut().remove().unwrap();
     info.state().response_flags = ResponseFlags::LOCAL_RESET;
+    info.state().response_source = Some(ResponseSource::Local);
     info.state().response_code_details = Some("upstream_reset".into());
     crate::testing::answer(503, "nobody reads it")
 }

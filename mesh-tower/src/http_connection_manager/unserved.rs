@@ -1,5 +1,5 @@
-//! What never became a request, because it is not HTTP or did not come in time: answered by the codec, and recorded all the
-//! same.
+//! Bytes that never became a request, because they are not HTTP or did not come in time: answered by the codec, and
+//! recorded as requests.
 
 use std::sync::Arc;
 
@@ -9,28 +9,27 @@ use mesh_core::{local_reply::LocalReply, model::HttpConnectionManager};
 
 use super::{
     ConnectionManager,
-    recorder::Recorder,
-    response::{self, Origin, Persistence, RequestFacts},
+    response::{self, Persistence, RequestFacts},
 };
 use crate::{
-    StreamInfo,
+    Body,
+    call::{Call, StreamInfo},
     server::{ConnectionInfo, HeadLimit, Unserved},
 };
 
 impl<S> ConnectionManager<S> {
-    /// Counts and logs what has been answered.
-    pub(super) fn record_unserved(&self, connection: Arc<ConnectionInfo>, unserved: Unserved) {
-        let (request, ()) = Request::new(()).into_parts();
+    /// Counts and logs what the codec has answered.
+    pub(super) fn record_unserved(&self, connection: &Arc<ConnectionInfo>, unserved: Unserved) {
+        let mut call = Call::new(Request::new(Body::empty()));
         connection.request_started();
-        let info = StreamInfo::new(unserved.since);
-        let mut recorder = Recorder::start(Arc::clone(&self.listener), connection, info, &request);
-        let mut state = recorder.observe_connection(request.version);
-        state.response_flags = unserved.reply.flags;
-        state.response_code_details = Some(unserved.reply.details.clone());
-        drop(state);
-        let (response, body) = unserved.reply.into_response(false).into_parts();
-        recorder.response(&response);
-        recorder.add_response_bytes(body.len());
+        let mut recorder = self.recorder(connection, StreamInfo::new(unserved.since), &mut call);
+        let info = recorder.info();
+        let body = unserved.reply.body.clone();
+        info.add_bytes_sent(body.len() as u64);
+        call.reply(info, unserved.reply);
+        if let Some(response) = &call.response {
+            recorder.observe_response(response.status(), response.headers());
+        }
         recorder.complete();
     }
 }
@@ -41,7 +40,7 @@ pub(super) fn head_limit(config: &HttpConnectionManager) -> Option<HeadLimit> {
     let (mut response, body) = LocalReply::REQUEST_HEADER_TIMEOUT.into_response(false).into_parts();
     response.headers.insert(header::CONTENT_LENGTH, body.len().into());
     let facts = RequestFacts { version: Version::HTTP_11, request_id: None, persistence: Persistence::Close };
-    response::finish(&mut response, config, facts, Origin::Local);
+    response::finish(&mut response, config, facts, true);
     Some(HeadLimit { request_headers_timeout, answer: encode(&response, &body) })
 }
 

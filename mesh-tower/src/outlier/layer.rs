@@ -2,36 +2,116 @@
 
 use std::sync::Arc;
 
-use mesh_core::cluster::{ClusterState, EndpointState};
-use tower_layer::Layer;
+use http::Response;
+use mesh_core::{
+    cluster::{ClusterState, EndpointState},
+    health::outlier::{LocalOriginFailure, Outcome},
+    telemetry::ResponseFlags,
+};
 
-use super::OutlierDetector;
-use crate::balance::SelectedEndpoint;
+use super::{outcome_of_reset, outcome_of_response, record};
+use crate::{
+    Body, BoxError,
+    balance::SelectedEndpoint,
+    call::{Call, flags_of},
+    layer::{HttpService, Middleware, layers},
+    retry::reset_reason,
+    timeout::TimeIsUp,
+    timer::now,
+};
 
-/// Tells a cluster how its endpoints do; see the [module](super).
+/// Reports to a cluster how its endpoints do; see the [module](super).
+///
+/// A request that is given up says nothing about its endpoint, unless a [`TimeoutLayer`](crate::timeout::TimeoutLayer) or a
+/// [`RetryLayer`](crate::retry::RetryLayer) gives it up because it took too long: then it counts as a timeout.
+///
+/// ```
+/// use std::{sync::Arc, time::Instant};
+///
+/// use http::{Request, Response};
+/// use mesh_core::{cluster::ClusterState, model::{Cluster, Discovery}, rng::SplitMix64};
+/// use mesh_tower::{Body, BoxError, balance::BalanceLayer, outlier::OutlierLayer};
+/// use tower::{Layer as _, ServiceExt as _, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let endpoints = ["127.0.0.1:9080".parse()?].into_iter().collect();
+/// let config = Cluster::new("reviews", Discovery::Static(endpoints));
+/// let cluster = Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1)));
+/// let stack = (BalanceLayer::new(cluster), OutlierLayer::from_selected());
+/// let service = stack.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
+/// assert_eq!(service.oneshot(Request::new(Body::empty())).await?.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct OutlierLayer {
     endpoint: Option<SelectedEndpoint>,
 }
 
+layers!(OutlierLayer);
+
 impl OutlierLayer {
-    /// Around a service that is one endpoint.
+    /// For a service that is one endpoint.
     #[must_use]
     pub fn new(cluster: Arc<ClusterState>, endpoint: Arc<EndpointState>) -> Self {
         Self { endpoint: Some(SelectedEndpoint { cluster, endpoint }) }
     }
 
-    /// Around a service that brings requests to the endpoints which [`BalanceLayer`](crate::balance::BalanceLayer) picked.
+    /// For a service that brings requests to the endpoints which [`BalanceLayer`](crate::balance::BalanceLayer) picked.
     #[must_use]
-    pub fn of_selected() -> Self {
+    pub fn from_selected() -> Self {
         Self { endpoint: None }
     }
 }
 
-impl<S> Layer<S> for OutlierLayer {
-    type Service = OutlierDetector<S>;
+impl Middleware for OutlierLayer {
+    type Error<E: Into<BoxError> + Send> = BoxError;
 
-    fn layer(&self, inner: S) -> OutlierDetector<S> {
-        OutlierDetector { inner, endpoint: self.endpoint.clone() }
+    async fn serve<S: HttpService>(self, mut service: S, mut call: Call) -> Result<Response<Body>, BoxError> {
+        let extensions = &call.head.extensions;
+        let endpoint = self.endpoint.or_else(|| extensions.get().cloned());
+        let mut observed = endpoint.map(|endpoint| Observed { endpoint, time_is_up: extensions.get().cloned() });
+        let is_grpc = call.is_grpc();
+        let result = service.send(call.take_request().unwrap_or_default()).await.map_err(Into::into);
+        if let (Some(observed), Some(outcome)) = (observed.take(), outcome(&result, is_grpc)) {
+            observed.record(outcome);
+        }
+        result
+    }
+}
+
+/// What a result means for the endpoint; `None` if the endpoint has no part in it.
+fn outcome(result: &Result<Response<Body>, BoxError>, is_grpc: bool) -> Option<Outcome> {
+    match result {
+        Ok(response) => match flags_of(response) {
+            ResponseFlags::NONE => Some(outcome_of_response(response, is_grpc)),
+            flags if flags.contains(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT) => {
+                Some(Outcome::LocalOrigin(LocalOriginFailure::Timeout))
+            }
+            _ => None,
+        },
+        Err(error) => outcome_of_reset(reset_reason(error)),
+    }
+}
+
+/// A request to an endpoint.
+#[derive(Debug)]
+struct Observed {
+    endpoint: SelectedEndpoint,
+    time_is_up: Option<TimeIsUp>,
+}
+
+impl Observed {
+    fn record(&self, outcome: Outcome) {
+        record(&self.endpoint.cluster, &self.endpoint.endpoint, outcome, now());
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if self.time_is_up.as_ref().is_some_and(TimeIsUp::take) {
+            self.record(Outcome::LocalOrigin(LocalOriginFailure::Timeout));
+        }
     }
 }

@@ -1,13 +1,11 @@
-//! Passive health checking: tells a cluster how its endpoints did, and ends ejections when their time is over.
+//! Passive health checking: reports to a cluster how its endpoints did, and ends ejections when their time is over.
 //!
-//! [`OutlierLayer`] does so for requests that other layers bring to endpoints. What is an outcome and what is none is the
-//! same there as in the assembled stack: the functions here decide.
+//! [`OutlierLayer`] does so for requests that other layers bring to endpoints. The functions here decide what counts as a
+//! failure, for the pipeline and for the layer.
 
 mod layer;
-mod service;
 #[cfg(test)]
 mod tests;
-mod time_is_up;
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,18 +18,16 @@ use mesh_core::{
 };
 
 pub use layer::OutlierLayer;
-pub use service::{OutlierDetector, ResponseFuture};
-pub(crate) use time_is_up::TimeIsUp;
 
 use crate::{rng::ThreadRng, timer::now};
 
-/// What an answer means. A gRPC status counts if it stands in the headers; in trailers it comes too late, as for Envoy.
+/// What a response means. A gRPC status counts if it is in the headers; in trailers it comes too late, as for Envoy.
 pub(crate) fn outcome_of_response<B>(response: &Response<B>, is_grpc: bool) -> Outcome {
     let grpc_status = if is_grpc { grpc::status_of(response.headers()) } else { None };
     grpc_status.map_or_else(|| Outcome::Status(response.status()), Outcome::GrpcStatus)
 }
 
-/// What a try without an answer means; nothing if the endpoint has no part in it.
+/// What a try without a response means; `None` if the endpoint has no part in it.
 pub(crate) fn outcome_of_reset(reason: ResetReason) -> Option<Outcome> {
     let failure = match reason {
         ResetReason::Overflow | ResetReason::LocalReset => return None,

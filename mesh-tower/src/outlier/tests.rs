@@ -12,8 +12,9 @@ use super::*;
 use crate::{
     Body, BoxError,
     balance::BalanceLayer,
-    reply::local_reply,
-    testing::{MockHandle, MockService, answer, cluster, get},
+    call::local_reply,
+    layer::Layered,
+    testing::{MockHandle, MockService, answer, cluster, get, is_ready},
     timeout::TimeoutLayer,
 };
 
@@ -37,9 +38,9 @@ fn errors(cluster: &ClusterState) -> (u64, u64, bool) {
 
 async fn end_with(cluster: &Arc<ClusterState>, result: Result<Response<Body>, BoxError>) {
     let endpoint = Arc::clone(&cluster.endpoints().endpoints()[0]);
-    let (mut service, mut handle): (mock::Spawn<OutlierDetector<MockService>>, MockHandle) =
+    let (mut service, mut handle): (mock::Spawn<Layered<OutlierLayer, MockService>>, MockHandle) =
         mock::spawn_layer(OutlierLayer::new(Arc::clone(cluster), endpoint));
-    assert!(service.poll_ready().is_ready());
+    assert!(is_ready(&mut service));
     let response = tokio::spawn(service.call(get("/")));
     let (_, send) = handle.next_request().await.unwrap();
     match result {
@@ -75,17 +76,17 @@ async fn what_other_layers_answer_says_nothing_about_the_endpoint() {
 async fn a_request_out_of_time_counts_and_one_given_up_does_not() {
     let cluster = strict();
     let (mut service, mut handle) = mock::spawn_with(|inner: MockService| {
-        let inner = OutlierLayer::of_selected().layer(inner);
+        let inner = OutlierLayer::from_selected().layer(inner);
         TimeoutLayer::new(Duration::from_secs(1)).layer(BalanceLayer::new(Arc::clone(&cluster)).layer(inner))
     });
     handle.allow(2);
-    assert!(service.poll_ready().is_ready());
+    assert!(is_ready(&mut service));
     let given_up = tokio::spawn(service.call(get("/")));
     let _unanswered = handle.next_request().await.unwrap();
     given_up.abort();
     assert!(given_up.await.unwrap_err().is_cancelled());
     assert_eq!(errors(&cluster), (0, 0, false));
-    assert!(service.poll_ready().is_ready());
+    assert!(is_ready(&mut service));
     assert_eq!(service.call(get("/")).await.unwrap().status(), 504);
     assert_eq!(errors(&cluster), (1, 1, false));
 }

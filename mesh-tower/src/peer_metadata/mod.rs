@@ -16,11 +16,9 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 use mesh_core::{
-    model::{HttpConnectionManager, MetadataExchange, PeerMetadata, Workload},
+    model::{MetadataExchange, PeerMetadata, Workload},
     telemetry::peer_metadata::{X_ENVOY_PEER_METADATA, X_ENVOY_PEER_METADATA_ID, encode},
 };
-
-use crate::telemetry::Telemetry;
 
 /// What a workload tells about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +52,10 @@ pub(crate) struct Introduction {
 }
 
 impl PeerExchange {
-    /// What a listener with this configuration tells and believes, as the workload of `telemetry`.
+    /// The exchange that a listener configures, with what `local` says about this workload.
     #[must_use]
-    pub fn new(config: &HttpConnectionManager, telemetry: &Telemetry) -> Self {
-        Self { config: config.peer_metadata, local: telemetry.peer.clone() }
+    pub fn new(config: PeerMetadata, local: Option<Arc<LocalPeer>>) -> Self {
+        Self { config, local }
     }
 
     /// Takes what a client tells out of its request.

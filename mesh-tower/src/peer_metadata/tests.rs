@@ -1,4 +1,4 @@
-use mesh_core::model::{RouteConfiguration, RouteSource, UpstreamPropagation};
+use mesh_core::model::UpstreamPropagation;
 
 use super::*;
 
@@ -10,10 +10,7 @@ fn reviews() -> Workload {
 }
 
 fn exchange(config: PeerMetadata) -> PeerExchange {
-    let routes = RouteSource::Inline(Arc::new(RouteConfiguration::new("r", Vec::new())));
-    let manager = HttpConnectionManager { peer_metadata: config, ..HttpConnectionManager::new("", routes) };
-    let telemetry = Telemetry { peer: LocalPeer::new(ID, &reviews()).map(Arc::new), ..Telemetry::default() };
-    PeerExchange::new(&manager, &telemetry)
+    PeerExchange::new(config, LocalPeer::new(ID, &reviews()).map(Arc::new))
 }
 
 fn outbound(skip_external_clusters: bool) -> PeerExchange {

@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response, header::UPGRADE};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
     client::conn::http1::{Builder, Connection, SendRequest},
@@ -107,7 +107,10 @@ impl Http1Connection {
             })
             .await;
         }
-        Ok(response.map(|incoming| Body::from(Http1Body { incoming, connection })))
+        Ok(response.map(|incoming| {
+            let body = Http1Body { incoming, connection };
+            if body.is_end_stream() { Body::empty() } else { Body::new(body) }
+        }))
     }
 
     /// Sends a request after which the connection may speak another protocol. It does not come back, whatever the
@@ -172,39 +175,45 @@ fn poll_within_task<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>)
 
 /// The body of a response, which drives its connection while it is read.
 #[derive(Debug)]
-pub(crate) struct Http1Body {
+struct Http1Body {
     incoming: Incoming,
     connection: Option<Box<Http1Connection>>,
 }
 
-impl Http1Body {
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut frame = self.poll_incoming(cx);
+impl HttpBody for Http1Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let mut frame = this.poll_incoming(cx);
         if frame.is_pending()
-            && let Some(connection) = &mut self.connection
+            && let Some(connection) = &mut this.connection
         {
             poll_driver(&mut connection.driver, &mut connection.ended, cx);
-            frame = self.poll_incoming(cx);
+            frame = this.poll_incoming(cx);
         }
         match &frame {
-            Poll::Ready(None) => finish(&mut self.connection, cx),
-            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => finish(&mut self.connection, cx),
-            Poll::Ready(Some(Err(_))) => self.connection = None,
+            Poll::Ready(None) => finish(&mut this.connection, cx),
+            Poll::Ready(Some(Ok(_))) if this.incoming.is_end_stream() => finish(&mut this.connection, cx),
+            Poll::Ready(Some(Err(_))) => this.connection = None,
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         // A body that stops before its end breaks the protocol, whoever closed the connection: Envoy's view.
         frame.map_err(|_| TransportError::new(ResetReason::ProtocolError).into())
     }
 
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        poll_within_task(cx, |cx| Pin::new(&mut self.incoming).poll_frame(cx))
-    }
-
-    pub(crate) fn is_end_stream(&self) -> bool {
+    fn is_end_stream(&self) -> bool {
         self.incoming.is_end_stream()
     }
 
-    pub(crate) fn size_hint(&self) -> SizeHint {
+    fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+impl Http1Body {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        poll_within_task(cx, |cx| Pin::new(&mut self.incoming).poll_frame(cx))
     }
 }

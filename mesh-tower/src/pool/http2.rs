@@ -225,7 +225,8 @@ impl Http2Stream {
         }
         let (parts, receive) = response.into_parts();
         let body = Http2Body::new(&parts.headers, receive, self, is_request_sent);
-        Ok(Response::from_parts(parts, Body::from(body)))
+        let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
+        Ok(Response::from_parts(parts, body))
     }
 
     pub(super) fn failed(&self, error: &h2::Error) -> TransportError {

@@ -1,18 +1,21 @@
 //! The body of an HTTP/2 response.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, header::CONTENT_LENGTH};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::http2::Http2Stream;
 use crate::{BoxError, TransportError};
 
 /// The body of a response; holds its stream until it has ended.
 #[derive(Debug)]
-pub(crate) struct Http2Body {
+pub(super) struct Http2Body {
     receive: RecvStream,
     /// Bytes to come, if the response says how many.
     remaining: Option<u64>,
@@ -27,14 +30,6 @@ impl Http2Body {
         let remaining = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let stream = (!receive.is_end_stream()).then_some(stream);
         Self { receive, remaining, data_ended: false, stream, is_request_sent }
-    }
-
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(self.poll_stream(cx));
-        if frame.is_none() || self.receive.is_end_stream() {
-            self.stream = None;
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(|error| self.failed(&error))))
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
@@ -74,12 +69,25 @@ impl Http2Body {
             None => TransportError::from_h2(error).into(),
         }
     }
+}
 
-    pub(crate) fn is_end_stream(&self) -> bool {
+impl HttpBody for Http2Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(self.poll_stream(cx));
+        if frame.is_none() || self.receive.is_end_stream() {
+            self.stream = None;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| self.failed(&error))))
+    }
+
+    fn is_end_stream(&self) -> bool {
         self.receive.is_end_stream()
     }
 
-    pub(crate) fn size_hint(&self) -> SizeHint {
+    fn size_hint(&self) -> SizeHint {
         match self.remaining {
             Some(remaining) => SizeHint::with_exact(remaining),
             None if self.is_end_stream() => SizeHint::with_exact(0),

@@ -24,8 +24,6 @@ use mesh_core::model::RoutingPriority;
 use mesh_core::resilience::retry::ResetReason;
 use tokio::runtime::Handle;
 
-pub(crate) use http1::Http1Body;
-pub(crate) use http2_body::Http2Body;
 use send_error::SendError;
 pub use worker::Worker;
 
@@ -65,16 +63,16 @@ impl Transport for Pool {
     }
 
     async fn send(&self, connection: Connection, call: &mut Call) -> Result<(), TransportError> {
-        let Some((parts, body)) = call.request.take() else {
-            return Err(TransportError::new(ResetReason::LocalReset));
-        };
-        match connection.send(Request::from_parts(parts, body)).await {
+        let Some(request) = call.take_request() else { return Err(TransportError::new(ResetReason::LocalReset)) };
+        match connection.send(request).await {
             Ok(response) => {
-                call.response = Some(response);
+                call.respond(response);
                 Ok(())
             }
             Err(SendError { error, unsent }) => {
-                call.request = unsent.map(|request| request.into_parts());
+                if let Some(request) = unsent {
+                    call.restore(*request);
+                }
                 Err(error)
             }
         }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use crate::{Body, BoxError};
 
-/// The means to send a body again.
+/// What is kept to send a body again.
 #[derive(Debug)]
 pub(crate) enum Replay {
     /// Nothing, or one buffer: it is cheap to have twice.
@@ -27,18 +27,16 @@ pub(crate) enum Replay {
     Recorded(Arc<Mutex<Recording>>),
 }
 
-impl Replay {
-    /// Keeps at most `limit` bytes of `body`.
-    pub(crate) fn new(body: Body, limit: usize) -> Self {
-        match body.in_one_piece() {
-            Some(bytes) => Self::Copy(bytes.clone()),
-            None => Self::record(body, limit),
-        }
+impl Default for Replay {
+    fn default() -> Self {
+        Self::Copy(Bytes::new())
     }
+}
 
+impl Replay {
     /// Keeps at most `limit` bytes of `body`, which stays the body for the first try.
     pub(crate) fn beside(body: &mut Body, limit: usize) -> Self {
-        if let Some(bytes) = body.in_one_piece() {
+        if let Some(bytes) = body.as_bytes() {
             return Self::Copy(bytes.clone());
         }
         let replay = Self::record(std::mem::take(body), limit);
@@ -68,13 +66,7 @@ impl Replay {
                 shared.reader += 1;
                 let reader = shared.reader;
                 drop(shared);
-                Body::from(ReplayBody {
-                    recording: Arc::clone(recording),
-                    reader,
-                    position: 0,
-                    is_live: false,
-                    sent: 0,
-                })
+                Body::new(ReplayBody { recording: Arc::clone(recording), reader, position: 0, is_live: false, sent: 0 })
             }
         }
     }
@@ -87,7 +79,7 @@ impl Replay {
         }
     }
 
-    /// Nothing will be sent again: stops keeping.
+    /// Stops keeping, because nothing will be sent again.
     pub(crate) fn stop(&self) {
         if let Self::Recorded(recording) = self {
             Recording::stop(recording);
@@ -171,7 +163,7 @@ impl fmt::Debug for Recording {
 
 /// The body of one try.
 #[derive(Debug)]
-pub(crate) struct ReplayBody {
+struct ReplayBody {
     recording: Arc<Mutex<Recording>>,
     reader: u64,
     /// Kept frames already given.
@@ -181,22 +173,26 @@ pub(crate) struct ReplayBody {
     sent: u64,
 }
 
-impl ReplayBody {
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut recording = self.recording.lock();
-        if recording.reader != self.reader {
+impl HttpBody for ReplayBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let mut recording = this.recording.lock();
+        if recording.reader != this.reader {
             return Poll::Ready(Some(Err("superseded by another try".into())));
         }
         if recording.state == State::BrokenOff {
             return Poll::Ready(Some(Err("the body broke off".into())));
         }
-        if !self.is_live {
-            if let Some(data) = recording.frames.get(self.position) {
-                self.position += 1;
-                self.sent += data.len() as u64;
+        if !this.is_live {
+            if let Some(data) = recording.frames.get(this.position) {
+                this.position += 1;
+                this.sent += data.len() as u64;
                 return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
             }
-            self.is_live = true;
+            this.is_live = true;
             if let Some(trailers) = &recording.trailers {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers.clone()))));
             }
@@ -205,11 +201,11 @@ impl ReplayBody {
             return Poll::Ready(None);
         }
         let frame = ready!(recording.poll_source(cx)).transpose()?;
-        self.sent += frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        this.sent += frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
         Poll::Ready(frame.map(Ok))
     }
 
-    pub(crate) fn is_end_stream(&self) -> bool {
+    fn is_end_stream(&self) -> bool {
         let recording = self.recording.lock();
         if recording.state == State::BrokenOff {
             return false;
@@ -218,7 +214,7 @@ impl ReplayBody {
         has_all && (recording.state == State::Ended || recording.source.is_end_stream())
     }
 
-    pub(crate) fn size_hint(&self) -> SizeHint {
+    fn size_hint(&self) -> SizeHint {
         match self.recording.lock().size_hint.exact() {
             Some(total) => SizeHint::with_exact(total.saturating_sub(self.sent)),
             None => SizeHint::default(),
@@ -247,8 +243,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_try_gets_the_whole_body() {
-        let replay = Replay::new(stream("hello"), 5);
-        let mut first = replay.next_body();
+        let mut first = stream("hello");
+        let replay = Replay::beside(&mut first, 5);
         first.frame().await.unwrap().unwrap();
         for _ in 0..2 {
             assert_eq!(text_and_trailers(replay.next_body()).await, (Bytes::from("hello"), true));
@@ -259,16 +255,17 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_the_limit_is_sent_once_and_not_kept() {
-        let replay = Replay::new(stream("hello"), 4);
+        let mut body = stream("hello");
+        let replay = Replay::beside(&mut body, 4);
         assert!(replay.can_replay());
-        assert_eq!(text_and_trailers(replay.next_body()).await, (Bytes::from("hello"), true));
+        assert_eq!(text_and_trailers(body).await, (Bytes::from("hello"), true));
         assert!(!replay.can_replay());
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_never_looks_whole() {
-        let replay = Replay::new(Body::new(HalfBody::default()), 100);
-        let mut first = replay.next_body();
+        let mut first = Body::new(HalfBody::default());
+        let replay = Replay::beside(&mut first, 100);
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
         assert!(first.frame().await.unwrap().is_err());
         assert!(!replay.can_replay());
@@ -280,15 +277,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_stopped_recording_lets_the_rest_pass() {
-        let replay = Replay::new(stream("hello"), 4);
-        let body = replay.next_body();
+        let mut body = stream("hello");
+        let replay = Replay::beside(&mut body, 4);
         replay.stop();
         assert_eq!(text_and_trailers(body).await, (Bytes::from("hello"), true));
     }
 
     #[tokio::test]
     async fn bodies_in_one_piece_are_copied() {
-        let replay = Replay::new(Body::from("hello"), 0);
+        let replay = Replay::beside(&mut Body::from("hello"), 0);
         assert!(matches!(replay, Replay::Copy(_)));
         for _ in 0..2 {
             assert_eq!(replay.next_body().collect().await.unwrap().to_bytes(), "hello");

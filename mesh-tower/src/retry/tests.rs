@@ -22,9 +22,10 @@ use tower_test::mock::{self, SendResponse};
 use super::*;
 use crate::{
     Body, BoxError, TransportError,
-    balance::{Balance, BalanceLayer, SelectedEndpoint},
-    circuit_breaker::{CircuitBreaker, CircuitBreakerLayer},
-    testing::{MockHandle, MockService, answer, cluster, get, stat, told},
+    balance::{BalanceLayer, SelectedEndpoint},
+    circuit_breaker::CircuitBreakerLayer,
+    layer::Layered,
+    testing::{MockHandle, MockService, answer, cluster, get, is_ready, stat, told},
 };
 
 fn policy(num_retries: u32) -> RetryPolicy {
@@ -37,7 +38,7 @@ fn budget(budget_percent: u32, min_retry_concurrency: u32) -> RetryBudget {
 
 /// A service under test, and the other end of it.
 struct Fixture {
-    service: mock::Spawn<Retry<MockService>>,
+    service: mock::Spawn<Layered<RetryLayer, MockService>>,
     handle: MockHandle,
 }
 
@@ -50,7 +51,7 @@ impl Fixture {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answered {
-        assert!(self.service.poll_ready::<Request<Body>>().is_ready());
+        assert!(is_ready(&mut self.service));
         tokio::spawn(self.service.call(request))
     }
 
@@ -150,11 +151,11 @@ async fn a_body_beyond_the_buffer_is_not_sent_again() {
     assert_eq!(told(&response.await.unwrap().unwrap()), (503, "-".to_owned()));
 }
 
+/// A circuit breaker around the choice of an endpoint.
+type Limited = Layered<CircuitBreakerLayer, Layered<BalanceLayer, MockService>>;
+
 /// Retries around a circuit breaker around the choice of an endpoint.
-fn with_cluster(
-    cluster: &Arc<ClusterState>,
-    policy: RetryPolicy,
-) -> (Retry<CircuitBreaker<Balance<MockService>>>, MockHandle) {
+fn with_cluster(cluster: &Arc<ClusterState>, policy: RetryPolicy) -> (Layered<RetryLayer, Limited>, MockHandle) {
     let (service, handle) = mock::pair();
     let balanced = BalanceLayer::new(Arc::clone(cluster)).layer(service);
     let limited = CircuitBreakerLayer::with_cluster(Arc::clone(cluster)).layer(balanced);

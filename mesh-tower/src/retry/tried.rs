@@ -1,4 +1,4 @@
-//! Endpoints that a request should not be sent to again.
+//! Endpoints that a request has been sent to.
 
 use std::sync::Arc;
 

@@ -1,75 +1,162 @@
-//! Routing in the assembled stack.
+//! Finding the route of a request and its cluster.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
-use http::{Response, request::Parts};
+use http::request::Parts;
 use mesh_core::{
-    local_reply::LocalReply,
-    policy::grpc,
+    cluster::ClusterState,
+    model::ClusterName,
     request::RequestHead,
-    route::RouteResult,
-    store::{ClusterSlot, Routes},
-    telemetry::details,
+    route::{ChosenCluster, RouteRef, RouteResult},
+    store::{ClusterSlot, Routes, Store},
 };
 
-use super::{FoundRoute, direct};
-use crate::{Body, StreamInfo};
+use super::RouteMatched;
 
-/// Finds the route; `authority` is asked for if no virtual host has the request's own.
-///
-/// The error is the answer, noted in `info`: there is no route, or only one with TLS.
-pub(crate) fn find<'t>(
-    routes: &'t Routes,
-    parts: &Parts,
-    authority: Option<&str>,
+/// What the routes say about a request.
+#[derive(Debug)]
+pub(crate) enum Routing<'r> {
+    /// This route decides.
+    Matched(Matched<'r>),
+    /// The virtual host wants TLS, and the request came without.
+    TlsRequired,
+    /// No route takes the request.
+    NotFound,
+}
+
+/// The route of a request and its cluster: found once, and read by all stages.
+#[derive(Clone, Debug)]
+pub(crate) struct Matched<'r> {
+    pub(crate) route: RouteRef<'r, Arc<ClusterSlot>>,
+    /// The cluster; `None` if it does not exist, or the route does not forward.
+    pub(crate) cluster: Option<Arc<ClusterState>>,
+    /// Position of the cluster in the route's weighted clusters; `None` if the route has none.
+    pub(crate) weighted: Option<usize>,
+    name: NamedBy<'r>,
+}
+
+/// How the name of the cluster is known.
+#[derive(Clone, Debug)]
+enum NamedBy<'r> {
+    Nothing,
+    Route(&'r ClusterSlot),
+    Slot(Arc<ClusterSlot>),
+    Request(ClusterName),
+}
+
+/// Routes one request, and again when a filter has changed what decides about its route.
+#[derive(Debug)]
+pub(crate) struct Router<'r> {
+    routes: Option<&'r Routes>,
+    /// Used if no virtual host has the request's own authority.
+    authority: Option<&'r str>,
+    /// Knows the clusters that requests name themselves.
+    store: Option<&'r Store>,
+    /// Selects among weighted clusters, the same each time.
     random: u64,
-    info: &StreamInfo,
-) -> Result<FoundRoute<'t>, Box<Response<Body>>> {
-    let head = RequestHead::from_parts(parts);
-    let result = match (routes.route(&head, random), authority) {
-        (RouteResult::NoVirtualHost, Some(authority)) => routes.route(&RequestHead { authority, ..head }, random),
-        (result, _) => result,
-    };
-    match result {
-        RouteResult::Matched(route) => Ok(route),
-        unrouted => Err(answer_unrouted(&unrouted, &head, info)),
+    routing: Routing<'r>,
+}
+
+impl<'r> Router<'r> {
+    /// A router of a request that has not been routed.
+    pub(crate) fn new(
+        routes: Option<&'r Routes>,
+        authority: Option<&'r str>,
+        store: Option<&'r Store>,
+        random: u64,
+    ) -> Self {
+        Self { routes, authority, store, random, routing: Routing::NotFound }
+    }
+
+    /// A router that always finds `routing`.
+    pub(crate) fn fixed(routing: Routing<'r>) -> Self {
+        Self { routes: None, authority: None, store: None, random: 0, routing }
+    }
+
+    /// Looks the request up, as it is now.
+    pub(crate) fn route(&mut self, head: &Parts) {
+        if let Some(routes) = self.routes {
+            self.routing = Routing::find(routes, head, self.authority, self.random, self.store);
+        }
+    }
+
+    pub(crate) fn routing(&self) -> &Routing<'r> {
+        &self.routing
+    }
+
+    /// The route of the request, if there is one.
+    pub(crate) fn matched(&self) -> Option<&Matched<'r>> {
+        match &self.routing {
+            Routing::Matched(matched) => Some(matched),
+            Routing::TlsRequired | Routing::NotFound => None,
+        }
     }
 }
 
-#[cold]
-fn answer_unrouted(
-    result: &RouteResult<'_, Arc<ClusterSlot>>,
-    head: &RequestHead<'_>,
-    info: &StreamInfo,
-) -> Box<Response<Body>> {
-    if let RouteResult::TlsRequired(_) = result {
-        info.state().response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
-        return Box::new(direct::redirect_to_tls(head).map(Body::from));
+impl<'r> Routing<'r> {
+    /// Looks a request up in `routes`. `authority` is used if no virtual host has the request's own; `store` knows the
+    /// clusters that requests name themselves. `random` selects among weighted clusters.
+    pub(crate) fn find(
+        routes: &'r Routes,
+        head: &Parts,
+        authority: Option<&str>,
+        random: u64,
+        store: Option<&Store>,
+    ) -> Self {
+        let head = RequestHead::from_parts(head);
+        let result = match (routes.route(&head, random), authority) {
+            (RouteResult::NoVirtualHost, Some(authority)) => routes.route(&RequestHead { authority, ..head }, random),
+            (result, _) => result,
+        };
+        match result {
+            RouteResult::Matched(route) => Self::Matched(Matched::new(route, &head, random, store)),
+            RouteResult::TlsRequired(_) => Self::TlsRequired,
+            RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => Self::NotFound,
+        }
     }
-    Box::new(reply(info, LocalReply::ROUTE_NOT_FOUND, grpc::is_grpc_request(head.headers)))
 }
 
-/// What the route answers itself: a fixed response or a redirect.
-pub(crate) fn direct_answer(route: FoundRoute<'_>, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
-    if route.is_forwarding() { None } else { answer(route, parts, info) }
+impl<'r> Matched<'r> {
+    fn new(route: RouteRef<'r, Arc<ClusterSlot>>, head: &RequestHead<'_>, random: u64, store: Option<&Store>) -> Self {
+        if let Some(slot) = route.entry().only_cluster() {
+            return Self { route, cluster: slot.load(), weighted: None, name: NamedBy::Route(slot) };
+        }
+        let choice = route.select_cluster(head, random);
+        let weighted = choice.as_ref().and_then(|choice| choice.weighted);
+        let (name, cluster) = match choice.map(|choice| choice.cluster) {
+            Some(ChosenCluster::Resolved(slot)) => (NamedBy::Slot(Arc::clone(slot)), slot.load()),
+            Some(ChosenCluster::Named(name)) => {
+                (NamedBy::Request(name.into()), store.and_then(|store| store.cluster(name)))
+            }
+            Some(ChosenCluster::Unnamed) | None => (NamedBy::Nothing, None),
+        };
+        Self { route, cluster, weighted, name }
+    }
+
+    /// The name of the cluster; `None` if the route names none, or a header should and does not.
+    pub(crate) fn cluster_name(&self) -> Option<&ClusterName> {
+        match &self.name {
+            NamedBy::Nothing => None,
+            NamedBy::Route(slot) => Some(slot.name()),
+            NamedBy::Slot(slot) => Some(slot.name()),
+            NamedBy::Request(name) => Some(name),
+        }
+    }
+
+    /// The same, to outlive the routes.
+    pub(crate) fn to_owned(&self) -> RouteMatched {
+        RouteMatched {
+            entry: self.route.to_handle(),
+            cluster_name: self.cluster_name().cloned(),
+            cluster: self.cluster.clone(),
+            weighted: self.weighted,
+        }
+    }
 }
 
-#[inline(never)]
-fn answer(route: FoundRoute<'_>, parts: &Parts, info: &StreamInfo) -> Option<Response<Body>> {
-    let response = direct::direct_answer(&route, &RequestHead::from_parts(parts), Some(info.start_time()))?;
-    let mut state = info.state();
-    state.route = Some(route.to_handle());
-    state.response_code_details = Some(Cow::Borrowed(details::DIRECT_RESPONSE));
-    drop(state);
-    Some(response.map(Body::from))
-}
-
-/// An answer of the mesh's own, noted in `info`.
-#[cold]
-pub(crate) fn reply(info: &StreamInfo, reply: LocalReply, is_grpc: bool) -> Response<Body> {
-    let mut state = info.state();
-    state.response_flags.insert(reply.flags);
-    state.response_code_details = Some(reply.details.clone());
-    drop(state);
-    reply.into_response(is_grpc).map(Body::from)
+impl<'r> From<&'r RouteMatched> for Matched<'r> {
+    fn from(matched: &'r RouteMatched) -> Self {
+        let name = matched.cluster_name.clone().map_or(NamedBy::Nothing, NamedBy::Request);
+        Self { route: (&matched.entry).into(), cluster: matched.cluster.clone(), weighted: matched.weighted, name }
+    }
 }

@@ -2,32 +2,51 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
-use http::{Response, request::Parts};
+use http::Response;
 use mesh_core::{
     cluster::ClusterState,
-    local_reply::LocalReply,
     model::{ClusterName, RouteConfiguration},
-    policy::grpc,
-    request::RequestHead,
     rng::Rng,
-    route::{ChosenCluster, RouteResult, RouteTableError},
+    route::RouteTableError,
     store::{ClusterSlot, RouteSlot, Routes, Store},
 };
-use tower_layer::Layer;
 
-use super::{
-    HeldRoute, RouteMatched, Router,
-    direct::{direct_answer, redirect_to_tls},
+use super::{Routing, respond};
+use crate::{
+    Body, BoxError,
+    call::{Call, StreamInfo},
+    layer::{HttpService, Middleware, layers},
+    rng::ThreadRng,
+    timer::now,
 };
-use crate::{reply::local_reply, rng::ThreadRng};
 
 /// Routes requests; see the [module](super).
+///
+/// ```
+/// use http::{Request, Response, StatusCode};
+/// use mesh_core::model::{Action, DirectResponse, PathMatcher, Route, RouteConfiguration, RouteMatch, VirtualHost};
+/// use mesh_tower::{Body, BoxError, route::RouteLayer};
+/// use tower::{Layer as _, ServiceExt as _, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let gone = DirectResponse { status: StatusCode::GONE, body: "moved out".into() };
+/// let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/old".into())), Action::DirectResponse(gone));
+/// let routes = RouteConfiguration::new("shop", vec![VirtualHost::new("shop", vec![route])]);
+/// let layer = RouteLayer::new(routes, [])?;
+/// let service = layer.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
+/// let request = Request::get("/old/page").header("host", "shop").body(Body::empty())?;
+/// assert_eq!(service.oneshot(request).await?.status(), 410);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RouteLayer {
     source: Source,
     store: Option<Arc<Store>>,
 }
+
+layers!(RouteLayer);
 
 #[derive(Clone, Debug)]
 enum Source {
@@ -36,8 +55,8 @@ enum Source {
 }
 
 impl RouteLayer {
-    /// By a route configuration that does not change. The clusters it names are looked for among `clusters`; those that
-    /// are not there do not exist.
+    /// By a route configuration that does not change. The clusters it names are looked up among `clusters`; those that are
+    /// not there do not exist.
     ///
     /// # Errors
     /// If the configuration contradicts itself.
@@ -55,27 +74,10 @@ impl RouteLayer {
         Ok(Self { source: Source::Table(Arc::new(routes)), store: None })
     }
 
-    /// By routes of `store` as they are when a request comes. `slot` and the clusters of its routes are kept up to date by
-    /// whoever fills the store.
+    /// By the routes of `store` that are in `slot` when a request comes.
     #[must_use]
     pub fn from_store(store: Arc<Store>, slot: Arc<RouteSlot>) -> Self {
         Self { source: Source::Slot(slot), store: Some(store) }
-    }
-
-    /// The route of a request, or the answer that it gets without one.
-    pub(super) fn decide<R: From<Bytes>>(&self, parts: &Parts) -> Result<RouteMatched, Box<Response<R>>> {
-        let not_found = || Box::new(local_reply(LocalReply::ROUTE_NOT_FOUND, grpc::is_grpc_request(&parts.headers)));
-        let routes = self.routes().ok_or_else(not_found)?;
-        let head = RequestHead::from_parts(parts);
-        let random = ThreadRng.next_u64();
-        match routes.route(&head, random) {
-            RouteResult::Matched(entry) => match direct_answer(&entry, &head, None) {
-                Some(answer) => Err(Box::new(answer.map(R::from))),
-                None => Ok(self.matched(entry.to_handle(), &head, random)),
-            },
-            RouteResult::TlsRequired(_) => Err(Box::new(redirect_to_tls(&head).map(R::from))),
-            RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => Err(not_found()),
-        }
     }
 
     fn routes(&self) -> Option<Arc<Routes>> {
@@ -84,25 +86,31 @@ impl RouteLayer {
             Source::Slot(slot) => slot.load(),
         }
     }
+}
 
-    fn matched(&self, entry: HeldRoute, head: &RequestHead<'_>, random: u64) -> RouteMatched {
-        let choice = entry.select_cluster(head, random);
-        let weighted = choice.as_ref().and_then(|choice| choice.weighted);
-        let (cluster_name, cluster) = match choice.map(|choice| choice.cluster) {
-            Some(ChosenCluster::Resolved(slot)) => (Some(slot.name().clone()), slot.load()),
-            Some(ChosenCluster::Named(name)) => {
-                (Some(ClusterName::from(name)), self.store.as_ref().and_then(|store| store.cluster(name)))
-            }
-            Some(ChosenCluster::Unnamed) | None => (None, None),
-        };
-        RouteMatched { entry, cluster_name, cluster, weighted }
+impl Middleware for RouteLayer {
+    type Error<E: Into<BoxError> + Send> = E;
+
+    async fn serve<S: HttpService>(self, mut service: S, mut call: Call) -> Result<Response<Body>, S::Error> {
+        if let Some(response) = self.route(&mut call) {
+            return Ok(response);
+        }
+        service.send(call.take_request().unwrap_or_default()).await
     }
 }
 
-impl<S> Layer<S> for RouteLayer {
-    type Service = Router<S>;
-
-    fn layer(&self, inner: S) -> Router<S> {
-        Router { inner, layer: Arc::new(self.clone()) }
+impl RouteLayer {
+    /// Leaves the route of a request beside it, or responds without one.
+    fn route(&self, call: &mut Call) -> Option<Response<Body>> {
+        let routes = self.routes();
+        let find = |routes| Routing::find(routes, &call.head, None, ThreadRng.next_u64(), self.store.as_deref());
+        let routing = routes.as_deref().map_or(Routing::NotFound, find);
+        if respond(call, &StreamInfo::new(now()), &routing) {
+            return call.response.take();
+        }
+        if let Routing::Matched(matched) = routing {
+            call.head.extensions.insert(matched.to_owned());
+        }
+        None
     }
 }

@@ -2,22 +2,20 @@
 
 use std::{
     collections::HashMap,
+    future::{Future, ready},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use mesh_core::{local_reply::LocalReply, model::ClusterName, policy::grpc};
 use tower_service::Service;
 
 use super::RouteMatched;
-use crate::{
-    oneshot::Oneshot,
-    reply::{ResponseFuture, local_reply},
-};
+use crate::{Body, call::local_reply, layer::HttpService};
 
-/// A service for each cluster: hands a request to that of the cluster which [`RouteLayer`](super::RouteLayer) chose, or
+/// A service for each cluster: hands a request to the service of the cluster which [`RouteLayer`](super::RouteLayer) chose, or
 /// answers that there is none (flag NC).
 #[derive(Clone, Debug)]
 pub struct PerCluster<S> {
@@ -31,34 +29,31 @@ impl<N: Into<ClusterName>, S> FromIterator<(N, S)> for PerCluster<S> {
     }
 }
 
-impl<S, B, R> Service<Request<B>> for PerCluster<S>
-where
-    S: Service<Request<B>, Response = Response<R>> + Clone,
-    R: From<Bytes>,
-{
-    type Response = Response<R>;
+impl<S: HttpService> Service<Request<Body>> for PerCluster<S> {
+    type Response = Response<Body>;
     type Error = S::Error;
-    type Future = ResponseFuture<Oneshot<S, Request<B>>, R>;
+    /// Dropping it gives the request up.
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // Which service is asked, the request will tell; its future waits for it.
+        // Which service is asked depends on the request; its future waits for that service.
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let matched = RouteMatched::of(request.extensions());
         let service = matched.and_then(RouteMatched::cluster_name).and_then(|name| self.services.get(name.as_str()));
-        match service {
-            Some(service) => ResponseFuture::passed(Oneshot::new(service.clone(), request)),
+        match service.cloned() {
+            Some(mut service) => Box::pin(async move { service.send(request).await }),
             None => {
                 let reply = LocalReply::cluster_not_found(not_found_status(matched));
-                ResponseFuture::answered(local_reply(reply, grpc::is_grpc_request(request.headers())))
+                Box::pin(ready(Ok(local_reply(reply, grpc::is_grpc_request(request.headers())))))
             }
         }
     }
 }
 
-/// What a route says about a cluster that does not exist.
+/// The status for a cluster that does not exist.
 pub(crate) fn not_found_status(matched: Option<&RouteMatched>) -> StatusCode {
     let action = matched.and_then(|matched| matched.entry().action());
     action.map_or(StatusCode::SERVICE_UNAVAILABLE, |action| action.cluster_not_found_response_code)

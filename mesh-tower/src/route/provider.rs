@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_core::{
     model::RouteSource,
     route::RouteTableError,
-    store::{RouteSlot, Routes, Store, Watch},
+    store::{RouteSlot, Routes, Store},
 };
 
 /// The routes of a listener, ready for use. Envoy's `RouteConfigProvider`.
@@ -13,12 +13,12 @@ use mesh_core::{
 pub(crate) enum RouteConfigProvider {
     /// In the listener itself.
     Inline(Arc<Routes>),
-    /// A resource of their own, which comes and changes as it likes.
+    /// A resource of their own.
     Rds(Arc<RouteSlot>),
 }
 
 impl RouteConfigProvider {
-    /// The routes that `source` means; clusters are those of `store`.
+    /// The routes of `source`; clusters are those of `store`.
     ///
     /// # Errors
     /// If inline routes contradict themselves.
@@ -29,27 +29,11 @@ impl RouteConfigProvider {
         })
     }
 
-    /// Follows the routes; `None` if they never change.
-    pub(crate) fn watch(&self) -> Option<Watch> {
-        match self {
-            Self::Inline(_) => None,
-            Self::Rds(slot) => Some(slot.watch()),
-        }
-    }
-
-    /// The routes as they are now; `None` if they have not come yet, or are gone.
+    /// The routes as they are now; `None` if they have not come yet, or were removed.
     pub(crate) fn load(&self) -> Option<Arc<Routes>> {
         match self {
             Self::Inline(routes) => Some(Arc::clone(routes)),
             Self::Rds(slot) => slot.load(),
-        }
-    }
-
-    /// Reads the routes as they are now; `None` if they have not come yet, or are gone.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(Option<&Routes>) -> T) -> T {
-        match self {
-            Self::Inline(routes) => read(Some(routes)),
-            Self::Rds(slot) => slot.read(read),
         }
     }
 }

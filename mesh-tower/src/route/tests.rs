@@ -11,6 +11,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use super::*;
 use crate::{
     Body,
+    layer::HttpService,
     testing::{cluster, get, told},
 };
 
@@ -49,7 +50,10 @@ fn config() -> Arc<RouteConfiguration> {
 }
 
 /// Services that answer with the name of their cluster, and whether that cluster is known.
-fn named(name: &'static str) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
+fn named(
+    name: &'static str,
+) -> impl HttpService<Error = Infallible> + Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+{
     service_fn(move |request: Request<Body>| {
         let matched = RouteMatched::of(request.extensions()).unwrap();
         let known = matched.cluster().map(|cluster| cluster.config().name.to_string());

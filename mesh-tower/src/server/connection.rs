@@ -33,6 +33,7 @@ use super::{
     io::{DownstreamIo, Protocol},
 };
 use crate::{
+    call::DownstreamConnection,
     drain::{Drain, DrainWatch, Phase},
     telemetry::HttpStats,
     timer::now,
@@ -113,11 +114,6 @@ impl ConnectionInfo {
         self.farewell.get()
     }
 
-    /// Whether the connection is known to be open. Nobody knows of one that is not driven here.
-    pub(crate) fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Relaxed)
-    }
-
     /// The connection has begun.
     fn opened(&self) {
         self.is_open.store(true, Ordering::Relaxed);
@@ -135,13 +131,6 @@ impl ConnectionInfo {
         self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    /// Counts a request out that ended at `now`.
-    pub(crate) fn request_ended(&self, now: std::time::Instant) {
-        let idle_since = now.saturating_duration_since(self.start.into_std()).as_millis();
-        self.idle_since_ms.store(u64::try_from(idle_since).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.active.fetch_sub(1, Ordering::Relaxed);
-    }
-
     /// The request just started is the last this connection takes.
     pub(crate) fn take_no_more(&self) {
         self.last_request_seen.store(true, Ordering::Relaxed);
@@ -152,6 +141,18 @@ impl ConnectionInfo {
             return Instant::now() + idle_timeout;
         }
         self.start + Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed)) + idle_timeout
+    }
+}
+
+impl DownstreamConnection for ConnectionInfo {
+    fn request_ended(&self, at: std::time::Instant) {
+        let idle_since = at.saturating_duration_since(self.start.into_std()).as_millis();
+        self.idle_since_ms.store(u64::try_from(idle_since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
     }
 }
 

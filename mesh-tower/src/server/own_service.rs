@@ -24,7 +24,8 @@ use tower_service::Service;
 
 use super::{ServeConnection as _, accept::accept};
 use crate::{
-    Body, BoxError, ConnectionManager, ListenerConfigError, Respond, StreamInfo,
+    Body, BoxError, ConnectionManager, ListenerConfigError, RequestContext, Respond,
+    call::{Call, ResponseSource},
     drain::{Drain, DrainTimes},
     telemetry::Telemetry,
 };
@@ -222,17 +223,18 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn respond(&self, mut request: Request<Body>, info: &StreamInfo) -> Response<Body> {
-        request.extensions_mut().insert(info.clone());
+    async fn respond(&self, call: &mut Call, request: RequestContext<'_>) {
+        let Some(sent) = request.hand_over(call) else { return };
         // A service that is not ready keeps its own request waiting, not the connection.
         let mut service = self.0.clone();
         // Errors become ours before the next await, so that theirs need not be `Send`.
         let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into);
         let answer = match ready {
-            Ok(()) => service.call(request).await.map_err(Into::into),
+            Ok(()) => service.call(sent).await.map_err(Into::into),
             Err(error) => Err(error),
         };
-        answer.map_or_else(|error| failed(&error), |response| response.map(Body::new))
+        request.info.state().response_source = Some(ResponseSource::Upstream);
+        call.respond(answer.map_or_else(|error| failed(&error), |response| response.map(Body::new)));
     }
 }
 

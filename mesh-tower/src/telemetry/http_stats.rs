@@ -2,7 +2,7 @@
 //!
 //! Only what this implementation can count is listed; a statistic that would always read zero is left out.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use hashbrown::HashMap;
 use http::{StatusCode, Version};
@@ -28,6 +28,7 @@ macro_rules! stats {
             $($(#[$counter_doc])* pub $counter: Counter,)*
             $($(#[$gauge_doc])* pub $gauge: Gauge,)*
             $($(#[$histogram_doc])* pub $histogram: Histogram,)*
+            registered: Mutex<BTreeMap<&'static str, Registered>>,
         }
 
         impl $name {
@@ -35,11 +36,15 @@ macro_rules! stats {
                 $(visitor(scope, $counter_name, StatValue::Counter(self.$counter.get()));)*
                 $(visitor(scope, $gauge_name, StatValue::Gauge(self.$gauge.get()));)*
                 $(visitor(scope, $histogram_name, StatValue::Histogram(&self.$histogram));)*
+                for (name, registered) in &*self.registered.lock() {
+                    visitor(scope, name, registered.value());
+                }
             }
 
             /// Sets every counter to 0.
             pub fn reset_counters(&self) {
                 $(self.$counter.reset();)*
+                self.registered.lock().values().for_each(Registered::reset);
             }
         }
     };
@@ -117,12 +122,6 @@ stats! {
             rq_redirect = "rq_redirect",
             /// Requests handed to an upstream.
             rq_total = "rq_total",
-            /// Requests delayed by the fault filter.
-            fault_delays_injected = "fault.delays_injected",
-            /// Requests aborted by the fault filter.
-            fault_aborts_injected = "fault.aborts_injected",
-            /// Faults not injected because as many as allowed were active.
-            fault_faults_overflow = "fault.faults_overflow",
         }
         gauges {
             /// Connections open.
@@ -135,8 +134,6 @@ stats! {
             downstream_cx_upgrades_active = "downstream_cx_upgrades_active",
             /// Requests in flight.
             downstream_rq_active = "downstream_rq_active",
-            /// Delays and aborts under way.
-            fault_active_faults = "fault.active_faults",
         }
         histograms {
             /// Milliseconds from the first byte of a request to the last of its answer.
@@ -184,7 +181,52 @@ stats! {
     }
 }
 
+/// A statistic that is not known to all, such as that of a filter.
+#[derive(Clone, Debug)]
+enum Registered {
+    Counter(Arc<Counter>),
+    Gauge(Arc<Gauge>),
+}
+
+impl Registered {
+    fn value(&self) -> StatValue<'_> {
+        match self {
+            Self::Counter(counter) => StatValue::Counter(counter.get()),
+            Self::Gauge(gauge) => StatValue::Gauge(gauge.get()),
+        }
+    }
+
+    fn reset(&self) {
+        if let Self::Counter(counter) = self {
+            counter.reset();
+        }
+    }
+}
+
 impl HttpStats {
+    /// The counter `name` of a filter, such as `fault.delays_injected`; filters that use one name share it.
+    #[must_use]
+    pub fn counter(&self, name: &'static str) -> Arc<Counter> {
+        match self.registered(name, || Registered::Counter(Arc::default())) {
+            Registered::Counter(counter) => counter,
+            // The name is taken by a gauge: the counter counts, but is not shown.
+            Registered::Gauge(_) => Arc::default(),
+        }
+    }
+
+    /// The gauge `name` of a filter, such as `fault.active_faults`; filters that use one name share it.
+    #[must_use]
+    pub fn gauge(&self, name: &'static str) -> Arc<Gauge> {
+        match self.registered(name, || Registered::Gauge(Arc::default())) {
+            Registered::Gauge(gauge) => gauge,
+            Registered::Counter(_) => Arc::default(),
+        }
+    }
+
+    fn registered(&self, name: &'static str, new: impl FnOnce() -> Registered) -> Registered {
+        self.registered.lock().entry(name).or_insert_with(new).clone()
+    }
+
     /// Counts a request that begins.
     pub fn request_started(&self, version: Version) {
         self.downstream_rq_total.inc();

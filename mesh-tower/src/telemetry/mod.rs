@@ -1,22 +1,22 @@
 //! What is told about requests: metrics in Envoy's and Istio's names, and access logs.
 
+mod access_log;
 mod cluster_stats;
 mod destination;
 mod http_stats;
 mod istio;
-mod layer;
 mod log_file;
 mod metric;
 mod shared;
 mod stat;
 
+pub(crate) use access_log::AccessLogs;
 pub use cluster_stats::ClusterStatSource;
 pub(crate) use destination::{NamedHost, unregistered};
 pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
 pub use istio::{IstioMetrics, RequestSample, SeriesKey};
-pub use layer::{Metrics, MetricsBody, MetricsLayer, ResponseFuture};
 pub use log_file::{LogFile, LogFiles, OpenError};
 pub use mesh_core::telemetry::labels::{Reporter, RequestProtocol};
 pub use metric::{Histogram, HistogramSnapshot};
-pub use shared::{Telemetry, hostname, local_address};
+pub use shared::Telemetry;
 pub use stat::{Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text};

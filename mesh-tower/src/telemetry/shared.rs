@@ -1,9 +1,6 @@
 //! What the listeners and channels of a process share for telemetry.
 
-use std::{
-    net::{IpAddr, UdpSocket},
-    sync::{Arc, OnceLock},
-};
+use std::sync::Arc;
 
 use mesh_core::model::{DestinationService, Workload};
 
@@ -28,24 +25,4 @@ pub struct Telemetry {
     /// Requests that leave the workload count for the host that they name where their cluster says no service. Default
     /// false, which gateways need: their clients are strangers. Inverse of Istio's `disable_host_header_fallback`.
     pub host_header_fallback: bool,
-}
-
-/// An address by which others can reach this machine; `None` if it has no network.
-#[must_use]
-pub fn local_address() -> Option<IpAddr> {
-    // Connecting a datagram socket sends nothing; the system only looks up the route to a documentation address.
-    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
-    socket.connect(("192.0.2.1", 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified() && !address.is_loopback())
-}
-
-/// The name of this machine; `None` if the system does not tell.
-#[must_use]
-pub fn hostname() -> Option<&'static str> {
-    static HOSTNAME: OnceLock<Option<String>> = OnceLock::new();
-    let read = || {
-        let of_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        of_kernel.map(|name| name.trim().to_owned()).or_else(|| std::env::var("HOSTNAME").ok())
-    };
-    HOSTNAME.get_or_init(read).as_deref().filter(|name| !name.is_empty())
 }

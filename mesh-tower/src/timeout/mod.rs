@@ -1,20 +1,18 @@
-//! Timeouts as a layer.
+//! Limits on the time that a request may take.
 //!
-//! A request whose response has not begun in time is answered with 504 (flag UT); one whose response has begun is cut off.
-//! The timer is armed only once the wait really begins: most requests never arm it.
-//!
-//! Time counts from the call. In the assembled stack it counts from the end of the request; a layer that leaves the type
-//! of request bodies alone cannot see that, so here a slow upload uses up time.
+//! [`Limits`] watches the limits of one request in the pipeline. [`TimeoutLayer`] offers the same as a layer: a request
+//! whose response has not begun in time is answered with 504 (flag UT); one whose response has begun is cut off. Time
+//! counts from the end of the request, as in Envoy, so a slow upload does not use it up.
 
-mod body;
 mod layer;
-mod service;
+mod limits;
 #[cfg(test)]
 mod tests;
+mod time_is_up;
 
-pub use body::TimeoutBody;
 pub use layer::TimeoutLayer;
-pub use service::{ResponseFuture, Timeout};
+pub(crate) use limits::{Expired, LimitedBody, Limits, TryLimits};
+pub(crate) use time_is_up::TimeIsUp;
 
 /// A response was cut off because the request took too long.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

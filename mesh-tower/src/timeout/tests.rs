@@ -6,19 +6,20 @@ use tower_test::mock;
 use super::*;
 use crate::{
     Body,
-    testing::{MockHandle, MockService, answer, get, told},
+    layer::Layered,
+    testing::{MockHandle, MockService, answer, get, is_ready, told},
 };
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 
-fn spawn(timeout: Duration) -> (mock::Spawn<Timeout<MockService>>, MockHandle) {
+fn spawn(timeout: Duration) -> (mock::Spawn<Layered<TimeoutLayer, MockService>>, MockHandle) {
     mock::spawn_layer(TimeoutLayer::new(timeout))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_does_not_answer_in_time_is_answered_for() {
     let (mut service, mut handle) = spawn(TIMEOUT);
-    assert!(service.poll_ready().is_ready());
+    assert!(is_ready(&mut service));
     let start = tokio::time::Instant::now();
     let response = tokio::spawn(service.call(get("/")));
     let _unanswered = handle.next_request().await.unwrap();
@@ -31,7 +32,7 @@ async fn a_service_that_does_not_answer_in_time_is_answered_for() {
 async fn a_response_is_cut_off_when_its_time_is_up() {
     for (timeout, is_cut) in [(TIMEOUT, true), (Duration::ZERO, false)] {
         let (mut service, mut handle) = spawn(timeout);
-        assert!(service.poll_ready().is_ready());
+        assert!(is_ready(&mut service));
         let response = tokio::spawn(service.call(get("/")));
         let (_, send) = handle.next_request().await.unwrap();
         let (body, end) = endless();

@@ -10,8 +10,7 @@ use mesh_core::{
     resilience::retry::{RequestProgress, ResetReason},
 };
 
-use super::limits::Expired;
-use crate::{TransportError, outlier::outcome_of_reset};
+use crate::{TransportError, outlier::outcome_of_reset, timeout::Expired};
 
 /// A try without an answer.
 #[derive(Debug)]

@@ -1,10 +1,13 @@
-//! What a response holds until its body has ended.
+//! The body of an endpoint's response: it holds its place in the circuit breaker, and its time is limited.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
     model::RoutingPriority,
@@ -12,11 +15,13 @@ use mesh_core::{
     telemetry::{ResponseFlags, details},
 };
 
-use super::{
-    failure,
-    limits::{Expired, Limits},
+use super::failure;
+use crate::{
+    Body, BoxError, TransportError,
+    call::{ResponseSource, StreamInfo},
+    timeout::{Expired, Limits, ResponseCutOff},
+    timer::{Timers, now},
 };
-use crate::{BoxError, StreamInfo, TransportError, timeout::ResponseCutOff, timer::Timers, timer::now};
 
 /// A response's place in the circuit breaker and its share of the endpoint's load, as [`ClusterState::begin_try`] has
 /// taken them.
@@ -45,32 +50,43 @@ impl From<ActiveTry> for HeldByTunnel {
     }
 }
 
-/// Holds what a response has of its cluster and endpoint, and watches its time.
+/// A response body that holds its place in cluster and endpoint until it ends, and is cut off when its time is up.
 #[derive(Debug)]
-pub(crate) struct ResponseGuard {
+pub(super) struct GuardedBody {
+    inner: Body,
     info: StreamInfo,
     limits: Limits,
     timers: Timers,
-    _active: Option<ActiveTry>,
-    /// How the body ended is known and counted.
+    active: Option<ActiveTry>,
+    /// The end of the body is known and counted.
     has_ended: bool,
 }
 
-impl ResponseGuard {
-    pub(super) fn new(info: &StreamInfo, limits: Limits, timers: &Timers, active: Option<ActiveTry>) -> Self {
-        Self { info: info.clone(), limits, timers: timers.clone(), _active: active, has_ended: false }
+impl GuardedBody {
+    pub(super) fn wrap(
+        inner: Body,
+        info: &StreamInfo,
+        limits: Limits,
+        timers: &Timers,
+        active: Option<ActiveTry>,
+    ) -> Body {
+        let (info, timers) = (info.clone(), timers.clone());
+        Body::new(Self { inner, info, limits, timers, active, has_ended: false })
     }
 
-    /// While the body waits: an error once its time is up.
-    pub(crate) fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
+    /// An error once the time of the response is up.
+    fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
         self.limits.poll_expired(None, &self.info, &self.timers, cx).map(|expired| {
-            self.has_ended = true;
+            self.end();
             let state = &mut *self.info.state();
             if let Some(cluster) = &state.upstream_cluster {
                 failure::count_expired(expired, cluster.stats(), state.upstream_protocol);
             }
             state.response_code_details = Some(match expired {
-                Expired::MaxStreamDuration => details::MAX_DURATION_TIMEOUT.into(),
+                Expired::MaxStreamDuration => {
+                    state.response_source = Some(ResponseSource::MaxStreamDuration);
+                    details::MAX_DURATION_TIMEOUT.into()
+                }
                 Expired::Route | Expired::PerTry => {
                     state.response_flags.insert(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT);
                     if let Some(endpoint) = &state.upstream_host {
@@ -83,9 +99,9 @@ impl ResponseGuard {
         })
     }
 
-    /// The body broke off.
-    pub(crate) fn handle_error(&mut self, error: &BoxError) {
-        self.has_ended = true;
+    /// Notes that the body failed.
+    fn handle_error(&mut self, error: &BoxError) {
+        self.end();
         let state = &mut *self.info.state();
         let reason = error.downcast_ref().map_or(ResetReason::ConnectionTermination, TransportError::reason);
         if let Some(cluster) = &state.upstream_cluster {
@@ -97,14 +113,51 @@ impl ResponseGuard {
         }
     }
 
-    /// The body has ended as it should.
-    pub(crate) fn handle_end(&mut self) {
-        self.has_ended = true;
+    /// Notes that the body is complete.
+    fn handle_end(&mut self) {
+        self.end();
         self.info.state().upstream_timing.last_upstream_rx_byte_received = Some(now());
+    }
+
+    fn end(&mut self) {
+        self.has_ended = true;
+        self.active = None;
     }
 }
 
-impl Drop for ResponseGuard {
+impl HttpBody for GuardedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.has_ended {
+            return Pin::new(&mut self.inner).poll_frame(cx);
+        }
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        match &frame {
+            Poll::Pending => {
+                if let Poll::Ready(error) = self.poll_cut_off(cx) {
+                    self.inner = Body::empty();
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            Poll::Ready(Some(Ok(_))) if !self.inner.is_end_stream() => {}
+            Poll::Ready(Some(Err(error))) => self.handle_error(error),
+            Poll::Ready(Some(Ok(_)) | None) => self.handle_end(),
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for GuardedBody {
     fn drop(&mut self) {
         if !self.has_ended {
             let state = self.info.state();

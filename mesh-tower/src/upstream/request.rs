@@ -18,7 +18,7 @@ use mesh_core::{
 };
 
 use super::exchange::Exchange;
-use crate::{header_number::header_number, headers::apply_to_request};
+use crate::headers::apply_to_request;
 
 const X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const X_ENVOY_ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
@@ -40,11 +40,11 @@ fn change(parts: &mut Parts, exchange: &Exchange<'_>) {
     mutate_headers(parts, exchange);
     let authority = match exchange.route.rewrite_authority(exchange.weighted, parts.uri.path(), &parts.headers) {
         AuthorityRewrite::Keep | AuthorityRewrite::EndpointHostname => None,
-        AuthorityRewrite::Set(value) => Some((value.into_owned(), true)),
-        AuthorityRewrite::SetSilently(value) => Some((value.clone(), false)),
+        AuthorityRewrite::Set(value) => Some((value.into_owned(), Original::Kept)),
+        AuthorityRewrite::SetSilently(value) => Some((value.clone(), Original::OnlyForwarded)),
     };
-    if let Some((value, tell)) = authority {
-        rewrite_authority(parts, exchange, value, tell);
+    if let Some((value, original)) = authority {
+        rewrite_authority(parts, exchange, value, original);
     }
     rewrite_path(parts, exchange);
 }
@@ -57,26 +57,43 @@ pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32
         // Envoy counts in whole milliseconds that have passed, so a begun one is still there.
         let begun = u64::from(expected.subsec_micros().div_ceil(1_000));
         let milliseconds = expected.as_secs().saturating_mul(1_000).saturating_add(begun);
-        parts.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, header_number(milliseconds));
+        parts.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(milliseconds));
     }
-    tell_attempt(parts, exchange, attempt);
-    exchange.observe_request(parts);
+    number_attempt(parts, exchange, attempt);
 }
 
-fn tell_attempt(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32) {
+fn number_attempt(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32) {
     if exchange.route.include_request_attempt_count() {
-        parts.headers.insert(X_ENVOY_ATTEMPT_COUNT, header_number(u64::from(attempt)));
+        parts.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempt));
     }
 }
 
-/// Rewrites the authority to the host name of the endpoint, if the route asks for that.
-pub(super) fn use_endpoint_hostname(parts: &mut Parts, exchange: &Exchange<'_>, hostname: Option<&str>) {
-    let Some(hostname) = hostname else { return };
+/// Where the authority that is rewritten can be found afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Original {
+    /// In `x-envoy-original-host`, and in `x-forwarded-host` if the route says so.
+    Kept,
+    /// In `x-forwarded-host` if the route says so.
+    OnlyForwarded,
+    /// Nowhere: an earlier try has kept it.
+    Dropped,
+}
+
+/// Rewrites the authority to the host name of the endpoint, if the route asks for that. True if it was rewritten.
+pub(super) fn use_endpoint_hostname(
+    parts: &mut Parts,
+    exchange: &Exchange<'_>,
+    hostname: Option<&str>,
+    original: Original,
+) -> bool {
+    let Some(hostname) = hostname else { return false };
     let rewrite = exchange.route.rewrite_authority(exchange.weighted, parts.uri.path(), &parts.headers);
-    if rewrite == AuthorityRewrite::EndpointHostname
-        && let Ok(value) = HeaderValue::from_str(hostname)
-    {
-        rewrite_authority(parts, exchange, value, true);
+    match HeaderValue::from_str(hostname) {
+        Ok(value) if rewrite == AuthorityRewrite::EndpointHostname => {
+            rewrite_authority(parts, exchange, value, original);
+            true
+        }
+        _ => false,
     }
 }
 
@@ -87,18 +104,18 @@ fn mutate_headers(parts: &mut Parts, exchange: &Exchange<'_>) {
         Changes::Literal => header_mutation::apply_to_request(levels(), &mut parts.headers, &Attributes::default()),
         Changes::Evaluated => {
             // Values are made for the first try and kept for all.
-            tell_attempt(parts, exchange, FIRST_ATTEMPT);
-            exchange.with_attributes(|attributes| {
-                let attributes = Attributes { upstream_request_attempt_count: FIRST_ATTEMPT, ..*attributes };
-                apply_to_request(levels(), parts, &attributes);
-            });
+            number_attempt(parts, exchange, FIRST_ATTEMPT);
+            let state = exchange.info.state();
+            let known = state.attributes(exchange.info);
+            let attributes = Attributes { upstream_request_attempt_count: FIRST_ATTEMPT, ..known };
+            apply_to_request(levels(), parts, &attributes);
         }
     }
 }
 
-fn rewrite_authority(parts: &mut Parts, exchange: &Exchange<'_>, value: HeaderValue, tell: bool) {
-    let original = authority(parts);
-    if tell
+fn rewrite_authority(parts: &mut Parts, exchange: &Exchange<'_>, value: HeaderValue, kept: Original) {
+    let original = authority(parts).filter(|_| kept != Original::Dropped);
+    if kept == Original::Kept
         && exchange.options.envoy_headers
         && let Some(original) = &original
     {

@@ -1,7 +1,13 @@
-use std::{collections::VecDeque, net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    num::NonZeroU32,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use mesh_core::{
     cluster::{EndpointStats, StatKind},
@@ -12,14 +18,13 @@ use mesh_core::{
     },
     resilience::retry::ResetReason,
     rng::SplitMix64,
-    route::RouteResult,
-    store::Routes,
+    store::{Routes, Store},
     telemetry::Format,
 };
 use parking_lot::Mutex;
 
 use super::*;
-use crate::{BoxError, Protocol, Target, TransportError, testing::HalfBody, timer::now};
+use crate::{Body, BoxError, Protocol, Target, TransportError, route::Routing, testing::HalfBody, timer::now};
 
 /// What an endpoint does with one try.
 #[derive(Clone, Debug)]
@@ -72,7 +77,7 @@ impl Transport for Arc<Script> {
         if let Step::Unsent = step {
             return Err(TransportError::new(ResetReason::ConnectionTermination));
         }
-        let (parts, body) = call.request.take().unwrap();
+        let (parts, body) = call.take_request().unwrap().into_parts();
         if let Step::Early = step {
             call.response = Some(Response::new(Body::empty()));
             return Ok(());
@@ -170,19 +175,19 @@ impl Fixture {
         let config = RouteConfiguration::new("r", vec![host]);
         let routes = Routes::compile(Arc::new(config), &mut |name| store.cluster_slot(name)).unwrap();
         let script = Arc::new(Script { steps: Mutex::new(steps.into_iter().collect()), seen: Mutex::default() });
-        let upstream = Upstream::with_transport(Arc::clone(&store), Worker::single(), Arc::clone(&script));
+        let upstream = Upstream::with_transport(Arc::clone(&script));
         Self { script, store, routes, upstream, info: StreamInfo::new(now()) }
     }
 
     async fn send(&mut self, request: Request<Body>) -> Response<Body> {
         self.info = StreamInfo::new(now());
-        let (parts, mut body) = request.into_parts();
-        let RouteResult::Matched(route) = self.routes.route(&RequestHead::from_parts(&parts), 0) else {
+        let mut call = Call::new(request);
+        call.body.as_mut().unwrap().count(&self.info);
+        let Routing::Matched(matched) = Routing::find(&self.routes, &call.head, None, 0, Some(&self.store)) else {
             panic!("no route")
         };
-        self.info.state().route = Some(route.to_handle());
-        body.count(&self.info);
-        self.upstream.send(Request::from_parts(parts, body), &self.info).await
+        self.upstream.forward(&mut call, &self.info, &matched).await;
+        call.response.unwrap()
     }
 
     /// Status, body text and response flags of a GET.

@@ -1,0 +1,283 @@
+//! The one body type of the data plane.
+//!
+//! Requests and responses pass through many layers; were each generic over its body, every user's service would
+//! multiply the code, and were each body boxed, every request would pay for it. [`Body`] is therefore one concrete type
+//! that holds the common cases (nothing, one buffer, a stream from a connection) without an allocation and everything
+//! else in one box. Bodies are streamed frame by frame, trailers included; nothing is ever collected here.
+
+use std::{
+    error::Error,
+    fmt,
+    io::ErrorKind,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::StreamInfo;
+
+/// Any error; the error type of [`Body`].
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The body of a request or a response.
+#[derive(Default)]
+pub struct Body {
+    kind: Kind,
+    /// Counts the bytes of a request and notes its end.
+    counted_by: Option<StreamInfo>,
+}
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+    Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+impl Body {
+    /// A body without data or trailers.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Wraps any body; one allocation, or none if it is a [`Body`] already.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = Some(body);
+        if let Some(same) = (&mut body as &mut dyn std::any::Any).downcast_mut::<Option<Self>>() {
+            return same.take().unwrap_or_default();
+        }
+        if let Some(incoming) = (&mut body as &mut dyn std::any::Any).downcast_mut::<Option<Incoming>>() {
+            return incoming.take().map_or_else(Self::empty, Self::from);
+        }
+        body.map_or_else(Self::empty, |body| Kind::Boxed(Box::pin(Boxable { body })).into())
+    }
+
+    /// Lets `info` count the bytes of this request body and learn when it has ended. A body in one buffer is complete
+    /// already, and counts once however often it is sent.
+    pub(crate) fn count(&mut self, info: &StreamInfo) {
+        match self.as_bytes() {
+            Some(bytes) => {
+                info.add_bytes_received(bytes.len() as u64);
+                info.complete_at_start();
+            }
+            None if self.is_end_stream() => info.complete_at_start(),
+            None => self.counted_by = Some(info.clone()),
+        }
+    }
+
+    /// The whole body, if it is one buffer or empty.
+    pub(crate) fn as_bytes(&self) -> Option<&Bytes> {
+        static EMPTY: Bytes = Bytes::new();
+        match &self.kind {
+            Kind::Empty => Some(&EMPTY),
+            Kind::Full(bytes) => Some(bytes),
+            Kind::Incoming(_) | Kind::Boxed(_) => None,
+        }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, counted_by: None }
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(incoming: Incoming) -> Self {
+        Kind::Incoming(incoming).into()
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::empty() } else { Kind::Full(bytes).into() }
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<()> for Body {
+    fn from((): ()) -> Self {
+        Self::empty()
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Self { kind, counted_by } = &mut *self;
+        let frame = kind.poll_frame(cx);
+        if let (Some(info), Poll::Ready(frame)) = (&counted_by, &frame)
+            && count_request(info, frame.as_ref(), kind)
+        {
+            *counted_by = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.kind.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.kind.size_hint()
+    }
+}
+
+/// Counts a frame of a request. True once the request has ended.
+fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError>>, kind: &Kind) -> bool {
+    match frame {
+        Some(Ok(frame)) => info.add_bytes_received(frame.data_ref().map_or(0, Bytes::len) as u64),
+        Some(Err(error)) if is_malformed(error) => {
+            info.break_off_malformed_request();
+            return true;
+        }
+        Some(Err(_)) => {
+            info.break_off_request();
+            return true;
+        }
+        None => {}
+    }
+    let is_complete = frame.is_none() || kind.is_end_stream();
+    if is_complete {
+        info.complete_request();
+    }
+    is_complete
+}
+
+/// Whether `error` says that HTTP/1 was broken, such as by the size of a chunk that is no number.
+fn is_malformed(error: &BoxError) -> bool {
+    let hyper = error.downcast_ref::<hyper::Error>();
+    let of_codec = hyper.and_then(|error| error.source()?.downcast_ref::<std::io::Error>());
+    of_codec.is_some_and(|error| matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
+}
+
+impl Kind {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Self::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Empty => "Empty",
+            Kind::Full(_) => "Full",
+            Kind::Incoming(_) => "Incoming",
+            Kind::Boxed(_) => "Boxed",
+        };
+        f.debug_tuple("Body").field(&kind).field(&self.size_hint()).finish()
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Turns the error of a foreign body into ours.
+    struct Boxable<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B> HttpBody for Boxable<B>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.project().body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wrapped_body_keeps_its_data_and_trailers() {
+        let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))]);
+        let foreign = Full::new(Bytes::from("a")).with_trailers(std::future::ready(Some(Ok(trailers.clone()))));
+        let collected = Body::new(foreign).collect().await.unwrap();
+        assert_eq!(collected.trailers(), Some(&trailers));
+        assert_eq!(collected.to_bytes(), "a");
+    }
+
+    #[test]
+    fn a_body_is_not_boxed_twice() {
+        let body = Body::new(Full::new(Bytes::from("abc")));
+        assert!(matches!(body.kind, Kind::Boxed(_)));
+        assert!(matches!(Body::new(Body::from("abc")).kind, Kind::Full(_)));
+        assert_eq!(Body::new(body).size_hint().exact(), Some(3));
+    }
+
+    #[test]
+    fn a_body_without_bytes_ends_at_once() {
+        assert!(Body::from("").is_end_stream());
+        assert!(Body::default().is_end_stream());
+        assert!(!Body::from("x").is_end_stream());
+    }
+}

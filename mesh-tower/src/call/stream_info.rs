@@ -1,0 +1,383 @@
+//! What is known about one request while it is under way.
+//!
+//! One [`StreamInfo`] accompanies a request from the edge to the endpoint and back: the upstream side writes which
+//! route, cluster and endpoint were chosen and what went wrong, and telemetry reads it when the response body has ended.
+//! It is one allocation per request and a cheap handle afterwards. Byte counts are atomics, since both directions of a
+//! stream run at once. The rest is behind a lock that only this request takes, so it is never contended.
+
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    ops::DerefMut,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Version, header::HOST, request, uri::PathAndQuery};
+use mesh_core::{
+    cluster::{ClusterState, EndpointState},
+    local_reply::LocalReply,
+    model::{Metadata, MetadataValue},
+    route::RouteHandle,
+    store::ClusterSlot,
+    telemetry::{Attributes, ResponseFlags},
+};
+use parking_lot::Mutex;
+
+use crate::{machine::hostname, timer::now};
+
+/// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
+///
+/// Servers put it into the request's extensions, where the program's service finds it.
+#[derive(Clone, Debug)]
+pub struct StreamInfo(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    start: Instant,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    /// Nanoseconds from the start to the end of the request, plus one; 0 = it has not ended.
+    request_complete: AtomicU64,
+    /// Access logs are written for the request. Outside the lock, because every request is asked.
+    is_logged: AtomicBool,
+    /// The request's body failed before its end.
+    request_broken_off: AtomicBool,
+    /// The request's body breaks the protocol.
+    request_malformed: AtomicBool,
+    /// The request asks for another protocol.
+    asks_for_upgrade: AtomicBool,
+    state: Mutex<StreamState>,
+}
+
+/// The changing part of a [`StreamInfo`]. Fields have the names of Envoy's `StreamInfo`.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct StreamState {
+    /// Protocol of the downstream connection; `None` if the request began in this process.
+    pub protocol: Option<Version>,
+    /// The client's address, which a trusted `x-forwarded-for` may tell.
+    pub downstream_remote_address: Option<SocketAddr>,
+    /// The peer of the downstream connection.
+    pub downstream_direct_remote_address: Option<SocketAddr>,
+    /// This end of the downstream connection.
+    pub downstream_local_address: Option<SocketAddr>,
+    /// Number of the downstream connection.
+    pub connection_id: Option<u64>,
+    /// Whether the client is within the trusted network, so that its `x-envoy-*` headers may steer retries and timeouts.
+    pub internal: bool,
+    /// The request's head for access logs; `None` if there are none.
+    logged_request: Option<Box<LoggedRequest>>,
+    /// The route of the request, for those that read it after routing: access logs, header values, the program's service.
+    /// `None` if nothing reads it.
+    pub route: Option<RouteHandle<Arc<ClusterSlot>>>,
+    /// The cluster that the request was sent to.
+    pub upstream_cluster: Option<Arc<ClusterState>>,
+    /// The endpoint of the last try.
+    pub upstream_host: Option<Arc<EndpointState>>,
+    /// What happened beyond the status.
+    pub response_flags: ResponseFlags,
+    /// Where the response comes from; `None` until there is one.
+    pub response_source: Option<ResponseSource>,
+    /// Why the response is what it is, such as `via_upstream`, for logs; `None` until there is a response.
+    pub response_code_details: Option<Cow<'static, str>>,
+    /// Tries so far; 0 = none was made.
+    pub attempt_count: u32,
+    /// Protocol of the connection to the endpoint.
+    pub upstream_protocol: Option<Version>,
+    /// Our address on the connection to the endpoint.
+    pub upstream_local_address: Option<SocketAddr>,
+    /// Why a connection to an endpoint could not be made.
+    pub upstream_transport_failure_reason: Option<Cow<'static, str>>,
+    /// Times on the upstream side, of the last try.
+    pub upstream_timing: UpstreamTiming,
+    /// What filters leave for each other; `None` until one does.
+    filter_data: Option<Box<FilterData>>,
+}
+
+/// Where a response comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResponseSource {
+    /// An endpoint, or the program's own service.
+    Upstream,
+    /// The mesh itself.
+    Local,
+    /// The mesh itself, because the stream lived longer than `max_stream_duration`.
+    MaxStreamDuration,
+}
+
+/// What filters leave for later filters, access logs and header values.
+#[derive(Debug, Default)]
+struct FilterData {
+    dynamic_metadata: Metadata,
+    filter_state: Extensions,
+}
+
+/// A request's head for access logs. The upstream side updates it after its changes, because a log shows what was sent.
+#[derive(Debug)]
+struct LoggedRequest {
+    names: Arc<[HeaderName]>,
+    method: Method,
+    authority: Option<HeaderValue>,
+    path: Option<PathAndQuery>,
+    headers: HeaderMap,
+}
+
+/// Times of an exchange with an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTiming {
+    /// The first byte of the request was handed to a connection.
+    pub first_upstream_tx_byte_sent: Option<Instant>,
+    /// The response headers arrived.
+    pub first_upstream_rx_byte_received: Option<Instant>,
+    /// The response ended.
+    pub last_upstream_rx_byte_received: Option<Instant>,
+}
+
+impl LoggedRequest {
+    /// Keeps the headers called `names`.
+    fn new(names: &Arc<[HeaderName]>, request: &request::Parts) -> Self {
+        let mut logged = Self {
+            names: Arc::clone(names),
+            method: request.method.clone(),
+            authority: None,
+            path: None,
+            headers: HeaderMap::with_capacity(names.len()),
+        };
+        logged.observe(request);
+        logged
+    }
+
+    fn observe(&mut self, request: &request::Parts) {
+        self.path = request.uri.path_and_query().cloned();
+        self.authority = match request.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => request.headers.get(HOST).cloned(),
+        };
+        self.headers.clear();
+        for name in &*self.names {
+            for value in request.headers.get_all(name) {
+                self.headers.append(name, value.clone());
+            }
+        }
+    }
+}
+
+impl StreamState {
+    /// Notes the route, unless it was noted before.
+    pub(crate) fn observe_route(&mut self, route: impl FnOnce() -> RouteHandle<Arc<ClusterSlot>>) {
+        self.route.get_or_insert_with(route);
+    }
+
+    /// Notes that the mesh responds itself.
+    pub(crate) fn observe_local_reply(&mut self, reply: &LocalReply) {
+        self.response_flags.insert(reply.flags);
+        self.response_code_details = Some(reply.details.clone());
+        self.response_source = Some(ResponseSource::Local);
+    }
+
+    /// Whether the mesh responds itself.
+    pub(crate) fn is_local_reply(&self) -> bool {
+        matches!(self.response_source, Some(ResponseSource::Local | ResponseSource::MaxStreamDuration))
+    }
+
+    /// What filters have said about the request, by filter. Envoy `StreamInfo::dynamicMetadata`.
+    #[must_use]
+    pub fn dynamic_metadata(&self) -> Option<&Metadata> {
+        self.filter_data.as_deref().map(|data| &data.dynamic_metadata)
+    }
+
+    /// Sets the metadata of `namespace`, which is the name of a filter or of what it belongs to.
+    pub fn set_dynamic_metadata(&mut self, namespace: &str, value: MetadataValue) {
+        let data = self.filter_data.get_or_insert_default();
+        data.dynamic_metadata.filter_metadata.insert(namespace.into(), value);
+    }
+
+    /// Typed values that filters leave for later ones. Envoy `StreamInfo::filterState`.
+    pub fn filter_state(&mut self) -> &mut Extensions {
+        &mut self.filter_data.get_or_insert_default().filter_state
+    }
+
+    /// What is known here. Callers add the rest: the request as it is, the response, durations.
+    pub(crate) fn attributes<'a>(&'a self, info: &StreamInfo) -> Attributes<'a> {
+        let request = self.logged_request.as_deref();
+        let host = self.upstream_host.as_deref();
+        let cluster = self.upstream_cluster.as_deref().map(|cluster| &**cluster.config());
+        let route = self.route.as_deref();
+        Attributes {
+            method: request.map(|request| &request.method),
+            scheme: Some("http"),
+            authority: request.and_then(|request| request.authority.as_ref()?.to_str().ok()),
+            path: request.and_then(|request| request.path.as_ref()).map(PathAndQuery::as_str),
+            request_headers: request.map(|request| &request.headers),
+            protocol: self.protocol,
+            response_code_details: self.response_code_details.as_deref(),
+            response_flags: self.response_flags,
+            bytes_received: info.bytes_received(),
+            bytes_sent: info.bytes_sent(),
+            start_time: Some(info.start_time()),
+            downstream_remote_address: self.downstream_remote_address,
+            downstream_direct_remote_address: self.downstream_direct_remote_address,
+            downstream_local_address: self.downstream_local_address,
+            connection_id: self.connection_id,
+            upstream_protocol: self.upstream_protocol,
+            upstream_host: host.map(EndpointState::address),
+            upstream_host_name: host.and_then(EndpointState::hostname).map(|name| &**name),
+            upstream_remote_address: host.filter(|_| self.upstream_protocol.is_some()).map(EndpointState::address),
+            upstream_local_address: self.upstream_local_address,
+            upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
+            upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),
+            upstream_request_attempt_count: self.attempt_count,
+            upstream_transport_failure_reason: self.upstream_transport_failure_reason.as_deref(),
+            route_name: route.map(|route| &*route.route().name).filter(|name| !name.is_empty()),
+            route_metadata: route.and_then(|route| route.route().metadata.as_deref()),
+            virtual_host_name: route.map(|route| &*route.virtual_host().name),
+            hostname: hostname(),
+            ..Attributes::default()
+        }
+    }
+}
+
+impl StreamInfo {
+    /// Begins at `start`.
+    #[must_use]
+    pub fn new(start: Instant) -> Self {
+        Self(Arc::new(Shared {
+            start,
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            request_complete: AtomicU64::new(0),
+            is_logged: AtomicBool::new(false),
+            request_broken_off: AtomicBool::new(false),
+            request_malformed: AtomicBool::new(false),
+            asks_for_upgrade: AtomicBool::new(false),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// When the request began.
+    #[must_use]
+    pub fn start(&self) -> Instant {
+        self.0.start
+    }
+
+    /// When the request began, on the calendar. Computed from the present, because few requests are asked for it.
+    #[must_use]
+    pub fn start_time(&self) -> SystemTime {
+        let now = SystemTime::now();
+        now.checked_sub(crate::timer::now().saturating_duration_since(self.0.start)).unwrap_or(now)
+    }
+
+    /// Body bytes received from downstream.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.0.bytes_received.load(Ordering::Relaxed)
+    }
+
+    /// Body bytes sent downstream.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.0.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Counts body bytes received from downstream.
+    pub fn add_bytes_received(&self, bytes: u64) {
+        self.0.bytes_received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts body bytes sent downstream.
+    pub fn add_bytes_sent(&self, bytes: u64) {
+        self.0.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the whole request has been received.
+    #[must_use]
+    pub fn is_request_complete(&self) -> bool {
+        self.0.request_complete.load(Ordering::Relaxed) != 0
+    }
+
+    /// When the whole request had been received; `None` = it has not yet.
+    #[must_use]
+    pub fn request_completed_at(&self) -> Option<Instant> {
+        let nanoseconds = self.0.request_complete.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.0.start + Duration::from_nanos(nanoseconds))
+    }
+
+    /// Notes that the whole request has been received, if it was not known yet.
+    pub fn complete_request(&self) {
+        if !self.is_request_complete() {
+            let elapsed = now().saturating_duration_since(self.0.start).as_nanos();
+            let nanoseconds = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1);
+            self.0.request_complete.store(nanoseconds, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the request was complete from the start. Saves reading the clock.
+    pub(crate) fn complete_at_start(&self) {
+        self.0.request_complete.store(1, Ordering::Relaxed);
+    }
+
+    /// Notes that the request's body failed before its end: its sender has given up.
+    pub(crate) fn break_off_request(&self) {
+        self.0.request_broken_off.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_request_broken_off(&self) -> bool {
+        self.0.request_broken_off.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the request's body breaks the protocol. Its sender is still there.
+    pub(crate) fn break_off_malformed_request(&self) {
+        self.0.request_malformed.store(true, Ordering::Relaxed);
+        self.break_off_request();
+    }
+
+    pub(crate) fn is_request_malformed(&self) -> bool {
+        self.0.request_malformed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the request asks for another protocol. What that carries belongs to the request, so its headers are not
+    /// all of it although it has no body.
+    pub(crate) fn ask_for_upgrade(&self) {
+        self.0.asks_for_upgrade.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn asks_for_upgrade(&self) -> bool {
+        self.0.asks_for_upgrade.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the request as it is now for access logs, with the headers called `names`.
+    pub(crate) fn log_request(&self, names: &Arc<[HeaderName]>, request: &request::Parts) {
+        self.0.is_logged.store(true, Ordering::Relaxed);
+        self.state().logged_request = Some(Box::new(LoggedRequest::new(names, request)));
+    }
+
+    /// Whether access logs are written for the request.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.0.is_logged.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the request as it is now for access logs, if there are any.
+    pub(crate) fn observe_request(&self, request: &request::Parts) {
+        if self.is_logged() {
+            self.observe_logged(request);
+        }
+    }
+
+    #[inline(never)]
+    fn observe_logged(&self, request: &request::Parts) {
+        if let Some(logged) = &mut self.state().logged_request {
+            logged.observe(request);
+        }
+    }
+
+    /// The changing part, to read and to write. Keep it for a few statements only.
+    #[must_use]
+    pub fn state(&self) -> impl DerefMut<Target = StreamState> + '_ {
+        self.0.state.lock()
+    }
+}

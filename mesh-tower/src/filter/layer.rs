@@ -1,0 +1,84 @@
+//! [`FilterLayer`].
+
+use std::sync::Arc;
+
+use http::Response;
+use mesh_core::filter::{Filter as FilterKind, FilterConfig, HttpFilter};
+
+use super::{FilterChain, FilterFactory, chain::single};
+use crate::{
+    Body, BoxError,
+    call::{Call, StreamInfo, add_flags},
+    layer::{HttpService, Middleware, layers},
+    route::{RouteMatched, Router, Routing},
+    telemetry::HttpStats,
+    timer::{Timers, now},
+};
+
+/// Any HTTP filter as a layer. Behind a [`RouteLayer`](crate::route::RouteLayer) it obeys what the routes say about a
+/// filter of its name.
+///
+/// ```
+/// use http::{Request, Response, StatusCode};
+/// use mesh_core::{filter::fault::{Abort, AbortStatus, Fault}, model::FractionalPercent};
+/// use mesh_tower::{Body, BoxError, filter::FilterLayer};
+/// use tower::{Layer as _, ServiceExt as _, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let status = AbortStatus::Http(StatusCode::IM_A_TEAPOT);
+/// let abort = Abort { status, percentage: FractionalPercent::ALWAYS };
+/// let layer = FilterLayer::new(Fault { abort: Some(abort), ..Fault::default() });
+/// let service = layer.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
+/// assert_eq!(service.oneshot(Request::new(Body::empty())).await?.status(), 418);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FilterLayer {
+    chain: Arc<FilterChain>,
+}
+
+layers!(FilterLayer);
+
+impl FilterLayer {
+    /// The filter with this configuration, under Envoy's name for it.
+    #[must_use]
+    pub fn new<F: FilterKind>(config: impl Into<Arc<F>>) -> Self
+    where
+        FilterConfig: From<Arc<F>>,
+    {
+        Self::from(HttpFilter::new(config))
+    }
+}
+
+impl From<HttpFilter> for FilterLayer {
+    fn from(filter: HttpFilter) -> Self {
+        let (stats, timers) = (HttpStats::default(), Timers::default());
+        Self { chain: single(filter, &FilterFactory { stats: &stats, timers: &timers }) }
+    }
+}
+
+impl Middleware for FilterLayer {
+    type Error<E: Into<BoxError> + Send> = E;
+
+    async fn serve<S: HttpService>(self, mut service: S, mut call: Call) -> Result<Response<Body>, S::Error> {
+        let info = StreamInfo::new(now());
+        let matched = RouteMatched::of(&call.head.extensions).cloned();
+        let routing = matched.as_ref().map_or(Routing::NotFound, |matched| Routing::Matched(matched.into()));
+        // The route was found by another layer, which does not find it again.
+        let mut router = Router::fixed(routing);
+        let mut run = self.chain.start();
+        match run.on_request(&mut call, &info, &mut router).await {
+            Some(reply) => reply.respond(&mut call, &info),
+            None => {
+                let response = service.send(call.take_request().unwrap_or_default()).await?;
+                call.respond(response);
+            }
+        }
+        run.on_response(&mut call, &info, router.matched());
+        let mut response = call.response.take().unwrap_or_default();
+        add_flags(&mut response, info.state().response_flags);
+        Ok(response)
+    }
+}
