@@ -46,9 +46,16 @@ impl<'a> Object<'a> {
 
     /// The field's node; protobuf-JSON's `null` is an absent field.
     pub(crate) fn node(&self, name: &'static str) -> Option<&'a Node> {
-        self.known.borrow_mut().push(name);
+        self.know(name);
         let (_, node) = self.entries.iter().find(|(key, _)| key.name == name)?;
         (!matches!(node.value, Value::Null)).then_some(node)
+    }
+
+    fn know(&self, name: &'static str) {
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&name) {
+            known.push(name);
+        }
     }
 
     /// Position of the field's name, or of the object if the field is absent.
@@ -78,7 +85,7 @@ impl<'a> Object<'a> {
     /// Reports the field if it is missing.
     pub(crate) fn required<T: FromNode>(&self, name: &'static str) -> Option<T> {
         if !self.has(name) {
-            self.known.borrow_mut().push(name);
+            self.know(name);
             self.missing(name);
             return None;
         }
