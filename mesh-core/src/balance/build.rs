@@ -1,4 +1,4 @@
-//! Building a picker: everything that depends on health and configuration is decided here.
+//! Building of pickers. Everything that depends on health and configuration is computed here.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl Picker {
     }
 }
 
-/// What goes into a [`Picker`].
+/// The input of a [`Picker`].
 struct Builder<'a, R> {
     members: &'a Members,
     config: &'a Cluster,
@@ -40,7 +40,7 @@ struct Builder<'a, R> {
 }
 
 impl<R: Rng> Builder<'_, R> {
-    /// Endpoints by priority, in order. A sparse map: priorities come from the network and may be any number.
+    /// The number of endpoints by priority. A map, because priorities may be arbitrary numbers.
     fn head_counts(&self) -> BTreeMap<u32, HeadCount> {
         let mut counts = BTreeMap::<u32, HeadCount>::new();
         for group in self.members.localities() {
@@ -67,7 +67,7 @@ impl<R: Rng> Builder<'_, R> {
         Source { in_panic, lists }
     }
 
-    /// Localities in turn by weight and availability; those without a weight get nothing.
+    /// Lists by locality, which take turns by weight and availability. Localities without a weight get no traffic.
     fn by_locality(&mut self, priority: u32, health: Health) -> Lists {
         let members = self.members;
         let mut weights = Vec::new();

@@ -1,11 +1,11 @@
-//! An endpoint as policies see it.
+//! Endpoints that may be picked.
 
 use std::sync::Arc;
 
 use crate::endpoint::{EndpointRuntime, EndpointState};
 
-/// An endpoint that may be picked. Its runtime lies beside it, because a pick asks several candidates for their load and
-/// looks at the endpoint of only one.
+/// An endpoint that may be picked. The runtime is referenced directly, because a pick reads the load of several candidates
+/// and the configuration of only one.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) endpoint: Arc<EndpointState>,
@@ -13,12 +13,12 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Requests under way.
+    /// Number of active requests.
     pub(super) fn active_requests(&self) -> u64 {
         self.runtime.active_requests()
     }
 
-    /// Its configured weight.
+    /// The configured weight.
     pub(super) fn weight(&self) -> u32 {
         self.endpoint.weight().get()
     }

@@ -1,20 +1,20 @@
-//! Least request: the least busy of a few endpoints.
+//! Least request.
 //!
-//! With equal weights: the least busy of `choice_count` endpoints drawn at random, of equally busy ones the first drawn.
+//! With equal weights, the endpoint with the fewest active requests among `choice_count` random ones is picked.
 //!
-//! With unequal weights Envoy runs earliest deadline first with the weight `weight / (active_requests + 1)^bias` taken at
-//! each pick, which needs a queue behind a lock. Here an endpoint is drawn with a chance in proportion to that same
-//! weight, so shares are Envoy's and only the strict order of the queue is lost. Up to [`CANDIDATES`] endpoints are all
-//! weighed. Of more, as many consecutive slots of the weighted schedule are, from a random position, each by
-//! `1 / (active_requests + 1)^bias`: the same shares while load is even, and a close approximation otherwise, unless most
-//! of the weight sits on few overloaded endpoints, which then fill most of the slots looked at.
+//! With unequal weights, Envoy runs earliest deadline first with the weight `weight / (active_requests + 1)^bias`, which
+//! needs a queue behind a lock. Here, an endpoint is picked at random with a probability proportional to that weight. The
+//! shares are Envoy's, but the order is random. With up to [`CANDIDATES`] endpoints, all are weighed. With more, this
+//! number of consecutive slots of the weighted schedule is weighed by `1 / (active_requests + 1)^bias`, from a random
+//! position. The shares are then exact under even load and close otherwise, unless most of the weight belongs to a few
+//! overloaded endpoints, which then have most of the slots.
 
 use std::num::NonZeroU32;
 
 use super::{candidate::Candidate, context::PickContext, schedule::Schedule};
 use crate::rng::Rng;
 
-/// Endpoints weighed against each other in one pick with unequal weights.
+/// Number of endpoints that a pick with unequal weights compares.
 const CANDIDATES: usize = 8;
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl LeastRequest {
     }
 }
 
-/// One of the candidates, with a chance in proportion to its weight.
+/// A random candidate, with a probability proportional to its weight.
 fn draw(candidates: &[(usize, f64); CANDIDATES], rng: &mut impl Rng) -> usize {
     let mut drawn = rng.unit_interval() * candidates.iter().map(|(_, weight)| weight).sum::<f64>();
     for (index, weight) in candidates {
@@ -79,7 +79,7 @@ fn draw(candidates: &[(usize, f64); CANDIDATES], rng: &mut impl Rng) -> usize {
             return *index;
         }
     }
-    // Only rounding leads here.
+    // Reached by rounding errors only.
     candidates[0].0
 }
 

@@ -1,13 +1,13 @@
-//! Which endpoint gets the next request.
+//! Load balancing: picking the endpoint of a request.
 //!
-//! A picker is built whenever a cluster's endpoints, their health or its configuration change, and is immutable: a
-//! pick reads it from any number of threads without a lock and without allocating. Everything that depends on health is
-//! decided when it is built (shares of the priorities, panic, locality weights), so that a pick costs at most one draw for
-//! the priority, one for the locality and the policy itself:
+//! A picker is built whenever a cluster's endpoints, their health or its configuration change. It is immutable, so any
+//! number of threads can pick without locks and allocations. Everything that depends on health is computed when the picker
+//! is built: shares of the priorities, panic, locality weights. A pick then selects a priority, a locality and, by the
+//! policy, an endpoint:
 //!
-//! * `round_robin`: the next slot of a cyclic schedule; positions outlive the picker.
-//! * `least_request`: the least loaded of a few.
-//! * `random`: any endpoint.
+//! * `round_robin`: the next slot of a cyclic schedule. The position outlives the picker.
+//! * `least_request`: the endpoint with the fewest active requests among a few.
+//! * `random`: a random endpoint.
 
 mod build;
 mod candidate;
@@ -27,7 +27,7 @@ pub use context::{Avoid, PickContext};
 pub(crate) use picker::Picker;
 pub(crate) use turns::Cursors;
 
-/// No endpoint may get traffic: there is none, or none is healthy and the cluster does not panic.
+/// There is no endpoint to pick: the cluster has none, or none is healthy and panic is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("no healthy upstream")]
 pub struct NoHealthyEndpoint;

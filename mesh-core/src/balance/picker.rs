@@ -1,23 +1,23 @@
-//! Picking an endpoint of one cluster, as its endpoints are at one moment.
+//! The picker of a cluster.
 
 use std::sync::Arc;
 
 use super::{candidate::Candidate, context::PickContext, policy::Policy, turns::Turns};
 use crate::{endpoint::EndpointState, rng::Rng};
 
-/// A choice.
+/// The result of a pick.
 #[derive(Debug)]
 pub(crate) struct Picked<'a> {
-    /// `None` = no endpoint may get traffic.
+    /// The endpoint, if there is one.
     pub(crate) endpoint: Option<&'a Arc<EndpointState>>,
-    /// Too few endpoints are healthy, so health was ignored, or the request is to fail.
+    /// Whether the priority is in panic: health was ignored, or the request fails.
     pub(crate) in_panic: bool,
 }
 
-/// Picks among the endpoints of one cluster at one moment.
+/// Picks endpoints of a cluster.
 #[derive(Debug)]
 pub(crate) struct Picker {
-    /// Upper ends of shares of a hundred, rising; the last is 100.
+    /// Cumulative percentages of the sources; the last is 100.
     pub(super) shares: Box<[(u64, Source)]>,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Lists {
     ByLocality { turns: Turns, localities: Box<[EndpointList]> },
 }
 
-/// Endpoints that share traffic as their policy says.
+/// Endpoints that one policy picks from.
 #[derive(Debug)]
 pub(super) struct EndpointList {
     pub(super) candidates: Box<[Candidate]>,
@@ -51,7 +51,7 @@ impl Picker {
         Picked { endpoint, in_panic: source.in_panic }
     }
 
-    /// Draws the priority.
+    /// Selects the priority and health.
     fn source(&self, rng: &mut impl Rng) -> Option<&Source> {
         Some(match &*self.shares {
             [] => return None,

@@ -1,4 +1,4 @@
-//! The policies, and which of them a cluster is configured with.
+//! Load-balancing policies.
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{model::LbPolicy, rng::Rng};
 
-/// A policy with what it has prepared for one list of endpoints.
+/// A policy, prepared for one list of endpoints.
 #[derive(Debug)]
 pub(super) enum Policy {
     RoundRobin(RoundRobin),
@@ -16,8 +16,7 @@ pub(super) enum Policy {
 }
 
 impl Policy {
-    /// Prepares the policy that `config` names for picks among `candidates`. `cursor` is a position in the list that
-    /// outlives it.
+    /// Prepares the configured policy for `candidates`. `cursor` is a position in the list, which outlives the picker.
     pub(super) fn new(config: LbPolicy, candidates: &[Candidate], cursor: Arc<AtomicUsize>) -> Self {
         match config {
             LbPolicy::RoundRobin => Self::RoundRobin(RoundRobin::new(candidates, cursor)),
@@ -28,7 +27,8 @@ impl Policy {
         }
     }
 
-    /// The position of the endpoint for a request. `candidates` are those that the policy was made for, and not empty.
+    /// Picks a candidate and returns its position. `candidates` are the ones that the policy was prepared for, and not
+    /// empty.
     pub(super) fn pick(&self, candidates: &[Candidate], context: &mut PickContext<'_, impl Rng>) -> usize {
         match self {
             Self::RoundRobin(policy) => policy.pick(),

@@ -1,23 +1,23 @@
-//! How much of the traffic each priority gets (E56, E57).
+//! The share of traffic of each priority. Envoy "Priority levels", "Degraded endpoints" and "Panic threshold".
 //!
-//! A priority is as available as its share of healthy endpoints times the overprovisioning factor (1.4), so that up to
-//! 28 % of its endpoints may fail before any load leaves it. Load goes to priority 0 up to its availability, the rest to
-//! the next. If all priorities together are less than available in full, the shares are scaled up, and priorities with
-//! fewer healthy endpoints than the panic threshold use all of theirs, healthy or not.
+//! The availability of a priority is its share of healthy endpoints multiplied by the overprovisioning factor (1.4), so up
+//! to 28 % of its endpoints may fail before load moves to another priority. Priority 0 takes load up to its availability,
+//! the next priorities take the rest. If the sum of all availabilities is below 100 %, the shares are scaled up, and
+//! priorities with fewer healthy endpoints than the panic threshold use all of their endpoints.
 //!
-//! Whole percentages and the roundings of Envoy's `LoadBalancerBase`, so that equal configurations give equal shares.
+//! Percentages are whole numbers and rounded as in Envoy's `LoadBalancerBase`, so equal configurations give equal shares.
 
 use crate::{
     endpoint::{EndpointState, Health},
     model::Percent,
 };
 
-/// Endpoints of one priority by health.
+/// The number of endpoints of a priority by health.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeadCount {
-    /// Those that leave, too.
+    /// All endpoints, including draining ones.
     pub(crate) all: usize,
-    /// Those that count for availability.
+    /// Endpoints that count for availability.
     pub(crate) total: usize,
     pub(crate) healthy: usize,
     pub(crate) degraded: usize,
@@ -39,25 +39,25 @@ impl HeadCount {
     }
 }
 
-/// Percent of load that `usable` of `total` endpoints can take when each can take `factor` percent of its part, 0 to 100.
+/// Percentage of load, 0 to 100, that `usable` of `total` endpoints can take if each can take `factor` percent of its share.
 pub(crate) fn availability(usable: usize, total: usize, factor: u32) -> u32 {
     let percent = (usable as u64 * u64::from(factor)).checked_div(total as u64).unwrap_or(0);
     u32::try_from(percent.min(100)).unwrap_or(100)
 }
 
-/// The share of one priority's endpoints of one health.
+/// The share of the endpoints of one priority and health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
-    /// Position of the priority in the order of priorities.
+    /// Position of the priority in ascending order.
     pub(crate) level: usize,
     pub(crate) health: Health,
-    /// All endpoints of the priority are used, whatever their health.
+    /// Whether all endpoints of the priority are used regardless of their health.
     pub(crate) in_panic: bool,
-    /// Percent of all traffic.
+    /// Percentage of all traffic.
     pub(crate) percent: u32,
 }
 
-/// Shares of all priorities.
+/// The shares of all priorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PriorityLoads {
     healthy: Vec<u32>,
@@ -92,7 +92,7 @@ impl PriorityLoads {
         let mut left = 100;
         distribute(&mut loads.healthy, &healthy, &mut left, total);
         distribute(&mut loads.degraded, &degraded, &mut left, total);
-        // What is left by rounding goes to the first priority that can take anything.
+        // The first available priority takes what is left by rounding.
         let first = |availability: &[u32]| availability.iter().position(|&percent| percent > 0);
         if let Some(priority) = first(&healthy) {
             loads.healthy[priority] += left;
@@ -102,7 +102,7 @@ impl PriorityLoads {
         loads
     }
 
-    /// Healthy shares in order of priority, then degraded ones.
+    /// The shares of healthy endpoints in order of priority, followed by those of degraded endpoints.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Load> + '_ {
         [(Health::Healthy, &self.healthy), (Health::Degraded, &self.degraded)].into_iter().flat_map(
             |(health, percents)| {
@@ -124,7 +124,7 @@ fn distribute(loads: &mut [u32], availability: &[u32], left: &mut u32, total: u3
     }
 }
 
-/// In total panic health says nothing, so the number of endpoints decides.
+/// If all priorities are in panic, their shares are proportional to their number of endpoints.
 fn by_head_count(priorities: &[HeadCount]) -> Vec<u32> {
     let total: usize = priorities.iter().map(|count| count.all).sum();
     let mut loads: Vec<u32> = priorities.iter().map(|count| availability(count.all, total, 100)).collect();
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn load_spills_to_the_next_priority_as_the_table_says() {
-        // E57.
+        // The table in Envoy's "Priority levels".
         let check = |priorities: &[usize], expected: &[u32]| {
             let counts: Vec<_> = priorities.iter().map(|&healthy| count(healthy, 0, 100)).collect();
             assert_eq!(loads(&counts, 0).healthy, expected, "{priorities:?} % healthy");
@@ -160,7 +160,7 @@ mod tests {
         check(&[25, 100], &[35, 65]);
         check(&[0, 100], &[0, 100]);
         check(&[25, 25], &[50, 50]);
-        // 7 and 91 of 98 are 7 and 92 percent; what rounding leaves goes to the first.
+        // 7 and 91 of 98 are 7 and 92 percent; the first takes what is left by rounding.
         check(&[5, 0, 65], &[8, 0, 92]);
         check(&[0, 0, 0], &[100, 0, 0]);
         check(&[], &[]);
@@ -174,7 +174,6 @@ mod tests {
 
     #[test]
     fn a_priority_panics_only_if_all_together_are_not_fully_available() {
-        // E56.
         let check = |counts: &[HeadCount], threshold, expected: &[bool]| {
             assert_eq!(loads(counts, threshold).in_panic, expected, "{counts:?}, threshold {threshold}");
         };

@@ -1,4 +1,4 @@
-//! Random: every endpoint has the same chance, whatever its weight, as in Envoy.
+//! Random: every endpoint has the same probability; weights are ignored, as in Envoy.
 
 use super::{candidate::Candidate, context::PickContext};
 use crate::rng::Rng;
@@ -7,7 +7,7 @@ use crate::rng::Rng;
 pub(super) struct Random;
 
 impl Random {
-    #[expect(clippy::unused_self, reason = "policies are called alike")]
+    #[expect(clippy::unused_self, reason = "all policies have the same methods")]
     pub(super) fn pick(&self, candidates: &[Candidate], context: &mut PickContext<'_, impl Rng>) -> usize {
         context.rng.index(candidates.len())
     }

@@ -1,23 +1,23 @@
-//! A cyclic schedule in which everybody has slots in proportion to a weight, spread evenly.
+//! A cyclic schedule in which each member has a number of slots proportional to its weight, spread evenly.
 //!
-//! Earliest deadline first: whoever has weight `w` is due at `1/w, 2/w, 3/w …`; the earliest deadline is next, ties go to
-//! whoever was queued first, as in Envoy. With whole weights the order repeats after as many picks as the weights'
-//! greatest common divisor goes into their sum, so the queue is run once when the schedule is built, and a pick is a
-//! look-up that any number of threads can make.
+//! The order is that of earliest deadline first: a member of weight `w` has the deadlines `1/w, 2/w, 3/w …`, and the
+//! earliest deadline is next. Of equal deadlines, the one that was queued first is next, as in Envoy. With integer weights
+//! the order repeats after `sum / gcd` picks. The queue is therefore run once when the schedule is built, and a pick is a
+//! lookup.
 
-/// Who has which slot.
+/// The members of all slots.
 #[derive(Debug)]
 pub(super) struct Schedule {
     slots: Box<[u32]>,
 }
 
 impl Schedule {
-    /// Bounds memory and the time to build. Weights whose schedule would be longer are scaled down to this many slots, or
-    /// to [`Schedule::SLOTS_PER_MEMBER`] for each member if that is more; every member keeps at least one slot.
+    /// Limits memory and build time. If the schedule would be longer, weights are scaled down to this number of slots, or to
+    /// [`Schedule::SLOTS_PER_MEMBER`] for each member if that is more. Every member has at least one slot.
     const MAX_SLOTS: u64 = 1 << 16;
     const SLOTS_PER_MEMBER: u64 = 16;
 
-    /// `None` if all weights are equal: then everybody has one slot in turn.
+    /// Builds the schedule. `None` if all weights are equal, so that each member has one slot.
     pub(super) fn new(weights: impl ExactSizeIterator<Item = u64> + Clone) -> Option<Self> {
         let first = weights.clone().next()?;
         if weights.clone().all(|weight| weight == first) {
@@ -38,18 +38,18 @@ impl Schedule {
         self.slots.len()
     }
 
-    /// Who has slot `slot`, which is less than [`Schedule::len`].
+    /// The member in slot `slot`, which is less than [`Schedule::len`].
     pub(super) fn at(&self, slot: usize) -> usize {
         self.slots[slot] as usize
     }
 }
 
-/// The order in which a queue of deadlines would run for one period, by sorting all of its deadlines at once. A member
-/// returns to the queue when its previous deadline was served, so of equal deadlines the one that follows the longer gap,
-/// which is the lighter member's, was queued first; members of equal weight keep their order.
+/// The order in which the queue would run for one period, computed by sorting all deadlines. A member is queued again when
+/// its previous deadline is served. Of equal deadlines, that of the member with the lower weight was queued first, because
+/// its gaps are longer. Members of equal weight keep their order.
 fn earliest_deadline_first(weights: &[u64]) -> Box<[u32]> {
     let heaviest = weights.iter().copied().max().unwrap_or(1);
-    // As many fractional bits as fit; deadlines that differ are at least 1 / heaviest^2 apart.
+    // As many fractional bits as possible. Different deadlines are at least 1 / heaviest^2 apart.
     let shift = heaviest.leading_zeros();
     let deadlines = (0u32..)
         .zip(weights)
@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    /// The obvious model: a queue in which the earliest deadline is searched for every pick.
+    /// A simple model: a queue in which each pick searches for the earliest deadline.
     fn queue(weights: &[u64], picks: usize) -> Vec<u32> {
         let mut waiting: Vec<(u64, usize)> = weights.iter().map(|_| 1).zip(0..).collect();
         let mut served = Vec::new();

@@ -1,4 +1,4 @@
-//! Members of a list in turn, by weight.
+//! Selection of the members of a list in turn, by weight.
 
 use std::sync::{
     Arc,
@@ -23,7 +23,7 @@ impl Turns {
         Self { schedule: Schedule::new(weights), len, cursor }
     }
 
-    /// The member whose turn it is. There must be one.
+    /// The next member. The list must not be empty.
     pub(super) fn next(&self) -> usize {
         let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
         match &self.schedule {
@@ -46,14 +46,14 @@ pub(super) enum ListLocality {
     One(usize),
 }
 
-/// Positions in lists, which outlive the pickers, so that after an update the next member is the next one.
+/// Positions in lists. They outlive the pickers, so that round robin continues after an update.
 #[derive(Debug, Default)]
 pub(crate) struct Cursors {
     positions: Vec<(ListKey, Arc<AtomicUsize>)>,
 }
 
 impl Cursors {
-    /// The position in a list. A new one begins anywhere, so that many clients do not all begin at the same endpoint.
+    /// The position in a list. A new position is random, so that many clients do not all start at the same endpoint.
     pub(super) fn position(&mut self, key: ListKey, rng: &mut impl Rng) -> Arc<AtomicUsize> {
         if let Some((_, cursor)) = self.positions.iter().find(|(known, _)| *known == key) {
             return Arc::clone(cursor);

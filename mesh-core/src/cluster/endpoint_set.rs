@@ -1,4 +1,4 @@
-//! The endpoints of a cluster at one moment, ready to pick from.
+//! The endpoints of a cluster, with a picker.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     rng::Rng,
 };
 
-/// The endpoints of a cluster at one moment. Immutable: updates and ejections replace the whole value.
+/// The endpoints of a cluster. Immutable: updates and ejections replace the whole set.
 #[derive(Debug)]
 pub struct EndpointSet {
     members: Arc<Members>,
@@ -35,19 +35,19 @@ impl EndpointSet {
         self.members.endpoints()
     }
 
-    /// How many are [`Health::Healthy`]: `membership_healthy`.
+    /// Number of [`Health::Healthy`] endpoints: `membership_healthy`.
     #[must_use]
     pub fn healthy(&self) -> usize {
         self.healthy
     }
 
-    /// How many are [`Health::Degraded`]: `membership_degraded`.
+    /// Number of [`Health::Degraded`] endpoints: `membership_degraded`.
     #[must_use]
     pub fn degraded(&self) -> usize {
         self.degraded
     }
 
-    /// How many are about to leave: `membership_excluded`.
+    /// Number of draining endpoints: `membership_excluded`.
     #[must_use]
     pub fn excluded(&self) -> usize {
         self.members.endpoints().iter().filter(|endpoint| endpoint.is_excluded()).count()

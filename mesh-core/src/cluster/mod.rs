@@ -1,12 +1,12 @@
-//! The runtime side of a cluster: its endpoints, who gets the next request, and what is in flight.
+//! Clusters at runtime: endpoints, picking, circuit breakers and outlier detection.
 //!
-//! [`ClusterState`] is an immutable configuration around a runtime that configuration updates hand on: endpoint states
-//! with their connections, ejections, circuit-breaker counts, statistics and the round-robin position. A request takes
-//! one `ClusterState` and decides everything by its configuration, while newer requests may already see the next.
+//! A [`ClusterState`] is an immutable configuration and a runtime that configuration updates pass on: endpoint states with
+//! their connections, ejections, circuit-breaker counts, statistics and the round-robin position. A request uses one
+//! `ClusterState`, while newer requests may already use the next.
 //!
-//! The request path ([`ClusterState::pick`], [`ClusterState::record`], `try_*`) takes no lock and allocates nothing; the
-//! one exception is a failure that ejects an endpoint. Updates, ejections and sweeps serialize on one lock per cluster
-//! and publish a new immutable [`EndpointSet`].
+//! The request path ([`ClusterState::pick`], [`ClusterState::record`], `try_*`) takes no lock and does not allocate, except
+//! if a failure ejects an endpoint. Updates, ejections and sweeps take one lock per cluster and publish a new immutable
+//! [`EndpointSet`].
 
 mod endpoint_set;
 mod state;

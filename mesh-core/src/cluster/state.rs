@@ -18,14 +18,14 @@ use crate::{
     rng::Rng,
 };
 
-/// A cluster as requests use it.
+/// A cluster at runtime.
 #[derive(Debug)]
 pub struct ClusterState {
     config: Arc<Cluster>,
     runtime: Arc<Runtime>,
 }
 
-/// What configuration updates hand on.
+/// State that outlives configuration updates.
 #[derive(Debug)]
 struct Runtime {
     stats: Arc<ClusterStats>,
@@ -34,18 +34,18 @@ struct Runtime {
     control: Mutex<Control>,
 }
 
-/// What changes only with updates, ejections and sweeps.
+/// State that updates, ejections and sweeps change.
 #[derive(Debug)]
 struct Control {
-    /// The newest configuration: what decides how the endpoint set is built, whoever causes it to be built.
+    /// The newest configuration, by which endpoint sets are built.
     config: Arc<Cluster>,
     cursors: Cursors,
     detector: Detector,
 }
 
 impl ClusterState {
-    /// A cluster without history. Endpoints of a [`Discovery::Static`] cluster are there at once, others come by
-    /// [`ClusterState::set_endpoints`].
+    /// Creates a cluster. The endpoints of a [`Discovery::Static`] cluster are taken from its configuration, others are set
+    /// by [`ClusterState::set_endpoints`].
     #[must_use]
     pub fn new(config: Arc<Cluster>, now: Instant, rng: &mut impl Rng) -> Self {
         let mut control =
@@ -68,8 +68,8 @@ impl ClusterState {
         Self { config, runtime: Arc::new(runtime) }
     }
 
-    /// The same cluster under another configuration. Endpoint states, what is in flight, ejections and statistics
-    /// continue; attachments of endpoints only if the way to connect is the same.
+    /// The same cluster with another configuration. Endpoint states, circuit-breaker counts, ejections and statistics are
+    /// kept. Attachments of endpoints are kept if the options of connections are the same.
     #[must_use]
     pub fn reconfigured(&self, config: Arc<Cluster>, now: Instant, rng: &mut impl Rng) -> Self {
         let mut control = self.control();
@@ -93,19 +93,19 @@ impl ClusterState {
         &self.config
     }
 
-    /// The counters. Connections keep them beyond the cluster's end.
+    /// The statistics. They may outlive the cluster.
     #[must_use]
     pub fn stats(&self) -> &Arc<ClusterStats> {
         &self.runtime.stats
     }
 
-    /// The endpoints as they are now.
+    /// The current endpoints.
     #[must_use]
     pub fn endpoints(&self) -> Arc<EndpointSet> {
         self.runtime.endpoints.load_full()
     }
 
-    /// Replaces the endpoints. States of endpoints whose address stays are kept; the cost depends on this cluster only.
+    /// Replaces the endpoints. The states of endpoints with the same address are kept.
     pub fn set_endpoints(&self, assignment: &LoadAssignment, rng: &mut impl Rng) {
         let mut control = self.control();
         let current = Arc::clone(self.runtime.endpoints.load().members());
@@ -121,10 +121,10 @@ impl ClusterState {
         self.publish(&mut control, Arc::new(members), rng);
     }
 
-    /// Picks the endpoint for a try.
+    /// Picks the endpoint of a try.
     ///
     /// # Errors
-    /// If no endpoint may get traffic.
+    /// If no endpoint is available.
     pub fn pick<R: Rng>(&self, mut context: PickContext<'_, R>) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
         let endpoints = self.runtime.endpoints.load();
         loop {
@@ -142,7 +142,7 @@ impl ClusterState {
         }
     }
 
-    /// Takes the right to make a connection; `upstream_cx_overflow` counts refusals.
+    /// Acquires a permit for a connection. `upstream_cx_overflow` counts overflows.
     ///
     /// # Errors
     /// If `max_connections` are open.
@@ -151,27 +151,26 @@ impl ClusterState {
         permit.inspect_err(|_| self.runtime.stats.upstream_cx_overflow.inc())
     }
 
-    /// Takes the right to make a connection even if `max_connections` are open, which `upstream_cx_overflow` counts all the
-    /// same.
+    /// Acquires a permit for a connection even if `max_connections` are open. `upstream_cx_overflow` counts overflows.
     ///
-    /// For a connection pool without a connection: as in Envoy, each may have one to its endpoint beyond the limit, since
-    /// its requests could not be served by another pool's.
+    /// For connection pools without a connection: as in Envoy, each pool may have one connection beyond the limit, because
+    /// its requests cannot use the connections of other pools.
     pub fn first_connection(&self, priority: RoutingPriority) -> Permit {
         self.try_connection(priority)
             .unwrap_or_else(|_| self.runtime.breaker.acquire_beyond_limit(priority, Resource::Connections))
     }
 
-    /// Takes the right to wait for a connection; `upstream_rq_pending_overflow` counts refusals.
+    /// Acquires a permit to wait for a connection. `upstream_rq_pending_overflow` counts overflows.
     ///
     /// # Errors
-    /// If `max_pending_requests` wait.
+    /// If `max_pending_requests` are waiting.
     pub fn try_pending(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
         let permit = self.try_acquire(priority, Resource::PendingRequests);
         permit.inspect_err(|_| self.runtime.stats.upstream_rq_pending_overflow.inc())
     }
 
-    /// Takes the right to send a request; hold it until the response body ends. `upstream_rq_active_overflow` counts
-    /// refusals.
+    /// Acquires a permit for a request, to be held until the response body ends. `upstream_rq_active_overflow` counts
+    /// overflows.
     ///
     /// # Errors
     /// If `max_requests` are active.
@@ -180,9 +179,9 @@ impl ClusterState {
         permit.inspect_err(|_| self.runtime.stats.upstream_rq_active_overflow.inc())
     }
 
-    /// Begins a try at `endpoint`: takes the right to send a request, as [`ClusterState::try_request`] does, and a share of
-    /// the endpoint's load, as [`EndpointState::start_request`] does. For whoever has handles on both: what is taken is
-    /// given back by [`ClusterState::end_try`], which must be called once, however the try ends.
+    /// Begins a try at `endpoint`. It counts as a request of the cluster, as with [`ClusterState::try_request`], and of the
+    /// endpoint, as with [`EndpointState::start_request`]. Unlike these, it returns no guard: the caller must call
+    /// [`ClusterState::end_try`] once when the try ends.
     ///
     /// # Errors
     /// If `max_requests` are active.
@@ -193,16 +192,16 @@ impl ClusterState {
         Ok(())
     }
 
-    /// Ends a try that [`ClusterState::begin_try`] has begun.
+    /// Ends a try that was begun by [`ClusterState::begin_try`].
     pub fn end_try(&self, endpoint: &EndpointState, priority: RoutingPriority) {
         self.runtime.breaker.release(priority, Resource::Requests);
         endpoint.runtime().end_request();
     }
 
-    /// Takes the right to retry; `upstream_rq_retry_overflow` counts refusals.
+    /// Acquires a permit for a retry. `upstream_rq_retry_overflow` counts overflows.
     ///
     /// # Errors
-    /// If `max_retries` are under way, or what the retry budget allows.
+    /// If `max_retries`, or the limit of the retry budget, are active.
     pub fn try_retry(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
         let permit = self.try_acquire(priority, Resource::Retries);
         permit.inspect_err(|_| self.runtime.stats.upstream_rq_retry_overflow.inc())
@@ -219,11 +218,11 @@ impl ClusterState {
         }
     }
 
-    /// Takes note of how a try ended, for the endpoint's counts and for outlier detection.
+    /// Records the outcome of a try in the endpoint's statistics and for outlier detection.
     ///
-    /// If the answer has [`Ejected::starts_sweeping`], the caller arranges for [`ClusterState::handle_timeout`] to be
-    /// called whenever [`ClusterState::poll_timeout`] says so, until that is `None`. Any `ClusterState` of the cluster
-    /// will do, also one that was replaced since.
+    /// If the result has [`Ejected::starts_sweeping`], the caller must arrange that [`ClusterState::handle_timeout`] is
+    /// called at the time of [`ClusterState::poll_timeout`], repeatedly until that is `None`. Any `ClusterState` of the
+    /// cluster can be used, including one that has been replaced.
     pub fn record(
         &self,
         endpoint: &EndpointState,
@@ -239,7 +238,7 @@ impl ClusterState {
         }
     }
 
-    /// Ejects an endpoint for any of `detections`, unless something speaks against it.
+    /// Ejects an endpoint for any of `detections`, if the detector allows it.
     #[cold]
     fn eject(
         &self,
@@ -269,14 +268,14 @@ impl ClusterState {
         ejected
     }
 
-    /// When [`ClusterState::handle_timeout`] is due; `None` = nothing to do before the next ejection.
+    /// The time at which [`ClusterState::handle_timeout`] must be called; `None` = not before the next ejection.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let control = self.control();
         control.detector.next_sweep()
     }
 
-    /// Sweeps if a sweep is due: endpoints whose ejection time is over get traffic again.
+    /// Unejects endpoints whose ejection time is over, if a sweep is due.
     pub fn handle_timeout(&self, now: Instant, rng: &mut impl Rng) {
         let mut control = self.control();
         let Some(config) = control.config.outlier_detection else { return };
@@ -286,7 +285,7 @@ impl ClusterState {
         }
     }
 
-    /// Every statistic of the cluster with its name after `cluster.<name>.`, its kind and its value.
+    /// Calls `visit` with the name without `cluster.<name>.`, the kind and the value of each statistic.
     pub fn for_each_stat(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
         self.runtime.stats.for_each(visit);
         let mut gauge = |name: &str, value: u64| visit(name, StatKind::Gauge, value);
@@ -318,7 +317,7 @@ impl ClusterState {
             ] {
                 let used = self.runtime.breaker.in_use(priority, resource);
                 let limit = self.runtime.breaker.limit(priority, resource, thresholds);
-                // Envoy looks when something is taken or given back, which a limit of 0 does not let happen.
+                // Envoy updates the gauge when a permit is acquired or released, which never happens with a limit of 0.
                 gauge(&format!("circuit_breakers.{label}.{open}"), u64::from(used > 0 && used >= limit));
                 if thresholds.track_remaining {
                     let left = limit.saturating_sub(used);
@@ -328,7 +327,7 @@ impl ClusterState {
         }
     }
 
-    /// Makes `members` the endpoint set.
+    /// Publishes an endpoint set of `members`.
     fn publish(&self, control: &mut Control, members: Arc<Members>, rng: &mut impl Rng) {
         let current = self.runtime.endpoints.load();
         if !Arc::ptr_eq(current.members(), &members) {
@@ -341,13 +340,13 @@ impl ClusterState {
         self.runtime.endpoints.store(Arc::new(endpoints));
     }
 
-    /// A panic while the lock was held cannot leave a half-made set behind, since sets are published whole.
+    /// Poisoning is ignored, because endpoint sets are published as a whole, so a panic cannot leave an incomplete one.
     fn control(&self) -> MutexGuard<'_, Control> {
         self.runtime.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether connections made under `one` may carry requests under `other`.
+/// Whether connections of `one` can be used by `other`.
 fn connects_alike(one: &Cluster, other: &Cluster) -> bool {
     one.transport_socket == other.transport_socket
         && one.http_protocol_options == other.http_protocol_options

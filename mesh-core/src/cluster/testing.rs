@@ -1,4 +1,4 @@
-//! What tests of a cluster's runtime are built from: loopback endpoints, one epoch, a seed.
+//! Fixtures for tests of clusters: loopback endpoints, virtual time, seeded random numbers.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use crate::{
     rng::SplitMix64,
 };
 
-/// The begin of virtual time.
+/// The start of virtual time.
 #[expect(clippy::disallowed_methods, reason = "only differences to it are ever looked at")]
 pub(crate) fn epoch() -> Instant {
     Instant::now()
@@ -44,7 +44,7 @@ pub(crate) fn assignment(endpoints: Vec<Endpoint>) -> LoadAssignment {
     LoadAssignment { localities: vec![group(0, endpoints)], ..LoadAssignment::default() }
 }
 
-/// A cluster with static endpoints, and what its decisions are made from.
+/// A cluster with static endpoints, with the time and the random numbers for its decisions.
 pub(crate) struct Bench {
     pub(crate) cluster: ClusterState,
     pub(crate) rng: SplitMix64,
@@ -77,7 +77,7 @@ impl Bench {
         (0..picks).map(|_| self.port()).collect()
     }
 
-    /// How often each port comes up.
+    /// Picks endpoints, and returns how often each port was picked.
     pub(crate) fn tally(&mut self, picks: u32) -> BTreeMap<u16, u32> {
         let mut tally = BTreeMap::new();
         (0..picks).for_each(|_| *tally.entry(self.port()).or_default() += 1);
@@ -101,7 +101,7 @@ impl Bench {
         }
     }
 
-    /// Lets time pass, as a driver does that calls when it is asked to.
+    /// Advances time, and sweeps when a sweep is due.
     pub(crate) fn advance(&mut self, by: Duration) {
         let until = self.now + by;
         while let Some(due) = self.cluster.poll_timeout().filter(|due| *due <= until) {

@@ -1,4 +1,4 @@
-//! A cluster as the data plane uses it: through its public methods, with seeds for chance and additions for time.
+//! Clusters by their public methods, with seeded random numbers and virtual time.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ fn equal_weights_are_used_in_turn() {
 }
 
 #[test]
-fn round_robin_begins_anywhere() {
+fn round_robin_starts_at_a_random_endpoint() {
     let first = |seed| {
         let config = Arc::new(Cluster::new("c", Discovery::Static(assignment(healthy(0..4)))));
         let mut rng = SplitMix64::new(seed);
@@ -44,7 +44,7 @@ fn round_robin_begins_anywhere() {
 }
 
 #[test]
-fn round_robin_goes_on_after_an_update() {
+fn round_robin_continues_after_an_update() {
     let mut bench = Bench::new(assignment(healthy(0..4)), |_| {});
     let before = bench.port();
     bench.cluster.set_endpoints(&assignment(healthy((0..4).chain([9]))), &mut bench.rng);
@@ -71,7 +71,7 @@ fn a_cluster_of_ten_thousand_weighted_endpoints_keeps_every_share() {
     let mut bench = Bench::new(assignment(endpoints), |_| {});
     let tally = bench.tally(160_000);
     assert_eq!(tally.len(), 10_000, "nobody is left out");
-    // A schedule of 16 slots per endpoint cannot be more exact than half a slot of 32 for the average weight.
+    // With 16 slots per endpoint, the error is up to half a slot, of 32 for the average weight.
     let heavy: u32 = tally.iter().filter(|(port, _)| weight_of(**port) > 50).map(|(_, count)| count).sum();
     assert!((118_000..122_000).contains(&heavy), "{heavy} of 160000 where weights say 119604");
 }
@@ -123,8 +123,8 @@ fn two_random_choices_find_the_less_busy_one_three_times_of_four() {
     assert_eq!(bench.shares(20_000), [(1, 25), (2, 75)].into());
 }
 
-/// Endpoints (weight, active requests) under least request; the share of each is to be that of
-/// weight / (active + 1)^bias.
+/// Checks least request for endpoints (weight, active requests). The share of each must be proportional to
+/// `weight / (active + 1)^bias`.
 fn check_least_request_shares(bias_milli: u32, endpoints: &[(u32, u64)], tolerance: f64) {
     let weights: Vec<_> =
         (0..).zip(endpoints).map(|(port, (weight, _))| endpoint(port, *weight, HealthStatus::Unknown)).collect();
@@ -182,21 +182,21 @@ fn a_retry_avoids_endpoints_tried_before_while_it_may_pick_again() {
 }
 
 #[test]
-fn reported_health_decides_who_gets_traffic() {
+fn reported_health_determines_which_endpoints_receive_traffic() {
     use HealthStatus::{Degraded, Draining, Healthy, Timeout, Unhealthy, Unknown};
     let statuses = [Unknown, Healthy, Unhealthy, Draining, Timeout, Degraded];
     let endpoints = (1..).zip(statuses).map(|(port, status)| endpoint(port, 1, status)).collect();
     let mut bench = Bench::new(assignment(endpoints), |config| config.healthy_panic_threshold = Percent::ZERO);
-    // Who drains does not count. 2 of 5 are healthy: 140 * 2/5 = 56; 1 of 5 is degraded: 28. Of 84 that is 66 and 33,
-    // rounding goes to the first.
+    // Draining endpoints do not count. 2 of 5 are healthy: 140 * 2/5 = 56; 1 of 5 is degraded: 28. Of 84 that is 66 and 33;
+    // the first takes what is left by rounding.
     assert_eq!(bench.shares(40_000), [(1, 34), (2, 34), (6, 33)].into());
     assert_eq!((bench.stat("membership_total"), bench.stat("membership_healthy")), (6, 2));
     assert_eq!((bench.stat("membership_degraded"), bench.stat("membership_excluded")), (1, 1));
 }
 
 #[test]
-fn who_drains_neither_gets_traffic_nor_brings_panic_nearer() {
-    // Measured on Envoy: one healthy, one unhealthy, one draining is half available.
+fn a_draining_endpoint_receives_no_traffic_and_does_not_count_for_panic() {
+    // Measured with Envoy: with one healthy, one unhealthy and one draining endpoint, the availability is half.
     use HealthStatus::{Draining, Healthy, Unhealthy};
     let endpoints = (1..).zip([Unhealthy, Healthy, Draining]).map(|(port, status)| endpoint(port, 1, status)).collect();
     let mut bench = Bench::new(assignment(endpoints), |_| {});
@@ -204,8 +204,8 @@ fn who_drains_neither_gets_traffic_nor_brings_panic_nearer() {
 }
 
 #[test]
-fn panic_uses_everybody_and_no_panic_uses_the_healthy_or_nobody() {
-    // E35, E56: one of three healthy.
+fn panic_uses_all_endpoints_and_without_panic_only_healthy_ones_are_used() {
+    // One of three is healthy.
     let one_of_three = || {
         let mut endpoints = healthy([1]);
         endpoints.extend([2, 3].map(|port| endpoint(port, 1, HealthStatus::Unhealthy)));
@@ -236,7 +236,7 @@ fn panic_uses_everybody_and_no_panic_uses_the_healthy_or_nobody() {
 
 #[test]
 fn load_spills_over_to_the_next_priority() {
-    // E57: half of priority 0 is healthy, so 70 % of the load stay.
+    // Half of priority 0 is healthy, so it keeps 70 % of the load.
     let localities = vec![
         group(0, vec![endpoint(1, 1, HealthStatus::Healthy), endpoint(2, 1, HealthStatus::Unhealthy)]),
         group(7, vec![endpoint(3, 1, HealthStatus::Healthy)]),
@@ -246,8 +246,8 @@ fn load_spills_over_to_the_next_priority() {
 }
 
 #[test]
-fn localities_are_weighted_only_where_the_cluster_asks() {
-    // E58, and Envoy's answer: a locality without a weight gets nothing, an unhealthy one neither.
+fn localities_are_weighted_if_configured() {
+    // As in Envoy, localities without a weight and unhealthy ones receive no traffic.
     let locality =
         |weight, endpoints| LocalityEndpoints { load_balancing_weight: NonZeroU32::new(weight), ..group(0, endpoints) };
     let shares = |localities, is_weighted| {
@@ -266,7 +266,7 @@ fn localities_are_weighted_only_where_the_cluster_asks() {
 }
 
 #[test]
-fn an_update_keeps_what_is_known_of_endpoints_that_stay() {
+fn an_update_keeps_the_state_of_endpoints_that_stay() {
     let mut bench = Bench::new(assignment(healthy([1, 2])), |_| {});
     let before = bench.find(1);
     before.attachment().set(Arc::new("pool")).unwrap();
@@ -293,7 +293,7 @@ fn an_update_keeps_what_is_known_of_endpoints_that_stay() {
 }
 
 #[test]
-fn another_way_to_connect_drops_attachments_only() {
+fn other_connection_options_drop_attachments_only() {
     let mut bench = Bench::new(assignment(healthy([1])), |_| {});
     let before = bench.find(1);
     before.attachment().set(Arc::new("pool")).unwrap();
@@ -305,7 +305,7 @@ fn another_way_to_connect_drops_attachments_only() {
 }
 
 #[test]
-fn the_first_of_two_equal_addresses_counts_and_names_do_not() {
+fn the_first_of_two_equal_addresses_is_used_and_names_are_left_out() {
     let mut endpoints = vec![endpoint(1, 5, HealthStatus::Unknown), endpoint(1, 9, HealthStatus::Unknown)];
     endpoints.push(Endpoint {
         address: EndpointAddress::Name { host: "example.org".into(), port: 80 },
@@ -326,7 +326,7 @@ fn ejecting(max_ejection_percent: u32) -> impl FnOnce(&mut Cluster) {
 }
 
 #[test]
-fn an_ejected_endpoint_gets_no_traffic_until_a_sweep_after_its_ejection_time() {
+fn an_ejected_endpoint_receives_no_traffic_until_a_sweep_after_its_ejection_time() {
     let mut bench = Bench::new(assignment(healthy([1, 2])), ejecting(50));
     bench.record(1, 500, 4);
     bench.record(1, 200, 1);
@@ -347,8 +347,7 @@ fn an_ejected_endpoint_gets_no_traffic_until_a_sweep_after_its_ejection_time() {
 }
 
 #[test]
-fn the_only_endpoint_is_used_in_panic_even_when_ejected() {
-    // E35.
+fn the_only_endpoint_is_used_in_panic_even_if_ejected() {
     for (threshold, expected) in [(50, Ok(1)), (0, Err(NoHealthyEndpoint))] {
         let mut bench = Bench::new(assignment(healthy([1])), ejecting(100));
         bench.reconfigure(|config| config.healthy_panic_threshold = Percent::new(threshold).unwrap());
@@ -360,7 +359,7 @@ fn the_only_endpoint_is_used_in_panic_even_when_ejected() {
 }
 
 #[test]
-fn an_ejected_endpoint_that_leaves_no_longer_counts_as_ejected() {
+fn a_removed_endpoint_no_longer_counts_as_ejected() {
     let mut bench = Bench::new(assignment(healthy([1, 2])), ejecting(50));
     let leaving = bench.find(1);
     bench.record(1, 500, 5);
@@ -374,7 +373,7 @@ fn an_ejected_endpoint_that_leaves_no_longer_counts_as_ejected() {
 }
 
 #[test]
-fn ejections_survive_a_configuration_update_unless_detection_is_turned_off() {
+fn ejections_survive_a_configuration_update_unless_detection_is_disabled() {
     let mut bench = Bench::new(assignment(healthy([1, 2])), ejecting(50));
     bench.record(1, 500, 5);
     bench.reconfigure(|config| config.lb_policy = LbPolicy::Random);
@@ -386,7 +385,7 @@ fn ejections_survive_a_configuration_update_unless_detection_is_turned_off() {
 }
 
 #[test]
-fn an_ejection_by_a_request_of_the_old_configuration_obeys_the_new_one() {
+fn an_ejection_by_a_request_with_the_old_configuration_obeys_the_new_one() {
     let mut bench = Bench::new(assignment(healthy([1, 2])), ejecting(50));
     let old = bench.cluster.reconfigured(Arc::clone(bench.cluster.config()), bench.now, &mut bench.rng);
     bench.reconfigure(|config| {
@@ -402,7 +401,7 @@ fn an_ejection_by_a_request_of_the_old_configuration_obeys_the_new_one() {
 }
 
 #[test]
-fn circuit_breaker_gauges_say_what_is_in_use() {
+fn circuit_breaker_gauges_show_what_is_in_use() {
     use crate::model::RoutingPriority::{Default, High};
     let mut bench = Bench::new(assignment(healthy([1])), |config| {
         config.circuit_breakers.default.max_requests = 1;
@@ -421,7 +420,7 @@ fn circuit_breaker_gauges_say_what_is_in_use() {
     assert_eq!(bench.stat("circuit_breakers.high.rq_open"), 0);
     assert_eq!(bench.stat("circuit_breakers.default.rq_retry_open"), 0, "what is forbidden is never used up");
     assert_eq!(bench.stat("circuit_breakers.default.remaining_cx"), 1024);
-    // Counts are the cluster's, limits the configuration's.
+    // The counts are those of the cluster, the limits those of its configuration.
     bench.reconfigure(|config| config.circuit_breakers.default.max_requests = 2);
     let second = bench.cluster.try_request(Default);
     assert!(second.is_ok() && bench.cluster.try_request(Default).is_err());

@@ -1,4 +1,4 @@
-//! The endpoints that belong to a cluster, healthy or not.
+//! The endpoints of a cluster, healthy or not.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,7 +10,7 @@ use std::{
 use super::{EndpointState, Placement};
 use crate::model::{EndpointAddress, LoadAssignment};
 
-/// Who belongs to the cluster, whether healthy or not.
+/// All endpoints of a cluster.
 #[derive(Debug)]
 pub(crate) struct Members {
     /// Grouped by locality, in configured order.
@@ -34,8 +34,8 @@ impl Members {
         Self { endpoints: Box::default(), localities: Box::default(), overprovisioning_factor }
     }
 
-    /// The members `assignment` asks for, keeping every state of `self` whose address stays. Of endpoints with the same
-    /// address the first counts; names are not endpoints until they are resolved, and are left out.
+    /// The members of `assignment`, with the states of `self` for endpoints with the same address. Of several endpoints with
+    /// the same address the first is used. Names that are not resolved are left out.
     pub(crate) fn reconciled(&self, assignment: &LoadAssignment) -> Self {
         let known: HashMap<SocketAddr, &Arc<EndpointState>> =
             self.endpoints.iter().map(|endpoint| (endpoint.address(), endpoint)).collect();
@@ -66,7 +66,7 @@ impl Members {
         }
     }
 
-    /// The same members without what the data plane attached to them.
+    /// The same members without attachments.
     pub(crate) fn detached(&self) -> Self {
         Self {
             endpoints: self.endpoints.iter().map(|endpoint| Arc::new(endpoint.detached())).collect(),
@@ -75,7 +75,7 @@ impl Members {
         }
     }
 
-    /// Whether both have the very same endpoint states in the same places.
+    /// Whether both have the same endpoint states in the same order.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.overprovisioning_factor == other.overprovisioning_factor
             && self.localities == other.localities

@@ -1,6 +1,6 @@
-//! The endpoints of clusters: what is configured about each and what is known from using it.
+//! Endpoints of clusters: configuration and runtime state.
 //!
-//! Clusters, load balancing and outlier detection build on it; [`cluster`](crate::cluster) re-exports what is public.
+//! Clusters, load balancing and outlier detection use this module. [`cluster`](crate::cluster) re-exports its public items.
 
 mod members;
 mod monitor;

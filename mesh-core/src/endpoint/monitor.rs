@@ -1,4 +1,4 @@
-//! How tries at an endpoint end, and how many in a row have failed.
+//! Outcomes of tries at an endpoint, and counts of consecutive failures.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -7,32 +7,32 @@ use http::StatusCode;
 use super::EndpointStats;
 use crate::{grpc, model::OutlierDetection};
 
-/// How a try at an endpoint ended.
+/// The outcome of a try at an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// An HTTP answer that is not gRPC.
+    /// An HTTP response that is not gRPC.
     Status(StatusCode),
-    /// A gRPC answer: the number in `grpc-status`.
+    /// A gRPC response with this `grpc-status`.
     GrpcStatus(u32),
-    /// No answer.
+    /// No response.
     LocalOrigin(LocalOriginFailure),
-    /// A connection that was made for other traffic than HTTP, whose answers nobody understands.
+    /// A connection for traffic other than HTTP was established. Responses are not inspected.
     Connected,
 }
 
-/// Why there was no answer.
+/// A locally originated failure: the reason why there was no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalOriginFailure {
-    /// The connection could not be made.
+    /// The connection could not be established.
     ConnectFailed,
-    /// The route timeout or the per-try timeout ended first.
+    /// The route timeout or the per-try timeout expired.
     Timeout,
     /// The connection or stream was reset.
     Reset,
 }
 
 impl Outcome {
-    /// The HTTP status that stands for it.
+    /// The HTTP status that the outcome is mapped to.
     fn status_code(self) -> u16 {
         match self {
             Self::Status(status) => status.as_u16(),
@@ -54,7 +54,7 @@ impl Outcome {
     }
 }
 
-/// Which failures in a row led to an ejection.
+/// The kind of consecutive failures that an ejection is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detection {
     /// `consecutive_5xx`.
@@ -65,7 +65,7 @@ pub enum Detection {
     ConsecutiveLocalOriginFailure,
 }
 
-/// Failures of one endpoint in a row, and what became of it.
+/// Consecutive failures of an endpoint, and whether it is ejected.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
     consecutive_5xx: AtomicU32,
@@ -89,7 +89,7 @@ impl Monitor {
         self.retired.store(true, Ordering::Relaxed);
     }
 
-    /// Counts an outcome and says which thresholds it reached, in the order in which they are acted upon.
+    /// Counts an outcome, and returns the thresholds that it reaches in the order in which they are to be handled.
     pub(crate) fn record(&self, outcome: Outcome, config: &OutlierDetection) -> [Option<Detection>; 2] {
         if let (true, Outcome::LocalOrigin(_)) = (config.split_external_local_origin_errors, outcome) {
             let reached = reaches(&self.consecutive_local_origin_failure, config.consecutive_local_origin_failure);
@@ -118,7 +118,7 @@ impl Monitor {
         ]
     }
 
-    /// Counts the failures of one kind from 0 again.
+    /// Resets the count of one kind of failures.
     pub(crate) fn start_over(&self, detection: Detection) {
         reset(match detection {
             Detection::Consecutive5xx => &self.consecutive_5xx,
@@ -132,7 +132,7 @@ impl Monitor {
     }
 
     pub(crate) fn uneject(&self) {
-        // Counters start over, so that an endpoint that was close to another threshold is not ejected by one failure.
+        // Otherwise one failure could eject an endpoint that was close to another threshold.
         reset(&self.consecutive_5xx);
         reset(&self.consecutive_gateway_failure);
         reset(&self.consecutive_local_origin_failure);
@@ -140,12 +140,12 @@ impl Monitor {
     }
 }
 
-/// Counts one more and says whether that is exactly the threshold: of many threads one sees it.
+/// Increments the counter, and returns whether it reaches the threshold. Only one of several threads gets true.
 fn reaches(counter: &AtomicU32, threshold: u32) -> bool {
     counter.fetch_add(1, Ordering::Relaxed).wrapping_add(1) == threshold
 }
 
-/// Most answers are successes after successes; a load keeps the counter's cache line shared between workers.
+/// Resets the counter. It is usually 0, and reading it first keeps its cache line shared between workers.
 fn reset(counter: &AtomicU32) {
     if counter.load(Ordering::Relaxed) != 0 {
         counter.store(0, Ordering::Relaxed);

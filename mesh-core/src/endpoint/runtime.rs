@@ -1,66 +1,66 @@
-//! What is known of an endpoint from using it, which outlives changes of its configuration.
+//! Runtime state of an endpoint, which outlives its configuration.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Monitor;
 use crate::telemetry::{Counter, Gauge};
 
-/// Identifies an endpoint for as long as it is a member of its cluster; unique in the process, never reused.
+/// Identifies an endpoint while it is a member of its cluster. Unique in the process and not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(u64);
 
 impl EndpointId {
-    /// The only state of this crate outside of values; no decision depends on the numbers.
+    /// The counter is the only global state of this crate. No decision depends on the numbers.
     fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// What outlives changes of an endpoint's configuration. In this order, all that a request touches is one cache line,
-/// which no other endpoint has a part of.
+/// Runtime state of an endpoint. The order of the fields and the alignment put all fields that requests update into one
+/// cache line, which is not shared with other endpoints.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct EndpointRuntime {
     id: EndpointId,
     pub(crate) outlier: Monitor,
     stats: EndpointStats,
-    /// The last attempt to connect has failed.
+    /// Whether the last attempt to connect has failed.
     is_unreachable: AtomicBool,
 }
 
-/// Counts of one endpoint, as in Envoy's `/clusters`. Those that requests count come first, and are few: what is under way
-/// is the difference of two.
+/// Statistics of an endpoint, as in Envoy's `/clusters`. The counters that requests update come first. There are few of
+/// them: the number of active requests is the difference of two counters.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct EndpointStats {
     rq_total: Counter,
     rq_ended: Counter,
-    /// Tries answered with less than 500.
+    /// Tries with a response below 500.
     pub rq_success: Counter,
-    /// Tries answered with 500 or more, or not at all.
+    /// Tries with a response of 500 or above, or without a response.
     pub rq_error: Counter,
     /// Tries that timed out.
     pub rq_timeout: Counter,
-    /// Connections open.
+    /// Open connections.
     pub cx_active: Gauge,
-    /// Connections attempted.
+    /// Attempts to connect.
     pub cx_total: Counter,
-    /// Connections that could not be made.
+    /// Failed attempts to connect.
     pub cx_connect_fail: Counter,
 }
 
 impl EndpointStats {
-    /// Tries.
+    /// Number of tries.
     #[must_use]
     pub fn rq_total(&self) -> u64 {
         self.rq_total.get()
     }
 
-    /// Tries under way: those that have begun and not ended.
+    /// Number of active tries.
     #[must_use]
     pub fn rq_active(&self) -> u64 {
-        // What begins and ends between the two looks must not make it less than none.
+        // Read first, so that a try that begins and ends meanwhile does not make the difference negative.
         let ended = self.rq_ended.get();
         self.rq_total.get().saturating_sub(ended)
     }
@@ -71,13 +71,14 @@ impl EndpointRuntime {
         self.id
     }
 
-    /// The endpoint's counts.
+    /// The statistics.
     #[must_use]
     pub fn stats(&self) -> &EndpointStats {
         &self.stats
     }
 
-    /// Notes whether a connection could be made. True if that is news; an endpoint is reachable until it is not.
+    /// Records whether a connection could be established. Returns whether that differs from the last attempt; an endpoint
+    /// counts as reachable before the first one.
     pub fn note_reachable(&self, is_reachable: bool) -> bool {
         self.is_unreachable.swap(!is_reachable, Ordering::Relaxed) == is_reachable
     }
@@ -90,7 +91,7 @@ impl EndpointRuntime {
         self.stats.rq_ended.inc();
     }
 
-    /// Tries under way: what least request compares.
+    /// Number of active tries, which least request compares.
     pub(crate) fn active_requests(&self) -> u64 {
         self.stats.rq_active()
     }

@@ -1,8 +1,7 @@
-//! One endpoint of a cluster: what is configured about it and what is known from using it.
+//! An endpoint of a cluster: immutable configuration and shared runtime state.
 //!
-//! An [`EndpointState`] is immutable configuration around a shared runtime. When an update changes the endpoint's weight
-//! or health, a new `EndpointState` takes the old one's place and its counts, ejection and attachment live on; requests
-//! under way keep the one they picked.
+//! When an update changes the endpoint's weight or health, a new [`EndpointState`] with the same runtime replaces the old
+//! one, so that statistics, ejection and attachment are kept. Active requests keep the one they picked.
 
 use std::{
     any::Any,
@@ -14,31 +13,31 @@ use std::{
 use super::{EndpointId, EndpointRuntime, EndpointStats};
 use crate::model::{Endpoint, HealthStatus, Locality, Workload};
 
-/// Where in its cluster an endpoint stands.
+/// The priority and locality of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// 0 is used first.
+    /// Priority; 0 is the highest.
     pub priority: u32,
-    /// Where it is.
+    /// Locality.
     pub locality: Locality,
 }
 
-/// Whether an endpoint gets traffic.
+/// Health of an endpoint, from the control plane's report and outlier detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Gets traffic.
+    /// Receives traffic.
     Healthy,
-    /// Gets what the healthy ones cannot take.
+    /// Receives traffic that healthy endpoints cannot take.
     Degraded,
-    /// Gets none, except in panic: reported so by the control plane, or ejected.
+    /// Reported as unhealthy, or ejected. Receives traffic in panic only.
     Unhealthy,
 }
 
-/// Something a data plane keeps with an endpoint, such as its connection pool.
+/// Data that a data plane stores with an endpoint, such as a connection pool.
 pub type Attachment = OnceLock<Arc<dyn Any + Send + Sync>>;
 
-/// An endpoint of a cluster. Small, because each request looks at two or more, which no cache may hold; what every request
-/// asks of the one it goes to comes first, beside the count of handles.
+/// An endpoint of a cluster. It is small, because each request reads two or more, which may not be in a CPU cache. The
+/// fields that every request reads come first, next to the reference count.
 #[derive(Debug)]
 #[repr(C)]
 pub struct EndpointState {
@@ -53,7 +52,7 @@ pub struct EndpointState {
 }
 
 impl EndpointState {
-    /// At `address`, which is that of `config` once names are resolved.
+    /// Creates an endpoint. `address` is the resolved address of `config`.
     pub(super) fn new(address: SocketAddr, config: &Endpoint, placement: &Arc<Placement>) -> Self {
         Self {
             runtime: Arc::default(),
@@ -67,13 +66,13 @@ impl EndpointState {
         }
     }
 
-    /// The same endpoint under another configuration.
+    /// The same endpoint with another configuration.
     pub(super) fn reconfigured(&self, config: &Endpoint, placement: &Arc<Placement>) -> Self {
         let (runtime, attachment) = (Arc::clone(&self.runtime), Arc::clone(&self.attachment));
         Self { runtime, attachment, ..Self::new(self.address, config, placement) }
     }
 
-    /// The same endpoint without its attachment, for when the way to connect has changed.
+    /// The same endpoint without its attachment.
     pub(super) fn detached(&self) -> Self {
         Self {
             runtime: Arc::clone(&self.runtime),
@@ -87,7 +86,7 @@ impl EndpointState {
         }
     }
 
-    /// Whether the endpoint has this configuration; its address is known to be the same.
+    /// Whether the endpoint has this configuration. The address is not compared.
     pub(super) fn is_configured_as(&self, config: &Endpoint, placement: &Placement) -> bool {
         let Endpoint { address: _, hostname, load_balancing_weight, health_status, workload } = config;
         (&self.hostname, &self.workload) == (hostname, workload)
@@ -95,19 +94,19 @@ impl EndpointState {
             && *self.placement == *placement
     }
 
-    /// What connections may keep beyond the endpoint's configuration.
+    /// The runtime state, which outlives the configuration.
     #[must_use]
     pub fn runtime(&self) -> &Arc<EndpointRuntime> {
         &self.runtime
     }
 
-    /// Its identity, for [`Avoid`](crate::balance::Avoid).
+    /// The ID, for [`Avoid`](crate::balance::Avoid).
     #[must_use]
     pub fn id(&self) -> EndpointId {
         self.runtime.id()
     }
 
-    /// Where it listens.
+    /// The address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -119,13 +118,13 @@ impl EndpointState {
         self.hostname.as_ref()
     }
 
-    /// Share among its peers.
+    /// The weight.
     #[must_use]
     pub fn weight(&self) -> NonZeroU32 {
         self.load_balancing_weight
     }
 
-    /// The workload behind it.
+    /// The workload at the address.
     #[must_use]
     pub fn workload(&self) -> Option<&Arc<Workload>> {
         self.workload.as_ref()
@@ -137,19 +136,19 @@ impl EndpointState {
         &self.placement
     }
 
-    /// Health as the control plane reported it.
+    /// Health as reported by the control plane.
     #[must_use]
     pub fn health_status(&self) -> HealthStatus {
         self.health_status
     }
 
-    /// Whether outlier detection has ejected it.
+    /// Whether the endpoint is ejected.
     #[must_use]
     pub fn is_ejected(&self) -> bool {
         self.runtime.outlier.is_ejected()
     }
 
-    /// Reported health and ejection together.
+    /// Health, which combines reported health and ejection.
     #[must_use]
     pub fn health(&self) -> Health {
         match self.health_status {
@@ -160,39 +159,39 @@ impl EndpointState {
         }
     }
 
-    /// Whether it is about to leave and does not count when the share of healthy endpoints is computed.
+    /// Whether the endpoint is draining, and is left out when the share of healthy endpoints is computed.
     #[must_use]
     pub fn is_excluded(&self) -> bool {
         self.health_status == HealthStatus::Draining
     }
 
-    /// Its counts.
+    /// The statistics.
     #[must_use]
     pub fn stats(&self) -> &EndpointStats {
         self.runtime.stats()
     }
 
-    /// Tries under way: what least request compares.
+    /// Number of active tries, which least request compares.
     #[must_use]
     pub fn active_requests(&self) -> u64 {
         self.runtime.active_requests()
     }
 
-    /// Counts a try that begins; it is under way until the guard is dropped.
+    /// Counts a try, which is active until the guard is dropped.
     pub fn start_request(self: Arc<Self>) -> ActiveRequest {
         self.runtime.begin_request();
         ActiveRequest(self)
     }
 
-    /// What the data plane keeps here. It lives as long as the endpoint is a member under the same connection options of
-    /// its cluster: transport socket, protocol, connect timeout, keep-alive.
+    /// The data that the data plane stores. It is kept as long as the endpoint is a member of its cluster and the cluster's
+    /// connection options stay the same: transport socket, protocol options, connect timeout, keep-alive.
     #[must_use]
     pub fn attachment(&self) -> &Attachment {
         &self.attachment
     }
 }
 
-/// A try under way at an endpoint.
+/// An active try at an endpoint.
 #[derive(Debug)]
 #[must_use = "dropping it ends the try"]
 pub struct ActiveRequest(Arc<EndpointState>);

@@ -1,5 +1,5 @@
-//! Which endpoints can be trusted with traffic.
+//! Health checking.
 //!
-//! * [`outlier`]: passive health checking: what requests tell about the endpoint they went to.
+//! * [`outlier`]: outlier detection, which is passive health checking by the outcome of requests.
 
 pub mod outlier;

@@ -1,9 +1,9 @@
-//! Circuit breakers: how much may be in flight to one cluster at once.
+//! Circuit breakers: limits on what is in flight to a cluster. Envoy "Circuit breaking".
 //!
-//! A [`CircuitBreaker`] holds the counts, [`Thresholds`] the limits. A count is raised by compare-and-swap below its limit,
-//! so that no number of threads can exceed it, and is lowered when the [`Permit`] is dropped, whichever way the request
-//! ended. Only connections may go [beyond their limit](CircuitBreaker::acquire_beyond_limit). Limits are an argument: a
-//! configuration update changes them without touching what is in flight.
+//! A [`CircuitBreaker`] has the counts, [`Thresholds`] the limits. A count is incremented by compare-and-swap below its
+//! limit, so concurrent threads cannot exceed it, and is decremented when the [`Permit`] is dropped. Only connections may
+//! [exceed their limit](CircuitBreaker::acquire_beyond_limit). Limits are an argument, so a configuration update changes
+//! them without affecting the counts.
 
 use std::sync::{
     Arc,
@@ -14,30 +14,30 @@ use thiserror::Error;
 
 use crate::model::{RoutingPriority, Thresholds};
 
-/// What a circuit breaker limits.
+/// A resource that a circuit breaker limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// Connections: `max_connections`.
     Connections,
     /// Requests that wait for a connection: `max_pending_requests`.
     PendingRequests,
-    /// Requests on a connection, until their response body ends: `max_requests`.
+    /// Requests on a connection, until the response body ends: `max_requests`.
     Requests,
-    /// Retries, from the decision to the answer: `max_retries` or `retry_budget`.
+    /// Retries, from the decision to retry until the response: `max_retries` or `retry_budget`.
     Retries,
 }
 
-/// A limit of the circuit breaker is reached.
+/// A threshold of a circuit breaker is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{} overflow: {limit} are in use, the limit", threshold_name(*.resource))]
 pub struct Overflow {
-    /// Which one.
+    /// The resource.
     pub resource: Resource,
     /// The limit.
     pub limit: u32,
 }
 
-/// Counts of what is in flight to one cluster, by routing priority.
+/// Counts of what is in flight to a cluster, by routing priority.
 #[derive(Debug, Default)]
 pub struct CircuitBreaker {
     default: Counts,
@@ -53,13 +53,13 @@ struct Counts {
 }
 
 impl CircuitBreaker {
-    /// How many of `resource` are in use.
+    /// The count of `resource`.
     #[must_use]
     pub fn in_use(&self, priority: RoutingPriority, resource: Resource) -> u32 {
         self.count(priority, resource).load(Ordering::Relaxed)
     }
 
-    /// The limit of `resource` now; moves with the load for retries under a budget.
+    /// The limit of `resource`. With a retry budget, that of retries depends on the load.
     #[must_use]
     pub fn limit(&self, priority: RoutingPriority, resource: Resource, thresholds: &Thresholds) -> u32 {
         match (resource, thresholds.retry_budget) {
@@ -72,7 +72,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Takes one of `resource`.
+    /// Acquires a permit for one of `resource`.
     ///
     /// # Errors
     /// If the limit is reached.
@@ -86,13 +86,13 @@ impl CircuitBreaker {
         Ok(Permit { breaker: Arc::clone(self), priority, resource })
     }
 
-    /// Takes one of `resource`, whatever its limit.
+    /// Acquires a permit for one of `resource` even if the limit is reached.
     pub fn acquire_beyond_limit(self: &Arc<Self>, priority: RoutingPriority, resource: Resource) -> Permit {
         self.count(priority, resource).fetch_add(1, Ordering::Relaxed);
         Permit { breaker: Arc::clone(self), priority, resource }
     }
 
-    /// Takes one of `resource` for a caller that gives it back with [`CircuitBreaker::release`], exactly once.
+    /// Increments the count of `resource`. The caller must call [`CircuitBreaker::release`] exactly once.
     pub(crate) fn acquire(
         &self,
         priority: RoutingPriority,
@@ -106,7 +106,7 @@ impl CircuitBreaker {
             .map_err(|_| Overflow { resource, limit })
     }
 
-    /// Gives back one of `resource`.
+    /// Decrements the count of `resource`.
     pub(crate) fn release(&self, priority: RoutingPriority, resource: Resource) {
         self.count(priority, resource).fetch_sub(1, Ordering::Relaxed);
     }
@@ -125,9 +125,9 @@ impl CircuitBreaker {
     }
 }
 
-/// The right to one connection, pending request, request or retry; given back when dropped.
+/// A permit for a connection, pending request, request or retry. It is released when dropped.
 #[derive(Debug)]
-#[must_use = "dropping the permit gives it back at once"]
+#[must_use = "dropping the permit releases it"]
 pub struct Permit {
     breaker: Arc<CircuitBreaker>,
     priority: RoutingPriority,
@@ -135,7 +135,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// What it permits.
+    /// The resource.
     #[must_use]
     pub fn resource(&self) -> Resource {
         self.resource
@@ -168,7 +168,7 @@ mod tests {
     const DEFAULT: RoutingPriority = RoutingPriority::Default;
 
     #[test]
-    fn no_number_of_threads_exceeds_a_limit() {
+    fn concurrent_threads_do_not_exceed_a_limit() {
         let breaker = Arc::new(CircuitBreaker::default());
         let thresholds = Thresholds { max_requests: 3, ..Thresholds::default() };
         let (refused, most) = (AtomicU32::new(0), AtomicU32::new(0));
@@ -210,13 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_is_never_overdrawn_whatever_comes_and_goes() {
+    fn a_budget_is_never_exceeded() {
         let budget = RetryBudget { budget_percent: Percent::new(25).unwrap().into(), min_retry_concurrency: 2 };
         let thresholds = Thresholds { retry_budget: Some(budget), ..Thresholds::default() };
         for seed in 0..20 {
             let mut rng = SplitMix64::new(seed);
             let breaker = Arc::new(CircuitBreaker::default());
-            // The obvious model: lists of what is held.
+            // A simple model: lists of the permits.
             let mut held: [Vec<Permit>; 3] = Default::default();
             let resources = [Resource::Requests, Resource::PendingRequests, Resource::Retries];
             for step in 0..2_000 {

@@ -1,16 +1,15 @@
-//! What the data plane reads: every cluster, route configuration and listener there is, under its name.
+//! The configuration that the data plane reads: all clusters, route configurations, secrets and listeners by name.
 //!
-//! Names are resolved when configuration changes, not per request. Whoever refers to a cluster or to routes holds their
-//! [`Slot`], which is there from the first mention of the name, is filled and refilled by updates, and is empty while the
-//! resource does not exist. An update of one cluster therefore touches its slot alone, however many clusters and routes
-//! there are, and resources may arrive in any order.
+//! Names are resolved when configuration changes, not by requests. A reference to a cluster or a route configuration is a
+//! [`Slot`], which exists from the first reference to the name, is filled by updates, and is empty while there is no such
+//! resource. An update of a cluster therefore changes only its slot, and resources may arrive in any order.
 //!
-//! A listener may go on after the configuration has forgotten it: while it drains, or because its successor cannot listen.
-//! Routes and clusters that only such a listener still uses are *retired*: they stay as they were for whoever holds their
-//! slots, and go with the last of them.
+//! A listener may be used after the configuration has removed it: while it drains, or because its successor cannot listen.
+//! Routes and clusters that only such listeners use are *retired*: they are kept unchanged until the last reference to
+//! their slots is dropped.
 //!
-//! Updates serialize on one lock; reading a slot takes none. Listeners, clusters and single slots are followed in one way,
-//! by a [`Watch`].
+//! Updates serialize on one lock; reading a slot takes no lock. Changes of listeners, clusters and slots are observed by a
+//! [`Watch`].
 
 mod services;
 mod slot;
@@ -38,22 +37,23 @@ use crate::{
     route::{RequestStatsRegistry, RouteTable, RouteTableError},
 };
 
-/// The place of a cluster.
+/// The slot of a cluster.
 pub type ClusterSlot = Slot<ClusterName, ClusterState>;
 
-/// Routes whose clusters are slots of the store.
+/// A route table that refers to clusters by slots.
 pub type Routes = RouteTable<Arc<ClusterSlot>>;
 
-/// The place of a route configuration.
+/// The slot of a route configuration.
 pub type RouteSlot = Slot<RouteConfigName, Routes>;
 
-/// The place of a secret. Whoever does handshakes holds it, so that a rotated certificate is used from the next one on.
+/// The slot of a secret. Code that performs handshakes holds the slot, so that the next handshake uses a rotated
+/// certificate.
 pub type SecretSlot = Slot<Arc<str>, Secret>;
 
 /// All listeners by name.
 pub type ListenerMap = BTreeMap<Arc<str>, Arc<Listener>>;
 
-/// Everything the data plane acts upon.
+/// The configuration of the data plane.
 #[derive(Debug, Default)]
 pub struct Store {
     clusters: Slots<ClusterName, ClusterState>,
@@ -68,7 +68,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store without anything in it.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -80,7 +80,7 @@ impl Store {
         self.clusters.intern(name)
     }
 
-    /// The cluster of this name, retired ones included, for requests that name their cluster in a header.
+    /// The cluster of this name, retired ones included. For requests that name their cluster in a header.
     #[must_use]
     pub fn cluster(&self, name: &str) -> Option<Arc<ClusterState>> {
         self.clusters.find(name)?.load()
@@ -92,20 +92,20 @@ impl Store {
         self.clusters.values()
     }
 
-    /// Follows the clusters: changes when one is added, configured anew or removed, but not with endpoints. To follow one
-    /// cluster, use [`Slot::watch`].
+    /// Observes the clusters. The watch changes when a cluster is added, reconfigured or removed, but not when endpoints
+    /// change. To observe one cluster, use [`Slot::watch`].
     #[must_use]
     pub fn watch_clusters(&self) -> Watch {
         self.clusters_version.watch()
     }
 
-    /// Adds a cluster or replaces its configuration; what is known from using it is kept. Endpoints that were set for its
-    /// service before are used at once.
+    /// Adds a cluster or replaces its configuration; its runtime state is kept. Endpoints that were set for its service
+    /// before are used at once.
     pub fn set_cluster(&self, config: Arc<Cluster>, now: Instant, rng: &mut impl Rng) {
         let mut services = self.services();
         let (slot, existed) = self.clusters.keep(&config.name);
         let old = slot.load();
-        // One that was retired has left its service.
+        // A retired cluster no longer belongs to its service.
         let old_service = old.as_ref().filter(|_| existed).and_then(|old| eds_service(old.config())).cloned();
         let service = eds_service(&config).cloned();
         let state = match old {
@@ -126,7 +126,7 @@ impl Store {
         self.clusters_version.advance();
     }
 
-    /// Removes a cluster, whoever names it. Requests under way on it end as they would have.
+    /// Removes a cluster, even if there are references to it. Active requests are not affected.
     pub fn remove_cluster(&self, name: &ClusterName) {
         let mut services = self.services();
         let slot = self.clusters.find(name.as_str());
@@ -137,8 +137,8 @@ impl Store {
         self.clusters_version.advance();
     }
 
-    /// Removes a cluster that no routes in force name. Those that are not in force any more, but still used, keep it with
-    /// the endpoints that it has.
+    /// Removes a cluster that no routes in force refer to. Removed routes that are still in use keep it, with its current
+    /// endpoints.
     pub fn retire_cluster(&self, name: &ClusterName) {
         self.forget_cluster(name, &mut self.services());
         self.clusters_version.advance();
@@ -153,7 +153,7 @@ impl Store {
         }
     }
 
-    /// Sets the endpoints of a service: of every cluster with [`Discovery::Eds`] under this name, now or later.
+    /// Sets the endpoints of a service, which all clusters with [`Discovery::Eds`] of this name use, now or later.
     pub fn set_endpoints(&self, service_name: &str, assignment: &Arc<LoadAssignment>, rng: &mut impl Rng) {
         let mut services = self.services();
         for state in services.assign(service_name, Some(assignment)).filter_map(|slot| slot.load()) {
@@ -161,7 +161,7 @@ impl Store {
         }
     }
 
-    /// Forgets the endpoints of a service: its clusters have none until others are set.
+    /// Removes the endpoints of a service. Its clusters have none until new ones are set.
     pub fn remove_endpoints(&self, service_name: &str, rng: &mut impl Rng) {
         let mut services = self.services();
         for state in services.assign(service_name, None).filter_map(|slot| slot.load()) {
@@ -169,7 +169,7 @@ impl Store {
         }
     }
 
-    /// Sets the endpoints of one cluster to what its names resolved to.
+    /// Sets the endpoints of a cluster whose names have been resolved.
     pub fn set_resolved_endpoints(&self, cluster: &ClusterName, assignment: &LoadAssignment, rng: &mut impl Rng) {
         let _services = self.services();
         if let Some(state) = self.cluster(cluster.as_str()) {
@@ -192,29 +192,28 @@ impl Store {
     /// Adds or replaces a route configuration. Its clusters need not exist yet.
     ///
     /// # Errors
-    /// If it cannot be compiled; then the one before stays.
+    /// If it cannot be compiled. The previous one stays in force.
     pub fn set_routes(&self, config: &Arc<RouteConfiguration>) -> Result<(), RouteTableError> {
         let routes = self.compile_routes(Arc::clone(config))?;
         self.routes.keep(&config.name).0.store(Some(Arc::new(routes)));
         Ok(())
     }
 
-    /// Compiles routes that are part of a listener: they name this store's clusters, and count in its statistics.
+    /// Compiles the routes of a listener with the clusters and statistics of this store.
     ///
     /// # Errors
-    /// If they contradict themselves.
+    /// If they cannot be compiled.
     pub fn compile_routes(&self, config: Arc<RouteConfiguration>) -> Result<Routes, RouteTableError> {
         Routes::compile_counted(config, &mut |cluster| self.cluster_slot(cluster), &self.request_stats)
     }
 
-    /// What the virtual clusters and routes of this store have counted.
+    /// The statistics of virtual clusters and routes.
     #[must_use]
     pub fn request_stats(&self) -> &RequestStatsRegistry {
         &self.request_stats
     }
 
-    /// Removes a route configuration that no listener in force names. Those that are not in force any more, but still used,
-    /// keep it.
+    /// Removes a route configuration that no listener in force refers to. Removed listeners that are still in use keep it.
     pub fn remove_routes(&self, name: &RouteConfigName) {
         self.routes.retire(name.as_str());
     }
@@ -230,7 +229,7 @@ impl Store {
         self.secrets.keep(&secret.name).0.store(Some(Arc::new(secret)));
     }
 
-    /// Removes a secret. Those who hold its slot keep it, so that listeners which use it stay reachable.
+    /// Removes a secret. References to its slot keep it, so that listeners that use it keep working.
     pub fn remove_secret(&self, name: &str) {
         self.secrets.retire(name);
     }
@@ -241,7 +240,7 @@ impl Store {
         self.listeners.load_full()
     }
 
-    /// Follows the listeners: changes when one is added, replaced or removed.
+    /// Observes the listeners. The watch changes when a listener is added, replaced or removed.
     #[must_use]
     pub fn watch_listeners(&self) -> Watch {
         self.listeners_version.watch()

@@ -1,11 +1,11 @@
-//! Which clusters take their endpoints from which service.
+//! Services of endpoint discovery, and the clusters that use them.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::ClusterSlot;
 use crate::model::LoadAssignment;
 
-/// Services of endpoint discovery. One is remembered while it has endpoints or a cluster refers to it.
+/// Services of endpoint discovery. A service is kept while it has endpoints or a cluster refers to it.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     by_name: HashMap<Arc<str>, Service>,
@@ -18,14 +18,14 @@ struct Service {
 }
 
 impl Services {
-    /// A cluster begins to use the service, and gets its endpoints if there are any.
+    /// Adds a cluster to the service, and returns the endpoints of the service if there are any.
     pub(super) fn join(&mut self, name: &Arc<str>, cluster: &Arc<ClusterSlot>) -> Option<Arc<LoadAssignment>> {
         let service = self.by_name.entry(Arc::clone(name)).or_default();
         service.clusters.push(Arc::clone(cluster));
         service.assignment.clone()
     }
 
-    /// A cluster no longer uses the service.
+    /// Removes a cluster from the service.
     pub(super) fn leave(&mut self, name: &str, cluster: &Arc<ClusterSlot>) {
         let Some(service) = self.by_name.get_mut(name) else { return };
         service.clusters.retain(|member| !Arc::ptr_eq(member, cluster));
@@ -34,7 +34,7 @@ impl Services {
         }
     }
 
-    /// Replaces the service's endpoints. Yields the clusters that use it.
+    /// Replaces the endpoints of the service, and returns the clusters that use it.
     pub(super) fn assign(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Places for what comes and goes under a name.
+//! Slots: references to named resources that may change or not exist.
 
 use std::{
     borrow::Borrow,
@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 
 use super::{Version, Watch};
 
-/// The place of a resource: there from the first mention of its name, filled and refilled by updates.
+/// A reference to a named resource. It exists from the first reference to the name, and is filled by updates.
 #[derive(Debug)]
 pub struct Slot<N, T> {
     name: N,
@@ -20,7 +20,7 @@ pub struct Slot<N, T> {
 }
 
 impl<N, T> Slot<N, T> {
-    /// An empty place that belongs to no store, for what is used on its own.
+    /// Creates an empty slot that does not belong to a store.
     #[must_use]
     pub fn new(name: N) -> Self {
         Self { name, value: ArcSwapOption::empty(), version: Version::new() }
@@ -32,18 +32,18 @@ impl<N, T> Slot<N, T> {
         &self.name
     }
 
-    /// The resource as it is now; `None` = it does not exist.
+    /// The current resource, if it exists.
     #[must_use]
     pub fn load(&self) -> Option<Arc<T>> {
         self.value.load_full()
     }
 
-    /// Reads the resource as it is now, without taking hold of it.
+    /// Reads the current resource without incrementing its reference count.
     pub fn read<R>(&self, read: impl FnOnce(Option<&T>) -> R) -> R {
         read(self.value.load().as_deref())
     }
 
-    /// Follows the resource: changes whenever it is put here, replaced or taken away. The watch holds the slot.
+    /// Observes the resource. The watch changes when the resource is added, replaced or removed. It holds the slot.
     #[must_use]
     pub fn watch(self: &Arc<Self>) -> Watch
     where
@@ -53,28 +53,28 @@ impl<N, T> Slot<N, T> {
         self.version.watch_holding(Some(Arc::<Self>::clone(self)))
     }
 
-    /// Puts a resource here, or takes it away.
+    /// Sets or removes the resource.
     pub fn store(&self, value: Option<Arc<T>>) {
         self.value.store(value);
         self.version.advance();
     }
 }
 
-/// Slots by name. One is remembered while somebody holds it or its resource exists.
+/// Slots by name. A slot is kept while there are references to it or its resource exists.
 #[derive(Debug)]
 pub(super) struct Slots<N, T>(RwLock<Interned<N, T>>);
 
 #[derive(Debug)]
 struct Interned<N, T> {
     by_name: HashMap<N, Place<N, T>>,
-    /// Size at which names that nobody uses are forgotten; doubling makes that a constant share of each insertion.
+    /// Size at which unreferenced slots are removed. It doubles with the size, so the amortized cost is constant.
     sweep_at: usize,
 }
 
 #[derive(Debug)]
 struct Place<N, T> {
     slot: Weak<Slot<N, T>>,
-    /// Holds the slot while the resource exists.
+    /// A reference to the slot while the resource exists.
     existing: Option<Arc<Slot<N, T>>>,
 }
 
@@ -94,11 +94,11 @@ impl<N: Clone + Eq + Hash + Borrow<str>, T> Slots<N, T> {
     }
 
     pub(super) fn intern(&self, name: &N) -> Arc<Slot<N, T>> {
-        // Most names are known, and readers do not wait for each other.
+        // Most names are known, and finding one takes only a read lock.
         self.find(name.borrow()).unwrap_or_else(|| self.0.write().unwrap_or_else(PoisonError::into_inner).intern(name))
     }
 
-    /// The slot of a resource that exists from now on, and whether it did before.
+    /// The slot of a resource that is added, and whether it existed before.
     pub(super) fn keep(&self, name: &N) -> (Arc<Slot<N, T>>, bool) {
         let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.intern(name);
@@ -106,13 +106,12 @@ impl<N: Clone + Eq + Hash + Borrow<str>, T> Slots<N, T> {
         (slot, before.is_some())
     }
 
-    /// Takes a resource away, except from those who hold its slot: they keep it until they let go or it comes back.
-    /// Yields the slot if the resource existed.
+    /// Removes a resource, which references to its slot keep. Returns the slot if the resource existed.
     pub(super) fn retire(&self, name: &str) -> Option<Arc<Slot<N, T>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).by_name.get_mut(name)?.existing.take()
     }
 
-    /// Every value there is, in no particular order.
+    /// All resources, in no particular order.
     pub(super) fn values(&self) -> Vec<Arc<T>> {
         let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
         slots.by_name.values().filter_map(|place| place.slot.upgrade()?.load()).collect()

@@ -1,4 +1,4 @@
-//! The store as configuration arrives: in any order, and again.
+//! Updates of the store in different orders.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn endpoints(ports: std::ops::Range<u16>) -> Arc<LoadAssignment> {
     Arc::new(assignment(healthy(ports)))
 }
 
-/// A store and what its updates are made with.
+/// A store with the random numbers for its updates.
 struct Bench {
     store: Store,
     rng: SplitMix64,
@@ -42,14 +42,14 @@ impl Bench {
         self.store.set_cluster(config, epoch(), &mut self.rng);
     }
 
-    /// How many endpoints the cluster has; `None` = no such cluster.
+    /// The number of endpoints of the cluster; `None` = there is no such cluster.
     fn count(&self, cluster: &str) -> Option<usize> {
         self.store.cluster(cluster).map(|cluster| cluster.endpoints().endpoints().len())
     }
 }
 
 #[test]
-fn endpoints_and_clusters_may_come_in_either_order() {
+fn endpoints_and_clusters_may_arrive_in_either_order() {
     let mut bench = Bench::new();
     bench.set_cluster(eds("a", "s"));
     assert_eq!(bench.count("a"), Some(0));
@@ -64,7 +64,7 @@ fn endpoints_and_clusters_may_come_in_either_order() {
 }
 
 #[test]
-fn a_cluster_follows_the_service_it_names() {
+fn a_cluster_uses_the_service_that_it_refers_to() {
     let mut bench = Bench::new();
     bench.store.set_endpoints("one", &endpoints(0..1), &mut bench.rng);
     bench.store.set_endpoints("two", &endpoints(0..2), &mut bench.rng);
@@ -104,7 +104,7 @@ fn a_slot_outlives_its_cluster() {
 }
 
 #[test]
-fn a_route_reaches_its_cluster_whichever_comes_first() {
+fn routes_and_clusters_may_arrive_in_either_order() {
     let mut bench = Bench::new();
     let routes = |cluster: &str, domains: &[&str]| {
         let action = Action::Route(Box::new(RouteAction::to_cluster(cluster)));
@@ -142,7 +142,7 @@ fn a_route_reaches_its_cluster_whichever_comes_first() {
 }
 
 #[test]
-fn names_that_nobody_uses_are_forgotten() {
+fn unreferenced_slots_are_removed() {
     let slots = Slots::<ClusterName, ()>::default();
     let kept = slots.intern(&"kept".into());
     slots.keep(&"filled".into()).0.store(Some(Arc::new(())));
@@ -155,7 +155,7 @@ fn names_that_nobody_uses_are_forgotten() {
 }
 
 #[test]
-fn what_is_retired_stays_with_whoever_goes_on_by_it() {
+fn retired_resources_are_kept_while_they_are_referenced() {
     let mut bench = Bench::new();
     bench.set_cluster(eds("a", "s"));
     bench.store.set_endpoints("s", &endpoints(0..2), &mut bench.rng);
@@ -189,7 +189,7 @@ fn what_is_retired_stays_with_whoever_goes_on_by_it() {
 }
 
 #[test]
-fn a_cluster_that_is_removed_is_gone_for_routes_that_name_it() {
+fn a_removed_cluster_does_not_exist_for_routes_that_refer_to_it() {
     let mut bench = Bench::new();
     bench.set_cluster(eds("a", "s"));
     let (routes, retired) = (bench.store.cluster_slot(&"a".into()), bench.store.cluster_slot(&"b".into()));
@@ -219,7 +219,7 @@ fn a_rotated_secret_is_seen_through_its_slot() {
 }
 
 #[test]
-fn a_watch_sees_what_comes_for_a_name_that_nobody_else_holds() {
+fn a_watch_keeps_its_slot() {
     let mut bench = Bench::new();
     let (routes, cluster) =
         (bench.store.route_slot(&"r".into()).watch(), bench.store.cluster_slot(&"a".into()).watch());

@@ -1,10 +1,10 @@
-//! Following what changes: by comparing or by waiting.
+//! Observing changes, by polling or by waiting.
 //!
-//! Everything in a store that changes counts its changes in a [`Version`]. A [`Watch`] remembers the last version that its
-//! owner has seen. Code on the request path compares ([`Watch::has_changed`], one atomic load); a task waits
-//! ([`Watch::changed`]). Changes are not queued: those that happen before the owner looks again are seen as one.
+//! A [`Version`] counts the changes of a value. A [`Watch`] remembers the last version that its owner has seen. Code on the
+//! request path polls ([`Watch::has_changed`], one atomic load); a task waits ([`Watch::changed`]). Changes are not queued:
+//! several changes may be seen as one.
 //!
-//! Take the watch before reading the value. A change between the two then shows as a change, instead of being missed.
+//! Create the watch before reading the value, so that a change between the two is not missed.
 
 use std::{
     any::Any,
@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// Counts the changes of a value and wakes those who wait for the next one.
+/// Counts the changes of a value and wakes the tasks that wait for the next one.
 #[derive(Debug, Default)]
 pub struct Version(Arc<Shared>);
 
@@ -34,19 +34,19 @@ struct Waiters {
 }
 
 impl Version {
-    /// A version of a value that has not changed yet.
+    /// Creates the version of a value that has not changed yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Follows the value from now on.
+    /// Observes the value from now on.
     #[must_use]
     pub fn watch(&self) -> Watch {
         self.watch_holding(None)
     }
 
-    /// Follows the value from now on, and keeps `owner` alive.
+    /// Observes the value from now on, and keeps `owner` alive.
     pub(super) fn watch_holding(&self, owner: Option<Arc<dyn Any + Send + Sync>>) -> Watch {
         Watch { shared: Arc::clone(&self.0), seen: self.0.number.load(Ordering::Acquire), id: None, _owner: owner }
     }
@@ -67,14 +67,14 @@ impl Shared {
     }
 }
 
-/// Follows one value. Clones follow on their own, from the same version.
+/// Observes a value. A clone starts with the same version and is then independent.
 #[derive(Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
     seen: u64,
-    /// Set from the first poll on: the key of this watch's waker.
+    /// The key of this watch's waker, set by the first poll.
     id: Option<u64>,
-    /// A slot that nobody holds is forgotten, and another of the same name would have a version of its own.
+    /// An unreferenced slot is removed, and a new one of the same name would have another version.
     _owner: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -90,8 +90,7 @@ impl Watch {
         self.seen = self.shared.number.load(Ordering::Acquire);
     }
 
-    /// Waits for a change that has not been seen, and marks it as seen. Does not resolve once nothing changes the value any
-    /// more.
+    /// Waits for a change that has not been seen, and marks it as seen. Does not resolve if the value never changes again.
     ///
     /// # Cancel safety
     /// No change is lost if the future is dropped.
@@ -99,11 +98,11 @@ impl Watch {
         poll_fn(|cx| self.poll_changed(cx)).await;
     }
 
-    /// [`Watch::changed`] for those who poll: while pending, the waker of the last call is woken by the next change.
+    /// Polls [`Watch::changed`]. While it is pending, the next change wakes the waker of the last call.
     pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.has_changed() {
             let mut waiters = self.shared.waiters();
-            // Looked at again under the lock: a change before it does not know the waker.
+            // Checked again under the lock, because an earlier change does not wake the waker.
             if !self.has_changed() {
                 let id = *self.id.get_or_insert_with(|| {
                     waiters.next_id += 1;
@@ -127,7 +126,7 @@ impl Clone for Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            // Dropped after the lock is released: a waker may own a watch of the same version.
+            // Dropped after the lock is released, because a waker may own a watch of the same version.
             let waker = self.shared.waiters().wakers.remove(&id);
             drop(waker);
         }
@@ -159,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_seen_once_by_everybody_who_follows() {
+    fn every_watch_sees_a_change_once() {
         let version = Version::new();
         let (mut first, second) = (version.watch(), version.watch());
         assert!(!first.has_changed() && !second.has_changed());
         version.advance();
         version.advance();
         assert!(first.has_changed() && second.clone().has_changed());
-        assert!(!version.watch().has_changed(), "what happened before is not news");
+        assert!(!version.watch().has_changed(), "earlier changes are not seen");
         assert!(first.poll_changed(&mut Context::from_waker(Waker::noop())).is_ready());
         assert!(!first.has_changed() && second.has_changed());
     }
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_stop_waiting_leave_nothing_behind() {
+    fn a_dropped_watch_leaves_no_waker() {
         let version = Version::new();
         let (wakes, waker) = counted();
         for _ in 0..1_000 {

@@ -1,8 +1,8 @@
-//! Counters and gauges of a cluster under Envoy's names (`cluster.<name>.*`).
+//! Statistics of a cluster under Envoy's names (`cluster.<name>.*`). Envoy "Cluster manager statistics".
 //!
-//! Adding to one is a relaxed atomic addition on a field; nothing is looked up by name on the request path. What is
-//! known elsewhere is not counted twice: `*_active` gauges are the circuit breaker's counts and `membership_*` are
-//! properties of the endpoint set, both read when statistics are ([`ClusterState::for_each_stat`]).
+//! A request increments fields by relaxed atomic additions and looks up no names. `*_active` gauges are the counts of
+//! circuit breakers, and `membership_*` gauges are properties of the endpoint set; both are read when statistics are
+//! collected ([`ClusterState::for_each_stat`]).
 //!
 //! [`ClusterState::for_each_stat`]: crate::cluster::ClusterState::for_each_stat
 
@@ -12,32 +12,32 @@ use http::StatusCode;
 
 use super::{Counter, Gauge};
 
-/// How a statistic is exposed.
+/// The kind of a statistic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatKind {
-    /// Only grows.
+    /// Increases only.
     Counter,
-    /// Rises and falls.
+    /// Increases and decreases.
     Gauge,
 }
 
-/// Who sent a request: decides between `external.upstream_rq_*` and `internal.upstream_rq_*`.
+/// The origin of a request, which selects `external.upstream_rq_*` or `internal.upstream_rq_*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RequestOrigin {
-    /// From outside the mesh: `x-envoy-internal` is not `true`.
+    /// The request is external: `x-envoy-internal` is not `true`.
     #[default]
     External,
-    /// From inside.
+    /// The request is internal.
     Internal,
 }
 
 macro_rules! cluster_counters {
     ($($(#[$doc:meta])* $field:ident => $name:literal,)*) => {
-        /// Counters of one cluster; they survive configuration updates.
+        /// Statistics of a cluster, which outlive configuration updates.
         #[derive(Debug, Default)]
         pub struct ClusterStats {
             $($(#[$doc])* pub $field: Counter,)*
-            /// Endpoints ejected now: `outlier_detection.ejections_active`.
+            /// Ejected endpoints: `outlier_detection.ejections_active`.
             pub ejections_active: Gauge,
             external: ResponseCodes,
             internal: ResponseCodes,
@@ -60,43 +60,43 @@ macro_rules! cluster_counters {
 }
 
 cluster_counters! {
-    /// Connections attempted.
+    /// Attempts to connect.
     upstream_cx_total => "upstream_cx_total",
-    /// HTTP/1 connections made.
+    /// HTTP/1 connections.
     upstream_cx_http1_total => "upstream_cx_http1_total",
-    /// HTTP/2 connections made.
+    /// HTTP/2 connections.
     upstream_cx_http2_total => "upstream_cx_http2_total",
-    /// Connections that could not be made, timeouts included.
+    /// Failed attempts to connect, including timeouts.
     upstream_cx_connect_fail => "upstream_cx_connect_fail",
-    /// Connections that were not made within `connect_timeout`.
+    /// Attempts to connect that exceeded `connect_timeout`.
     upstream_cx_connect_timeout => "upstream_cx_connect_timeout",
     /// TCP proxying: connect attempts used up.
     upstream_cx_connect_attempts_exceeded => "upstream_cx_connect_attempts_exceeded",
     /// Times that a connection was needed while `max_connections` were open.
     upstream_cx_overflow => "upstream_cx_overflow",
-    /// Connections closed for being idle.
+    /// Connections closed by `idle_timeout`.
     upstream_cx_idle_timeout => "upstream_cx_idle_timeout",
-    /// Connections closed for their age.
+    /// Connections closed by `max_connection_duration`.
     upstream_cx_max_duration_reached => "upstream_cx_max_duration_reached",
-    /// Connections closed for the number of their requests.
+    /// Connections closed by `max_requests_per_connection`.
     upstream_cx_max_requests => "upstream_cx_max_requests",
-    /// Requests for which no endpoint was healthy.
+    /// Tries without an available endpoint.
     upstream_cx_none_healthy => "upstream_cx_none_healthy",
-    /// Connections ended.
+    /// Closed connections.
     upstream_cx_destroy => "upstream_cx_destroy",
-    /// Connections ended by us.
+    /// Connections closed locally.
     upstream_cx_destroy_local => "upstream_cx_destroy_local",
-    /// Connections ended by the endpoint.
+    /// Connections closed by the endpoint.
     upstream_cx_destroy_remote => "upstream_cx_destroy_remote",
-    /// Connections ended with requests on them.
+    /// Connections closed with active requests.
     upstream_cx_destroy_with_active_rq => "upstream_cx_destroy_with_active_rq",
-    /// Connections ended by us with requests on them.
+    /// Connections closed locally with active requests.
     upstream_cx_destroy_local_with_active_rq => "upstream_cx_destroy_local_with_active_rq",
-    /// Connections ended by the endpoint with requests on them.
+    /// Connections closed by the endpoint with active requests.
     upstream_cx_destroy_remote_with_active_rq => "upstream_cx_destroy_remote_with_active_rq",
-    /// HTTP/1 connections closed after a response that asked for it, or HTTP/2 ones after GOAWAY.
+    /// Connections closed by `connection: close` or GOAWAY.
     upstream_cx_close_notify => "upstream_cx_close_notify",
-    /// Connections ended for a violation of the protocol.
+    /// Connections closed because the endpoint violated the protocol.
     upstream_cx_protocol_error => "upstream_cx_protocol_error",
     /// Bytes received.
     upstream_cx_rx_bytes_total => "upstream_cx_rx_bytes_total",
@@ -106,59 +106,59 @@ cluster_counters! {
     upstream_rq_total => "upstream_rq_total",
     /// Tries that had to wait for a connection.
     upstream_rq_pending_total => "upstream_rq_pending_total",
-    /// Tries refused because `max_pending_requests` waited, or no connection could be opened.
+    /// Tries refused because `max_pending_requests` were waiting, or because of `max_connections`.
     upstream_rq_pending_overflow => "upstream_rq_pending_overflow",
     /// Tries that failed while waiting because the connection failed.
     upstream_rq_pending_failure_eject => "upstream_rq_pending_failure_eject",
     /// Tries refused because `max_requests` were active.
     upstream_rq_active_overflow => "upstream_rq_active_overflow",
-    /// Tries cancelled before a connection was there.
+    /// Tries canceled while they waited for a connection.
     upstream_rq_cancelled => "upstream_rq_cancelled",
-    /// Requests answered with 503 for maintenance.
+    /// Requests answered with 503 in maintenance mode.
     upstream_rq_maintenance_mode => "upstream_rq_maintenance_mode",
-    /// Requests that outlived the route timeout.
+    /// Requests that exceeded the route timeout.
     upstream_rq_timeout => "upstream_rq_timeout",
-    /// Requests that outlived `max_stream_duration`.
+    /// Requests that exceeded `max_stream_duration`.
     upstream_rq_max_duration_reached => "upstream_rq_max_duration_reached",
-    /// Tries that outlived `per_try_timeout`.
+    /// Tries that exceeded `per_try_timeout`.
     upstream_rq_per_try_timeout => "upstream_rq_per_try_timeout",
-    /// Tries silent for `per_try_idle_timeout`.
+    /// Tries that exceeded `per_try_idle_timeout`.
     upstream_rq_per_try_idle_timeout => "upstream_rq_per_try_idle_timeout",
     /// Tries reset by the endpoint.
     upstream_rq_rx_reset => "upstream_rq_rx_reset",
-    /// Tries reset by us.
+    /// Tries reset locally.
     upstream_rq_tx_reset => "upstream_rq_tx_reset",
-    /// Retries made.
+    /// Retries.
     upstream_rq_retry => "upstream_rq_retry",
-    /// Retries that waited by exponential back-off.
+    /// Retries with exponential back-off.
     upstream_rq_retry_backoff_exponential => "upstream_rq_retry_backoff_exponential",
-    /// Retries that waited as a response asked.
+    /// Retries with a back-off from a rate-limited response.
     upstream_rq_retry_backoff_ratelimited => "upstream_rq_retry_backoff_ratelimited",
-    /// Requests that used up their retries.
+    /// Requests that were not retried because no retries were left.
     upstream_rq_retry_limit_exceeded => "upstream_rq_retry_limit_exceeded",
-    /// Retries not made because of `max_retries` or the retry budget.
+    /// Requests that were not retried because of `max_retries` or the retry budget.
     upstream_rq_retry_overflow => "upstream_rq_retry_overflow",
-    /// Requests that a retry saved.
+    /// Requests that succeeded after a retry.
     upstream_rq_retry_success => "upstream_rq_retry_success",
-    /// Requests not retried because their body was larger than the buffer.
+    /// Requests that could not be retried because their body exceeded the buffer.
     retry_or_shadow_abandoned => "retry_or_shadow_abandoned",
-    /// Picks among all endpoints because too few were healthy.
+    /// Picks in panic.
     lb_healthy_panic => "lb_healthy_panic",
     /// Changes of the endpoint set.
     membership_change => "membership_change",
-    /// Endpoint updates begun.
+    /// Started endpoint updates.
     update_attempt => "update_attempt",
-    /// Endpoint updates done.
+    /// Successful endpoint updates.
     update_success => "update_success",
-    /// Endpoint updates failed.
+    /// Failed endpoint updates.
     update_failure => "update_failure",
-    /// Endpoint updates without an endpoint.
+    /// Endpoint updates without endpoints.
     update_empty => "update_empty",
-    /// Endpoint updates that changed nothing.
+    /// Endpoint updates without a change.
     update_no_rebuild => "update_no_rebuild",
-    /// Ejections made.
+    /// Ejections.
     ejections_enforced_total => "outlier_detection.ejections_enforced_total",
-    /// Ejections not made because `max_ejection_percent` were.
+    /// Ejections that `max_ejection_percent` has prevented.
     ejections_overflow => "outlier_detection.ejections_overflow",
     /// `consecutive_5xx` reached.
     ejections_detected_consecutive_5xx => "outlier_detection.ejections_detected_consecutive_5xx",
@@ -188,12 +188,12 @@ impl ClusterStats {
         }
     }
 
-    /// Counts a response that is not sent on because of a retry: only under `retry.`, as in Envoy.
+    /// Counts a response that is discarded because of a retry, under `retry.` only, as in Envoy.
     pub(crate) fn count_retried_response(&self, status: StatusCode) {
         self.retried.count(status);
     }
 
-    /// Every counter and `outlier_detection.ejections_active`; response codes only if they occurred.
+    /// Calls `visit` with each statistic. Response codes that have not occurred are left out.
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
         self.for_each_counter(visit);
         visit("outlier_detection.ejections_active", StatKind::Gauge, self.ejections_active.get());
@@ -237,8 +237,8 @@ fn for_each_response_code(
     emit(name, format_args!("completed"), completed);
 }
 
-/// Responses by status code. A class takes memory from its first response on: a process may hold 10,000 clusters, most
-/// of which see one class or none.
+/// Responses by status code. The counters of a class are allocated with its first response, because a process may have
+/// 10,000 clusters, most of which have responses of at most one class.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseCodes {
     classes: [OnceLock<Box<[Counter; Self::PER_CLASS]>>; Self::CLASSES],
@@ -248,7 +248,7 @@ impl ResponseCodes {
     const CLASSES: usize = 5;
     const PER_CLASS: usize = 100;
 
-    /// Codes from 600 on, which no client may send, are not counted.
+    /// Counts a response. Codes of 600 and above are not counted.
     pub(crate) fn count(&self, status: StatusCode) {
         let code = usize::from(status.as_u16()) - Self::PER_CLASS;
         if let Some(class) = self.classes.get(code / Self::PER_CLASS) {
@@ -260,7 +260,7 @@ impl ResponseCodes {
         self.classes.iter().filter_map(OnceLock::get).flat_map(|codes| codes.iter()).for_each(Counter::reset);
     }
 
-    /// Those that occurred: `upstream_rq_200`, `upstream_rq_2xx` and `upstream_rq_completed`.
+    /// Calls `visit` with the codes that have occurred: `upstream_rq_200`, `upstream_rq_2xx` and `upstream_rq_completed`.
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
         for_each_response_code(&mut String::new(), "", &[self], visit);
     }

@@ -1,4 +1,4 @@
-//! Which endpoints of a cluster are ejected, and for how long.
+//! Ejections of a cluster's endpoints.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use crate::{
     telemetry::cluster_stats::ClusterStats,
 };
 
-/// In which cluster, and when, something is decided.
+/// The cluster and the time of a decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a OutlierDetection,
@@ -31,7 +31,7 @@ impl Context<'_> {
     }
 }
 
-/// What [`Detector::eject`] did.
+/// The result of [`Detector::eject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ejection {
     pub(crate) time: Duration,
@@ -72,7 +72,8 @@ impl Detector {
         self.next_sweep
     }
 
-    /// Without outlier detection nothing stays ejected; with another interval the grid of sweeps begins anew.
+    /// Applies another configuration. Without outlier detection, all endpoints are unejected. Otherwise sweeps are scheduled
+    /// from `now` on.
     pub(crate) fn reconfigure(&mut self, config: Option<&OutlierDetection>, stats: &ClusterStats, now: Instant) {
         self.epoch = now;
         match config {
@@ -81,7 +82,8 @@ impl Detector {
         }
     }
 
-    /// Ejects an endpoint for `detection` if chance and the share of ejected endpoints allow it, and says for how long.
+    /// Ejects an endpoint for `detection`, if the enforcing percentage and the maximum percentage of ejected endpoints allow
+    /// it.
     pub(crate) fn eject(
         &mut self,
         runtime: &Arc<EndpointRuntime>,
@@ -95,7 +97,7 @@ impl Detector {
             return None;
         }
         count_detected(detection, stats);
-        // Another run of failures must be able to get here even if this one does not eject.
+        // The threshold can be reached again even if this detection does not eject.
         monitor.start_over(detection);
         if !context.may_eject_one_more() {
             stats.ejections_overflow.inc();
@@ -113,7 +115,7 @@ impl Detector {
             self.offenders.entry(runtime.id()).or_insert(Offender { runtime, ejected_at: now, multiplier: 0, jitter });
         offender.ejected_at = now;
         offender.jitter = jitter;
-        // Beyond the longest ejection the multiplier would only delay its own decay.
+        // Above the maximum ejection time, a higher multiplier would only take longer to decrease.
         let longest = config.max_ejection_time.max(config.base_ejection_time);
         if config.base_ejection_time.saturating_mul(offender.multiplier) < longest + config.base_ejection_time {
             offender.multiplier = offender.multiplier.saturating_add(1);
@@ -124,7 +126,8 @@ impl Detector {
         Some(Ejection { time, starts_sweeping })
     }
 
-    /// Ends ejections whose time is over and lets the multipliers of the others fall. Says whether any ended.
+    /// Ends ejections whose time is over, and decrements the multipliers of endpoints that are not ejected. Returns whether
+    /// any ejection has ended.
     pub(crate) fn sweep(&mut self, config: &OutlierDetection, stats: &ClusterStats, now: Instant) -> bool {
         if self.next_sweep.is_none_or(|due| now < due) {
             return false;
@@ -146,7 +149,7 @@ impl Detector {
         any_ended
     }
 
-    /// An endpoint is no longer a member: requests still under way on it eject nobody.
+    /// Removes an endpoint that is no longer a member. Its active requests cannot eject it any more.
     pub(crate) fn retire(&mut self, runtime: &EndpointRuntime, stats: &ClusterStats) {
         runtime.outlier.retire();
         if self.offenders.remove(&runtime.id()).is_some_and(|offender| offender.runtime.outlier.is_ejected()) {
@@ -167,7 +170,7 @@ impl Detector {
         self.next_sweep = None;
     }
 
-    /// The first point of the grid after `now`, if there is anything to sweep.
+    /// Schedules the next sweep at the first multiple of the interval after `now`, if there is anything to sweep.
     fn schedule(&mut self, config: &OutlierDetection, now: Instant) {
         let interval = config.interval.max(Duration::from_millis(1));
         let intervals = now.saturating_duration_since(self.epoch).as_nanos() / interval.as_nanos() + 1;

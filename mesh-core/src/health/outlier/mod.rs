@@ -1,4 +1,4 @@
-//! Outlier detection: endpoints that fail several times in a row get no traffic for a while.
+//! Outlier detection: endpoints with consecutive failures are ejected for a while. Envoy "Outlier detection".
 //!
 //! ```text
 //!            record: threshold reached, enforced, below max_ejection_percent
@@ -8,12 +8,12 @@
 //!            sweep: min(base_ejection_time × multiplier, max_ejection_time) + jitter is over
 //! ```
 //!
-//! Counting is lock-free and happens on every answer; only a failure that reaches a threshold gets to the cluster's
-//! detector, which decides. Sweeps run on a fixed grid of `interval`, and only while an endpoint is ejected or
-//! its multiplier has to fall, so a mesh of 10,000 well-behaved clusters arms no timer.
+//! Every outcome is counted without a lock. A failure that reaches a threshold is passed to the cluster's detector, which
+//! decides. Sweeps run at multiples of `interval`, and only while an endpoint is ejected or its multiplier is above 0, so
+//! clusters without failures need no timer.
 //!
-//! `max_ejection_percent` is Envoy's rule: an ejection must leave the share at or below the maximum, so with the default
-//! of 10 % no endpoint of a cluster of fewer than ten is ever ejected unless `always_eject_one_host` is set.
+//! `max_ejection_percent` follows Envoy's rule: the percentage after an ejection must not exceed the maximum. With the
+//! default of 10 %, no endpoint of a cluster with fewer than ten is ejected unless `always_eject_one_host` is set.
 
 mod detector;
 #[cfg(test)]
@@ -24,15 +24,15 @@ use std::{net::SocketAddr, time::Duration};
 pub(crate) use self::detector::{Context, Detector};
 pub use crate::endpoint::{Detection, LocalOriginFailure, Outcome};
 
-/// An endpoint was ejected: for logs.
+/// An ejection, for logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejected {
-    /// Which one.
+    /// Address of the endpoint.
     pub address: SocketAddr,
-    /// Why.
+    /// The failures that led to the ejection.
     pub detection: Detection,
-    /// For how long, up to the next sweep.
+    /// Ejection time. The ejection ends at the first sweep after it.
     pub ejection_time: Duration,
-    /// No sweep was due before: from now on somebody has to sweep until none is due.
+    /// No sweep was scheduled before. The caller must sweep until none is scheduled any more.
     pub starts_sweeping: bool,
 }

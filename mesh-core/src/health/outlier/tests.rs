@@ -1,4 +1,4 @@
-//! Outlier detection as a whole: failures in, ejections out. Expected numbers are Envoy's (E31 to E36).
+//! Outlier detection from failures to ejections. The expected numbers are Envoy's.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn outlier_stat(bench: &Bench, name: &str) -> u64 {
     bench.stat(&format!("outlier_detection.{name}"))
 }
 
-/// Records local failures of endpoint 0.
+/// Records locally originated failures of endpoint 0.
 fn fail_locally(bench: &mut Bench, failure: LocalOriginFailure, times: u32) {
     let endpoint = bench.find(0);
     for _ in 0..times {
@@ -35,7 +35,7 @@ fn fail_locally(bench: &mut Bench, failure: LocalOriginFailure, times: u32) {
 
 #[test]
 fn no_more_than_max_ejection_percent_are_ejected() {
-    // E34, measured on Envoy with every host failing and the default of 10 %.
+    // Measured with Envoy, with all hosts failing and the default of 10 %.
     let check = |hosts, expected, configure: fn(&mut OutlierDetection)| {
         let mut bench = bench(hosts, configure);
         (0..hosts).for_each(|host| bench.record(host, 500, 5));
@@ -56,8 +56,8 @@ fn no_more_than_max_ejection_percent_are_ejected() {
 }
 
 #[test]
-fn ejections_get_longer_and_forget_it_one_interval_at_a_time() {
-    // E33: base 30 s times the number of ejections, sweeps every 10 s.
+fn repeated_ejections_are_longer_and_the_multiplier_decreases_with_each_sweep() {
+    // 30 s multiplied by the number of ejections; sweeps every 10 s.
     let mut bench = bench(2, all);
     let ejected_for = |bench: &mut Bench| {
         bench.record(0, 500, 5);
@@ -82,7 +82,7 @@ fn ejections_get_longer_and_forget_it_one_interval_at_a_time() {
 }
 
 #[test]
-fn ejection_ends_at_a_sweep_not_between() {
+fn an_ejection_ends_at_a_sweep() {
     let mut bench = bench(1, |config| {
         all(config);
         config.base_ejection_time = SECOND * 12;
@@ -96,7 +96,7 @@ fn ejection_ends_at_a_sweep_not_between() {
 }
 
 #[test]
-fn a_base_longer_than_the_maximum_counts() {
+fn a_base_time_above_the_maximum_is_used() {
     let mut bench = bench(1, |config| {
         all(config);
         config.base_ejection_time = SECOND * 400;
@@ -111,7 +111,7 @@ fn a_base_longer_than_the_maximum_counts() {
 }
 
 #[test]
-fn jitter_prolongs_ejections_up_to_its_maximum() {
+fn jitter_extends_ejections_up_to_its_maximum() {
     let mut bench = bench(400, |config| {
         all(config);
         config.max_ejection_time_jitter = SECOND * 30;
@@ -128,7 +128,7 @@ fn jitter_prolongs_ejections_up_to_its_maximum() {
 }
 
 #[test]
-fn gateway_failures_are_counted_apart_and_not_enforced_by_default() {
+fn gateway_failures_are_counted_separately_and_not_enforced_by_default() {
     let mut bench = bench(1, all);
     bench.record(0, 500, 4);
     bench.record(0, 503, 5);
@@ -151,7 +151,7 @@ fn gateway_failures_are_counted_apart_and_not_enforced_by_default() {
 }
 
 #[test]
-fn a_detection_that_is_not_enforced_counts_and_starts_over() {
+fn a_detection_that_is_not_enforced_is_counted_and_resets_the_count() {
     let mut bench = bench(1, |config| {
         all(config);
         config.enforcing_consecutive_5xx = Percent::ZERO;
@@ -175,7 +175,7 @@ fn enforcement_by_half_ejects_about_half() {
 
 #[test]
 fn local_failures_count_as_5xx_unless_they_are_split() {
-    // E31: not split, a timeout is 504 and a failed connection 503.
+    // If they are not split, a timeout counts as 504 and a failed connection as 503.
     let mut bench = bench(1, all);
     fail_locally(&mut bench, LocalOriginFailure::ConnectFailed, 3);
     fail_locally(&mut bench, LocalOriginFailure::Timeout, 2);
@@ -195,7 +195,7 @@ fn local_failures_count_as_5xx_unless_they_are_split() {
 }
 
 #[test]
-fn a_connection_that_is_made_ends_a_row_of_connections_that_are_not() {
+fn an_established_connection_resets_the_count_of_failed_connections() {
     for (split, ended_http_failures) in [(false, true), (true, false)] {
         let mut bench = bench(1, |config| {
             all(config);
@@ -213,11 +213,11 @@ fn a_connection_that_is_made_ends_a_row_of_connections_that_are_not() {
 }
 
 #[test]
-fn grpc_answers_are_judged_by_their_status() {
+fn grpc_responses_count_by_their_status() {
     let mut bench = bench(1, all);
     let endpoint = bench.find(0);
     let mut record = |status| bench.cluster.record(&endpoint, Outcome::GrpcStatus(status), bench.now, &mut bench.rng);
-    // Internal and unavailable are failures, not-found is an answer.
+    // Internal and unavailable are failures, not-found is not.
     for status in [13, 14, 13, 14, 5, 13, 14, 13, 14] {
         assert_eq!(record(status), None);
     }
@@ -227,7 +227,7 @@ fn grpc_answers_are_judged_by_their_status() {
 }
 
 #[test]
-fn zero_turns_a_detector_off() {
+fn zero_disables_a_detector() {
     let mut bench = bench(1, |config| {
         all(config);
         config.consecutive_5xx = 0;
@@ -237,7 +237,7 @@ fn zero_turns_a_detector_off() {
 }
 
 #[test]
-fn only_the_ejection_that_makes_sweeps_due_asks_for_a_sweeper() {
+fn only_the_first_ejection_starts_sweeping() {
     let mut bench = bench(2, all);
     let mut eject = |host| {
         let endpoint = bench.find(host);
@@ -248,7 +248,7 @@ fn only_the_ejection_that_makes_sweeps_due_asks_for_a_sweeper() {
     assert_eq!(eject(1).map(|ejected| ejected.starts_sweeping), Some(false));
 }
 
-/// One endpoint in the slow, obvious model: what Envoy's documentation says, without any cleverness.
+/// An endpoint in a simple model of Envoy's documentation.
 #[derive(Clone, Default)]
 struct ModelHost {
     failures: u32,
@@ -257,7 +257,7 @@ struct ModelHost {
 }
 
 #[test]
-fn an_hour_of_chance_agrees_with_the_obvious_model() {
+fn an_hour_of_random_failures_agrees_with_the_model() {
     for seed in 0..8 {
         let hosts = 5 + u16::try_from(seed).unwrap() * 2;
         let mut bench = bench(hosts, |config| config.max_ejection_percent = Percent::new(30).unwrap());
@@ -270,7 +270,7 @@ fn an_hour_of_chance_agrees_with_the_obvious_model() {
             }
             for _ in 0..5 {
                 let number = chance.index(model.len());
-                // The first hosts fail most of the time, the others rarely.
+                // The first hosts fail often, the others rarely.
                 let fails = chance.below(100) < if number < 3 { 80 } else { 20 };
                 bench.record(u16::try_from(number).unwrap(), if fails { 500 } else { 200 }, 1);
                 answer(&mut model, number, fails, second);
