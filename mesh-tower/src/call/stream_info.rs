@@ -234,6 +234,7 @@ impl StreamState {
             upstream_request_attempt_count: self.attempt_count,
             upstream_transport_failure_reason: self.upstream_transport_failure_reason.as_deref(),
             route_name: route.map(|route| &*route.route().name).filter(|name| !name.is_empty()),
+            dynamic_metadata: self.dynamic_metadata(),
             route_metadata: route.and_then(|route| route.route().metadata.as_deref()),
             virtual_host_name: route.map(|route| &*route.virtual_host().name),
             hostname: hostname(),

@@ -12,8 +12,8 @@ use crate::{
     model::{
         HeaderKey, MetadataValue,
         format::{
-            Fact, FieldSource, Format, GrpcStatusStyle, HeaderSource, Operator, Part, PathSource, TimeFormat,
-            X_ENVOY_ORIGINAL_PATH,
+            Fact, FieldSource, Format, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, Part, PathSource,
+            TimeFormat, X_ENVOY_ORIGINAL_PATH,
             number::{self, decimal},
         },
     },
@@ -138,8 +138,12 @@ impl Operator {
                 let query = attributes.path.and_then(|path| split_query(path).1);
                 query.and_then(|query| query_parameter(query, name)).map_or(Value::Missing, Value::Text)
             }
-            Self::RouteMetadata { namespace, path } => {
-                let fact = attributes.route_metadata.and_then(|metadata| metadata.get(namespace, path));
+            Self::Metadata { source, namespace, path } => {
+                let metadata = match source {
+                    MetadataSource::Route => attributes.route_metadata,
+                    MetadataSource::Filters => attributes.dynamic_metadata,
+                };
+                let fact = metadata.and_then(|metadata| metadata.get(namespace, path));
                 fact.map_or(Value::Missing, Value::Metadata)
             }
             Self::GrpcStatus(style) => grpc_status(*style, attributes),

@@ -75,6 +75,8 @@ fn a_forwarded_request_is_logged_as_envoy_logs_it() {
         access_log_type: Some("DownstreamEnd"),
         ..Attributes::default()
     };
+    let dynamic = Attributes { dynamic_metadata: Some(&metadata), ..Attributes::default() };
+    assert_eq!(line("%DYNAMIC_METADATA(ns:k)% %DYNAMIC_METADATA(ns:x)%", &dynamic), "v -");
     assert_eq!(
         line(MANY, &attributes),
         "m=GET p=/x?a=b proto=HTTP/1.1 code=200 det=via_upstream flags=- long=- rx=0 tx=3 ua=agent \"q\" \

@@ -27,8 +27,10 @@ pub enum Operator {
     },
     /// `QUERY_PARAM(X)`: the first query parameter called X.
     QueryParam(Box<str>),
-    /// `METADATA(ROUTE:NAMESPACE:KEY:…)`: metadata of the route.
-    RouteMetadata {
+    /// `METADATA(ROUTE:NAMESPACE:KEY:…)`, `DYNAMIC_METADATA(NAMESPACE:KEY:…)`: metadata of the route, or of filters.
+    Metadata {
+        /// Whose metadata.
+        source: MetadataSource,
         /// The metadata namespace.
         namespace: Box<str>,
         /// Keys of the value and of the objects that contain it, outermost first.
@@ -56,6 +58,15 @@ pub struct FieldSource {
     pub main: HeaderName,
     /// The header that is used if `main` is missing.
     pub alternative: Option<HeaderName>,
+}
+
+/// Whose metadata a command reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataSource {
+    /// The route's.
+    Route,
+    /// What filters have left for the request.
+    Filters,
 }
 
 /// The path that `PATH` writes.

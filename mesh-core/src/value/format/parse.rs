@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::{
     Command, FormatError, Part, TimeFormat,
-    operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, Operator, PathSource},
+    operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, PathSource},
 };
 use crate::value::HeaderKey;
 
@@ -82,7 +82,8 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator, String> {
         ("EMIT_TIME", argument) => TimeFormat::parse(argument.unwrap_or("")).map(Operator::EmitTime),
         ("PATH", argument) => path(argument.unwrap_or("")),
         ("QUERY_PARAM", Some(parameter)) => Ok(Operator::QueryParam(parameter.into())),
-        ("METADATA", argument) => metadata(argument.unwrap_or("")),
+        ("METADATA", argument) => route_metadata(argument.unwrap_or("")),
+        ("DYNAMIC_METADATA", argument) => metadata(MetadataSource::Filters, argument.unwrap_or("")),
         ("GRPC_STATUS_NUMBER", None) => Ok(Operator::GrpcStatus(GrpcStatusStyle::Number)),
         ("GRPC_STATUS", None | Some("" | "CAMEL_STRING")) => Ok(Operator::GrpcStatus(GrpcStatusStyle::CamelString)),
         ("GRPC_STATUS", Some("SNAKE_STRING")) => Ok(Operator::GrpcStatus(GrpcStatusStyle::SnakeString)),
@@ -110,15 +111,20 @@ fn field(argument: &str) -> Result<FieldSource, String> {
     Ok(FieldSource { main, alternative })
 }
 
-fn metadata(argument: &str) -> Result<Operator, String> {
+fn route_metadata(argument: &str) -> Result<Operator, String> {
     let (source, rest) = argument.split_once(':').unwrap_or((argument, ""));
     if source != "ROUTE" {
         return Err(format!("metadata of {source:?} is not supported, only of ROUTE"));
     }
-    let mut names = rest.split(':').map(Box::from);
+    metadata(MetadataSource::Route, rest)
+}
+
+/// Parses `NAMESPACE:KEY:…`.
+fn metadata(source: MetadataSource, argument: &str) -> Result<Operator, String> {
+    let mut names = argument.split(':').map(Box::from);
     match names.next() {
-        Some(namespace) if !rest.is_empty() => Ok(Operator::RouteMetadata { namespace, path: names.collect() }),
-        _ => Err("needs a namespace, as in METADATA(ROUTE:NAMESPACE:KEY)".to_owned()),
+        Some(namespace) if !argument.is_empty() => Ok(Operator::Metadata { source, namespace, path: names.collect() }),
+        _ => Err("needs a namespace, as in NAMESPACE:KEY".to_owned()),
     }
 }
 

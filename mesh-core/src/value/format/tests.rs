@@ -4,7 +4,7 @@ use super::*;
 fn a_faulty_format_is_refused_by_name() {
     for (format, expected) in [
         ("a %NO_SUCH% b", "at byte 2: command NO_SUCH: unknown or not supported"),
-        ("%DYNAMIC_METADATA(a:b)%", "at byte 0: command DYNAMIC_METADATA: unknown or not supported"),
+        ("%DYNAMIC_METADATA()%", "at byte 0: command DYNAMIC_METADATA: needs a namespace"),
         ("%PROTOCOL(x)%", "command PROTOCOL: takes no argument, got \"x\""),
         ("%REQ%", "command REQ: needs a name in parentheses"),
         ("%REQ()%", "command REQ: \"\" is not a header name"),
