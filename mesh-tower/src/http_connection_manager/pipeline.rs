@@ -9,7 +9,11 @@
 //! The edge comes before: it makes the request canonical. For a socket that is [`ConnectionManager`](super::ConnectionManager),
 //! for a program's own calls [`Channel`](crate::Channel).
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
 use http::HeaderValue;
 use hyper::upgrade::OnUpgrade;
@@ -19,6 +23,7 @@ use mesh_core::{
     policy::hop_by_hop::{self, remove_hop_by_hop},
     rng::Rng as _,
 };
+use tracing::Instrument as _;
 
 use super::{HttpListener, RequestContext, Respond};
 use crate::{
@@ -45,7 +50,17 @@ impl HttpListener {
     ///
     /// # Cancel safety
     /// Dropping the future gives the request up.
-    pub(crate) async fn serve<R: Respond>(&self, service: &R, call: &mut Call, recorder: &mut Recorder) -> Served {
+    pub(crate) fn serve<R: Respond>(
+        &self,
+        service: &R,
+        call: &mut Call,
+        recorder: &mut Recorder,
+    ) -> impl Future<Output = Served> + Send {
+        let span = tracing::debug_span!("request", method = %call.head.method, uri = %call.head.uri);
+        self.serve_in_span(service, call, recorder).instrument(span)
+    }
+
+    async fn serve_in_span<R: Respond>(&self, service: &R, call: &mut Call, recorder: &mut Recorder) -> Served {
         let routes = self.routes.load();
         let (authority, store) = (self.default_authority.as_deref(), Some(&*self.store));
         let mut router = Router::new(routes.as_deref(), authority, store, ThreadRng.next_u64());

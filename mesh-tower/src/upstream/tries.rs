@@ -24,6 +24,7 @@ use mesh_core::{
     },
     telemetry::{ResponseFlags, details},
 };
+use tracing::Instrument as _;
 
 use super::{
     exchange::Exchange,
@@ -131,6 +132,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         if let Some(retry) = retry {
             retry.handle_pick(endpoint.id());
         }
+        tracing::debug!(endpoint = %endpoint.address(), "picked");
         self.latest = Try { endpoint: Some(endpoint), ..Try::default() };
         let result = self.exchange(call).await;
         if result.is_err() {
@@ -334,7 +336,8 @@ impl<'a, T: Transport> Attempt for Tries<'a, T> {
         call: &mut Call,
         retry: Option<&mut RetryState<&'a RetryPolicy>>,
     ) -> impl Future<Output = Result<(), Failure>> + Send {
-        self.try_once(call, retry)
+        let span = tracing::debug_span!("try", cluster = %self.cluster.config().name, number = self.attempt + 1);
+        self.try_once(call, retry).instrument(span)
     }
 
     fn outcome<'c>(&self, call: &'c Call, result: &'c Result<(), Failure>) -> Outcome<'c> {
