@@ -24,6 +24,7 @@ use mesh_core::{
     route::RouteHandle,
     store::ClusterSlot,
     telemetry::{Attributes, ResponseFlags},
+    tls::TlsInfo,
 };
 use parking_lot::Mutex;
 
@@ -90,6 +91,8 @@ pub struct StreamState {
     pub upstream_protocol: Option<Version>,
     /// Our address on the connection to the endpoint.
     pub upstream_local_address: Option<SocketAddr>,
+    /// The TLS of the connection to the endpoint, such as who the endpoint is; `None` = plain text.
+    pub upstream_tls: Option<Arc<TlsInfo>>,
     /// Why a connection to an endpoint could not be made.
     pub upstream_transport_failure_reason: Option<Cow<'static, str>>,
     /// Times on the upstream side, of the last try.

@@ -3,6 +3,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU32,
     pin::Pin,
+    sync::LazyLock,
     task::{Context, Poll},
 };
 
@@ -20,11 +21,14 @@ use mesh_core::{
     rng::SplitMix64,
     store::{Routes, Store},
     telemetry::Format,
+    tls::TlsInfo,
 };
 use parking_lot::Mutex;
 
 use super::*;
-use crate::{Body, BoxError, Protocol, Target, TransportError, route::Routing, testing::HalfBody, timer::now};
+use crate::{
+    Body, BoxError, ConnectionInfo, Protocol, Target, TransportError, route::Routing, testing::HalfBody, timer::now,
+};
 
 /// What an endpoint does with one try.
 #[derive(Clone, Debug)]
@@ -63,6 +67,9 @@ impl Script {
     }
 }
 
+/// The TLS of every connection.
+static TLS: LazyLock<Arc<TlsInfo>> = LazyLock::new(Arc::default);
+
 impl Transport for Arc<Script> {
     type Connection = (SocketAddr, Step);
 
@@ -71,6 +78,11 @@ impl Transport for Arc<Script> {
             Step::Refuse(reason) => Err(TransportError::new(reason)),
             step => Ok((target.endpoint.address(), step)),
         }
+    }
+
+    fn info(_: &Self::Connection) -> ConnectionInfo<'_> {
+        let local_address = Some(([127, 0, 0, 1], 7).into());
+        ConnectionInfo { local_address, tls: Some(&*TLS), ..ConnectionInfo::default() }
     }
 
     async fn send(&self, (endpoint, step): Self::Connection, call: &mut Call) -> Result<(), TransportError> {
@@ -561,11 +573,14 @@ async fn path_host_and_headers_are_rewritten() {
         action(host).append_x_forwarded_host = true;
         host.routes[0].request_headers.add.push(add("x-was", "%REQ(:PATH)% on %REQ(:AUTHORITY)%"));
         host.response_headers.add.push(add("x-from", "%UPSTREAM_HOST% for %REQ(:METHOD)% %REQ(:PATH)%"));
+        host.response_headers.add.push(add("x-local", "%UPSTREAM_LOCAL_ADDRESS%"));
     };
     let mut fixture = Fixture::with([Step::With("x-own", "1")], 1, |_| {}, route);
     let response = fixture.send(get("/a?b")).await;
     assert_eq!(value(response.headers(), "x-from"), "127.0.0.1:1 for GET /new/a?b");
     assert_eq!(value(response.headers(), "x-own"), "1");
+    assert_eq!(value(response.headers(), "x-local"), "127.0.0.1:7");
+    assert!(fixture.info.state().upstream_tls.as_ref().is_some_and(|tls| Arc::ptr_eq(tls, &TLS)));
     let seen = fixture.seen();
     let headers = &seen[0].headers;
     assert_eq!((seen[0].target.as_str(), value(headers, "host").as_str()), ("/new/a?b", "endpoint.test"));

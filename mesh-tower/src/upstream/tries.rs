@@ -5,6 +5,7 @@
 use std::{
     borrow::Cow,
     future::Future,
+    net::SocketAddr,
     ops::DerefMut,
     pin::pin,
     sync::Arc,
@@ -23,6 +24,7 @@ use mesh_core::{
         timeout::Timeouts,
     },
     telemetry::{ResponseFlags, details},
+    tls::TlsInfo,
 };
 use tracing::Instrument as _;
 
@@ -67,6 +69,10 @@ struct Try {
     endpoint: Option<Arc<EndpointState>>,
     /// Protocol of its connection, once that takes it.
     protocol: Option<Protocol>,
+    /// This end of its connection.
+    local_address: Option<SocketAddr>,
+    /// The TLS of its connection; `None` = plain text.
+    tls: Option<Arc<TlsInfo>>,
     /// Whether it has a place in the circuit breaker and a share of the endpoint's load.
     is_active: bool,
     /// When it got its connection, if access logs want to know.
@@ -164,7 +170,10 @@ impl<'a, T: Transport> Tries<'a, T> {
             connections_left -= 1;
             let connection = self.connect(protocol).await?;
             self.activate()?;
-            self.latest.protocol = Some(protocol);
+            let about = T::info(&connection);
+            self.latest.protocol = about.protocol.or(Some(protocol));
+            self.latest.local_address = about.local_address;
+            self.latest.tls = about.tls.cloned();
             self.latest.sent_at = self.exchange.info.is_logged().then(now);
             self.cluster.stats().upstream_rq_total.inc();
             self.exchange.counters.handle_try();
@@ -407,6 +416,8 @@ impl<T> Tries<'_, T> {
         state.upstream_host = self.latest.endpoint.take();
         state.attempt_count = self.attempt;
         state.upstream_protocol = self.latest.protocol.map(Protocol::version);
+        state.upstream_local_address = self.latest.local_address;
+        state.upstream_tls = self.latest.tls.take();
         state.upstream_timing.first_upstream_tx_byte_sent = self.latest.sent_at;
         state
     }
