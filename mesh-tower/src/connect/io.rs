@@ -1,4 +1,4 @@
-//! The byte stream under a connection.
+//! The byte stream of a connection.
 
 use std::{
     fmt,
@@ -13,12 +13,12 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What a connection needs of a transport that is not a plain socket.
+/// Any byte stream that a connection can use.
 pub trait AsyncReadWrite: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> AsyncReadWrite for T {}
 
-/// A connected byte stream. The usual case, a socket, costs no indirection.
+/// A byte stream. The usual case, a socket, is not boxed.
 pub enum Io {
     /// A socket.
     Tcp(TcpStream),
@@ -27,12 +27,12 @@ pub enum Io {
 }
 
 impl Io {
-    /// Wraps any transport.
+    /// Boxes any byte stream.
     pub fn boxed(transport: impl AsyncReadWrite) -> Self {
         Self::Boxed(Box::new(transport))
     }
 
-    /// Our address, if it is a socket.
+    /// The local address, if the stream is a socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {

@@ -1,11 +1,11 @@
 //! Making connections to endpoints.
 //!
-//! [`Connect`] is the seam between the mesh and the network: it is given an endpoint, its cluster and a transport socket,
-//! and gives back a byte stream and what the handshake has told. [`TcpConnector`] is what production uses, tests put an
-//! in-memory pipe behind it, and a connector that speaks TLS or HBONE will be another implementation. It is called once
-//! per connection, never per request, which is why it may box.
+//! [`Connect`] is the interface between the mesh and the network. A connector gets an endpoint, its cluster and a transport
+//! socket, and returns a byte stream and the result of the handshake. [`TcpConnector`] is used in production; tests use
+//! in-memory pipes; TLS or HBONE would be another connector. A connector is called once for each connection, not for each
+//! request, so it may allocate.
 //!
-//! [`open`] adds what every connection has in common, whoever uses it: the time limit and the statistics.
+//! [`open`] adds what all connections have in common: the time limit and the statistics.
 
 mod io;
 mod open;
@@ -32,25 +32,25 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = std::io::Result<Connected>
 
 /// Makes connections.
 pub trait Connect: fmt::Debug + Send + Sync + 'static {
-    /// Connects, including the handshake of the transport socket. The caller limits the time it may take.
+    /// Makes a connection, including the handshake of the transport socket. The caller limits the time.
     ///
     /// # Errors
-    /// If the endpoint cannot be reached or the handshake fails; also if the connector does not know the transport
-    /// socket: it must never fall back to another one.
+    /// If the endpoint cannot be reached or the handshake fails. Also if the connector does not support the transport
+    /// socket: it must never fall back to another one, such as plain text.
     fn connect<'a>(&'a self, to: ConnectTo<'a>) -> Connecting<'a>;
 }
 
-/// Where a connection leads and how it is to be made.
+/// The parameters of a connection.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ConnectTo<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
-    /// The endpoint, one of the cluster's.
+    /// The endpoint, which belongs to the cluster.
     pub endpoint: &'a EndpointState,
     /// How the connection is secured.
     pub transport_socket: &'a UpstreamTransportSocket,
-    /// What the connection is for, which a handshake may offer as application protocol; `None` = bytes of any kind.
+    /// The protocol to be spoken, which a TLS handshake offers by ALPN; `None` = not HTTP.
     pub protocol: Option<Protocol>,
 }
 
@@ -60,7 +60,7 @@ pub struct ConnectTo<'a> {
 pub struct Connected {
     /// The byte stream.
     pub io: Io,
-    /// What the TLS handshake has told; `None` = the connection is in plain text.
+    /// The result of the TLS handshake; `None` = plain text.
     pub tls: Option<Arc<TlsInfo>>,
 }
 

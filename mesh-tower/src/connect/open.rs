@@ -1,18 +1,18 @@
-//! Making one connection, with the limit and the statistics that all connections share.
+//! Making a connection with a time limit and statistics.
 
 use mesh_core::{cluster::ClusterStats, resilience::retry::ResetReason};
 
 use super::{Connect, ConnectTo, EndedBy, UpstreamStream, stream::ConnectionCount};
 use crate::{Protocol, Target, TransportError};
 
-/// Connects to `target` within the cluster's `connect_timeout`. The circuit breaker is the caller's business: see
-/// [`UpstreamStream::holding`].
+/// Connects to `target` within the cluster's `connect_timeout`. The caller asks the circuit breaker before, and adds the
+/// permit to the stream with [`UpstreamStream::holding`].
 ///
 /// # Errors
-/// If the connection cannot be made, or not in time.
+/// If the connection cannot be made in time.
 ///
 /// # Cancel safety
-/// Dropping the future gives the connection up, which counts as a connection that could not be made.
+/// Dropping the future cancels the attempt, which counts as failed.
 pub(crate) async fn open(
     connector: &dyn Connect,
     target: &Target<'_>,
@@ -41,7 +41,7 @@ fn stats<'a>(target: &Target<'a>) -> &'a ClusterStats {
     target.cluster.stats()
 }
 
-/// Logs once that an endpoint cannot be reached, and once that it can be again.
+/// Logs when an endpoint becomes unreachable and when it becomes reachable again.
 fn log(target: &Target<'_>, failure: Option<&TransportError>) {
     let (cluster, address) = (&target.cluster.config().name, target.endpoint.address());
     match failure {

@@ -1,4 +1,4 @@
-//! A byte stream to an endpoint, which counts from the attempt to make it until it is closed.
+//! The byte stream to an endpoint, and its statistics.
 
 use std::{
     io::{IoSlice, Result},
@@ -29,7 +29,7 @@ pub(crate) enum EndedBy {
     Endpoint,
 }
 
-/// How a connection ended, or would if it ended now. Shared between the byte stream and its user.
+/// How a connection has ended. Shared between the byte stream and the connection that uses it.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionEnd {
     by: OnceLock<EndedBy>,
@@ -37,24 +37,24 @@ pub(crate) struct ConnectionEnd {
 }
 
 impl ConnectionEnd {
-    /// Who was the first to end the connection. One that is only dropped is ended by this side.
+    /// Which side has ended the connection first. If none has, dropping the stream ends it on this side.
     pub(crate) fn by(&self) -> EndedBy {
         self.by.get().copied().unwrap_or(EndedBy::Us)
     }
 
-    /// Notes that `by` has ended the connection, unless that is known already.
+    /// Notes that `by` has ended the connection. Only the first call has an effect.
     pub(crate) fn note(&self, by: EndedBy) {
-        // Fails if it is known.
+        // An error means that there was an earlier call.
         let _ = self.by.set(by);
     }
 
-    /// Notes whether a request is on the connection, which matters when it ends.
+    /// Sets whether a request is active, which is counted if the connection ends now.
     pub(crate) fn set_in_use(&self, is_in_use: bool) {
         self.is_in_use.store(is_in_use, Ordering::Relaxed);
     }
 }
 
-/// The share of one connection in the statistics of its cluster and endpoint.
+/// Counts one connection in the statistics of its cluster and endpoint, from the attempt to make it until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionCount {
     cluster: Arc<ClusterStats>,
@@ -64,7 +64,7 @@ pub(super) struct ConnectionCount {
 }
 
 impl ConnectionCount {
-    /// Counts a connection that is to be made.
+    /// Counts an attempt.
     pub(super) fn new(target: &Target<'_>) -> Self {
         let (cluster, endpoint) = (Arc::clone(target.cluster.stats()), Arc::clone(target.endpoint.runtime()));
         cluster.upstream_cx_total.inc();
@@ -101,10 +101,10 @@ impl Drop for ConnectionCount {
 
 /// A byte stream to an endpoint.
 ///
-/// It notes who ends it, and holds `P`, such as a permit of the circuit breaker, until it is closed.
+/// It notes which side ends it. It holds `P`, such as a permit of the circuit breaker, until it is closed.
 #[derive(Debug)]
 pub(crate) struct UpstreamStream<P = ()> {
-    // Fields are dropped in this order: the stream is closed before it ceases to count.
+    // Dropped first, so that the connection counts until it is closed.
     io: Io,
     count: ConnectionCount,
     tls: Option<Arc<TlsInfo>>,
@@ -120,7 +120,7 @@ impl UpstreamStream {
         Self { io, count, tls, local_address, held: () }
     }
 
-    /// The same stream, which holds `held` until it is closed.
+    /// Adds `held`, which is dropped after the stream is closed.
     pub(crate) fn holding<P>(self, held: P) -> UpstreamStream<P> {
         let Self { io, count, tls, local_address, held: () } = self;
         UpstreamStream { io, count, tls, local_address, held }
@@ -128,22 +128,22 @@ impl UpstreamStream {
 }
 
 impl<P> UpstreamStream<P> {
-    /// How it ends, for users that outlive it.
+    /// How the connection ends, for users that outlive the stream.
     pub(crate) fn end(&self) -> &Arc<ConnectionEnd> {
         &self.count.end
     }
 
-    /// What the TLS handshake has told; `None` = plain text.
+    /// The result of the TLS handshake; `None` = plain text.
     pub(crate) fn tls(&self) -> Option<&Arc<TlsInfo>> {
         self.tls.as_ref()
     }
 
-    /// The HTTP version that the TLS handshake has chosen; `None` = none was offered, or none of HTTP.
+    /// The HTTP version that was negotiated by ALPN; `None` = none.
     pub(crate) fn negotiated_protocol(&self) -> Option<Protocol> {
         Protocol::from_alpn(self.tls.as_ref()?.application_protocol.as_deref()?)
     }
 
-    /// The address of this end, if the stream is a socket.
+    /// The local address, if the stream is a socket.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         self.local_address
     }

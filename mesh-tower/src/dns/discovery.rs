@@ -1,11 +1,11 @@
 //! Keeps the endpoints of DNS clusters up to date.
 //!
-//! Every cluster with [`Discovery::StrictDns`] or [`Discovery::LogicalDns`] has a task that resolves its names, sets its
-//! endpoints, and does so again after `dns_refresh_rate` or when the answers' time to live ends. A name that cannot be
-//! resolved keeps its last answer, as in Envoy; a name that exists without addresses loses its endpoints.
+//! Each cluster with [`Discovery::StrictDns`] or [`Discovery::LogicalDns`] has a task that resolves its names and sets its
+//! endpoints. It repeats that after `dns_refresh_rate` or when the time to live of the answers ends. If a name cannot be
+//! resolved, its last answer stays in use, as in Envoy. If a name has no addresses, its endpoints are removed.
 //!
-//! A logical cluster uses the first address of the answer. When that changes, requests under way end where they are;
-//! unlike Envoy's, unused connections to the old address are closed.
+//! A logical cluster uses the first address of the answer. When the address changes, active requests continue. Unlike in
+//! Envoy, idle connections to the old address are closed.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use tokio::{sync::watch, task::AbortHandle};
 use super::Resolve;
 use crate::rng::ThreadRng;
 
-/// Resolves the names of a store's DNS clusters, those to come included. Dropping it stops that.
+/// Resolves the names of the DNS clusters of a store, including clusters that are added later. Dropping it stops that.
 #[derive(Debug)]
 pub struct DnsDiscovery {
     clusters: Arc<DnsClusters>,
@@ -33,12 +33,12 @@ struct DnsClusters {
     running: Mutex<HashMap<ClusterName, Running>>,
 }
 
-/// The task of one cluster; ends when dropped.
+/// The task of one cluster. Dropping it ends the task.
 #[derive(Debug)]
 struct Running {
     config: Arc<Cluster>,
     task: AbortHandle,
-    /// Whether the first query has been answered, or has failed.
+    /// Whether the first query has ended, with an answer or an error.
     answered: watch::Receiver<bool>,
 }
 
@@ -55,7 +55,7 @@ impl Drop for DnsDiscovery {
 }
 
 impl DnsDiscovery {
-    /// Resolves with `resolver` from now on, in tasks of the current runtime.
+    /// Starts to resolve names with `resolver`, in tasks of the current runtime.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -66,21 +66,21 @@ impl DnsDiscovery {
         Self { clusters, follow }
     }
 
-    /// Waits until every DNS cluster of the store has had an answer or a failure, but not longer than `limit`. A server
-    /// that starts earlier has no endpoints for these clusters yet.
+    /// Waits until the first query of each DNS cluster has ended, but at most `limit`. Before that, the clusters have no
+    /// endpoints.
     ///
     /// # Cancel safety
-    /// Dropping the future ends only the waiting.
+    /// Nothing is lost.
     pub async fn first_answers(&self, limit: Duration) {
         self.clusters.reconcile();
         let waiting: Vec<_> = self.clusters.running.lock().values().map(|running| running.answered.clone()).collect();
         let all = async {
             for mut answered in waiting {
-                // An error means that the cluster is gone.
+                // An error means that the cluster was removed.
                 let _ = answered.wait_for(|answered| *answered).await;
             }
         };
-        // Those that are late come later.
+        // After `limit`, the remaining clusters get their endpoints later.
         let _ = tokio::time::timeout(limit, all).await;
     }
 }
@@ -94,7 +94,7 @@ impl DnsClusters {
         }
     }
 
-    /// Begins to resolve the names of new and changed clusters and stops for those that are gone.
+    /// Starts tasks for new and changed clusters and ends those of removed clusters.
     fn reconcile(&self) {
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
@@ -113,7 +113,7 @@ impl DnsClusters {
     }
 }
 
-/// The names of one cluster and what they resolved to.
+/// The names of one cluster and their addresses.
 struct Names {
     store: Arc<Store>,
     resolver: Arc<dyn Resolve>,
@@ -122,7 +122,7 @@ struct Names {
 }
 
 impl Names {
-    /// Shortest time between two queries, however short the answers live.
+    /// Minimum time between two queries, even if the time to live of the answers is shorter.
     const MIN_REFRESH: Duration = Duration::from_secs(1);
 
     fn new(store: Arc<Store>, resolver: Arc<dyn Resolve>, config: Arc<Cluster>) -> Self {
@@ -137,7 +137,7 @@ impl Names {
         }
     }
 
-    /// Asks for every name and sets the endpoints; yields the time until the next query.
+    /// Resolves all names and sets the endpoints. Returns the time until the next query.
     async fn refresh(&mut self) -> Duration {
         let config = Arc::clone(&self.config);
         let (assignment, options) = match &config.discovery {
@@ -155,7 +155,7 @@ impl Names {
         }
     }
 
-    /// Resolves every name once; yields the shortest time to live, or nothing if a name could not be resolved.
+    /// Resolves each name once. Returns the shortest time to live; `None` if a name could not be resolved.
     async fn resolve(&mut self, assignment: &LoadAssignment, options: &DnsOptions) -> Option<Duration> {
         let mut time_to_live = Some(Duration::from_secs(24 * 3600));
         let endpoints = assignment.localities.iter().flat_map(|locality| &locality.endpoints);
@@ -182,7 +182,7 @@ impl Names {
         time_to_live
     }
 
-    /// The assignment with addresses in the place of names.
+    /// The assignment with addresses instead of names.
     fn resolved(&self, assignment: &LoadAssignment) -> LoadAssignment {
         let most = match self.config.discovery {
             Discovery::LogicalDns(..) => 1,
@@ -230,7 +230,7 @@ mod tests {
         timer::now,
     };
 
-    /// Answers what the test last said.
+    /// Gives the answer that the test has set last.
     #[derive(Clone, Debug, Default)]
     struct Zone(Arc<Mutex<Option<ZoneAnswer>>>);
 

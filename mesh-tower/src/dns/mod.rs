@@ -1,7 +1,7 @@
-//! Host names to addresses, for DNS clusters.
+//! Resolution of host names, for DNS clusters.
 //!
-//! [`Resolve`] is the seam to the network; [`SystemResolver`] asks what the system is configured to ask, the hosts file
-//! first. [`DnsDiscovery`] keeps the endpoints of DNS clusters up to date with it.
+//! [`Resolve`] is the interface to the network. [`SystemResolver`] reads the hosts file and asks the name servers that the
+//! system is configured with. [`DnsDiscovery`] uses a resolver to keep the endpoints of DNS clusters up to date.
 
 mod discovery;
 mod system;
@@ -17,9 +17,9 @@ pub use system::SystemResolver;
 /// The future of a [`Resolve`].
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = Result<Answer, ResolveError>> + Send + 'a>>;
 
-/// Finds the addresses of host names.
+/// Resolves host names.
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
-    /// The addresses of `host`, as many families of them as `family` asks for.
+    /// The addresses of `host` of the address families that `family` asks for.
     fn resolve<'a>(&'a self, host: &'a str, family: DnsLookupFamily) -> Resolving<'a>;
 }
 
@@ -28,7 +28,7 @@ pub trait Resolve: fmt::Debug + Send + Sync + 'static {
 pub struct Answer {
     /// Without duplicates, in the order of the answer; may be empty.
     pub addresses: Vec<IpAddr>,
-    /// How long the answer is good.
+    /// How long the answer is valid.
     pub time_to_live: Duration,
 }
 
@@ -38,6 +38,6 @@ pub struct Answer {
 pub struct ResolveError {
     /// The name.
     pub host: String,
-    /// What the resolver says.
+    /// The resolver's description of the error.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! The system's resolver configuration, without the system's blocking resolver.
+//! A resolver with the system's configuration. The system's own resolver is not used, because it blocks.
 
 use std::{
     net::IpAddr,
@@ -11,17 +11,17 @@ use mesh_core::model::DnsLookupFamily;
 
 use super::{Answer, Resolve, ResolveError, Resolving};
 
-/// Asks the name servers of the system's configuration; names in the hosts file and addresses need no server.
+/// Asks the name servers of the system's configuration. Names in the hosts file and IP addresses need no name server.
 ///
-/// The configuration is read at the first question, so that who asks none needs none.
+/// The configuration is read when the first name is resolved, so it may be missing if none is.
 #[derive(Debug, Default)]
 pub struct SystemResolver(OnceLock<TokioResolver>);
 
 impl SystemResolver {
-    /// An answer without addresses is asked for again after this.
+    /// Time to live of an answer without addresses.
     const EMPTY_TIME_TO_LIVE: Duration = Duration::from_secs(5);
 
-    /// A resolver that has not asked anything yet.
+    /// Creates a resolver.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

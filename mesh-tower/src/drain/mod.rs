@@ -2,16 +2,15 @@
 //!
 //! ```text
 //! Serving ──begin()──► Draining ──close_idle()──► Closing ──abort()──► Closed
-//!          accept stops,          idle connections         everything else is cut
-//!          answers say            are closed
+//!          no new connections,    idle connections         all connections
+//!          responses have         are closed               are cut
 //!          "connection: close",
 //!          GOAWAY on HTTP/2
 //! ```
 //!
-//! Between *Draining* and *Closing* a keep-alive connection is left open although it is idle: a client may be writing a
-//! request onto it at this very moment, and closing would lose that request. It gets its answer, with
-//! `connection: close`. The phase is an atomic that the request path may read for the price of a load; a connection is
-//! woken once per change.
+//! Between *Draining* and *Closing* an idle keep-alive connection stays open, because a client may just be sending a
+//! request, which would be lost. Its response has `connection: close`. The phase is an atomic, so reading it for each
+//! request is cheap. A connection is woken once for each change.
 
 use std::{
     fmt,
@@ -33,17 +32,17 @@ use tokio::{
 #[cfg(test)]
 mod tests;
 
-/// How far draining has gone.
+/// The phase of draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
-    /// Business as usual.
+    /// Not draining.
     Serving,
-    /// No new connections; those that are open end with their next answer.
+    /// No new connections; open ones end after their next response.
     Draining,
-    /// Connections without a request are closed.
+    /// Idle connections are closed.
     Closing,
-    /// Connections are cut.
+    /// All connections are cut.
     Closed,
 }
 
@@ -51,12 +50,12 @@ impl Phase {
     const ALL: [Self; 4] = [Self::Serving, Self::Draining, Self::Closing, Self::Closed];
 }
 
-/// How long draining may take.
+/// The time limits of draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainTimes {
-    /// From *Draining* to *Closing*: how long an idle keep-alive connection may still bring a request. Default 1 s.
+    /// From *Draining* to *Closing*: how long an idle keep-alive connection may still receive a request. Default 1 s.
     pub idle_grace: Duration,
-    /// From *Draining* to *Closed*: how long a request in flight may take. Default 600 s, Envoy's `--drain-time-s`.
+    /// From *Draining* to *Closed*: how long an active request may take. Default 600 s. Envoy `--drain-time-s`.
     pub drain_time: Duration,
 }
 
@@ -66,7 +65,7 @@ impl Default for DrainTimes {
     }
 }
 
-/// Tells a group of connections that they are to end, and knows when they have. Clones are handles to the same group.
+/// A group of connections that can be drained together. Clones are handles to the same group.
 #[derive(Clone, Default)]
 pub struct Drain {
     group: Arc<Group>,
@@ -80,7 +79,7 @@ struct Group {
     emptied: Notify,
 }
 
-/// A connection's membership in a [`Drain`]'s group; dropping it leaves.
+/// The membership of a connection in a group. Dropping it leaves the group.
 pub struct DrainWatch {
     group: Arc<Group>,
     seen: Phase,
@@ -89,31 +88,31 @@ pub struct DrainWatch {
 }
 
 impl Drain {
-    /// A group that is serving.
+    /// Creates a group that is not draining.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Where the group stands.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.group.phase()
     }
 
-    /// Whether answers should tell clients to go.
+    /// Whether responses should ask clients to close the connection.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.phase() != Phase::Serving
     }
 
-    /// Connections that have not ended.
+    /// The number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.group.members.load(Ordering::Acquire)
     }
 
-    /// Joins the group, for as long as the result lives.
+    /// Joins the group until the result is dropped.
     #[must_use]
     pub fn watch(&self) -> DrainWatch {
         self.group.members.fetch_add(1, Ordering::AcqRel);
@@ -125,22 +124,22 @@ impl Drain {
         }
     }
 
-    /// Serving → Draining; nothing if that has happened.
+    /// Enters *Draining*. Has no effect in a later phase.
     pub fn begin(&self) {
         self.group.advance(Phase::Draining);
     }
 
-    /// → Closing; nothing if that has happened.
+    /// Enters *Closing*. Has no effect in a later phase.
     pub fn close_idle(&self) {
         self.group.advance(Phase::Closing);
     }
 
-    /// → Closed.
+    /// Enters *Closed*.
     pub fn abort(&self) {
         self.group.advance(Phase::Closed);
     }
 
-    /// Resolves when the group has reached `phase`.
+    /// Waits until the group is in `phase` or a later one.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -156,7 +155,7 @@ impl Drain {
         }
     }
 
-    /// Resolves when no connection is left.
+    /// Waits until there is no open connection.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -172,7 +171,7 @@ impl Drain {
         }
     }
 
-    /// Goes through the phases; returns as soon as no connection is left, after `drain_time` at the latest.
+    /// Goes through the phases. Returns when there is no open connection, at the latest after `drain_time`.
     ///
     /// # Cancel safety
     /// The group stays in the phase it has reached.
@@ -203,7 +202,7 @@ impl Group {
 }
 
 impl DrainWatch {
-    /// The phase, if it is another than the last one returned here; else the task is woken when it changes.
+    /// Polls for a phase other than the last one that was returned.
     pub fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
         let registered = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
         if !registered {
@@ -212,7 +211,7 @@ impl DrainWatch {
                 self.renew();
             }
         }
-        // The notification may have come before it was registered, so the phase is read after that.
+        // Read after the waker is registered, because the phase may have changed just before.
         let phase = self.group.phase();
         if phase == self.seen {
             return Poll::Pending;
@@ -223,7 +222,7 @@ impl DrainWatch {
         Poll::Ready(phase)
     }
 
-    /// The next phase other than the last one returned here.
+    /// Waits for a phase other than the last one that was returned.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -231,7 +230,7 @@ impl DrainWatch {
         poll_fn(|cx| self.poll_change(cx)).await
     }
 
-    /// Whether answers should tell clients to go.
+    /// Whether responses should ask clients to close the connection.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.group.phase() != Phase::Serving

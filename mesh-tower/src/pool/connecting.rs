@@ -1,4 +1,6 @@
-//! Makes one connection, in a task of its own: the request that caused it may be given up before it is made.
+//! Making a connection for a pool.
+//!
+//! A connection is made in its own task, because the request that caused it may be cancelled before.
 
 use std::sync::{Arc, Weak};
 
@@ -16,7 +18,7 @@ use crate::{Protocol, Target, TransportError, connect};
 /// The stream of a pooled connection.
 pub(super) type PooledStream = connect::UpstreamStream<OpenConnection>;
 
-/// Counts a connection in the circuit breaker and in its pool until its byte stream is closed.
+/// Counts a connection in the circuit breaker and in its pool. It is dropped with the byte stream.
 #[derive(Debug)]
 pub(super) struct OpenConnection {
     permit: Option<Permit>,
@@ -25,7 +27,7 @@ pub(super) struct OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        // Given back first, so that the pool can take it for another connection.
+        // Before the pool is told, so that it can use the permit for another connection.
         self.permit = None;
         if let Some(pool) = self.pool.upgrade() {
             pool.closed();
@@ -33,16 +35,16 @@ impl Drop for OpenConnection {
     }
 }
 
-/// A connection that is to be made for the requests that wait at a pool.
+/// A connection that is being made for the waiting requests of a pool.
 pub(super) struct Attempt {
-    // Fields are dropped in this order: the requests that waited for a connection that could not be made have left the
-    // queue when the pool hears that there is room for another.
+    // Dropped before `open`: the waiting requests fail first. Otherwise the pool would make another connection for them
+    // when it learns that this one no longer counts.
     report: Report,
     open: Option<OpenConnection>,
     target: OwnedTarget,
 }
 
-/// Tells the pool what became of the attempt, also if its task is dropped with the runtime.
+/// Reports the outcome of an attempt to the pool, even if its task is dropped because the runtime shuts down.
 struct Report {
     pool: Arc<EndpointPool>,
     is_made: bool,

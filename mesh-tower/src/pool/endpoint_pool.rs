@@ -1,24 +1,24 @@
-//! The connections of one worker to one endpoint, of one protocol.
+//! The pool of one worker for one endpoint and one kind of connection.
 //!
 //! ```text
 //!              ready connection? ──yes──► used
 //!                     │ no
 //!     max_pending_requests? ──full──► overflow
 //!                     │
-//!              FIFO queue ◄─── a connection is made, comes back, or has room for another stream
+//!              FIFO queue ◄─── a connection is established, becomes idle, or has a free stream
 //!                     │                              ▲
-//!                     └─ fewer connecting than needed and max_connections not reached
+//!                     └─ too few are being made and max_connections is not reached
 //! ```
 //!
-//! As in Envoy, a request does not own the connection that is made for it: the first connection that is ready serves the
-//! request that has waited longest, and a connection that cannot be made fails all requests that wait, so that they can try
+//! As in Envoy, a request does not own the connection that is made for it. The first connection that is ready serves the
+//! request that has waited longest. If a connection cannot be made, all waiting requests fail, so that they can try
 //! another endpoint.
 //!
-//! `max_connections` limits the connections of a cluster, to all endpoints and of all workers. A pool that has no connection
-//! makes one even at the limit, since nothing else could serve its requests: Envoy's rule. So there may be one connection
-//! more than the limit for each pool.
+//! `max_connections` limits the connections of the cluster: those of all workers to all endpoints. A pool that has no
+//! connection makes one even if the limit is reached, because nothing else could serve its requests. So the limit may be
+//! exceeded by one connection for each pool, as in Envoy.
 //!
-//! No connection is dropped under the lock: dropping one takes it.
+//! A connection must not be dropped while the pool's lock is held, because dropping it takes the lock.
 
 use std::{
     collections::VecDeque,
@@ -44,25 +44,26 @@ use super::{
 };
 use crate::{Protocol, Target, TransportError, timer::now};
 
-/// The connections of one worker to one endpoint, of one protocol.
+/// The pool of one worker for one endpoint and one kind of connection.
 #[derive(Debug)]
 pub(super) struct EndpointPool {
     protocol: Protocol,
     state: Mutex<State>,
-    /// Requests that wait: lets HTTP/2 streams end without taking the lock.
+    /// The length of [`State::waiting`], so that an HTTP/2 stream can end without taking the lock.
     waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Unused HTTP/1 connections, the latest used last: it is used first, so that the others can grow old.
+    /// Idle HTTP/1.1 connections. The last one was used most recently and is used next, so that the others can reach
+    /// their idle timeout.
     #[expect(clippy::vec_box, reason = "a connection travels with its response in this very box")]
     idle: Vec<Box<Http1Connection>>,
     /// HTTP/2 connections.
     shared: Vec<Arc<Http2Connection>>,
-    /// Connections that are being made, or whose byte stream is not closed yet.
+    /// Connections that are being made or whose byte stream is open.
     connections: usize,
-    /// Those that are being made.
+    /// Connections that are being made.
     connecting: usize,
     waiting: VecDeque<Waiting>,
 }
@@ -89,7 +90,7 @@ impl EndpointPool {
         self.protocol
     }
 
-    /// A connection that can take a request at once; waits for one if need be.
+    /// Waits for a connection that can take a request.
     pub(super) async fn connection(
         self: &Arc<Self>,
         worker: &Worker,
@@ -129,19 +130,19 @@ impl EndpointPool {
         Ok(Step::Wait(Wait { pool, reply: Some(reply), stats, _pending: pending }))
     }
 
-    /// Takes the request that waits longest out of the queue.
+    /// Removes the request that has waited longest from the queue.
     fn next_waiting(&self, state: &mut State) -> Option<Waiting> {
         let next = state.waiting.pop_front()?;
         self.note_waiting(state);
         Some(next)
     }
 
-    /// To be called whenever the number of waiting requests has changed.
+    /// Must be called after every change of the queue's length.
     fn note_waiting(&self, state: &State) {
         self.waiting.store(state.waiting.len(), Ordering::Release);
     }
 
-    /// Begins to make as many connections as the waiting requests need and the circuit breaker allows.
+    /// Starts to make as many connections as the waiting requests need and the circuit breaker allows.
     fn connect(self: &Arc<Self>) {
         while let Some(attempt) = self.begin_connection() {
             attempt.spawn();
@@ -161,8 +162,8 @@ impl EndpointPool {
         Some(Attempt::new(self, target, permit))
     }
 
-    /// The target of the next connection to make, if more requests wait than the connections being made will serve: that of
-    /// the latest request, which has the newest configuration.
+    /// The target of the next connection, if the connections that are being made will not serve all waiting requests. It is
+    /// the target of the newest request, which has the newest configuration.
     fn unserved(&self, state: &State) -> Option<OwnedTarget> {
         let latest = state.waiting.back()?;
         let capacity = match self.protocol {
@@ -172,7 +173,7 @@ impl EndpointPool {
         (state.connecting.saturating_mul(capacity) < state.waiting.len()).then(|| latest.target.clone())
     }
 
-    /// Takes a connection that was made, or the reason why it could not be made.
+    /// Handles the outcome of an attempt to make a connection.
     pub(super) fn connected(self: &Arc<Self>, outcome: Result<NewConnection, TransportError>) {
         let mut state = self.state.lock();
         state.connecting -= 1;
@@ -193,14 +194,14 @@ impl EndpointPool {
                 drop(state);
                 for Waiting { target, reply } in waiting {
                     target.stats().upstream_rq_pending_failure_eject.inc();
-                    // Fails if the request was given up.
+                    // An error means that the request was cancelled.
                     let _ = reply.send(Err(error.clone()));
                 }
             }
         }
     }
 
-    /// Hands an unused HTTP/1 connection to the request that has waited longest, or keeps it.
+    /// Gives an idle HTTP/1.1 connection to the request that has waited longest, or keeps it.
     pub(super) fn offer(&self, mut connection: Box<Http1Connection>) {
         loop {
             let mut state = self.state.lock();
@@ -223,12 +224,12 @@ impl EndpointPool {
             let state = self.state.lock();
             let Some(stream) = connection.try_reserve(now()) else { return };
             drop(state);
-            self.hand(stream.into());
+            self.give(stream.into());
         }
     }
 
-    /// Hands a connection with room to the request that has waited longest; drops it if none waits.
-    fn hand(&self, mut connection: Connection) {
+    /// Gives `connection` to the request that has waited longest; drops it if none is waiting.
+    fn give(&self, mut connection: Connection) {
         loop {
             let mut state = self.state.lock();
             let next = self.next_waiting(&mut state);
@@ -241,13 +242,13 @@ impl EndpointPool {
         }
     }
 
-    /// The byte stream of a connection is closed, or could not be made.
+    /// Handles that a byte stream was closed or could not be made.
     pub(super) fn closed(self: &Arc<Self>) {
         self.state.lock().connections -= 1;
         self.connect();
     }
 
-    /// Takes an HTTP/2 connection out that will serve no more requests.
+    /// Removes an HTTP/2 connection that takes no more requests.
     pub(super) fn retire(&self, connection: &Arc<Http2Connection>) {
         let mut state = self.state.lock();
         let position = state.shared.iter().position(|other| Arc::ptr_eq(other, connection));
@@ -255,18 +256,18 @@ impl EndpointPool {
         drop((state, retired));
     }
 
-    /// Closes connections that were unused for too long or that their endpoint has closed.
+    /// Closes connections that have reached a time limit or that the endpoint has closed.
     pub(super) fn sweep(&self, now: Instant) {
         let mut state = self.state.lock();
         let mut cx = Context::from_waker(Waker::noop());
         let ended: Vec<_> = state.idle.extract_if(.., |connection| !connection.is_usable(now, &mut cx)).collect();
-        let over: Vec<_> = state.shared.extract_if(.., |connection| connection.is_over(now)).collect();
+        let expired: Vec<_> = state.shared.extract_if(.., |connection| connection.is_expired(now)).collect();
         drop(state);
-        drop((ended, over));
+        drop((ended, expired));
     }
 
-    /// Takes requests that were given up out of the queue.
-    fn forget_given_up(&self) {
+    /// Removes cancelled requests from the queue.
+    fn remove_cancelled(&self) {
         let mut state = self.state.lock();
         state.waiting.retain(|waiting| !waiting.reply.is_closed());
         self.note_waiting(&state);
@@ -274,7 +275,7 @@ impl EndpointPool {
 }
 
 impl Waiting {
-    /// Gives `connection` back if the request was given up.
+    /// Returns `connection` if the request was cancelled.
     fn take(self, connection: Connection) -> Result<(), Connection> {
         match self.reply.send(Ok(connection)) {
             Err(Ok(connection)) => Err(connection),
@@ -283,7 +284,7 @@ impl Waiting {
     }
 }
 
-/// What a connection attempt yields.
+/// A connection that was made.
 #[derive(Debug)]
 pub(super) enum NewConnection {
     Http1(Box<Http1Connection>),
@@ -320,8 +321,8 @@ impl Drop for Wait {
     fn drop(&mut self) {
         if let Some(mut reply) = self.reply.take() {
             reply.close();
-            self.pool.forget_given_up();
-            // A connection that came just before finds its way back by being dropped.
+            self.pool.remove_cancelled();
+            // A connection that was sent just before returns to the pool when it is dropped here.
             if reply.try_recv().is_err() {
                 self.stats.upstream_rq_cancelled.inc();
             }

@@ -1,4 +1,4 @@
-//! The form of a request in each protocol: where its target and its authority stand.
+//! The form of a request in each protocol: where the target and the authority are.
 
 use http::{
     HeaderValue, Method, Request, Uri, Version,
@@ -10,8 +10,8 @@ use mesh_core::resilience::retry::ResetReason;
 
 use crate::{Body, TransportError};
 
-/// HTTP/1.1: a path, and the authority in `host`. CONNECT keeps its authority as the target. A request that could have a
-/// body says that it has none, as Envoy writes it: some servers insist (RFC 9110 section 8.6).
+/// HTTP/1.1: a path, and the authority in `host`. The target of CONNECT is its authority. A request without a body whose
+/// method could have one gets `content-length: 0`, as in Envoy, because some servers insist on it (RFC 9110 section 8.6).
 pub(super) fn http1(mut request: Request<Body>) -> Request<Body> {
     *request.version_mut() = Version::HTTP_11;
     if may_have_body(request.method()) && request.body().is_end_stream() {
@@ -32,7 +32,7 @@ fn may_have_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT)
 }
 
-/// HTTP/2: scheme, authority and path in the target, and no `host`.
+/// HTTP/2: scheme, authority and path in the target; no `host`.
 pub(super) fn http2(mut request: Request<Body>) -> Result<Request<Body>, TransportError> {
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);

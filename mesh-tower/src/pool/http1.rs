@@ -1,13 +1,13 @@
-//! One HTTP/1.1 connection, driven by whoever uses it.
+//! HTTP/1.1 connections.
 //!
-//! hyper splits a connection into a handle that takes requests and a future that does the I/O, meant to be spawned. A
-//! spawned future costs every request two hand-overs between tasks. Here the future stays beside its handle, and the
-//! task that awaits the response polls both: [`Http1Connection::exchange`] until the response headers are there, then
-//! [`Http1Body`] until the body has ended. Then the connection goes back to its pool, where nobody polls it; what
-//! happened meanwhile shows at the next checkout ([`Http1Connection::is_alive`]).
+//! hyper splits a connection into a handle that takes requests and a future that does the I/O, the driver. The driver is
+//! meant to be spawned, but then every request would have to switch tasks twice. Here the task of the request polls the
+//! driver: [`Http1Connection::exchange`] polls it until it has the response headers, then [`Http1Body`] until the body has
+//! ended. Then the connection returns to its pool. An idle connection is not polled; whether the endpoint has closed it
+//! meanwhile is found out before the next request ([`Http1Connection::is_usable`]).
 //!
-//! What the driver hands to the response stays within the task, so the response is polled without a waker: a real one
-//! would only make the task wake itself.
+//! Driver and response are polled by the same task. So the response is polled without a waker; with one, the task would
+//! only wake itself.
 
 use std::{
     fmt,
@@ -29,11 +29,11 @@ use hyper_util::rt::TokioIo;
 use super::{ResetReason, SendError, connecting::PooledStream, lifetime::Lifetime};
 use crate::{Body, BoxError, ConnectionInfo, TransportError};
 
-/// A connection between two requests, or serving one.
+/// A connection, idle or with a request.
 pub(crate) struct Http1Connection {
     sender: SendRequest<Body>,
     driver: Connection<TokioIo<PooledStream>, Body>,
-    /// How the driver has ended.
+    /// How the driver has ended, if it has.
     ended: Option<Ended>,
     requests: u32,
     unused_since: Instant,
@@ -42,7 +42,7 @@ pub(crate) struct Http1Connection {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// After an exchange that was to be the last, or because the endpoint has closed the connection.
+    /// Without an error: after the last exchange, or because the endpoint has closed the connection.
     Well,
     Broken,
 }
@@ -55,11 +55,11 @@ impl Http1Connection {
         Ok(Box::new(Self { sender, driver, ended: None, requests: 0, unused_since, lifetime }))
     }
 
-    /// Whether the connection, unused until now, can take a request: looks at its limits, then polls it once to learn
-    /// whether the server has closed it or has sent what nobody asked for.
+    /// Whether the idle connection can take a request: it has reached no time limit, and the endpoint has neither closed it
+    /// nor sent anything unexpected.
     pub(super) fn is_usable(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let unused = now.saturating_duration_since(self.unused_since);
-        !self.lifetime.is_over(unused, now) && self.is_alive(cx)
+        !self.lifetime.has_expired(unused, now) && self.is_alive(cx)
     }
 
     fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
@@ -71,19 +71,19 @@ impl Http1Connection {
         self.lifetime.info()
     }
 
-    /// Begins to count the time without use.
+    /// Sets when the connection became idle.
     pub(super) fn unused_since(&mut self, now: Instant) {
         self.unused_since = now;
     }
 
-    /// Goes back to its pool without having been used.
+    /// Returns the idle connection to its pool.
     pub(super) fn release(self: Box<Self>) {
         if let Some(pool) = self.lifetime.pool() {
             pool.offer(self);
         }
     }
 
-    /// Sends `request` and waits for the response headers. The response's body brings the connection back to its pool.
+    /// Sends `request` and waits for the response headers. The body of the response returns the connection to its pool.
     pub(super) async fn exchange(mut self: Box<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
         if asks_for_upgrade(&request) {
             return self.upgrade(request).await;
@@ -113,13 +113,13 @@ impl Http1Connection {
         }))
     }
 
-    /// Sends a request after which the connection may speak another protocol. It does not come back, whatever the
-    /// answer, and is driven by a task of its own, since nobody reads a body that would drive it.
+    /// Sends a request that may switch protocols. The connection does not return to its pool. Its driver is spawned, because
+    /// an upgraded connection has no response body that would poll it.
     async fn upgrade(self: Box<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let Self { mut sender, driver, lifetime, .. } = *self;
         lifetime.set_in_use(true);
         tokio::spawn(async move {
-            // How it ended is told to the response, or to the upgraded stream.
+            // The response or the upgraded stream gets the error.
             let _ = driver.with_upgrades().await;
         });
         Ok(sender.try_send_request(request).await?.map(Body::from))
@@ -145,26 +145,25 @@ fn poll_driver(driver: &mut Connection<TokioIo<PooledStream>, Body>, ended: &mut
     }
 }
 
-/// Gives the connection of an ended response back to its pool; closes it if it is not clean, such as when the server
-/// answered before it had the whole request.
+/// Returns a connection to its pool after the response. Closes it if it cannot be used again, such as when the endpoint
+/// responded before it had received the whole request.
 fn finish(connection: &mut Option<Box<Http1Connection>>, cx: &mut Context<'_>) {
     let Some(mut connection) = connection.take() else { return };
-    let is_spent = connection.lifetime.is_spent(connection.requests);
+    let is_spent = connection.lifetime.has_reached_max_requests(connection.requests);
     if !is_spent && connection.is_alive(cx) && connection.sender.is_ready() {
         connection.lifetime.set_in_use(false);
         connection.release();
     } else if is_spent || connection.ended.is_some() {
         connection.lifetime.set_in_use(false);
         if connection.ended == Some(Ended::Well) {
-            connection.lifetime.ended_as_announced();
+            connection.lifetime.count_close_notify();
         }
     }
 }
 
-/// Polls what only the driver in this very task can make ready.
+/// Polls, without a waker, what only the driver in the same task can make ready.
 ///
-/// tokio's cooperative budget is the exception: when it is used up, a poll is pending without reason and counts on its
-/// waker.
+/// There is one exception: when tokio's cooperative budget is used up, a poll returns pending and relies on its waker.
 fn poll_within_task<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     let polled = poll(&mut Context::from_waker(Waker::noop()));
     if polled.is_pending() && !tokio::task::coop::has_budget_remaining() {
@@ -173,7 +172,7 @@ fn poll_within_task<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>)
     polled
 }
 
-/// The body of a response, which drives its connection while it is read.
+/// The body of a response. Reading it drives the connection.
 #[derive(Debug)]
 struct Http1Body {
     incoming: Incoming,
@@ -199,7 +198,7 @@ impl HttpBody for Http1Body {
             Poll::Ready(Some(Err(_))) => this.connection = None,
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
-        // A body that stops before its end breaks the protocol, whoever closed the connection: Envoy's view.
+        // Envoy, too, treats a body that ends too early as a protocol error.
         frame.map_err(|_| TransportError::new(ResetReason::ProtocolError).into())
     }
 

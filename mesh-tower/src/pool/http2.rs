@@ -1,12 +1,11 @@
-//! One HTTP/2 connection, shared by many requests.
+//! HTTP/2 connections.
 //!
-//! The connection itself is a spawned task that moves frames, since no single request could drive it for the others.
-//! Everything else happens in the task of the request, on h2 directly: hyper's client would add a queue, a reply channel
-//! and two spawned tasks per request. Frames of all streams that are written in one turn of the loop leave in one write,
-//! because the connection's task runs after theirs.
+//! A connection is shared by many requests, so its I/O is done by a spawned task. Everything else is done in the tasks of
+//! the requests, with h2 itself: hyper's client would add a queue, a channel and two spawned tasks for each request. The
+//! frames that several requests have queued leave in one write, because the connection's task runs after theirs.
 //!
-//! While the response headers are awaited, the same future sends the request body ([`Upload`]). If the response begins
-//! first, the rest of the upload becomes a task of its own: a bidirectional stream must go on sending while nobody reads.
+//! The future that waits for the response headers also sends the request body ([`Upload`]). If the response begins before
+//! the request has ended, the rest of the upload is spawned, because it must continue even while the response is not read.
 
 use std::{
     fmt,
@@ -32,20 +31,20 @@ use mesh_core::model::HttpProtocolOptions;
 use super::{connecting::PooledStream, http2_body::Http2Body, lifetime::Lifetime};
 use crate::{Body, ConnectionInfo, TransportError, timer::now};
 
-/// A connection that takes requests until it is told to go away.
+/// A connection.
 pub(crate) struct Http2Connection {
     sender: SendRequest<Bytes>,
     max_concurrent_streams: usize,
     streams: AtomicUsize,
     requests: AtomicU32,
-    /// Milliseconds from the connection's beginning to the moment its last stream ended.
+    /// When the last stream ended, in milliseconds since the connection was made.
     unused_since: AtomicU64,
     is_closed: AtomicBool,
     lifetime: Lifetime,
 }
 
 impl Http2Connection {
-    /// Bytes of response headers and trailers taken; Envoy's default of 60 KiB.
+    /// Maximum size of response headers and trailers; Envoy's default of 60 KiB.
     const MAX_HEADER_LIST_SIZE: u32 = 60 * 1024;
 
     pub(super) async fn handshake(
@@ -74,23 +73,22 @@ impl Http2Connection {
         Ok(connection)
     }
 
-    /// Takes a stream, unless as many are open as this connection may carry. Called under the lock of the pool, or for a
-    /// connection that is not in it yet.
+    /// Reserves a stream, unless the connection takes no more requests or has as many streams as it may have.
     pub(super) fn try_reserve(self: &Arc<Self>, now: Instant) -> Option<Http2Stream> {
-        if self.is_closed() || self.lifetime.is_over(Duration::ZERO, now) {
+        if self.is_closed() || self.lifetime.has_expired(Duration::ZERO, now) {
             return None;
         }
         let limit = self.max_concurrent_streams.min(self.sender.current_max_send_streams());
         self.streams
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1))
             .ok()?;
-        if self.lifetime.is_spent(self.requests.fetch_add(1, Ordering::AcqRel) + 1) {
+        if self.lifetime.has_reached_max_requests(self.requests.fetch_add(1, Ordering::AcqRel) + 1) {
             self.is_closed.store(true, Ordering::Release);
         }
         Some(Http2Stream { connection: Arc::clone(self) })
     }
 
-    /// Streams open now.
+    /// The number of open streams.
     fn streams(&self) -> usize {
         self.streams.load(Ordering::Acquire)
     }
@@ -100,27 +98,28 @@ impl Http2Connection {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Whether the connection carries no stream and is closed, or is to be.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.unused(now).is_some_and(|unused| self.is_closed() || self.lifetime.is_over(unused, now))
+    /// Whether the connection has no stream and either takes no more requests or has reached a time limit.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.unused(now).is_some_and(|unused| self.is_closed() || self.lifetime.has_expired(unused, now))
     }
 
-    /// How long the connection has carried no stream, if it carries none.
+    /// How long the connection has had no stream; `None` if it has one.
     fn unused(&self, now: Instant) -> Option<Duration> {
         let since = self.lifetime.opened() + Duration::from_millis(self.unused_since.load(Ordering::Acquire));
         (self.streams() == 0).then(|| now.saturating_duration_since(since))
     }
 
-    /// `error` says that the connection takes no more requests.
+    /// Closes the connection because of `error`.
     fn close_after(self: &Arc<Self>, error: &h2::Error) {
-        self.note_go_away(error);
+        self.count_go_away(error);
         self.close();
     }
 
-    /// Only a GOAWAY that is an error, or that turns streams away, is told here.
-    fn note_go_away(&self, error: &h2::Error) {
+    /// Counts the GOAWAY that `error` stands for, if it is one. h2 reports a GOAWAY only if it is an
+    /// error or refuses streams.
+    fn count_go_away(&self, error: &h2::Error) {
         if error.is_go_away() && error.is_remote() {
-            self.lifetime.going_away();
+            self.lifetime.count_go_away();
         }
     }
 
@@ -146,7 +145,7 @@ impl Http2Connection {
     }
 }
 
-/// Moves the frames of a connection until it ends, or until its runtime does.
+/// The task that does the I/O of a connection.
 struct Driving {
     connection: Weak<Http2Connection>,
     driver: h2::client::Connection<PooledStream>,
@@ -156,17 +155,17 @@ impl Future for Driving {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Each of its streams learns by itself how the connection ended.
+        // Each stream gets the error from h2.
         if let (Err(error), Some(connection)) = (ready!(Pin::new(&mut self.driver).poll(cx)), self.connection.upgrade())
         {
-            connection.note_go_away(&error);
+            connection.count_go_away(&error);
         }
         Poll::Ready(())
     }
 }
 
 impl Drop for Driving {
-    /// Before the byte stream is closed, which counts how the connection ended.
+    /// Runs before the byte stream is dropped, which counts how the connection has ended.
     fn drop(&mut self) {
         if let Some(connection) = self.connection.upgrade() {
             connection.lifetime.set_in_use(connection.streams() > 0);
@@ -185,7 +184,7 @@ impl fmt::Debug for Http2Connection {
     }
 }
 
-/// A place for one request on a connection, held until its response has ended.
+/// A reserved stream, held until the response has ended.
 #[derive(Debug)]
 pub(crate) struct Http2Stream {
     connection: Arc<Http2Connection>,
@@ -243,12 +242,12 @@ impl Drop for Http2Stream {
     }
 }
 
-/// Sends a request body. Ready when all is handed over, or when the stream needs it no more; what went wrong, the
-/// response tells.
+/// Sends a request body. Resolves when h2 has all of it, or when the stream does not need it any more. Errors are reported
+/// by the response.
 struct Upload {
     body: Body,
     send: SendStream<Bytes>,
-    /// A frame read from the body that waits for the flow-control window.
+    /// Data that was read from the body and waits for the flow-control window.
     pending: Option<Bytes>,
 }
 
@@ -283,7 +282,7 @@ impl Upload {
         }
     }
 
-    /// Sends as much of the waiting frame as the window allows.
+    /// Sends as much of the pending data as the window allows.
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
         while let Some(data) = &mut self.pending {
             let Some(Ok(window)) = ready!(self.send.poll_capacity(cx)) else {

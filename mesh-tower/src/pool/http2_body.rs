@@ -13,15 +13,15 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::http2::Http2Stream;
 use crate::{BoxError, TransportError};
 
-/// The body of a response; holds its stream until it has ended.
+/// The body of a response. It holds the stream until it has ended.
 #[derive(Debug)]
 pub(super) struct Http2Body {
     receive: RecvStream,
-    /// Bytes to come, if the response says how many.
+    /// Remaining bytes, if the response has a `content-length`.
     remaining: Option<u64>,
     data_ended: bool,
     stream: Option<Http2Stream>,
-    /// The whole request had been sent when the response began.
+    /// Whether the whole request had been sent when the response began.
     is_request_sent: bool,
 }
 
@@ -35,11 +35,11 @@ impl Http2Body {
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         while !self.data_ended {
             match ready!(self.receive.poll_data(cx)) {
-                // The frame that only ends the stream.
+                // An empty frame that only ends the stream.
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
-                    // Cannot fail: as much was just received. The window opens as fast as the reader reads.
+                    // Cannot fail, because as much was just received.
                     let _ = self.receive.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
@@ -53,8 +53,8 @@ impl Http2Body {
         }
     }
 
-    /// A reset with NO_ERROR after a whole response asks only to stop the upload (RFC 9113 section 8.1). One that comes
-    /// when there is no upload to stop, or no whole response, is a reset like any other.
+    /// `error`, unless it only asks to stop the upload: a reset with NO_ERROR after a complete response (RFC 9113 section
+    /// 8.1). If there is no upload or no complete response, it is a reset like any other.
     fn not_early_end(&self, error: h2::Error) -> Option<h2::Error> {
         let is_early_end = error.reason() == Some(Reason::NO_ERROR)
             && !error.is_go_away()

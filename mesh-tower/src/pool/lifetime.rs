@@ -1,4 +1,4 @@
-//! What a connection of either protocol knows about itself.
+//! What connections of both protocols have in common: their limits, their statistics, their pool.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ use crate::{
     timer::now,
 };
 
-/// Where a connection belongs, when it was made, how long it may last and how it ends.
+/// The state that connections of both protocols have in common.
 pub(super) struct Lifetime {
     pool: Weak<EndpointPool>,
     opened: Instant,
@@ -37,7 +37,7 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// Of a connection of `pool` that was made just now.
+    /// For a connection of `pool` that was just made.
     pub(super) fn new(
         pool: &Arc<EndpointPool>,
         cluster: &ClusterState,
@@ -57,42 +57,42 @@ impl Lifetime {
         }
     }
 
-    /// What others may know of the connection.
+    /// What is known about the connection.
     pub(super) fn info(&self) -> ConnectionInfo<'_> {
         let Self { protocol, local_address, tls, .. } = self;
         ConnectionInfo { protocol: Some(*protocol), local_address: *local_address, tls: tls.as_ref() }
     }
 
-    /// Notes whether a request is on the connection, which matters when it ends.
+    /// Sets whether a request is active, which is counted if the connection ends now.
     pub(super) fn set_in_use(&self, is_in_use: bool) {
         self.end.set_in_use(is_in_use);
     }
 
-    /// Counts a connection that ends with the response that has announced it.
-    pub(super) fn ended_as_announced(&self) {
+    /// Counts a connection that ends after a response with `connection: close`.
+    pub(super) fn count_close_notify(&self) {
         if self.end.by() == EndedBy::Us {
             self.stats.upstream_cx_close_notify.inc();
         }
     }
 
-    /// Notes that the endpoint has announced that it takes no more requests.
-    pub(super) fn going_away(&self) {
+    /// Counts a GOAWAY; several count once.
+    pub(super) fn count_go_away(&self) {
         if !self.is_going_away.swap(true, Ordering::Relaxed) {
             self.stats.upstream_cx_close_notify.inc();
         }
     }
 
-    /// Whether a connection that has served `requests` takes no more.
-    pub(super) fn is_spent(&self, requests: u32) -> bool {
-        let is_spent = self.options.max_requests_per_connection.is_some_and(|limit| requests >= limit.get());
-        if is_spent {
+    /// Whether a connection that has served `requests` requests has reached `max_requests_per_connection`. Counts it if so.
+    pub(super) fn has_reached_max_requests(&self, requests: u32) -> bool {
+        let is_reached = self.options.max_requests_per_connection.is_some_and(|limit| requests >= limit.get());
+        if is_reached {
             self.stats.upstream_cx_max_requests.inc();
         }
-        is_spent
+        is_reached
     }
 
-    /// Whether a connection that has been unused for `idle` is to be closed.
-    pub(super) fn is_over(&self, idle: Duration, now: Instant) -> bool {
+    /// Whether a connection that has been idle for `idle` has reached a time limit. Counts it if so.
+    pub(super) fn has_expired(&self, idle: Duration, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.opened);
         if self.options.max_connection_duration.is_some_and(|limit| age >= limit) {
             self.stats.upstream_cx_max_duration_reached.inc();
@@ -105,7 +105,7 @@ impl Lifetime {
         false
     }
 
-    /// The pool, unless its endpoint is gone.
+    /// The pool; `None` if its endpoint was removed.
     pub(super) fn pool(&self) -> Option<Arc<EndpointPool>> {
         self.pool.upgrade()
     }

@@ -1,10 +1,10 @@
-//! Connections to endpoints, kept and shared.
+//! Connection pools.
 //!
-//! Every endpoint has a pool per worker and protocol, which hangs on its `EndpointState` and so lives exactly as long. A
-//! worker is one single-threaded runtime of the proxy, with pools and timers of its own, so that no connection is handed to
-//! another core; a library has one worker for its whole runtime.
+//! An endpoint has one pool for each worker and each kind of connection. The pools are attached to its `EndpointState` and
+//! live as long as it does. In the proxy a worker is one single-threaded runtime, and connections never move to another
+//! thread. A library has one worker for its whole runtime.
 //!
-//! [`Pool`] is what the rest of the crate sees of them.
+//! The rest of the crate uses the pools as a [`Transport`], which is [`Pool`].
 
 mod connecting;
 mod endpoint_pool;
@@ -79,10 +79,11 @@ impl Transport for Pool {
     }
 }
 
-/// A [`Target`] that outlives its request, for a connection that is made for it.
+/// A [`Target`] that outlives its request.
 #[derive(Clone, Debug)]
 struct OwnedTarget {
-    /// The request's runtime, which makes the connection: what causes it to be made may happen on any thread.
+    /// The runtime of the request. Connections are made there, because the event that causes one to be made may happen on
+    /// any thread.
     runtime: Handle,
     worker: Worker,
     cluster: Arc<ClusterState>,
@@ -111,7 +112,7 @@ impl OwnedTarget {
     }
 }
 
-/// A connection, or a stream on one, for exactly one request. Dropped unused, it goes back to its pool.
+/// A connection, or a stream of one, for exactly one request. It returns to its pool if it is dropped unused.
 #[derive(Debug)]
 pub struct Connection(Option<Kind>);
 
@@ -122,7 +123,7 @@ enum Kind {
 }
 
 impl Connection {
-    /// Sends `request` in the form of this protocol and waits for the response headers.
+    /// Sends `request` and waits for the response headers.
     async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
         match self.0.take() {
             Some(Kind::Http1(connection)) => connection.exchange(form::http1(request)).await,

@@ -8,9 +8,9 @@ use crate::{Body, TransportError};
 /// A request that a connection failed to serve.
 #[derive(Debug)]
 pub(super) struct SendError {
-    /// What happened.
+    /// The reason.
     pub(super) error: TransportError,
-    /// The request, if no byte of it has left: it can be sent again, whatever it asks for.
+    /// The request, if no byte of it was sent. Then it can be sent again, even if it is not idempotent.
     pub(super) unsent: Option<Box<Request<Body>>>,
 }
 

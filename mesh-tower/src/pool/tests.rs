@@ -31,13 +31,13 @@ use tokio::{
 use super::*;
 use crate::{BoxError, Connect, ConnectTo, Connected, Connecting, Io, timer::now};
 
-/// An endpoint in memory: accepts whatever the script of a test says.
+/// An endpoint in memory.
 #[derive(Clone, Debug)]
 struct Endpoint {
     accepted: Arc<AtomicUsize>,
     open: Arc<Open>,
     serve: Serve,
-    /// The application protocol of its TLS, if it has any.
+    /// The protocol that it negotiates by ALPN; `None` = plain text.
     negotiates: Option<&'static str>,
     gate: Arc<Semaphore>,
 }
@@ -51,12 +51,12 @@ enum Serve {
     CloseAfterResponse,
     Echo,
     Upgrade,
-    /// These bytes for the first request, and then the end if it `closes`.
+    /// Sends these bytes in response to the first request; then closes the connection if `closes`.
     Raw {
         answer: &'static str,
         closes: bool,
     },
-    /// The end in the midst of the first request, which may be announced.
+    /// Closes the connection during the first request, perhaps after a GOAWAY.
     Http2Cut {
         goaway: bool,
     },
@@ -149,14 +149,14 @@ async fn raw(mut io: DuplexStream, answer: &str, closes: bool) {
     }
 }
 
-/// How many connections are open, and were at most.
+/// The number of open connections and its maximum.
 #[derive(Debug, Default)]
 struct Open {
     now: AtomicUsize,
     most: AtomicUsize,
 }
 
-/// Our end of a connection, which counts as open until it is dropped.
+/// The client's end of a connection, which counts as open until it is dropped.
 #[derive(Debug)]
 struct Counted(DuplexStream, Arc<Open>);
 
@@ -217,7 +217,7 @@ impl Connect for Endpoint {
     }
 }
 
-/// A cluster of in-memory endpoints, all behind one connector.
+/// A cluster with in-memory endpoints.
 struct Fixture {
     endpoint: Endpoint,
     target: OwnedTarget,
@@ -382,8 +382,8 @@ async fn a_connection_that_the_endpoint_closed_is_not_used() {
     }
 }
 
-/// What `upstream_cx_destroy_*`, `upstream_cx_close_notify` and `upstream_rq_cancelled` count of one request to `serve`,
-/// whose response is read to its end, or given up after a second.
+/// Which of `upstream_cx_destroy_*`, `upstream_cx_close_notify` and `upstream_rq_cancelled` one request to `serve` increases.
+/// The response is read to its end, or the request is cancelled after a second.
 async fn ends_counted(serve: Serve) -> Vec<&'static str> {
     let fixture = Fixture::with(serve, |c| c.connect_timeout = Duration::from_secs(5));
     let exchange = async {
@@ -412,7 +412,7 @@ async fn ends_counted(serve: Serve) -> Vec<&'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_ended_a_connection_and_in_the_midst_of_what_is_counted() {
+async fn which_side_ends_a_connection_is_counted() {
     let raw = |answer, closes| Serve::Raw { answer, closes };
     let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let last = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
@@ -441,7 +441,7 @@ async fn who_ended_a_connection_and_in_the_midst_of_what_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_max_connections_requests_wait_in_line_and_more_than_max_pending_overflow() {
+async fn at_max_connections_requests_wait_in_the_queue_up_to_max_pending_requests() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 1));
     let first = tokio::spawn({
         let target = fixture.target.clone();
@@ -471,7 +471,7 @@ async fn at_max_connections_requests_wait_in_line_and_more_than_max_pending_over
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_given_up_leaves_the_queue() {
+async fn a_cancelled_request_leaves_the_queue() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 1));
     let open = fixture.get("/").await.unwrap();
     for _ in 0..3 {
@@ -486,13 +486,13 @@ async fn a_request_that_is_given_up_leaves_the_queue() {
 
 const BOTH_PROTOCOLS: [Serve; 2] = [Serve::Http1, Serve::Http2 { max_streams: 100 }];
 
-/// Waits for the whole answer to a request, as long as `limit`.
+/// Waits for the whole response to a request, at most `limit`.
 async fn get_within(limit: Duration, target: &OwnedTarget, path: &str) -> Bytes {
     let answer = async { get(target, path).await.unwrap().into_body().collect().await.unwrap().to_bytes() };
     tokio::time::timeout(limit, answer).await.expect("an answer in time")
 }
 
-/// Answers within this time came without waiting for a timer.
+/// A response within this time did not wait for a timer.
 const AT_ONCE: Duration = Duration::from_millis(10);
 
 #[tokio::test(start_paused = true)]
@@ -529,7 +529,7 @@ async fn at_max_connections_many_requests_share_the_one_connection_of_their_pool
     }
 }
 
-/// Connections that the circuit breaker counts.
+/// The number of connections that the circuit breaker counts.
 fn in_use(fixture: &Fixture) -> u64 {
     let mut in_use = Vec::new();
     fixture.target.cluster.for_each_stat(&mut |name, _, value| {
@@ -591,7 +591,7 @@ fn a_connection_that_its_runtime_does_not_finish_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_raised_limit_serves_those_who_wait_with_the_next_request() {
+async fn a_raised_limit_takes_effect_with_the_next_request() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
     let used = fixture.get("/").await.unwrap();
     let target = fixture.target.clone();
@@ -607,7 +607,7 @@ async fn a_raised_limit_serves_those_who_wait_with_the_next_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_cannot_be_made_fails_all_who_wait_for_it() {
+async fn a_connection_that_cannot_be_made_fails_all_waiting_requests() {
     let fixture = Fixture::new(Serve::Refuse);
     let (one, other) = tokio::join!(fixture.get("/"), fixture.get("/"));
     for error in [one.unwrap_err(), other.unwrap_err()] {
@@ -773,7 +773,7 @@ async fn protocols_have_connections_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_of_its_own_counts_until_it_is_dropped() {
+async fn a_stream_counts_until_it_is_dropped() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
     let OwnedTarget { worker, cluster, endpoint, priority, .. } = &fixture.target;
     let target = Target { cluster, endpoint, priority: *priority };
@@ -792,7 +792,7 @@ async fn a_stream_of_its_own_counts_until_it_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_cannot_be_made_in_time_or_is_given_up_has_failed() {
+async fn a_stream_that_is_cancelled_or_too_late_counts_as_failed() {
     let fixture = Fixture::with(Serve::Never, |c| c.connect_timeout = Duration::from_secs(2));
     let OwnedTarget { worker, cluster, endpoint, priority, .. } = &fixture.target;
     let target = Target { cluster, endpoint, priority: *priority };

@@ -34,7 +34,7 @@ struct Shared {
     sweeper: Mutex<Sweeper>,
 }
 
-/// The pools that hold connections, looked at every [`Worker::SWEEP_INTERVAL`] while there are any.
+/// The pools of a worker, which are swept every [`Worker::SWEEP_INTERVAL`].
 #[derive(Debug, Default)]
 struct Sweeper {
     pools: Vec<Weak<EndpointPool>>,
@@ -42,7 +42,7 @@ struct Sweeper {
 }
 
 impl Worker {
-    /// Time between two looks at unused connections, and so the precision of `idle_timeout`.
+    /// How often idle connections are checked: the precision of `idle_timeout`.
     const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
     /// The only worker, with plain TCP connections.
@@ -66,7 +66,7 @@ impl Worker {
         &*self.0.connector
     }
 
-    /// A connection with room for one request.
+    /// Waits for a connection for one request.
     pub(super) async fn connection(
         &self,
         target: &Target<'_>,
@@ -75,14 +75,14 @@ impl Worker {
         self.pool(target, protocol).connection(self, target).await
     }
 
-    /// A byte stream of its own to `target`, for traffic other than HTTP. It counts until it is dropped.
+    /// Makes a connection to `target` for traffic other than HTTP. It counts until the stream is dropped.
     ///
     /// # Errors
-    /// If `max_connections` are open, also if they lead elsewhere: there is no queue to wait in. If the connection cannot
-    /// be made, or not within `connect_timeout`.
+    /// If `max_connections` are open, because there is no queue to wait in. If the connection cannot be made within
+    /// `connect_timeout`.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the connection up.
+    /// Dropping the future cancels the attempt.
     #[cfg_attr(not(test), expect(dead_code, reason = "TCP proxying will need it"))]
     pub(crate) async fn stream(&self, target: &Target<'_>) -> Result<UpstreamStream<Permit>, TransportError> {
         let permit = target.cluster.try_connection(target.priority);
@@ -90,7 +90,7 @@ impl Worker {
         Ok(connect::open(self.connector(), target, None).await?.holding(permit))
     }
 
-    /// This worker's pool for a connection to `target`, made at its first use.
+    /// This worker's pool for connections to `target`. It is created at its first use.
     fn pool(&self, target: &Target<'_>, protocol: Protocol) -> Arc<EndpointPool> {
         let transport_socket = &target.cluster.config().transport_socket;
         let attached = target.endpoint.attachment().get_or_init(|| Arc::new(EndpointPools::new(self.0.count)));
@@ -101,7 +101,7 @@ impl Worker {
                 self.watch(&pool);
                 pool
             })),
-            // There are more workers than announced, or something else is attached: connections work, but are not kept.
+            // There are more workers than announced, or something else is attached. Connections work, but are not kept.
             None => EndpointPool::new(protocol),
         }
     }
@@ -126,18 +126,17 @@ impl EndpointPools {
     }
 }
 
-/// What makes connections to one endpoint alike, so that any of them can carry a request for all of them.
+/// What connections to one endpoint must have in common to serve each other's requests.
 ///
-/// What is the same for all connections of a cluster, such as keep-alive, is not part of it: endpoints lose their pools
-/// when it changes.
+/// Settings of the whole cluster, such as keep-alive, are not part of it: when they change, the endpoints get new pools.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ConnectionKey {
     protocol: Protocol,
     transport_socket: UpstreamTransportSocket,
 }
 
-/// The pools of one endpoint and worker: a list that is read without a lock and only grows, by one pool for each key that
-/// the configuration has.
+/// The pools of one endpoint and worker: a linked list that is read without a lock. It only grows, to one pool for each
+/// key in the configuration.
 #[derive(Debug, Default)]
 struct Pools(OnceLock<Box<Entry>>);
 
@@ -169,7 +168,7 @@ impl Pools {
     }
 }
 
-/// Closes what was unused for too long, until the worker or all of its pools are gone.
+/// Sweeps the pools until the worker or all of its pools are dropped.
 async fn sweep(worker: Weak<Shared>) {
     loop {
         tokio::time::sleep(Worker::SWEEP_INTERVAL).await;

@@ -1,10 +1,10 @@
-//! Why an exchange with an endpoint failed.
+//! Errors of exchanges with endpoints.
 
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc};
 
 use mesh_core::resilience::retry::ResetReason;
 
-/// An exchange with an endpoint that failed before its response had ended.
+/// An exchange with an endpoint failed before the response had ended.
 #[derive(Clone, Debug)]
 pub struct TransportError {
     reason: ResetReason,
@@ -12,25 +12,25 @@ pub struct TransportError {
 }
 
 impl TransportError {
-    /// A failure without a text of the transport.
+    /// An error without details.
     #[must_use]
     pub fn new(reason: ResetReason) -> Self {
         Self { reason, transport_failure: None }
     }
 
-    /// What happened, in Envoy's terms.
+    /// The reason, in Envoy's terms.
     #[must_use]
     pub fn reason(&self) -> ResetReason {
         self.reason
     }
 
-    /// What the operating system says about a connection that could not be made.
+    /// The operating system's description of the error, if a connection could not be made.
     #[must_use]
     pub fn transport_failure(&self) -> Option<&Arc<str>> {
         self.transport_failure.as_ref()
     }
 
-    /// A connection that could not be made. The text is Envoy's: that of the operating system without the error number.
+    /// A connection could not be made. The description is the operating system's, without the error number, as in Envoy.
     pub(crate) fn from_connect(error: &io::Error) -> Self {
         let text = error.to_string();
         let text = text.split_once(" (os error").map_or(text.as_str(), |(text, _)| text);
@@ -51,7 +51,7 @@ impl TransportError {
     pub(crate) fn from_h2(error: &h2::Error) -> Self {
         let reason = match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) if error.is_remote() => ResetReason::RemoteRefusedStreamReset,
-            // Streams above the last one that a GOAWAY names were not looked at (RFC 9113 section 6.8).
+            // The endpoint has not processed streams above the last one that a GOAWAY names (RFC 9113 section 6.8).
             Some(h2::Reason::NO_ERROR) if error.is_go_away() => ResetReason::RemoteRefusedStreamReset,
             Some(_) if error.is_reset() && error.is_remote() => ResetReason::RemoteReset,
             Some(_) if error.is_library() => ResetReason::ProtocolError,

@@ -1,6 +1,6 @@
-//! What lies between a request that has an endpoint and the connections that lead there.
+//! The interface between the upstream side, which picks endpoints, and the connections to them.
 //!
-//! A [`Transport`] brings requests to endpoints. The [pools](crate::Pool) are one; tests and benches have others.
+//! The connection pools ([`Pool`](crate::Pool)) are the [`Transport`] of production. Tests and benches have others.
 
 mod error;
 mod protocol;
@@ -18,11 +18,12 @@ pub use protocol::Protocol;
 
 use crate::Call;
 
-/// Brings requests to endpoints.
+/// Sends requests to endpoints.
 ///
-/// In two steps, so that the circuit breaker can decide in between: a request that it refuses has cost no connection.
+/// There are two steps, so that the circuit breaker can decide between them: a request that it refuses does not use up a
+/// connection.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Room for one request on a connection; given back when dropped unused.
+    /// A connection, or a stream of one, for one request. It is given back if it is dropped unused.
     type Connection: Send;
 
     /// Waits for a connection to `target`.
@@ -38,11 +39,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         ConnectionInfo::default()
     }
 
-    /// Sends the request of `call`, waits for the response headers and puts the response into `call`.
+    /// Sends the request of `call`, waits for the response headers and puts the response into `call`
+    /// ([`Call::respond`]).
     ///
     /// # Errors
-    /// If there is no response. If no byte of the request has left either, the request is back in `call`: it can be
-    /// sent again, whatever it asks for.
+    /// If there is no response. If no byte of the request was sent, the transport gives the request back
+    /// ([`Call::restore`]), so that it can be sent again even if it is not idempotent.
     fn send(
         &self,
         connection: Self::Connection,
@@ -55,9 +57,9 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 pub struct Target<'a> {
     /// The cluster.
     pub cluster: &'a Arc<ClusterState>,
-    /// The endpoint picked.
+    /// The endpoint, which belongs to the cluster.
     pub endpoint: &'a Arc<EndpointState>,
-    /// Which thresholds of the circuit breaker apply.
+    /// The priority whose circuit breaker thresholds apply.
     pub priority: RoutingPriority,
 }
 
@@ -65,10 +67,10 @@ pub struct Target<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct ConnectionInfo<'a> {
-    /// The HTTP version that it speaks; `None` = the one that was asked for.
+    /// Its HTTP version; `None` = the requested one.
     pub protocol: Option<Protocol>,
-    /// The address of this end, if it is a socket.
+    /// The local address, if it is a socket.
     pub local_address: Option<SocketAddr>,
-    /// What the TLS handshake has told, such as who the endpoint is; `None` = plain text.
+    /// The result of the TLS handshake, with the identity of the endpoint; `None` = plain text.
     pub tls: Option<&'a Arc<TlsInfo>>,
 }

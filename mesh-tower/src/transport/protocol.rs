@@ -1,9 +1,9 @@
-//! The HTTP versions that connections speak.
+//! The HTTP versions of connections.
 
 use http::Version;
 use mesh_core::model::HttpProtocol;
 
-/// The protocol of one connection.
+/// The HTTP version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -13,7 +13,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The version that its requests have.
+    /// The version of its requests.
     pub(crate) fn version(self) -> Version {
         match self {
             Self::Http1 => Version::HTTP_11,
@@ -21,7 +21,7 @@ impl Protocol {
         }
     }
 
-    /// The protocol with this name in a TLS handshake (ALPN, RFC 7301); `None` = another than HTTP.
+    /// The protocol with this ALPN name (RFC 7301); `None` = not HTTP.
     pub(crate) fn from_alpn(name: &str) -> Option<Self> {
         match name {
             "h2" => Some(Self::Http2),
@@ -30,7 +30,7 @@ impl Protocol {
         }
     }
 
-    /// What a cluster speaks to its endpoints for a request that came as `version`.
+    /// The protocol for a request of version `version` to a cluster that is configured with `configured`.
     pub(crate) fn choose(configured: HttpProtocol, version: Version) -> Self {
         match configured {
             HttpProtocol::Http1 => Self::Http1,
