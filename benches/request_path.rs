@@ -23,11 +23,10 @@ use mesh_core::{
     model::{
         Action, AppendAction, Cluster, Discovery, HeaderMutation, HttpConnectionManager, LbPolicy, Listener,
         OutlierDetection, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction, RouteConfigName, RouteConfiguration,
-        RouteMatch, RouteSource, VirtualHost,
+        RouteMatch, RouteSource, VirtualHost, format::Format,
     },
     rng::{Rng, SplitMix64},
     store::Store,
-    telemetry::Format,
 };
 use mesh_tower::{Body, Call, Channel, Protocol, Target, Transport, TransportError, Upstream, telemetry::Telemetry};
 

@@ -6,5 +6,3 @@ pub mod hop_by_hop;
 pub mod path_normalize;
 pub mod request_id;
 pub mod survey;
-
-pub use crate::grpc;

@@ -8,5 +8,3 @@ pub mod breaker;
 pub mod overrides;
 pub mod retry_budget;
 pub mod timeout;
-
-pub use crate::retry;

@@ -18,7 +18,6 @@ mod metric;
 pub mod peer_metadata;
 pub mod trace_context;
 
-pub use crate::model::format::{DEFAULT_TEXT, Format};
 pub use attributes::Attributes;
 pub use flags::ResponseFlags;
 pub use format::{Missing, Value, write_json};

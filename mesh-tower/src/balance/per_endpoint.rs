@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use mesh_core::{cluster::EndpointState, local_reply::LocalReply, policy::grpc};
+use mesh_core::{cluster::EndpointState, grpc, local_reply::LocalReply};
 use tower_service::Service;
 
 use super::SelectedEndpoint;

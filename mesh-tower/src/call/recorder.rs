@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version, request, response};
 use http_body::Frame;
 use mesh_core::{
+    grpc,
     local_reply::{LocalReply, UpstreamReset},
     model::{DestinationService, Workload},
-    policy::{grpc, survey::header_bytes},
+    policy::survey::header_bytes,
     telemetry::{Attributes, ResponseFlags, details},
 };
 

@@ -12,10 +12,10 @@ use mesh_core::{
         AccessLog, AccessLogFormat, AccessLogSink, Action, Cluster, DestinationService, DirectResponse, Discovery,
         Endpoint, EndpointAddress, FractionalPercent, HealthStatus, HttpConnectionManager, HttpProtocol,
         LoadAssignment, LocalityEndpoints, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
-        UpgradeConfig, VirtualHost,
+        UpgradeConfig, VirtualHost, format::Format,
     },
     rng::SplitMix64,
-    telemetry::{Format, ResponseFlags},
+    telemetry::ResponseFlags,
 };
 use tokio::net::TcpListener;
 

@@ -1,6 +1,6 @@
 //! Making a connection with a time limit and statistics.
 
-use mesh_core::{cluster::ClusterStats, resilience::retry::ResetReason};
+use mesh_core::{cluster::ClusterStats, retry::ResetReason};
 
 use super::{Connect, ConnectTo, EndedBy, UpstreamStream, stream::ConnectionCount};
 use crate::{Protocol, Target, TransportError};

@@ -17,7 +17,7 @@ use crate::{
 ///
 /// ```
 /// use http::{HeaderName, Request, Response};
-/// use mesh_core::{model::{AppendAction, HeaderMutation, HeaderMutations}, telemetry::Format};
+/// use mesh_core::{model::{format::Format, AppendAction, HeaderMutation, HeaderMutations}};
 /// use mesh_tower::{Body, BoxError, headers::HeadersLayer};
 /// use tower::{Layer as _, ServiceExt as _, service_fn};
 ///

@@ -1,12 +1,9 @@
 use std::convert::Infallible;
 
 use http::{HeaderName, Request, Response};
-use mesh_core::{
-    model::{
-        Action, AppendAction, HeaderMutation, HeaderMutations, PathMatcher, Route, RouteAction, RouteConfiguration,
-        RouteMatch, VirtualHost,
-    },
-    telemetry::Format,
+use mesh_core::model::{
+    Action, AppendAction, HeaderMutation, HeaderMutations, PathMatcher, Route, RouteAction, RouteConfiguration,
+    RouteMatch, VirtualHost, format::Format,
 };
 use tower::{Layer, ServiceExt, service_fn};
 

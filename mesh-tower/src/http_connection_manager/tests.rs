@@ -13,10 +13,11 @@ use mesh_core::{
         Discovery, FractionalPercent, HeaderMutation, HttpConnectionManager, Listener, LoadAssignment, PathMatcher,
         PathRedirect, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, UpgradeConfig,
         VirtualHost,
+        format::{DEFAULT_TEXT, Format},
     },
     rng::SplitMix64,
     store::Store,
-    telemetry::{DEFAULT_TEXT, Format, ResponseFlags},
+    telemetry::ResponseFlags,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::util::BoxCloneSyncService;

@@ -12,9 +12,9 @@ use std::{sync::Arc, time::Instant};
 use http::Response;
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
+    grpc,
     health::outlier::{Ejected, LocalOriginFailure, Outcome},
-    policy::grpc,
-    resilience::retry::ResetReason,
+    retry::ResetReason,
 };
 
 pub use layer::OutlierLayer;

@@ -6,7 +6,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body as _;
-use mesh_core::resilience::retry::ResetReason;
+use mesh_core::retry::ResetReason;
 
 use crate::{Body, TransportError};
 

@@ -21,7 +21,7 @@ use std::{future::Future, sync::Arc};
 use http::{Request, Response};
 use mesh_core::cluster::{ClusterState, ClusterStats, EndpointState};
 use mesh_core::model::RoutingPriority;
-use mesh_core::resilience::retry::ResetReason;
+use mesh_core::retry::ResetReason;
 use tokio::runtime::Handle;
 
 use send_error::SendError;

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_core::{
-    model::UpstreamTransportSocket,
-    resilience::{breaker::Permit, retry::ResetReason},
-};
+use mesh_core::{model::UpstreamTransportSocket, resilience::breaker::Permit, retry::ResetReason};
 use parking_lot::Mutex;
 
 use super::{Connection, endpoint_pool::EndpointPool};

@@ -7,11 +7,8 @@ use mesh_core::{
     cluster::ClusterState,
     local_reply::LocalReply,
     model::{Cluster, RetryBudget, RetryPolicy, RoutingPriority, Thresholds},
-    resilience::{
-        overrides::Overrides,
-        retry::{Decision, RequestProgress, ResetReason, RetryState},
-        timeout::Timeouts,
-    },
+    resilience::{overrides::Overrides, timeout::Timeouts},
+    retry::{Decision, RequestProgress, ResetReason, RetryState},
     telemetry::ResponseFlags,
 };
 

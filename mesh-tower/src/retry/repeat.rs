@@ -12,10 +12,8 @@ use mesh_core::{
     cluster::ClusterState,
     model::{RetryPolicy, RoutingPriority},
     request::RequestHead,
-    resilience::{
-        overrides::Overrides,
-        retry::{Decision, RequestProgress, ResetReason, RetryState},
-    },
+    resilience::overrides::Overrides,
+    retry::{Decision, RequestProgress, ResetReason, RetryState},
 };
 
 use super::Replay;

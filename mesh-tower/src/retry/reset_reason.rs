@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use mesh_core::resilience::retry::ResetReason;
+use mesh_core::retry::ResetReason;
 
 use crate::{BoxError, TransportError};
 

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use mesh_core::{
     cluster::ClusterState,
     model::{Percent, RetryBudget, RetryOn, RetryPolicy, Thresholds},
-    resilience::retry::ResetReason,
+    retry::ResetReason,
 };
 use tokio::task::JoinHandle;
 use tower::Layer;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode};
-use mesh_core::{local_reply::LocalReply, model::ClusterName, policy::grpc};
+use mesh_core::{grpc, local_reply::LocalReply, model::ClusterName};
 use tower_service::Service;
 
 use super::RouteMatched;

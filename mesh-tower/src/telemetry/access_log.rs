@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 use mesh_core::{
-    model::{AccessLog, AccessLogFormat, JsonField},
-    telemetry::{Attributes, Format, Missing, write_json},
+    model::{AccessLog, AccessLogFormat, JsonField, format::Format},
+    telemetry::{Attributes, Missing, write_json},
 };
 
 use super::{LogFile, LogFiles, OpenError};

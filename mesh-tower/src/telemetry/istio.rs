@@ -19,8 +19,8 @@ use std::{
 use hashbrown::HashMap;
 use http::StatusCode;
 use mesh_core::{
+    grpc,
     model::{DestinationService, Workload},
-    policy::grpc,
     telemetry::{
         Counter, ResponseFlags,
         labels::{

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc};
 
-use mesh_core::resilience::retry::ResetReason;
+use mesh_core::retry::ResetReason;
 
 /// An exchange with an endpoint failed before the response had ended.
 #[derive(Clone, Debug)]

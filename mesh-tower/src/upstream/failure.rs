@@ -7,7 +7,7 @@ use mesh_core::{
     cluster::ClusterStats,
     health::outlier::{LocalOriginFailure, Outcome},
     local_reply::{LocalReply, UpstreamReset},
-    resilience::retry::{RequestProgress, ResetReason},
+    retry::{RequestProgress, ResetReason},
 };
 
 use crate::{TransportError, outlier::outcome_of_reset, timeout::Expired};

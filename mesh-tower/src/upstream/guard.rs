@@ -11,7 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
     model::RoutingPriority,
-    resilience::retry::ResetReason,
+    retry::ResetReason,
     telemetry::{ResponseFlags, details},
 };
 

@@ -15,12 +15,11 @@ use mesh_core::{
     model::{
         self, Action, CircuitBreakers, Cluster, Discovery, EndpointAddress, HeaderMutation, HealthStatus, HostRewrite,
         HttpProtocol, LoadAssignment, LocalityEndpoints, OutlierDetection, PathMatcher, PathRewrite, Percent, RetryOn,
-        RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Thresholds, VirtualHost,
+        RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Thresholds, VirtualHost, format::Format,
     },
-    resilience::retry::ResetReason,
+    retry::ResetReason,
     rng::SplitMix64,
     store::{Routes, Store},
-    telemetry::Format,
     tls::TlsInfo,
 };
 use parking_lot::Mutex;

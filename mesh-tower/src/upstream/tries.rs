@@ -18,11 +18,8 @@ use mesh_core::{
     balance::{Avoid, PickContext},
     cluster::{ClusterState, EndpointState, RequestOrigin},
     model::{RetryPolicy, RoutingPriority},
-    resilience::{
-        overrides::Overrides,
-        retry::{Decision, RequestProgress, ResetReason, RetryState},
-        timeout::Timeouts,
-    },
+    resilience::{overrides::Overrides, timeout::Timeouts},
+    retry::{Decision, RequestProgress, ResetReason, RetryState},
     telemetry::{ResponseFlags, details},
     tls::TlsInfo,
 };
