@@ -16,6 +16,7 @@ mod matcher;
 mod path_index;
 mod redirect;
 mod rewrite;
+mod shared;
 mod stats;
 mod table;
 mod trie;

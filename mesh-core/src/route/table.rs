@@ -5,8 +5,11 @@ use std::{num::NonZeroU32, ops::Deref, sync::Arc};
 use thiserror::Error;
 
 use super::{
-    RequestPart, RequestScope, RequestStats, RequestStatsRegistry, RouteEntry, domain_index, domain_index::DomainIndex,
-    entry::Plans, matcher, path_index::PathIndex,
+    RequestPart, RequestScope, RequestStats, RequestStatsRegistry, RouteEntry, domain_index,
+    domain_index::DomainIndex,
+    matcher,
+    path_index::PathIndex,
+    shared::{HostContext, SharedRoutes},
 };
 use crate::{
     model::{ClusterName, RouteConfiguration, VirtualHost},
@@ -163,12 +166,11 @@ impl<C> RouteTable<C> {
         let hosts = (config.virtual_hosts.iter().zip(0..))
             .map(|(virtual_host, host)| {
                 let virtual_clusters = virtual_cluster_stats(virtual_host, registry);
-                let mut plans = Plans::default();
+                let context =
+                    HostContext { config: &config, virtual_host: host, registry, virtual_clusters: &virtual_clusters };
+                let mut shared = SharedRoutes::default();
                 let entries = (virtual_host.routes.iter().zip(0..))
-                    .map(|(_, route)| {
-                        let stats = (registry, &virtual_clusters);
-                        Ok(plans.share(RouteEntry::compile(&config, (host, route), resolve, stats)?))
-                    })
+                    .map(|(_, route)| Ok(RouteEntry::compile(context, route, resolve)?.share(&mut shared)))
                     .collect::<Result<_, _>>()?;
                 Ok(Arc::new(Host { paths: PathIndex::new(&virtual_host.routes), entries }))
             })
