@@ -12,7 +12,7 @@ use crate::{
     model::{
         HeaderKey, MetadataValue,
         format::{
-            Fact, FieldSource, Format, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, Part, PathSource,
+            Attribute, FieldSource, Format, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, Part, PathSource,
             TimeFormat, X_ENVOY_ORIGINAL_PATH,
             number::{self, decimal},
         },
@@ -143,11 +143,11 @@ impl Operator {
                     MetadataSource::Route => attributes.route_metadata,
                     MetadataSource::Filters => attributes.dynamic_metadata,
                 };
-                let fact = metadata.and_then(|metadata| metadata.get(namespace, path));
-                fact.map_or(Value::Missing, Value::Metadata)
+                let value = metadata.and_then(|metadata| metadata.get(namespace, path));
+                value.map_or(Value::Missing, Value::Metadata)
             }
             Self::GrpcStatus(style) => grpc_status(*style, attributes),
-            Self::Fact(fact) => fact.value(attributes),
+            Self::Attribute(attribute) => attribute.value(attributes),
         }
     }
 }
@@ -224,7 +224,7 @@ fn grpc_status<'a>(style: GrpcStatusStyle, attributes: &Attributes<'a>) -> Value
     }
 }
 
-impl Fact {
+impl Attribute {
     fn value<'a>(self, of: &Attributes<'a>) -> Value<'a> {
         match self {
             Self::Protocol => text(of.protocol.and_then(protocol)),

@@ -47,8 +47,8 @@ const MANY: &str = "m=%REQ(:METHOD)% p=%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% proto=
 fn a_forwarded_request_is_logged_as_envoy_logs_it() {
     let request = headers(&[("user-agent", "agent \"q\""), ("x-forwarded-for", "1.2.3.4,192.0.2.7")]);
     let response = headers(&[("x-resp", "r v")]);
-    let fact = MetadataValue::Object([("k".into(), MetadataValue::String("v".into()))].into());
-    let metadata = Metadata { filter_metadata: [("ns".into(), fact)].into() };
+    let namespace = MetadataValue::Object([("k".into(), MetadataValue::String("v".into()))].into());
+    let metadata = Metadata { filter_metadata: [("ns".into(), namespace)].into() };
     let attributes = Attributes {
         method: Some(&Method::GET),
         scheme: Some("http"),

@@ -15,7 +15,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue};
 use thiserror::Error;
 
-pub use operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, PathSource};
+pub use operator::{Attribute, FieldSource, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, PathSource};
 pub use time::TimeFormat;
 
 use super::HeaderKey;

@@ -39,7 +39,7 @@ pub enum Operator {
     /// `GRPC_STATUS(STYLE)`, `GRPC_STATUS_NUMBER`: status of a gRPC response.
     GrpcStatus(GrpcStatusStyle),
     /// A command without an argument.
-    Fact(Fact),
+    Attribute(Attribute),
 }
 
 /// A request header and an alternative.
@@ -91,15 +91,15 @@ pub enum GrpcStatusStyle {
     Number,
 }
 
-macro_rules! facts {
+macro_rules! attributes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// A command without an argument.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Fact {
+        pub enum Attribute {
             $(#[doc = concat!("`", $text, "`.")] $(#[$doc])* $name,)*
         }
 
-        impl Fact {
+        impl Attribute {
             /// The command called `name`.
             #[must_use]
             pub fn parse(name: &str) -> Option<Self> {
@@ -112,7 +112,7 @@ macro_rules! facts {
     };
 }
 
-facts! {
+attributes! {
     Protocol = "PROTOCOL";
     UpstreamProtocol = "UPSTREAM_PROTOCOL";
     ResponseCode = "RESPONSE_CODE";

@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::{
     Command, FormatError, Part, TimeFormat,
-    operator::{Fact, FieldSource, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, PathSource},
+    operator::{Attribute, FieldSource, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, PathSource},
 };
 use crate::value::HeaderKey;
 
@@ -74,7 +74,7 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator, String> {
             let (main, alternative) = header_names(argument, |name| HeaderKey::parse(name).ok())?;
             Ok(Operator::Request(HeaderSource { main, alternative }))
         }
-        ("RESP", Some(":status" | ":STATUS")) => Ok(Operator::Fact(Fact::ResponseCode)),
+        ("RESP", Some(":status" | ":STATUS")) => Ok(Operator::Attribute(Attribute::ResponseCode)),
         ("RESP", Some(argument)) => field(argument).map(Operator::Response),
         ("TRAILER", Some(argument)) => field(argument).map(Operator::Trailer),
         ("REQ" | "RESP" | "TRAILER" | "QUERY_PARAM", None | Some("")) => Err("needs a name in parentheses".to_owned()),
@@ -89,8 +89,8 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator, String> {
         ("GRPC_STATUS", Some("SNAKE_STRING")) => Ok(Operator::GrpcStatus(GrpcStatusStyle::SnakeString)),
         ("GRPC_STATUS", Some("NUMBER")) => Ok(Operator::GrpcStatus(GrpcStatusStyle::Number)),
         ("GRPC_STATUS", Some(other)) => Err(format!("{other:?} is not one of CAMEL_STRING, SNAKE_STRING, NUMBER")),
-        (name, argument) => match (Fact::parse(name), argument) {
-            (Some(fact), None) => Ok(Operator::Fact(fact)),
+        (name, argument) => match (Attribute::parse(name), argument) {
+            (Some(attribute), None) => Ok(Operator::Attribute(attribute)),
             (Some(_), Some(argument)) => Err(format!("takes no argument, got {argument:?}")),
             (None, _) => Err("unknown or not supported".to_owned()),
         },
