@@ -87,9 +87,7 @@ impl Mesh {
 
     fn update(&mut self, resource_type: ResourceType, accepted: Vec<Decoded>) {
         let now = Instant::now();
-        let version = "1".into();
-        let update = Update { resource_type, version, accepted, removed: Vec::new(), rejected: Vec::new() };
-        self.applier.handle_update(update, now);
+        self.applier.handle_update(Update::new(resource_type, accepted), now);
         while let Some(change) = self.applier.poll_change() {
             apply(&self.store, change, now, &mut self.rng).expect("endpoints contradict nothing");
         }

@@ -12,15 +12,12 @@ use mesh_core::{
     store::Store,
     target::Target,
 };
-use mesh_tower::dns::{DnsDiscovery, SystemResolver};
-use tokio::sync::{broadcast, watch};
 
 use crate::{
     Mesh,
     admin::Identity,
+    background::{Background, Opened, rng},
     error::{Error, Kind},
-    event,
-    follow::{InForce, Opened, rng},
     identity,
 };
 
@@ -76,7 +73,8 @@ impl MeshBuilder {
         self
     }
 
-    /// Joins the mesh; returns when the whole configuration is in force.
+    /// Joins the mesh; returns when it is known what can be called, and how this program is called. The routes, clusters and
+    /// endpoints of what is called come into force with the first channel to it.
     ///
     /// # Errors
     /// If the configuration or a name in it cannot be used.
@@ -90,17 +88,13 @@ impl MeshBuilder {
         let who = opened.as_ref().map_or_else(|| node.clone(), |opened| opened.with_labels(node.clone()));
         let store = Arc::new(Store::new());
         self.configure(&store)?;
-        let (in_use, user) = watch::channel(());
-        let (events, _) = broadcast::channel(event::CAPACITY);
-        let dns = DnsDiscovery::start(Arc::clone(&store), SystemResolver::new());
         let translation = opened.as_ref().map(|opened| opened.translation(node.clone()));
         let config_dump = ConfigDump { translation, ..ConfigDump::default() };
-        let in_force = InForce { store: Arc::clone(&store), in_use, _dns: dns, events: events.clone() };
-        match opened {
-            Some(opened) => opened.follow(&node, in_force).await?,
-            None => in_force.keep(),
+        let mut background = Background::start(&store);
+        if let Some(opened) = opened {
+            background.follow(opened, &node, Arc::clone(&store)).await?;
         }
-        Ok(Mesh::new(store, user, events, identity::telemetry(&who), Identity { node, start, config_dump }))
+        Ok(Mesh::new(store, background, identity::telemetry(&who), Identity { node, start, config_dump }))
     }
 
     fn node(&self) -> Result<Node, Error> {

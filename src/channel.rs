@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_tower::{BoxError, ResponseBody};
+use mesh_xds::client::Subscription;
 use tower_service::Service;
 
 use crate::Mesh;
@@ -21,13 +23,14 @@ use crate::Mesh;
 #[derive(Clone, Debug)]
 pub struct Channel {
     inner: mesh_tower::Channel,
-    /// Configuration is followed as long as somebody uses the mesh.
+    /// The target's configuration is followed for as long as it is used.
+    _subscription: Arc<Subscription>,
     _mesh: Mesh,
 }
 
 impl Channel {
-    pub(crate) fn new(inner: mesh_tower::Channel, mesh: Mesh) -> Self {
-        Self { inner, _mesh: mesh }
+    pub(crate) fn new(inner: mesh_tower::Channel, subscription: Subscription, mesh: Mesh) -> Self {
+        Self { inner, _subscription: Arc::new(subscription), _mesh: mesh }
     }
 }
 

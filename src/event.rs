@@ -7,7 +7,7 @@ use mesh_control::{
     source::Reload,
 };
 use mesh_xds::{
-    client::{Notice, applier::ApplyReport},
+    client::{ApplyReport, Notice},
     resource::{ResourceError, ResourceType},
 };
 use tokio::sync::broadcast;
@@ -21,7 +21,7 @@ pub(crate) const CAPACITY: usize = 64;
 pub enum ConfigEvent {
     /// The files are valid; what they change is about to come into force. Also after an edit without any effect.
     Accepted(Accepted),
-    /// A change is in force: requests that start now obey it.
+    /// A change of what this program uses is in force: requests that start now obey it.
     Applied(Applied),
     /// The files have errors; the last good configuration stays in force.
     Rejected(Rejected),
@@ -98,26 +98,39 @@ impl From<&Reload> for ConfigEvent {
     }
 }
 
-impl Applied {
-    /// Adds what a control plane's answer brought. Settled is not said here: it makes an event of what was added.
-    pub(crate) fn note(&mut self, notice: Notice) {
+/// What an agent reports, until all of it is in force.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    applied: Applied,
+    /// Whether the configuration has changed. It has not if only more of it is used.
+    is_change: bool,
+}
+
+impl Changes {
+    /// Takes a notice. Yields what is in force now, when everything is, and the configuration has changed.
+    pub(crate) fn note(&mut self, notice: Notice) -> Option<Applied> {
         match notice {
-            Notice::Applied(ApplyReport { resource_type, accepted, removed, rejected, .. }) => {
-                self.changed.extend(accepted.iter().map(|name| resource(resource_type, name)));
-                self.removed.extend(removed.iter().map(|name| resource(resource_type, name)));
-                self.refused.extend(rejected.iter().map(ResourceError::to_string));
+            Notice::Settled => {
+                let Self { applied, is_change } = std::mem::take(self);
+                return is_change.then_some(applied);
             }
-            Notice::NotApplied(error) => self.refused.push(error.to_string()),
+            Notice::Applied(ApplyReport { resource_type, is_answer, accepted, removed, rejected, .. }) => {
+                self.is_change |= !is_answer || !rejected.is_empty();
+                self.applied.changed.extend(accepted.iter().map(|name| resource(resource_type, name)));
+                self.applied.removed.extend(removed.iter().map(|name| resource(resource_type, name)));
+                self.applied.refused.extend(rejected.iter().map(ResourceError::to_string));
+            }
+            Notice::NotApplied(error) => {
+                self.is_change = true;
+                self.applied.refused.push(error.to_string());
+            }
             Notice::Missing { resource_type, name } => {
                 tracing::debug!(%resource_type, %name, "the control plane has no such resource");
             }
             Notice::Disconnected(reason) => tracing::warn!("{reason}"),
-            Notice::Connected | Notice::Settled => {}
+            _ => {}
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.removed.is_empty() && self.refused.is_empty()
+        None
     }
 }
 

@@ -33,11 +33,11 @@
 //! Nothing here decides anything: the facade only puts the other crates together.
 
 mod admin;
+mod background;
 mod builder;
 mod channel;
 mod error;
 mod event;
-mod follow;
 mod identity;
 mod mesh;
 mod server;

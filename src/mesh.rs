@@ -11,9 +11,8 @@ use mesh_tower::{
     Upstream, Worker,
     telemetry::{ClusterStatSource, Stat, StatSource, Telemetry, prometheus_text},
 };
-use tokio::sync::{broadcast, watch};
 
-use crate::{Admin, Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Server, admin::Identity};
+use crate::{Admin, Channel, ConfigEvents, Error, MeshBuilder, Server, admin::Identity, background::Background};
 
 /// A program's membership in a mesh: what it may call, how it is called, and what is counted about both.
 ///
@@ -22,8 +21,7 @@ use crate::{Admin, Channel, ConfigEvent, ConfigEvents, Error, MeshBuilder, Serve
 #[derive(Clone)]
 pub struct Mesh {
     pub(crate) store: Arc<Store>,
-    _user: watch::Receiver<()>,
-    events: broadcast::Sender<ConfigEvent>,
+    background: Arc<Background>,
     pub(crate) telemetry: Telemetry,
     pub(crate) identity: Arc<Identity>,
     worker: Worker,
@@ -35,14 +33,9 @@ impl Mesh {
         MeshBuilder::default()
     }
 
-    pub(crate) fn new(
-        store: Arc<Store>,
-        user: watch::Receiver<()>,
-        events: broadcast::Sender<ConfigEvent>,
-        telemetry: Telemetry,
-        identity: Identity,
-    ) -> Self {
-        Self { store, _user: user, events, telemetry, identity: Arc::new(identity), worker: Worker::single() }
+    pub(crate) fn new(store: Arc<Store>, background: Background, telemetry: Telemetry, identity: Identity) -> Self {
+        let (background, identity) = (Arc::new(background), Arc::new(identity));
+        Self { store, background, telemetry, identity, worker: Worker::single() }
     }
 
     fn namespace(&self) -> &str {
@@ -58,6 +51,9 @@ impl Mesh {
     /// Names are looked up as in Kubernetes: `reviews`, `reviews.default`, the fully qualified name, a host outside;
     /// with `:PORT`, or without if the service has one port. gRPC's spelling `xds:///reviews:9080` is understood too.
     ///
+    /// The first requests wait until the routes, clusters and endpoints are in force, which are followed while the channel
+    /// exists and for a minute after: so keep a channel that is used often.
+    ///
     /// # Errors
     /// If `target` cannot be a name, or the configuration in force has no such service.
     #[expect(clippy::missing_panics_doc, reason = "the host and port of a target make an authority")]
@@ -68,7 +64,7 @@ impl Mesh {
         let authority = listener.name.parse().expect("a listener found by host and port has them as its name");
         let upstream = Upstream::new(self.worker.clone());
         let channel = mesh_tower::Channel::new(authority, self.store(), upstream, self.telemetry.clone());
-        Ok(Channel::new(channel, self.clone()))
+        Ok(Channel::new(channel, self.background.subscribe(&listener.name), self.clone()))
     }
 
     /// A server for `service`, one of this program's: wraps an axum `Router`, tonic `Routes` or any other
@@ -112,7 +108,7 @@ impl Mesh {
     /// What becomes of changes of the configuration from now on.
     #[must_use]
     pub fn events(&self) -> ConfigEvents {
-        ConfigEvents(self.events.subscribe())
+        ConfigEvents(self.background.events())
     }
 }
 

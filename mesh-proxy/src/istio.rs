@@ -14,11 +14,14 @@ use mesh_control::{
     source::{Directory, OpenError, Reload},
     translate::{Interception, Node, NodeError, Role as NodeRole},
 };
-use mesh_core::{rng::SplitMix64, store::Store};
+use mesh_core::{
+    rng::SplitMix64,
+    store::{Store, Watch},
+};
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
-use mesh_xds::client::{self, ClusterInterest, Interest, Notice, applier::StoreSink, transport::in_process};
+use mesh_xds::client::{Agent, Notice, Scope, transport::in_process};
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::args::{Args, Role};
 
@@ -89,29 +92,22 @@ impl Istio {
         Translation::new(self.meshes.clone(), self.node.clone())
     }
 
-    /// Keeps `store` as the directory says, from now on; `settled` is notified whenever a configuration is in force.
-    pub(crate) fn follow(self, store: Arc<Store>, settled: Arc<Notify>) {
+    /// Keeps `store` as the directory says, from now on. What it yields changes whenever a configuration is in force.
+    pub(crate) fn follow(self, store: Arc<Store>) -> Watch {
         let (transport, acceptor) = in_process::pair();
-        let options = client::Options {
-            node: self.node.to_xds(),
-            listeners: Interest::Everything,
-            clusters: ClusterInterest::Everything,
-        };
         let rng = SplitMix64::new(fastrand::u64(..));
-        let (meshes, node, applied) = (self.meshes.clone(), self.node, Arc::clone(&store));
-        let sink = StoreSink::new(store, rng, move |notice| {
-            if notice == Notice::Settled {
-                if applied.listeners().is_empty() {
-                    tracing::warn!("{}", listens_nowhere(&node, &meshes.borrow()));
-                }
-                settled.notify_one();
-            } else {
-                tell(&notice);
-            }
-        });
+        let agent = Agent::new(transport, self.node.to_xds(), Scope::Everything, Arc::clone(&store), rng);
+        let settled = agent.settled();
+        let (meshes, node) = (self.meshes.clone(), self.node);
         tokio::spawn(server::serve(acceptor, self.meshes));
-        tokio::spawn(client::run(transport, options, sink));
-        tokio::spawn(self.directory.run(tell_reload));
+        tokio::spawn(agent.run(move |notice| {
+            if notice == Notice::Settled && store.listeners().is_empty() {
+                tracing::warn!("{}", listens_nowhere(&node, &meshes.borrow()));
+            }
+            log(&notice);
+        }));
+        tokio::spawn(self.directory.run(log_reload));
+        settled
     }
 }
 
@@ -128,7 +124,7 @@ fn listens_nowhere(node: &Node, mesh: &Mesh) -> String {
     }
 }
 
-fn tell(notice: &Notice) {
+fn log(notice: &Notice) {
     match notice {
         Notice::Applied(report) => {
             for name in &report.accepted {
@@ -147,11 +143,11 @@ fn tell(notice: &Notice) {
         Notice::NotApplied(error) => tracing::warn!("{error}: not applied, the one before stays"),
         Notice::Missing { resource_type, name } => tracing::debug!("{resource_type} {name}: does not exist"),
         Notice::Disconnected(reason) => tracing::warn!("{reason}"),
-        Notice::Connected | Notice::Settled => {}
+        _ => {}
     }
 }
 
-fn tell_reload(reload: &Reload) {
+fn log_reload(reload: &Reload) {
     match reload {
         Reload::Applied { mesh, diagnostics } => {
             tracing::info!("configuration {} read", mesh.version);

@@ -3,7 +3,11 @@
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use mesh_admin::Phase;
-use mesh_core::{model::TrafficDirection, rng::SplitMix64, route::RouteTableError};
+use mesh_core::{
+    model::TrafficDirection,
+    rng::SplitMix64,
+    store::{Version, Watch},
+};
 use mesh_tower::{
     ConnectionManager, TcpConnector, Upstream, UpstreamOptions, Worker,
     dns::{DnsDiscovery, SystemResolver},
@@ -12,11 +16,12 @@ use mesh_tower::{
     server::{BindError, ListenerChange, ListenerError, Listeners, MakeServer, Workers, bind},
     telemetry::Telemetry,
 };
+use mesh_xds::resource::ResourceError;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Handle},
-    sync::{Notify, mpsc},
+    sync::mpsc,
 };
 
 use crate::{
@@ -46,9 +51,9 @@ pub(crate) enum RunError {
     /// The directory is of no use.
     #[error(transparent)]
     Istio(#[from] IstioError),
-    /// Routes contradict themselves.
+    /// A resource of the bootstrap cannot be used.
     #[error(transparent)]
-    Routes(#[from] RouteTableError),
+    Resource(#[from] ResourceError),
     /// A listener cannot be brought up.
     #[error(transparent)]
     Listener(#[from] ListenerError),
@@ -129,20 +134,22 @@ impl Source {
         }
     }
 
-    /// Puts the configuration into the store, now and whenever it changes; `settled` is notified each time.
-    fn follow(self, state: &State, settled: Arc<Notify>) -> Result<(), RunError> {
+    /// Puts the configuration into the store, now and whenever it changes. What it yields changes each time one is in force.
+    fn follow(self, state: &State) -> Result<Watch, RunError> {
         match self {
             Self::Bootstrap(loaded) => {
+                let applied = Version::new();
+                let settled = applied.watch();
                 loaded.apply(&state.store, &mut SplitMix64::new(fastrand::u64(..)))?;
                 state.config_dump.lock().bootstrap = Some(Arc::new(loaded.proto));
-                settled.notify_one();
+                applied.advance();
+                Ok(settled)
             }
             Self::Istio(istio) => {
                 state.config_dump.lock().translation = Some(istio.translation());
-                istio.follow(Arc::clone(&state.store), settled);
+                Ok(istio.follow(Arc::clone(&state.store)))
             }
         }
-        Ok(())
     }
 }
 
@@ -155,15 +162,14 @@ async fn serve(
     start_admin(state, source.admin_address())?;
     let workers = Workers::start(state.args.workers())?;
     let mut listeners = Listeners::new(servers(state, &workers), drain_times(state));
-    let settled = Arc::new(Notify::new());
     let dns = DnsDiscovery::start(Arc::clone(&state.store), SystemResolver::new());
     state.lifecycle.enter(Phase::Initializing);
-    source.follow(state, Arc::clone(&settled))?;
+    let mut settled = source.follow(state)?;
     let mut retry_in = RETRY_FIRST;
     let reason = loop {
         let is_complete = listeners.is_complete();
         tokio::select! {
-            () = settled.notified() => {
+            () = settled.changed() => {
                 if state.lifecycle.phase() == Phase::Initializing {
                     dns.first_answers(FIRST_ANSWERS_LIMIT).await;
                 }

@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use mesh::{Admin, Mesh};
 use tower::ServiceExt as _;
 
-use crate::support::ConfigDir;
+use crate::support::{ConfigDir, get};
 
 const SHOP: &str = "apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -33,6 +33,10 @@ async fn a_member_answers_envoys_admin_paths() {
     dir.write("shop.yaml", SHOP);
     let mesh = Mesh::builder().config_dir(dir.path()).service("client").build().await.unwrap();
     let admin = mesh.admin();
+    let (_, unused) = ask(&admin, Method::GET, "/stats").await;
+    assert!(unused.contains("cluster_manager.active_clusters: 0"), "nobody has a channel to it: {unused}");
+    let channel = mesh.channel("shop").unwrap();
+    assert_eq!(get(&channel, "/").await.0, 503, "nobody listens there");
     // axum takes it as it is.
     let _: Router = Router::new().fallback_service(admin.clone());
     for (target, part) in [

@@ -76,6 +76,7 @@ async fn edits_are_followed_and_broken_ones_change_nothing() {
     for name in ["shop", "shop:80", "shop.default", "shop.default.svc.cluster.local:80", "xds:///shop:80"] {
         assert_eq!(get(&mesh.channel(name).unwrap(), "/").await, (200, "v1 /".to_owned()), "{name}");
     }
+    assert!(mesh.channel("shopp").unwrap_err().is_unknown_target(), "a misspelt name is an error at once");
     let channel = mesh.channel("shop").unwrap();
 
     dir.write("shop.yaml", &rules("0", "100"));

@@ -6,11 +6,12 @@ mod text;
 use std::{fs, io, path::PathBuf, time::Instant};
 
 use mesh_control::diagnostic::{Diagnostic, Style};
-use mesh_core::{rng::SplitMix64, route::RouteTableError, store::Store};
+use mesh_core::{rng::SplitMix64, store::Store};
 use mesh_xds::{
     bootstrap::{self, Bootstrap, BootstrapError},
+    client::applier::apply_static,
     proto::envoy::config::bootstrap::v3::Bootstrap as ProtoBootstrap,
-    resource::Resource,
+    resource::ResourceError,
 };
 use thiserror::Error;
 
@@ -66,18 +67,8 @@ pub(crate) fn load(args: &Args) -> Result<Loaded, LoadError> {
 
 impl Loaded {
     /// Puts clusters and listeners into `store`.
-    pub(crate) fn apply(&self, store: &Store, rng: &mut SplitMix64) -> Result<(), RouteTableError> {
-        for resource in &self.bootstrap.resources {
-            match resource {
-                Resource::Cluster(cluster) => store.set_cluster(cluster.clone(), Instant::now(), rng),
-                Resource::ClusterLoadAssignment { cluster_name, assignment } => {
-                    store.set_endpoints(cluster_name, assignment, rng);
-                }
-                Resource::Listener(listener) => store.set_listener(listener.clone()),
-                Resource::RouteConfiguration(routes) => store.set_routes(routes)?,
-            }
-        }
-        Ok(())
+    pub(crate) fn apply(&self, store: &Store, rng: &mut SplitMix64) -> Result<(), ResourceError> {
+        apply_static(store, self.bootstrap.resources.iter().cloned(), Instant::now(), rng)
     }
 }
 

@@ -1,24 +1,44 @@
-//! The client of a control plane: one ADS stream over which all resources come.
+//! The client of a control plane: one ADS stream over which all resources come, and what is made of them.
 //!
-//! [`Machine`] is the protocol without I/O: what to request, what to acknowledge, when to give up waiting and when to
-//! reconnect. A [`Transport`] carries its messages, in process ([`transport::in_process`]) or over a network, and [`run`]
-//! moves messages and time between the two. What was accepted goes through the [`applier`], which puts it into force in an
-//! order that breaks nothing.
+//! ```text
+//! control plane ◄─► Transport ◄─► Agent ─► Store
+//!                                  │ time, messages
+//!                              ClientState
+//!                        Machine ───────► Applier
+//!                  requests, responses     order of changes
+//! ```
 //!
-//! The variant spoken is state-of-the-world: a response for clusters or listeners is the whole truth about them, one
-//! for endpoints or routes is about the resources it names. A resource that is refused does not keep the others of its
-//! response from being taken; the response is then answered with a NACK that says why (gRFC A46, A57).
+//! - [`Agent`] is what programs use: built from a transport, a node, a scope and a store, it keeps the store as the
+//!   control plane says, reports [`Notice`]s, and signals whenever everything is in force. It does the I/O and decides
+//!   nothing.
+//! - [`ClientState`] decides, without I/O. It joins two state machines and the listeners that are used:
+//! - [`Machine`] is the protocol: what to request, what to acknowledge, when to give up waiting, when to connect;
+//! - [`Applier`](applier::Applier) puts what was accepted into force in an order that breaks nothing, and knows what is
+//!   referred to and therefore to be asked for.
+//! - [`transport`] carries the messages. There is one within the process; one over gRPC belongs beside it.
+//!
+//! Proxies ask for everything that the control plane has for them, libraries for what they use ([`Scope`]): a
+//! [`Subscription`] to a listener brings its routes, their clusters and the endpoints of these, and when the last one has
+//! been gone for [`UNUSED_LISTENER_TIME`], they go, too.
 
+mod agent;
 pub mod applier;
-mod driver;
+mod back_off;
+mod interest;
 mod machine;
+mod notice;
 mod request;
+mod state;
+mod subscription;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 
-pub use driver::{ClusterInterest, Notice, Options, Sink, run};
-pub use machine::{Event, Interest, Machine, RESOURCE_TIMEOUT, Update};
+pub use agent::Agent;
+pub use interest::Interest;
+pub use machine::{CONNECT_TIMEOUT, Event, Machine, RESOURCE_TIMEOUT, Update};
+pub use notice::{ApplyReport, Notice};
 pub use request::Request;
+pub use state::{ClientState, Output, Scope, UNUSED_LISTENER_TIME};
+pub use subscription::{Subscriber, Subscription};
 pub use transport::{Disconnected, Stream, Transport};
-
-#[cfg(test)]
-mod tests;

@@ -47,6 +47,11 @@ impl<T> Slot<T> {
         Self { wanted: None, in_force: None, until: now }
     }
 
+    /// The resource as it is wanted and as it is in force, as far as it is.
+    pub(super) fn both(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.wanted.iter().chain(&self.in_force)
+    }
+
     pub(super) fn want(&mut self, wanted: Arc<T>, until: Instant) {
         self.wanted = Some(wanted);
         self.until = until;

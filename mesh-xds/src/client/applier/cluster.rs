@@ -13,13 +13,15 @@ use crate::client::machine::RESOURCE_TIMEOUT;
 /// What is known of clusters and endpoints.
 #[derive(Debug, Default)]
 pub(super) struct Clusters {
+    /// Whether clusters come because routes name them, instead of all at once.
+    by_name: bool,
     slots: HashMap<ClusterName, Slot<Cluster>>,
     /// Endpoint resources in force.
     endpoints: HashSet<Arc<str>>,
     /// Wanted clusters that wait for endpoints, by the name of these.
     cold: HashMap<Arc<str>, HashSet<ClusterName>>,
-    /// Clusters in force that are not wanted any more, and until when they may stay for the sake of routes.
-    doomed: HashMap<ClusterName, Instant>,
+    /// Clusters in force that are not wanted any more, and until when they may stay for routes that name them.
+    unwanted: HashMap<ClusterName, Instant>,
     /// Endpoints and clusters that the control plane does not have.
     missing_endpoints: HashSet<Arc<str>>,
     missing: HashSet<ClusterName>,
@@ -27,15 +29,28 @@ pub(super) struct Clusters {
     users: HashMap<ClusterName, usize>,
     /// Whether a cluster went or changed since [`Clusters::remove_unused`] looked for unused endpoints.
     may_be_unused: bool,
+    /// Whether other endpoints may be named than when [`Clusters::endpoint_interest`] looked.
+    is_endpoint_interest_stale: bool,
 }
 
 impl Clusters {
+    /// For clusters that are asked for one by one.
+    pub(super) fn by_name() -> Self {
+        Self { by_name: true, ..Self::default() }
+    }
+
+    /// Whether clusters are asked for one by one.
+    pub(super) fn are_by_name(&self) -> bool {
+        self.by_name
+    }
+
     /// Takes a new or changed cluster.
     pub(super) fn want(&mut self, cluster: &Arc<Cluster>, now: Instant, changes: &mut VecDeque<Change>) {
         let name = cluster.name.clone();
         self.missing.remove(&name);
-        self.doomed.remove(&name);
+        self.unwanted.remove(&name);
         self.forget_cold(&name);
+        self.is_endpoint_interest_stale = true;
         let slot = self.slots.entry(name.clone()).or_insert_with(|| Slot::empty(now));
         slot.want(Arc::clone(cluster), now + RESOURCE_TIMEOUT);
         match &cluster.discovery {
@@ -46,8 +61,9 @@ impl Clusters {
         }
     }
 
-    /// A cluster that the control plane no longer has.
+    /// A cluster that the control plane no longer has, or that is not asked for any more.
     pub(super) fn unwant(&mut self, name: &str, now: Instant) {
+        self.is_endpoint_interest_stale = true;
         let Some((name, slot)) = self.slots.get_key_value(name) else { return };
         let (name, is_in_force) = (name.clone(), slot.in_force.is_some());
         self.forget_cold(&name);
@@ -55,7 +71,7 @@ impl Clusters {
             if let Some(slot) = self.slots.get_mut(&name) {
                 slot.wanted = None;
             }
-            self.doomed.insert(name, now + RESOURCE_TIMEOUT);
+            self.unwanted.insert(name, now + RESOURCE_TIMEOUT);
         } else {
             self.slots.remove(&name);
         }
@@ -108,28 +124,34 @@ impl Clusters {
     /// endpoints that no cluster uses.
     pub(super) fn remove_unused(&mut self, now: Instant, changes: &mut VecDeque<Change>) {
         let users = &self.users;
-        let gone = self.doomed.extract_if(|name, until| *until <= now || !users.contains_key(name));
+        let gone = self.unwanted.extract_if(|name, until| *until <= now || !users.contains_key(name));
         for (name, _) in gone {
             self.slots.remove(&name);
             self.may_be_unused = true;
+            self.is_endpoint_interest_stale = true;
             let is_named = self.users.contains_key(&name);
             changes.push_back(if is_named { Change::RemoveCluster(name) } else { Change::RetireCluster(name) });
         }
         if std::mem::take(&mut self.may_be_unused) {
-            let clusters = self.slots.values().flat_map(|slot| [&slot.wanted, &slot.in_force]).flatten();
+            let clusters = self.slots.values().flat_map(Slot::both);
             let used: HashSet<&Arc<str>> = clusters.filter_map(|cluster| service_name(cluster)).collect();
             let unused = self.endpoints.extract_if(|name| !used.contains(name));
             changes.extend(unused.map(Change::RemoveEndpoints));
         }
     }
 
-    /// Whether a route that names the cluster may go into force: the cluster is there, or is not to be expected.
-    /// Clusters that were never heard of are expected only if they come `by_name`.
-    pub(super) fn is_settled(&self, name: &ClusterName, by_name: bool) -> bool {
-        match self.slots.get(name) {
+    /// Whether routes that name these clusters may go into force: each is there, or is not to be expected. Clusters that
+    /// were never heard of are expected only if they come by name.
+    pub(super) fn are_settled(&self, names: &BTreeSet<ClusterName>) -> bool {
+        names.iter().all(|name| match self.slots.get(name) {
             Some(slot) => slot.in_force.is_some(),
-            None => !by_name || self.missing.contains(name),
-        }
+            None => !self.by_name || self.missing.contains(name),
+        })
+    }
+
+    /// Only these clusters are asked for: of others it is not known whether they exist.
+    pub(super) fn retain_missing(&mut self, names: &BTreeSet<ClusterName>) {
+        self.missing.retain(|name| names.contains(name));
     }
 
     /// Counts a route configuration that names these clusters.
@@ -151,12 +173,15 @@ impl Clusters {
         }
     }
 
-    /// Names of the endpoint resources of all wanted clusters.
-    pub(super) fn endpoint_interest(&mut self) -> BTreeSet<Arc<str>> {
-        let wanted = self.slots.values().filter_map(|slot| slot.wanted.as_ref());
-        let names: BTreeSet<Arc<str>> = wanted.filter_map(|cluster| service_name(cluster).map(Arc::clone)).collect();
+    /// Names of the endpoint resources of all clusters, wanted and in force, if they may have changed.
+    pub(super) fn endpoint_interest(&mut self) -> Option<BTreeSet<Arc<str>>> {
+        if !std::mem::take(&mut self.is_endpoint_interest_stale) {
+            return None;
+        }
+        let clusters = self.slots.values().flat_map(Slot::both);
+        let names: BTreeSet<Arc<str>> = clusters.filter_map(|cluster| service_name(cluster).map(Arc::clone)).collect();
         self.missing_endpoints.retain(|name| names.contains(name));
-        names
+        Some(names)
     }
 
     /// Whether nothing waits.
@@ -167,7 +192,7 @@ impl Clusters {
     /// When [`Clusters::handle_timeout`] or [`Clusters::remove_unused`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.cold.values().flatten().filter_map(|name| self.slots.get(name)).map(|slot| slot.until);
-        waiting.chain(self.doomed.values().copied()).min()
+        waiting.chain(self.unwanted.values().copied()).min()
     }
 
     fn has_endpoints(&self, service_name: &str) -> bool {
@@ -188,7 +213,10 @@ impl Clusters {
     fn put_in_force(&mut self, name: &ClusterName, changes: &mut VecDeque<Change>) {
         let Some(slot) = self.slots.get_mut(name) else { return };
         let Some(cluster) = slot.wanted.clone() else { return };
-        self.may_be_unused |= slot.in_force.replace(Arc::clone(&cluster)).is_some();
+        if let Some(old) = slot.in_force.replace(Arc::clone(&cluster)) {
+            self.may_be_unused = true;
+            self.is_endpoint_interest_stale |= service_name(&old) != service_name(&cluster);
+        }
         changes.push_back(Change::SetCluster(cluster));
     }
 }

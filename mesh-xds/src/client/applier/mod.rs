@@ -5,23 +5,176 @@
 //!
 //! - a new or changed EDS cluster waits for its endpoints;
 //! - a route configuration waits for the clusters it names;
-//! - a listener waits for its route configuration;
+//! - a listener waits for its route configurations, and for the clusters it names itself;
 //! - removals come last: a cluster goes when no route in force names it any more, a route configuration when no
 //!   listener does.
 //!
-//! Nothing waits longer than [`RESOURCE_TIMEOUT`](super::RESOURCE_TIMEOUT), nor for what the control plane says
-//! does not exist. The cost of an update is in proportion to what it changes and to what is waiting: an update of
-//! endpoints touches its clusters only.
+//! Nothing waits longer than [`RESOURCE_TIMEOUT`](super::RESOURCE_TIMEOUT), nor for what the control plane says does not
+//! exist. The cost of an update is in proportion to what it changes and to what is waiting: an update of endpoints
+//! touches its clusters only.
+//!
+//! It also knows what is referred to, and therefore what to ask for: route configurations by the names in listeners,
+//! endpoints by those in clusters, and clusters, unless all of them are asked for, by those in routes. What is wanted and
+//! what is in force both count, so that nothing is let go before its successor is there.
 //!
 //! Like all state machines here it does no I/O: [`Applier::handle_update`] and [`Applier::handle_timeout`] are its
-//! inputs, [`Applier::poll_change`] its output.
+//! inputs, [`Applier::poll_change`] and [`Applier::poll_interest`] its outputs.
 
 mod change;
 mod cluster;
 mod route;
-mod state;
 mod store;
 
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mesh_core::model::{ClusterName, RouteConfigName};
+
+use self::cluster::Clusters;
+use self::route::Routes;
+use super::interest::Interest;
+use super::machine::Update;
+use super::notice::ApplyReport;
+use crate::resource::{Decoded, Resource, ResourceType};
+
 pub use change::Change;
-pub use state::{Applier, ApplyReport};
-pub use store::{StoreSink, apply};
+pub use store::{apply, apply_static};
+
+/// Orders accepted resources into changes. See the [module](self).
+#[derive(Debug, Default)]
+pub struct Applier {
+    clusters: Clusters,
+    routes: Routes,
+    changes: VecDeque<Change>,
+}
+
+impl Applier {
+    /// For clusters that are all asked for at once.
+    #[must_use]
+    pub fn with_all_clusters() -> Self {
+        Self::default()
+    }
+
+    /// For clusters that are asked for by the names that routes have for them. A cluster that only a header of a request
+    /// names is not asked for.
+    #[must_use]
+    pub fn with_clusters_by_name() -> Self {
+        Self { clusters: Clusters::by_name(), ..Self::default() }
+    }
+
+    /// Whether everything that was accepted is in force.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.changes.is_empty() && self.clusters.is_idle() && self.routes.is_idle()
+    }
+
+    /// Takes what a response brought.
+    pub fn handle_update(&mut self, update: Update, now: Instant) -> ApplyReport {
+        let Update { resource_type, version, is_answer, accepted, removed, rejected } = update;
+        let (mut names, mut all_ignored) = (Vec::new(), Vec::new());
+        for Decoded { resource, ignored } in accepted {
+            let name: Arc<str> = resource.name().into();
+            all_ignored.extend(ignored.into_iter().map(|ignored| (Arc::clone(&name), ignored)));
+            names.push(name);
+            self.want(resource, now);
+        }
+        for name in &removed {
+            if resource_type == ResourceType::Cluster && self.clusters.are_by_name() {
+                self.clusters.set_missing(ClusterName::from(&**name));
+            }
+            self.unwant(resource_type, name, now);
+        }
+        self.settle(now);
+        ApplyReport { resource_type, version, is_answer, accepted: names, removed, rejected, ignored: all_ignored }
+    }
+
+    /// A resource that was asked for does not exist: what waits for it goes on without.
+    pub fn handle_missing(&mut self, resource_type: ResourceType, name: Arc<str>, now: Instant) {
+        match resource_type {
+            ResourceType::Cluster => self.clusters.set_missing(ClusterName::from(&*name)),
+            ResourceType::ClusterLoadAssignment => self.clusters.set_endpoints_missing(name, &mut self.changes),
+            ResourceType::RouteConfiguration => self.routes.set_missing(RouteConfigName::from(&*name)),
+            ResourceType::Listener => {}
+        }
+        self.settle(now);
+    }
+
+    /// Resources that are no longer asked for go as if they had been removed.
+    pub fn handle_unsubscribed(&mut self, resource_type: ResourceType, names: &[Arc<str>], now: Instant) {
+        for name in names {
+            self.unwant(resource_type, name, now);
+        }
+        self.settle(now);
+    }
+
+    /// Changes which API listeners are used; at first all are. Of the others neither routes nor clusters are wanted, and
+    /// they are in force without.
+    pub fn set_used_listeners(&mut self, names: BTreeSet<Arc<str>>, now: Instant) {
+        self.routes.set_used(names);
+        self.settle(now);
+    }
+
+    /// Acts on what [`Applier::poll_timeout`] announced.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.clusters.handle_timeout(now, &mut self.changes);
+        self.settle(now);
+    }
+
+    /// The next change to make.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    /// What is wanted of a kind of resource, if that may have changed since it was last yielded.
+    pub fn poll_interest(&mut self) -> Option<(ResourceType, Interest)> {
+        if let Some(names) = self.routes.route_interest() {
+            return Some((ResourceType::RouteConfiguration, names.into_iter().collect()));
+        }
+        if self.clusters.are_by_name()
+            && let Some(names) = self.routes.cluster_interest()
+        {
+            self.clusters.retain_missing(&names);
+            return Some((ResourceType::Cluster, names.iter().map(|name| name.as_str().into()).collect()));
+        }
+        let names = self.clusters.endpoint_interest()?;
+        Some((ResourceType::ClusterLoadAssignment, names.into_iter().collect()))
+    }
+
+    /// When [`Applier::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.clusters.poll_timeout().into_iter().chain(self.routes.poll_timeout()).min()
+    }
+
+    fn want(&mut self, resource: Resource, now: Instant) {
+        match resource {
+            Resource::Cluster(cluster) => self.clusters.want(&cluster, now, &mut self.changes),
+            Resource::ClusterLoadAssignment { cluster_name, assignment } => {
+                self.clusters.set_endpoints(&cluster_name, assignment, &mut self.changes);
+            }
+            Resource::Listener(listener) => self.routes.want_listener(listener, now),
+            Resource::RouteConfiguration(config) => self.routes.want_config(config, now),
+        }
+    }
+
+    fn unwant(&mut self, resource_type: ResourceType, name: &Arc<str>, now: Instant) {
+        match resource_type {
+            ResourceType::Cluster => self.clusters.unwant(name, now),
+            ResourceType::Listener => self.routes.unwant_listener(name),
+            // These go when nothing names them any more.
+            ResourceType::ClusterLoadAssignment | ResourceType::RouteConfiguration => {}
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if !self.routes.is_idle() {
+            self.routes.settle(&mut self.clusters, now, &mut self.changes);
+        }
+        self.routes.remove_unused(&mut self.clusters, &mut self.changes);
+        self.clusters.remove_unused(now, &mut self.changes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use hashbrown::{HashMap, HashSet};
 use mesh_core::model::{
-    Action, ClusterName, ClusterSpecifier, Listener, RouteConfigName, RouteConfiguration, RouteSource,
+    Action, ClusterName, ClusterSpecifier, Listener, ListenerAddress, NetworkFilter, RouteConfigName,
+    RouteConfiguration, RouteSource,
 };
 
 use super::change::{Change, Slot};
@@ -25,8 +26,14 @@ pub(super) struct Routes {
     gone_listeners: BTreeSet<Arc<str>>,
     /// Route configurations that the control plane does not have.
     missing: HashSet<RouteConfigName>,
+    /// Names of the API listeners that somebody uses; `None` = all are used.
+    used: Option<BTreeSet<Arc<str>>>,
     /// Whether a listener changed since [`Routes::remove_unused`] looked.
     may_be_unused: bool,
+    /// Whether other route configurations may be named than when [`Routes::route_interest`] looked.
+    is_route_interest_stale: bool,
+    /// Whether other clusters may be named than when [`Routes::cluster_interest`] looked.
+    is_cluster_interest_stale: bool,
 }
 
 impl Routes {
@@ -36,6 +43,7 @@ impl Routes {
         self.missing.remove(&name);
         self.waiting_configs.insert(name.clone());
         self.may_be_unused = true;
+        self.is_cluster_interest_stale = true;
         self.configs.entry(name).or_insert_with(|| Slot::empty(now)).want(config, now + RESOURCE_TIMEOUT);
     }
 
@@ -44,13 +52,14 @@ impl Routes {
         let name = Arc::clone(&listener.name);
         self.gone_listeners.remove(&name);
         self.waiting_listeners.insert(Arc::clone(&name));
+        self.note_listener_change();
         self.listeners.entry(name).or_insert_with(|| Slot::empty(now)).want(listener, now + RESOURCE_TIMEOUT);
     }
 
-    /// A listener that the control plane no longer has.
+    /// A listener that the control plane no longer has, or that is not asked for any more.
     pub(super) fn unwant_listener(&mut self, name: &Arc<str>) {
-        self.may_be_unused = true;
         self.waiting_listeners.remove(name);
+        self.note_listener_change();
         let Some(slot) = self.listeners.get_mut(name) else { return };
         slot.wanted = None;
         if slot.in_force.is_some() {
@@ -60,76 +69,86 @@ impl Routes {
         }
     }
 
+    /// Changes which API listeners are used. Of the others neither routes nor clusters are wanted.
+    pub(super) fn set_used(&mut self, names: BTreeSet<Arc<str>>) {
+        self.used = Some(names);
+        self.note_listener_change();
+    }
+
     /// A route configuration that does not exist: nothing waits for it.
     pub(super) fn set_missing(&mut self, name: RouteConfigName) {
         self.missing.insert(name);
     }
 
     /// Puts in force what has all it needs or has waited long enough.
-    pub(super) fn settle(
-        &mut self,
-        clusters: &mut Clusters,
-        by_name: bool,
-        now: Instant,
-        changes: &mut VecDeque<Change>,
-    ) {
-        let is_ready = |clusters: &Clusters, config: &RouteConfiguration, until: Instant| {
-            until <= now || cluster_names(config).iter().all(|name| clusters.is_settled(name, by_name))
-        };
-        let configs = &mut self.configs;
+    pub(super) fn settle(&mut self, clusters: &mut Clusters, now: Instant, changes: &mut VecDeque<Change>) {
+        self.settle_configs(clusters, now, changes);
+        self.settle_listeners(clusters, now, changes);
+    }
+
+    fn settle_configs(&mut self, clusters: &mut Clusters, now: Instant, changes: &mut VecDeque<Change>) {
+        let Self { configs, is_cluster_interest_stale, .. } = self;
         self.waiting_configs.retain(|name| {
             let Some(slot) = configs.get_mut(name) else { return false };
             let Some(config) = slot.wanted.clone() else { return false };
-            if !is_ready(clusters, &config, slot.until) {
+            let names = cluster_names(&config);
+            if slot.until > now && !clusters.are_settled(&names) {
                 return true;
             }
-            clusters.add_users(&cluster_names(&config));
+            clusters.add_users(&names);
             if let Some(old) = slot.in_force.replace(Arc::clone(&config)) {
                 clusters.remove_users(&cluster_names(&old));
+                *is_cluster_interest_stale = true;
             }
             changes.push_back(Change::SetRoutes(config));
             false
         });
-        let (configs, listeners, missing) = (&self.configs, &mut self.listeners, &self.missing);
-        let may_be_unused = &mut self.may_be_unused;
+    }
+
+    fn settle_listeners(&mut self, clusters: &mut Clusters, now: Instant, changes: &mut VecDeque<Change>) {
+        let (configs, used, missing) = (&self.configs, &self.used, &self.missing);
+        let has_routes = |name: &RouteConfigName| {
+            missing.contains(name) || configs.get(name).is_some_and(|config| config.in_force.is_some())
+        };
+        let mut have_changed = false;
         self.waiting_listeners.retain(|name| {
-            let Some(slot) = listeners.get_mut(name) else { return false };
+            let Some(slot) = self.listeners.get_mut(name) else { return false };
             let Some(listener) = slot.wanted.clone() else { return false };
-            let is_ready = listener.http_connection_managers().all(|http| match &http.routes {
-                RouteSource::Inline(config) => is_ready(clusters, config, slot.until),
-                RouteSource::Rds(name) => {
-                    slot.until <= now
-                        || missing.contains(name)
-                        || configs.get(name).is_some_and(|config| config.in_force.is_some())
-                }
-            });
+            let names = own_cluster_names(&listener);
+            let is_ready = slot.until <= now
+                || !is_used(&listener, used.as_ref())
+                || (clusters.are_settled(&names) && route_names(&listener).all(has_routes));
             if is_ready {
-                add_inline_users(clusters, &listener);
+                clusters.add_users(&names);
                 if let Some(old) = slot.in_force.replace(Arc::clone(&listener)) {
-                    remove_inline_users(clusters, &old);
+                    clusters.remove_users(&own_cluster_names(&old));
                 }
                 changes.push_back(Change::SetListener(listener));
-                *may_be_unused = true;
+                have_changed = true;
             }
             !is_ready
         });
+        if have_changed {
+            self.note_listener_change();
+        }
     }
 
-    /// Removes listeners that are not wanted, then route configurations that no listener names.
+    /// Removes listeners that are not wanted, then route configurations that no used listener names.
     pub(super) fn remove_unused(&mut self, clusters: &mut Clusters, changes: &mut VecDeque<Change>) {
         if !std::mem::take(&mut self.may_be_unused) {
             return;
         }
         for name in std::mem::take(&mut self.gone_listeners) {
             if let Some(old) = self.listeners.remove(&name).and_then(|slot| slot.in_force) {
-                remove_inline_users(clusters, &old);
+                clusters.remove_users(&own_cluster_names(&old));
                 changes.push_back(Change::RemoveListener(name));
             }
         }
-        let slots = self.listeners.values().flat_map(|slot| [&slot.wanted, &slot.in_force]).flatten();
-        let named: HashSet<&RouteConfigName> = slots.flat_map(|listener| route_names(listener)).collect();
+        let used = used_listeners(&self.listeners, self.used.as_ref());
+        let named: HashSet<&RouteConfigName> = used.flat_map(route_names).collect();
         for (name, slot) in self.configs.extract_if(|name, _| !named.contains(name)) {
             self.waiting_configs.remove(&name);
+            self.is_cluster_interest_stale = true;
             if let Some(old) = slot.in_force {
                 clusters.remove_users(&cluster_names(&old));
                 changes.push_back(Change::RemoveRoutes(name));
@@ -137,19 +156,25 @@ impl Routes {
         }
     }
 
-    /// Names of the route configurations of all wanted listeners.
-    pub(super) fn route_interest(&mut self) -> BTreeSet<Arc<str>> {
-        let wanted = self.listeners.values().filter_map(|slot| slot.wanted.as_deref());
-        let names: BTreeSet<Arc<str>> = wanted.flat_map(route_names).map(|name| name.as_str().into()).collect();
+    /// Names of the route configurations of all used listeners, wanted and in force, if they may have changed.
+    pub(super) fn route_interest(&mut self) -> Option<BTreeSet<Arc<str>>> {
+        if !std::mem::take(&mut self.is_route_interest_stale) {
+            return None;
+        }
+        let used = used_listeners(&self.listeners, self.used.as_ref());
+        let names: BTreeSet<Arc<str>> = used.flat_map(route_names).map(|name| name.as_str().into()).collect();
         self.missing.retain(|name| names.contains(name.as_str()));
-        names
+        Some(names)
     }
 
-    /// Names of the clusters that wanted route configurations and listeners name.
-    pub(super) fn cluster_interest(&self) -> BTreeSet<Arc<str>> {
-        let configs = self.configs.values().filter_map(|slot| slot.wanted.as_deref());
-        let inline = self.listeners.values().filter_map(|slot| slot.wanted.as_deref()).flat_map(inline_routes);
-        configs.chain(inline).flat_map(cluster_names).map(|name| name.as_str().into()).collect()
+    /// Names of the clusters of route configurations and used listeners, wanted and in force, if they may have changed.
+    pub(super) fn cluster_interest(&mut self) -> Option<BTreeSet<ClusterName>> {
+        if !std::mem::take(&mut self.is_cluster_interest_stale) {
+            return None;
+        }
+        let configs = self.configs.values().flat_map(Slot::both).flat_map(|config| cluster_names(config));
+        let own = used_listeners(&self.listeners, self.used.as_ref()).flat_map(own_cluster_names);
+        Some(configs.chain(own).collect())
     }
 
     /// Whether nothing waits.
@@ -163,25 +188,25 @@ impl Routes {
         let listeners = self.waiting_listeners.iter().filter_map(|name| self.listeners.get(name));
         configs.chain(listeners.map(|slot| slot.until)).min()
     }
-}
 
-fn add_inline_users(clusters: &mut Clusters, listener: &Listener) {
-    for config in inline_routes(listener) {
-        clusters.add_users(&cluster_names(config));
+    fn note_listener_change(&mut self) {
+        self.may_be_unused = true;
+        self.is_route_interest_stale = true;
+        self.is_cluster_interest_stale = true;
     }
 }
 
-fn remove_inline_users(clusters: &mut Clusters, listener: &Listener) {
-    for config in inline_routes(listener) {
-        clusters.remove_users(&cluster_names(config));
-    }
+/// Listeners that are used, as they are wanted and as they are in force.
+fn used_listeners<'a>(
+    listeners: &'a HashMap<Arc<str>, Slot<Listener>>,
+    used: Option<&'a BTreeSet<Arc<str>>>,
+) -> impl Iterator<Item = &'a Listener> {
+    listeners.values().flat_map(Slot::both).map(|listener| &**listener).filter(move |listener| is_used(listener, used))
 }
 
-fn inline_routes(listener: &Listener) -> impl Iterator<Item = &RouteConfiguration> {
-    listener.http_connection_managers().filter_map(|http| match &http.routes {
-        RouteSource::Inline(config) => Some(&**config),
-        RouteSource::Rds(_) => None,
-    })
+/// Whether requests may come in by the listener: sockets are always used.
+fn is_used(listener: &Listener, used: Option<&BTreeSet<Arc<str>>>) -> bool {
+    listener.address != ListenerAddress::Api || used.is_none_or(|names| names.contains(&listener.name))
 }
 
 fn route_names(listener: &Listener) -> impl Iterator<Item = &RouteConfigName> {
@@ -189,6 +214,26 @@ fn route_names(listener: &Listener) -> impl Iterator<Item = &RouteConfigName> {
         RouteSource::Inline(_) => None,
         RouteSource::Rds(name) => Some(name),
     })
+}
+
+/// The clusters that a listener names itself: in routes that are part of it, and for TCP connections.
+fn own_cluster_names(listener: &Listener) -> BTreeSet<ClusterName> {
+    let mut names = BTreeSet::new();
+    for filter in listener.all_filter_chains().flat_map(|chain| &chain.filters) {
+        match filter {
+            NetworkFilter::HttpConnectionManager(http) => {
+                if let RouteSource::Inline(config) = &http.routes {
+                    names.extend(cluster_names(config));
+                }
+            }
+            NetworkFilter::TcpProxy(proxy) => {
+                names.extend(proxy.clusters.iter().map(|cluster| cluster.name.clone()));
+            }
+            // Other filters go to no cluster.
+            _ => {}
+        }
+    }
+    names
 }
 
 /// Every cluster that a route may choose, except those that a request names.

@@ -1,26 +1,28 @@
 //! Changes made in the store that the data plane reads.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Instant;
 
 use mesh_core::rng::Rng;
-use mesh_core::route::RouteTableError;
 use mesh_core::store::Store;
 
-use super::Change;
-use crate::client::driver::{Notice, Sink};
-use crate::resource::{FieldError, ResourceError, ResourceType};
+use super::{Applier, Change};
+use crate::client::interest::Interest;
+use crate::client::machine::Update;
+use crate::resource::{Decoded, FieldError, Resource, ResourceError, ResourceType};
 
 /// Makes one change.
 ///
 /// # Errors
 /// If routes cannot be compiled; then those before stay.
-pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) -> Result<(), RouteTableError> {
+pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) -> Result<(), ResourceError> {
     match change {
         Change::SetCluster(cluster) => store.set_cluster(cluster, now, rng),
         Change::SetEndpoints { service_name, assignment } => store.set_endpoints(&service_name, &assignment, rng),
-        Change::SetRoutes(config) => return store.set_routes(&config),
+        Change::SetRoutes(config) => store.set_routes(&config).map_err(|error| ResourceError {
+            kind: ResourceType::RouteConfiguration.to_string(),
+            name: config.name.to_string(),
+            error: FieldError { path: String::new(), reason: error.to_string() },
+        })?,
         Change::SetListener(listener) => store.set_listener(listener),
         Change::RemoveListener(name) => store.remove_listener(&name),
         Change::RemoveRoutes(name) => store.remove_routes(&name),
@@ -31,40 +33,33 @@ pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) ->
     Ok(())
 }
 
-/// Keeps a [`Store`] as a control plane wants it, and passes on what there is to tell.
-pub struct StoreSink<R, N> {
-    store: Arc<Store>,
-    rng: R,
-    notify: N,
-}
-
-impl<R, N> StoreSink<R, N> {
-    /// A sink into `store`. `notify` is called on the driver's task and should return soon.
-    pub fn new(store: Arc<Store>, rng: R, notify: N) -> Self {
-        Self { store, rng, notify }
+/// Puts into `store` resources that never change, such as those of a bootstrap file. What they name and is not among them
+/// does not exist.
+///
+/// # Errors
+/// The first resource that cannot be put into force.
+pub fn apply_static(
+    store: &Store,
+    resources: impl IntoIterator<Item = Resource>,
+    now: Instant,
+    rng: &mut impl Rng,
+) -> Result<(), ResourceError> {
+    let mut applier = Applier::with_all_clusters();
+    let mut by_type = ResourceType::ALL.map(|resource_type| Update::new(resource_type, Vec::new()));
+    for resource in resources {
+        let update = &mut by_type[resource.resource_type() as usize];
+        update.accepted.push(Decoded { resource, ignored: Vec::new() });
     }
-}
-
-impl<R: Rng + Send, N: FnMut(Notice) + Send> Sink for StoreSink<R, N> {
-    fn apply(&mut self, change: Change, now: Instant) {
-        let name = match &change {
-            Change::SetRoutes(config) => config.name.to_string(),
-            _ => String::new(),
-        };
-        if let Err(error) = apply(&self.store, change, now, &mut self.rng) {
-            let error = FieldError { path: String::new(), reason: error.to_string() };
-            let kind = ResourceType::RouteConfiguration.to_string();
-            (self.notify)(Notice::NotApplied(ResourceError { kind, name, error }));
+    for update in by_type {
+        applier.handle_update(update, now);
+    }
+    while let Some((resource_type, interest)) = applier.poll_interest() {
+        if let Interest::Names(names) = interest {
+            names.iter().for_each(|name| applier.handle_missing(resource_type, name.clone(), now));
         }
     }
-
-    fn notice(&mut self, notice: Notice) {
-        (self.notify)(notice);
+    while let Some(change) = applier.poll_change() {
+        apply(store, change, now, rng)?;
     }
-}
-
-impl<R, N> fmt::Debug for StoreSink<R, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreSink").finish_non_exhaustive()
-    }
+    Ok(())
 }

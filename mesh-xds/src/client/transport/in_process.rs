@@ -1,5 +1,7 @@
 //! A control plane in the same process: two ends of a bounded channel instead of a connection.
 
+use std::future::Future;
+
 use tokio::sync::mpsc;
 
 use super::{Disconnected, Stream, Transport};
@@ -38,13 +40,16 @@ pub struct ServerStream {
 }
 
 impl Transport for InProcess {
-    async fn connect(&mut self) -> Result<Stream, Disconnected> {
-        let (requests, server_requests) = mpsc::channel(CAPACITY);
-        let (server_responses, responses) = mpsc::channel(CAPACITY);
-        let server = ServerStream { requests: server_requests, responses: server_responses };
-        match self.streams.send(server).await {
-            Ok(()) => Ok(Stream { requests, responses }),
-            Err(_) => Err(Disconnected { reason: "it was shut down".to_owned() }),
+    fn connect(&self) -> impl Future<Output = Result<Stream, Disconnected>> + Send + 'static {
+        let streams = self.streams.clone();
+        async move {
+            let (requests, server_requests) = mpsc::channel(CAPACITY);
+            let (server_responses, responses) = mpsc::channel(CAPACITY);
+            let server = ServerStream { requests: server_requests, responses: server_responses };
+            match streams.send(server).await {
+                Ok(()) => Ok(Stream { requests, responses }),
+                Err(_) => Err(Disconnected { reason: "it was shut down".to_owned() }),
+            }
         }
     }
 }

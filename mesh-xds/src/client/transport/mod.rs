@@ -1,4 +1,7 @@
 //! What carries discovery messages.
+//!
+//! A transport connects and moves messages; when to connect, what to send and what to make of the answers is decided by the
+//! [`Machine`](super::Machine). Today there is one, [`in_process`].
 
 pub mod in_process;
 
@@ -14,9 +17,12 @@ use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 pub trait Transport: Send + 'static {
     /// Opens a stream.
     ///
+    /// The future owns what it needs: the client does other things while it connects, and gives the attempt up when it takes
+    /// too long.
+    ///
     /// # Cancel safety
     /// Dropping the future abandons the attempt.
-    fn connect(&mut self) -> impl Future<Output = Result<Stream, Disconnected>> + Send;
+    fn connect(&self) -> impl Future<Output = Result<Stream, Disconnected>> + Send + 'static;
 }
 
 /// An open stream. It ends when either side drops its half.

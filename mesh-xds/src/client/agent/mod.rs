@@ -1,0 +1,227 @@
+//! The client with its I/O: moves messages and time between a [`ClientState`] and a [`Transport`], and keeps a store.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mesh_core::rng::Rng;
+use mesh_core::store::{Store, Version, Watch};
+use tokio::sync::mpsc;
+use tokio::time;
+
+use super::applier::apply;
+use super::notice::Notice;
+use super::request::Request;
+use super::state::{ClientState, Output, Scope};
+use super::subscription::Subscriber;
+use super::transport::{Disconnected, Stream, Transport};
+use crate::proto::envoy::config::core::v3::Node;
+use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
+
+/// Requests that may wait for a control plane that does not read; then its responses wait, too.
+const MAX_UNSENT: usize = 64;
+
+/// Keeps a [`Store`] as a control plane says.
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// use mesh_core::{rng::SplitMix64, store::Store};
+/// use mesh_xds::client::{Agent, Scope, transport::in_process};
+/// use mesh_xds::proto::envoy::config::core::v3::Node;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let (transport, control_plane) = in_process::pair();
+/// let store = Arc::new(Store::new());
+/// let agent = Agent::new(transport, Node::default(), Scope::UsedListeners, Arc::clone(&store), SplitMix64::new(7));
+/// let subscriber = agent.subscriber();
+/// let mut settled = agent.settled();
+/// tokio::spawn(agent.run(|notice| println!("{notice:?}")));
+///
+/// // Keeps the listener, its routes, their clusters and the endpoints of these in the store while it exists.
+/// let subscription = subscriber.subscribe(&"reviews.default.svc.cluster.local:9080".into());
+/// settled.changed().await;
+/// # }
+/// ```
+pub struct Agent<T, R> {
+    state: ClientState,
+    transport: T,
+    link: Link,
+    unsent: VecDeque<Request>,
+    subscriber: Subscriber,
+    store: Arc<Store>,
+    rng: R,
+    settled: Version,
+}
+
+/// The way to the control plane.
+enum Link {
+    Down,
+    Connecting(Pin<Box<dyn Future<Output = Result<Stream, Disconnected>> + Send>>),
+    Up(Stream),
+}
+
+enum Input {
+    Connected(Stream),
+    Disconnected(Disconnected),
+    Response(DiscoveryResponse),
+    Sent,
+    UsedListeners,
+    Timeout,
+}
+
+impl<T: Transport, R: Rng> Agent<T, R> {
+    /// An agent that asks for `scope` in the name of `node`, and puts what it is given into `store`. Nothing happens
+    /// before [`Agent::run`].
+    #[must_use]
+    pub fn new(transport: T, node: Node, scope: Scope, store: Arc<Store>, rng: R) -> Self {
+        Self {
+            state: ClientState::new(node, scope, now()),
+            transport,
+            link: Link::Down,
+            unsent: VecDeque::new(),
+            subscriber: Subscriber::default(),
+            store,
+            rng,
+            settled: Version::new(),
+        }
+    }
+
+    /// Takes subscriptions to listeners. They matter unless the scope is [`Scope::Everything`].
+    #[must_use]
+    pub fn subscriber(&self) -> Subscriber {
+        self.subscriber.clone()
+    }
+
+    /// Changes whenever everything that was asked for is in force: after the first complete configuration, and again after
+    /// every response and every subscription.
+    #[must_use]
+    pub fn settled(&self) -> Watch {
+        self.settled.watch()
+    }
+
+    /// Follows the control plane for as long as the future is polled. `on_notice` is called in between and should return
+    /// soon.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the stream; what is in force stays.
+    pub async fn run(mut self, mut on_notice: impl FnMut(Notice) + Send) {
+        let mut used = self.subscriber.watch();
+        self.state.handle_used_listeners(self.subscriber.names(), now());
+        loop {
+            let now = now();
+            self.state.handle_timeout(now, &mut self.rng);
+            while let Some(output) = self.state.poll_output(now) {
+                self.act(output, now, &mut on_notice);
+            }
+            let input = self.input(&mut used).await;
+            self.handle(input);
+        }
+    }
+
+    fn act(&mut self, output: Output, now: Instant, on_notice: &mut impl FnMut(Notice)) {
+        match output {
+            Output::Connect => self.link = Link::Connecting(Box::pin(self.transport.connect())),
+            Output::Abandon => self.link = Link::Down,
+            Output::Send(request) => self.unsent.push_back(request),
+            Output::Change(change) => {
+                if let Err(error) = apply(&self.store, change, now, &mut self.rng) {
+                    on_notice(Notice::NotApplied(error));
+                }
+            }
+            Output::Notice(notice) => {
+                let is_settled = notice == Notice::Settled;
+                on_notice(notice);
+                if is_settled {
+                    self.settled.advance();
+                }
+            }
+        }
+    }
+
+    async fn input(&mut self, used: &mut Watch) -> Input {
+        let deadline = self.state.poll_timeout().map(time::Instant::from_std);
+        let timeout = async {
+            match deadline {
+                Some(deadline) => time::sleep_until(deadline).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            input = self.link.input(&mut self.unsent) => input,
+            () = used.changed() => Input::UsedListeners,
+            () = timeout => Input::Timeout,
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Connected(stream) => {
+                self.link = Link::Up(stream);
+                self.state.handle_stream_up(now());
+            }
+            Input::Disconnected(reason) => {
+                self.link = Link::Down;
+                self.unsent.clear();
+                self.state.handle_stream_down(reason, now(), &mut self.rng);
+            }
+            Input::Response(response) => self.state.handle_response(response),
+            Input::UsedListeners => self.state.handle_used_listeners(self.subscriber.names(), now()),
+            Input::Sent | Input::Timeout => {}
+        }
+    }
+}
+
+impl Link {
+    /// The next thing that happens on it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if the future is dropped.
+    async fn input(&mut self, unsent: &mut VecDeque<Request>) -> Input {
+        match self {
+            Self::Down => pending().await,
+            Self::Connecting(attempt) => attempt.await.map_or_else(Input::Disconnected, Input::Connected),
+            Self::Up(Stream { requests, responses }) => tokio::select! {
+                input = send(requests, unsent), if !unsent.is_empty() => input,
+                response = responses.recv(), if unsent.len() < MAX_UNSENT => match response {
+                    Some(Ok(response)) => Input::Response(response),
+                    Some(Err(reason)) => Input::Disconnected(reason),
+                    None => Input::Disconnected(closed()),
+                },
+            },
+        }
+    }
+}
+
+/// Sends the first of the waiting requests.
+async fn send(requests: &mpsc::Sender<Request>, unsent: &mut VecDeque<Request>) -> Input {
+    match requests.reserve().await {
+        Ok(permit) => {
+            if let Some(request) = unsent.pop_front() {
+                permit.send(request);
+            }
+            Input::Sent
+        }
+        Err(_) => Input::Disconnected(closed()),
+    }
+}
+
+fn closed() -> Disconnected {
+    Disconnected { reason: "it closed the stream".to_owned() }
+}
+
+fn now() -> Instant {
+    time::Instant::now().into_std()
+}
+
+impl<T, R> fmt::Debug for Agent<T, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+use std::time::Duration;
+
+use mesh_core::rng::SplitMix64;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+use crate::client::testing::{cluster, listener, response, routes};
+use crate::client::transport::in_process::{ServerStream, pair};
+use crate::resource::ResourceType;
+
+/// Runs an agent; yields what it reports, too.
+fn start<T: Transport>(agent: Agent<T, SplitMix64>) -> UnboundedReceiver<Notice> {
+    let (sender, notices) = mpsc::unbounded_channel();
+    tokio::spawn(agent.run(move |notice| drop(sender.send(notice))));
+    notices
+}
+
+async fn answer(server: &ServerStream, kind: ResourceType, version: &str, resources: Vec<prost_types::Any>) {
+    server.responses.send(Ok(response(kind, version, resources))).await.unwrap();
+}
+
+/// The next request about this kind.
+async fn request(server: &mut ServerStream, kind: ResourceType) -> Request {
+    loop {
+        let request = server.requests.recv().await.unwrap();
+        if request.resource_type == kind {
+            return request;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_fills_the_store_and_a_lost_stream_changes_nothing() {
+    let (transport, mut acceptor) = pair();
+    let store = Arc::new(Store::new());
+    let agent = Agent::new(transport, Node::default(), Scope::UsedListeners, Arc::clone(&store), SplitMix64::new(1));
+    let (subscriber, mut settled) = (agent.subscriber(), agent.settled());
+    let mut notices = start(agent);
+    settled.changed().await;
+    assert_eq!(notices.recv().await, Some(Notice::Settled), "nothing is asked for, so nobody has to be asked");
+
+    let subscription = subscriber.subscribe(&"l".into());
+    let mut server = acceptor.accept().await.unwrap();
+    assert!(request(&mut server, ResourceType::Listener).await.resource_names.contains("l"));
+    answer(&server, ResourceType::Listener, "1", vec![listener("l", "r")]).await;
+    request(&mut server, ResourceType::RouteConfiguration).await;
+    answer(&server, ResourceType::RouteConfiguration, "1", vec![routes("r", "a")]).await;
+    request(&mut server, ResourceType::Cluster).await;
+    answer(&server, ResourceType::Cluster, "1", vec![cluster("{name: a}")]).await;
+    settled.changed().await;
+    assert!(store.listeners().contains_key("l") && store.cluster("a").is_some());
+
+    drop(server);
+    let mut server = acceptor.accept().await.unwrap();
+    let again = request(&mut server, ResourceType::Cluster).await;
+    assert_eq!((&*again.version_info, &*again.response_nonce), ("1", ""));
+    assert!(store.cluster("a").is_some());
+
+    drop(subscription);
+    while store.cluster("a").is_some() {
+        settled.changed().await;
+    }
+    assert!(store.listeners().is_empty());
+}
+
+/// A transport that never gets through.
+struct Nowhere(mpsc::UnboundedSender<()>);
+
+impl Transport for Nowhere {
+    fn connect(&self) -> impl Future<Output = Result<Stream, Disconnected>> + Send + 'static {
+        self.0.send(()).unwrap();
+        pending()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connecting_keeps_nothing_waiting_and_is_given_up_and_tried_again() {
+    let (sender, mut attempts) = mpsc::unbounded_channel();
+    let store = Arc::new(Store::new());
+    let agent = Agent::new(Nowhere(sender), Node::default(), Scope::UsedListeners, store, SplitMix64::new(1));
+    let (subscriber, mut settled) = (agent.subscriber(), agent.settled());
+    let mut notices = start(agent);
+    settled.changed().await;
+    let subscription = subscriber.subscribe(&"l".into());
+    attempts.recv().await.unwrap();
+    let begin = time::Instant::now();
+    drop(subscription);
+    attempts.recv().await.unwrap();
+    let waited = begin.elapsed();
+    assert!(waited > Duration::from_secs(20) && waited < Duration::from_secs(22), "{waited:?}");
+    assert_eq!(notices.recv().await, Some(Notice::Settled));
+    let Some(Notice::Disconnected(reason)) = notices.recv().await else { panic!("the attempt was given up") };
+    assert_eq!(reason.to_string(), "control plane: no connection within 20s");
+    settled.changed().await;
+    assert!(begin.elapsed() >= Duration::from_secs(60), "the listener is let go although nobody is connected");
+}

@@ -1,0 +1,36 @@
+//! What a client wants of a kind of resource.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What is wanted of a kind of resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Interest {
+    /// Nothing: the kind is not requested.
+    #[default]
+    Nothing,
+    /// Whatever the control plane has for this node.
+    Everything,
+    /// These.
+    Names(Arc<BTreeSet<Arc<str>>>),
+}
+
+impl Interest {
+    /// Whether a resource of this name is wanted.
+    #[must_use]
+    pub fn includes(&self, name: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Names(names) => names.contains(name),
+        }
+    }
+}
+
+impl FromIterator<Arc<str>> for Interest {
+    /// These names; [`Interest::Nothing`] if there are none.
+    fn from_iter<I: IntoIterator<Item = Arc<str>>>(names: I) -> Self {
+        let names: BTreeSet<Arc<str>> = names.into_iter().collect();
+        if names.is_empty() { Self::Nothing } else { Self::Names(Arc::new(names)) }
+    }
+}

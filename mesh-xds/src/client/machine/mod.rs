@@ -1,0 +1,377 @@
+//! The client's side of the protocol, without I/O.
+//!
+//! ```text
+//!              something is wanted,             the stream
+//!              the pause is over                is open
+//! Waiting ───────────────────────► Connecting ────────────► Streaming
+//!    ▲                                 │                        │
+//!    └─────────────────────────────────┴────────────────────────┘
+//!        the attempt failed or took too long; the stream ended
+//! ```
+//!
+//! The variant spoken is state-of-the-world: a response for clusters or listeners is the whole truth about them, one for
+//! endpoints or routes is about the resources it names. A resource that is refused does not keep the others of its
+//! response from being taken; the response is then answered with a NACK that says why (gRFC A46, A57). What was accepted
+//! survives a lost stream: when the next one opens, everything that is wanted is asked for again, and only differences
+//! are passed on.
+//!
+//! Connecting is an input like any other: the machine asks for it with [`Event::Connect`], and
+//! [`Machine::handle_stream_up`] or [`Machine::handle_stream_down`] takes the outcome.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::{HashMap, HashSet};
+use mesh_core::rng::Rng;
+use prost_types::Any;
+
+use super::back_off::back_off;
+use super::interest::Interest;
+use super::request::Request;
+use crate::proto::envoy::config::core::v3::Node;
+use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
+use crate::resource::{self, Decoded, FieldError, ResourceError, ResourceType};
+
+/// How long a resource that was asked for may take to come. Envoy `initial_fetch_timeout`, gRFC A57.
+pub const RESOURCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long opening a stream may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest text of a NACK, in bytes; what is left out is counted in it.
+const MAX_ERROR_TEXT: usize = 4096;
+
+/// What a response brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Update {
+    /// The kind of resource.
+    pub resource_type: ResourceType,
+    /// The control plane's version of the response.
+    pub version: Arc<str>,
+    /// Whether it brings nothing but what has been asked for since the last response.
+    pub is_answer: bool,
+    /// New and changed resources.
+    pub accepted: Vec<Decoded>,
+    /// Resources that no longer exist.
+    pub removed: Vec<Arc<str>>,
+    /// Resources that are not taken; their predecessors stay in force.
+    pub rejected: Vec<ResourceError>,
+}
+
+impl Update {
+    /// An update that brings these resources.
+    #[must_use]
+    pub fn new(resource_type: ResourceType, accepted: Vec<Decoded>) -> Self {
+        let (version, removed, rejected) = ("".into(), Vec::new(), Vec::new());
+        Self { resource_type, version, is_answer: false, accepted, removed, rejected }
+    }
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Begin to open a stream.
+    Connect,
+    /// Give up opening a stream: it took longer than [`CONNECT_TIMEOUT`].
+    Abandon,
+    /// Send this.
+    Send(Request),
+    /// Apply this.
+    Update(Update),
+    /// A resource that was asked for does not exist.
+    Missing {
+        /// The kind of resource.
+        resource_type: ResourceType,
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// Resources that were accepted are not wanted any more, and changes of them will not come.
+    Unsubscribed {
+        /// The kind of resource.
+        resource_type: ResourceType,
+        /// Their names.
+        names: Vec<Arc<str>>,
+    },
+}
+
+/// The client's side of the protocol. See the [module](self).
+#[derive(Debug)]
+pub struct Machine {
+    node: Arc<Node>,
+    stream: StreamState,
+    types: [TypeState; ResourceType::ALL.len()],
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+enum StreamState {
+    /// Not to connect before the moment, after so many failures in a row.
+    Waiting { until: Instant, failures: u32 },
+    /// A stream is being opened, until the moment at the latest.
+    Connecting { until: Instant, failures: u32 },
+    /// Messages pass. `failures` is forgotten with the first response.
+    Streaming { failures: u32, node_sent: bool },
+}
+
+/// One kind of resource.
+#[derive(Debug, Default)]
+struct TypeState {
+    interest: Interest,
+    /// Whether this stream has carried a request for the kind.
+    is_requested: bool,
+    /// Version of the last response that was taken whole.
+    version: Arc<str>,
+    /// Nonce of the last response of this stream.
+    nonce: Arc<str>,
+    /// Bytes of the resources in force, by name; to pass over what has not changed.
+    accepted: HashMap<Arc<str>, Any>,
+    /// Names that have not come yet and are not known to be missing, and until when they may come. No time runs while
+    /// there is no stream.
+    awaited: HashMap<Arc<str>, Option<Instant>>,
+    /// Whether any response has come.
+    is_answered: bool,
+}
+
+impl Machine {
+    /// A client that is not connected and wants nothing. It connects when something is wanted.
+    #[must_use]
+    pub fn new(node: Node, now: Instant) -> Self {
+        Self {
+            node: Arc::new(node),
+            stream: StreamState::Waiting { until: now, failures: 0 },
+            types: Default::default(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Whether messages pass.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.stream, StreamState::Streaming { .. })
+    }
+
+    /// Whether there is an answer to everything that is wanted: the resource, or that it does not exist.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.types.iter().all(|state| match state.interest {
+            Interest::Nothing => true,
+            Interest::Everything => state.is_answered,
+            Interest::Names(_) => state.awaited.is_empty(),
+        })
+    }
+
+    /// Changes what is wanted of a kind of resource. Without a stream it is asked for when there is one.
+    pub fn subscribe(&mut self, resource_type: ResourceType, interest: Interest, now: Instant) {
+        let until = self.is_streaming().then(|| now + RESOURCE_TIMEOUT);
+        let state = &mut self.types[resource_type as usize];
+        if state.interest == interest {
+            return;
+        }
+        let names = state.change_interest(interest, until);
+        if !names.is_empty() {
+            self.events.push_back(Event::Unsubscribed { resource_type, names });
+        }
+        self.send(resource_type, None);
+    }
+
+    /// The stream that [`Event::Connect`] asked for is open.
+    pub fn handle_stream_up(&mut self, now: Instant) {
+        let StreamState::Connecting { failures, .. } = self.stream else { return };
+        self.stream = StreamState::Streaming { failures, node_sent: false };
+        for kind in ResourceType::ALL {
+            let state = &mut self.types[kind as usize];
+            // Nonces belong to a stream, versions do not.
+            (state.nonce, state.is_requested) = (Arc::default(), false);
+            state.awaited.values_mut().for_each(|until| *until = Some(now + RESOURCE_TIMEOUT));
+            if state.interest != Interest::Nothing {
+                self.send(kind, None);
+            }
+        }
+    }
+
+    /// The stream ended or could not be opened. `rng` spreads the reconnects of many clients.
+    pub fn handle_stream_down(&mut self, now: Instant, rng: &mut impl Rng) {
+        let (StreamState::Streaming { failures, .. } | StreamState::Connecting { failures, .. }) = self.stream else {
+            return;
+        };
+        // Requests and acknowledgements belong to the stream that is gone.
+        self.events.retain(|event| !matches!(event, Event::Send(_)));
+        self.types.iter_mut().flat_map(|state| state.awaited.values_mut()).for_each(|until| *until = None);
+        self.stream = StreamState::Waiting { until: now + back_off(failures, rng), failures: failures + 1 };
+    }
+
+    /// Takes a response: each resource that is new or changed is decoded, and the whole is acknowledged or refused.
+    pub fn handle_response(&mut self, response: DiscoveryResponse) {
+        let StreamState::Streaming { failures, .. } = &mut self.stream else { return };
+        *failures = 0;
+        let Some(kind) = ResourceType::from_type_url(&response.type_url) else {
+            // Not asked for, and there is no way to refuse a type that is not spoken.
+            return;
+        };
+        let state = &mut self.types[kind as usize];
+        // An acknowledgement without names would ask for everything.
+        if !state.is_requested {
+            return;
+        }
+        state.nonce = response.nonce.as_str().into();
+        let version: Arc<str> = response.version_info.as_str().into();
+        let update = state.take(kind, Arc::clone(&version), response.resources);
+        let error = (!update.rejected.is_empty()).then(|| error_text(&update.rejected));
+        if error.is_none() {
+            state.version = version;
+        }
+        self.send(kind, error);
+        self.events.push_back(Event::Update(update));
+    }
+
+    /// Acts on what [`Machine::poll_timeout`] announced.
+    pub fn handle_timeout(&mut self, now: Instant, rng: &mut impl Rng) {
+        match self.stream {
+            StreamState::Waiting { until, failures } if until <= now && self.wants_anything() => {
+                self.stream = StreamState::Connecting { until: now + CONNECT_TIMEOUT, failures };
+                self.events.push_back(Event::Connect);
+            }
+            StreamState::Connecting { until, .. } if until <= now => {
+                self.handle_stream_down(now, rng);
+                self.events.push_back(Event::Abandon);
+            }
+            StreamState::Waiting { .. } | StreamState::Connecting { .. } | StreamState::Streaming { .. } => {}
+        }
+        for kind in ResourceType::ALL {
+            let awaited = &mut self.types[kind as usize].awaited;
+            let overdue = awaited.extract_if(|_, until| until.is_some_and(|until| until <= now));
+            let mut names: Vec<_> = overdue.map(|(name, _)| name).collect();
+            names.sort();
+            self.events.extend(names.into_iter().map(|name| Event::Missing { resource_type: kind, name }));
+        }
+    }
+
+    /// The next thing to do; `None` until the next input.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Machine::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let stream = match self.stream {
+            StreamState::Waiting { until, .. } => self.wants_anything().then_some(until),
+            StreamState::Connecting { until, .. } => Some(until),
+            StreamState::Streaming { .. } => None,
+        };
+        self.types.iter().flat_map(|state| state.awaited.values().copied().flatten()).chain(stream).min()
+    }
+
+    fn wants_anything(&self) -> bool {
+        self.types.iter().any(|state| state.interest != Interest::Nothing)
+    }
+
+    fn send(&mut self, kind: ResourceType, error: Option<String>) {
+        let StreamState::Streaming { node_sent, .. } = &mut self.stream else { return };
+        let node = (!std::mem::replace(node_sent, true)).then(|| Arc::clone(&self.node));
+        let state = &mut self.types[kind as usize];
+        state.is_requested = true;
+        let resource_names = match &state.interest {
+            Interest::Names(names) => Arc::clone(names),
+            Interest::Nothing | Interest::Everything => Arc::default(),
+        };
+        self.events.push_back(Event::Send(Request {
+            resource_type: kind,
+            resource_names,
+            version_info: Arc::clone(&state.version),
+            response_nonce: Arc::clone(&state.nonce),
+            node,
+            error,
+        }));
+    }
+}
+
+impl TypeState {
+    /// Wants something else; what is new may come `until` then. Yields the names of accepted resources that are not
+    /// wanted any more.
+    fn change_interest(&mut self, interest: Interest, until: Option<Instant>) -> Vec<Arc<str>> {
+        let unwanted = self.accepted.extract_if(|name, _| !interest.includes(name));
+        let mut unwanted: Vec<_> = unwanted.map(|(name, _)| name).collect();
+        unwanted.sort();
+        self.awaited.retain(|name, _| interest.includes(name));
+        let before = std::mem::replace(&mut self.interest, interest);
+        if let Interest::Names(names) = &self.interest {
+            let is_new = |name: &&Arc<str>| !before.includes(name) && !self.accepted.contains_key(*name);
+            self.awaited.extend(names.iter().filter(is_new).map(|name| (Arc::clone(name), until)));
+        }
+        unwanted
+    }
+
+    fn take(&mut self, kind: ResourceType, version: Arc<str>, resources: Vec<Any>) -> Update {
+        let (mut accepted, mut removed, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
+        // The first response about everything answers the subscription.
+        let is_first = !std::mem::replace(&mut self.is_answered, true) && self.interest == Interest::Everything;
+        let mut is_answer = true;
+        let mut present: HashSet<Arc<str>> = HashSet::new();
+        for any in resources {
+            let name: Arc<str> = resource::name(&any).into();
+            let was_awaited = self.awaited.remove(&name).is_some();
+            if !present.insert(Arc::clone(&name)) && !name.is_empty() {
+                rejected.push(duplicate(kind, &name));
+                continue;
+            }
+            // Control planes may send more than was asked for; it has no effect.
+            if !name.is_empty() && !self.interest.includes(&name) {
+                continue;
+            }
+            if self.accepted.get(&name).is_some_and(|accepted| accepted.value == any.value) {
+                continue;
+            }
+            is_answer &= is_first || was_awaited;
+            match checked(kind, &any) {
+                Ok(decoded) => {
+                    self.accepted.insert(name, any);
+                    accepted.push(decoded);
+                }
+                // A refused successor does not remove what is in force.
+                Err(error) => rejected.push(*error),
+            }
+        }
+        if matches!(kind, ResourceType::Cluster | ResourceType::Listener) {
+            let gone = self.accepted.extract_if(|name, _| !present.contains(name));
+            removed.extend(gone.map(|(name, _)| name));
+            removed.sort();
+            is_answer &= removed.is_empty();
+        }
+        Update { resource_type: kind, version, is_answer, accepted, removed, rejected }
+    }
+}
+
+fn checked(kind: ResourceType, any: &Any) -> Result<Decoded, Box<ResourceError>> {
+    let decoded = resource::decode(any)?;
+    let found = decoded.resource.resource_type();
+    if found == kind {
+        return Ok(decoded);
+    }
+    let reason = format!("came in a response about {kind}");
+    let error = FieldError { path: String::new(), reason };
+    Err(Box::new(ResourceError { kind: found.to_string(), name: decoded.resource.name().to_owned(), error }))
+}
+
+fn duplicate(kind: ResourceType, name: &str) -> ResourceError {
+    let error = FieldError { path: "name".to_owned(), reason: "duplicate: a name stands for one resource".to_owned() };
+    ResourceError { kind: kind.to_string(), name: name.to_owned(), error }
+}
+
+fn error_text(rejected: &[ResourceError]) -> String {
+    let mut text = String::new();
+    for (index, error) in rejected.iter().enumerate() {
+        let line = error.to_string();
+        if text.len() + line.len() > MAX_ERROR_TEXT {
+            text.push_str(&format!("; and {} more", rejected.len() - index));
+            break;
+        }
+        if index > 0 {
+            text.push_str("; ");
+        }
+        text.push_str(&line);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

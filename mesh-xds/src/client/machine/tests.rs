@@ -1,0 +1,287 @@
+use mesh_core::rng::SplitMix64;
+
+use super::*;
+use crate::client::testing::{cluster, endpoints, listener, response};
+use crate::proto::envoy::service::discovery::v3::DiscoveryRequest;
+
+const CLUSTER: ResourceType = ResourceType::Cluster;
+const ENDPOINTS: ResourceType = ResourceType::ClusterLoadAssignment;
+
+fn names(list: &[&str]) -> Interest {
+    list.iter().map(|name| Arc::from(*name)).collect()
+}
+
+fn rng() -> SplitMix64 {
+    SplitMix64::new(11)
+}
+
+/// A client that wants all clusters and has no stream.
+fn unconnected(now: Instant) -> Machine {
+    let mut machine = Machine::new(Node { id: "me".to_owned(), ..Node::default() }, now);
+    machine.subscribe(CLUSTER, Interest::Everything, now);
+    machine
+}
+
+/// A client that streams and wants all clusters; its first request is taken already.
+fn streaming(now: Instant) -> Machine {
+    let mut machine = unconnected(now);
+    connect(&mut machine, now);
+    let request = sent(&mut machine);
+    assert_eq!(request.node.unwrap().id, "me");
+    assert_eq!((&*request.version_info, &*request.response_nonce), ("", ""));
+    machine
+}
+
+fn connect(machine: &mut Machine, now: Instant) {
+    machine.handle_timeout(now, &mut rng());
+    assert_eq!(machine.poll_event(), Some(Event::Connect));
+    machine.handle_stream_up(now);
+}
+
+fn sent(machine: &mut Machine) -> Request {
+    match machine.poll_event() {
+        Some(Event::Send(request)) => request,
+        other => panic!("expected a request, not {other:?}"),
+    }
+}
+
+fn updated(machine: &mut Machine) -> Update {
+    match machine.poll_event() {
+        Some(Event::Update(update)) => update,
+        other => panic!("expected an update, not {other:?}"),
+    }
+}
+
+fn accepted(update: &Update) -> Vec<&str> {
+    update.accepted.iter().map(|decoded| decoded.resource.name()).collect()
+}
+
+fn asked(request: &Request) -> Vec<&str> {
+    request.resource_names.iter().map(|name| &**name).collect()
+}
+
+#[test]
+fn a_good_response_is_acknowledged_and_only_changes_are_passed_on() {
+    let now = Instant::now();
+    let mut machine = streaming(now);
+    machine.handle_response(response(CLUSTER, "1", vec![cluster("{name: a}"), cluster("{name: b}")]));
+    let ack = sent(&mut machine);
+    assert_eq!((&*ack.version_info, &*ack.response_nonce, &ack.error), ("1", "nonce-1", &None));
+    assert!(ack.node.is_none(), "the node is sent once per stream");
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.is_answer), (vec!["a", "b"], true));
+
+    let changed = cluster("{name: b, connect_timeout: 1s}");
+    machine.handle_response(response(CLUSTER, "2", vec![changed, cluster("{name: c}")]));
+    assert_eq!(&*sent(&mut machine).version_info, "2");
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.removed.clone()), (vec!["b", "c"], vec![Arc::from("a")]));
+    assert!(!update.is_answer);
+}
+
+#[test]
+fn a_bad_resource_is_refused_alone_and_its_predecessor_stays() {
+    let now = Instant::now();
+    let mut machine = streaming(now);
+    machine.handle_response(response(CLUSTER, "1", vec![cluster("{name: a}")]));
+    sent(&mut machine);
+    updated(&mut machine);
+    let junk = Any { type_url: CLUSTER.type_url(), value: vec![0xff] };
+    let bad = || cluster("{name: a, lb_policy: RING_HASH}");
+    machine.handle_response(response(CLUSTER, "2", vec![bad(), cluster("{name: b}"), cluster("{name: b}"), junk]));
+
+    let nack = DiscoveryRequest::from(sent(&mut machine));
+    assert_eq!((nack.version_info.as_str(), nack.response_nonce.as_str()), ("1", "nonce-2"));
+    let detail = nack.error_detail.unwrap();
+    assert_eq!(detail.code, 3);
+    let expected = "cluster a: lb_policy: RING_HASH: not supported; cluster b: name: duplicate: a name stands for one resource; \
+                    cluster (unnamed): malformed message: ";
+    assert!(detail.message.starts_with(expected), "{}", detail.message);
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.removed.clone(), update.rejected.len()), (vec!["b"], vec![], 3));
+
+    machine.handle_response(response(CLUSTER, "3", vec![bad(), cluster("{name: b}")]));
+    assert_eq!(&*sent(&mut machine).version_info, "1", "no version has been taken whole since");
+    let update = updated(&mut machine);
+    assert!(update.accepted.is_empty() && update.removed.is_empty(), "what was good last stays: {update:?}");
+    machine.handle_response(response(CLUSTER, "4", vec![cluster("{name: a}"), cluster("{name: b}")]));
+    assert_eq!(&*sent(&mut machine).version_info, "4");
+    assert!(updated(&mut machine).accepted.is_empty(), "that is what is in force");
+}
+
+#[test]
+fn a_name_that_does_not_come_is_missing_after_fifteen_seconds() {
+    let now = Instant::now();
+    let mut machine = streaming(now);
+    machine.subscribe(ENDPOINTS, names(&["a", "b"]), now);
+    assert_eq!(asked(&sent(&mut machine)), ["a", "b"]);
+    machine.handle_response(response(ENDPOINTS, "1", vec![endpoints("a", 1), endpoints("unasked", 2)]));
+    sent(&mut machine);
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.is_answer), (vec!["a"], true));
+    machine.handle_response(response(CLUSTER, "1", vec![]));
+    sent(&mut machine);
+    updated(&mut machine);
+    assert!(!machine.is_answered());
+    assert_eq!(machine.poll_timeout(), Some(now + RESOURCE_TIMEOUT));
+    machine.handle_timeout(now + RESOURCE_TIMEOUT - Duration::from_millis(1), &mut rng());
+    assert_eq!(machine.poll_event(), None);
+    machine.handle_timeout(now + RESOURCE_TIMEOUT, &mut rng());
+    assert_eq!(machine.poll_event(), Some(Event::Missing { resource_type: ENDPOINTS, name: "b".into() }));
+    assert_eq!((machine.poll_event(), machine.poll_timeout()), (None, None));
+    assert!(machine.is_answered());
+
+    machine.handle_response(response(ENDPOINTS, "2", vec![endpoints("b", 1)]));
+    sent(&mut machine);
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.is_answer), (vec!["b"], false), "it has come into being");
+}
+
+#[test]
+fn the_time_for_a_resource_runs_only_while_there_is_a_stream() {
+    let mut now = Instant::now();
+    let mut machine = streaming(now);
+    machine.subscribe(ENDPOINTS, names(&["a"]), now);
+    now += Duration::from_secs(14);
+    machine.handle_stream_down(now, &mut rng());
+    assert!(!machine.is_answered());
+    now += Duration::from_secs(14);
+    connect(&mut machine, now);
+    assert_eq!(machine.poll_timeout(), Some(now + RESOURCE_TIMEOUT));
+}
+
+#[test]
+fn reconnecting_backs_off_asks_again_and_keeps_what_was_accepted() {
+    let mut now = Instant::now();
+    let mut machine = streaming(now);
+    machine.handle_response(response(CLUSTER, "1", vec![cluster("{name: a}")]));
+    sent(&mut machine);
+    updated(&mut machine);
+    let mut rng = rng();
+    let mut pauses = Vec::new();
+    for expected in [1.0, 1.6, 2.56] {
+        machine.handle_stream_down(now, &mut rng);
+        let pause = machine.poll_timeout().unwrap() - now;
+        assert!((0.8 * expected..1.2 * expected).contains(&pause.as_secs_f64()), "{pause:?}, about {expected} s");
+        machine.handle_timeout(now + pause - Duration::from_millis(1), &mut rng);
+        assert_eq!(machine.poll_event(), None, "not before");
+        now += pause;
+        machine.handle_timeout(now, &mut rng);
+        assert_eq!(machine.poll_event(), Some(Event::Connect));
+        pauses.push(pause);
+    }
+    let mut replay = SplitMix64::new(11);
+    let again: Vec<Duration> = (0..3).map(|failures| back_off(failures, &mut replay)).collect();
+    assert_eq!(pauses, again, "the same seed gives the same pauses");
+
+    machine.handle_stream_up(now);
+    let request = sent(&mut machine);
+    assert!(request.node.is_some());
+    assert_eq!((&*request.version_info, &*request.response_nonce), ("1", ""), "the nonce was the other stream's");
+    machine.handle_response(response(CLUSTER, "1", vec![cluster("{name: a}")]));
+    sent(&mut machine);
+    let update = updated(&mut machine);
+    assert!(update.accepted.is_empty() && update.removed.is_empty(), "nothing has changed: {update:?}");
+    machine.handle_stream_down(now, &mut rng);
+    assert!(machine.poll_timeout().unwrap() - now <= Duration::from_millis(1_200), "a response ends the back-off");
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_given_up() {
+    let mut now = Instant::now();
+    let mut machine = unconnected(now);
+    machine.handle_timeout(now, &mut rng());
+    assert_eq!(machine.poll_event(), Some(Event::Connect));
+    assert_eq!(machine.poll_timeout(), Some(now + CONNECT_TIMEOUT));
+    now += CONNECT_TIMEOUT;
+    machine.handle_timeout(now, &mut rng());
+    assert_eq!(machine.poll_event(), Some(Event::Abandon));
+    assert!(machine.poll_timeout().unwrap() > now, "and not made again at once");
+    machine.handle_stream_up(now);
+    assert!(!machine.is_streaming() && machine.poll_event().is_none(), "too late");
+}
+
+#[test]
+fn a_client_that_wants_nothing_does_not_connect() {
+    let now = Instant::now();
+    let mut machine = Machine::new(Node::default(), now);
+    machine.handle_timeout(now, &mut rng());
+    assert_eq!((machine.poll_event(), machine.poll_timeout()), (None, None));
+    machine.subscribe(CLUSTER, names(&["a"]), now);
+    assert_eq!(machine.poll_timeout(), Some(now));
+    connect(&mut machine, now);
+    assert_eq!(asked(&sent(&mut machine)), ["a"]);
+}
+
+#[test]
+fn a_subscription_changed_while_disconnected_is_asked_for_on_the_next_stream() {
+    let mut now = Instant::now();
+    let mut machine = streaming(now);
+    machine.subscribe(ENDPOINTS, names(&["a", "b"]), now);
+    sent(&mut machine);
+    machine.handle_response(response(ENDPOINTS, "1", vec![endpoints("a", 1), endpoints("b", 1)]));
+    sent(&mut machine);
+    updated(&mut machine);
+    machine.handle_stream_down(now, &mut rng());
+    machine.subscribe(ENDPOINTS, names(&["b", "c"]), now);
+    let gone = Event::Unsubscribed { resource_type: ENDPOINTS, names: vec!["a".into()] };
+    assert_eq!((machine.poll_event(), machine.poll_event()), (Some(gone), None), "there is no stream to send on");
+    assert!(!machine.is_answered());
+
+    now = machine.poll_timeout().unwrap();
+    connect(&mut machine, now);
+    assert_eq!(sent(&mut machine).resource_type, CLUSTER);
+    let request = sent(&mut machine);
+    assert_eq!((asked(&request), &*request.version_info, &*request.response_nonce), (vec!["b", "c"], "1", ""));
+    machine.handle_response(response(ENDPOINTS, "1", vec![endpoints("b", 1), endpoints("c", 1)]));
+    sent(&mut machine);
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.is_answer), (vec!["c"], true));
+}
+
+#[test]
+fn every_request_answers_the_last_response_of_its_kind() {
+    let now = Instant::now();
+    let mut machine = streaming(now);
+    machine.subscribe(ENDPOINTS, names(&["a"]), now);
+    assert_eq!(&*sent(&mut machine).response_nonce, "", "there is none yet");
+    machine.handle_response(response(CLUSTER, "7", vec![]));
+    assert_eq!(&*sent(&mut machine).response_nonce, "nonce-7");
+    updated(&mut machine);
+    machine.handle_response(response(ENDPOINTS, "1", vec![endpoints("a", 1)]));
+    sent(&mut machine);
+    updated(&mut machine);
+    machine.subscribe(ENDPOINTS, names(&["a", "b"]), now);
+    let request = sent(&mut machine);
+    assert_eq!((&*request.version_info, &*request.response_nonce), ("1", "nonce-1"));
+
+    machine.subscribe(ENDPOINTS, Interest::Nothing, now);
+    assert!(matches!(machine.poll_event(), Some(Event::Unsubscribed { .. })));
+    let request = sent(&mut machine);
+    assert_eq!((asked(&request).len(), &*request.response_nonce), (0, "nonce-1"));
+    machine.handle_response(response(ENDPOINTS, "2", vec![endpoints("b", 1)]));
+    assert_eq!(&*sent(&mut machine).response_nonce, "nonce-2", "or a later request would be out of date");
+    assert!(updated(&mut machine).accepted.is_empty());
+    machine.subscribe(ENDPOINTS, names(&["a"]), now);
+    assert_eq!(&*sent(&mut machine).response_nonce, "nonce-2");
+
+    machine.handle_response(response(ResourceType::Listener, "1", vec![listener("l", "r")]));
+    assert_eq!(machine.poll_event(), None, "an acknowledgement of what was never asked for would ask for everything");
+}
+
+#[test]
+fn what_is_asked_for_again_is_new_again() {
+    let now = Instant::now();
+    let mut machine = streaming(now);
+    for version in ["1", "2"] {
+        machine.subscribe(ENDPOINTS, names(&["a"]), now);
+        sent(&mut machine);
+        machine.handle_response(response(ENDPOINTS, version, vec![endpoints("a", 1)]));
+        sent(&mut machine);
+        assert_eq!(accepted(&updated(&mut machine)), ["a"]);
+        machine.subscribe(ENDPOINTS, Interest::Nothing, now);
+        let gone = Event::Unsubscribed { resource_type: ENDPOINTS, names: vec!["a".into()] };
+        assert_eq!(machine.poll_event(), Some(gone));
+        sent(&mut machine);
+    }
+}

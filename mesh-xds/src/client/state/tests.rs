@@ -1,0 +1,241 @@
+//! What is in force after each message of a control plane.
+
+use mesh_core::rng::SplitMix64;
+use prost_types::Any;
+
+use super::*;
+use crate::client::RESOURCE_TIMEOUT;
+use crate::client::testing::{cluster, eds_cluster, endpoints, listener, response, routes, socket_listener};
+
+const CLUSTER: ResourceType = ResourceType::Cluster;
+const ENDPOINTS: ResourceType = ResourceType::ClusterLoadAssignment;
+const LISTENER: ResourceType = ResourceType::Listener;
+const ROUTES: ResourceType = ResourceType::RouteConfiguration;
+
+/// A client with a stream, and what it has put out.
+struct Plane {
+    client: ClientState,
+    now: Instant,
+    seen: Vec<String>,
+    /// What was asked for last, of each kind.
+    asked: BTreeMap<String, String>,
+}
+
+impl Plane {
+    fn new(scope: Scope) -> Self {
+        let now = Instant::now();
+        let client = ClientState::new(Node::default(), scope, now);
+        let mut plane = Self { client, now, seen: Vec::new(), asked: BTreeMap::new() };
+        plane.pass(Duration::ZERO);
+        plane
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.client.handle_timeout(self.now, &mut SplitMix64::new(1));
+        self.take();
+    }
+
+    fn push(&mut self, kind: ResourceType, version: &str, resources: Vec<Any>) {
+        self.client.handle_response(response(kind, version, resources));
+        self.take();
+    }
+
+    fn use_listeners(&mut self, names: &[&str]) {
+        self.client.handle_used_listeners(names.iter().map(|name| Arc::from(*name)).collect(), self.now);
+        self.pass(Duration::ZERO);
+    }
+
+    fn take(&mut self) {
+        while let Some(output) = self.client.poll_output(self.now) {
+            match output {
+                Output::Connect => self.client.handle_stream_up(self.now),
+                Output::Send(request) => {
+                    assert_eq!(request.error, None);
+                    let names: Vec<&str> = request.resource_names.iter().map(|name| &**name).collect();
+                    self.asked.insert(request.resource_type.to_string(), names.join(" "));
+                }
+                Output::Change(change) => self.seen.push(text(&change)),
+                Output::Notice(Notice::Settled) => self.seen.push("settled".to_owned()),
+                Output::Notice(Notice::Missing { name, .. }) => self.seen.push(format!("missing {name}")),
+                Output::Notice(_) => {}
+                Output::Abandon => panic!("the stream is open"),
+            }
+        }
+    }
+
+    /// Checks what happened since it was last checked.
+    #[track_caller]
+    fn check(&mut self, expected: &[&str]) {
+        assert_eq!(std::mem::take(&mut self.seen), expected);
+    }
+
+    /// What was asked for last, of this kind.
+    fn asked(&self, kind: ResourceType) -> Option<&str> {
+        self.asked.get(&kind.to_string()).map(String::as_str)
+    }
+}
+
+fn text(change: &Change) -> String {
+    match change {
+        Change::SetCluster(cluster) => format!("cluster {}", cluster.name),
+        Change::SetEndpoints { service_name, .. } => format!("endpoints {service_name}"),
+        Change::SetRoutes(config) => format!("routes {}", config.name),
+        Change::SetListener(listener) => format!("listener {}", listener.name),
+        Change::RemoveListener(name) => format!("-listener {name}"),
+        Change::RemoveRoutes(name) => format!("-routes {name}"),
+        Change::RetireCluster(name) => format!("-cluster {name}"),
+        Change::RemoveCluster(name) => format!("-cluster {name} in use"),
+        Change::RemoveEndpoints(name) => format!("-endpoints {name}"),
+    }
+}
+
+#[test]
+fn nothing_is_in_force_before_what_it_needs() {
+    let mut plane = Plane::new(Scope::Everything);
+    plane.push(CLUSTER, "1", vec![eds_cluster("a")]);
+    plane.check(&[]);
+    plane.push(LISTENER, "1", vec![listener("l", "r")]);
+    plane.check(&[]);
+    plane.push(ROUTES, "1", vec![routes("r", "a")]);
+    plane.check(&[]);
+    plane.push(ENDPOINTS, "1", vec![endpoints("a", 1)]);
+    plane.check(&["endpoints a", "cluster a", "routes r", "listener l", "settled"]);
+
+    plane.push(ENDPOINTS, "2", vec![endpoints("a", 2)]);
+    plane.check(&["endpoints a", "settled"]);
+    let asked = [CLUSTER, ENDPOINTS, LISTENER, ROUTES].map(|kind| plane.asked(kind).unwrap());
+    assert_eq!(asked, ["", "a", "", "r"]);
+}
+
+#[test]
+fn a_cluster_goes_when_no_route_names_it_any_more() {
+    let mut plane = Plane::new(Scope::Everything);
+    plane.push(CLUSTER, "1", vec![eds_cluster("a")]);
+    plane.push(ENDPOINTS, "1", vec![endpoints("a", 1)]);
+    plane.push(LISTENER, "1", vec![listener("l", "r")]);
+    plane.push(ROUTES, "1", vec![routes("r", "a")]);
+    plane.check(&["endpoints a", "cluster a", "routes r", "listener l", "settled"]);
+
+    plane.push(CLUSTER, "2", vec![cluster("{name: b}")]);
+    plane.check(&["cluster b", "settled"]);
+    plane.push(ROUTES, "2", vec![routes("r", "b")]);
+    plane.check(&["routes r", "-cluster a", "-endpoints a", "settled"]);
+
+    plane.push(LISTENER, "3", vec![]);
+    plane.check(&["-listener l", "-routes r", "settled"]);
+    plane.push(CLUSTER, "3", vec![]);
+    plane.check(&["-cluster b", "settled"]);
+}
+
+#[test]
+fn a_cluster_that_routes_still_name_goes_after_fifteen_seconds() {
+    let mut plane = Plane::new(Scope::Everything);
+    plane.push(CLUSTER, "1", vec![cluster("{name: a}")]);
+    plane.push(LISTENER, "1", vec![listener("l", "r")]);
+    plane.push(ROUTES, "1", vec![routes("r", "a")]);
+    plane.check(&["cluster a", "routes r", "listener l", "settled"]);
+    plane.push(CLUSTER, "2", vec![]);
+    plane.check(&["settled"]);
+    plane.pass(RESOURCE_TIMEOUT);
+    plane.check(&["-cluster a in use"]);
+}
+
+#[test]
+fn what_never_comes_is_not_waited_for_longer_than_fifteen_seconds() {
+    let mut plane = Plane::new(Scope::Everything);
+    plane.push(CLUSTER, "1", vec![eds_cluster("a")]);
+    plane.push(LISTENER, "1", vec![listener("l", "r")]);
+    plane.push(ROUTES, "1", vec![routes("r", "a")]);
+    plane.check(&[]);
+    plane.pass(RESOURCE_TIMEOUT);
+    plane.check(&["missing a", "cluster a", "routes r", "listener l", "settled"]);
+}
+
+/// A client that uses the listener `l`, whose routes `r` go to `a`.
+fn by_name(scope: Scope) -> Plane {
+    let mut plane = Plane::new(scope);
+    plane.use_listeners(&["l"]);
+    plane.push(LISTENER, "1", vec![listener("l", "r")]);
+    assert_eq!(plane.asked(ROUTES), Some("r"));
+    plane.push(ROUTES, "1", vec![routes("r", "a")]);
+    assert_eq!(plane.asked(CLUSTER), Some("a"));
+    plane.push(CLUSTER, "1", vec![eds_cluster("a")]);
+    assert_eq!(plane.asked(ENDPOINTS), Some("a"));
+    plane.push(ENDPOINTS, "1", vec![endpoints("a", 1)]);
+    plane
+}
+
+#[test]
+fn a_used_listener_brings_what_it_refers_to_by_name() {
+    let mut plane = by_name(Scope::UsedListeners);
+    assert_eq!(plane.asked(LISTENER), Some("l"));
+    plane.check(&["settled", "endpoints a", "cluster a", "routes r", "listener l", "settled"]);
+}
+
+#[test]
+fn routes_by_name_change_only_when_their_new_cluster_is_there() {
+    let mut plane = by_name(Scope::UsedListeners);
+    plane.seen.clear();
+    plane.push(ROUTES, "2", vec![routes("r", "b")]);
+    assert_eq!(plane.asked(CLUSTER), Some("a b"), "the old one is still used");
+    plane.push(CLUSTER, "2", vec![eds_cluster("a"), cluster("{name: b}")]);
+    plane.check(&["cluster b", "routes r", "-cluster a", "-endpoints a", "settled"]);
+    assert_eq!((plane.asked(CLUSTER), plane.asked(ENDPOINTS)), (Some("b"), Some("")));
+}
+
+#[test]
+fn what_nobody_uses_any_more_is_let_go_after_a_minute() {
+    let mut plane = by_name(Scope::UsedListeners);
+    plane.seen.clear();
+    plane.use_listeners(&[]);
+    plane.pass(UNUSED_LISTENER_TIME / 2);
+    plane.use_listeners(&["l"]);
+    plane.pass(UNUSED_LISTENER_TIME);
+    assert!(plane.seen.iter().all(|seen| seen == "settled"), "used again in time: {:?}", plane.seen);
+    plane.seen.clear();
+    plane.use_listeners(&[]);
+    plane.pass(UNUSED_LISTENER_TIME);
+    plane.check(&["settled", "-listener l", "-routes r", "-cluster a", "-endpoints a", "settled"]);
+    for kind in ResourceType::ALL {
+        assert_eq!(plane.asked(kind), Some(""), "{kind}");
+    }
+    assert_eq!(plane.client.poll_timeout(), None);
+}
+
+#[test]
+fn a_cluster_that_the_control_plane_takes_away_is_not_waited_for() {
+    let mut plane = by_name(Scope::UsedListeners);
+    plane.push(CLUSTER, "2", vec![]);
+    plane.pass(RESOURCE_TIMEOUT);
+    plane.seen.clear();
+    plane.use_listeners(&["l", "m"]);
+    plane.push(LISTENER, "2", vec![listener("l", "r"), listener("m", "s")]);
+    plane.push(ROUTES, "2", vec![routes("s", "a")]);
+    plane.check(&["routes s", "listener m", "settled"]);
+    plane.push(CLUSTER, "3", vec![cluster("{name: a}")]);
+    plane.check(&["cluster a", "settled"]);
+}
+
+#[test]
+fn all_listeners_are_known_and_only_those_used_have_routes() {
+    let mut plane = Plane::new(Scope::AllListeners);
+    let listeners = || vec![listener("l", "r"), listener("other", "s"), socket_listener("inbound", "in")];
+    plane.push(LISTENER, "1", listeners());
+    assert_eq!((plane.asked(LISTENER), plane.asked(ROUTES)), (Some(""), Some("in")), "a socket is always used");
+    plane.push(ROUTES, "1", vec![routes("in", "program")]);
+    plane.push(CLUSTER, "1", vec![cluster("{name: program}")]);
+    plane.check(&["listener l", "listener other", "cluster program", "routes in", "listener inbound", "settled"]);
+
+    plane.use_listeners(&["l"]);
+    assert_eq!(plane.asked(ROUTES), Some("in r"));
+    plane.check(&[]);
+    plane.push(ROUTES, "2", vec![routes("r", "a")]);
+    plane.push(CLUSTER, "2", vec![cluster("{name: a}"), cluster("{name: program}")]);
+    plane.check(&["cluster a", "routes r", "settled"]);
+
+    plane.use_listeners(&[]);
+    plane.pass(UNUSED_LISTENER_TIME);
+    plane.check(&["settled", "-routes r", "-cluster a", "settled"]);
+    assert_eq!((plane.asked(ROUTES), plane.asked(CLUSTER)), (Some("in"), Some("program")));
+}

@@ -1,0 +1,62 @@
+//! Which listeners a program uses.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use mesh_core::store::{Version, Watch};
+
+/// Takes subscriptions for an [`Agent`](super::Agent). Clones take them for the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Subscriber(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// How many subscriptions there are to each listener.
+    counts: Mutex<HashMap<Arc<str>, usize>>,
+    version: Version,
+}
+
+/// A listener that is used for as long as this exists.
+#[derive(Debug)]
+pub struct Subscription {
+    subscriber: Subscriber,
+    name: Arc<str>,
+}
+
+impl Subscriber {
+    /// Asks for the API listener called `name`, and for all that it refers to.
+    pub fn subscribe(&self, name: &Arc<str>) -> Subscription {
+        *self.counts().entry(Arc::clone(name)).or_default() += 1;
+        self.0.version.advance();
+        Subscription { subscriber: self.clone(), name: Arc::clone(name) }
+    }
+
+    /// The listeners that are used.
+    pub(super) fn names(&self) -> BTreeSet<Arc<str>> {
+        self.counts().keys().cloned().collect()
+    }
+
+    /// Follows the listeners that are used.
+    pub(super) fn watch(&self) -> Watch {
+        self.0.version.watch()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut counts = self.subscriber.counts();
+        if let Some(count) = counts.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.name);
+            }
+        }
+        drop(counts);
+        self.subscriber.0.version.advance();
+    }
+}
