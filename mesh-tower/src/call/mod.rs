@@ -64,8 +64,8 @@ impl Call {
         self.body.take()
     }
 
-    /// The request, which counts as sent from now on. `None` if it was taken before. The head is copied, without its
-    /// extensions, if it may be needed again, such as for a retry.
+    /// The request, which counts as sent from now on. `None` if it was taken before. The head is copied if
+    /// it may be needed again, such as for a retry, except for its extensions, which go with the request.
     pub fn take_request(&mut self) -> Option<Request<Body>> {
         let body = self.body.take()?;
         let mut request = Request::new(body);
@@ -74,6 +74,7 @@ impl Call {
             request.uri_mut().clone_from(&self.head.uri);
             *request.version_mut() = self.head.version;
             request.headers_mut().clone_from(&self.head.headers);
+            *request.extensions_mut() = std::mem::take(&mut self.head.extensions);
         } else {
             let (empty, body) = request.into_parts();
             request = Request::from_parts(std::mem::replace(&mut self.head, empty), body);

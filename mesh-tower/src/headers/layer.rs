@@ -110,10 +110,7 @@ impl Middleware for HeadersLayer {
             call.keep_head();
         }
         self.change_request(matched.as_ref(), &mut call);
-        let extensions = std::mem::take(&mut call.head.extensions);
-        let mut request = call.take_request().unwrap_or_default();
-        *request.extensions_mut() = extensions;
-        let mut response = service.send(request).await?;
+        let mut response = service.send(call.take_request().unwrap_or_default()).await?;
         self.change_response(matched.as_ref(), &call.head, &mut response);
         Ok(response)
     }
