@@ -192,6 +192,8 @@ impl LocalReply {
         ResponseFlags::NONE,
         details::REQUEST_PAYLOAD_TOO_LARGE,
     );
+    /// The CORS filter answers a preflight request.
+    pub const CORS_RESPONSE: Self = Self::new(StatusCode::OK, "", ResponseFlags::NONE, details::CORS_RESPONSE);
     /// A limit of this process was reached.
     pub const OVERLOAD: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -11,7 +11,9 @@
 //!
 //! Envoy `http_connection_manager.v3.HttpFilter`, `route.v3.FilterConfig` and "HTTP filter route-based configuration".
 
+pub mod cors;
 pub mod fault;
+pub mod header_mutation;
 mod overrides;
 
 use std::sync::Arc;
@@ -41,7 +43,6 @@ macro_rules! filters {
                 type PerRoute = $per_route;
 
                 fn per_route(config: &PerRouteConfig) -> Option<&Arc<$per_route>> {
-                    #[allow(irrefutable_let_patterns, reason = "refutable as soon as there are two filters")]
                     if let PerRouteConfig::$filter(config) = config { Some(config) } else { None }
                 }
             }
@@ -63,6 +64,12 @@ macro_rules! filters {
 
 filters! {
     Fault("envoy.filters.http.fault", fault::Fault, fault::Fault),
+    Cors("envoy.filters.http.cors", cors::Cors, cors::CorsPolicy),
+    HeaderMutation(
+        "envoy.filters.http.header_mutation",
+        header_mutation::HeaderMutation,
+        header_mutation::Mutations
+    ),
 }
 
 /// A kind of filter, implemented by its configuration in a chain.

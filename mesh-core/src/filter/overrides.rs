@@ -69,7 +69,7 @@ pub struct ResolvedOverride {
 impl ResolvedOverride {
     /// The configurations of the filter `F`, most specific first: weighted cluster, route, virtual host, route
     /// configuration.
-    pub fn configs<F: Filter>(&self) -> impl DoubleEndedIterator<Item = &Arc<F::PerRoute>> {
+    pub fn configs<F: Filter>(&self) -> impl DoubleEndedIterator<Item = &Arc<F::PerRoute>> + Clone {
         self.configs.iter().filter_map(F::per_route)
     }
 

@@ -24,6 +24,8 @@ pub const REQUEST_OVERALL_TIMEOUT: &str = "request_overall_timeout";
 pub const REQUEST_HEADER_TIMEOUT: &str = "request_header_timeout";
 /// The route has a direct response or a redirect.
 pub const DIRECT_RESPONSE: &str = "direct_response";
+/// The CORS filter answered a preflight request.
+pub const CORS_RESPONSE: &str = "cors_response";
 /// The fault filter aborted the request.
 pub const FAULT_FILTER_ABORT: &str = "fault_filter_abort";
 /// The upgrade is not allowed.

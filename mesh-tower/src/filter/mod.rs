@@ -13,7 +13,9 @@
 //! the request's future, so only a filter that waits allocates.
 
 mod chain;
+mod cors;
 pub mod fault;
+mod header_mutation;
 mod layer;
 
 use std::{fmt, pin::Pin, sync::Arc};
@@ -22,7 +24,7 @@ use http::{HeaderMap, Response, request::Parts};
 use mesh_core::{
     filter::{Filter as FilterKind, FilterConfig, ResolvedOverride},
     local_reply::LocalReply,
-    model::ClusterName,
+    model::{Action, ClusterName},
 };
 
 pub(crate) use chain::{FilterChain, FilterRun};
@@ -66,7 +68,7 @@ macro_rules! filters {
             fn on_request<'a>(&'a self, state: &'a mut FilterState, request: FilterRequest<'a>) -> FilterStatus<'a> {
                 match (self, state) {
                     $((Self::$name(filter), FilterState::$name(state)) => filter.on_request(state, request),)*
-                    #[allow(unreachable_patterns, reason = "reachable as soon as there are two filters")]
+                    // A filter is given the state that it has made.
                     _ => FilterStatus::Continue,
                 }
             }
@@ -74,7 +76,6 @@ macro_rules! filters {
             fn on_response(&self, state: &mut FilterState, response: FilterResponse<'_>) {
                 match (self, state) {
                     $((Self::$name(filter), FilterState::$name(state)) => filter.on_response(state, response),)*
-                    #[allow(unreachable_patterns, reason = "reachable as soon as there are two filters")]
                     _ => {}
                 }
             }
@@ -84,6 +85,8 @@ macro_rules! filters {
 
 filters! {
     Fault(fault::FaultFilter),
+    Cors(cors::CorsFilter),
+    HeaderMutation(header_mutation::HeaderMutationFilter),
 }
 
 /// What a filter does.
@@ -147,7 +150,7 @@ pub(crate) struct FilterRequest<'a> {
 }
 
 #[expect(dead_code, reason = "what filters may do; those that do it are separate files")]
-impl FilterRequest<'_> {
+impl<'a> FilterRequest<'a> {
     pub(crate) fn head(&self) -> &Parts {
         &self.call.head
     }
@@ -170,8 +173,20 @@ impl FilterRequest<'_> {
         self.call.keep_head();
     }
 
-    pub(crate) fn info(&self) -> &StreamInfo {
+    pub(crate) fn info(&self) -> &'a StreamInfo {
         self.info
+    }
+
+    /// What the route does with the request; `None` if there is no route.
+    pub(crate) fn action(&self) -> Option<&'a Action> {
+        Some(&self.matched?.route.route().action)
+    }
+
+    /// Keeps the route for values that name it.
+    pub(crate) fn observe_route(&self) {
+        if let Some(matched) = self.matched {
+            self.info.state().observe_route(|| matched.route.to_handle());
+        }
     }
 
     /// The name of the cluster that the request is routed to.
@@ -180,7 +195,7 @@ impl FilterRequest<'_> {
     }
 
     /// What the route says about this filter.
-    pub(crate) fn resolved(&self) -> Option<&ResolvedOverride> {
+    pub(crate) fn resolved(&self) -> Option<&'a ResolvedOverride> {
         self.resolved
     }
 
@@ -192,7 +207,6 @@ impl FilterRequest<'_> {
 }
 
 /// A response as a filter sees it.
-#[expect(dead_code, reason = "what filters may read; those that do it are separate files")]
 pub(crate) struct FilterResponse<'a> {
     /// The request's head; empty if no filter has kept it and the request was sent.
     pub(crate) request: &'a Parts,

@@ -10,4 +10,4 @@ mod mutate;
 mod tests;
 
 pub use layer::HeadersLayer;
-pub(crate) use mutate::apply_to_request;
+pub(crate) use mutate::{apply_to_request, change_request};

@@ -1,6 +1,6 @@
 //! Changes of a request's headers.
 
-use http::{header::HOST, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, header::HOST, request::Parts, uri::PathAndQuery};
 use mesh_core::{model::HeaderMutations, policy::header_mutation, telemetry::Attributes};
 
 /// Changes the headers of a request, level by level. The facts of the request itself need not be in `known`.
@@ -8,6 +8,17 @@ pub(crate) fn apply_to_request<'m>(
     levels: impl IntoIterator<Item = &'m HeaderMutations>,
     parts: &mut Parts,
     known: &Attributes<'_>,
+) {
+    change_request(parts, known, |headers, attributes| {
+        header_mutation::apply_to_request(levels, headers, attributes);
+    });
+}
+
+/// Lets `change` change the headers of a request. It is given `known` with the facts of the request, except its headers.
+pub(crate) fn change_request(
+    parts: &mut Parts,
+    known: &Attributes<'_>,
+    change: impl FnOnce(&mut HeaderMap, &Attributes<'_>),
 ) {
     let mut headers = std::mem::take(&mut parts.headers);
     let host = headers.get(HOST).cloned();
@@ -22,6 +33,6 @@ pub(crate) fn apply_to_request<'m>(
         path: parts.uri.path_and_query().map(PathAndQuery::as_str),
         ..*known
     };
-    header_mutation::apply_to_request(levels, &mut headers, &attributes);
+    change(&mut headers, &attributes);
     parts.headers = headers;
 }

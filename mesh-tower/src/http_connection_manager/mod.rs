@@ -24,4 +24,6 @@ pub(crate) use pipeline::Served;
 pub use respond::{RequestContext, Respond, ServiceResponder};
 
 #[cfg(test)]
+mod filter_tests;
+#[cfg(test)]
 mod tests;

@@ -29,17 +29,17 @@ use crate::{
     telemetry::{Stat, StatSnapshot, Telemetry},
 };
 
-type TestService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+pub(super) type TestService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// A listener in memory.
-struct Fixture {
+pub(super) struct Fixture {
     manager: Arc<ConnectionManager<ServiceResponder<TestService>>>,
     telemetry: Telemetry,
     drain: Drain,
 }
 
 impl Fixture {
-    fn new(http: HttpConnectionManager, service: TestService) -> Self {
+    pub(super) fn new(http: HttpConnectionManager, service: TestService) -> Self {
         Self::with_store(&Arc::default(), http, service)
     }
 
@@ -58,7 +58,7 @@ impl Fixture {
     }
 
     /// Sends `request` and returns everything until the connection ends, without the date.
-    async fn exchange(&self, request: &str) -> String {
+    pub(super) async fn exchange(&self, request: &str) -> String {
         let mut client = self.connect();
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -66,7 +66,7 @@ impl Fixture {
         normalized(&answer)
     }
 
-    fn stat(&self, name: &str) -> u64 {
+    pub(super) fn stat(&self, name: &str) -> u64 {
         let stats = Stat::collect([&*self.telemetry.stats as _]);
         match &stats.iter().find(|stat| stat.name == name).expect("a known statistic").value {
             StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n,
@@ -90,7 +90,7 @@ fn normalized(answer: &str) -> String {
 }
 
 /// Answers 200 with the request's target and some of its headers as text.
-fn echo() -> TestService {
+pub(super) fn echo() -> TestService {
     service(|request| async move {
         let header = |name: &str| request.headers().get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
         assert!(request.extensions().get::<StreamInfo>().is_some_and(|info| info.state().route.is_some()));
@@ -108,7 +108,7 @@ fn echo() -> TestService {
     })
 }
 
-fn service<F>(answer: impl Fn(Request<Body>) -> F + Clone + Send + Sync + 'static) -> TestService
+pub(super) fn service<F>(answer: impl Fn(Request<Body>) -> F + Clone + Send + Sync + 'static) -> TestService
 where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -118,22 +118,22 @@ where
     }))
 }
 
-fn route(path: PathMatcher, action: Action) -> Route {
+pub(super) fn route(path: PathMatcher, action: Action) -> Route {
     Route::new(RouteMatch::path(path), action)
 }
 
-fn http(routes: Vec<Route>) -> HttpConnectionManager {
+pub(super) fn http(routes: Vec<Route>) -> HttpConnectionManager {
     let mut virtual_host = VirtualHost::new("all", routes);
     virtual_host.domains = vec!["a.test".into()];
     let routes = RouteConfiguration::new("r", vec![virtual_host]);
     HttpConnectionManager::new("in", RouteSource::Inline(Arc::new(routes)))
 }
 
-fn everything_to_the_service() -> Vec<Route> {
+pub(super) fn everything_to_the_service() -> Vec<Route> {
     vec![route(PathMatcher::Prefix("/".into()), Action::Route(Box::new(RouteAction::to_cluster("c"))))]
 }
 
-const GET: &str = "GET /p?q HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
+pub(super) const GET: &str = "GET /p?q HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn a_request_reaches_the_service_in_canonical_form() {

@@ -28,7 +28,8 @@ pub(crate) fn response_mutations(at: &At<'_>, add: &[HeaderValueOption], remove:
     })
 }
 
-fn mutation(at: &At<'_>, option: &HeaderValueOption) -> Result<HeaderMutation> {
+/// A header to write.
+pub(crate) fn mutation(at: &At<'_>, option: &HeaderValueOption) -> Result<HeaderMutation> {
     let HeaderValueOption { header, append, append_action, keep_empty_value } = option;
     let header_at = at.field("header");
     let header = required(&header_at, header.as_ref())?;

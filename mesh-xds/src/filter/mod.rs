@@ -7,7 +7,9 @@
 
 mod chain;
 mod config;
+mod cors;
 mod fault;
+mod header_mutation;
 mod peer_metadata;
 mod per_route;
 mod router;
@@ -15,11 +17,14 @@ mod without_effect;
 
 use std::sync::Arc;
 
-use mesh_core::filter::{Filter, FilterConfig, PerRouteConfig, fault::Fault};
+use mesh_core::filter::{
+    Filter, FilterConfig, PerRouteConfig, cors::Cors, fault::Fault, header_mutation::HeaderMutation,
+};
 use prost::{Message, Name};
 use prost_types::Any;
 
 pub(crate) use chain::decode_chain;
+pub(crate) use cors::refuse_deprecated as refuse_deprecated_cors;
 pub(crate) use per_route::decode_overrides;
 pub(crate) use without_effect::decode_without_effect;
 
@@ -30,7 +35,7 @@ use crate::decode::{
 use crate::json;
 
 /// Every filter that is obeyed.
-const CODECS: &[Codec] = &[Codec::of::<Fault>()];
+const CODECS: &[Codec] = &[Codec::of::<Fault>(), Codec::of::<Cors>(), Codec::of::<HeaderMutation>()];
 
 /// How the messages of a filter are decoded. Implemented by the filter's configuration in a chain.
 trait Decode: Filter + Sized {

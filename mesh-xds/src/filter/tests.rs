@@ -1,6 +1,14 @@
 use std::result::Result;
 
-use mesh_core::filter::{FilterOverride, FilterOverrides, fault::AbortStatus};
+use mesh_core::filter::{
+    FilterOverride, FilterOverrides,
+    cors::CorsPolicy,
+    fault::AbortStatus,
+    header_mutation::{Mutation, Mutations},
+};
+use mesh_core::model::{
+    AppendAction, FractionalPercent, HeaderMutation as Append, StringMatcher, StringPattern, format::Format,
+};
 use prost_types::Any;
 
 use super::{chain::Chain, *};
@@ -49,7 +57,7 @@ fn filters_with_a_policy_are_decoded_and_filters_without_effect_are_left_out() {
     let (chain, ignored) = chain(&[&fault, &exchange, &stats, &disabled, ROUTER]).unwrap();
     let filters = chain.filters.iter().map(|filter| (&*filter.name, filter.disabled));
     assert_eq!(filters.collect::<Vec<_>>(), [("my fault", false), ("off", true)]);
-    let FilterConfig::Fault(fault) = &chain.filters[0].config;
+    let FilterConfig::Fault(fault) = &chain.filters[0].config else { panic!("{:?}", chain.filters[0]) };
     assert_eq!(fault.abort.unwrap().status, AbortStatus::Http(http::StatusCode::SERVICE_UNAVAILABLE));
     assert!(chain.peer_metadata.downstream_discovery && !chain.peer_metadata.upstream_discovery);
     assert_eq!(ignored, ["http_filters[2]: filter stats: it is statistics only"]);
@@ -153,4 +161,107 @@ fn an_unknown_override_is_skipped_only_if_it_is_optional() {
         decode(false).unwrap_err(),
         "typed_per_filter_config[\"f\"].config: http filter configuration some.Unknown: not supported"
     );
+}
+
+#[test]
+fn cors_policies_are_decoded() {
+    let policy = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
+    let decoded = |fields: &str| match overrides(&format!("{policy}{fields}"))?.0.get("f") {
+        Some(FilterOverride::Config(PerRouteConfig::Cors(policy))) => Ok::<_, String>(CorsPolicy::clone(policy)),
+        other => panic!("{other:?}"),
+    };
+    let value = |text| Some(http::HeaderValue::from_static(text));
+    assert_eq!(decoded(""), Ok(CorsPolicy::default()));
+    assert_eq!(
+        decoded(
+            ", allow_origin_string_match: [{exact: a}], allow_methods: GET, allow_headers: x-a, expose_headers: x-e, \
+             max_age: '600', allow_credentials: false, filter_enabled: {default_value: {numerator: 5}}, \
+             shadow_enabled: {default_value: {numerator: 7}}, allow_private_network_access: true, \
+             forward_not_matching_preflights: false"
+        ),
+        Ok(CorsPolicy {
+            allow_origin_string_match: vec![StringMatcher::exact("a")],
+            allow_methods: value("GET"),
+            allow_headers: value("x-a"),
+            expose_headers: value("x-e"),
+            max_age: value("600"),
+            allow_credentials: Some(false),
+            allow_private_network_access: Some(true),
+            forward_not_matching_preflights: Some(false),
+            filter_enabled: FractionalPercent::from_parts_per_million(50_000),
+            shadow_enabled: FractionalPercent::from_parts_per_million(70_000),
+        })
+    );
+    assert_eq!(
+        decoded(", max_age: \"\\n\"").unwrap_err(),
+        "typed_per_filter_config[\"f\"].max_age: \"\\n\" is not a header value"
+    );
+    let cors = typed("c", "envoy.extensions.filters.http.cors.v3.Cors", "");
+    assert_eq!(chain(&[&cors, ROUTER]).unwrap().0.filters[0].config, FilterConfig::Cors(Arc::new(Cors)));
+}
+
+#[test]
+fn the_deprecated_field_for_cors_is_refused() {
+    let route = "{match: {prefix: /}, route: {cluster: a, cors: {max_age: '1'}}}";
+    for (text, path) in [
+        ("cors: {max_age: '1'}".to_owned(), "virtual_hosts[0].cors"),
+        (format!("routes: [{route}]"), "virtual_hosts[0].routes[0].route.cors"),
+    ] {
+        let text = format!("{{virtual_hosts: [{{name: h, domains: ['*'], {text}}}]}}");
+        let config = json::from_text(&text, "test").unwrap_or_else(|error| panic!("{error}"));
+        let error = crate::resource::decode_routes(&config).unwrap_err().error;
+        assert_eq!(error.path, path);
+        assert!(error.reason.contains("typed_per_filter_config"), "{error}");
+    }
+}
+
+#[test]
+fn header_mutations_are_decoded() {
+    let mutations = "mutations: {request_mutations: [{remove: X-A}, {append: {header: {key: x-b, value: '%PROTOCOL%'}, \
+                     append_action: ADD_IF_ABSENT, keep_empty_value: true}}], \
+                     response_mutations: [{remove_on_match: {key_matcher: {prefix: x-}}}]}";
+    let message = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+    let filter = typed("m", message, &format!(", most_specific_header_mutations_wins: true, {mutations}"));
+    let append = Append {
+        name: http::HeaderName::from_static("x-b"),
+        value: Format::parse("%PROTOCOL%").unwrap(),
+        append_action: AppendAction::AddIfAbsent,
+        keep_empty_value: true,
+    };
+    let expected = Mutations {
+        request_mutations: vec![Mutation::Remove(http::HeaderName::from_static("x-a")), Mutation::Append(append)],
+        response_mutations: vec![Mutation::RemoveOnMatch(StringMatcher::new(
+            StringPattern::Prefix("x-".into()),
+            false,
+        ))],
+    };
+    let config = chain(&[&filter, ROUTER]).unwrap().0.filters.remove(0).config;
+    let filter = HeaderMutation { mutations: expected.clone(), most_specific_header_mutations_wins: true };
+    assert_eq!(config, FilterConfig::HeaderMutation(Arc::new(filter)));
+    let per_route = overrides(&format!("{message}PerRoute, {mutations}")).unwrap().0;
+    let expected = FilterOverride::Config(PerRouteConfig::HeaderMutation(Arc::new(expected)));
+    assert_eq!(per_route.get("f"), Some(&expected));
+}
+
+#[test]
+fn a_header_mutation_is_refused_at_the_field_that_is_not_supported() {
+    for (mutations, expected) in [
+        (
+            "request_mutations: [{remove: ':path'}]",
+            "request_mutations[0].remove: \":path\" is not the name of a header field",
+        ),
+        ("request_mutations: [{}]", "request_mutations[0]: none of append, remove and remove_on_match is given"),
+        (
+            "response_mutations: [{remove_on_match: {}}]",
+            "response_mutations[0].remove_on_match.key_matcher: is missing",
+        ),
+        ("query_parameter_mutations: [{remove: a}]", "query_parameter_mutations: not supported"),
+        ("response_trailers_mutations: [{remove: a}]", "response_trailers_mutations: not supported"),
+        ("request_trailers_mutations: [{remove: a}]", "request_trailers_mutations: not supported"),
+    ] {
+        let message = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+        let filter = typed("m", message, &format!(", mutations: {{{mutations}}}"));
+        let expected = format!("http_filters[0].typed_config.mutations.{expected}");
+        assert_eq!(chain(&[&filter, ROUTER]).unwrap_err(), expected);
+    }
 }

@@ -12,7 +12,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", "it chooses ALPN of TLS, which is refused"),
     ("stats.PluginConfig", "Istio's metrics are always recorded"),
     ("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "it is statistics only"),
-    ("envoy.extensions.filters.http.cors.v3.Cors", "its policy is per route, where it is refused"),
     ("envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy", "it only counts what passes"),
 ];
 

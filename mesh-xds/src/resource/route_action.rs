@@ -14,7 +14,7 @@ use super::value::{
     NO_RUNTIME, duration, enumeration, header_key, header_name, header_value, list, optional, regex, required,
 };
 use super::{header, retry};
-use crate::filter::decode_overrides;
+use crate::filter::{decode_overrides, refuse_deprecated_cors};
 use crate::proto::envoy::config::core::v3::RoutingPriority as ProtoPriority;
 use crate::proto::envoy::config::route::v3::{
     RedirectAction, RouteAction as ProtoRouteAction, WeightedCluster as ProtoWeightedCluster,
@@ -34,7 +34,7 @@ pub(super) fn decode(at: &At<'_>, action: &ProtoRouteAction) -> Result<RouteActi
         use {
             cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout,
             idle_timeout, retry_policy, priority, max_grpc_timeout, grpc_timeout_offset, upgrade_configs,
-            max_stream_duration, cluster_specifier, host_rewrite_specifier,
+            max_stream_duration, cluster_specifier, host_rewrite_specifier, cors,
         }
         ignore {
             hash_policy: "it has an effect on ring hash and maglev clusters only, which are refused",
@@ -44,10 +44,11 @@ pub(super) fn decode(at: &At<'_>, action: &ProtoRouteAction) -> Result<RouteActi
         }
         refuse {
             metadata_match, path_rewrite_policy, path_rewrite, retry_policy_typed_config, request_mirror_policies,
-            rate_limits, include_vh_rate_limits, cors, internal_redirect_policy, internal_redirect_action,
+            rate_limits, include_vh_rate_limits, internal_redirect_policy, internal_redirect_action,
             hedge_policy,
         }
     }
+    refuse_deprecated_cors(at, cors.as_ref())?;
     let retry_at = at.field("retry_policy");
     let grpc_timeout = GrpcTimeout { max: max_grpc_timeout.as_ref(), offset: grpc_timeout_offset.as_ref() };
     Ok(RouteAction {

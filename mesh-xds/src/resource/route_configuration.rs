@@ -9,7 +9,7 @@ use mesh_core::model::{Action, DirectResponse, Route, RouteConfiguration, Virtua
 use super::field::{At, Result, fields};
 use super::value::{enumeration, in_range, list, optional, required};
 use super::{data_source, header, metadata, retry, route_action, route_match, value};
-use crate::filter::decode_overrides;
+use crate::filter::{decode_overrides, refuse_deprecated_cors};
 use crate::proto::envoy::config::route::v3::{
     Decorator, DirectResponseAction, Route as ProtoRoute, RouteConfiguration as ProtoRouteConfiguration,
     VirtualCluster as ProtoVirtualCluster, VirtualHost as ProtoVirtualHost, route, virtual_host::TlsRequirementType,
@@ -73,7 +73,7 @@ fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<V
         use {
             name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove,
             response_headers_to_add, response_headers_to_remove, typed_per_filter_config,
-            include_request_attempt_count, include_attempt_count_in_response, retry_policy, virtual_clusters,
+            include_request_attempt_count, include_attempt_count_in_response, retry_policy, virtual_clusters, cors,
         }
         ignore {
             per_request_buffer_limit_bytes: RETRY_BUFFER,
@@ -81,13 +81,14 @@ fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<V
             metadata: "metadata of a virtual host is not used",
         }
         refuse {
-            matcher, rate_limits, cors, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
+            matcher, rate_limits, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header,
             request_mirror_policies, route_specifiers,
         }
     }
     if domains.is_empty() {
         return Err(at.field("domains").refuse("is empty: no request can reach this virtual host"));
     }
+    refuse_deprecated_cors(at, cors.as_ref())?;
     let retry_at = at.field("retry_policy");
     Ok(VirtualHost {
         name: name.as_str().into(),

@@ -1,0 +1,151 @@
+//! Filters in the pipeline of a listener: their order, their overrides, and responses that the mesh gives itself.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use mesh_core::{
+    filter::{
+        Filter as _, FilterOverride, HttpFilter,
+        cors::{Cors, CorsPolicy},
+        fault::{Abort, AbortStatus, Fault},
+        header_mutation::{HeaderMutation, Mutation, Mutations},
+    },
+    model::format::Format,
+    model::{
+        Action, AppendAction, DirectResponse, FractionalPercent, HeaderMutation as Append, HttpConnectionManager,
+        PathMatcher, Route, RouteAction, StringMatcher,
+    },
+};
+
+use super::tests::{Fixture, echo, everything_to_the_service, http, route, service};
+use crate::Body;
+
+const ORIGIN: &str = "https://good.test";
+
+fn append(name: &'static str, value: &str) -> Mutation {
+    Mutation::Append(Append {
+        name: HeaderName::from_static(name),
+        value: Format::parse(value).unwrap(),
+        append_action: AppendAction::AppendIfExistsOrAdd,
+        keep_empty_value: false,
+    })
+}
+
+fn on_response(value: &str) -> Mutations {
+    Mutations { response_mutations: vec![append("x-passed", value)], ..Mutations::default() }
+}
+
+/// A filter that writes its name into responses.
+fn marker(name: &str) -> HttpFilter {
+    let config = HeaderMutation { mutations: on_response(name), ..HeaderMutation::default() };
+    HttpFilter { name: name.into(), ..HttpFilter::new(config) }
+}
+
+fn teapot() -> Fault {
+    let status = AbortStatus::Http(StatusCode::IM_A_TEAPOT);
+    Fault { abort: Some(Abort { status, percentage: FractionalPercent::ALWAYS }), ..Fault::default() }
+}
+
+fn prefix(path: &str, action: Action) -> Route {
+    route(PathMatcher::Prefix(path.into()), action)
+}
+
+fn to_cluster() -> Action {
+    Action::Route(Box::new(RouteAction::to_cluster("c")))
+}
+
+fn direct() -> Action {
+    Action::DirectResponse(DirectResponse { status: StatusCode::OK, body: "d".into() })
+}
+
+fn manager(routes: Vec<Route>, filters: Vec<HttpFilter>) -> HttpConnectionManager {
+    HttpConnectionManager { http_filters: filters, ..http(routes) }
+}
+
+/// The status and the values of `x-passed`.
+async fn passed(fixture: &Fixture, path: &str) -> (String, Vec<String>) {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n");
+    let response = fixture.exchange(&request).await;
+    let status = response.split(' ').nth(1).unwrap_or_default().to_owned();
+    (status, response.split(" | ").filter_map(|line| line.strip_prefix("x-passed: ")).map(str::to_owned).collect())
+}
+
+#[tokio::test]
+async fn a_response_passes_all_filters_whoever_gives_it() {
+    let mut abort = prefix("/abort", to_cluster());
+    let teapot = Arc::new(teapot()).into();
+    abort.typed_per_filter_config.insert(Fault::NAME, FilterOverride::Config(teapot));
+    let routes = vec![abort, prefix("/direct", direct()), prefix("/served", to_cluster())];
+    let filters = vec![marker("first"), HttpFilter::new(Fault::default()), marker("last")];
+    let fixture = Fixture::new(manager(routes, filters), echo());
+    for (path, status) in [("/served", "200"), ("/direct", "200"), ("/abort", "418"), ("/no-route", "404")] {
+        let expected = (status.to_owned(), vec!["first".to_owned(), "last".to_owned()]);
+        assert_eq!(passed(&fixture, path).await, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_passes_the_filters_in_reverse() {
+    let order = |name: &str| {
+        let mutations = Mutations {
+            request_mutations: vec![append("x-order", &format!("%REQ(x-order)%{name}"))],
+            response_mutations: vec![append("x-order", &format!("%RESP(x-order)%{name}"))],
+        };
+        let config = HeaderMutation { mutations, ..HeaderMutation::default() };
+        HttpFilter { name: name.into(), ..HttpFilter::new(config) }
+    };
+    let service = service(|request| async move {
+        let seen = request.headers().get_all("x-order").iter().next_back().unwrap().clone();
+        Response::builder().header("x-seen", seen).body(Body::empty()).unwrap()
+    });
+    let fixture = Fixture::new(manager(everything_to_the_service(), vec![order("1"), order("2")]), service);
+    let response = fixture.exchange("GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n").await;
+    assert!(response.contains("x-order: 2 | x-order: 21 | x-seen: 12"), "{response}");
+}
+
+#[tokio::test]
+async fn a_route_enables_disables_and_configures_filters_by_their_names() {
+    let mut special = prefix("/special", to_cluster());
+    special.typed_per_filter_config.insert("a", FilterOverride::Disabled);
+    let of_b = Arc::new(on_response("special b")).into();
+    special.typed_per_filter_config.insert("b", FilterOverride::Config(of_b));
+    special.typed_per_filter_config.insert("off", FilterOverride::Enabled);
+    let off = HttpFilter { disabled: true, ..marker("off") };
+    let routes = vec![special, prefix("/", to_cluster())];
+    let fixture = Fixture::new(manager(routes, vec![marker("a"), marker("b"), off]), echo());
+    assert_eq!(passed(&fixture, "/").await.1, ["a", "b"]);
+    assert_eq!(passed(&fixture, "/special").await.1, ["b", "off", "special b"]);
+}
+
+#[tokio::test]
+async fn cors_answers_preflight_requests_and_counts_origins() {
+    let policy = CorsPolicy {
+        allow_origin_string_match: vec![StringMatcher::exact(ORIGIN)],
+        allow_methods: Some(HeaderValue::from_static("GET")),
+        ..CorsPolicy::default()
+    };
+    let with_policy = |path, action| {
+        let mut route = prefix(path, action);
+        let policy = Arc::new(policy.clone()).into();
+        route.typed_per_filter_config.insert(Cors::NAME, FilterOverride::Config(policy));
+        route
+    };
+    let routes = vec![with_policy("/direct", direct()), with_policy("/", to_cluster())];
+    let fixture = Fixture::new(manager(routes, vec![HttpFilter::new(Cors)]), echo());
+    let exchange = async |line: &str, origin: &str| {
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: a.test\r\norigin: {origin}\r\naccess-control-request-method: GET\r\n\
+             connection: close\r\n\r\n"
+        );
+        fixture.exchange(&request).await
+    };
+    assert_eq!(
+        exchange("OPTIONS /", ORIGIN).await,
+        "HTTP/1.1 200 OK | access-control-allow-methods: GET | access-control-allow-origin: https://good.test | \
+         connection: close | content-length: 0 | server: envoy | "
+    );
+    assert!(exchange("GET /", ORIGIN).await.contains("access-control-allow-origin: https://good.test"));
+    assert!(!exchange("OPTIONS /", "https://evil.test").await.contains("access-control"));
+    assert!(!exchange("OPTIONS /direct", ORIGIN).await.contains("access-control"), "direct responses have no policy");
+    assert_eq!(["valid", "invalid"].map(|stat| fixture.stat(&format!("http.in.cors.origin_{stat}"))), [2, 1]);
+}
