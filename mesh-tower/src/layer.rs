@@ -1,8 +1,6 @@
-//! What all stand-alone layers have in common: a [`Middleware`] is an async function around a service, and [`Layered`]
-//! makes a tower service of it.
+//! Stand-alone layers: a [`Middleware`] is an async function around a service, and [`Layered`] is the tower service of it.
 //!
-//! Requests and responses of any body type are taken, and passed on as [`Body`]. The code of a middleware is the code that
-//! the pipeline runs; a layer only gives it a place in somebody else's stack.
+//! Bodies of any type are accepted and passed on as [`Body`]. A middleware runs the same code as the pipeline.
 
 use std::{
     fmt,
@@ -19,7 +17,7 @@ use tower_service::Service;
 
 use crate::{Body, BoxError, call::Call};
 
-/// A service for HTTP requests, whatever the body of its responses.
+/// A service for HTTP requests with responses of any body type.
 pub trait HttpService: Clone + Send + 'static {
     /// The error of the service.
     type Error: Into<BoxError> + Send;
@@ -47,15 +45,15 @@ where
     }
 }
 
-/// What a layer does with a request, around the service inside.
+/// The handling of a request by a layer.
 pub trait Middleware: Clone + Send + Sync + 'static {
-    /// The error of the layer's service; `E` is that of the service inside.
+    /// The error of the layer's service. `E` is the error of the inner service.
     type Error<E: Into<BoxError> + Send>: Into<BoxError> + Send;
 
-    /// Answers the request of `call`, with the help of `service`.
+    /// Responds to the request of `call`. `service` is the inner service.
     ///
     /// # Errors
-    /// Those of the service inside.
+    /// Those of the inner service.
     fn serve<S: HttpService>(
         self,
         service: S,
@@ -91,7 +89,7 @@ where
 {
     type Response = Response<Body>;
     type Error = M::Error<S::Error>;
-    /// Dropping it gives the request up.
+    /// Dropping it cancels the request.
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -99,7 +97,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The service that was asked whether it is ready is the one to call.
+        // The service that is ready must be called, not its clone.
         let clone = self.inner.clone();
         let ready = mem::replace(&mut self.inner, clone);
         Box::pin(self.middleware.clone().serve(ready, Call::new(request.map(Body::new))))

@@ -1,11 +1,11 @@
-//! What is known about the machine that this process runs on.
+//! The machine that this process runs on.
 
 use std::{
     net::{IpAddr, UdpSocket},
     sync::OnceLock,
 };
 
-/// An address by which others can reach this machine; `None` if it has no network.
+/// An address at which other machines can reach this one; `None` if there is no network.
 #[must_use]
 pub(crate) fn local_address() -> Option<IpAddr> {
     // Connecting a datagram socket sends nothing; the system only looks up the route to a documentation address.
@@ -14,7 +14,7 @@ pub(crate) fn local_address() -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified() && !address.is_loopback())
 }
 
-/// The name of this machine; `None` if the system does not tell.
+/// The host name of this machine; `None` if it is unknown.
 #[must_use]
 pub(crate) fn hostname() -> Option<&'static str> {
     static HOSTNAME: OnceLock<Option<String>> = OnceLock::new();

@@ -1,4 +1,4 @@
-//! Randomness of the data plane.
+//! Random numbers of the data plane.
 
 use mesh_core::rng::Rng;
 
@@ -7,7 +7,7 @@ use mesh_core::rng::Rng;
 pub(crate) struct ThreadRng;
 
 impl Rng for ThreadRng {
-    // Not worth its room wherever somebody draws.
+    // Not inlined, to keep its callers small.
     #[inline(never)]
     fn next_u64(&mut self) -> u64 {
         fastrand::u64(..)

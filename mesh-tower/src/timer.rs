@@ -1,10 +1,9 @@
-//! Deadlines that cost next to nothing until they pass.
+//! Deadlines that are cheap unless they pass.
 //!
-//! Nearly every request has a deadline and nearly none reaches it. Making and dropping a tokio `Sleep` for each takes the
-//! timer driver's lock twice (388 ns). So a [`Deadline`] takes a timer only when the wait really begins (it is polled and
-//! not over yet), and takes it from a free list: a timer that is still registered for an earlier moment is moved forward
-//! with one atomic store, and is never deregistered. The price is that a timer which lies in the free list may wake the
-//! task that used it last, once and for nothing.
+//! Almost every request has a deadline, and almost none reaches it. Creating and dropping a tokio `Sleep` for each takes the
+//! lock of the timer driver twice (388 ns). A [`Deadline`] therefore uses a timer only when it is polled, and takes it from
+//! a free list. A timer that is still registered for an earlier time is moved with one atomic store and never deregistered.
+//! In return, a timer in the free list may wake the task that used it last without need.
 
 use std::{
     fmt,
@@ -18,7 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-/// The present moment; virtual in tests with paused time.
+/// The current time, which is virtual in tests with paused time.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -31,10 +30,10 @@ pub(crate) struct Timers(Arc<FreeList>);
 struct FreeList(Mutex<Vec<Pin<Box<Sleep>>>>);
 
 impl Timers {
-    /// Most timers kept; more than that many waiting requests give theirs back to the allocator.
+    /// Maximum number of timers in the list. Further timers are freed.
     const MAX_FREE: usize = 4096;
 
-    /// A deadline at `at`; `None` is never.
+    /// Creates a deadline at `at`; `None` = never.
     pub(crate) fn deadline(&self, at: Option<Instant>) -> Deadline {
         Deadline { at, timer: None, timers: self.clone() }
     }
@@ -54,7 +53,7 @@ impl fmt::Debug for FreeList {
     }
 }
 
-/// A moment that can be waited for, and moved.
+/// A time that can be waited for and changed.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
@@ -63,7 +62,7 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Moves the deadline; `None` is never.
+    /// Changes the deadline; `None` = never.
     pub(crate) fn set(&mut self, at: Option<Instant>) {
         if self.at != at {
             self.at = at;
@@ -73,7 +72,7 @@ impl Deadline {
         }
     }
 
-    /// Ready once the deadline has passed; otherwise the task is woken then.
+    /// Ready when the deadline has passed. Until then, the task is registered to be woken.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| {

@@ -1,9 +1,9 @@
-//! Load balancing as a layer: which endpoint a request goes to.
+//! Load balancing as a layer.
 //!
-//! [`BalanceLayer`] picks an endpoint of a cluster by its policy, priorities, localities and health, leaves it beside the
-//! request as [`SelectedEndpoint`], and counts the request as active there until its response body has ended, which
-//! is what least request compares. The service inside brings the request to the endpoint: either one that reads
-//! [`SelectedEndpoint`], or [`PerEndpoint`], which keeps a service for each.
+//! [`BalanceLayer`] picks an endpoint of a cluster by its policy, priorities, localities and health, and inserts it into
+//! the extensions of the request as [`SelectedEndpoint`]. The request counts as active at the endpoint until its response
+//! body has ended. The inner service sends the request to the endpoint: it either reads [`SelectedEndpoint`], or is
+//! [`PerEndpoint`], which has a service for each endpoint.
 
 mod layer;
 mod per_endpoint;

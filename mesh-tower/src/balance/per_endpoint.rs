@@ -16,17 +16,17 @@ use tower_service::Service;
 use super::SelectedEndpoint;
 use crate::{Body, call::local_reply, layer::HttpService};
 
-/// A service for each endpoint: hands a request to the service of the endpoint which [`BalanceLayer`](super::BalanceLayer)
-/// picked, or answers that there is none (flag UH).
+/// A service for each endpoint. It sends a request to the service of the endpoint that
+/// [`BalanceLayer`](super::BalanceLayer) has picked, or responds that there is none (flag UH).
 ///
-/// The service is made at the first request, and kept with the endpoint for as long as that is a member of its cluster. An
-/// endpoint keeps one service: if another `PerEndpoint` or a connection pool keeps its own there, a service is made for each
-/// request.
+/// The service is created by the first request, and is stored with the endpoint while the endpoint is a member of its
+/// cluster. An endpoint stores one service: if another `PerEndpoint` or a connection pool is stored there, a service is
+/// created for each request.
 pub struct PerEndpoint<F> {
     shared: Arc<F>,
 }
 
-/// The service of an endpoint, as the endpoint keeps it.
+/// The service of an endpoint, as it is stored with the endpoint.
 struct Kept<S> {
     owner: Arc<dyn Any + Send + Sync>,
     service: S,
@@ -37,7 +37,7 @@ where
     F: Fn(&EndpointState) -> S + Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    /// Services made by `make`.
+    /// Creates services by `make`.
     pub fn new(make: F) -> Self {
         Self { shared: Arc::new(make) }
     }
@@ -75,11 +75,11 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    /// Dropping it gives the request up.
+    /// Dropping it cancels the request.
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // Which service is asked depends on the request; its future waits for that service.
+        // The service depends on the request, so readiness is awaited in the future.
         Poll::Ready(Ok(()))
     }
 

@@ -17,7 +17,7 @@ use crate::{
     testing::{cluster, get, told},
 };
 
-/// Answers with the port of the endpoint it was sent to.
+/// Responds with the port of the endpoint.
 async fn port(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let selected = request.extensions().get::<SelectedEndpoint>().unwrap();
     Ok(Response::new(Body::from(selected.endpoint.address().port().to_string())))

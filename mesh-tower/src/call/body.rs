@@ -1,9 +1,9 @@
-//! The one body type of the data plane.
+//! The body type of the data plane.
 //!
-//! Requests and responses pass through many layers; were each generic over its body, every user's service would
-//! multiply the code, and were each body boxed, every request would pay for it. [`Body`] is therefore one concrete type
-//! that holds the common cases (nothing, one buffer, a stream from a connection) without an allocation and everything
-//! else in one box. Bodies are streamed frame by frame, trailers included; nothing is ever collected here.
+//! If every layer were generic over bodies, each service would multiply the code; if every body were boxed, each request
+//! would need an allocation. [`Body`] is therefore one concrete type that stores the common cases (empty, one buffer, a
+//! stream from a connection) without an allocation, and any other body in a box. Bodies are streamed frame by frame,
+//! including trailers.
 
 use std::{
     error::Error,
@@ -19,14 +19,14 @@ use hyper::body::Incoming;
 
 use super::StreamInfo;
 
-/// Any error; the error type of [`Body`].
+/// The error type of [`Body`].
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The body of a request or a response.
 #[derive(Default)]
 pub struct Body {
     kind: Kind,
-    /// Counts the bytes of a request and notes its end.
+    /// Counts the bytes of a request and records its end.
     counted_by: Option<StreamInfo>,
 }
 
@@ -40,13 +40,13 @@ enum Kind {
 }
 
 impl Body {
-    /// A body without data or trailers.
+    /// Creates a body without data and trailers.
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Wraps any body; one allocation, or none if it is a [`Body`] already.
+    /// Wraps any body. This needs one allocation, or none if it is a [`Body`].
     pub fn new<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -62,8 +62,8 @@ impl Body {
         body.map_or_else(Self::empty, |body| Kind::Boxed(Box::pin(Boxable { body })).into())
     }
 
-    /// Lets `info` count the bytes of this request body and learn when it has ended. A body in one buffer is complete
-    /// already, and counts once however often it is sent.
+    /// Lets `info` count the bytes of this request body and record its end. A body of one buffer is complete already, and is
+    /// counted once even if it is sent several times.
     pub(crate) fn count(&mut self, info: &StreamInfo) {
         match self.as_bytes() {
             Some(bytes) => {
@@ -146,16 +146,16 @@ impl HttpBody for Body {
     }
 }
 
-/// Counts a frame of a request. True once the request has ended.
+/// Counts a frame of a request. Returns whether the request has ended.
 fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError>>, kind: &Kind) -> bool {
     match frame {
         Some(Ok(frame)) => info.add_bytes_received(frame.data_ref().map_or(0, Bytes::len) as u64),
         Some(Err(error)) if is_malformed(error) => {
-            info.break_off_malformed_request();
+            info.mark_request_malformed();
             return true;
         }
         Some(Err(_)) => {
-            info.break_off_request();
+            info.mark_request_aborted();
             return true;
         }
         None => {}
@@ -167,7 +167,7 @@ fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError
     is_complete
 }
 
-/// Whether `error` says that HTTP/1 was broken, such as by the size of a chunk that is no number.
+/// Whether `error` is a violation of HTTP/1, such as a chunk size that is not a number.
 fn is_malformed(error: &BoxError) -> bool {
     let hyper = error.downcast_ref::<hyper::Error>();
     let of_codec = hyper.and_then(|error| error.source()?.downcast_ref::<std::io::Error>());
@@ -222,7 +222,7 @@ impl fmt::Debug for Body {
 }
 
 pin_project_lite::pin_project! {
-    /// Turns the error of a foreign body into ours.
+    /// Converts the errors of a body.
     struct Boxable<B> {
         #[pin]
         body: B,

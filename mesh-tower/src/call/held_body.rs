@@ -1,4 +1,4 @@
-//! A response body that occupies something until it has ended, such as a place in a circuit breaker.
+//! A response body that holds a guard until it has ended, such as a circuit breaker permit.
 
 use std::{
     pin::Pin,
@@ -29,7 +29,7 @@ impl<G: Unpin> HttpBody for HeldBody<G> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        // A reader that knows that nothing follows need not ask again.
+        // A reader that knows the end does not poll again.
         if !matches!(frame, Some(Ok(_))) || self.inner.is_end_stream() {
             self.held = None;
         }

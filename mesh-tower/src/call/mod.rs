@@ -1,11 +1,10 @@
-//! One request on its way through the data plane, and what belongs to it: its body, what is known about it, the replies
-//! that the mesh gives itself, and the record of its end.
+//! A request in the data plane: its body, stream info, local replies, and the recorder of its telemetry.
 //!
-//! Heads of requests and responses are large: some hundred bytes, with their header maps. A function that takes or
-//! returns one by value may copy it, and a future that holds one has room for it. So the stages of the pipeline hand a
-//! [`Call`] by reference, and the heads lie where its first future lies.
+//! Heads of requests and responses are large: several hundred bytes with their header maps. A function that takes or
+//! returns a head by value may copy it, and a future that holds one is larger. The stages of the pipeline therefore pass a
+//! [`Call`] by reference, and the heads are stored in its first future.
 //!
-//! This is the bottom room of the crate: it imports nothing of the stages above it.
+//! This module does not import any of the stages that use it.
 
 mod body;
 mod held_body;
@@ -27,22 +26,22 @@ pub use response_body::ResponseBody;
 pub use stream_info::{ResponseSource, StreamInfo, StreamState, UpstreamTiming};
 pub(crate) use stream_timeouts::{StreamExpired, StreamTimeouts};
 
-/// One request on its way, and the response that it gets.
+/// A request and its response.
 #[derive(Debug)]
 pub struct Call {
     pub(crate) head: Parts,
-    /// The body, until the request is handed to a connection or to a service.
+    /// The body, until the request is sent to a connection or to a service.
     pub(crate) body: Option<Body>,
     /// The response, once there is one.
     pub(crate) response: Option<Response<Body>>,
-    /// What the request's headers held when the call began.
+    /// The survey of the request headers when the call began.
     pub(crate) survey: HeaderSurvey,
-    /// The head is still needed after the request has been sent.
+    /// Whether the head is needed after the request has been sent.
     keeps_head: bool,
 }
 
 impl Call {
-    /// A call that has not been answered.
+    /// Creates a call without a response.
     #[must_use]
     pub fn new(request: Request<Body>) -> Self {
         let survey = HeaderSurvey::of(request.headers());
@@ -52,20 +51,20 @@ impl Call {
 
     /// Method, target and headers of the request.
     ///
-    /// A [`Transport`](crate::Transport) that writes the head to a connection reads it here. One that has to own it takes
-    /// the whole request with [`Call::take_request`].
+    /// For a [`Transport`](crate::Transport) that writes the head to a connection. One that needs an owned request calls
+    /// [`Call::take_request`].
     #[must_use]
     pub fn head(&self) -> &Parts {
         &self.head
     }
 
-    /// The body of the request, which counts as sent from now on. `None` if it was taken before.
+    /// Takes the body of the request, which counts as sent from then on. `None` if it was taken before.
     pub fn take_body(&mut self) -> Option<Body> {
         self.body.take()
     }
 
-    /// The request, which counts as sent from now on. `None` if it was taken before. The head is copied if
-    /// it may be needed again, such as for a retry, except for its extensions, which go with the request.
+    /// Takes the request, which counts as sent from then on. `None` if it was taken before. If the head may be needed again,
+    /// such as for a retry, it is copied, except for its extensions, which go with the request.
     pub fn take_request(&mut self) -> Option<Request<Body>> {
         let body = self.body.take()?;
         let mut request = Request::new(body);
@@ -82,14 +81,14 @@ impl Call {
         Some(request)
     }
 
-    /// Gives back a request of which nothing has been sent, so that it can be sent again whatever it asks for.
+    /// Returns a request of which nothing has been sent, so that it can be sent again, even if it is not idempotent.
     pub fn restore(&mut self, request: Request<Body>) {
         let (head, body) = request.into_parts();
         self.head = head;
         self.body = Some(body);
     }
 
-    /// Whether the request was taken and not given back.
+    /// Whether the request was taken and not returned.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.body.is_none()
@@ -109,7 +108,7 @@ impl Call {
         self.survey.is_grpc
     }
 
-    /// Responds in place of an endpoint, and notes why.
+    /// Responds with a local reply, and records it in `info`.
     pub(crate) fn reply(&mut self, info: &StreamInfo, reply: mesh_core::local_reply::LocalReply) {
         info.state().observe_local_reply(&reply);
         self.response = Some(local_reply(reply, self.is_grpc()));

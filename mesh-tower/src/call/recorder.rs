@@ -1,4 +1,4 @@
-//! The record of a request: statistics, Istio's metrics and access log lines, written once, however the request ends.
+//! The recorder of a request: statistics, Istio's metrics and access logs, written once when the request has ended.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -22,60 +22,60 @@ use crate::{
     timer::now,
 };
 
-/// Where the requests of one listener are counted and logged.
+/// The telemetry of a listener's requests.
 #[derive(Debug)]
 pub(crate) struct RequestTelemetry {
     pub(crate) istio: IstioMetrics,
     pub(crate) reporter: Reporter,
-    /// The workload that this process is, or stands in front of.
+    /// The workload of this process.
     pub(crate) workload: Option<Arc<Workload>>,
-    /// The workload at the other end, if it does not introduce itself.
+    /// The workload of the other end, if it does not send peer metadata.
     pub(crate) peer: Option<Arc<Workload>>,
-    /// The service of requests whose cluster does not name one.
+    /// The service of requests whose cluster has none.
     pub(crate) service: Option<Arc<DestinationService>>,
-    /// Requests whose cluster names no service count for the host that they name.
+    /// Whether requests whose cluster has no service are attributed to their host.
     pub(crate) host_header_fallback: bool,
     pub(crate) access_logs: AccessLogs,
     pub(crate) http: Option<HttpTelemetry>,
 }
 
-/// Envoy's statistics of one connection manager.
+/// Envoy's statistics of a connection manager.
 #[derive(Debug)]
 pub(crate) struct HttpTelemetry {
     pub(crate) stats: Arc<HttpStats>,
-    /// Of the listener that it belongs to.
+    /// The statistics of its listener.
     pub(crate) listener: Arc<ListenerHttpStats>,
 }
 
 /// The downstream connection of a request.
 pub(crate) trait DownstreamConnection: fmt::Debug + Send + Sync {
-    /// Notes that a request has ended.
+    /// Records that a request has ended.
     fn request_ended(&self, at: Instant);
 
-    /// Whether the connection is known to be open.
+    /// Whether the connection is open, as far as is known.
     fn is_open(&self) -> bool;
 }
 
-/// A request in progress. Dropping it means that the client has gone away, or that the service panics.
+/// The recorder of an active request. If it is dropped, the client has disconnected or the service has panicked.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     telemetry: Arc<RequestTelemetry>,
-    /// `None` for a request that began in this process.
+    /// `None` for a request of a library channel.
     connection: Option<Arc<dyn DownstreamConnection>>,
     info: StreamInfo,
     protocol: RequestProtocol,
     request_header_bytes: u64,
-    /// The host that the request named, if that is believed.
+    /// The host of the request, if requests are attributed to hosts.
     host: Option<NamedHost>,
-    /// The client, as it introduced itself.
+    /// The client's workload, from peer metadata.
     client: Option<Arc<Workload>>,
-    /// The server, as it introduced itself.
+    /// The server's workload, from peer metadata.
     server: Option<Arc<Workload>>,
     response: Option<ResponseFacts>,
     grpc_status: Option<u32>,
     logged: Option<Box<LoggedResponse>>,
     ended: bool,
-    /// The response was passed on to its end.
+    /// The response was forwarded completely.
     completed: bool,
 }
 
@@ -93,7 +93,7 @@ struct LoggedResponse {
 }
 
 impl Recorder {
-    /// Begins with the request as the client made it; its body is counted from now on.
+    /// Starts with the request of the client. Its body is counted from now on.
     pub(crate) fn start(
         telemetry: &Arc<RequestTelemetry>,
         connection: Option<Arc<dyn DownstreamConnection>>,
@@ -128,17 +128,17 @@ impl Recorder {
         &self.info
     }
 
-    /// Notes who the client says that it is.
+    /// Records the client's workload.
     pub(crate) fn observe_client(&mut self, client: Option<Arc<Workload>>) {
         self.client = client;
     }
 
-    /// Notes who the server says that it is.
+    /// Records the server's workload.
     pub(crate) fn observe_server(&mut self, server: Option<Arc<Workload>>) {
         self.server = server;
     }
 
-    /// Keeps what metrics and access logs need of the request, which is about to be sent on.
+    /// Records the parts of the request that metrics and access logs need, before it is forwarded.
     pub(crate) fn observe_request(&mut self, request: &request::Parts) {
         if self.telemetry.host_header_fallback {
             self.host = NamedHost::of(request);
@@ -148,12 +148,12 @@ impl Recorder {
         }
     }
 
-    /// Whether the name of the route is read after routing.
+    /// Whether the name of the route is needed.
     pub(crate) fn reads_route(&self) -> bool {
         self.telemetry.host_header_fallback || self.logged.is_some()
     }
 
-    /// Keeps what metrics and access logs need of the response.
+    /// Records the parts of the response that metrics and access logs need.
     pub(crate) fn observe_response(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.response = Some(ResponseFacts { status, header_bytes: header_bytes(headers) });
         if self.protocol == RequestProtocol::Grpc {
@@ -164,7 +164,7 @@ impl Recorder {
         }
     }
 
-    /// The same for the head of a response.
+    /// Records the parts of the response head that metrics and access logs need.
     pub(crate) fn observe_response_head(&mut self, response: &response::Parts) {
         self.observe_response(response.status, &response.headers);
     }
@@ -183,18 +183,18 @@ impl Recorder {
         }
     }
 
-    /// Records a request whose response was passed on to its end.
+    /// Records a request whose response was forwarded completely.
     pub(crate) fn complete(mut self) {
         self.completed = true;
         self.end();
     }
 
-    /// Records a request whose client went away during its upload. The reset of the upstream's side is a consequence.
+    /// Records a request whose client has aborted the upload. The reset of the upstream stream is a consequence.
     pub(crate) fn client_left(self) {
         self.info.state().response_flags = ResponseFlags::NONE;
     }
 
-    /// Records a request whose stream was idle for too long.
+    /// Records a request whose idle timeout has expired.
     pub(crate) fn idled(mut self) {
         if let (Some(http), Some(_)) = (&self.telemetry.http, &self.connection) {
             http.stats.downstream_rq_idle_timeout.inc();
@@ -207,7 +207,7 @@ impl Recorder {
         self.end();
     }
 
-    /// Records a request whose tunnel the upstream has ended.
+    /// Records a request whose upgraded connection was closed by the upstream.
     pub(crate) fn upstream_closed_tunnel(self) {
         let reset = UpstreamReset::ConnectionTermination;
         let details = details::upstream_reset_after_response_started(reset.as_str());
@@ -215,13 +215,13 @@ impl Recorder {
         self.upstream_failed();
     }
 
-    /// Records a request whose response the upstream ended too early.
+    /// Records a request whose response body has failed.
     pub(crate) fn upstream_failed(mut self) {
         self.observe_upstream_failure();
         self.end();
     }
 
-    /// Records a request that could not be sent at all, because the service failed.
+    /// Records a request that could not be sent, because the service failed.
     pub(crate) fn service_failed(mut self) {
         self.info.state().response_flags = ResponseFlags::UPSTREAM_CONNECTION_FAILURE;
         self.end();
@@ -234,8 +234,8 @@ impl Recorder {
         }
     }
 
-    /// The program's own service panics. Its client sees a connection that ends, so it counts as an upstream that ends
-    /// without a response.
+    /// Records a panic of the service. The client's connection is closed, so the request counts as one whose upstream has
+    /// closed the connection.
     fn observe_panic(&mut self) {
         self.observe_upstream_failure();
         if self.response.is_none() {
@@ -248,7 +248,7 @@ impl Recorder {
     fn observe_cancellation(&self) {
         let mut state = self.info.state();
         let connection = self.connection.as_deref();
-        // A stream of a connection that stays open was reset; HTTP/1 has no other end than that of the connection.
+        // If the connection stays open, the stream was reset. HTTP/1 has no such reset.
         let was_reset = state.protocol == Some(Version::HTTP_2) && connection.is_some_and(|it| it.is_open());
         let (flag, details) = if was_reset {
             (ResponseFlags::DOWNSTREAM_REMOTE_RESET, details::HTTP2_REMOTE_RESET)
@@ -261,7 +261,7 @@ impl Recorder {
 
     fn end(&mut self) {
         self.ended = true;
-        // The last byte of the response has a time already, which saves reading the clock again.
+        // If the time of the last byte is known, the clock need not be read again.
         let (start, received, sent) = (self.info.start(), self.info.bytes_received(), self.info.bytes_sent());
         let state = self.info.state();
         let ended_at = match self.connection {
@@ -311,7 +311,7 @@ impl Recorder {
         let of_cluster = state.upstream_cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
         let (workload, peer) = (telemetry.workload.as_ref(), telemetry.peer.as_ref());
         let (source, destination) = match telemetry.reporter {
-            // An introduction is more precise than the control plane.
+            // Peer metadata is more precise than the control plane.
             Reporter::Source => (workload, self.server.as_ref().or(of_endpoint).or(peer)),
             Reporter::Destination => (self.client.as_ref().or(peer), workload.or(of_endpoint)),
         };

@@ -1,7 +1,7 @@
-//! Responses that the mesh gives itself, and how a caller in the same process tells them from those of an endpoint.
+//! Local replies, and how a caller in the same process distinguishes them from responses of endpoints.
 //!
-//! A local reply carries its [`ResponseFlags`] and its [`ResponseDetails`] in its extensions. So does the response of an
-//! endpoint that something is to be said about, such as that all retries were used up.
+//! A local reply has its [`ResponseFlags`] and [`ResponseDetails`] in its extensions. The response of an endpoint has
+//! [`ResponseFlags`] if any are set, for example because no retries were left.
 
 use std::borrow::Cow;
 
@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::Response;
 use mesh_core::{local_reply::LocalReply, telemetry::ResponseFlags};
 
-/// Why the mesh gave a response itself, such as `no_healthy_upstream`; in the extensions of the response. Envoy
+/// The reason for a local reply, such as `no_healthy_upstream`, in the extensions of the response. Envoy
 /// `%RESPONSE_CODE_DETAILS%`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseDetails(pub Cow<'static, str>);
 
-/// The response to a request that `is_grpc` or not.
+/// The response of a local reply. `is_grpc` is whether the request is gRPC.
 pub(crate) fn local_reply<R: From<Bytes>>(reply: LocalReply, is_grpc: bool) -> Response<R> {
     let (flags, details) = (reply.flags, ResponseDetails(reply.details.clone()));
     let mut response = reply.into_response(is_grpc).map(R::from);
@@ -23,7 +23,7 @@ pub(crate) fn local_reply<R: From<Bytes>>(reply: LocalReply, is_grpc: bool) -> R
     response
 }
 
-/// The flags of a response; none if an endpoint gave it and nothing is to be said about it.
+/// The response flags of a response.
 pub(crate) fn flags_of<R>(response: &Response<R>) -> ResponseFlags {
     response.extensions().get().copied().unwrap_or_default()
 }

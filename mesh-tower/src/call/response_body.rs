@@ -1,4 +1,4 @@
-//! The body of every response: its bytes are counted, and its end is the end of the request.
+//! The body of responses. Its bytes are counted, and its end is the end of the request.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{Body, BoxError, Recorder, StreamTimeouts};
 
-/// A response body on its way to the client. The request is recorded when it has ended, or is dropped.
+/// The body of a response to the client. When it ends or is dropped, the request is recorded.
 #[derive(Default)]
 pub struct ResponseBody {
     inner: Body,
@@ -26,8 +26,8 @@ struct Open {
 }
 
 impl ResponseBody {
-    /// The response with a body that lets `recorder` record the request at its end, and that is given up when a limit of
-    /// `timeouts` is reached.
+    /// Wraps the body of a response. At its end, `recorder` records the request. The body fails when one of `timeouts`
+    /// expires.
     pub(crate) fn wrap(response: Response<Body>, recorder: Recorder, mut timeouts: StreamTimeouts) -> Response<Self> {
         response.map(|inner| {
             if inner.is_end_stream() {
@@ -39,12 +39,12 @@ impl ResponseBody {
         })
     }
 
-    /// A body that does not record the request: of an upgraded connection, or for a client that has left.
+    /// A body that does not record the request, for upgraded connections and clients that have disconnected.
     pub(crate) fn unrecorded(inner: Body) -> Self {
         Self { inner, open: None }
     }
 
-    /// An error once a limit is reached.
+    /// An error when a timeout has expired.
     fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(Open { recorder, timeouts }) = self.open.as_deref_mut() else { return Poll::Pending };
         ready!(timeouts.poll_expired(recorder.info(), cx));
@@ -72,7 +72,7 @@ impl HttpBody for ResponseBody {
                     open.timeouts.moved();
                     open.recorder.observe_frame(frame);
                 }
-                // A reader that knows that nothing follows need not ask again.
+                // A reader that knows the end does not poll again.
                 if this.inner.is_end_stream() {
                     this.record(Recorder::complete);
                 }

@@ -1,9 +1,9 @@
-//! What is known about one request while it is under way.
+//! Information about an active request.
 //!
-//! One [`StreamInfo`] accompanies a request from the edge to the endpoint and back: the upstream side writes which
-//! route, cluster and endpoint were chosen and what went wrong, and telemetry reads it when the response body has ended.
-//! It is one allocation per request and a cheap handle afterwards. Byte counts are atomics, since both directions of a
-//! stream run at once. The rest is behind a lock that only this request takes, so it is never contended.
+//! A request has one [`StreamInfo`]. The stages of the pipeline write to it: the route, the cluster, the endpoint, failures.
+//! Telemetry reads it when the response body has ended. It is one allocation per request and cheap to clone. Byte counts
+//! are atomics, because both directions of a stream run concurrently. The other fields are behind a lock that only this
+//! request takes, so there is no contention.
 
 use std::{
     borrow::Cow,
@@ -30,9 +30,9 @@ use parking_lot::Mutex;
 
 use crate::{machine::hostname, timer::now};
 
-/// A shared handle on what is known about a request. Cloning is cheap; all clones are one value.
+/// A shared reference to the information about a request. Clones share the information.
 ///
-/// Servers put it into the request's extensions, where the program's service finds it.
+/// Servers insert it into the request's extensions, where the service can read it.
 #[derive(Clone, Debug)]
 pub struct StreamInfo(Arc<Shared>);
 
@@ -43,13 +43,13 @@ struct Shared {
     bytes_sent: AtomicU64,
     /// Nanoseconds from the start to the end of the request, plus one; 0 = it has not ended.
     request_complete: AtomicU64,
-    /// Access logs are written for the request. Outside the lock, because every request is asked.
+    /// Whether access logs are written. Outside the lock, because it is read for every request.
     is_logged: AtomicBool,
-    /// The request's body failed before its end.
-    request_broken_off: AtomicBool,
-    /// The request's body breaks the protocol.
+    /// The client has aborted the request.
+    request_aborted: AtomicBool,
+    /// The request body violates the protocol.
     request_malformed: AtomicBool,
-    /// The request asks for another protocol.
+    /// The request has asked for a protocol upgrade.
     asks_for_upgrade: AtomicBool,
     state: Mutex<StreamState>,
 }
@@ -60,67 +60,67 @@ struct Shared {
 pub struct StreamState {
     /// Protocol of the downstream connection; `None` if the request began in this process.
     pub protocol: Option<Version>,
-    /// The client's address, which a trusted `x-forwarded-for` may tell.
+    /// Address of the client, which may come from a trusted `x-forwarded-for`.
     pub downstream_remote_address: Option<SocketAddr>,
-    /// The peer of the downstream connection.
+    /// Remote address of the downstream connection.
     pub downstream_direct_remote_address: Option<SocketAddr>,
-    /// This end of the downstream connection.
+    /// Local address of the downstream connection.
     pub downstream_local_address: Option<SocketAddr>,
-    /// Number of the downstream connection.
+    /// ID of the downstream connection.
     pub connection_id: Option<u64>,
-    /// Whether the client is within the trusted network, so that its `x-envoy-*` headers may steer retries and timeouts.
+    /// Whether the request is internal, so that its `x-envoy-*` headers may override retries and timeouts.
     pub internal: bool,
-    /// The request's head for access logs; `None` if there are none.
+    /// The request's head for access logs; `None` if no log is written.
     logged_request: Option<Box<LoggedRequest>>,
-    /// The route of the request, for those that read it after routing: access logs, header values, the program's service.
-    /// `None` if nothing reads it.
+    /// The route of the request, for access logs, header values and the service. `None` if it is not needed.
     pub route: Option<RouteHandle<Arc<ClusterSlot>>>,
     /// The cluster that the request was sent to.
     pub upstream_cluster: Option<Arc<ClusterState>>,
     /// The endpoint of the last try.
     pub upstream_host: Option<Arc<EndpointState>>,
-    /// What happened beyond the status.
+    /// Response flags.
     pub response_flags: ResponseFlags,
-    /// Where the response comes from; `None` until there is one.
+    /// The source of the response; `None` until there is one.
     pub response_source: Option<ResponseSource>,
-    /// Why the response is what it is, such as `via_upstream`, for logs; `None` until there is a response.
+    /// `%RESPONSE_CODE_DETAILS%`, such as `via_upstream`, for logs only; `None` until there is a response.
     pub response_code_details: Option<Cow<'static, str>>,
-    /// Tries so far; 0 = none was made.
+    /// Number of tries so far.
     pub attempt_count: u32,
-    /// Protocol of the connection to the endpoint.
+    /// Protocol of the upstream connection.
     pub upstream_protocol: Option<Version>,
-    /// Our address on the connection to the endpoint.
+    /// Local address of the upstream connection.
     pub upstream_local_address: Option<SocketAddr>,
-    /// The TLS of the connection to the endpoint, such as who the endpoint is; `None` = plain text.
+    /// TLS of the upstream connection; `None` = plain text.
     pub upstream_tls: Option<Arc<TlsInfo>>,
-    /// Why a connection to an endpoint could not be made.
+    /// Why the upstream connection could not be established.
     pub upstream_transport_failure_reason: Option<Cow<'static, str>>,
-    /// Times on the upstream side, of the last try.
+    /// Times of the last try.
     pub upstream_timing: UpstreamTiming,
-    /// What filters leave for each other; `None` until one does.
+    /// Dynamic metadata and filter state; `None` until a filter sets any.
     filter_data: Option<Box<FilterData>>,
 }
 
-/// Where a response comes from.
+/// The source of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResponseSource {
-    /// An endpoint, or the program's own service.
+    /// An endpoint, or the service of a library server.
     Upstream,
-    /// The mesh itself.
+    /// A local reply.
     Local,
-    /// The mesh itself, because the stream lived longer than `max_stream_duration`.
+    /// A local reply because of `max_stream_duration`.
     MaxStreamDuration,
 }
 
-/// What filters leave for later filters, access logs and header values.
+/// Data that filters set for later filters, access logs and header values.
 #[derive(Debug, Default)]
 struct FilterData {
     dynamic_metadata: Metadata,
     filter_state: Extensions,
 }
 
-/// A request's head for access logs. The upstream side updates it after its changes, because a log shows what was sent.
+/// A request's head for access logs. It is updated after the request has been changed, because logs show the request that
+/// was sent upstream.
 #[derive(Debug)]
 struct LoggedRequest {
     names: Arc<[HeaderName]>,
@@ -133,11 +133,11 @@ struct LoggedRequest {
 /// Times of an exchange with an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTiming {
-    /// The first byte of the request was handed to a connection.
+    /// When the first byte of the request was passed to a connection.
     pub first_upstream_tx_byte_sent: Option<Instant>,
-    /// The response headers arrived.
+    /// When the response headers were received.
     pub first_upstream_rx_byte_received: Option<Instant>,
-    /// The response ended.
+    /// When the response ended.
     pub last_upstream_rx_byte_received: Option<Instant>,
 }
 
@@ -171,41 +171,41 @@ impl LoggedRequest {
 }
 
 impl StreamState {
-    /// Notes the route, unless it was noted before.
+    /// Records the route, unless one is recorded.
     pub(crate) fn observe_route(&mut self, route: impl FnOnce() -> RouteHandle<Arc<ClusterSlot>>) {
         self.route.get_or_insert_with(route);
     }
 
-    /// Notes that the mesh responds itself.
+    /// Records a local reply.
     pub(crate) fn observe_local_reply(&mut self, reply: &LocalReply) {
         self.response_flags.insert(reply.flags);
         self.response_code_details = Some(reply.details.clone());
         self.response_source = Some(ResponseSource::Local);
     }
 
-    /// Whether the mesh responds itself.
+    /// Whether the response is a local reply.
     pub(crate) fn is_local_reply(&self) -> bool {
         matches!(self.response_source, Some(ResponseSource::Local | ResponseSource::MaxStreamDuration))
     }
 
-    /// What filters have said about the request, by filter. Envoy `StreamInfo::dynamicMetadata`.
+    /// The dynamic metadata that filters have set, by namespace. Envoy `StreamInfo::dynamicMetadata`.
     #[must_use]
     pub fn dynamic_metadata(&self) -> Option<&Metadata> {
         self.filter_data.as_deref().map(|data| &data.dynamic_metadata)
     }
 
-    /// Sets the metadata of `namespace`, which is the name of a filter or of what it belongs to.
+    /// Sets the dynamic metadata of `namespace`, which is usually the name of a filter.
     pub fn set_dynamic_metadata(&mut self, namespace: &str, value: MetadataValue) {
         let data = self.filter_data.get_or_insert_default();
         data.dynamic_metadata.filter_metadata.insert(namespace.into(), value);
     }
 
-    /// Typed values that filters leave for later ones. Envoy `StreamInfo::filterState`.
+    /// Typed values that filters set for later filters. Envoy `StreamInfo::filterState`.
     pub fn filter_state(&mut self) -> &mut Extensions {
         &mut self.filter_data.get_or_insert_default().filter_state
     }
 
-    /// What is known here. Callers add the rest: the request as it is, the response, durations.
+    /// The attributes that are known here. Callers add the others: the current request, the response, durations.
     pub(crate) fn attributes<'a>(&'a self, info: &StreamInfo) -> Attributes<'a> {
         let request = self.logged_request.as_deref();
         let host = self.upstream_host.as_deref();
@@ -247,7 +247,7 @@ impl StreamState {
 }
 
 impl StreamInfo {
-    /// Begins at `start`.
+    /// Creates the information about a request that begins at `start`.
     #[must_use]
     pub fn new(start: Instant) -> Self {
         Self(Arc::new(Shared {
@@ -256,7 +256,7 @@ impl StreamInfo {
             bytes_sent: AtomicU64::new(0),
             request_complete: AtomicU64::new(0),
             is_logged: AtomicBool::new(false),
-            request_broken_off: AtomicBool::new(false),
+            request_aborted: AtomicBool::new(false),
             request_malformed: AtomicBool::new(false),
             asks_for_upgrade: AtomicBool::new(false),
             state: Mutex::default(),
@@ -269,7 +269,7 @@ impl StreamInfo {
         self.0.start
     }
 
-    /// When the request began, on the calendar. Computed from the present, because few requests are asked for it.
+    /// When the request began, as a wall-clock time. Computed from the current time, because it is rarely needed.
     #[must_use]
     pub fn start_time(&self) -> SystemTime {
         let now = SystemTime::now();
@@ -311,7 +311,7 @@ impl StreamInfo {
         Some(self.0.start + Duration::from_nanos(nanoseconds))
     }
 
-    /// Notes that the whole request has been received, if it was not known yet.
+    /// Records that the whole request has been received, unless that is recorded already.
     pub fn complete_request(&self) {
         if !self.is_request_complete() {
             let elapsed = now().saturating_duration_since(self.0.start).as_nanos();
@@ -320,32 +320,32 @@ impl StreamInfo {
         }
     }
 
-    /// Notes that the request was complete from the start. Saves reading the clock.
+    /// Records that the request was complete from the start, without reading the clock.
     pub(crate) fn complete_at_start(&self) {
         self.0.request_complete.store(1, Ordering::Relaxed);
     }
 
-    /// Notes that the request's body failed before its end: its sender has given up.
-    pub(crate) fn break_off_request(&self) {
-        self.0.request_broken_off.store(true, Ordering::Relaxed);
+    /// Records that the request body has failed, because the client has aborted the request.
+    pub(crate) fn mark_request_aborted(&self) {
+        self.0.request_aborted.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn has_request_broken_off(&self) -> bool {
-        self.0.request_broken_off.load(Ordering::Relaxed)
+    pub(crate) fn is_request_aborted(&self) -> bool {
+        self.0.request_aborted.load(Ordering::Relaxed)
     }
 
-    /// Notes that the request's body breaks the protocol. Its sender is still there.
-    pub(crate) fn break_off_malformed_request(&self) {
+    /// Records that the request body violates the protocol. The client may still receive a response.
+    pub(crate) fn mark_request_malformed(&self) {
         self.0.request_malformed.store(true, Ordering::Relaxed);
-        self.break_off_request();
+        self.mark_request_aborted();
     }
 
     pub(crate) fn is_request_malformed(&self) -> bool {
         self.0.request_malformed.load(Ordering::Relaxed)
     }
 
-    /// Notes that the request asks for another protocol. What that carries belongs to the request, so its headers are not
-    /// all of it although it has no body.
+    /// Records that the request asks for a protocol upgrade. The data of the upgraded connection belongs to the request, so
+    /// it is not complete although it has no body.
     pub(crate) fn ask_for_upgrade(&self) {
         self.0.asks_for_upgrade.store(true, Ordering::Relaxed);
     }
@@ -354,7 +354,7 @@ impl StreamInfo {
         self.0.asks_for_upgrade.load(Ordering::Relaxed)
     }
 
-    /// Keeps the request as it is now for access logs, with the headers called `names`.
+    /// Records the current request for access logs, with the headers called `names`.
     pub(crate) fn log_request(&self, names: &Arc<[HeaderName]>, request: &request::Parts) {
         self.0.is_logged.store(true, Ordering::Relaxed);
         self.state().logged_request = Some(Box::new(LoggedRequest::new(names, request)));
@@ -365,7 +365,7 @@ impl StreamInfo {
         self.0.is_logged.load(Ordering::Relaxed)
     }
 
-    /// Keeps the request as it is now for access logs, if there are any.
+    /// Records the current request for access logs, if there are any.
     pub(crate) fn observe_request(&self, request: &request::Parts) {
         if self.is_logged() {
             self.observe_logged(request);
@@ -379,7 +379,7 @@ impl StreamInfo {
         }
     }
 
-    /// The changing part, to read and to write. Keep it for a few statements only.
+    /// Locks the mutable part. Hold the guard for a few statements only.
     #[must_use]
     pub fn state(&self) -> impl DerefMut<Target = StreamState> + '_ {
         self.0.state.lock()

@@ -55,7 +55,7 @@ async fn a_request_given_up_gives_its_place_back() {
     assert_eq!(told(&service.call(get("/3")).await.unwrap()), (503, "UO".to_owned()));
 }
 
-/// A future that has begun to wait.
+/// A future that has been polled.
 async fn polled<F: Future + Unpin>(mut future: F) -> F {
     assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut future).poll(cx).is_pending())).await);
     future

@@ -181,7 +181,7 @@ impl<S: Respond> ConnectionManager<S> {
         {
             facts.persistence = Persistence::Close;
         }
-        let client_left = abandons_upload && info.has_request_broken_off() && !info.is_request_malformed();
+        let client_left = abandons_upload && info.is_request_aborted() && !info.is_request_malformed();
         let server = self.listener.peers.receive_response(&mut response.headers);
         recorder.observe_server(server);
         self.listener.peers.send_response(&mut response.headers, &introduction);

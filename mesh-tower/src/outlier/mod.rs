@@ -1,6 +1,6 @@
-//! Passive health checking: reports to a cluster how its endpoints did, and ends ejections when their time is over.
+//! Outlier detection: records the outcome of requests, and ends ejections when their time is over.
 //!
-//! [`OutlierLayer`] does so for requests that other layers bring to endpoints. The functions here decide what counts as a
+//! [`OutlierLayer`] records requests that other layers send to endpoints. The functions here determine what counts as a
 //! failure, for the pipeline and for the layer.
 
 mod layer;
@@ -21,13 +21,13 @@ pub use layer::OutlierLayer;
 
 use crate::{rng::ThreadRng, timer::now};
 
-/// What a response means. A gRPC status counts if it is in the headers; in trailers it comes too late, as for Envoy.
+/// The outcome of a response. A gRPC status is used if it is in the headers, not in trailers, as in Envoy.
 pub(crate) fn outcome_of_response<B>(response: &Response<B>, is_grpc: bool) -> Outcome {
     let grpc_status = if is_grpc { grpc::status_of(response.headers()) } else { None };
     grpc_status.map_or_else(|| Outcome::Status(response.status()), Outcome::GrpcStatus)
 }
 
-/// What a try without a response means; `None` if the endpoint has no part in it.
+/// The outcome of a try without a response; `None` if the endpoint is not responsible.
 pub(crate) fn outcome_of_reset(reason: ResetReason) -> Option<Outcome> {
     let failure = match reason {
         ResetReason::Overflow | ResetReason::LocalReset => return None,
@@ -41,7 +41,7 @@ pub(crate) fn outcome_of_reset(reason: ResetReason) -> Option<Outcome> {
     Some(Outcome::LocalOrigin(failure))
 }
 
-/// Records how a try ended at `at`. The first ejection begins a task that lets ejected endpoints back in.
+/// Records the outcome of a try that ended at `at`. The first ejection starts a task that unejects endpoints.
 pub(crate) fn record(cluster: &Arc<ClusterState>, endpoint: &EndpointState, outcome: Outcome, at: Instant) {
     if let Some(ejected) = cluster.record(endpoint, outcome, at, &mut ThreadRng) {
         handle_ejection(cluster, &ejected);
@@ -62,7 +62,7 @@ fn handle_ejection(cluster: &Arc<ClusterState>, ejected: &Ejected) {
     }
 }
 
-/// Sweeps a cluster until no endpoint is ejected and none has to be remembered for it.
+/// Sweeps a cluster until no sweep is scheduled.
 async fn sweep(cluster: Arc<ClusterState>) {
     while let Some(due) = cluster.poll_timeout() {
         tokio::time::sleep_until(due.into()).await;

@@ -18,7 +18,7 @@ use crate::{
     timeout::TimeoutLayer,
 };
 
-/// A cluster whose only endpoint is ejected at its second failure in a row.
+/// A cluster whose only endpoint is ejected after two consecutive failures.
 fn strict() -> Arc<ClusterState> {
     cluster("c", 1, |config| {
         config.healthy_panic_threshold = Percent::new(0).unwrap();

@@ -1,8 +1,8 @@
-//! Trying again.
+//! Retries.
 //!
-//! [`repeat`] is the loop that sends a request until there is a response, or retrying does not help or is not allowed; the
-//! pipeline's upstream and [`RetryLayer`] both run it. Bodies are streamed: what may have to be sent again is kept, up to a
-//! bound, and a request whose body exceeds it is no longer retried.
+//! [`repeat`] is the loop that sends a request until there is a result that is not retried. The pipeline's upstream and
+//! [`RetryLayer`] both run it. Request bodies are streamed and buffered up to a limit; a request whose body exceeds the
+//! limit is not retried.
 
 mod layer;
 mod repeat;

@@ -1,4 +1,4 @@
-//! The loop that sends a request again.
+//! The retry loop.
 //!
 //! ```text
 //!  attempt ──► response or failure ──► RetryState decides ──Retry──► back-off ──► attempt
@@ -19,32 +19,32 @@ use mesh_core::{
 use super::Replay;
 use crate::{call::Call, rng::ThreadRng};
 
-/// The retries of one request.
+/// The retries of a request.
 #[derive(Debug)]
 pub(crate) struct Retries<P> {
     pub(crate) state: RetryState<P>,
     replay: Replay,
 }
 
-/// What an attempt means for the decision to retry.
+/// The result of an attempt, for the retry decision.
 #[derive(Debug)]
 pub(crate) enum Outcome<'a> {
     /// A response.
     Response(StatusCode, &'a HeaderMap),
     /// No response.
     Reset(ResetReason, RequestProgress),
-    /// A result that another attempt would not change.
+    /// A result that is never retried.
     Final,
 }
 
-/// How one request is sent, once or several times.
+/// How a request is sent, once or several times.
 pub(crate) trait Attempt {
-    /// How `P` the retry policy is held.
+    /// A reference to the retry policy, or a shared pointer.
     type Policy: Deref<Target = RetryPolicy> + Send;
-    /// The result of an attempt; a response is in the call.
+    /// The result of an attempt. A response is in the call.
     type Result: Send;
 
-    /// The cluster whose limits and statistics count.
+    /// The cluster whose limits and statistics are used.
     fn cluster(&self) -> &ClusterState;
 
     /// Sends the request of `call` and waits for its response.
@@ -54,13 +54,13 @@ pub(crate) trait Attempt {
         retry: Option<&mut RetryState<Self::Policy>>,
     ) -> impl Future<Output = Self::Result> + Send;
 
-    /// What `result` means.
+    /// The meaning of `result`.
     fn outcome<'a>(&self, call: &'a Call, result: &'a Self::Result) -> Outcome<'a>;
 
-    /// Notes a decision about a result that would be retried.
+    /// Records a retry decision.
     fn decided(&mut self, _: Decision, _retries_made: u32) {}
 
-    /// Waits before another attempt; the result that ends the request if it cannot wait that long.
+    /// Waits before another attempt. Returns a result if the request must end instead.
     fn back_off(
         &mut self,
         call: &mut Call,
@@ -69,8 +69,8 @@ pub(crate) trait Attempt {
 }
 
 impl<P: Deref<Target = RetryPolicy>> Retries<P> {
-    /// The retries of the request of `call`, of whose body at most `buffer_limit` bytes are kept. `None` if it will never be
-    /// retried.
+    /// The retries of the request of `call`, of whose body at most `buffer_limit` bytes are buffered. `None` if it will never
+    /// be retried.
     pub(crate) fn new(
         policy: Option<P>,
         overrides: Overrides,
@@ -99,8 +99,8 @@ impl<P: Deref<Target = RetryPolicy>> Retries<P> {
     }
 }
 
-/// Sends the request of `call` until there is a result that stands; what was decided about that. At most `buffer_limit`
-/// bytes of the request's body are kept.
+/// Sends the request of `call` until there is a result that is not retried, and returns it with the last decision. At most
+/// `buffer_limit` bytes of the request's body are buffered.
 pub(crate) async fn repeat<A: Attempt + Send>(
     attempts: &mut A,
     call: &mut Call,
@@ -115,7 +115,7 @@ pub(crate) async fn repeat<A: Attempt + Send>(
         let result = attempts.attempt(call, Some(&mut retries.state)).await;
         match retries.decide(attempts, call, &result) {
             Decision::Retry { after } => {
-                // In a box: few requests are retried, and all would have room for it.
+                // Boxed, because few requests are retried and the future of all would be larger.
                 if let Err(result) = Box::pin(attempts.back_off(call, after)).await {
                     return (result, Decision::Done);
                 }

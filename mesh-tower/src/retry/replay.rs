@@ -1,8 +1,8 @@
 //! A request body that can be sent again.
 //!
-//! What a try reads from the body is kept until the bound is exceeded; from then on nothing is kept and the request is no
-//! longer retried. Nothing is read ahead: the first try streams as if the rest of this module were not there. A later
-//! try supersedes the earlier ones, whose uploads may still be under way.
+//! The frames that a try reads are buffered until they exceed the limit; then the buffer is dropped and the request is not
+//! retried any more. Nothing is read ahead, so the first try streams. A later try supersedes earlier ones, which may still
+//! be reading.
 
 use std::{
     fmt,
@@ -18,12 +18,12 @@ use parking_lot::Mutex;
 
 use crate::{Body, BoxError};
 
-/// What is kept to send a body again.
+/// The buffer of a request body.
 #[derive(Debug)]
 pub(crate) enum Replay {
-    /// Nothing, or one buffer: it is cheap to have twice.
+    /// An empty body or a single buffer, which is cheap to clone.
     Copy(Bytes),
-    /// A stream that is recorded while it is sent.
+    /// A stream that is buffered while it is sent.
     Recorded(Arc<Mutex<Recording>>),
 }
 
@@ -34,7 +34,7 @@ impl Default for Replay {
 }
 
 impl Replay {
-    /// Keeps at most `limit` bytes of `body`, which stays the body for the first try.
+    /// Buffers at most `limit` bytes of `body`, which the first try sends.
     pub(crate) fn beside(body: &mut Body, limit: usize) -> Self {
         if let Some(bytes) = body.as_bytes() {
             return Self::Copy(bytes.clone());
@@ -57,7 +57,7 @@ impl Replay {
         })))
     }
 
-    /// The body for the next try.
+    /// The body of the next try.
     pub(crate) fn next_body(&self) -> Body {
         match self {
             Self::Copy(bytes) => Body::from(bytes.clone()),
@@ -71,7 +71,7 @@ impl Replay {
         }
     }
 
-    /// Whether all of the body is still there, or yet to come.
+    /// Whether the whole body is buffered or has not been read yet.
     pub(crate) fn can_replay(&self) -> bool {
         match self {
             Self::Copy(_) => true,
@@ -79,7 +79,7 @@ impl Replay {
         }
     }
 
-    /// Stops keeping, because nothing will be sent again.
+    /// Stops buffering, because the request will not be retried.
     pub(crate) fn stop(&self) {
         if let Self::Recorded(recording) = self {
             Recording::stop(recording);
@@ -87,7 +87,7 @@ impl Replay {
     }
 }
 
-/// A body and what was read of it.
+/// A body and the frames that were read from it.
 pub(crate) struct Recording {
     source: Body,
     size_hint: SizeHint,
@@ -96,21 +96,21 @@ pub(crate) struct Recording {
     limit: usize,
     kept: usize,
     state: State,
-    /// The latest reader; others are superseded.
+    /// The number of the latest reader, which supersedes earlier ones.
     reader: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The source goes on, everything is kept.
+    /// The source has not ended, and all frames are buffered.
     Recording,
-    /// The source has ended, everything was kept.
+    /// The source has ended, and all frames are buffered.
     Ended,
-    /// The source goes on; nothing more is kept since nothing will be sent again.
+    /// The source has not ended. Frames are not buffered, because the request will not be retried.
     Stopped,
-    /// The source goes on; nothing is kept since it was too much.
+    /// The source has not ended. Frames are not buffered, because they have exceeded the limit.
     Exceeded,
-    /// The source failed before its end: what was kept is not the body.
+    /// The source has failed, so the buffered frames are incomplete.
     BrokenOff,
 }
 
@@ -161,14 +161,14 @@ impl fmt::Debug for Recording {
     }
 }
 
-/// The body of one try.
+/// The body of a try.
 #[derive(Debug)]
 struct ReplayBody {
     recording: Arc<Mutex<Recording>>,
     reader: u64,
-    /// Kept frames already given.
+    /// Number of buffered frames that were returned.
     position: usize,
-    /// All that was kept has been given: the source follows.
+    /// All buffered frames were returned; further frames come from the source.
     is_live: bool,
     sent: u64,
 }

@@ -1,4 +1,4 @@
-//! What the error of a service says in Envoy's terms.
+//! Conversion of a service's error to a reset reason.
 
 use std::{error::Error, io};
 
@@ -6,12 +6,11 @@ use mesh_core::retry::ResetReason;
 
 use crate::{BoxError, TransportError};
 
-/// Why there was no answer. The first error in the chain that tells counts; one that tells nothing means that the
-/// connection ended.
+/// Why there was no response, from the chain of an error's sources. An unknown error counts as a closed connection.
 pub(crate) fn reset_reason(error: &BoxError) -> ResetReason {
     let error: &(dyn Error + 'static) = &**error;
     let chain = std::iter::successors(Some(error), |&error| error.source());
-    // The deepest is the most specific: a client's error has hyper's in it, which has that of the system in it.
+    // The innermost error is the most specific: a client's error contains hyper's, which contains that of the system.
     chain.filter_map(told_by).last().unwrap_or(ResetReason::ConnectionTermination)
 }
 

@@ -36,7 +36,7 @@ fn budget(budget_percent: u32, min_retry_concurrency: u32) -> RetryBudget {
     RetryBudget { budget_percent: Percent::new(budget_percent).unwrap().into(), min_retry_concurrency }
 }
 
-/// A service under test, and the other end of it.
+/// A service under test, and its mock.
 struct Fixture {
     service: mock::Spawn<Layered<RetryLayer, MockService>>,
     handle: MockHandle,
@@ -118,7 +118,7 @@ async fn retries_stay_within_a_share_of_the_requests() {
         answers.push(answered);
         tokio::task::yield_now().await;
     }
-    // Half of four requests may be retries: two are repeated, the others keep what they have.
+    // Half of four requests may be retries, so two are retried.
     for _ in 0..2 {
         fixture.next().await.1.send_response(answer(200, ""));
     }
@@ -151,10 +151,10 @@ async fn a_body_beyond_the_buffer_is_not_sent_again() {
     assert_eq!(told(&response.await.unwrap().unwrap()), (503, "-".to_owned()));
 }
 
-/// A circuit breaker around the choice of an endpoint.
+/// A circuit breaker around a balancer.
 type Limited = Layered<CircuitBreakerLayer, Layered<BalanceLayer, MockService>>;
 
-/// Retries around a circuit breaker around the choice of an endpoint.
+/// Retries around a circuit breaker around a balancer.
 fn with_cluster(cluster: &Arc<ClusterState>, policy: RetryPolicy) -> (Layered<RetryLayer, Limited>, MockHandle) {
     let (service, handle) = mock::pair();
     let balanced = BalanceLayer::new(Arc::clone(cluster)).layer(service);
@@ -193,7 +193,7 @@ async fn an_overflow_is_not_retried() {
     assert_eq!(stat(&cluster, "upstream_rq_retry"), 0);
 }
 
-/// A streamed body; the last piece comes first.
+/// A streamed body, with its frames in reverse order.
 struct Pieces(Vec<&'static str>);
 
 impl http_body::Body for Pieces {

@@ -1,4 +1,4 @@
-//! Endpoints that a request has been sent to.
+//! The endpoints of earlier tries.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use smallvec::SmallVec;
 
 use crate::rng::ThreadRng;
 
-/// The endpoints of earlier tries, in the extensions of every try of a request whose policy says `previous_hosts`: the
-/// layer that repeats a request and the one that picks endpoints do not know each other.
+/// The endpoints of earlier tries, in the extensions of each try of a request whose policy has `previous_hosts`. The retry
+/// layer passes them to the balance layer.
 #[derive(Clone, Debug)]
 pub(crate) struct TriedEndpoints {
     endpoints: Arc<Mutex<SmallVec<[EndpointId; 4]>>>,
@@ -24,7 +24,7 @@ impl TriedEndpoints {
         Self { endpoints: Arc::default(), max_attempts }
     }
 
-    /// Picks an endpoint that was not tried yet, if that is possible in a few attempts.
+    /// Picks an endpoint that was not tried before, if one is found in a few attempts.
     pub(crate) fn pick_another(&self, cluster: &ClusterState) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
         let mut endpoints = self.endpoints.lock();
         let avoid = Avoid { endpoints: &endpoints, max_attempts: self.max_attempts };

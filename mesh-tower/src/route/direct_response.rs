@@ -1,4 +1,4 @@
-//! Responses that a route gives itself: redirects and direct responses.
+//! Redirects and direct responses.
 
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use mesh_core::{
@@ -16,8 +16,8 @@ use crate::{
     call::{Call, ResponseSource, StreamInfo, local_reply},
 };
 
-/// Responds to a call as its route says: with a redirect, a direct response, or that there is no route. False if the
-/// request is to be forwarded.
+/// Responds to a call whose route is a redirect or a direct response, or that has no route. Returns false if the request is
+/// to be forwarded.
 pub(crate) fn respond(call: &mut Call, info: &StreamInfo, routing: &Routing<'_>) -> bool {
     match routing {
         Routing::Matched(matched) if matched.route.responds_directly() => {
@@ -52,7 +52,7 @@ fn direct_response(call: &Call, info: &StreamInfo, matched: &Matched<'_>) -> Res
     response
 }
 
-/// The facts of `known` and of the request as it is.
+/// The attributes of `known` and of the current request.
 fn attributes<'a>(head: &RequestHead<'a>, known: &Attributes<'a>) -> Attributes<'a> {
     Attributes {
         method: Some(head.method),
@@ -67,7 +67,7 @@ fn attributes<'a>(head: &RequestHead<'a>, known: &Attributes<'a>) -> Attributes<
 fn response_of(action: &Action, is_grpc: bool) -> Response<Body> {
     match action {
         Action::Redirect(redirect) => empty(redirect.response_code, is_grpc),
-        // A gRPC client reads the text in `grpc-message`; others get the bytes as they are.
+        // gRPC clients receive the text in `grpc-message`, others as the body.
         Action::DirectResponse(direct) if is_grpc => {
             let text = String::from_utf8_lossy(&direct.body).into_owned();
             local_reply(LocalReply { body: text.into(), ..reply(direct.status) }, is_grpc)
@@ -104,7 +104,7 @@ fn set_location(response: &mut Response<Body>, location: Option<String>) {
     }
 }
 
-/// The head of a request, for [`Attributes`] of header values.
+/// The head of a request, for the [`Attributes`] of header values.
 pub(crate) fn with_head<'a>(head: &'a Parts, known: &Attributes<'a>) -> Attributes<'a> {
     attributes(&RequestHead::from_parts(head), known)
 }

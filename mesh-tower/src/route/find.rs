@@ -1,4 +1,4 @@
-//! Finding the route of a request and its cluster.
+//! Routing of a request: finding its route and its cluster.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use mesh_core::{
 
 use super::RouteMatched;
 
-/// What the routes say about a request.
+/// The result of routing a request.
 #[derive(Debug)]
 pub(crate) enum Routing<'r> {
-    /// This route decides.
+    /// The route matches.
     Matched(Matched<'r>),
-    /// The virtual host wants TLS, and the request came without.
+    /// The virtual host requires TLS, and the request was sent without.
     TlsRequired,
-    /// No route takes the request.
+    /// No route matches.
     NotFound,
 }
 
-/// The route of a request and its cluster: found once, and read by all stages.
+/// The route of a request and its cluster, which all stages use.
 #[derive(Clone, Debug)]
 pub(crate) struct Matched<'r> {
     pub(crate) route: RouteRef<'r, Arc<ClusterSlot>>,
@@ -35,7 +35,7 @@ pub(crate) struct Matched<'r> {
     name: NamedBy<'r>,
 }
 
-/// How the name of the cluster is known.
+/// The source of the cluster's name.
 #[derive(Clone, Debug)]
 enum NamedBy<'r> {
     Nothing,
@@ -44,21 +44,21 @@ enum NamedBy<'r> {
     Request(ClusterName),
 }
 
-/// Routes one request, and again when a filter has changed what decides about its route.
+/// Routes a request, again if a filter clears the route cache.
 #[derive(Debug)]
 pub(crate) struct Router<'r> {
     routes: Option<&'r Routes>,
-    /// Used if no virtual host has the request's own authority.
+    /// The authority to use if no virtual host matches the request's.
     authority: Option<&'r str>,
-    /// Knows the clusters that requests name themselves.
+    /// The store of the clusters that requests name in a header.
     store: Option<&'r Store>,
-    /// Selects among weighted clusters, the same each time.
+    /// The random number that selects weighted clusters.
     random: u64,
     routing: Routing<'r>,
 }
 
 impl<'r> Router<'r> {
-    /// A router of a request that has not been routed.
+    /// Creates the router of a request that is not routed yet.
     pub(crate) fn new(
         routes: Option<&'r Routes>,
         authority: Option<&'r str>,
@@ -68,12 +68,12 @@ impl<'r> Router<'r> {
         Self { routes, authority, store, random, routing: Routing::NotFound }
     }
 
-    /// A router that always finds `routing`.
+    /// Creates a router that always returns `routing`.
     pub(crate) fn fixed(routing: Routing<'r>) -> Self {
         Self { routes: None, authority: None, store: None, random: 0, routing }
     }
 
-    /// Looks the request up, as it is now.
+    /// Routes the current request.
     pub(crate) fn route(&mut self, head: &Parts) {
         if let Some(routes) = self.routes {
             self.routing = Routing::find(routes, head, self.authority, self.random, self.store);
@@ -94,8 +94,8 @@ impl<'r> Router<'r> {
 }
 
 impl<'r> Routing<'r> {
-    /// Looks a request up in `routes`. `authority` is used if no virtual host has the request's own; `store` knows the
-    /// clusters that requests name themselves. `random` selects among weighted clusters.
+    /// Routes a request by `routes`. `authority` is used if no virtual host matches the request's. `store` has the clusters
+    /// that requests name in a header. `random` selects weighted clusters.
     pub(crate) fn find(
         routes: &'r Routes,
         head: &Parts,
@@ -133,7 +133,7 @@ impl<'r> Matched<'r> {
         Self { route, cluster, weighted, name }
     }
 
-    /// The name of the cluster; `None` if the route names none, or a header should and does not.
+    /// The name of the cluster; `None` if the route does not forward, or the header with the name is missing.
     pub(crate) fn cluster_name(&self) -> Option<&ClusterName> {
         match &self.name {
             NamedBy::Nothing => None,
@@ -143,7 +143,7 @@ impl<'r> Matched<'r> {
         }
     }
 
-    /// The same, to outlive the routes.
+    /// An owned copy, which can outlive the routes.
     pub(crate) fn to_owned(&self) -> RouteMatched {
         RouteMatched {
             entry: self.route.to_handle(),

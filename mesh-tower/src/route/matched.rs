@@ -1,4 +1,4 @@
-//! What is known of a request's route.
+//! The route of a request, for layers.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use mesh_core::{
     store::ClusterSlot,
 };
 
-/// The route of a request and the cluster chosen; in the request's extensions.
+/// The route and the selected cluster of a request, in its extensions.
 ///
-/// A request keeps it from its first try to its last, whatever updates come meanwhile.
+/// All tries of a request use the same route, even if the routes are updated meanwhile.
 #[derive(Clone, Debug)]
 pub struct RouteMatched {
     pub(super) entry: RouteHandle<Arc<ClusterSlot>>,
@@ -28,7 +28,7 @@ impl RouteMatched {
         &self.entry
     }
 
-    /// The name of the cluster; `None` if the route names none, or a header should and does not.
+    /// The name of the cluster; `None` if the route does not forward, or the header with the name is missing.
     #[must_use]
     pub fn cluster_name(&self) -> Option<&ClusterName> {
         self.cluster_name.as_ref()
@@ -50,12 +50,12 @@ impl RouteMatched {
         extensions.get()
     }
 
-    /// Which thresholds of a circuit breaker count for a request.
+    /// The priority of a request, which selects circuit breaker thresholds.
     pub(crate) fn priority_of(extensions: &Extensions) -> RoutingPriority {
         Self::of(extensions).map_or(RoutingPriority::Default, |matched| matched.entry.priority())
     }
 
-    /// The cluster of a request: a layer's own, else the route's.
+    /// The cluster of a request: the layer's, or else the route's.
     pub(crate) fn cluster_of<'a>(
         extensions: &'a Extensions,
         own: Option<&'a Arc<ClusterState>>,

@@ -1,14 +1,13 @@
-//! Which route a request takes, and which cluster.
+//! Routing.
 //!
-//! The pipeline finds the route of a request once and hands it on by reference. [`RouteLayer`] does the same as a layer, and
-//! leaves the result in the request's extensions, as [`RouteMatched`]. Layers further in read their parameters from there:
-//! timeout, retry policy, faults, changes of headers, the cluster. Routes that need no cluster respond here: redirects,
-//! direct responses, and 404 where no route matches.
+//! The pipeline routes a request once and passes the result by reference. [`RouteLayer`] is the stand-alone layer, which
+//! inserts the result into the request's extensions as [`RouteMatched`]. Inner layers read their parameters from there:
+//! timeout, retry policy, filter configuration, header changes, the cluster. Redirects, direct responses and 404 for no
+//! route are responses of this layer.
 //!
-//! One stack of layers serves all clusters; where clusters have services of their own, [`PerCluster`] chooses among them.
+//! One stack of layers serves all clusters. If clusters have different services, [`PerCluster`] selects the service.
 //!
-//! Deliberately absent from the layer: rewrites of path and authority. They belong to how a request is written
-//! upstream, which an [`Upstream`](crate::Upstream) does.
+//! The layer does not rewrite the path and the authority; that is done by an [`Upstream`](crate::Upstream).
 
 mod direct_response;
 mod find;

@@ -15,8 +15,8 @@ use tower_service::Service;
 use super::RouteMatched;
 use crate::{Body, call::local_reply, layer::HttpService};
 
-/// A service for each cluster: hands a request to the service of the cluster which [`RouteLayer`](super::RouteLayer) chose, or
-/// answers that there is none (flag NC).
+/// A service for each cluster. It sends a request to the service of the cluster that [`RouteLayer`](super::RouteLayer) has
+/// selected, or responds that there is none (flag NC).
 #[derive(Clone, Debug)]
 pub struct PerCluster<S> {
     services: Arc<HashMap<ClusterName, S>>,
@@ -32,11 +32,11 @@ impl<N: Into<ClusterName>, S> FromIterator<(N, S)> for PerCluster<S> {
 impl<S: HttpService> Service<Request<Body>> for PerCluster<S> {
     type Response = Response<Body>;
     type Error = S::Error;
-    /// Dropping it gives the request up.
+    /// Dropping it cancels the request.
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // Which service is asked depends on the request; its future waits for that service.
+        // The service depends on the request, so readiness is awaited in the future.
         Poll::Ready(Ok(()))
     }
 
@@ -53,7 +53,7 @@ impl<S: HttpService> Service<Request<Body>> for PerCluster<S> {
     }
 }
 
-/// The status for a cluster that does not exist.
+/// The status of the response if the cluster does not exist.
 pub(crate) fn not_found_status(matched: Option<&RouteMatched>) -> StatusCode {
     let action = matched.and_then(|matched| matched.entry().action());
     action.map_or(StatusCode::SERVICE_UNAVAILABLE, |action| action.cluster_not_found_response_code)

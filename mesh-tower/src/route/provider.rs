@@ -1,4 +1,4 @@
-//! Where the routes of a listener come from.
+//! The routes of a listener.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use mesh_core::{
     store::{RouteSlot, Routes, Store},
 };
 
-/// The routes of a listener, ready for use. Envoy's `RouteConfigProvider`.
+/// The source of a listener's routes. Envoy's `RouteConfigProvider`.
 #[derive(Clone, Debug)]
 pub(crate) enum RouteConfigProvider {
-    /// In the listener itself.
+    /// The listener's configuration.
     Inline(Arc<Routes>),
-    /// A resource of their own.
+    /// A route configuration resource.
     Rds(Arc<RouteSlot>),
 }
 
 impl RouteConfigProvider {
-    /// The routes of `source`; clusters are those of `store`.
+    /// Creates a provider for `source`, with the clusters of `store`.
     ///
     /// # Errors
-    /// If inline routes contradict themselves.
+    /// If inline routes cannot be compiled.
     pub(crate) fn new(source: &RouteSource, store: &Store) -> Result<Self, RouteTableError> {
         Ok(match source {
             RouteSource::Inline(config) => Self::Inline(Arc::new(store.compile_routes(Arc::clone(config))?)),
@@ -29,7 +29,7 @@ impl RouteConfigProvider {
         })
     }
 
-    /// The routes as they are now; `None` if they have not come yet, or were removed.
+    /// The current routes; `None` if they have not been received or were removed.
     pub(crate) fn load(&self) -> Option<Arc<Routes>> {
         match self {
             Self::Inline(routes) => Some(Arc::clone(routes)),

@@ -14,7 +14,7 @@ use crate::{
     timer::{Timers, now},
 };
 
-/// Limits the time of requests; see the [module](super).
+/// Applies timeouts to requests; see the [module](super).
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,19 +44,19 @@ pub struct TimeoutLayer {
 layers!(TimeoutLayer);
 
 impl TimeoutLayer {
-    /// Limits every request, until its response has ended; zero is unlimited.
+    /// Creates a layer with a timeout for every request until the end of its response; zero = unlimited.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self { timeout: Some(timeout), timers: Timers::default() }
     }
 
-    /// Limits requests as the route says that [`RouteLayer`](crate::route::RouteLayer) chose.
+    /// Creates a layer with the timeout of the route that [`RouteLayer`](crate::route::RouteLayer) has found.
     #[must_use]
     pub fn from_route() -> Self {
         Self { timeout: None, timers: Timers::default() }
     }
 
-    /// The timeout of a request: the layer's own, else the route's.
+    /// The timeout of a request: the layer's, or else the route's.
     fn timeout(&self, extensions: &Extensions) -> Option<Duration> {
         let of_route = || Some(RouteMatched::of(extensions)?.entry().action()?.timeout);
         self.timeout.or_else(of_route).filter(|timeout| !timeout.is_zero())

@@ -1,8 +1,7 @@
-//! The limits of one request, watched while it waits.
+//! The timeouts of a request in the pipeline.
 //!
-//! All limits of a request share one timer, which is armed for the nearest of them and only once the request really
-//! waits. The route timeout and the timeout of a try count from the end of the request, as in Envoy: they do not run
-//! during an upload.
+//! All timeouts of a request share one timer, which is set to the nearest one when the request first waits. The route
+//! timeout and the per-try timeout start at the end of the request, as in Envoy, so they do not run during an upload.
 
 use std::{
     future::poll_fn,
@@ -22,27 +21,27 @@ use crate::{
     timer::{Deadline, Timers},
 };
 
-/// Which limit was reached.
+/// The timeout that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
     /// The route timeout.
     Route,
-    /// The timeout of the try, or its longest silence.
+    /// The per-try timeout or the per-try idle timeout.
     PerTry,
-    /// The stream's longest life.
+    /// The maximum duration of the stream.
     MaxStreamDuration,
 }
 
-/// The limits of one request. By default there are none.
+/// The timeouts of a request. Default none.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     route: Option<Duration>,
     max_stream_duration: Option<Instant>,
-    /// Made when a limit is first waited for.
+    /// Created when the request first waits.
     deadline: Option<Deadline>,
 }
 
-/// The limits of one try, from the moment it has a connection.
+/// The timeouts of a try, which start when it has a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TryLimits {
     start: Instant,
@@ -50,7 +49,7 @@ pub(crate) struct TryLimits {
 }
 
 impl TryLimits {
-    /// `None` if a try is not limited by itself.
+    /// `None` if there is no per-try timeout.
     pub(crate) fn new(start: impl FnOnce() -> Instant, timeouts: &Timeouts) -> Option<Self> {
         let timeout = timeouts.per_try.into_iter().chain(timeouts.per_try_idle).min()?;
         Some(Self { start: start(), timeout })
@@ -63,7 +62,7 @@ impl Limits {
         Self { route: timeouts.route, max_stream_duration, deadline: None }
     }
 
-    /// Polls until there is a result, but no longer than the limits allow.
+    /// Polls until there is a result or a timeout expires.
     pub(crate) async fn bound<R>(
         &mut self,
         of_try: Option<TryLimits>,
@@ -78,7 +77,7 @@ impl Limits {
         .await
     }
 
-    /// Ready once a limit is reached; otherwise the task is woken then. `info` tells when the request was complete.
+    /// Ready when a timeout has expired. Until then, the task is registered to be woken. `info` has the end of the request.
     pub(crate) fn poll_expired(
         &mut self,
         of_try: Option<TryLimits>,
@@ -107,7 +106,7 @@ impl Limits {
     }
 }
 
-/// A response body that is cut off when the route timeout of its request ends.
+/// A response body that fails when the route timeout expires.
 #[derive(Debug)]
 pub(crate) struct LimitedBody {
     inner: Body,

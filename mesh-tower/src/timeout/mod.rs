@@ -1,8 +1,8 @@
-//! Limits on the time that a request may take.
+//! Timeouts of requests.
 //!
-//! [`Limits`] watches the limits of one request in the pipeline. [`TimeoutLayer`] offers the same as a layer: a request
-//! whose response has not begun in time is answered with 504 (flag UT); one whose response has begun is cut off. Time
-//! counts from the end of the request, as in Envoy, so a slow upload does not use it up.
+//! [`Limits`] has the timeouts of a request in the pipeline. [`TimeoutLayer`] is the stand-alone layer: if a response has
+//! not begun in time, the request is answered with 504 (flag UT); if it has begun, its body fails. The timeout starts at
+//! the end of the request, as in Envoy, so a slow upload does not count.
 
 mod layer;
 mod limits;
@@ -14,7 +14,7 @@ pub use layer::TimeoutLayer;
 pub(crate) use limits::{Expired, LimitedBody, Limits, TryLimits};
 pub(crate) use time_is_up::TimeIsUp;
 
-/// A response was cut off because the request took too long.
+/// The timeout has expired while the response body was sent.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("upstream request timeout after the response began")]
 pub(crate) struct ResponseCutOff;

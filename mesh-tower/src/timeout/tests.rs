@@ -48,7 +48,7 @@ async fn a_response_is_cut_off_when_its_time_is_up() {
     }
 }
 
-/// A body that goes on for as long as the other half lives.
+/// A body that does not end while the sender exists.
 fn endless() -> (Body, tokio::sync::oneshot::Sender<()>) {
     let (end, ended) = tokio::sync::oneshot::channel();
     let trailers = async move {

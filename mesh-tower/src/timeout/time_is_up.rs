@@ -1,4 +1,4 @@
-//! Whether a request was given up because it took too long.
+//! The flag of requests whose timeout has expired.
 
 use std::sync::{
     Arc,
@@ -7,23 +7,23 @@ use std::sync::{
 
 use http::Extensions;
 
-/// In the extensions of requests whose time is limited. To the service that waits for an endpoint, a request that took too
-/// long looks like one that its caller has given up: both are dropped. This flag distinguishes them.
+/// A flag in the extensions of requests with a timeout. The inner service cannot distinguish a request whose timeout has
+/// expired from one that was canceled, because both are dropped. The flag is set for the former.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimeIsUp(Arc<AtomicBool>);
 
 impl TimeIsUp {
-    /// That of a request, which gets one if need be.
+    /// The flag of a request, which is added if necessary.
     pub(crate) fn of(extensions: &mut Extensions) -> Self {
         extensions.get_or_insert_default::<Self>().clone()
     }
 
-    /// Sets the flag, before the future of the request is dropped.
+    /// Sets the flag. Call it before the future of the request is dropped.
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the flag was set. A later try of the request starts anew.
+    /// Returns whether the flag is set, and clears it for a later try.
     pub(crate) fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What belongs to one request on its way through the upstream side, and the answers it may get.
+//! A request on the upstream side, and its response.
 
 use std::time::Instant;
 
@@ -20,13 +20,13 @@ use crate::{
 
 const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
-/// One request and its route.
+/// A request and its route.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) info: &'a StreamInfo,
     pub(super) options: UpstreamOptions,
     pub(super) route: &'a Route,
-    /// Position of the chosen cluster in the route's weighted clusters.
+    /// Position of the selected cluster in the route's weighted clusters.
     pub(super) weighted: Option<usize>,
     pub(super) is_grpc: bool,
     /// Counters of the virtual cluster and of the route.
@@ -51,24 +51,24 @@ impl<'a> Exchange<'a> {
         Self { info, options, route, weighted: matched.weighted, is_grpc, counters }
     }
 
-    /// Whether response headers are made of the request as it was sent.
+    /// Whether response headers are evaluated from the request that was sent.
     pub(super) fn reads_request_later(&self) -> bool {
         self.route.response_changes() == Changes::Evaluated
     }
 
-    /// Responds in place of an endpoint.
+    /// Responds with a local reply.
     pub(super) fn reply(&self, call: &mut Call, mut reply: LocalReply) {
         reply.overloaded &= self.options.envoy_headers;
         call.reply(self.info, reply);
         self.change_headers(call);
     }
 
-    /// Completes the endpoint's response, which came at `received_at`.
+    /// Completes the endpoint's response, which was received at `received_at`.
     pub(super) fn finish(&self, call: &mut Call, received_at: Instant) {
         if self.options.envoy_headers
             && !self.info.asks_for_upgrade()
             && let Some(response) = &mut call.response
-            // A response before the end of the request does not show how long it took.
+            // A response before the end of the request has no service time.
             && let Some(since) = self.info.request_completed_at()
         {
             let service_time = received_at.saturating_duration_since(since).as_millis();

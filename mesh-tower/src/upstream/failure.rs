@@ -1,4 +1,4 @@
-//! What a try without an answer means: for the client, for the endpoint, for the statistics.
+//! Failures of tries, and their consequences for the client, the endpoint and the statistics.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use mesh_core::{
 
 use crate::{TransportError, outlier::outcome_of_reset, timeout::Expired};
 
-/// A try without an answer.
+/// The reason why a try has no response.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// No endpoint may get traffic.
+    /// No endpoint is available.
     NoHealthyUpstream,
-    /// A limit of the whole request: never retried.
+    /// A timeout of the whole request. Never retried.
     Expired(Expired),
-    /// Anything that a retry might help against.
+    /// A failure that may be retried.
     Reset {
         reason: ResetReason,
         progress: RequestProgress,
-        /// What the transport says of it.
+        /// The error of the transport.
         transport_failure: Option<Arc<str>>,
     },
 }
@@ -33,7 +33,7 @@ impl Failure {
         Self::Reset { reason: error.reason(), progress, transport_failure: error.transport_failure().cloned() }
     }
 
-    /// A limit was reached; those of the try are failures of the try.
+    /// The failure for a timeout. A timeout of the try may be retried.
     pub(super) fn expired(expired: Expired, progress: RequestProgress) -> Self {
         match expired {
             Expired::Route | Expired::MaxStreamDuration => Self::Expired(expired),
@@ -41,7 +41,7 @@ impl Failure {
         }
     }
 
-    /// What outlier detection makes of it; nothing if the endpoint has no part in it.
+    /// The outcome for outlier detection; `None` if the endpoint is not responsible.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::NoHealthyUpstream | Self::Expired(Expired::MaxStreamDuration) => None,
@@ -50,7 +50,7 @@ impl Failure {
         }
     }
 
-    /// Counts it, of a try over a connection of `protocol`; `None` = there was no connection.
+    /// Counts the failure in the statistics of the cluster. `protocol` is that of the connection; `None` = there was none.
     pub(super) fn count(&self, stats: &ClusterStats, protocol: Option<Version>) {
         match self {
             Self::NoHealthyUpstream => {}
@@ -59,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// What the client is told after `attempts` tries.
+    /// The local reply after `attempts` tries.
     pub(super) fn reply(&self, attempts: u32) -> LocalReply {
         match self {
             Self::NoHealthyUpstream => LocalReply::NO_HEALTHY_UPSTREAM,
@@ -84,7 +84,7 @@ pub(super) fn count_expired(expired: Expired, stats: &ClusterStats, protocol: Op
     match expired {
         Expired::Route => stats.upstream_rq_timeout.inc(),
         Expired::PerTry => stats.upstream_rq_per_try_timeout.inc(),
-        // The listener counts it.
+        // Counted by the listener.
         Expired::MaxStreamDuration => {}
     }
 }
@@ -98,11 +98,11 @@ pub(super) fn count_reset(reason: ResetReason, stats: &ClusterStats, protocol: O
             stats.upstream_cx_protocol_error.inc();
             count_local_reset(stats, protocol);
         }
-        // Envoy counts streams that end with their connection here, among those that wait for one.
+        // As in Envoy, streams that end with their connection are counted like requests that wait for one.
         ResetReason::ConnectionTermination if protocol == Some(Version::HTTP_2) => {
             stats.upstream_rq_pending_failure_eject.inc();
         }
-        // Who ended a connection of HTTP/1.1 its pool counts; those that wait for one, too.
+        // Counted by the pool for HTTP/1.1 connections and for requests that wait for one.
         ResetReason::ConnectionTermination
         | ResetReason::ConnectionFailure
         | ResetReason::ConnectionTimeout
@@ -111,14 +111,14 @@ pub(super) fn count_reset(reason: ResetReason, stats: &ClusterStats, protocol: O
     }
 }
 
-/// Counts that this side ended a try: it resets a stream. With HTTP/1.1 it closes a connection, which the pool counts.
+/// Counts a local reset of an HTTP/2 stream. With HTTP/1.1 a connection is closed, which the pool counts.
 pub(super) fn count_local_reset(stats: &ClusterStats, protocol: Option<Version>) {
     if protocol == Some(Version::HTTP_2) {
         stats.upstream_rq_tx_reset.inc();
     }
 }
 
-/// The reset that a client is told of; `None` = it is told of a timeout.
+/// The reset reason in the local reply; `None` = the reply is that of a timeout.
 pub(super) fn upstream_reset(reason: ResetReason) -> Option<UpstreamReset> {
     Some(match reason {
         ResetReason::ConnectionFailure => UpstreamReset::RemoteConnectionFailure,

@@ -1,4 +1,4 @@
-//! The body of an endpoint's response: it holds its place in the circuit breaker, and its time is limited.
+//! The body of an endpoint's response, which holds a circuit breaker permit and is limited by timeouts.
 
 use std::{
     pin::Pin,
@@ -23,8 +23,8 @@ use crate::{
     timer::{Timers, now},
 };
 
-/// A response's place in the circuit breaker and its share of the endpoint's load, as [`ClusterState::begin_try`] has
-/// taken them.
+/// The guard of a response: the request counts in the circuit breaker and at the endpoint, as [`ClusterState::begin_try`]
+/// has counted it.
 #[derive(Debug)]
 pub(super) struct ActiveTry {
     pub(super) cluster: Arc<ClusterState>,
@@ -38,7 +38,7 @@ impl Drop for ActiveTry {
     }
 }
 
-/// In the extensions of a response that switches protocols: what the tunnel that follows occupies for as long as it lasts.
+/// The guard of an upgraded connection, in the extensions of a response that switches protocols.
 #[derive(Clone, Debug)]
 pub(crate) struct HeldByTunnel {
     _active: Arc<ActiveTry>,
@@ -50,7 +50,7 @@ impl From<ActiveTry> for HeldByTunnel {
     }
 }
 
-/// A response body that holds its place in cluster and endpoint until it ends, and is cut off when its time is up.
+/// A response body that holds a guard until it ends, and fails when a timeout of the request expires.
 #[derive(Debug)]
 pub(super) struct GuardedBody {
     inner: Body,
@@ -58,7 +58,7 @@ pub(super) struct GuardedBody {
     limits: Limits,
     timers: Timers,
     active: Option<ActiveTry>,
-    /// The end of the body is known and counted.
+    /// The end of the body has been counted.
     has_ended: bool,
 }
 
@@ -74,7 +74,7 @@ impl GuardedBody {
         Body::new(Self { inner, info, limits, timers, active, has_ended: false })
     }
 
-    /// An error once the time of the response is up.
+    /// An error when a timeout has expired.
     fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
         self.limits.poll_expired(None, &self.info, &self.timers, cx).map(|expired| {
             self.end();
@@ -99,7 +99,7 @@ impl GuardedBody {
         })
     }
 
-    /// Notes that the body failed.
+    /// Counts a failure of the body.
     fn handle_error(&mut self, error: &BoxError) {
         self.end();
         let state = &mut *self.info.state();
@@ -113,7 +113,7 @@ impl GuardedBody {
         }
     }
 
-    /// Notes that the body is complete.
+    /// Counts the end of the body.
     fn handle_end(&mut self) {
         self.end();
         self.info.state().upstream_timing.last_upstream_rx_byte_received = Some(now());

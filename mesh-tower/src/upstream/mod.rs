@@ -1,13 +1,13 @@
-//! Everything after the filters: sending a request along its route.
+//! The upstream side of the pipeline: sending a request to the cluster of its route.
 //!
 //! ```text
 //! rewrite, headers > timeout > retry
 //!   per try > pick (priority > locality > policy) > connection (pool) > circuit breaker > send > outlier detection
 //! ```
 //!
-//! An [`Upstream`] always answers: a failure becomes the response that Envoy gives in that case, with its response flag.
-//! The stages are functions that are called one after the other and not layers around each other, since each needs the
-//! result of the one before.
+//! An [`Upstream`] always responds: a failure becomes the local reply that Envoy gives in that case, with its response
+//! flags. The stages are functions that are called in order, not layers around each other, because each needs the result of
+//! the previous one.
 
 mod exchange;
 mod failure;
@@ -32,13 +32,12 @@ use crate::{
     timer::Timers,
 };
 
-/// How a listener sends requests on.
+/// Options of an [`Upstream`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamOptions {
-    /// Write `x-envoy-*` headers into requests and responses. Default true. Envoy router `suppress_envoy_headers`,
-    /// inverted.
+    /// Add `x-envoy-*` headers to requests and responses. Default true. Envoy router `suppress_envoy_headers`, inverted.
     pub envoy_headers: bool,
-    /// Limit for the life of a stream whose route says nothing; `None` = unlimited, the default.
+    /// Maximum duration of streams whose route has none; `None` = unlimited, the default.
     pub max_stream_duration: Option<Duration>,
 }
 
@@ -54,7 +53,7 @@ impl From<&HttpConnectionManager> for UpstreamOptions {
     }
 }
 
-/// Sends requests along their routes. Cheap to clone; clones share their connections.
+/// Sends requests to the clusters of their routes. Clones share connections.
 #[derive(Debug)]
 pub struct Upstream<T = Pool> {
     shared: Arc<Shared<T>>,
@@ -69,7 +68,7 @@ struct Shared<T> {
 }
 
 impl Upstream {
-    /// Over the connection pools of `worker`.
+    /// Creates an upstream with the connection pools of `worker`.
     #[must_use]
     pub fn new(worker: Worker) -> Self {
         let timers = worker.timers().clone();
@@ -78,7 +77,7 @@ impl Upstream {
 }
 
 impl<T: Transport> Upstream<T> {
-    /// Over another transport.
+    /// Creates an upstream with another transport.
     #[must_use]
     pub fn with_transport(transport: T) -> Self {
         Self::from_parts(transport, Timers::default())
@@ -92,22 +91,22 @@ impl<T: Transport> Upstream<T> {
         }
     }
 
-    /// The same with other options.
+    /// Sets the options.
     #[must_use]
     pub fn with_options(&self, options: UpstreamOptions) -> Self {
         Self { shared: Arc::clone(&self.shared), options, peers: self.peers.clone() }
     }
 
-    /// The same with an exchange of peer metadata. Default none.
+    /// Sets the exchange of peer metadata. Default none.
     #[must_use]
     pub fn with_peer_exchange(self, peers: PeerExchange) -> Self {
         Self { peers, ..self }
     }
 
-    /// Answers a call as its route says. `info` counts the request's body.
+    /// Sends a call by its route, and sets its response. `info` counts the request's body.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the request up: its stream is reset, or its connection closed.
+    /// Dropping the future cancels the request: its stream is reset, or its connection closed.
     pub(crate) async fn forward(&self, call: &mut Call, info: &StreamInfo, matched: &Matched<'_>) {
         let route = &matched.route;
         if info.is_logged() || route.changes_headers_by_attributes() {

@@ -1,7 +1,7 @@
-//! The request as it is sent upstream: generated from the canonical one, never copied from the wire.
+//! Changes of a request before it is sent upstream.
 //!
-//! [`prepare`] does what is the same for every try, [`begin_try`] what is not. The form that a protocol wants (where the
-//! authority stands) is the transport's business.
+//! [`prepare`] makes the changes that are the same for every try, [`begin_try`] the others. The transport writes the
+//! request in the form of the protocol, such as the position of the authority.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub(super) const X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-
 const FIRST_ATTEMPT: u32 = 1;
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Makes the changes that every try of a request shares. In Envoy's order: configured headers see the request before its
-/// host and path are rewritten.
+/// Makes the changes that are the same for every try. As in Envoy, configured headers are evaluated before the host and the
+/// path are rewritten.
 pub(super) fn prepare(parts: &mut Parts, exchange: &Exchange<'_>) {
     if exchange.route.changes_requests() {
         change(parts, exchange);
@@ -49,12 +49,12 @@ fn change(parts: &mut Parts, exchange: &Exchange<'_>) {
     rewrite_path(parts, exchange);
 }
 
-/// Writes what differs from try to try.
+/// Makes the changes that differ from try to try.
 pub(super) fn begin_try(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32, expected: Option<Duration>) {
     if exchange.options.envoy_headers
         && let Some(expected) = expected
     {
-        // Envoy counts in whole milliseconds that have passed, so a begun one is still there.
+        // Envoy subtracts whole milliseconds only.
         let begun = u64::from(expected.subsec_micros().div_ceil(1_000));
         let milliseconds = expected.as_secs().saturating_mul(1_000).saturating_add(begun);
         parts.headers.insert(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HeaderValue::from(milliseconds));
@@ -68,18 +68,18 @@ fn number_attempt(parts: &mut Parts, exchange: &Exchange<'_>, attempt: u32) {
     }
 }
 
-/// Where the authority that is rewritten can be found afterwards.
+/// The headers that keep an authority that is rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Original {
-    /// In `x-envoy-original-host`, and in `x-forwarded-host` if the route says so.
+    /// `x-envoy-original-host`, and `x-forwarded-host` if the route is configured so.
     Kept,
-    /// In `x-forwarded-host` if the route says so.
+    /// `x-forwarded-host` if the route is configured so.
     OnlyForwarded,
-    /// Nowhere: an earlier try has kept it.
+    /// None, because an earlier try has kept it.
     Dropped,
 }
 
-/// Rewrites the authority to the host name of the endpoint, if the route asks for that. True if it was rewritten.
+/// Rewrites the authority to the host name of the endpoint, if the route is configured so. Returns whether it was rewritten.
 pub(super) fn use_endpoint_hostname(
     parts: &mut Parts,
     exchange: &Exchange<'_>,
@@ -103,7 +103,7 @@ fn mutate_headers(parts: &mut Parts, exchange: &Exchange<'_>) {
         Changes::None => {}
         Changes::Literal => header_mutation::apply_to_request(levels(), &mut parts.headers, &Attributes::default()),
         Changes::Evaluated => {
-            // Values are made for the first try and kept for all.
+            // Values are evaluated for the first try and used for all.
             number_attempt(parts, exchange, FIRST_ATTEMPT);
             let state = exchange.info.state();
             let known = state.attributes(exchange.info);
@@ -139,7 +139,7 @@ fn rewrite_authority(parts: &mut Parts, exchange: &Exchange<'_>, value: HeaderVa
 fn rewrite_path(parts: &mut Parts, exchange: &Exchange<'_>) {
     let Some(original) = parts.uri.path_and_query() else { return };
     let Some(rewritten) = exchange.route.rewrite_path(original.as_str()) else { return };
-    // What a configured substitution makes may be no path at all; then the original goes.
+    // A substitution may make an invalid path. Then the original is sent.
     let Ok(rewritten) = PathAndQuery::try_from(rewritten) else { return };
     if exchange.options.envoy_headers
         && let Ok(original) = HeaderValue::from_str(original.as_str())
@@ -151,7 +151,7 @@ fn rewrite_path(parts: &mut Parts, exchange: &Exchange<'_>) {
     parts.uri = Uri::from_parts(target).expect("another path in the place of one");
 }
 
-/// The authority, wherever it stands.
+/// The authority, from the request target or from `host`.
 fn authority(parts: &Parts) -> Option<HeaderValue> {
     match parts.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),

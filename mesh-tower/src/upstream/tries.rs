@@ -1,6 +1,6 @@
-//! Sending a request to its cluster: try by try, until there is a response or none can be had.
+//! The tries of a request, until there is a response or it must not be retried.
 //!
-//! What becomes known on the way is written to the request's [`StreamInfo`] once, when the tries are over.
+//! The tries write to the request's [`StreamInfo`] once, when they are over.
 
 use std::{
     borrow::Cow,
@@ -41,7 +41,7 @@ use crate::{
     timer::{Timers, now},
 };
 
-/// A request on its way to a cluster.
+/// The tries of a request.
 #[derive(Debug)]
 pub(super) struct Tries<'a, T> {
     exchange: &'a Exchange<'a>,
@@ -56,30 +56,30 @@ pub(super) struct Tries<'a, T> {
     attempt: u32,
     authority_rewritten: bool,
     latest: Try,
-    /// The state of the request has what is known of the tries.
+    /// Whether the tries have been written to the request's state.
     is_recorded: bool,
 }
 
-/// What is known of one try.
+/// The state of a try.
 #[derive(Debug, Default)]
 struct Try {
     endpoint: Option<Arc<EndpointState>>,
-    /// Protocol of its connection, once that takes it.
+    /// Protocol of the connection, once the connection has accepted the try.
     protocol: Option<Protocol>,
-    /// This end of its connection.
+    /// Local address of the connection.
     local_address: Option<SocketAddr>,
-    /// The TLS of its connection; `None` = plain text.
+    /// TLS of the connection; `None` = plain text.
     tls: Option<Arc<TlsInfo>>,
-    /// Whether it has a place in the circuit breaker and a share of the endpoint's load.
+    /// Whether it counts in the circuit breaker and at the endpoint.
     is_active: bool,
-    /// When it got its connection, if access logs want to know.
+    /// When the connection has accepted it, if access logs are written.
     sent_at: Option<Instant>,
-    /// When its response came.
+    /// When its response was received.
     received_at: Option<Instant>,
 }
 
 impl<'a, T: Transport> Tries<'a, T> {
-    /// Reads from the route and from the request what decides about its tries; headers addressed to this hop are removed.
+    /// Reads timeouts and the retry policy from the route and the request. Headers that are meant for this hop are removed.
     pub(super) fn new(
         exchange: &'a Exchange<'a>,
         (transport, timers): (&'a T, &'a Timers),
@@ -114,7 +114,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
     }
 
-    /// Answers the call.
+    /// Runs the tries and sets the response of the call.
     pub(super) async fn run(&mut self, call: &mut Call) {
         let buffer_limit = self.cluster.config().retry_buffer_bytes;
         let mut retries = self.retries.take();
@@ -122,7 +122,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         self.conclude(call, result, decision);
     }
 
-    /// One try. What it means for the endpoint is recorded here.
+    /// Runs a try, and records its outcome for the endpoint.
     async fn try_once(
         &mut self,
         call: &mut Call,
@@ -158,7 +158,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         result
     }
 
-    /// Sends the request to the endpoint picked and waits for the response.
+    /// Sends the request to the picked endpoint and waits for the response.
     async fn exchange(&mut self, call: &mut Call) -> Result<(), Failure> {
         self.begin_try(call);
         let protocol = Protocol::choose(self.cluster.config().http_protocol_options.protocol, call.head.version);
@@ -181,7 +181,7 @@ impl<'a, T: Transport> Tries<'a, T> {
             if call.is_sent() {
                 return Err(Failure::reset(&error, RequestProgress::Started));
             }
-            // The connection had ended before it took the request, so the endpoint has not seen it.
+            // The connection was closed before it accepted the request, so the endpoint has not seen it.
             if connections_left == 0 {
                 return Err(Failure::reset(&error, RequestProgress::NotStarted));
             }
@@ -212,7 +212,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         sent.map_err(|expired| Failure::expired(expired, RequestProgress::Started))
     }
 
-    /// Writes what differs from try to try: headers and authority.
+    /// Makes the changes that differ from try to try: headers and authority.
     fn begin_try(&mut self, call: &mut Call) {
         let expected = self.timeouts.expected(self.elapsed());
         request::begin_try(&mut call.head, self.exchange, self.attempt, expected);
@@ -225,9 +225,9 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
     }
 
-    /// Takes the try's place in the circuit breaker and its share of the endpoint's load.
+    /// Counts the try in the circuit breaker and at the endpoint.
     fn activate(&mut self) -> Result<(), Failure> {
-        // The place of a connection that had ended is given back first: it must not be in the way.
+        // The count of an attempt on a closed connection is released first.
         self.end_try();
         if let Some(endpoint) = &self.latest.endpoint {
             self.cluster.begin_try(endpoint, self.priority).map_err(|_| {
@@ -239,7 +239,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         Ok(())
     }
 
-    /// How much of the route timeout is over; of the first try, nothing worth reading the clock.
+    /// The elapsed part of the route timeout; zero for the first try, without reading the clock.
     fn elapsed(&self) -> Duration {
         if self.attempt <= 1 { Duration::ZERO } else { self.since_request() }
     }
@@ -252,7 +252,7 @@ impl<'a, T: Transport> Tries<'a, T> {
 
     fn not_connected(&mut self, error: &TransportError) -> Failure {
         if error.reason() == ResetReason::Overflow {
-            // The request has not waited for the endpoint, which therefore has no part in it.
+            // The request has not been sent, so the endpoint is not responsible.
             self.latest.endpoint = None;
         }
         if let Some(text) = error.transport_failure() {
@@ -261,7 +261,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         Failure::reset(error, RequestProgress::NotStarted)
     }
 
-    /// The last result becomes the response of the call.
+    /// Sets the last result as the response of the call.
     fn conclude(&mut self, call: &mut Call, result: Result<(), Failure>, decision: Decision) {
         let flags = match decision {
             Decision::LimitExceeded => ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED,
@@ -276,11 +276,11 @@ impl<'a, T: Transport> Tries<'a, T> {
                     self.exchange.counters.handle_timeout();
                 }
                 let reply = failure.reply(self.attempt);
-                // A client that has given up gets no response, and one that waits too long gets it from the listener.
+                // A client that has aborted the request receives no response. One that is too slow receives the listener's.
                 let is_upstreams = !matches!(failure, Failure::Expired(Expired::MaxStreamDuration));
-                if is_upstreams && !self.exchange.info.has_request_broken_off() {
+                if is_upstreams && !self.exchange.info.is_request_aborted() {
                     self.exchange.counters.handle_response(reply.status);
-                    // The status that it stands for, also where a gRPC client gets a response of status 200.
+                    // The HTTP status of the reply counts, even if a gRPC client receives a response with status 200.
                     self.cluster.stats().count_response(reply.status, self.origin);
                 }
                 self.record().response_flags.insert(flags);
@@ -295,7 +295,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         }
     }
 
-    /// The endpoint's response becomes that of the call.
+    /// Sets the endpoint's response as that of the call.
     fn pass_on(&mut self, call: &mut Call, flags: ResponseFlags) {
         let Some(response) = &mut call.response else { return };
         self.cluster.stats().count_response(response.status(), self.origin);
@@ -323,7 +323,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         self.exchange.finish(call, received_at);
     }
 
-    /// When the latest response came.
+    /// When the latest response was received.
     fn received_at(&self) -> Instant {
         self.latest.received_at.unwrap_or_else(now)
     }
@@ -347,7 +347,7 @@ impl<'a, T: Transport> Attempt for Tries<'a, T> {
     }
 
     fn outcome<'c>(&self, call: &'c Call, result: &'c Result<(), Failure>) -> Outcome<'c> {
-        if self.exchange.info.has_request_broken_off() {
+        if self.exchange.info.is_request_aborted() {
             return Outcome::Final;
         }
         match (result, &call.response) {
@@ -378,7 +378,7 @@ impl<'a, T: Transport> Attempt for Tries<'a, T> {
 }
 
 impl<T> Tries<'_, T> {
-    /// Gives back what the latest try has of cluster and endpoint.
+    /// Releases the counts of the latest try.
     fn end_try(&mut self) {
         if std::mem::take(&mut self.latest.is_active)
             && let Some(endpoint) = &self.latest.endpoint
@@ -387,7 +387,7 @@ impl<T> Tries<'_, T> {
         }
     }
 
-    /// Leaves the latest try to the response body.
+    /// Passes the guard of the latest try to the response body.
     fn hand_over(&mut self) -> Option<ActiveTry> {
         let endpoint = self.latest.endpoint.as_ref().filter(|_| self.latest.is_active)?;
         self.latest.is_active = false;
@@ -395,7 +395,7 @@ impl<T> Tries<'_, T> {
         Some(ActiveTry { cluster, endpoint, priority: self.priority })
     }
 
-    /// Ends the tries, because the caller has given the request up.
+    /// Ends the tries, because the request was canceled.
     #[inline(never)]
     fn give_up(&mut self) {
         if self.latest.is_active {
@@ -405,7 +405,7 @@ impl<T> Tries<'_, T> {
         drop(self.record());
     }
 
-    /// Writes what is known of the tries, which are over, to the state of the request.
+    /// Writes the tries, which are over, to the state of the request.
     fn record(&mut self) -> impl DerefMut<Target = StreamState> + use<'_, T> {
         self.is_recorded = true;
         let mut state = self.exchange.info.state();
@@ -428,7 +428,7 @@ impl<T> Drop for Tries<'_, T> {
     }
 }
 
-/// A connection may end between two requests; several in a row mean that the endpoint serves none.
+/// Maximum number of connections that may be closed before they accept the request. More mean that the endpoint is faulty.
 const MAX_CONNECTIONS_PER_TRY: u32 = 3;
 
 const NOTHING_TO_SEND: Failure =
