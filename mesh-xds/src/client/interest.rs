@@ -25,6 +25,14 @@ impl Interest {
             Self::Names(names) => names.contains(name),
         }
     }
+
+    /// The names; none unless it is about names.
+    pub(super) fn into_names(self) -> BTreeSet<Arc<str>> {
+        match self {
+            Self::Nothing | Self::Everything => BTreeSet::new(),
+            Self::Names(names) => Arc::unwrap_or_clone(names),
+        }
+    }
 }
 
 impl FromIterator<Arc<str>> for Interest {

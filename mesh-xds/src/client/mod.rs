@@ -18,8 +18,8 @@
 //! - [`transport`] carries the messages. There is one within the process; one over gRPC belongs beside it.
 //!
 //! Proxies ask for everything that the control plane has for them, libraries for what they use ([`Scope`]): a
-//! [`Subscription`] to a listener brings its routes, their clusters and the endpoints of these, and when the last one has
-//! been gone for [`UNUSED_LISTENER_TIME`], they go, too.
+//! [`Subscription`] to a listener brings its routes, their clusters and the endpoints of these. The routes go with the last
+//! subscription, clusters that no route names any more [`UNUSED_CLUSTER_TIME`] later.
 
 mod agent;
 pub mod applier;
@@ -39,6 +39,6 @@ pub use interest::Interest;
 pub use machine::{CONNECT_TIMEOUT, Event, Machine, RESOURCE_TIMEOUT, Update};
 pub use notice::{ApplyReport, Notice};
 pub use request::Request;
-pub use state::{ClientState, Output, Scope, UNUSED_LISTENER_TIME};
+pub use state::{ClientState, Output, Scope, UNUSED_CLUSTER_TIME};
 pub use subscription::{Subscriber, Subscription};
 pub use transport::{Disconnected, Stream, Transport};

@@ -57,8 +57,9 @@ async fn a_subscription_fills_the_store_and_a_lost_stream_changes_nothing() {
     assert!(store.cluster("a").is_some());
 
     drop(subscription);
+    let mut clusters = store.watch_clusters();
     while store.cluster("a").is_some() {
-        settled.changed().await;
+        clusters.changed().await;
     }
     assert!(store.listeners().is_empty());
 }
@@ -84,13 +85,12 @@ async fn connecting_keeps_nothing_waiting_and_is_given_up_and_tried_again() {
     let subscription = subscriber.subscribe(&"l".into());
     attempts.recv().await.unwrap();
     let begin = time::Instant::now();
-    drop(subscription);
     attempts.recv().await.unwrap();
     let waited = begin.elapsed();
     assert!(waited > Duration::from_secs(20) && waited < Duration::from_secs(22), "{waited:?}");
     assert_eq!(notices.recv().await, Some(Notice::Settled));
     let Some(Notice::Disconnected(reason)) = notices.recv().await else { panic!("the attempt was given up") };
     assert_eq!(reason.to_string(), "control plane: no connection within 20s");
+    drop(subscription);
     settled.changed().await;
-    assert!(begin.elapsed() >= Duration::from_secs(60), "the listener is let go although nobody is connected");
 }

@@ -159,6 +159,12 @@ impl Machine {
         })
     }
 
+    /// Whether a resource of this name has been accepted and is still wanted.
+    #[must_use]
+    pub fn has(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.types[resource_type as usize].accepted.contains_key(name)
+    }
+
     /// Changes what is wanted of a kind of resource. Without a stream it is asked for when there is one.
     pub fn subscribe(&mut self, resource_type: ResourceType, interest: Interest, now: Instant) {
         let until = self.is_streaming().then(|| now + RESOURCE_TIMEOUT);

@@ -16,9 +16,9 @@ use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::resource::ResourceType;
 
-/// How long a listener is still asked for when nobody uses it any more. A channel to it that is made meanwhile finds its
-/// configuration in force, and its connections.
-pub const UNUSED_LISTENER_TIME: Duration = Duration::from_secs(60);
+/// How long a cluster is still asked for by name when no route names it any more. Routes that come back to it meanwhile
+/// find its connections, and what is known of its endpoints.
+pub const UNUSED_CLUSTER_TIME: Duration = Duration::from_secs(60);
 
 /// Which resources a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +53,10 @@ pub struct ClientState {
     scope: Scope,
     machine: Machine,
     applier: Applier,
-    /// Listeners that are used.
-    used: BTreeSet<Arc<str>>,
-    /// Listeners that were used, and until when they are asked for.
-    lingering: BTreeMap<Arc<str>, Instant>,
+    /// Clusters that are named.
+    named_clusters: BTreeSet<Arc<str>>,
+    /// Clusters that were named, and until when they are still asked for.
+    unnamed_clusters: BTreeMap<Arc<str>, Instant>,
     /// Whether everything that was asked for is in force and that was reported.
     is_settled: bool,
     outputs: VecDeque<Output>,
@@ -71,25 +71,35 @@ impl ClientState {
             Scope::AllListeners | Scope::UsedListeners => Applier::with_clusters_by_name(),
         };
         let machine = Machine::new(node, now);
-        let (used, lingering, outputs) = (BTreeSet::new(), BTreeMap::new(), VecDeque::new());
-        let mut client = Self { scope, machine, applier, used, lingering, is_settled: false, outputs };
+        let mut client = Self {
+            scope,
+            machine,
+            applier,
+            named_clusters: BTreeSet::new(),
+            unnamed_clusters: BTreeMap::new(),
+            is_settled: false,
+            outputs: VecDeque::new(),
+        };
         if scope == Scope::Everything {
             client.machine.subscribe(ResourceType::Cluster, Interest::Everything, now);
         }
         if scope != Scope::UsedListeners {
             client.machine.subscribe(ResourceType::Listener, Interest::Everything, now);
         }
-        client.ask_for_used(now);
+        client.handle_used_listeners(BTreeSet::new(), now);
         client
     }
 
     /// Takes the names of all listeners that are used.
     pub fn handle_used_listeners(&mut self, names: BTreeSet<Arc<str>>, now: Instant) {
-        let gone = self.used.difference(&names).map(|name| (Arc::clone(name), now + UNUSED_LISTENER_TIME));
-        self.lingering.extend(gone);
-        self.lingering.retain(|name, _| !names.contains(name));
-        self.used = names;
-        self.ask_for_used(now);
+        match self.scope {
+            Scope::Everything => return,
+            Scope::AllListeners => self.applier.set_used_listeners(names, now),
+            Scope::UsedListeners => {
+                self.machine.subscribe(ResourceType::Listener, names.into_iter().collect(), now);
+            }
+        }
+        self.is_settled = false;
     }
 
     /// The stream that [`Output::Connect`] asked for is open.
@@ -111,10 +121,10 @@ impl ClientState {
 
     /// Acts on what [`ClientState::poll_timeout`] announced.
     pub fn handle_timeout(&mut self, now: Instant, rng: &mut impl Rng) {
-        let before = self.lingering.len();
-        self.lingering.retain(|_, until| *until > now);
-        if self.lingering.len() < before {
-            self.ask_for_used(now);
+        let before = self.unnamed_clusters.len();
+        self.unnamed_clusters.retain(|_, until| *until > now);
+        if self.unnamed_clusters.len() < before {
+            self.ask_for_clusters(now);
         }
         self.machine.handle_timeout(now, rng);
         self.applier.handle_timeout(now);
@@ -130,7 +140,7 @@ impl ClientState {
             } else if let Some(change) = self.applier.poll_change() {
                 return Some(Output::Change(change));
             } else if let Some((kind, interest)) = self.applier.poll_interest() {
-                self.machine.subscribe(kind, interest, now);
+                self.subscribe(kind, interest, now);
             } else if !self.is_settled && self.applier.is_settled() && self.machine.is_answered() {
                 self.is_settled = true;
                 self.notify(Notice::Settled);
@@ -144,7 +154,7 @@ impl ClientState {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timeouts = [self.machine.poll_timeout(), self.applier.poll_timeout()];
-        timeouts.into_iter().flatten().chain(self.lingering.values().copied()).min()
+        timeouts.into_iter().flatten().chain(self.unnamed_clusters.values().copied()).min()
     }
 
     fn handle_event(&mut self, event: Event, now: Instant) {
@@ -172,14 +182,21 @@ impl ClientState {
         }
     }
 
-    fn ask_for_used(&mut self, now: Instant) {
-        let names = || self.used.iter().chain(self.lingering.keys()).cloned();
-        match self.scope {
-            Scope::Everything => return,
-            Scope::AllListeners => self.applier.set_used_listeners(names().collect(), now),
-            Scope::UsedListeners => self.machine.subscribe(ResourceType::Listener, names().collect(), now),
+    fn subscribe(&mut self, kind: ResourceType, interest: Interest, now: Instant) {
+        if kind != ResourceType::Cluster {
+            return self.machine.subscribe(kind, interest, now);
         }
-        self.is_settled = false;
+        let names = interest.into_names();
+        let unnamed = self.named_clusters.difference(&names).filter(|name| self.machine.has(kind, name));
+        self.unnamed_clusters.extend(unnamed.map(|name| (Arc::clone(name), now + UNUSED_CLUSTER_TIME)));
+        self.unnamed_clusters.retain(|name, _| !names.contains(name));
+        self.named_clusters = names;
+        self.ask_for_clusters(now);
+    }
+
+    fn ask_for_clusters(&mut self, now: Instant) {
+        let names = self.named_clusters.iter().chain(self.unnamed_clusters.keys()).cloned().collect();
+        self.machine.subscribe(ResourceType::Cluster, names, now);
     }
 
     fn notify(&mut self, notice: Notice) {
