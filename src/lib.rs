@@ -51,7 +51,7 @@ pub use mesh::Mesh;
 #[doc(inline)]
 pub use mesh_core::model;
 pub use mesh_tower::{
-    Body, BoxError, ResponseBody, ResponseDetails,
+    Accept, AcceptedConnection, Body, BoxError, ResponseBody, ResponseDetails,
     server::{ServerLayer, ServerService},
 };
 pub use server::Server;

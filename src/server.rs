@@ -5,8 +5,7 @@ use std::{fmt, net::SocketAddr, pin::Pin, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use mesh_tower::{Body, BoxError, drain::DrainTimes, server::ServerLayer};
-use tokio::net::TcpListener;
+use mesh_tower::{Accept, Body, BoxError, drain::DrainTimes, server::ServerLayer};
 use tower_service::Service;
 
 use crate::{Error, Mesh};
@@ -43,16 +42,26 @@ impl Server {
         self
     }
 
-    /// Serves the requests on `socket` with `service`: an axum `Router`, tonic `Routes`, or any other tower service. An
+    /// The address by which the listener of the configuration is found. Default that of the socket; connections that have
+    /// no address, such as those of a Unix socket, are served with the defaults.
+    pub fn with_address(mut self, address: SocketAddr) -> Self {
+        self.inner = self.inner.with_address(address);
+        self
+    }
+
+    /// Serves the requests of `incoming` with `service`: an axum `Router`, tonic `Routes`, or any other tower service. An
     /// error of the service is logged and answered with status 500.
+    ///
+    /// Connections come from a `TcpListener`, a `UnixListener`, or anything else that yields byte streams: see [`Accept`].
     ///
     /// # Errors
     /// If the configuration of the socket's listener cannot be served.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket; connections that are open are served to their end.
-    pub async fn serve<S, B>(self, socket: TcpListener, service: S) -> Result<(), Error>
+    pub async fn serve<A, S, B>(self, incoming: A, service: S) -> Result<(), Error>
     where
+        A: Accept,
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
@@ -60,7 +69,7 @@ impl Server {
         B::Error: Into<BoxError>,
     {
         let server = self.inner.with_drain_times(self.drain_times);
-        Ok(server.serve(socket, service, self.shutdown).await?)
+        Ok(server.serve(incoming, service, self.shutdown).await?)
     }
 
     /// A `tower::Layer` that does the same for a service that another server serves on `address`: `axum::serve`, tonic's

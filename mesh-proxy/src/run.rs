@@ -9,11 +9,13 @@ use mesh_core::{
     store::{Version, Watch},
 };
 use mesh_tower::{
-    ConnectionManager, TcpConnector, Upstream, UpstreamOptions, Worker,
+    TcpConnector, Upstream, UpstreamOptions, Worker,
     dns::{DnsDiscovery, SystemResolver},
     drain::DrainTimes,
     peer_metadata::PeerExchange,
-    server::{BindError, ListenerChange, ListenerError, Listeners, MakeServer, Workers, bind},
+    server::{
+        BindError, ListenerChange, ListenerContext, ListenerError, ListenerServer, Listeners, MakeServer, Workers, bind,
+    },
     telemetry::Telemetry,
 };
 use mesh_xds::resource::ResourceError;
@@ -74,8 +76,8 @@ enum Source {
     Istio(Box<Istio>),
 }
 
-/// The service behind every listener.
-type Server = ConnectionManager<Upstream>;
+/// What serves the connections of a listener.
+type Server = ListenerServer<Upstream>;
 
 /// Runs the process to its end.
 pub(crate) fn run(args: Args) -> Result<(), RunError> {
@@ -199,14 +201,16 @@ async fn serve(
 fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Server>)> {
     let count = NonZeroUsize::new(workers.handles().count()).unwrap_or(NonZeroUsize::MIN);
     let server = |(index, handle): (usize, &Handle)| {
-        let state = Arc::clone(state);
-        let upstream = Upstream::new(Worker::new(index, count, TcpConnector));
+        let worker = Worker::new(index, count, TcpConnector);
+        let upstream = Upstream::new(worker.clone());
+        let (store, telemetry) = (Arc::clone(&state.store), state.telemetry.clone());
+        let context = ListenerContext { store, telemetry, worker: Some(worker) };
         let make: MakeServer<Server> = Box::new(move |listener| {
-            let http = listener.http_connection_manager().ok_or("it is not one HTTP connection manager")?;
-            let peers = PeerExchange::new(http.peer_metadata, state.telemetry.peer.clone());
-            let upstream = upstream.with_options(UpstreamOptions::from(&**http)).with_peer_exchange(peers);
-            let http = Arc::clone(http);
-            Ok(Arc::new(ConnectionManager::new(listener, http, &state.store, &state.telemetry, upstream)?))
+            let server = ListenerServer::new(listener, &context, |http| {
+                let peers = PeerExchange::new(http.peer_metadata, context.telemetry.peer.clone());
+                upstream.with_options(UpstreamOptions::from(http)).with_peer_exchange(peers)
+            });
+            Ok(Arc::new(server?))
         });
         (handle.clone(), make)
     };
@@ -221,7 +225,6 @@ async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Re
         match change {
             ListenerChange::Failed(error) if is_start => return Err(error),
             ListenerChange::Failed(error) => tracing::error!("{error}; trying again until it can"),
-            ListenerChange::Kept(_) => tracing::warn!("{change}"),
             change => tracing::info!("{change}"),
         }
     }

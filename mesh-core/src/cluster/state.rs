@@ -179,6 +179,12 @@ impl ClusterState {
         permit.inspect_err(|_| self.runtime.stats.upstream_rq_active_overflow.inc())
     }
 
+    /// Counts a connection of other traffic than HTTP as a request, even if `max_requests` are active: as in Envoy, only
+    /// `max_connections` limit it. It ends when the permit is dropped.
+    pub fn request_beyond_limit(&self, priority: RoutingPriority) -> Permit {
+        self.runtime.breaker.acquire_beyond_limit(priority, Resource::Requests)
+    }
+
     /// Begins a try at `endpoint`. It counts as a request of the cluster, as with [`ClusterState::try_request`], and of the
     /// endpoint, as with [`EndpointState::start_request`]. Unlike these, it returns no guard: the caller must call
     /// [`ClusterState::end_try`] once when the try ends.

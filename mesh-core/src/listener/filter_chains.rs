@@ -36,7 +36,7 @@ type Levels = DestinationPort<
 
 /// Two filter chains of a listener match the same connections.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("matches connections that filter_chains[{earlier}] matches too")]
+#[error("filter_chains[{later}] matches connections that filter_chains[{earlier}] matches too")]
 pub struct OverlappingFilterChains {
     /// Position of the first chain.
     pub earlier: usize,

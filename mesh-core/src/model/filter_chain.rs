@@ -74,7 +74,6 @@ pub enum SourceType {
 
 /// How the connections of a filter chain are secured. Envoy `FilterChain.transport_socket`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum DownstreamTransportSocket {
     /// They are not: bytes are taken as they come. Envoy `raw_buffer`.
     #[default]
@@ -83,7 +82,6 @@ pub enum DownstreamTransportSocket {
 
 /// What a connection passes. Envoy `listener.v3.Filter`.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum NetworkFilter {
     /// Serves HTTP.
     HttpConnectionManager(Arc<HttpConnectionManager>),

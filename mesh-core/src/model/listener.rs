@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{AccessLog, FilterChain, HttpConnectionManager, NetworkFilter};
+use super::{AccessLog, FilterChain, HttpConnectionManager, ListenerFilter, NetworkFilter, TcpProxy};
 
 /// A place where connections or requests come in.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,38 +53,6 @@ pub enum TrafficDirection {
     Inbound,
     /// From the workload.
     Outbound,
-}
-
-/// What looks at the first bytes of a connection, without taking them. Envoy `listener.v3.ListenerFilter`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ListenerFilter {
-    /// Recognizes TLS; finds its server name and application protocols. Envoy `tls_inspector`.
-    TlsInspector(TlsInspector),
-    /// Recognizes HTTP/1.0, HTTP/1.1 and HTTP/2 without TLS. Envoy `http_inspector`.
-    HttpInspector,
-}
-
-/// How TLS is recognized. Envoy `filters.listener.tls_inspector.v3.TlsInspector`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TlsInspector {
-    /// Bytes in which a client hello must be complete, at most [`Self::MAX_CLIENT_HELLO`], the default. A connection
-    /// with a longer one is closed.
-    pub max_client_hello_size: usize,
-    /// Whether a connection is closed that does not begin with a TLS client hello, instead of being served as plain
-    /// text. Default false.
-    pub close_connection_on_client_hello_parsing_errors: bool,
-}
-
-impl TlsInspector {
-    /// Bytes in which every client hello must be complete.
-    pub const MAX_CLIENT_HELLO: usize = 16 * 1024;
-}
-
-impl Default for TlsInspector {
-    fn default() -> Self {
-        Self { max_client_hello_size: Self::MAX_CLIENT_HELLO, close_connection_on_client_hello_parsing_errors: false }
-    }
 }
 
 impl Listener {
@@ -165,6 +133,14 @@ impl Listener {
     /// The HTTP connection managers of all filter chains.
     pub fn http_connection_managers(&self) -> impl Iterator<Item = &Arc<HttpConnectionManager>> {
         self.all_filter_chains().filter_map(FilterChain::http_connection_manager)
+    }
+
+    /// The TCP proxies of all filter chains.
+    pub fn tcp_proxies(&self) -> impl Iterator<Item = &Arc<TcpProxy>> {
+        self.all_filter_chains().flat_map(|chain| &chain.filters).filter_map(|filter| match filter {
+            NetworkFilter::TcpProxy(proxy) => Some(proxy),
+            NetworkFilter::HttpConnectionManager(_) => None,
+        })
     }
 
     /// The HTTP connection manager of an API listener, or of a listener that has only one filter chain.

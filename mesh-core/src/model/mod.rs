@@ -10,6 +10,7 @@ mod endpoint;
 mod filter_chain;
 mod http_connection_manager;
 mod listener;
+mod listener_filter;
 mod metadata;
 mod peer_metadata;
 mod retry;
@@ -34,7 +35,8 @@ pub use filter_chain::{
 pub use http_connection_manager::{
     Codec, ForwardedFor, HttpConnectionManager, PathNormalization, RouteSource, ServerHeader,
 };
-pub use listener::{Listener, ListenerAddress, ListenerFilter, TlsInspector, TrafficDirection};
+pub use listener::{Listener, ListenerAddress, TrafficDirection};
+pub use listener_filter::{ListenerFilter, ListenerFilterConfig, ListenerFilterMatch, TlsInspector};
 pub(crate) use metadata::json_string;
 pub use metadata::{Metadata, MetadataValue};
 pub use peer_metadata::{MetadataExchange, PeerMetadata, UpstreamPropagation};

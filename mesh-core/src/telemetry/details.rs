@@ -4,6 +4,8 @@
 pub const VIA_UPSTREAM: &str = "via_upstream";
 /// No virtual host or no route matches the request.
 pub const ROUTE_NOT_FOUND: &str = "route_not_found";
+/// No filter chain matches the connection.
+pub const FILTER_CHAIN_NOT_FOUND: &str = "filter_chain_not_found";
 /// The route's cluster does not exist.
 pub const CLUSTER_NOT_FOUND: &str = "cluster_not_found";
 /// The cluster has no healthy endpoint.

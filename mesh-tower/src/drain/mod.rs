@@ -236,6 +236,12 @@ impl DrainWatch {
         self.group.phase() != Phase::Serving
     }
 
+    /// The group.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        Drain { group: Arc::clone(&self.group) }
+    }
+
     fn renew(&mut self) {
         self.changed.set(Arc::clone(&self.group.phase_changed).notified_owned());
     }

@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -21,10 +21,7 @@ use mesh_core::{
     store::Store,
     telemetry::ResponseFlags,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     HttpListener, ListenerConfigError, ListenerFacts, Respond,
@@ -34,13 +31,13 @@ use super::{
     unserved,
 };
 use crate::{
-    Body,
+    Body, Downstream,
     call::{Call, Recorder, ResponseBody, StreamInfo},
-    drain::Drain,
+    drain::DrainWatch,
     machine::local_address,
     peer_metadata::Introduction,
-    server::{Codecs, Connection, ConnectionInfo, HeadLimit, Lifetime, ServeConnection},
-    telemetry::{ListenerStats, Telemetry},
+    server::{Codecs, Connection, ConnectionInfo, HeadLimit, Lifetime},
+    telemetry::Telemetry,
     timer::now,
     upgrade::{self, EndedBy},
     upstream::HeldByTunnel,
@@ -60,7 +57,6 @@ pub struct ConnectionManager<S> {
 pub(super) struct Edge {
     codecs: Codecs,
     head_limit: Option<HeadLimit>,
-    stats: Arc<ListenerStats>,
     local_address: Option<IpAddr>,
 }
 
@@ -93,7 +89,6 @@ impl<S> ConnectionManager<S> {
         let edge = Edge {
             codecs: Codecs::new(&http),
             head_limit: unserved::head_limit(&http),
-            stats: telemetry.stats.listener(&listener.stat_prefix),
             local_address: local_address(),
         };
         let listener = Arc::new(HttpListener::new(facts, http, store, telemetry)?);
@@ -107,18 +102,16 @@ impl<S> ConnectionManager<S> {
 }
 
 impl<S: Respond> ConnectionManager<S> {
-    /// Serves one connection to its end, as a member of `drain`'s group.
+    /// Serves one connection to its end, as the member `drain` of a group.
     ///
     /// # Cancel safety
     /// Dropping the future cuts the connection.
-    pub async fn serve_connection<I>(self: Arc<Self>, io: I, remote: SocketAddr, local: SocketAddr, drain: Drain)
+    pub async fn serve_connection<I>(self: Arc<Self>, io: I, downstream: Downstream, drain: DrainWatch)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let watch = drain.watch();
-        let info = Arc::new(ConnectionInfo::new(Some(remote), local, drain));
+        let info = Arc::new(ConnectionInfo::new(downstream, drain.drain()));
         let (listener, edge) = (Arc::clone(&self.listener), Arc::clone(&self.edge));
-        let _counted = edge.stats.connection();
         let connection = Connection {
             io,
             info: Arc::clone(&info),
@@ -128,7 +121,7 @@ impl<S: Respond> ConnectionManager<S> {
                 max_connection_duration: listener.config.max_connection_duration,
             },
             head_limit: edge.head_limit.clone(),
-            drain: watch,
+            drain,
         };
         let service = service_fn(|request| Arc::clone(&self).handle(Arc::clone(&info), request));
         if let Some(unserved) = connection.serve(&edge.codecs, service).await {
@@ -208,7 +201,11 @@ impl<S: Respond> ConnectionManager<S> {
         connection: &ConnectionInfo,
         recorder: &mut Recorder,
     ) -> Result<Introduction, Refusal> {
-        canonicalize(&mut call.head, &self.listener.config, connection.local_address.port())?;
+        canonicalize(
+            &mut call.head,
+            &self.listener.config,
+            connection.downstream.local_address().map_or(0, |address| address.port()),
+        )?;
         self.sanitize(&mut call.head, connection, recorder.info());
         let mut introduction = self.listener.peers.receive_request(&mut call.head.headers);
         recorder.observe_client(introduction.client.take());
@@ -241,8 +238,8 @@ impl<S: Respond> ConnectionManager<S> {
     /// Corrects what the headers say about the client, and gives the request its id.
     fn sanitize(&self, parts: &mut Parts, connection: &ConnectionInfo, info: &StreamInfo) {
         let config = &self.listener.config;
-        let address = connection.remote_address.map_or(UNKNOWN_ADDRESS, |remote| remote.ip());
-        let peer = Peer { address, local_address: self.edge.local_address, tls: false };
+        let address = connection.downstream.remote_address().map_or(UNKNOWN_ADDRESS, |remote| remote.ip());
+        let peer = Peer { address, local_address: self.edge.local_address, tls: connection.downstream.tls.is_some() };
         let headers = &mut parts.headers;
         let client = forwarded::sanitize(&config.forwarded_for, &peer, headers);
         if config.generate_request_id {
@@ -305,22 +302,14 @@ impl<S> ConnectionManager<S> {
         {
             let mut state = info.state();
             state.protocol = Some(call.head.version);
-            state.downstream_remote_address = connection.remote_address;
-            state.downstream_direct_remote_address = connection.remote_address;
-            state.downstream_local_address = Some(connection.local_address);
-            state.connection_id = Some(connection.id);
+            let downstream = &connection.downstream;
+            state.downstream_remote_address = downstream.remote_address();
+            state.downstream_direct_remote_address = downstream.facts.direct_source;
+            state.downstream_local_address = downstream.local_address();
+            state.connection_id = Some(downstream.id);
         }
         let connection = Arc::clone(connection);
         Recorder::start(&self.listener.telemetry, Some(connection), info, call)
-    }
-}
-
-impl<S: Respond> ServeConnection for ConnectionManager<S> {
-    fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: &Drain) {
-        let Ok(local) = stream.local_addr() else { return };
-        // Without it small answers wait for acknowledgements; a socket that cannot have it still works.
-        let _ = stream.set_nodelay(true);
-        tokio::spawn(self.serve_connection(stream, peer, local, drain.clone()));
     }
 }
 

@@ -80,7 +80,6 @@ impl Worker {
     ///
     /// # Cancel safety
     /// Dropping the future cancels the attempt.
-    #[cfg_attr(not(test), expect(dead_code, reason = "TCP proxying will need it"))]
     pub(crate) async fn stream(&self, target: &Target<'_>) -> Result<UpstreamStream<Permit>, TransportError> {
         let permit = target.cluster.try_connection(target.priority);
         let permit = permit.map_err(|_| TransportError::new(ResetReason::Overflow))?;

@@ -1,13 +1,10 @@
 //! The accept loop.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::sleep,
-};
+use tokio::time::sleep;
 
-use crate::drain::DrainWatch;
+use crate::{Accept, AcceptedConnection, drain::DrainWatch};
 
 /// First pause after an error of the listener itself, such as too many open files; doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(5);
@@ -15,31 +12,36 @@ const MIN_PAUSE: Duration = Duration::from_millis(5);
 /// Longest pause between attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Hands every connection to `serve` until `drain` begins. Connections the system has accepted by then are served too;
-/// closing the socket would reset them.
-pub(crate) async fn accept(listener: TcpListener, mut drain: DrainWatch, mut serve: impl FnMut(TcpStream, SocketAddr)) {
+/// Hands every connection to `serve` until there are no more or `drain` begins. Connections that the system has accepted
+/// by then are served too; closing the socket would reset them.
+pub(super) async fn accept<A: Accept>(
+    mut source: A,
+    mut drain: DrainWatch,
+    mut serve: impl FnMut(AcceptedConnection<A::Io>),
+) {
     let mut pause = MIN_PAUSE;
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.accept() => accepted,
+            accepted = source.accept() => accepted,
             _ = drain.changed() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Some(Ok(accepted)) => {
                 pause = MIN_PAUSE;
-                serve(stream, peer);
+                serve(accepted);
             }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
+            Some(Err(error)) if is_of_one_connection(&error) => {}
+            Some(Err(error)) => {
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept connections");
                 sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);
             }
+            None => break,
         }
     }
-    // Whoever waits for `drain` wants the address.
-    drop(listener);
+    // The address is free before those who wait for the end of draining are told.
+    drop(source);
 }
 
 /// Whether the error says that a client went away before it was served.
@@ -52,6 +54,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
     use crate::drain::Drain;
 
@@ -63,8 +67,18 @@ mod tests {
         let drain = Drain::new();
         drain.begin();
         let mut served = Vec::new();
-        accept(listener, drain.watch(), |_, peer| served.push(peer)).await;
+        accept(listener, drain.watch(), |accepted| served.push(accepted.remote_address.unwrap())).await;
         assert_eq!(served, clients.map(|client| client.local_addr().unwrap()));
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_source_may_end() {
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        sender.send(tokio::io::duplex(1).0).await.unwrap();
+        drop(sender);
+        let mut served = 0;
+        accept(receiver, Drain::new().watch(), |_| served += 1).await;
+        assert_eq!(served, 1);
     }
 }

@@ -3,7 +3,6 @@
 //! Timers are armed once per connection and looked at only when they have fired; a request merely notes when it ended.
 
 use std::{
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
@@ -33,6 +32,7 @@ use super::{
     io::{DownstreamIo, Protocol},
 };
 use crate::{
+    Downstream,
     call::DownstreamConnection,
     drain::{Drain, DrainWatch, Phase},
     telemetry::HttpStats,
@@ -42,11 +42,7 @@ use crate::{
 /// What requests of a connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
-    /// Unique in this process.
-    pub(crate) id: u64,
-    /// `None` = whoever accepted the connection does not say.
-    pub(crate) remote_address: Option<SocketAddr>,
-    pub(crate) local_address: SocketAddr,
+    pub(crate) downstream: Downstream,
     /// The group that the connection belongs to.
     pub(crate) drain: Drain,
     start: Instant,
@@ -77,13 +73,10 @@ pub(crate) struct Lifetime {
 }
 
 impl ConnectionInfo {
-    pub(crate) fn new(remote_address: Option<SocketAddr>, local_address: SocketAddr, drain: Drain) -> Self {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+    pub(crate) fn new(downstream: Downstream, drain: Drain) -> Self {
         Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            downstream,
             drain,
-            remote_address,
-            local_address,
             start: Instant::now(),
             active: AtomicU32::new(0),
             requests: AtomicU32::new(0),

@@ -173,13 +173,15 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for DownstreamIo<I> {
 mod tests {
     use tokio::io::AsyncWriteExt;
 
+    use mesh_core::listener::ConnectionFacts;
+
     use super::*;
-    use crate::drain::Drain;
+    use crate::{Downstream, drain::Drain};
 
     /// Sends `chunks` one by one and returns the protocol and everything that can be read after detection.
     async fn detect(chunks: &[&[u8]]) -> (Option<Protocol>, Vec<u8>) {
         let (mut client, server) = tokio::io::duplex(64);
-        let info = ConnectionInfo::new(None, "127.0.0.1:1".parse().unwrap(), Drain::new());
+        let info = ConnectionInfo::new(Downstream::new(ConnectionFacts::default()), Drain::new());
         let mut server = DownstreamIo::new(server, Arc::new(info), Arc::default());
         let write = async {
             for chunk in chunks {

@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Extensions, Request, Response};
 use http_body::Body as HttpBody;
-use mesh_core::{model::Listener, store::Watch};
+use mesh_core::{listener::ConnectionFacts, model::Listener, store::Watch};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -26,7 +26,7 @@ use super::{
     ConnectionInfo, ServeError, Server,
     own_service::{OwnService, listener_of},
 };
-use crate::{Body, BoxError, ConnectionManager, ResponseBody, drain::Drain};
+use crate::{Body, BoxError, ConnectionManager, Downstream, ResponseBody, drain::Drain};
 
 /// Wraps a service as [`Server::serve`] does, but leaves its sockets to another server. Clones are the same layer.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ impl Server {
     pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, ServeError> {
         let listeners = self.store.watch_listeners();
         let listener = listener_of(&self.store.listeners(), address);
-        let manager = self.manager(&listener, address, ())?;
+        let manager = self.manager(&listener, address)?;
         let current = Current { listeners, listener, manager };
         let inbound =
             Inbound { server: self, address, current: ArcSwap::from_pointee(current), connections: Drain::new() };
@@ -102,7 +102,7 @@ impl Inbound {
         let manager = if *listener == *current.listener {
             Ok(current.manager.with_service(()))
         } else {
-            self.server.manager(&listener, self.address, ())
+            self.server.manager(&listener, self.address)
         };
         // What cannot be served is not tried again before the next change.
         let newer = match manager {
@@ -148,7 +148,8 @@ where
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let inbound = &self.layer.inbound;
         let remote = (self.layer.remote_address)(request.extensions());
-        let connection = ConnectionInfo::new(remote, inbound.address, inbound.connections.clone());
+        let downstream = Downstream::new(ConnectionFacts::between(remote, Some(inbound.address)));
+        let connection = ConnectionInfo::new(downstream, inbound.connections.clone());
         let manager = inbound.current().manager.with_service(OwnService(self.inner.clone()));
         Box::pin(Arc::new(manager).handle(Arc::new(connection), request.map(Body::new)))
     }

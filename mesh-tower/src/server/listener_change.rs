@@ -13,8 +13,6 @@ pub enum ListenerChange {
     Updated(Arc<str>),
     /// It no longer listens.
     Removed(Arc<str>),
-    /// It is not wanted any more, but goes on until all that are wanted listen.
-    Kept(Arc<str>),
     /// It could not be brought up, or not be changed; what was before still holds.
     Failed(ListenerError),
 }
@@ -35,7 +33,6 @@ impl fmt::Display for ListenerChange {
             Self::Added(name, address) => write!(f, "listener {name}: listening on {address}"),
             Self::Updated(name) => write!(f, "listener {name}: configuration changed"),
             Self::Removed(name) => write!(f, "listener {name}: removed"),
-            Self::Kept(name) => write!(f, "listener {name}: not wanted any more, but goes on until all others listen"),
             Self::Failed(error) => write!(f, "{error}"),
         }
     }

@@ -2,31 +2,31 @@
 //!
 //! A listener that is new is bound on every worker; one that changed keeps its sockets, serves new connections with the
 //! new configuration and drains the old ones; one that is gone stops accepting and drains. A listener that cannot be
-//! bound is reported, and everything else goes on: those that left with the same change as well, because the new one may
-//! have been meant to replace one of them.
+//! brought up or changed keeps the one of its name that was there before, as a whole, until it can: everything else is as
+//! it is wanted meanwhile.
 
-use std::{error::Error as StdError, fmt, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, error::Error as StdError, fmt, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use mesh_core::model::{Listener, ListenerAddress, TrafficDirection};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    runtime::Handle,
-};
+use tokio::{net::TcpListener, runtime::Handle};
 
 use super::{
     accept::accept,
     listen,
     listener_change::{ListenerChange, ListenerError},
 };
-use crate::drain::{Drain, DrainTimes};
+use crate::{
+    AcceptedConnection, AsyncReadWrite,
+    drain::{Drain, DrainTimes},
+};
 
 /// Serves the connections of one listener, on one worker, under one version of its configuration.
 pub trait ServeConnection: Send + Sync + 'static {
-    /// Serves `stream` to its end; called within the worker's runtime, where it may spawn. The connection belongs to
+    /// Serves a connection to its end; called within the worker's runtime, where it may spawn. The connection belongs to
     /// `drain`'s group.
-    fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, drain: &Drain);
+    fn serve<I: AsyncReadWrite>(self: Arc<Self>, accepted: AcceptedConnection<I>, drain: &Drain);
 }
 
 /// Makes what serves a listener: once per worker and version. Errors are those of the configuration, such as an access
@@ -39,8 +39,6 @@ pub struct Listeners<S> {
     active: HashMap<Arc<str>, ActiveListener<S>>,
     /// Listeners that are not as they are wanted, as they are wanted, and what was told of that.
     failed: HashMap<Arc<str>, (Arc<Listener>, String)>,
-    /// Active ones that are not wanted any more, but go on for the sake of those that failed.
-    kept: HashSet<Arc<str>>,
     times: DrainTimes,
     /// Connections of listeners and versions that are no more.
     leaving: Vec<Drain>,
@@ -64,15 +62,6 @@ struct Generation<S> {
     connections: Drain,
 }
 
-/// Why a listener cannot be brought up while another listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Clash {
-    /// It takes over the other's sockets.
-    SameAddress,
-    /// One of them is to listen on all addresses.
-    SamePort,
-}
-
 /// A listener that is up.
 #[derive(Clone, Debug)]
 pub struct ListenerStatus {
@@ -87,57 +76,39 @@ impl<S: ServeConnection> Listeners<S> {
     #[must_use]
     pub fn new(workers: Vec<(Handle, MakeServer<S>)>, times: DrainTimes) -> Self {
         let workers = workers.into_iter().map(|(runtime, make)| Worker { runtime, make }).collect();
-        Self {
-            workers,
-            active: HashMap::new(),
-            failed: HashMap::new(),
-            kept: HashSet::new(),
-            times,
-            leaving: Vec::new(),
-        }
+        Self { workers, active: HashMap::new(), failed: HashMap::new(), times, leaving: Vec::new() }
     }
 
-    /// Brings up, changes and takes down listeners so that they are `wanted`; returns what changed. What failed is told
+    /// Brings up, changes and takes down listeners so that they are `wanted`; returns what changed. A failure is returned
     /// once; asking for the same again tries again.
     ///
     /// # Cancel safety
     /// Not all is as wanted if the future is dropped; the next call goes on from there.
     pub async fn apply<'a>(&mut self, wanted: impl IntoIterator<Item = &'a Arc<Listener>>) -> Vec<ListenerChange> {
         self.leaving.retain(|connections| connections.connections() > 0);
-        let wanted: HashMap<Arc<str>, &Arc<Listener>> =
-            wanted.into_iter().map(|listener| (Arc::clone(&listener.name), listener)).collect();
-        self.failed.retain(|name, _| wanted.contains_key(name));
-        let mut gone: Vec<_> = self.active.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        gone.sort();
-        self.kept.retain(|name| gone.contains(name));
-        let mut wanted: Vec<_> = wanted.into_values().collect();
-        wanted.sort_by(|a, b| a.name.cmp(&b.name));
-
-        let mut stopped = Vec::new();
-        for name in &gone {
-            match wanted.iter().find_map(|listener| Some((listener, self.clash(name, listener)?))) {
-                Some((listener, Clash::SameAddress)) => self.rename(name, listener),
-                // The address is free only without the old one.
-                Some((listener, Clash::SamePort)) => {
-                    if let Some(old) = self.active.remove(name) {
-                        self.retire(&old);
-                        old.accepting.emptied().await;
-                        stopped.push((old, Arc::clone(&listener.name)));
-                    }
-                }
-                None => {}
-            }
-        }
+        let wanted: BTreeMap<&str, &Arc<Listener>> =
+            wanted.into_iter().map(|listener| (&*listener.name, listener)).collect();
+        self.failed.retain(|name, _| wanted.contains_key(&**name));
         let mut changes = Vec::new();
-        let mut may_be_replaced = false;
-        for listener in wanted {
-            let (change, failed_newly) = self.apply_one(listener);
-            changes.extend(change);
-            may_be_replaced |= failed_newly;
+        // First, because others may need their addresses.
+        for old in self.take_unwanted(&wanted) {
+            self.stop(&old).await;
+            changes.push(ListenerChange::Removed(Arc::clone(&old.config.name)));
         }
-        changes.extend(stopped.into_iter().filter_map(|(old, successor)| self.restart_without(&old, &successor)));
-        changes.extend(gone.into_iter().filter_map(|name| self.leave(name, may_be_replaced)));
+        // Those that move may free an address for those that come.
+        let (present, new): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|(name, _)| self.active.contains_key(*name));
+        for (_, listener) in present.into_iter().chain(new) {
+            changes.extend(self.apply_one(listener).await);
+        }
         changes
+    }
+
+    fn take_unwanted(&mut self, wanted: &BTreeMap<&str, &Arc<Listener>>) -> Vec<ActiveListener<S>> {
+        let unwanted = self.active.extract_if(|name, _| !wanted.contains_key(&**name));
+        let mut unwanted: Vec<_> = unwanted.map(|(_, listener)| listener).collect();
+        unwanted.sort_by(|a, b| a.config.name.cmp(&b.config.name));
+        unwanted
     }
 
     /// Whether every listener that was wanted last is as it was wanted.
@@ -151,82 +122,32 @@ impl<S: ServeConnection> Listeners<S> {
         self.failed.keys()
     }
 
-    /// Why a new listener cannot listen beside the one called `name`.
-    fn clash(&self, name: &str, wanted: &Listener) -> Option<Clash> {
-        let (&ListenerAddress::Socket(new), Some(active)) = (&wanted.address, self.active.get(name)) else {
-            return None;
-        };
-        // What failed before is not worth the old one's connections.
-        let is_retry = self.failed.get(&wanted.name).is_some_and(|(failed, _)| **failed == *wanted);
-        let is_new = !self.active.contains_key(&wanted.name) && !is_retry;
-        let old = active.address;
-        let overlap = old.ip() == new.ip() || old.ip().is_unspecified() || new.ip().is_unspecified();
-        match is_new && overlap && old.port() == new.port() {
-            true if old.ip() == new.ip() => Some(Clash::SameAddress),
-            true => Some(Clash::SamePort),
-            false => None,
-        }
-    }
-
-    /// The sockets of the listener called `name` become those of `wanted`, which is then changed as any other.
-    fn rename(&mut self, name: &str, wanted: &Listener) {
-        if let Some(mut listener) = self.active.remove(name) {
-            let mut config = Listener::clone(&listener.config);
-            config.address = wanted.address.clone();
-            listener.config = Arc::new(config);
-            self.active.insert(Arc::clone(&wanted.name), listener);
-        }
-    }
-
-    /// A listener that is not wanted any more goes, unless it may have been meant to be replaced by one that failed.
-    fn leave(&mut self, name: Arc<str>, may_be_replaced: bool) -> Option<ListenerChange> {
-        if may_be_replaced || (self.kept.contains(&name) && !self.failed.is_empty()) {
-            let is_news = self.active.contains_key(&name) && self.kept.insert(Arc::clone(&name));
-            return is_news.then_some(ListenerChange::Kept(name));
-        }
-        self.kept.remove(&name);
-        let old = self.active.remove(&name)?;
-        self.retire(&old);
-        Some(ListenerChange::Removed(name))
-    }
-
-    /// A listener that was stopped goes on if its successor failed.
-    fn restart_without(&mut self, old: &ActiveListener<S>, successor: &str) -> Option<ListenerChange> {
-        let name = Arc::clone(&old.config.name);
-        if !self.failed.contains_key(successor) {
-            return Some(ListenerChange::Removed(name));
-        }
-        let failed = self.bring_up(&old.config, old.address).err()?;
-        Some(ListenerChange::Failed(ListenerError { name, source: failed }))
-    }
-
-    /// What there is to tell, and whether the listener failed as it had not before.
-    fn apply_one(&mut self, listener: &Arc<Listener>) -> (Option<ListenerChange>, bool) {
-        let ListenerAddress::Socket(address) = listener.address else { return (None, false) };
+    /// Brings up or changes one listener; returns what there is to tell.
+    async fn apply_one(&mut self, listener: &Arc<Listener>) -> Option<ListenerChange> {
+        let ListenerAddress::Socket(address) = listener.address else { return None };
         let name = Arc::clone(&listener.name);
         let before = self.active.get(&name);
         if before.is_some_and(|before| before.config == *listener) {
             self.failed.remove(&name);
-            return (None, false);
+            return None;
         }
         let moves = before.is_none_or(|before| before.config.address != listener.address);
-        let result = if moves { self.bring_up(listener, address) } else { self.change(listener) };
+        let result = if moves { self.bring_up(listener, address).await } else { self.change(listener) };
         match result {
             Ok(change) => {
                 self.failed.remove(&name);
-                (Some(change), false)
+                Some(change)
             }
             Err(source) => {
                 let text = source.to_string();
                 let before = self.failed.insert(Arc::clone(&name), (Arc::clone(listener), text.clone()));
-                let failed_newly = before.as_ref().is_none_or(|(before, _)| before != listener);
-                let is_news = failed_newly || before.is_some_and(|(_, before)| before != text);
-                (is_news.then_some(ListenerChange::Failed(ListenerError { name, source })), failed_newly)
+                let is_known = before.is_some_and(|(before, reason)| before == *listener && reason == text);
+                (!is_known).then_some(ListenerChange::Failed(ListenerError { name, source }))
             }
         }
     }
 
-    fn bring_up(
+    async fn bring_up(
         &mut self,
         listener: &Arc<Listener>,
         address: SocketAddr,
@@ -239,15 +160,15 @@ impl<S: ServeConnection> Listeners<S> {
             let _in_worker = worker.runtime.enter();
             let socket = TcpListener::from_std(socket)?;
             let generation = Arc::clone(&generation);
-            worker.runtime.spawn(accept(socket, accepting.watch(), move |stream, peer| {
+            worker.runtime.spawn(accept(socket, accepting.watch(), move |accepted| {
                 let generation = generation.load();
-                Arc::clone(&generation.servers[index]).serve(stream, peer, &generation.connections);
+                Arc::clone(&generation.servers[index]).serve(accepted, &generation.connections);
             }));
         }
         let name = Arc::clone(&listener.name);
         let up = ActiveListener { config: Arc::clone(listener), address, accepting, generation };
         if let Some(before) = self.active.insert(Arc::clone(&name), up) {
-            self.retire(&before);
+            self.stop(&before).await;
         }
         Ok(ListenerChange::Added(name, address))
     }
@@ -268,8 +189,10 @@ impl<S: ServeConnection> Listeners<S> {
         Ok(Arc::new(Generation { servers, connections: Drain::new() }))
     }
 
-    fn retire(&mut self, listener: &ActiveListener<S>) {
+    /// Stops accepting and drains; the address is free afterwards.
+    async fn stop(&mut self, listener: &ActiveListener<S>) {
         listener.accepting.begin();
+        listener.accepting.emptied().await;
         self.drain_in_background(listener.generation.load().connections.clone());
     }
 
@@ -337,16 +260,15 @@ impl<S> fmt::Debug for Listeners<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use mesh_core::model::{HttpConnectionManager, RouteSource};
+    use tokio::net::TcpStream;
 
     use super::*;
 
     struct Nobody;
 
     impl ServeConnection for Nobody {
-        fn serve(self: Arc<Self>, _: TcpStream, _: SocketAddr, _: &Drain) {}
+        fn serve<I: AsyncReadWrite>(self: Arc<Self>, _: AcceptedConnection<I>, _: &Drain) {}
     }
 
     fn listener(name: &str, address: SocketAddr) -> Arc<Listener> {
@@ -363,69 +285,53 @@ mod tests {
         Listeners::new(vec![(Handle::current(), make)], DrainTimes::default())
     }
 
+    fn free_address() -> SocketAddr {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
     #[tokio::test]
-    async fn a_listener_goes_on_until_its_successor_listens() {
+    async fn a_listener_that_cannot_listen_keeps_the_one_of_its_name_and_nothing_else() {
         let any = "127.0.0.1:0".parse().unwrap();
         let mut listeners = listeners();
-        let (old, other) = (listener("old", any), listener("other", any));
-        listeners.apply([&old, &other]).await;
-        let address = listeners.status()[0].address;
+        listeners.apply([&listener("a", any), &listener("b", any)]).await;
+        let [a, b] = &listeners.status()[..] else { panic!("two listeners") };
+        let (a, b) = (a.address, b.address);
 
         let owner = TcpListener::bind(any).await.unwrap();
         let taken = owner.local_addr().unwrap();
-        let new = listener("new", taken);
+        let moved = listener("a", taken);
         assert_eq!(
-            texts(&listeners.apply([&new, &other]).await),
+            texts(&listeners.apply([&moved]).await),
+            ["listener b: removed".to_owned(), format!("listener a: cannot listen on {taken}: address already in use"),]
+        );
+        TcpStream::connect(a).await.expect("what was there before goes on");
+        assert!(TcpStream::connect(b).await.is_err(), "what was removed is gone");
+        assert!(listeners.apply([&moved]).await.is_empty() && !listeners.is_complete(), "told once");
+
+        drop(owner);
+        assert_eq!(texts(&listeners.apply([&moved]).await), [format!("listener a: listening on {taken}")]);
+        assert!(TcpStream::connect(a).await.is_err() && listeners.is_complete());
+    }
+
+    #[tokio::test]
+    async fn an_address_goes_from_listener_to_listener() {
+        let mut listeners = listeners();
+        let (address, other) = (free_address(), free_address());
+        listeners.apply([&listener("b", address)]).await;
+        let changes = listeners.apply([&listener("a", address), &listener("b", other)]).await;
+        assert_eq!(
+            texts(&changes),
+            [format!("listener b: listening on {other}"), format!("listener a: listening on {address}")]
+        );
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        assert_eq!(
+            texts(&listeners.apply([&listener("c", everywhere)]).await),
             [
-                format!("listener new: cannot listen on {taken}: address already in use"),
-                "listener old: not wanted any more, but goes on until all others listen".to_owned(),
+                "listener a: removed".to_owned(),
+                "listener b: removed".to_owned(),
+                format!("listener c: listening on {everywhere}"),
             ]
         );
-        assert!(listeners.apply([&new, &other]).await.is_empty() && !listeners.is_complete(), "told once");
-        assert_eq!(texts(&listeners.apply([&new]).await), ["listener other: removed"], "by another change");
         TcpStream::connect(address).await.unwrap();
-
-        drop(owner);
-        assert_eq!(
-            texts(&listeners.apply([&new]).await),
-            [format!("listener new: listening on {taken}"), "listener old: removed".to_owned()]
-        );
-        assert!(listeners.is_complete());
-    }
-
-    #[tokio::test]
-    async fn a_listener_that_is_kept_goes_with_the_one_that_failed_or_is_wanted_again() {
-        let any = "127.0.0.1:0".parse().unwrap();
-        let owner = TcpListener::bind(any).await.unwrap();
-        let (old, new) = (listener("old", any), listener("new", owner.local_addr().unwrap()));
-        let mut listeners = listeners();
-        listeners.apply([&old]).await;
-        assert_eq!(listeners.apply([&new]).await.len(), 2);
-        assert!(listeners.apply([&old]).await.is_empty() && listeners.is_complete());
-        assert_eq!(listeners.apply([&new]).await.len(), 2);
-        assert_eq!(texts(&listeners.apply([]).await), ["listener old: removed"]);
-    }
-
-    #[tokio::test]
-    async fn a_port_goes_from_listener_to_listener() {
-        let mut listeners = listeners();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        listeners.apply([&listener("a", free)]).await;
-        assert_eq!(texts(&listeners.apply([&listener("b", free)]).await), ["listener b: configuration changed"]);
-        assert_eq!(listeners.status()[0].address, free);
-        let everywhere = SocketAddr::from(([0, 0, 0, 0], free.port()));
-        let wide = listener("c", everywhere);
-        let owner = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), free.port())).await.unwrap();
-        for expected in [2, 0] {
-            assert_eq!(listeners.apply([&wide]).await.len(), expected);
-            TcpStream::connect(free).await.expect("what cannot be replaced goes on");
-        }
-        drop(owner);
-        let wide = listener("d", everywhere);
-        assert_eq!(
-            texts(&listeners.apply([&wide]).await),
-            [format!("listener d: listening on {everywhere}"), "listener b: removed".to_owned()]
-        );
-        TcpStream::connect(free).await.unwrap();
     }
 }

@@ -11,6 +11,7 @@ mod io;
 mod layer;
 mod listen;
 mod listener_change;
+mod listener_server;
 mod listeners;
 mod own_service;
 mod workers;
@@ -21,6 +22,10 @@ pub(crate) use head::HeadLimit;
 pub use layer::{ServerLayer, ServerService};
 pub use listen::{BindError, bind};
 pub use listener_change::{ListenerChange, ListenerError};
+pub use listener_server::{FilterChainError, ListenerContext, ListenerServer};
 pub use listeners::{ListenerStatus, Listeners, MakeServer, ServeConnection};
 pub use own_service::{ServeError, Server};
 pub use workers::Workers;
+
+#[cfg(test)]
+mod tests;

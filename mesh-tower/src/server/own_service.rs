@@ -4,7 +4,13 @@
 //! get the new configuration, old ones drain. Without a listener a socket is served with Envoy's defaults, since a
 //! program that serves before it is configured is better than one that does not.
 
-use std::{error::Error as StdError, fmt, future::poll_fn, io, net::SocketAddr, sync::Arc};
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::poll_fn,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -19,12 +25,11 @@ use mesh_core::{
     target,
 };
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tower_service::Service;
 
-use super::{ServeConnection as _, accept::accept};
+use super::{FilterChainError, ListenerContext, ListenerServer, ServeConnection as _, accept::accept};
 use crate::{
-    Body, BoxError, ConnectionManager, ListenerConfigError, RequestContext, Respond,
+    Accept, Body, BoxError, ConnectionManager, RequestContext, Respond,
     call::{Call, ResponseSource},
     drain::{Drain, DrainTimes},
     telemetry::Telemetry,
@@ -36,36 +41,28 @@ pub struct Server {
     pub(super) store: Arc<Store>,
     telemetry: Telemetry,
     times: DrainTimes,
+    address: Option<SocketAddr>,
 }
 
-/// A socket cannot be served.
+/// A listener cannot be served.
 #[derive(Debug, Error)]
+#[error("the listener of {address} cannot be served as configured")]
 #[non_exhaustive]
-pub enum ServeError {
-    /// It has no address.
-    #[error("the address of the socket is unknown")]
-    Socket(#[from] io::Error),
-    /// Its listener's configuration is impossible.
-    #[error("the listener of {address} cannot be served as configured")]
-    Config {
-        /// The socket's address.
-        address: SocketAddr,
-        /// Why.
-        source: ListenerConfigError,
-    },
-    /// Its listener does not serve HTTP.
-    #[error("the listener of {address} is not one HTTP connection manager")]
-    NotHttp {
-        /// The socket's address.
-        address: SocketAddr,
-    },
+pub struct ServeError {
+    /// The listener's address.
+    pub address: SocketAddr,
+    /// Why not.
+    pub source: FilterChainError,
 }
+
+/// The address of what has none, such as a pipe in memory: its listener is served with the defaults.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl Server {
     /// A server under the configuration in `store`.
     #[must_use]
     pub fn new(store: Arc<Store>, telemetry: Telemetry) -> Self {
-        Self { store, telemetry, times: DrainTimes::default() }
+        Self { store, telemetry, times: DrainTimes::default(), address: None }
     }
 
     /// How long connections may take to end. Default [`DrainTimes::default`].
@@ -75,37 +72,47 @@ impl Server {
         self
     }
 
-    /// Serves `socket` until `shutdown` resolves and the connections have ended.
+    /// The address by which the listener's configuration is found. Default that of the socket; what has none, such as a
+    /// Unix socket, is served with the defaults.
+    #[must_use]
+    pub fn with_address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Serves the connections of `incoming`, such as a listening socket, with `service` until there are no more or
+    /// `shutdown` resolves; then drains: connections that are open get their answers and end.
     ///
     /// # Errors
-    /// If the configuration of the socket's listener cannot be served. A later configuration that cannot be is logged,
-    /// and the one before stays.
+    /// If the configuration of the listener cannot be served. A later configuration that cannot be is logged, and the
+    /// one before stays.
     ///
     /// # Cancel safety
     /// Dropping the future closes the socket; connections that are open are served to their end.
-    pub async fn serve<S, B>(
+    pub async fn serve<A, S, B>(
         self,
-        socket: TcpListener,
+        incoming: A,
         service: S,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError>
     where
+        A: Accept,
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let address = socket.local_addr()?;
+        let address = self.address.or_else(|| incoming.local_address()).unwrap_or(NO_ADDRESS);
         let service = OwnService(service);
         let mut listeners = self.store.watch_listeners();
         let listener = listener_of(&self.store.listeners(), address);
         let generation = Arc::new(ArcSwap::new(self.generation(listener, address, &service)?));
         let accepting = Drain::new();
         let serving = Arc::clone(&generation);
-        let accept = accept(socket, accepting.watch(), move |stream, peer| {
+        let accept = accept(incoming, accepting.watch(), move |accepted| {
             let generation = serving.load();
-            Arc::clone(&generation.manager).serve(stream, peer, &generation.connections);
+            Arc::clone(&generation.server).serve(accepted, &generation.connections);
         });
         tokio::pin!(accept, shutdown);
         loop {
@@ -147,27 +154,34 @@ impl Server {
     where
         S: Respond + Clone,
     {
-        let manager = self.manager(&listener, address, service.clone())?;
-        Ok(Arc::new(Generation { listener, manager: Arc::new(manager), connections: Drain::new() }))
+        let server = ListenerServer::new(&listener, &self.context(), |_| service.clone());
+        let server = Arc::new(server.map_err(|source| ServeError { address, source })?);
+        Ok(Arc::new(Generation { listener, server, connections: Drain::new() }))
     }
 
-    /// What serves `listener`'s requests with `service`.
-    pub(super) fn manager<S>(
+    /// What serves the requests of `listener` whose connections are another server's.
+    pub(super) fn manager(
         &self,
         listener: &Listener,
         address: SocketAddr,
-        service: S,
-    ) -> Result<ConnectionManager<S>, ServeError> {
-        let http = listener.http_connection_manager().ok_or(ServeError::NotHttp { address })?;
-        ConnectionManager::new(listener, Arc::clone(http), &self.store, &self.telemetry, service)
-            .map_err(|source| ServeError::Config { address, source })
+    ) -> Result<ConnectionManager<()>, ServeError> {
+        let failed = |source| ServeError { address, source };
+        let not_one = || failed(FilterChainError::NotOneConnectionManager);
+        let http = listener.http_connection_manager().ok_or_else(not_one)?;
+        let ListenerContext { store, telemetry, .. } = self.context();
+        let manager = ConnectionManager::new(listener, Arc::clone(http), &store, &telemetry, ());
+        manager.map_err(|error| failed(error.into()))
+    }
+
+    fn context(&self) -> ListenerContext {
+        ListenerContext { store: Arc::clone(&self.store), telemetry: self.telemetry.clone(), worker: None }
     }
 }
 
 /// One version of the listener, and its connections.
 struct Generation<S> {
     listener: Arc<Listener>,
-    manager: Arc<ConnectionManager<S>>,
+    server: Arc<ListenerServer<S>>,
     connections: Drain,
 }
 
@@ -255,7 +269,7 @@ fn failed(error: &BoxError) -> Response<Body> {
 mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
+        net::{TcpListener, TcpStream},
         sync::oneshot,
     };
     use tower::service_fn;

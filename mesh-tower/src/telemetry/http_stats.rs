@@ -2,7 +2,10 @@
 //!
 //! Only what this implementation can count is listed; a statistic that would always read zero is left out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use hashbrown::HashMap;
 use http::{StatusCode, Version};
@@ -10,6 +13,7 @@ use mesh_core::telemetry::{Counter, Gauge};
 use parking_lot::Mutex;
 
 use super::{
+    connection_stats::{HttpInspectorStats, TcpStats, TlsInspectorStats},
     metric::Histogram,
     stat::{Scope, StatSource, StatValue, StatVisitor},
 };
@@ -28,11 +32,11 @@ macro_rules! stats {
             $($(#[$counter_doc])* pub $counter: Counter,)*
             $($(#[$gauge_doc])* pub $gauge: Gauge,)*
             $($(#[$histogram_doc])* pub $histogram: Histogram,)*
-            registered: Mutex<BTreeMap<&'static str, Registered>>,
+            registered: $crate::telemetry::http_stats::RegisteredStats,
         }
 
         impl $name {
-            fn visit(&self, scope: Scope<'_>, visitor: &mut StatVisitor<'_>) {
+            pub(super) fn visit(&self, scope: Scope<'_>, visitor: &mut StatVisitor<'_>) {
                 $(visitor(scope, $counter_name, StatValue::Counter(self.$counter.get()));)*
                 $(visitor(scope, $gauge_name, StatValue::Gauge(self.$gauge.get()));)*
                 $(visitor(scope, $histogram_name, StatValue::Histogram(&self.$histogram));)*
@@ -44,11 +48,13 @@ macro_rules! stats {
             /// Sets every counter to 0.
             pub fn reset_counters(&self) {
                 $(self.$counter.reset();)*
-                self.registered.lock().values().for_each(Registered::reset);
+                self.registered.lock().values().for_each($crate::telemetry::http_stats::Registered::reset);
             }
         }
     };
 }
+
+pub(super) use stats;
 
 stats! {
     /// Statistics of the connection managers with one `stat_prefix`. Envoy `http.<stat_prefix>.`.
@@ -150,10 +156,18 @@ stats! {
             downstream_cx_total = "downstream_cx_total",
             /// Connections that ended.
             downstream_cx_destroy = "downstream_cx_destroy",
+            /// Connections whose listener filters waited too long.
+            downstream_pre_cx_timeout = "downstream_pre_cx_timeout",
+            /// Connections that ended while listener filters waited.
+            downstream_listener_filter_remote_close = "downstream_listener_filter_remote_close",
+            /// Connections closed because no filter chain matches them.
+            no_filter_chain_match = "no_filter_chain_match",
         }
         gauges {
             /// Connections open.
             downstream_cx_active = "downstream_cx_active",
+            /// Connections that listener filters look at.
+            downstream_pre_cx_active = "downstream_pre_cx_active",
         }
         histograms {}
     }
@@ -181,22 +195,25 @@ stats! {
     }
 }
 
-/// A statistic that is not known to all, such as that of a filter.
+/// Statistics that are not known to all, such as those of a filter.
+pub(super) type RegisteredStats = Mutex<BTreeMap<&'static str, Registered>>;
+
+/// A statistic that is not known to all.
 #[derive(Clone, Debug)]
-enum Registered {
+pub(super) enum Registered {
     Counter(Arc<Counter>),
     Gauge(Arc<Gauge>),
 }
 
 impl Registered {
-    fn value(&self) -> StatValue<'_> {
+    pub(super) fn value(&self) -> StatValue<'_> {
         match self {
             Self::Counter(counter) => StatValue::Counter(counter.get()),
             Self::Gauge(gauge) => StatValue::Gauge(gauge.get()),
         }
     }
 
-    fn reset(&self) {
+    pub(super) fn reset(&self) {
         if let Self::Counter(counter) = self {
             counter.reset();
         }
@@ -271,6 +288,24 @@ impl ListenerStats {
     }
 }
 
+/// A connection that listener filters look at, counted for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct WaitingConnection<'a>(&'a ListenerStats);
+
+impl ListenerStats {
+    /// Counts a connection that listener filters look at.
+    pub(crate) fn waiting_connection(&self) -> WaitingConnection<'_> {
+        self.downstream_pre_cx_active.inc();
+        WaitingConnection(self)
+    }
+}
+
+impl Drop for WaitingConnection<'_> {
+    fn drop(&mut self) {
+        self.0.downstream_pre_cx_active.dec();
+    }
+}
+
 impl Drop for CountedConnection<'_> {
     fn drop(&mut self) {
         self.0.downstream_cx_active.dec();
@@ -303,6 +338,10 @@ pub struct DownstreamStats {
     http: Mutex<HashMap<Arc<str>, Arc<HttpStats>>>,
     listeners: Mutex<HashMap<Arc<str>, Arc<ListenerStats>>>,
     listener_http: Mutex<HashMap<ListenerHttpKey, Arc<ListenerHttpStats>>>,
+    tcp: Mutex<HashMap<Arc<str>, Arc<TcpStats>>>,
+    /// There once a listener has such a filter.
+    tls_inspector: OnceLock<Arc<TlsInspectorStats>>,
+    http_inspector: OnceLock<Arc<HttpInspectorStats>>,
 }
 
 impl DownstreamStats {
@@ -324,6 +363,24 @@ impl DownstreamStats {
         let key = (Arc::clone(listener), Arc::clone(stat_prefix));
         Arc::clone(self.listener_http.lock().entry(key).or_default())
     }
+
+    /// The statistics of TCP proxies with this `stat_prefix`.
+    #[must_use]
+    pub fn tcp(&self, stat_prefix: &Arc<str>) -> Arc<TcpStats> {
+        Arc::clone(self.tcp.lock().entry(Arc::clone(stat_prefix)).or_default())
+    }
+
+    /// The statistics of the listener filter that recognizes TLS.
+    #[must_use]
+    pub fn tls_inspector(&self) -> Arc<TlsInspectorStats> {
+        Arc::clone(self.tls_inspector.get_or_init(Arc::default))
+    }
+
+    /// The statistics of the listener filter that recognizes HTTP.
+    #[must_use]
+    pub fn http_inspector(&self) -> Arc<HttpInspectorStats> {
+        Arc::clone(self.http_inspector.get_or_init(Arc::default))
+    }
 }
 
 impl StatSource for DownstreamStats {
@@ -337,11 +394,19 @@ impl StatSource for DownstreamStats {
         for ((listener, stat_prefix), stats) in &*self.listener_http.lock() {
             stats.visit(Scope::ListenerHttp { listener, stat_prefix }, visitor);
         }
+        for (stat_prefix, stats) in &*self.tcp.lock() {
+            stats.visit(Scope::Tcp(stat_prefix), visitor);
+        }
+        self.tls_inspector.get().iter().for_each(|stats| stats.visit(Scope::Process, visitor));
+        self.http_inspector.get().iter().for_each(|stats| stats.visit(Scope::Process, visitor));
     }
 
     fn reset_counters(&self) {
         self.http.lock().values().for_each(|stats| stats.reset_counters());
         self.listeners.lock().values().for_each(|stats| stats.reset_counters());
         self.listener_http.lock().values().for_each(|stats| stats.reset_counters());
+        self.tcp.lock().values().for_each(|stats| stats.reset_counters());
+        self.tls_inspector.get().iter().for_each(|stats| stats.reset_counters());
+        self.http_inspector.get().iter().for_each(|stats| stats.reset_counters());
     }
 }

@@ -32,6 +32,7 @@ use mesh_core::{
 use parking_lot::Mutex;
 
 use super::{
+    istio_tcp::{TcpRegistry, TcpSeries},
     metric::ThreadHistogram,
     stat::{Escaped, write_histogram},
 };
@@ -85,6 +86,7 @@ pub struct IstioMetrics {
 struct Registry {
     by_labels: Mutex<HashMap<String, Series>>,
     dropped: Counter,
+    tcp: TcpRegistry,
 }
 
 /// The shares of all threads in one series.
@@ -160,10 +162,15 @@ impl IstioMetrics {
         map.insert(identity, Remembered { counts, _keep });
     }
 
-    /// Requests that were not counted because there are too many series.
+    /// The series of a TCP connection.
+    pub(crate) fn tcp(&self, key: SeriesKey<'_>) -> Arc<TcpSeries> {
+        self.registry.tcp.series(labels_text(key))
+    }
+
+    /// Requests and connections that were not counted because there are too many series.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.registry.dropped.get()
+        self.registry.dropped.get() + self.registry.tcp.dropped()
     }
 
     /// All series in Prometheus' text format.
@@ -176,6 +183,7 @@ impl IstioMetrics {
         };
         series.sort_by(|a, b| a.0.cmp(&b.0));
         let mut text = String::new();
+        self.registry.tcp.write(&mut text);
         if series.is_empty() {
             return text;
         }

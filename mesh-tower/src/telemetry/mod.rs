@@ -2,9 +2,11 @@
 
 mod access_log;
 mod cluster_stats;
+mod connection_stats;
 mod destination;
 mod http_stats;
 mod istio;
+mod istio_tcp;
 mod log_file;
 mod metric;
 mod shared;
@@ -12,9 +14,11 @@ mod stat;
 
 pub(crate) use access_log::AccessLogs;
 pub use cluster_stats::ClusterStatSource;
+pub use connection_stats::{HttpInspectorStats, TcpStats, TlsInspectorStats};
 pub(crate) use destination::{NamedHost, unregistered};
 pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
 pub use istio::{IstioMetrics, RequestSample, SeriesKey};
+pub(crate) use istio_tcp::TcpSeries;
 pub use log_file::{LogFile, LogFiles, OpenError};
 pub use mesh_core::telemetry::labels::{Reporter, RequestProtocol};
 pub use metric::{Histogram, HistogramSnapshot};

@@ -19,6 +19,8 @@ pub enum Scope<'a> {
     Cluster(&'a str),
     /// The connection managers with this `stat_prefix`.
     Http(&'a str),
+    /// The TCP proxies with this `stat_prefix`.
+    Tcp(&'a str),
     /// The listener with this `stat_prefix`.
     Listener(&'a str),
     /// One listener's connection manager.
@@ -117,6 +119,7 @@ impl fmt::Display for Scope<'_> {
             Self::Process => Ok(()),
             Self::Cluster(name) => write!(f, "cluster.{name}."),
             Self::Http(stat_prefix) => write!(f, "http.{stat_prefix}."),
+            Self::Tcp(stat_prefix) => write!(f, "tcp.{stat_prefix}."),
             Self::Listener(stat_prefix) => write!(f, "listener.{stat_prefix}."),
             Self::ListenerHttp { listener, stat_prefix } => write!(f, "listener.{listener}.http.{stat_prefix}."),
             Self::Requests(RequestScope { virtual_host, part }) => match part {
@@ -134,6 +137,7 @@ impl Scope<'_> {
             Self::Process => "",
             Self::Cluster(_) => "cluster_",
             Self::Http(_) => "http_",
+            Self::Tcp(_) => "tcp_",
             Self::Listener(_) => "listener_",
             Self::ListenerHttp { .. } => "listener_http_",
             Self::Requests(RequestScope { part: RequestPart::VirtualCluster(_), .. }) => "vhost_vcluster_",
@@ -147,6 +151,7 @@ impl Scope<'_> {
             Self::Process => {}
             Self::Cluster(name) => label("envoy_cluster_name", name),
             Self::Http(stat_prefix) => label("envoy_http_conn_manager_prefix", stat_prefix),
+            Self::Tcp(stat_prefix) => label("envoy_tcp_prefix", stat_prefix),
             Self::Listener(listener) => label("envoy_listener_address", listener),
             Self::ListenerHttp { listener, stat_prefix } => {
                 label("envoy_http_conn_manager_prefix", stat_prefix);

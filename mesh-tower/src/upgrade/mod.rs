@@ -2,18 +2,16 @@
 //!
 //! A client that says it has nothing more to send may still receive, and the other way round (half-close).
 
-mod end;
-
-use std::sync::OnceLock;
-
 use http::{HeaderMap, HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use mesh_core::model::UpgradeConfig;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use mesh_core::{model::UpgradeConfig, telemetry::Counter};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::end::End;
-use crate::drain::{DrainWatch, Phase};
+use crate::{
+    drain::{DrainWatch, Phase},
+    pipe::{End, Meters, Pipe, Side},
+};
 
 /// What passed through a tunnel, and how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,18 +74,21 @@ where
     D: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let first = OnceLock::new();
-    let mut downstream = End::new(downstream, EndedBy::Downstream, &first);
-    let mut upstream = End::new(upstream, EndedBy::Upstream, &first);
+    let (received, sent) = (Counter::default(), Counter::default());
+    let downstream = End { io: downstream, meters: Meters { received: &[&received], sent: &[] } };
+    let upstream = End { io: upstream, meters: Meters { received: &[&sent], sent: &[] } };
+    let pipe = Pipe::new();
     let cut = async { while drain.changed().await < Phase::Closed {} };
     tokio::select! {
-        copied = copy_bidirectional(&mut downstream, &mut upstream) => if let Err(error) = copied {
-            tracing::debug!(%error, "a tunnel broke");
-        },
+        () = pipe.run(downstream, upstream) => {}
         () = cut => {}
     }
-    let (received, sent) = (downstream.received(), upstream.received());
-    Tunnelled { received, sent, ended_by: first.get().copied().unwrap_or(EndedBy::Drain) }
+    let ended_by = match pipe.ended_first() {
+        Some(Side::Downstream) => EndedBy::Downstream,
+        Some(Side::Upstream) => EndedBy::Upstream,
+        None => EndedBy::Drain,
+    };
+    Tunnelled { received: received.get(), sent: sent.get(), ended_by }
 }
 
 #[cfg(test)]

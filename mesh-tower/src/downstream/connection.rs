@@ -1,0 +1,64 @@
+//! What is known of a connection when it is served.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use mesh_core::{listener::ConnectionFacts, telemetry::Attributes, tls::TlsInfo};
+
+/// What is known of a connection when it is served.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Downstream {
+    /// Unique in this process.
+    pub id: u64,
+    /// By which its filter chain was chosen: addresses, and what its first bytes tell.
+    pub facts: ConnectionFacts,
+    /// What the TLS handshake has told; `None` = the connection is in plain text.
+    pub tls: Option<TlsInfo>,
+}
+
+impl Downstream {
+    /// A connection in plain text.
+    #[must_use]
+    pub fn new(facts: ConnectionFacts) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), facts, tls: None }
+    }
+
+    /// The client's address; `None` = it is not known.
+    #[must_use]
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        self.facts.source
+    }
+
+    /// The address that the client has connected to; `None` = there is none.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.facts.destination
+    }
+
+    /// The server name that the client asks for in TLS, whoever does the handshake.
+    #[must_use]
+    pub fn requested_server_name(&self) -> Option<&str> {
+        let of_handshake = self.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+        of_handshake.or(self.facts.server_name.as_deref())
+    }
+
+    /// What access logs and policies read of it.
+    pub(crate) fn attributes(&self) -> Attributes<'_> {
+        let tls = self.tls.as_ref();
+        Attributes {
+            downstream_remote_address: self.facts.source,
+            downstream_direct_remote_address: self.facts.direct_source,
+            downstream_local_address: self.facts.destination,
+            connection_id: Some(self.id),
+            requested_server_name: self.requested_server_name(),
+            downstream_tls_version: tls.map(|tls| tls.version.as_str()),
+            downstream_peer_uri_san: tls.and_then(TlsInfo::principal).map(|principal| &**principal),
+            downstream_local_uri_san: tls.and_then(|tls| tls.local_uri_san.as_deref()),
+            ..Attributes::default()
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Connections as they come in, before it is known who serves them.
+//!
+//! ```text
+//! Accept ► listener filters (look at the first bytes) ► filter chain ► transport socket ► network filter
+//! ```
+//!
+//! Everything here works on any `AsyncRead + AsyncWrite`: sockets, pipes in memory, streams of another library.
+
+mod accept;
+mod connection;
+mod listener_filters;
+mod read_ahead;
+mod transport_socket;
+
+pub use accept::{Accept, AcceptedConnection};
+pub use connection::Downstream;
+pub(crate) use listener_filters::ListenerFilters;
+pub(crate) use read_ahead::ReadAhead;
+pub(crate) use transport_socket::{Secured, secure};

@@ -1,0 +1,107 @@
+//! A byte stream whose first bytes can be looked at before they are read.
+
+use std::{
+    io::{IoSlice, Result},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+/// Room for the first look: a TLS client hello is some hundred bytes, with post-quantum keys two thousand.
+const FIRST_READ: usize = 2048;
+
+/// A byte stream, and bytes that were taken from its front and are read again.
+#[derive(Debug)]
+pub(crate) struct ReadAhead<I> {
+    inner: I,
+    ahead: Vec<u8>,
+    /// How many of them have been read again.
+    taken: usize,
+}
+
+impl<I> ReadAhead<I> {
+    pub(crate) fn new(inner: I) -> Self {
+        Self { inner, ahead: Vec::new(), taken: 0 }
+    }
+
+    /// The bytes that were looked at, to be read again.
+    pub(super) fn ahead(&self) -> &[u8] {
+        &self.ahead[self.taken..]
+    }
+}
+
+impl<I: AsyncRead + Unpin> ReadAhead<I> {
+    /// Looks at more bytes, up to `limit` in all; returns how many came. 0 = the stream has ended.
+    pub(super) async fn look(&mut self, limit: usize) -> Result<usize> {
+        let room = limit.saturating_sub(self.ahead.len()).min(self.ahead.len().max(FIRST_READ));
+        self.ahead.reserve(room);
+        (&mut self.inner).take(room as u64).read_buf(&mut self.ahead).await
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for ReadAhead<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        let taken = self.ahead().len().min(buf.remaining());
+        buf.put_slice(&self.ahead()[..taken]);
+        self.taken += taken;
+        if self.ahead().is_empty() {
+            (self.ahead, self.taken) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for ReadAhead<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_looked_at_is_read_in_its_place() {
+        let (mut client, server) = duplex(64);
+        let mut server = ReadAhead::new(server);
+        client.write_all(b"hello world").await.unwrap();
+        assert_eq!(server.look(5).await.unwrap(), 5);
+        assert_eq!(server.ahead(), b"hello");
+        assert_eq!(server.look(8).await.unwrap(), 3);
+        assert_eq!(server.ahead(), b"hello wo");
+        drop(client);
+        let mut first = [0; 3];
+        server.read_exact(&mut first).await.unwrap();
+        let mut rest = Vec::new();
+        server.read_to_end(&mut rest).await.unwrap();
+        assert_eq!((&first, &*rest), (b"hel", &b"lo world"[..]));
+        assert_eq!(server.look(8).await.unwrap(), 0);
+    }
+}

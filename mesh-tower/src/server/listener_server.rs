@@ -1,0 +1,248 @@
+//! Who serves the connections of a listener: its filter chains, compiled.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use mesh_core::{
+    listener::{FilterChainIndex, OverlappingFilterChains},
+    model::{
+        DownstreamTransportSocket, FilterChain, HttpConnectionManager, Listener, NetworkFilter, TcpProxy as TcpConfig,
+    },
+    store::Store,
+    telemetry::{Attributes, ResponseFlags, details},
+};
+use thiserror::Error;
+
+use crate::{
+    AcceptedConnection, AsyncReadWrite, ConnectionManager, Downstream, ListenerConfigError, Respond, Worker,
+    downstream::{ListenerFilters, ReadAhead, Secured, secure},
+    drain::{Drain, Phase},
+    server::ServeConnection,
+    tcp_proxy::{ConnectionTelemetry, TcpProxy},
+    telemetry::{AccessLogs, ListenerStats, OpenError, Telemetry},
+    timer::now,
+};
+
+/// Serves the connections of one listener, each as the filter chain says that matches it. `S` is asked for what the routes
+/// of HTTP connection managers do not answer themselves.
+pub struct ListenerServer<S> {
+    filters: ListenerFilters,
+    index: FilterChainIndex,
+    /// In the order of [`Listener::all_filter_chains`].
+    chains: Vec<Chain<S>>,
+    stats: Arc<ListenerStats>,
+    access_logs: Arc<AccessLogs>,
+}
+
+/// What all listeners of a worker have in common.
+#[derive(Clone, Debug)]
+pub struct ListenerContext {
+    /// Routes and clusters.
+    pub store: Arc<Store>,
+    /// Where to count and log.
+    pub telemetry: Telemetry,
+    /// Whose connections TCP proxies use; `None` = there are no TCP proxies, as in a program that serves requests itself.
+    pub worker: Option<Worker>,
+}
+
+/// A listener that cannot be served as configured.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FilterChainError {
+    /// Two filter chains match the same connections.
+    #[error(transparent)]
+    Overlap(#[from] OverlappingFilterChains),
+    /// A filter chain has no filter that serves its connections.
+    #[error("filter chain {0} has no HTTP connection manager or TCP proxy at its end")]
+    NotTerminated(Arc<str>),
+    /// A filter chain has a TCP proxy, and the listener is that of a program which serves requests itself.
+    #[error("filter chain {0} is a TCP proxy")]
+    TcpProxy(Arc<str>),
+    /// The requests are another server's, and the listener has several filter chains or serves other traffic than HTTP.
+    #[error("it is not one HTTP connection manager")]
+    NotOneConnectionManager,
+    /// An HTTP connection manager cannot be made.
+    #[error(transparent)]
+    Http(#[from] ListenerConfigError),
+    /// An access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
+}
+
+struct Chain<S> {
+    transport_socket: DownstreamTransportSocket,
+    terminal: Terminal<S>,
+}
+
+/// The filter that serves a chain's connections to their end.
+enum Terminal<S> {
+    Http(Arc<ConnectionManager<S>>),
+    Tcp(TcpProxy),
+}
+
+/// Compiles the filter chains of a listener.
+struct Compiler<'a> {
+    listener: &'a Listener,
+    context: &'a ListenerContext,
+    access_logs: &'a Arc<AccessLogs>,
+}
+
+impl<S> ListenerServer<S> {
+    /// Serves `listener`; `service` makes what answers the requests of an HTTP connection manager.
+    ///
+    /// # Errors
+    /// If the configuration cannot be served.
+    pub fn new(
+        listener: &Listener,
+        context: &ListenerContext,
+        mut service: impl FnMut(&HttpConnectionManager) -> S,
+    ) -> Result<Self, FilterChainError> {
+        let telemetry = &context.telemetry;
+        let access_logs = Arc::new(AccessLogs::open(&listener.access_log, &telemetry.logs)?);
+        let compiler = Compiler { listener, context, access_logs: &access_logs };
+        let chains = listener.all_filter_chains().map(|chain| compiler.chain(chain, &mut service));
+        Ok(Self {
+            filters: ListenerFilters::new(listener, &telemetry.stats),
+            index: FilterChainIndex::new(listener)?,
+            chains: chains.collect::<Result<_, _>>()?,
+            stats: telemetry.stats.listener(&listener.stat_prefix),
+            access_logs,
+        })
+    }
+}
+
+impl Compiler<'_> {
+    fn chain<S>(
+        &self,
+        chain: &FilterChain,
+        service: &mut impl FnMut(&HttpConnectionManager) -> S,
+    ) -> Result<Chain<S>, FilterChainError> {
+        let not_terminated = || FilterChainError::NotTerminated(Arc::clone(&chain.name));
+        let [filter] = &chain.filters[..] else { return Err(not_terminated()) };
+        let terminal = match filter {
+            NetworkFilter::HttpConnectionManager(http) => self.http(http, service(http))?,
+            NetworkFilter::TcpProxy(proxy) => self.tcp(chain, proxy)?,
+        };
+        Ok(Chain { transport_socket: chain.transport_socket.clone(), terminal })
+    }
+
+    fn http<S>(&self, http: &Arc<HttpConnectionManager>, service: S) -> Result<Terminal<S>, FilterChainError> {
+        let ListenerContext { store, telemetry, .. } = self.context;
+        let manager = ConnectionManager::new(self.listener, Arc::clone(http), store, telemetry, service)?;
+        Ok(Terminal::Http(Arc::new(manager)))
+    }
+
+    fn tcp<S>(&self, chain: &FilterChain, proxy: &Arc<TcpConfig>) -> Result<Terminal<S>, FilterChainError> {
+        let ListenerContext { store, telemetry, worker } = self.context;
+        let no_upstream = || FilterChainError::TcpProxy(Arc::clone(&chain.name));
+        let worker = worker.as_ref().ok_or_else(no_upstream)?;
+        let logs = Arc::new(AccessLogs::open(&proxy.access_log, &telemetry.logs)?);
+        let logs = [logs, Arc::clone(self.access_logs)];
+        let recorded = ConnectionTelemetry::new(self.listener.traffic_direction, telemetry, logs);
+        let stats = telemetry.stats.tcp(&proxy.stat_prefix);
+        Ok(Terminal::Tcp(TcpProxy::new(Arc::clone(proxy), store, worker.clone(), stats, recorded)))
+    }
+}
+
+impl<S: Respond> ListenerServer<S> {
+    /// Serves one connection to its end, as a member of `drain`'s group.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cuts the connection.
+    pub async fn serve_connection<I: AsyncReadWrite>(self: Arc<Self>, accepted: AcceptedConnection<I>, drain: Drain) {
+        let watch = drain.watch();
+        let log = ConnectionLog::begin(&self.access_logs);
+        let mut facts = accepted.facts();
+        let mut io = ReadAhead::new(accepted.io);
+        let is_inspected = tokio::select! {
+            biased;
+            is_inspected = self.filters.inspect(&mut io, &mut facts) => is_inspected,
+            // Nobody waits for bytes of a connection that is not served yet.
+            () = drain.reached(Phase::Closing) => false,
+        };
+        if !is_inspected {
+            return;
+        }
+        let found = self.index.find(&facts).map(|position| &self.chains[position]);
+        let mut downstream = Downstream::new(facts);
+        let Some(chain) = found else {
+            self.stats.no_filter_chain_match.inc();
+            return log.unmatched(&downstream);
+        };
+        let secured = tokio::select! {
+            biased;
+            secured = secure(&chain.transport_socket, io) => secured,
+            () = drain.reached(Phase::Closing) => return,
+        };
+        let io = match secured {
+            Ok(Secured { io, tls }) => {
+                downstream.tls = tls;
+                io
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection could not be secured");
+                return;
+            }
+        };
+        let _counted = self.stats.connection();
+        match &chain.terminal {
+            Terminal::Http(manager) => {
+                Arc::clone(manager).serve_connection(io, downstream.clone(), watch).await;
+                log.ended(&downstream);
+            }
+            // It knows more to write.
+            Terminal::Tcp(proxy) => proxy.serve_connection(io, &downstream, watch).await,
+        }
+    }
+}
+
+impl<S: Respond> ServeConnection for ListenerServer<S> {
+    fn serve<I: AsyncReadWrite>(self: Arc<Self>, accepted: AcceptedConnection<I>, drain: &Drain) {
+        tokio::spawn(self.serve_connection(accepted, drain.clone()));
+    }
+}
+
+/// The lines of a listener's own access logs about one connection.
+struct ConnectionLog<'a> {
+    logs: &'a AccessLogs,
+    /// `None` if nothing is logged.
+    start: Option<(Instant, SystemTime)>,
+}
+
+impl<'a> ConnectionLog<'a> {
+    fn begin(logs: &'a AccessLogs) -> Self {
+        Self { logs, start: (!logs.is_empty()).then(|| (now(), SystemTime::now())) }
+    }
+
+    /// No filter chain has matched.
+    fn unmatched(&self, downstream: &Downstream) {
+        let flags = ResponseFlags::NO_ROUTE_FOUND;
+        self.write(downstream, flags, Some(details::FILTER_CHAIN_NOT_FOUND));
+    }
+
+    fn ended(&self, downstream: &Downstream) {
+        self.write(downstream, ResponseFlags::NONE, None);
+    }
+
+    fn write(&self, downstream: &Downstream, response_flags: ResponseFlags, response_code_details: Option<&str>) {
+        let Some((start, start_time)) = self.start else { return };
+        let duration = now().saturating_duration_since(start);
+        self.logs.write(&Attributes {
+            start_time: Some(start_time),
+            emit_time: Some(start_time + duration),
+            duration: Some(duration),
+            response_flags,
+            response_code_details,
+            ..downstream.attributes()
+        });
+    }
+}
+
+impl<S> fmt::Debug for ListenerServer<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenerServer").field("filter_chains", &self.chains.len()).finish_non_exhaustive()
+    }
+}

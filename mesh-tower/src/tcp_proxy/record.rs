@@ -1,0 +1,184 @@
+//! The record of a proxied connection: what is known of it, its metrics and its access log lines.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use mesh_core::{
+    cluster::{ClusterState, EndpointState},
+    model::{DestinationService, TrafficDirection, Workload},
+    telemetry::{Attributes, Counter, ResponseFlags},
+};
+
+use super::upstream::NotConnected;
+use crate::{
+    Downstream, TransportError,
+    machine::hostname,
+    telemetry::{AccessLogs, IstioMetrics, Reporter, RequestProtocol, SeriesKey, TcpSeries, Telemetry, unregistered},
+    timer::now,
+};
+
+/// Where the connections of one TCP proxy are counted and logged.
+#[derive(Debug)]
+pub(crate) struct ConnectionTelemetry {
+    istio: IstioMetrics,
+    reporter: Reporter,
+    /// The workload that this process is, or stands in front of.
+    workload: Option<Arc<Workload>>,
+    /// The service of connections whose cluster does not name one.
+    service: Option<Arc<DestinationService>>,
+    /// Those of the proxy, and those of its listener.
+    access_logs: [Arc<AccessLogs>; 2],
+}
+
+/// A connection in progress. It is recorded when this is dropped.
+#[derive(Debug)]
+pub(super) struct Record<'a> {
+    telemetry: &'a ConnectionTelemetry,
+    downstream: &'a Downstream,
+    start: Instant,
+    start_time: SystemTime,
+    flags: ResponseFlags,
+    pub(super) cluster: Option<Arc<ClusterState>>,
+    /// The endpoint of the last attempt.
+    endpoint: Option<Arc<EndpointState>>,
+    pub(super) attempts: u32,
+    upstream_local_address: Option<SocketAddr>,
+    transport_failure: Option<Arc<str>>,
+    /// Bytes from the client.
+    pub(super) received: Counter,
+    /// Bytes to the client.
+    pub(super) sent: Counter,
+    /// Once there is an upstream connection.
+    series: Option<Arc<TcpSeries>>,
+}
+
+impl ConnectionTelemetry {
+    pub(crate) fn new(direction: TrafficDirection, telemetry: &Telemetry, access_logs: [Arc<AccessLogs>; 2]) -> Self {
+        Self {
+            istio: telemetry.istio.clone(),
+            reporter: match direction {
+                TrafficDirection::Inbound => Reporter::Destination,
+                TrafficDirection::Outbound | TrafficDirection::Unspecified => Reporter::Source,
+            },
+            workload: telemetry.workload.clone(),
+            service: telemetry.service.clone().filter(|_| direction == TrafficDirection::Inbound),
+            access_logs,
+        }
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Begins now.
+    pub(super) fn new(telemetry: &'a ConnectionTelemetry, downstream: &'a Downstream) -> Self {
+        Self {
+            telemetry,
+            downstream,
+            start: now(),
+            start_time: SystemTime::now(),
+            flags: ResponseFlags::NONE,
+            cluster: None,
+            endpoint: None,
+            attempts: 0,
+            upstream_local_address: None,
+            transport_failure: None,
+            received: Counter::default(),
+            sent: Counter::default(),
+            series: None,
+        }
+    }
+
+    /// Notes what happened.
+    pub(super) fn flag(&mut self, flags: ResponseFlags) {
+        self.flags.insert(flags);
+    }
+
+    /// There will be no upstream connection.
+    pub(super) fn fail(&mut self, flags: ResponseFlags) -> NotConnected {
+        self.flag(flags);
+        NotConnected
+    }
+
+    /// Notes the upstream connection.
+    pub(super) fn connected(&mut self, endpoint: Arc<EndpointState>, local_address: Option<SocketAddr>) {
+        self.endpoint = Some(endpoint);
+        self.upstream_local_address = local_address;
+    }
+
+    /// Notes an attempt without success. As in Envoy its flag stays, also if a later attempt succeeds.
+    pub(super) fn observe_failed_attempt(&mut self, endpoint: Arc<EndpointState>, error: &TransportError) {
+        self.endpoint = Some(endpoint);
+        self.flag(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+        self.transport_failure = error.transport_failure().map(|text| text.replace(' ', "_").into());
+    }
+
+    /// Counts the connection as opened; its bytes are counted as they come.
+    pub(super) fn open(&mut self) -> Arc<TcpSeries> {
+        let series = self.series();
+        series.opened.inc();
+        self.series = Some(Arc::clone(&series));
+        series
+    }
+
+    /// The series of Istio's metrics that the connection belongs to, as far as it is known now.
+    fn series(&self) -> Arc<TcpSeries> {
+        let telemetry = self.telemetry;
+        let of_endpoint = self.endpoint.as_ref().and_then(|endpoint| endpoint.workload());
+        let (source, destination) = match telemetry.reporter {
+            Reporter::Source => (telemetry.workload.as_ref(), of_endpoint),
+            Reporter::Destination => (None, telemetry.workload.as_ref().or(of_endpoint)),
+        };
+        let of_cluster = self.cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
+        let unregistered = unregistered(of_cluster.map(|service| &**service), None, None);
+        telemetry.istio.tcp(SeriesKey {
+            reporter: telemetry.reporter,
+            source,
+            destination,
+            service: unregistered.as_ref().or(of_cluster).or(telemetry.service.as_ref()),
+            protocol: RequestProtocol::Tcp,
+            response_code: 0,
+            grpc_status: None,
+            flags: self.flags,
+        })
+    }
+
+    fn attributes(&self) -> Attributes<'_> {
+        let duration = now().saturating_duration_since(self.start);
+        let endpoint = self.endpoint.as_deref();
+        let cluster = self.cluster.as_deref().map(|cluster| &**cluster.config());
+        Attributes {
+            response_flags: self.flags,
+            bytes_received: self.received.get(),
+            bytes_sent: self.sent.get(),
+            start_time: Some(self.start_time),
+            emit_time: Some(self.start_time + duration),
+            duration: Some(duration),
+            upstream_host: endpoint.map(EndpointState::address),
+            upstream_host_name: endpoint.and_then(EndpointState::hostname).map(|name| &**name),
+            upstream_remote_address: endpoint.filter(|_| self.series.is_some()).map(EndpointState::address),
+            upstream_local_address: self.upstream_local_address,
+            upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
+            upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),
+            upstream_request_attempt_count: self.attempts,
+            upstream_transport_failure_reason: self.transport_failure.as_deref(),
+            hostname: hostname(),
+            access_log_type: Some("TcpConnectionEnd"),
+            ..self.downstream.attributes()
+        }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if self.series.is_none() {
+            self.series().opened.inc();
+        }
+        // What has happened since the connection was opened belongs to another series.
+        self.series().closed.inc();
+        let logs = self.telemetry.access_logs.iter().filter(|logs| !logs.is_empty());
+        let attributes = self.attributes();
+        logs.for_each(|logs| logs.write(&attributes));
+    }
+}

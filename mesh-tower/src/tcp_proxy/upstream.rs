@@ -1,0 +1,102 @@
+//! The upstream connection of a proxied connection.
+
+use std::sync::Arc;
+
+use mesh_core::{
+    balance::PickContext,
+    cluster::{ActiveRequest, ClusterState, ClusterStats, EndpointState},
+    health::outlier::{LocalOriginFailure, Outcome},
+    model::RoutingPriority,
+    resilience::breaker::Permit,
+    retry::ResetReason,
+    telemetry::ResponseFlags,
+};
+
+use super::record::Record;
+use crate::{Target, TransportError, Worker, connect::UpstreamStream, outlier, rng::ThreadRng, timer::now};
+
+const PRIORITY: RoutingPriority = RoutingPriority::Default;
+
+/// A connection to an endpoint, and what it counts for as long as this lives.
+#[derive(Debug)]
+pub(super) struct UpstreamConnection {
+    pub(super) stream: UpstreamStream<Permit>,
+    pub(super) stats: Arc<ClusterStats>,
+    pub(super) active: Active,
+}
+
+/// The share of a connection in the load of its endpoint and cluster: it counts as a request.
+#[derive(Debug)]
+pub(super) struct Active {
+    _of_endpoint: ActiveRequest,
+    _of_cluster: Permit,
+}
+
+/// There is no upstream connection; the record tells why.
+#[derive(Debug)]
+pub(super) struct NotConnected;
+
+/// Tries endpoints until one accepts. `choose` yields the cluster, anew for every attempt.
+pub(super) async fn connect(
+    worker: &Worker,
+    max_connect_attempts: u32,
+    mut choose: impl FnMut() -> Option<Arc<ClusterState>>,
+    record: &mut Record<'_>,
+) -> Result<UpstreamConnection, NotConnected> {
+    loop {
+        let Some(cluster) = choose() else {
+            return Err(record.fail(ResponseFlags::NO_CLUSTER_FOUND));
+        };
+        record.cluster = Some(Arc::clone(&cluster));
+        if record.attempts >= max_connect_attempts {
+            cluster.stats().upstream_cx_connect_attempts_exceeded.inc();
+            return Err(record.fail(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED));
+        }
+        let Ok(endpoint) = cluster.pick(PickContext::new(&mut ThreadRng)) else {
+            return Err(record.fail(ResponseFlags::NO_HEALTHY_UPSTREAM));
+        };
+        record.attempts += 1;
+        match attempt(worker, &cluster, &endpoint).await {
+            Ok(connection) => {
+                record.connected(endpoint, connection.stream.local_address());
+                return Ok(connection);
+            }
+            // `max_connections` are open; no other endpoint would help.
+            Err(error) if error.reason() == ResetReason::Overflow => {
+                return Err(record.fail(ResponseFlags::UPSTREAM_OVERFLOW));
+            }
+            Err(error) => record.observe_failed_attempt(endpoint, &error),
+        }
+    }
+}
+
+/// One attempt at `endpoint`. What it means for the endpoint is recorded here.
+async fn attempt(
+    worker: &Worker,
+    cluster: &Arc<ClusterState>,
+    endpoint: &Arc<EndpointState>,
+) -> Result<UpstreamConnection, TransportError> {
+    let target = Target { cluster, endpoint, priority: PRIORITY };
+    let connected = worker.stream(&target).await;
+    if let Some(outcome) = outcome(&connected) {
+        outlier::record(cluster, endpoint, outcome, now());
+    }
+    let stream = connected?;
+    let stats = Arc::clone(cluster.stats());
+    stats.upstream_rq_total.inc();
+    let active = Active {
+        _of_endpoint: Arc::clone(endpoint).start_request(),
+        _of_cluster: cluster.request_beyond_limit(PRIORITY),
+    };
+    Ok(UpstreamConnection { stream, stats, active })
+}
+
+/// What an attempt means for the endpoint; `None` if it has no part in it.
+fn outcome(connected: &Result<UpstreamStream<Permit>, TransportError>) -> Option<Outcome> {
+    match connected.as_ref().map_err(TransportError::reason) {
+        Ok(_) => Some(Outcome::Connected),
+        Err(ResetReason::Overflow) => None,
+        Err(ResetReason::ConnectionTimeout) => Some(Outcome::LocalOrigin(LocalOriginFailure::Timeout)),
+        Err(_) => Some(Outcome::LocalOrigin(LocalOriginFailure::ConnectFailed)),
+    }
+}
