@@ -1,14 +1,17 @@
 //! Checks of a bootstrap as a whole.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use mesh_core::{
-    model::{Action, ClusterName, ClusterSpecifier, RouteConfiguration, RouteSource},
+    model::{Action, ClusterName, ClusterSpecifier, FilterChain, NetworkFilter, RouteConfiguration, RouteSource},
     store::Store,
 };
 use mesh_xds::{
     bootstrap::{Bootstrap, BootstrapError, BootstrapFault},
-    proto::envoy::config::{bootstrap::v3::Bootstrap as ProtoBootstrap, listener::v3::Listener as ProtoListener},
+    proto::envoy::config::{
+        bootstrap::v3::Bootstrap as ProtoBootstrap,
+        listener::v3::{FilterChain as ProtoFilterChain, Listener as ProtoListener},
+    },
     resource::{FieldError, Resource, ResourceError},
 };
 
@@ -30,34 +33,63 @@ pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<()
     let protos = proto.static_resources.iter().flat_map(|resources| &resources.listeners);
     let mut faults = Vec::new();
     for (index, (listener, proto)) in listeners.zip(protos).enumerate() {
-        let Some(RouteSource::Inline(config)) = listener.http_connection_manager().map(|http| &http.routes) else {
-            continue;
-        };
         let place = format!("static_resources.listeners[{index}]");
-        let routes = path_of_routes(proto);
         let mut refuse = |path: String, reason: String| {
             let error = FieldError { path, reason };
             let error = ResourceError { kind: "listener".to_owned(), name: listener.name.to_string(), error };
             faults.push(BootstrapFault::in_resource(&place, error));
         };
-        for (path, name) in references(config).filter(|(_, name)| !clusters.contains(name.as_str())) {
-            refuse(format!("{routes}.{path}"), format!("there is no cluster {:?}", name.as_str()));
-        }
-        if let Err(error) = Store::new().set_routes(config) {
-            refuse(routes, error.to_string());
+        for (chain, filter) in listener.all_filter_chains().zip(paths_of_last_filters(proto)) {
+            for (path, name) in references_of(chain).filter(|(_, name)| !clusters.contains(name.as_str())) {
+                refuse(format!("{filter}.{path}"), format!("there is no cluster {:?}", name.as_str()));
+            }
+            if let Some(config) = inline_routes(chain)
+                && let Err(error) = Store::new().set_routes(config)
+            {
+                refuse(format!("{filter}.route_config"), error.to_string());
+            }
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(BootstrapError { faults }) }
 }
 
-/// The path of a listener's inline routes, in the last filter of its only filter chain.
-fn path_of_routes(listener: &ProtoListener) -> String {
-    let (chain, filters) = match (listener.filter_chains.first(), &listener.default_filter_chain) {
-        (Some(chain), _) => ("filter_chains[0]", chain.filters.len()),
-        (None, Some(chain)) => ("default_filter_chain", chain.filters.len()),
-        (None, None) => return "api_listener.api_listener.route_config".to_owned(),
+/// The paths of the filters that serve connections, chain by chain: they are the last ones.
+fn paths_of_last_filters(listener: &ProtoListener) -> Vec<String> {
+    if listener.api_listener.is_some() {
+        return vec!["api_listener.api_listener".to_owned()];
+    }
+    let last = |place: String, chain: &ProtoFilterChain| {
+        format!("{place}.filters[{}].typed_config", chain.filters.len().saturating_sub(1))
     };
-    format!("{chain}.filters[{}].typed_config.route_config", filters.saturating_sub(1))
+    let chains = listener.filter_chains.iter().enumerate();
+    let chains = chains.map(|(index, chain)| last(format!("filter_chains[{index}]"), chain));
+    let default = listener.default_filter_chain.iter().map(|chain| last("default_filter_chain".to_owned(), chain));
+    chains.chain(default).collect()
+}
+
+fn inline_routes(chain: &FilterChain) -> Option<&Arc<RouteConfiguration>> {
+    match &chain.http_connection_manager()?.routes {
+        RouteSource::Inline(config) => Some(config),
+        RouteSource::Rds(_) => None,
+    }
+}
+
+/// The clusters that the last filter of a chain refers to, with the paths of the references in it.
+fn references_of(chain: &FilterChain) -> impl Iterator<Item = (String, &ClusterName)> {
+    let routes = inline_routes(chain).into_iter().flat_map(|config| references(config));
+    let routes = routes.map(|(path, name)| (format!("route_config.{path}"), name));
+    let proxies = chain.filters.iter().filter_map(|filter| match filter {
+        NetworkFilter::TcpProxy(proxy) => Some(proxy),
+        NetworkFilter::HttpConnectionManager(_) => None,
+    });
+    let names = proxies.flat_map(|proxy| match &proxy.clusters[..] {
+        [cluster] => vec![("cluster".to_owned(), &cluster.name)],
+        clusters => (0..)
+            .zip(clusters)
+            .map(|(index, cluster)| (format!("weighted_clusters.clusters[{index}].name"), &cluster.name))
+            .collect(),
+    });
+    routes.chain(names)
 }
 
 /// The clusters that routes refer to, with the paths of the references.

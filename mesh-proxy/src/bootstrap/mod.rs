@@ -107,6 +107,19 @@ static_resources:
             error.contains("there is no cluster \"up\"") && error.contains(place) && error.contains(field),
             "{error}"
         );
+        let chain = "
+    - filter_chain_match: {server_names: [a]}
+      filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: t
+          cluster: db
+";
+        let proxied = load_yaml(&format!("{}{chain}", LISTENER.trim_end())).unwrap_err().to_string();
+        let field = "filter_chains[1].filters[0].typed_config.cluster of listener main";
+        assert!(proxied.contains("there is no cluster \"db\"") && proxied.contains(field), "{proxied}");
+
         let whole = format!("{LISTENER}  clusters: [{{name: up, type: STATIC, connect_timeout: 1s}}]\n");
         let loaded = load_yaml(&whole).unwrap();
         let store = Store::new();

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
 use mesh_core::model::format::Format;
 use mesh_core::model::{
     EndpointAddress, FractionalPercent, HeaderKey, Percent, SafeRegex, StringMatcher, StringPattern,
@@ -14,7 +15,7 @@ use prost_types::{Any, Duration as ProtoDuration};
 use super::field::{At, Result, fields};
 use crate::json::type_name;
 use crate::proto::envoy::config::core::v3::{
-    Address, RuntimeFractionalPercent, SocketAddress, address, socket_address,
+    Address, CidrRange, RuntimeFractionalPercent, SocketAddress, address, socket_address,
 };
 use crate::proto::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher as ProtoStringMatcher, string_matcher};
 use crate::proto::envoy::r#type::v3::{
@@ -202,6 +203,17 @@ pub(crate) fn string_matcher(at: &At<'_>, value: &ProtoStringMatcher) -> Result<
         None => return Err(at.refuse("no pattern is given")),
     };
     Ok(StringMatcher::new(pattern, *ignore_case))
+}
+
+/// The network of a range of addresses.
+pub(crate) fn network(at: &At<'_>, range: &CidrRange) -> Result<IpNet> {
+    let CidrRange { address_prefix, prefix_len } = range;
+    let length = u8::try_from(prefix_len.unwrap_or(0)).unwrap_or(u8::MAX);
+    let address = address_prefix
+        .parse()
+        .map_err(|_| at.field("address_prefix").refuse(format_args!("{address_prefix:?} is not an IP address")))?;
+    IpNet::new(address, length)
+        .map_err(|_| at.field("prefix_len").refuse(format_args!("{length} is too long for {address}")))
 }
 
 /// A TCP address: an IP address or a host name, and a port.

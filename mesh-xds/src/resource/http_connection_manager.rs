@@ -9,12 +9,10 @@ use mesh_core::model::{
 
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
-use super::value::{duration, enumeration, header_value, in_range, limit, list, optional, required, unpack};
+use super::value::{duration, enumeration, header_value, in_range, limit, list, network, optional, required, unpack};
 use super::{access_log, protocol_options, route_configuration};
 use crate::filter::decode_chain;
-use crate::proto::envoy::config::core::v3::{
-    CidrRange, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
-};
+use crate::proto::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager as ProtoHttpConnectionManager, Rds, RequestIdExtension,
     http_connection_manager::{
@@ -148,15 +146,7 @@ fn internal_addresses(at: &At<'_>, config: &InternalAddressConfig) -> Result<Vec
         ignore { unix_sockets: "requests come over TCP only" }
         refuse {}
     }
-    list(at, "cidr_ranges", cidr_ranges, |at, range| {
-        let CidrRange { address_prefix, prefix_len } = range;
-        let length = u8::try_from(prefix_len.unwrap_or(0)).unwrap_or(u8::MAX);
-        let address = address_prefix
-            .parse()
-            .map_err(|_| at.field("address_prefix").refuse(format_args!("{address_prefix:?} is not an IP address")))?;
-        IpNet::new(address, length)
-            .map_err(|_| at.field("prefix_len").refuse(format_args!("{length} is too long for {address}")))
-    })
+    list(at, "cidr_ranges", cidr_ranges, network)
 }
 
 fn routes(at: &At<'_>, specifier: Option<&RouteSpecifier>) -> Result<RouteSource> {

@@ -417,6 +417,133 @@ fn each_part_of_a_route_configuration_may_override_filters() {
     assert_eq!(numbers, [1, 2, 3, 4]);
 }
 
+const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+const TLS_INSPECTOR: &str = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+
+/// A listener on a socket with these fields.
+fn listener(fields: &str) -> Result<Arc<model::Listener>, String> {
+    let address = "address: {socket_address: {address: 127.0.0.1, port_value: 80}}";
+    match decode_text(&format!("{{name: l, {address}, {fields}}}"), decode_listener)?.resource {
+        Resource::Listener(listener) => Ok(listener),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A TCP proxy with these fields, in the only filter chain of a listener.
+fn tcp_proxy(fields: &str) -> Result<Arc<model::TcpProxy>, String> {
+    let listener = listener(&format!("filter_chains: [{{filters: [{}]}}]", proxy_filter(fields)))?;
+    Ok(Arc::clone(listener.tcp_proxies().next().unwrap()))
+}
+
+fn proxy_filter(fields: &str) -> String {
+    format!("{{name: tcp, typed_config: {{'@type': {TCP_PROXY}, stat_prefix: t, {fields}}}}}")
+}
+
+#[test]
+fn a_tcp_proxy_has_one_cluster_or_several_by_weight() {
+    let one = tcp_proxy("cluster: a").unwrap();
+    assert_eq!(*one, model::TcpProxy::new("t", "a"));
+    let weighted = "weighted_clusters: {clusters: [{name: a, weight: 1}, {name: b, weight: 3}]}";
+    let proxy = tcp_proxy(&format!(
+        "{weighted}, idle_timeout: 0s, max_connect_attempts: 3, max_downstream_connection_duration: 60s"
+    ))
+    .unwrap();
+    let shares: Vec<_> = proxy.clusters.iter().map(|cluster| (cluster.name.as_str(), cluster.weight.get())).collect();
+    assert_eq!(shares, [("a", 1), ("b", 3)]);
+    assert_eq!((proxy.idle_timeout, proxy.max_connect_attempts.get()), (None, 3));
+    assert_eq!(proxy.max_downstream_connection_duration, Some(Duration::from_secs(60)));
+    for (fields, error) in [
+        ("idle_timeout: 1s", "none of cluster and weighted_clusters is given"),
+        ("cluster: a, max_connect_attempts: 0", ".max_connect_attempts: 0 is not greater than 0"),
+        ("weighted_clusters: {clusters: []}", ".weighted_clusters.clusters: is empty"),
+        (
+            "weighted_clusters: {clusters: [{name: a}]}",
+            ".weighted_clusters.clusters[0].weight: 0 is not greater than 0",
+        ),
+        ("cluster: a, tunneling_config: {hostname: b}", ".tunneling_config: not supported"),
+        ("cluster: a, metadata_match: {filter_metadata: {a: {}}}", ".metadata_match: not supported"),
+        ("cluster: a, backoff_options: {base_interval: 1s}", ".backoff_options: not supported"),
+    ] {
+        let separator = if error.starts_with('.') { "" } else { ": " };
+        let place = "listener l: filter_chains[0].filters[0].typed_config";
+        check(tcp_proxy(fields), &format!("{place}{separator}{error}"));
+    }
+}
+
+#[test]
+fn a_listener_has_filter_chains_by_what_connections_are() {
+    let filter = proxy_filter("cluster: a");
+    let matches = "{destination_port: 443, prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], server_names: \
+                   [A.test, '*.B.test'], transport_protocol: tls, application_protocols: [h2], \
+                   direct_source_prefix_ranges: [{address_prefix: 10.1.0.0, prefix_len: 16}], source_type: EXTERNAL, \
+                   source_prefix_ranges: [{address_prefix: 'fd00::', prefix_len: 8}], source_ports: [7]}";
+    let decoded = listener(&format!(
+        "listener_filters: [{{name: tls, typed_config: {{'@type': {TLS_INSPECTOR}}}, filter_disabled: \
+         {{destination_port_range: {{start: 80, end: 90}}}}}}], listener_filters_timeout: 0s, \
+         filter_chains: [{{name: first, filter_chain_match: {matches}, filters: [{filter}]}}], \
+         default_filter_chain: {{filters: [{filter}]}}"
+    ))
+    .unwrap();
+    let network = |text: &str| text.parse().unwrap();
+    let mut expected = model::FilterChainMatch::default();
+    expected.destination_port = Some(443);
+    expected.prefix_ranges = vec![network("10.0.0.0/8")];
+    expected.server_names = vec!["a.test".into(), "*.b.test".into()];
+    expected.transport_protocol = Some(model::TransportProtocol::Tls);
+    expected.application_protocols = vec!["h2".into()];
+    expected.direct_source_prefix_ranges = vec![network("10.1.0.0/16")];
+    expected.source_type = model::SourceType::External;
+    expected.source_prefix_ranges = vec![network("fd00::/8")];
+    expected.source_ports = vec![7];
+    assert_eq!(decoded.filter_chains[0].filter_chain_match, expected);
+    assert_eq!(&*decoded.filter_chains[0].name, "first");
+    assert!(decoded.default_filter_chain.is_some() && decoded.listener_filters_timeout.is_none());
+    let disabled = model::ListenerFilterMatch::DestinationPorts(80..90);
+    let config = model::ListenerFilterConfig::TlsInspector(model::TlsInspector::default());
+    assert_eq!(decoded.listener_filters, [model::ListenerFilter { config, disabled: Some(disabled) }]);
+}
+
+#[test]
+fn a_filter_chain_that_cannot_be_obeyed_is_refused() {
+    let filter = proxy_filter("cluster: a");
+    let chain = |matches: &str| format!("{{filter_chain_match: {{{matches}}}, filters: [{filter}]}}");
+    let mongo = "{name: mongo, typed_config: {'@type': \
+                 type.googleapis.com/envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy, stat_prefix: m}}";
+    let (first, names) = (chain("server_names: [a, b]"), |names| chain(&format!("server_names: {names}")));
+    for (chains, error) in [
+        (String::new(), "filter_chains: is empty".to_owned()),
+        (
+            format!("{first}, {}", names("[c, b]")),
+            "filter_chains[1].filter_chain_match: matches connections that filter_chains[0] matches".to_owned(),
+        ),
+        (
+            names("['*w.test']"),
+            "filter_chains[0].filter_chain_match.server_names[0]: \"*w.test\" is not a name, nor \"*.\" and a suffix"
+                .to_owned(),
+        ),
+        (
+            chain("transport_protocol: quic"),
+            "filter_chains[0].filter_chain_match.transport_protocol: \"quic\" is neither tls nor raw_buffer".to_owned(),
+        ),
+        (
+            chain("source_ports: [0]"),
+            "filter_chains[0].filter_chain_match.source_ports[0]: 0 is not in 1..=65535".to_owned(),
+        ),
+        (chain("suffix_len: 3"), "filter_chains[0].filter_chain_match.suffix_len: not supported".to_owned()),
+        (format!("{{filters: [{mongo}]}}"), "filter_chains[0].filters: no filter serves the connections".to_owned()),
+        (
+            format!("{{filters: [{filter}, {filter}]}}"),
+            "filter_chains[0].filters[0]: serves the connections, so that no filter may follow".to_owned(),
+        ),
+        (
+            format!("{{filters: [{mongo}, {filter}], transport_socket: {{name: tls}}}}"),
+            "filter_chains[0].transport_socket: transport socket tls: not supported".to_owned(),
+        ),
+    ] {
+        check(listener(&format!("filter_chains: [{chains}]")), &format!("listener l: {error}"));
+    }
+}
+
 #[test]
 fn malformed_resources_are_refused() {
     let any = |type_url: &str, value: &[u8]| Any { type_url: type_url.to_owned(), value: value.to_vec() };

@@ -229,8 +229,6 @@ fn own_cluster_names(listener: &Listener) -> BTreeSet<ClusterName> {
             NetworkFilter::TcpProxy(proxy) => {
                 names.extend(proxy.clusters.iter().map(|cluster| cluster.name.clone()));
             }
-            // Other filters go to no cluster.
-            _ => {}
         }
     }
     names

@@ -1,0 +1,48 @@
+//! `envoy.config.listener.v3.Filter`: the filters of a filter chain, a table by the type of their configuration.
+
+use std::sync::Arc;
+
+use mesh_core::model::NetworkFilter;
+use prost_types::Any;
+
+use super::field::{At, Result};
+use super::value::unpack;
+use super::{http_connection_manager, tcp_proxy};
+use crate::filter::decode_without_effect;
+use crate::json::type_name;
+use crate::proto::envoy::config::listener::v3::{Filter, filter::ConfigType};
+
+type Decode = fn(&At<'_>, &Any) -> Result<NetworkFilter>;
+
+/// Network filters by the type of their configuration.
+const FILTERS: &[(&str, Decode)] = &[
+    ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", |at, config| {
+        let manager = http_connection_manager::decode(at, &unpack(at, config)?)?;
+        Ok(NetworkFilter::HttpConnectionManager(Arc::new(manager)))
+    }),
+    ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", |at, config| {
+        Ok(NetworkFilter::TcpProxy(Arc::new(tcp_proxy::decode(at, &unpack(at, config)?)?)))
+    }),
+];
+
+/// The filters of a chain with their positions, without those that have nothing to do here.
+pub(super) fn decode_chain(at: &At<'_>, filters: &[Filter]) -> Result<Vec<(usize, NetworkFilter)>> {
+    let mut decoded = Vec::new();
+    for (index, filter) in filters.iter().enumerate() {
+        let at = at.item("filters", index);
+        let config = match &filter.config_type {
+            Some(ConfigType::TypedConfig(config)) => config,
+            Some(ConfigType::ConfigDiscovery(_)) => return Err(at.field("config_discovery").refuse("not supported")),
+            None => {
+                let missing = format_args!("is missing in filter {}", filter.name);
+                return Err(at.field("typed_config").refuse(missing));
+            }
+        };
+        let kind = type_name(&config.type_url);
+        match FILTERS.iter().find(|(known, _)| *known == kind) {
+            Some((_, decode)) => decoded.push((index, decode(&at.field("typed_config"), config)?)),
+            None => decode_without_effect(&at, &filter.name, Some(config))?,
+        }
+    }
+    Ok(decoded)
+}
