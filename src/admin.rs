@@ -10,8 +10,7 @@ use std::{
 
 use http::{Request, Response};
 use mesh_admin::{ConfigDump, Phase, Process};
-use mesh_control::translate::Node;
-use mesh_core::store::Store;
+use mesh_core::{node::Node, store::Store};
 use mesh_tower::{Body, server::ListenerStatus, telemetry::Telemetry};
 use serde_json::{Value, json};
 use tower_service::Service;
@@ -85,12 +84,12 @@ impl Process for Member {
     }
 
     fn command_line_options(&self) -> Value {
-        let node = self.0.identity.node.to_xds();
-        json!({ "service_node": node.id, "service_cluster": node.cluster, "mode": "Serve" })
+        let node = &self.0.identity.node;
+        json!({ "service_node": node.id(), "service_cluster": node.cluster(), "mode": "Serve" })
     }
 
     fn node(&self) -> Value {
-        let node = self.0.identity.node.to_xds();
-        json!({ "id": node.id, "cluster": node.cluster, "user_agent_name": "mesh" })
+        let node = &self.0.identity.node;
+        json!({ "id": node.id(), "cluster": node.cluster(), "user_agent_name": "mesh" })
     }
 }

@@ -16,10 +16,13 @@ use std::{
 };
 
 use mesh_admin::Translation;
-use mesh_control::{mesh::Mesh as Source, server, source::Directory, translate::Node};
-use mesh_core::{rng::SplitMix64, store::Store};
+use mesh_control::{mesh::Mesh as Source, server, source::Directory, translate::with_labels};
+use mesh_core::{node::Node, rng::SplitMix64, store::Store};
 use mesh_tower::dns::{DnsDiscovery, SystemResolver};
-use mesh_xds::client::{Agent, Scope, Subscriber, Subscription, transport::in_process};
+use mesh_xds::{
+    client::{Agent, Scope, Subscriber, Subscription, transport::in_process},
+    node::to_xds,
+};
 use tokio::{
     sync::{broadcast, watch},
     task::JoinSet,
@@ -60,7 +63,7 @@ impl Opened {
 
     /// `node` with the labels that its endpoints have, if it has none of its own.
     pub(crate) fn with_labels(&self, node: Node) -> Node {
-        node.with_labels(&self.sources.borrow().registry)
+        with_labels(node, &self.sources.borrow().registry)
     }
 
     /// What the directory means for `node`, at any moment.
@@ -83,7 +86,7 @@ impl Background {
     /// Keeps `store` as the directory says, too; returns when that is so for the first time.
     pub(crate) async fn follow(&mut self, opened: Opened, node: &Node, store: Arc<Store>) -> Result<(), Error> {
         let (transport, acceptor) = in_process::pair();
-        let agent = Agent::new(transport, node.to_xds(), Scope::AllListeners, store, rng());
+        let agent = Agent::new(transport, to_xds(node), Scope::AllListeners, store, rng());
         let mut settled = agent.settled();
         self.subscriber = agent.subscriber();
         let (events, mut changes) = (self.events.clone(), Changes::default());

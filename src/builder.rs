@@ -3,12 +3,9 @@
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use mesh_admin::ConfigDump;
-use mesh_control::{
-    config::Labels,
-    translate::{Node, Role},
-};
 use mesh_core::{
     model::{Cluster, HttpConnectionManager, Listener, RouteConfiguration, RouteSource},
+    node::{Labels, Node, Role},
     store::Store,
     target::Target,
 };

@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use mesh_control::{source::OpenError, translate::NodeError};
+use mesh_control::source::OpenError;
 use mesh_core::{
+    node::NodeError,
     route::RouteTableError,
     target::{InvalidTarget, UnknownTarget},
 };

@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use mesh_control::{
-    config::Labels,
-    translate::{Node, Role},
+use mesh_core::{
+    node::{Labels, Node, Role},
+    store::Store,
+    target::Target,
 };
-use mesh_core::{store::Store, target::Target};
 use mesh_tower::{
     Upstream, Worker,
     telemetry::{ClusterStatSource, Stat, StatSource, Telemetry, prometheus_text},

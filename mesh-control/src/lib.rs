@@ -14,13 +14,13 @@ pub mod config;
 pub mod destination_rules;
 pub mod diagnostic;
 mod document;
-pub mod host;
 pub mod load;
 pub mod mesh;
-pub mod name;
 pub mod registry;
 pub mod server;
 #[cfg(feature = "watch")]
 pub mod source;
 pub mod translate;
 mod validate;
+
+pub use mesh_core::{host, name};

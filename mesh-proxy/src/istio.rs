@@ -7,19 +7,22 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use mesh_admin::Translation;
 use mesh_control::{
-    config::Labels,
     diagnostic::{self, Style},
     mesh::Mesh,
     server,
     source::{Directory, OpenError, Reload},
-    translate::{Interception, Node, NodeError, Role as NodeRole},
+    translate::with_labels,
 };
 use mesh_core::{
+    node::{Interception, Labels, Node, NodeError, Role as NodeRole},
     rng::SplitMix64,
     store::{Store, Watch},
 };
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
-use mesh_xds::client::{Agent, Notice, Scope, transport::in_process};
+use mesh_xds::{
+    client::{Agent, Notice, Scope, transport::in_process},
+    node::to_xds,
+};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -70,10 +73,10 @@ impl Istio {
     /// Counts what the proxy does in its workload's name.
     pub(crate) fn telemetry(&self) -> Telemetry {
         // The labels of the first configuration: metrics of one process keep one name.
-        let node = self.node.clone().with_labels(&self.meshes.borrow().registry);
+        let node = with_labels(self.node.clone(), &self.meshes.borrow().registry);
         let workload = node.workload();
         Telemetry {
-            peer: LocalPeer::new(&node.to_xds().id, &workload).map(Arc::new),
+            peer: LocalPeer::new(&node.id(), &workload).map(Arc::new),
             workload: Some(Arc::new(workload)),
             service: node.destination_service().map(Arc::new),
             host_header_fallback: matches!(node.role, NodeRole::Sidecar(_)),
@@ -83,8 +86,7 @@ impl Istio {
 
     /// Id and cluster towards a control plane.
     pub(crate) fn identity(&self) -> crate::state::Node {
-        let node = self.node.to_xds();
-        crate::state::Node { id: node.id, cluster: node.cluster }
+        crate::state::Node { id: self.node.id(), cluster: self.node.cluster() }
     }
 
     /// What the directory means for this proxy.
@@ -96,7 +98,7 @@ impl Istio {
     pub(crate) fn follow(self, store: Arc<Store>) -> Watch {
         let (transport, acceptor) = in_process::pair();
         let rng = SplitMix64::new(fastrand::u64(..));
-        let agent = Agent::new(transport, self.node.to_xds(), Scope::Everything, Arc::clone(&store), rng);
+        let agent = Agent::new(transport, to_xds(&self.node), Scope::Everything, Arc::clone(&store), rng);
         let settled = agent.settled();
         let (meshes, node) = (self.meshes.clone(), self.node);
         tokio::spawn(server::serve(acceptor, self.meshes));
@@ -113,7 +115,7 @@ impl Istio {
 
 /// Why a configuration has no listener for `node`, which is easily a label forgotten.
 fn listens_nowhere(node: &Node, mesh: &Mesh) -> String {
-    let Node { role, labels, namespace, .. } = node.clone().with_labels(&mesh.registry);
+    let Node { role, labels, namespace, .. } = with_labels(node.clone(), &mesh.registry);
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let labels = if labels.is_empty() { "it has none".to_owned() } else { labels.join(", ") };
     match role {

@@ -1,13 +1,12 @@
 //! What every resource has: `apiVersion`, `kind`, `metadata`.
 
+pub use mesh_core::node::DEFAULT_NAMESPACE;
+
 use super::Kind;
 use super::scalar::{Labels, labels};
 use crate::diagnostic::{Code, Diagnostic, Position};
 use crate::document::{Context, Located, Object};
 use crate::name::Name;
-
-/// Namespace of a resource that names none.
-pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Fields that an API server adds. They mean nothing to a mesh; files that were exported from a cluster have them.
 const SERVER_SIDE: &[&str] = &[

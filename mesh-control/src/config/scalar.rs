@@ -1,15 +1,13 @@
 //! Small values that several kinds of resources share: durations, string matches, labels, visibility.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
+
+pub use mesh_core::node::Labels;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Context, FromNode, Mark, Node, Object, Value};
 use crate::host::{Host, HostError};
 use crate::name::Name;
-
-/// Labels of a workload, or a selector of labels.
-pub type Labels = BTreeMap<String, String>;
 
 /// Longest regular expression that Istio takes, in bytes.
 const MAX_REGEX_BYTES: usize = 1024;

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use mesh_core::node::Node;
 use mesh_xds::client::{Interest, Request};
+use mesh_xds::node::{self, IdentityError};
 use mesh_xds::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use mesh_xds::resource::ResourceType;
 use prost_types::Any;
 
 use super::snapshot::Snapshot;
 use crate::mesh::Mesh;
-use crate::translate::{IdentityError, Node};
 
 /// A stream cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +57,7 @@ impl StreamState {
     /// If the node is missing or unusable; the stream must then be closed.
     pub fn handle_request(&mut self, request: Request) -> Result<(), Refusal> {
         if self.client.is_none() {
-            let node = Node::from_xds(request.node.as_ref().ok_or(Refusal::Anonymous)?)?;
+            let node = node::from_xds(request.node.as_ref().ok_or(Refusal::Anonymous)?)?;
             let snapshot = Snapshot::of(&self.mesh, &node);
             self.client = Some((node, snapshot));
         }
@@ -185,7 +186,7 @@ spec:
             resource_names: Arc::new(names.iter().map(|name| Arc::from(*name)).collect::<BTreeSet<_>>()),
             version_info: Arc::default(),
             response_nonce: Arc::default(),
-            node: Some(Arc::new(Node::client(Role::Library, "default").to_xds())),
+            node: Some(Arc::new(node::to_xds(&Node::client(Role::Library, "default")))),
             error: None,
         }
     }

@@ -2,7 +2,6 @@
 
 use super::endpoint::load_assignment;
 use super::names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, inbound_cluster, outbound_cluster};
-use super::node::{Interception, Role};
 use super::proto::{
     ads, boolean, cluster as envoy, duration, endpoint, istio_metadata, list, object, socket_address, string,
 };
@@ -11,6 +10,7 @@ use super::view::View;
 use crate::config::{DestinationRule, Labels, Location, Resolution, Subset};
 use crate::registry::{Port, Service};
 use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
+use mesh_core::node::{Interception, Role};
 use prost_types::Struct;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Part<'_> {
         let no_labels = Labels::new();
         let labels = self.subset.map_or(&no_labels, |subset| &subset.labels);
         // Istio fails over between localities only where outlier detection can tell that one has failed.
-        let failover_from = policy.outlier_detection.map(|_| view.node.locality(&view.mesh.registry));
+        let failover_from = policy.outlier_detection.map(|_| view.locality());
         let assignment = load_assignment(&name, self.service, self.port.number, labels, failover_from);
         let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };
         policy.write(&mut cluster, self.port.protocol.is_http2());
@@ -143,7 +143,7 @@ pub(super) fn inbound(view: &View<'_>, port: u16, is_http2: bool, target: Option
     let rule = service.and_then(|service| view.mesh.destination_rules.find(service, &view.node.namespace));
     // A rule's limits also hold on the inbound side. Its port settings are for the service's port, which may differ from
     // the workload's.
-    Policy::of(rule, None, view.node.service_port(&view.mesh.registry, port)).write_inbound(&mut cluster, is_http2);
+    Policy::of(rule, None, view.service_port(port)).write_inbound(&mut cluster, is_http2);
     if let Some(service) = service {
         let mut fields = object([("services", list(vec![service_metadata(service)]))]);
         let config = rule.map(|rule| ("config".to_owned(), string(rule.metadata.config_path())));

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use mesh_core::node::CLUSTER_ID;
+
 use super::proto::{core, endpoint as envoy, istio_metadata, object, socket_address, string};
 use crate::config::Labels;
 use crate::registry::{Endpoint, Service};
-
-/// Name of the cluster of workloads in telemetry, as istiod calls its only one.
-pub(super) const CLUSTER_ID: &str = "Kubernetes";
 
 /// The endpoints of a service's port that have the labels. With the locality of the client, farther endpoints have a lower
 /// priority.

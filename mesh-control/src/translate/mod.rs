@@ -16,16 +16,14 @@ mod endpoint;
 mod filter;
 mod listener;
 mod names;
-mod node;
-mod node_identity;
-mod node_telemetry;
 mod proto;
 mod route;
 mod traffic_policy;
 mod view;
+mod workload;
 
-pub use node::{Interception, Node, NodeError, Role};
-pub use node_identity::IdentityError;
+pub use mesh_core::node::{Interception, Node, NodeError, Role};
+pub use workload::with_labels;
 
 use mesh_xds::proto::envoy::config::cluster::v3::Cluster;
 use mesh_xds::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -50,7 +48,7 @@ pub struct Resources {
 
 /// The resources of a node of the mesh.
 pub fn translate(mesh: &Mesh, node: &Node) -> Resources {
-    let node = node.clone().with_labels(&mesh.registry);
+    let node = with_labels(node.clone(), &mesh.registry);
     let view = View::new(mesh, &node);
     let listener::Front { mut listeners, mut routes, clusters: inbound } = listener::build(&view);
     let (mut clusters, mut endpoints) = cluster::outbound(&view);

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::node::{Node, Role};
 use crate::config::{
     Config, EgressListener, HttpAction, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects,
 };
@@ -10,6 +9,7 @@ use crate::destination_rules::ROOT_NAMESPACE;
 use crate::host::Host;
 use crate::mesh::Mesh;
 use crate::registry::{Registry, Service};
+use mesh_core::node::{Node, Role};
 
 /// The mesh as one node sees it.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use mesh_core::rng::SplitMix64;
 use mesh_core::store::Store;
 use mesh_xds::client::transport::in_process::pair;
 use mesh_xds::client::{Agent, Notice, Scope};
+use mesh_xds::node;
 use tokio::sync::watch;
 
 const LISTENER: &str = "a.example:80";
@@ -39,7 +40,7 @@ async fn a_library_follows_the_mesh() {
     let (meshes, receiver) = watch::channel(mesh(SERVICE, 1));
     let (transport, acceptor) = pair();
     let store = Arc::new(Store::new());
-    let node = Node::client(Role::Library, "default").to_xds();
+    let node = node::to_xds(&Node::client(Role::Library, "default"));
     let agent = Agent::new(transport, node, Scope::UsedListeners, Arc::clone(&store), SplitMix64::new(1));
     let _subscription = agent.subscriber().subscribe(&LISTENER.into());
     let mut settled = agent.settled();

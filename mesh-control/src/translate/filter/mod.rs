@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 
 use prost_types::Any;
 
-use super::node::Role;
 use super::proto::http;
 use super::view::View;
 use crate::config::HttpRoute;
+use mesh_core::node::Role;
 
 /// Which way requests and connections go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,7 +46,7 @@ fn outbound(view: &View<'_>, service: &Service, port: u16) -> envoy::Listener {
 /// The node's endpoints, and every address with one of their ports.
 fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
     let mut addresses = BTreeSet::new();
-    for endpoint in view.node.endpoints(&view.mesh.registry) {
+    for endpoint in view.endpoints() {
         for &port in endpoint.ports.values() {
             addresses.insert((endpoint.address.clone(), port));
             addresses.insert((ANY_ADDRESS.to_owned(), port));

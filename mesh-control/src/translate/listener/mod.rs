@@ -5,9 +5,9 @@ mod http_connection_manager;
 mod library;
 mod sidecar;
 
-use super::node::Role;
 use super::proto::{cluster, listener as envoy, route};
 use super::view::View;
+use mesh_core::node::Role;
 
 /// The side of a node where requests come in.
 #[derive(Debug, Default)]

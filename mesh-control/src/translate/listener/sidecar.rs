@@ -9,10 +9,10 @@ use super::http_connection_manager::{filter_chain, inline, listener, manager, rd
 use crate::config::{EgressListener, IngressListener, OutboundTrafficPolicy, Protocol};
 use crate::translate::cluster;
 use crate::translate::filter::Side;
-use crate::translate::node::Interception;
 use crate::translate::proto::listener as envoy;
 use crate::translate::route;
 use crate::translate::view::View;
+use mesh_core::node::Interception;
 
 /// Port to which the kernel redirects what comes in. Istio `MeshConfig.proxyInboundListenPort`.
 const INBOUND_PORT: u16 = 15_006;
@@ -39,7 +39,7 @@ pub(super) fn build(view: &View<'_>, interception: Interception) -> Front {
 /// Calls to the workload: they come in at the port of the mesh and go on to the program.
 fn add_ingress(view: &View<'_>, ingress: &IngressListener, front: &mut Front) {
     let port = ingress.port.number;
-    let own = view.node.address(&view.mesh.registry, port);
+    let own = view.address(port);
     let bind = ingress.bind.or(own).map_or_else(|| ANY_ADDRESS.to_owned(), |bind| bind.to_string());
     let target = match ingress.default_endpoint {
         // The unspecified address stands for the workload's own.
@@ -88,8 +88,7 @@ fn add_captured_inbound(view: &View<'_>, front: &mut Front) {
     let service = view.node.service.as_ref().and_then(|host| view.mesh.registry.find(host, &view.node.namespace));
     let Some(service) = service else { return };
     let mut chains = Vec::new();
-    let target_ports: BTreeSet<(u16, u16)> =
-        view.node.endpoints(&view.mesh.registry).flat_map(|endpoint| endpoint.ports.clone()).collect();
+    let target_ports: BTreeSet<(u16, u16)> = view.endpoints().flat_map(|endpoint| endpoint.ports.clone()).collect();
     for (port, target) in target_ports {
         let Some(port) = service.port(port).filter(|port| port.protocol.is_http()) else { continue };
         let routes = route::inbound(target, port.protocol == Protocol::Grpc);

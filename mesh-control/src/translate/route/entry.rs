@@ -2,8 +2,8 @@
 
 use crate::config::{Destination, GatewayName, HttpMatch, Located, VirtualService, selects};
 use crate::translate::names;
-use crate::translate::node::Role;
 use crate::translate::view::View;
+use mesh_core::node::Role;
 
 /// Where requests come in.
 #[derive(Clone, Copy, Debug)]

@@ -71,27 +71,32 @@ impl Host {
     }
 
     /// The name as it appears on the wire.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether it is `*` or begins with `*.`.
+    #[must_use]
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with('*')
     }
 
     /// Whether it is an IP address.
+    #[must_use]
     pub fn is_ip(&self) -> bool {
         self.0.parse::<IpAddr>().is_ok()
     }
 
     /// Name and namespace if it is the name of a Kubernetes-style service, `NAME.NAMESPACE.svc.cluster.local`.
+    #[must_use]
     pub fn kubernetes_service(&self) -> Option<(&str, &str)> {
         let (name, namespace) = self.0.strip_suffix(CLUSTER_DOMAIN)?.strip_suffix(".svc.")?.split_once('.')?;
         (!namespace.contains('.')).then_some((name, namespace))
     }
 
     /// Whether every name that `other` matches is matched by this host.
+    #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         match self.0.strip_prefix('*') {
             None => self.0 == other.0,
@@ -103,11 +108,13 @@ impl Host {
     }
 
     /// Whether some name is matched by both.
+    #[must_use]
     pub fn intersects(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
     }
 
     /// Orders the more specific host first: exact before wildcard, then longer, then alphabetical.
+    #[must_use]
     pub fn by_specificity(&self, other: &Self) -> Ordering {
         self.is_wildcard()
             .cmp(&other.is_wildcard())

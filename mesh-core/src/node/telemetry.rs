@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use mesh_core::model::{DestinationService, Workload};
-
-use super::endpoint::CLUSTER_ID;
-use super::node::{Node, Role};
+use super::{CLUSTER_ID, Node, Role};
+use crate::model::{DestinationService, Workload};
 
 /// Name of a gateway that serves no service: that of Istio's own gateway.
 const DEFAULT_GATEWAY: &str = "istio-ingressgateway";
 
 impl Node {
     /// The node's workload. Without a service it has no name, unless it is a gateway.
+    #[must_use]
     pub fn workload(&self) -> Workload {
         let service = match (&self.service, self.role) {
             (Some(host), _) => host.kubernetes_service().map_or(host.as_str(), |(name, _)| name),
@@ -25,6 +24,7 @@ impl Node {
     /// The service that requests to the node ask for, named as in the metadata of clusters: both ends of a request
     /// then count it under one `destination_service_name`. Istio names a service of a ServiceEntry by its host; short
     /// names belong to services of Kubernetes.
+    #[must_use]
     pub fn destination_service(&self) -> Option<DestinationService> {
         let host: Arc<str> = self.service.as_ref()?.as_str().into();
         Some(DestinationService { name: Arc::clone(&host), host, namespace: self.namespace.as_str().into() })
@@ -34,7 +34,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Labels;
+    use crate::node::Labels;
 
     #[test]
     fn a_node_reports_as_the_workload_that_its_service_and_labels_make() {

@@ -23,6 +23,7 @@ pub enum Name {
 
 impl Name {
     /// Whether the text is a valid name of this kind.
+    #[must_use]
     pub fn admits(self, text: &str) -> bool {
         match self {
             Self::Namespace => is_label(text),
@@ -36,6 +37,7 @@ impl Name {
     }
 
     /// Description of the valid names, for "expected ...".
+    #[must_use]
     pub fn rule(self) -> &'static str {
         match self {
             Self::Namespace => {

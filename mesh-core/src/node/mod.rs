@@ -1,14 +1,22 @@
-//! The nodes that resources are made for.
+//! The members of a mesh: what a program or proxy is called by its control plane and in telemetry.
 
-use std::net::IpAddr;
+mod telemetry;
 
-use crate::config::{DEFAULT_NAMESPACE, Labels};
-use crate::host::{CLUSTER_DOMAIN, Host, HostError};
-use crate::name::Name;
-use crate::registry::{Endpoint, Registry};
+use std::collections::BTreeMap;
 
-/// Labels of a gateway proxy that has none of its own.
-const DEFAULT_GATEWAY_LABELS: [(&str, &str); 1] = [("istio", "ingressgateway")];
+use crate::{
+    host::{CLUSTER_DOMAIN, Host, HostError},
+    name::Name,
+};
+
+/// Namespace of what names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Name of the cluster of workloads in telemetry, as istiod calls its only one.
+pub const CLUSTER_ID: &str = "Kubernetes";
+
+/// Labels of a workload, or a selector of labels.
+pub type Labels = BTreeMap<String, String>;
 
 /// What a node does with its resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +87,7 @@ pub enum NodeError {
 
 impl Node {
     /// A node of the service `NAME`, `NAME.NAMESPACE` or a fully qualified name; without one it only calls others. A name
-    /// without a namespace is one of `namespace`, which is by default that of the service, else `default`. Without labels
-    /// of its own the node has those that all endpoints of its service share; a gateway without any has
-    /// `istio=ingressgateway`.
+    /// without a namespace is one of `namespace`, which is by default that of the service, else `default`.
     ///
     /// # Errors
     ///
@@ -107,60 +113,33 @@ impl Node {
     }
 
     /// A node that serves no service.
+    #[must_use]
     pub fn client(role: Role, namespace: impl Into<String>) -> Self {
         Self { role, namespace: namespace.into(), labels: Labels::new(), service: None }
     }
 
-    /// The node with the labels that it has if it names none.
+    /// Its id towards a control plane and peers, as Istio's agent writes it: `TYPE~IP~NAME.NAMESPACE~DOMAIN`.
     #[must_use]
-    pub fn with_labels(mut self, registry: &Registry) -> Self {
-        if self.labels.is_empty() {
-            self.labels = match self.role {
-                Role::Gateway => DEFAULT_GATEWAY_LABELS.map(|(key, value)| (key.into(), value.into())).into(),
-                Role::Sidecar(_) | Role::Library => self.shared_labels(registry),
-            };
-        }
-        self
+    pub fn id(&self) -> String {
+        let kind = match self.role {
+            Role::Sidecar(_) | Role::Library => "sidecar",
+            Role::Gateway => "router",
+        };
+        // Peers identify the workload by this id, so workloads of one service must differ in it.
+        let workload = self.workload().name;
+        let name = if workload.is_empty() { "client" } else { &*workload };
+        let namespace = &self.namespace;
+        // The address is not used: endpoints are found by service and labels.
+        format!("{kind}~127.0.0.1~{name}.{namespace}~{namespace}.svc.{CLUSTER_DOMAIN}")
     }
 
-    fn shared_labels(&self, registry: &Registry) -> Labels {
-        let mut endpoints = self.all_endpoints(registry);
-        let Some(first) = endpoints.next() else { return Labels::new() };
-        let mut shared = first.labels.clone();
-        for endpoint in endpoints {
-            shared.retain(|key, value| endpoint.labels.get(key) == Some(value));
-        }
-        shared
-    }
-
-    fn all_endpoints<'a>(&'a self, registry: &'a Registry) -> impl Iterator<Item = &'a Endpoint> {
-        let service = self.service.as_ref().and_then(|host| registry.find(host, &self.namespace));
-        service.into_iter().flat_map(|service| &service.endpoints)
-    }
-
-    /// The endpoints of its service that can be this node: their labels do not contradict the node's.
-    pub(super) fn endpoints<'a>(&'a self, registry: &'a Registry) -> impl Iterator<Item = &'a Endpoint> {
-        let agrees = |(key, value): (&String, &String)| self.labels.get(key).is_none_or(|own| own == value);
-        self.all_endpoints(registry).filter(move |endpoint| endpoint.labels.iter().all(agrees))
-    }
-
-    /// `region/zone/subzone` of the workload, if it can be known from its endpoints.
-    pub(super) fn locality<'a>(&'a self, registry: &'a Registry) -> &'a str {
-        let mut localities = self.endpoints(registry).map(|endpoint| endpoint.locality.as_str());
-        let first = localities.next().unwrap_or_default();
-        if localities.all(|locality| locality == first) { first } else { "" }
-    }
-
-    /// Port of the service by which a port of the workload is called; the same if it is none's.
-    pub(super) fn service_port(&self, registry: &Registry, target_port: u16) -> u16 {
-        let mut ports = self.endpoints(registry).flat_map(|endpoint| &endpoint.ports);
-        ports.find(|(_, target)| **target == target_port).map_or(target_port, |(port, _)| *port)
-    }
-
-    /// IP address of the endpoint with this port.
-    pub(super) fn address(&self, registry: &Registry, target_port: u16) -> Option<IpAddr> {
-        let mut endpoints = self.endpoints(registry);
-        endpoints.find(|endpoint| endpoint.ports.values().any(|&port| port == target_port))?.address.parse().ok()
+    /// Its service, in the form in which Istio's agent names the cluster of a node; empty if it serves none.
+    #[must_use]
+    pub fn cluster(&self) -> String {
+        self.service.as_ref().map_or_else(String::new, |host| match host.kubernetes_service() {
+            Some((name, namespace)) => format!("{name}.{namespace}"),
+            None => host.to_string(),
+        })
     }
 }
 
@@ -177,7 +156,11 @@ fn check_labels(labels: &Labels) -> Result<(), NodeError> {
 }
 
 /// Host and namespace of a service's name as users write it; a name without a namespace is one of `namespace`.
-pub(super) fn resolve(service: &str, namespace: &str) -> Result<(Host, String), HostError> {
+///
+/// # Errors
+///
+/// If the name is none of a host.
+pub fn resolve(service: &str, namespace: &str) -> Result<(Host, String), HostError> {
     let (name, namespace) = match service.split_once('.') {
         None if service.is_empty() => return Err(HostError::Empty),
         None => (service, namespace),
