@@ -21,9 +21,9 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri::Authority};
 use mesh_core::{
     model::{
-        Action, AppendAction, Cluster, Discovery, HeaderMutation, HttpConnectionManager, LbPolicy, Listener,
-        OutlierDetection, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction, RouteConfigName, RouteConfiguration,
-        RouteMatch, RouteSource, VirtualHost, format::Format,
+        AppendAction, Cluster, Discovery, HeaderMutation, HttpConnectionManager, LbPolicy, Listener, OutlierDetection,
+        PathMatcher, RetryOn, RetryPolicy, Route, RouteAction, RouteConfigName, RouteConfiguration, RouteMatch,
+        RouteSource, VirtualHost, format::Format,
     },
     rng::{Rng, SplitMix64},
     store::Store,
@@ -181,17 +181,15 @@ fn listener() -> Listener {
 
 fn cluster(endpoints: u32) -> Cluster {
     let addresses = (0..endpoints).map(|number| SocketAddr::from((Ipv4Addr::from(0x7f00_0001 + number), 80)));
-    let assignment = addresses.collect();
-    Cluster {
-        lb_policy: LbPolicy::least_request(),
-        outlier_detection: Some(OutlierDetection::default()),
-        ..Cluster::new("shop", Discovery::Static(assignment))
-    }
+    let mut cluster = Cluster::new("shop", Discovery::Static(addresses.collect()));
+    cluster.lb_policy = LbPolicy::least_request();
+    cluster.outlier_detection = Some(OutlierDetection::default());
+    cluster
 }
 
 fn route_configuration(routes: u32, feature: Feature) -> RouteConfiguration {
     let retry_on = RetryOn::FIVE_XX.union(RetryOn::UNAVAILABLE);
-    let retry_policy = Arc::new(RetryPolicy { retry_on, num_retries: 2, ..RetryPolicy::default() });
+    let retry_policy = Arc::new(RetryPolicy::new(retry_on).with_num_retries(2));
     let retry_policy = (feature != Feature::None).then_some(retry_policy);
     let header = HeaderMutation {
         name: HeaderName::from_static("x-mesh"),
@@ -200,9 +198,10 @@ fn route_configuration(routes: u32, feature: Feature) -> RouteConfiguration {
         keep_empty_value: false,
     };
     let routes = (0..routes).map(|number| {
-        let action = RouteAction { retry_policy: retry_policy.clone(), ..RouteAction::to_cluster("shop") };
+        let mut action = RouteAction::to_cluster("shop");
+        action.retry_policy.clone_from(&retry_policy);
         let prefix = RouteMatch::path(PathMatcher::Prefix(format!("/service/{number}/").into()));
-        let mut route = Route::new(prefix, Action::Route(Box::new(action)));
+        let mut route = Route::new(prefix, action);
         if feature == Feature::RetriesAndHeader {
             route.request_headers.add.push(header.clone());
         }

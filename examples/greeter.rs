@@ -52,12 +52,12 @@ mod server {
 }
 
 mod client {
-    use std::{net::SocketAddr, sync::Arc, time::Duration};
+    use std::{net::SocketAddr, time::Duration};
 
     use mesh::{
         Mesh,
         model::{
-            Action, Cluster, Discovery, HttpProtocol, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction,
+            Cluster, Discovery, HttpProtocol, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction,
             RouteConfiguration, RouteMatch, VirtualHost,
         },
     };
@@ -70,11 +70,11 @@ mod client {
         let mut cluster = Cluster::new("greeters", Discovery::Static(servers));
         cluster.http_protocol_options.protocol = HttpProtocol::Http2;
 
-        let mut to_greeters = RouteAction::to_cluster("greeters");
         let retry_on = RetryOn::parse("connect-failure,reset,unavailable")?;
-        to_greeters.retry_policy = Some(Arc::new(RetryPolicy { retry_on, num_retries: 3, ..RetryPolicy::default() }));
+        let retry_policy = RetryPolicy::new(retry_on).with_num_retries(3);
+        let to_greeters = RouteAction::to_cluster("greeters").with_retry_policy(retry_policy);
         let all = RouteMatch::path(PathMatcher::Prefix("/".into()));
-        let route = Route::new(all, Action::Route(Box::new(to_greeters)));
+        let route = Route::new(all, to_greeters);
         let routes = RouteConfiguration::new("greeter", vec![VirtualHost::new("greeter", vec![route])]);
 
         let mesh = Mesh::builder().cluster(cluster).routes("greeter:50051", routes).build().await?;

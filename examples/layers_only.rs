@@ -24,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use mesh_core::{
     cluster::ClusterState,
     model::{
-        Action, Cluster, ClusterSpecifier, Discovery, PathMatcher, Percent, RetryBudget, RetryOn, RetryPolicy, Route,
+        Cluster, ClusterSpecifier, Discovery, PathMatcher, Percent, RetryBudget, RetryOn, RetryPolicy, Route,
         RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, WeightedClusters,
     },
     rng::SplitMix64,
@@ -131,22 +131,19 @@ async fn serve(version: &'static str, fails_every: u32) -> Result<SocketAddr, Bo
 fn cluster(name: &str, address: SocketAddr) -> Result<Arc<ClusterState>, BoxError> {
     let mut config = Cluster::new(name, Discovery::Static([address].into_iter().collect()));
     config.circuit_breakers.default.max_requests = 10;
-    config.circuit_breakers.default.retry_budget =
-        Some(RetryBudget { budget_percent: Percent::new(20)?.into(), min_retry_concurrency: 3 });
+    config.circuit_breakers.default.retry_budget = Some(RetryBudget::new(Percent::new(20)?, 3));
     Ok(Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1))))
 }
 
 /// A route that splits requests three to one over the versions and retries failures twice.
 fn routes() -> RouteConfiguration {
     let clusters = vec![WeightedCluster::new("v1", 75), WeightedCluster::new("v2", 25)];
-    let policy = RetryPolicy { retry_on: RetryOn::FIVE_XX, num_retries: 2, ..RetryPolicy::default() };
-    let action = RouteAction {
-        timeout: Duration::from_secs(1),
-        retry_policy: Some(Arc::new(policy)),
-        ..RouteAction::new(ClusterSpecifier::Weighted(WeightedClusters { clusters, header_name: None }))
-    };
+    let policy = RetryPolicy::new(RetryOn::FIVE_XX).with_num_retries(2);
+    let action = RouteAction::new(ClusterSpecifier::Weighted(WeightedClusters::new(clusters)))
+        .with_timeout(Duration::from_secs(1))
+        .with_retry_policy(policy);
     let items = RouteMatch::path(PathMatcher::Prefix("/items/".into()));
-    let host = VirtualHost::new("shop", vec![Route::new(items, Action::Route(Box::new(action)))]);
+    let host = VirtualHost::new("shop", vec![Route::new(items, action)]);
     RouteConfiguration::new("shop", vec![host])
 }
 

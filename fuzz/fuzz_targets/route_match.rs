@@ -163,13 +163,17 @@ impl Input<'_> {
             matches.runtime_fraction = Some(FractionalPercent::from_parts_per_million(u32::from(self.byte()) * 4_000));
         }
         let action = Action::Route(Box::new(RouteAction::to_cluster("c")));
-        Route { name: name.as_str().into(), ..Route::new(matches, action) }
+        let mut route = Route::new(matches, action);
+        route.name = name.as_str().into();
+        route
     }
 
     fn virtual_host(&mut self, number: u8) -> VirtualHost {
         let domains = (0..=self.below(3)).map(|_| self.domain()).collect();
         let routes = (0..self.below(7)).map(|route| self.route(format!("route {number}.{route}"))).collect();
-        VirtualHost { domains, ..VirtualHost::new(format!("host {number}"), routes) }
+        let mut host = VirtualHost::new(format!("host {number}"), routes);
+        host.domains = domains;
+        host
     }
 
     fn config(&mut self) -> RouteConfiguration {

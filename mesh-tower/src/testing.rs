@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    num::NonZeroU32,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -13,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use mesh_core::{
     cluster::{ClusterState, StatKind},
-    model::{Cluster, Discovery, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, LocalityEndpoints},
+    model::{Cluster, Discovery},
     rng::SplitMix64,
 };
 use tower_service::Service;
@@ -48,17 +47,8 @@ impl HttpBody for HalfBody {
 
 /// A cluster with endpoints on the ports 1, 2, ….
 pub(crate) fn cluster(name: &str, endpoints: u16, configure: impl FnOnce(&mut Cluster)) -> Arc<ClusterState> {
-    let endpoint = |port| Endpoint {
-        address: EndpointAddress::Socket(SocketAddr::from(([127, 0, 0, 1], port))),
-        hostname: None,
-        load_balancing_weight: NonZeroU32::MIN,
-        health_status: HealthStatus::Unknown,
-        workload: None,
-    };
-    let endpoints = (1..=endpoints).map(endpoint).collect();
-    let localities = vec![LocalityEndpoints { endpoints, ..LocalityEndpoints::default() }];
-    let assignment = LoadAssignment { localities, ..LoadAssignment::default() };
-    let mut config = Cluster::new(name, Discovery::Static(assignment));
+    let addresses = (1..=endpoints).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut config = Cluster::new(name, Discovery::Static(addresses.collect()));
     configure(&mut config);
     Arc::new(ClusterState::new(Arc::new(config), now(), &mut SplitMix64::new(1)))
 }

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use mesh::{
     Mesh,
     model::{
-        Action, Cluster, ClusterSpecifier, Discovery, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
+        Cluster, ClusterSpecifier, Discovery, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
         VirtualHost, WeightedCluster, WeightedClusters,
     },
 };
@@ -21,11 +21,10 @@ async fn clusters_and_routes_from_code_are_obeyed() {
         builder = builder.cluster(Cluster::new(name, Discovery::Static([address].into_iter().collect())));
     }
     let split = [("v1", 1), ("v2", 1)].map(|(name, weight)| WeightedCluster::new(name, weight)).to_vec();
-    let split = RouteAction::new(ClusterSpecifier::Weighted(WeightedClusters { clusters: split, header_name: None }));
+    let split = RouteAction::new(ClusterSpecifier::Weighted(WeightedClusters::new(split)));
     let to_v2 = RouteAction::to_cluster("v2");
-    let routes = [("/v2/", to_v2), ("/", split)].map(|(prefix, action)| {
-        Route::new(RouteMatch::path(PathMatcher::Prefix(prefix.into())), Action::Route(Box::new(action)))
-    });
+    let routes = [("/v2/", to_v2), ("/", split)]
+        .map(|(prefix, action)| Route::new(RouteMatch::path(PathMatcher::Prefix(prefix.into())), action));
     let routes = RouteConfiguration::new("shop", vec![VirtualHost::new("shop", routes.to_vec())]);
     let mesh = builder.routes("shop:80", routes).build().await.unwrap();
 

@@ -6,11 +6,20 @@ use super::format::Format;
 
 /// One access log. A line is written when a request has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AccessLog {
     /// Where lines are written.
     pub sink: AccessLogSink,
     /// The format of a line. Default [`DEFAULT_TEXT`](super::format::DEFAULT_TEXT).
     pub format: AccessLogFormat,
+}
+
+impl AccessLog {
+    /// Creates an access log.
+    #[must_use]
+    pub fn new(sink: AccessLogSink, format: AccessLogFormat) -> Self {
+        Self { sink, format }
+    }
 }
 
 /// Where access log lines are written.

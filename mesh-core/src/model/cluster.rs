@@ -10,6 +10,7 @@ use super::{ClusterName, LoadAssignment, MetadataExchange, Percent, RetryBudget}
 
 /// A group of equivalent endpoints and how to use them.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Cluster {
     /// The name that routes refer to.
     pub name: ClusterName,
@@ -95,6 +96,7 @@ pub enum Discovery {
 
 /// How host names are resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DnsOptions {
     /// Time between queries. Default 5 s.
     pub dns_refresh_rate: Duration,
@@ -169,6 +171,7 @@ impl LbPolicy {
 
 /// Limits for each routing priority. Envoy `cluster.v3.CircuitBreakers`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CircuitBreakers {
     /// Thresholds of routes with default priority.
     pub default: Thresholds,
@@ -176,8 +179,17 @@ pub struct CircuitBreakers {
     pub high: Thresholds,
 }
 
+impl CircuitBreakers {
+    /// Creates circuit breakers with these thresholds of the two priorities.
+    #[must_use]
+    pub const fn new(default: Thresholds, high: Thresholds) -> Self {
+        Self { default, high }
+    }
+}
+
 /// Limits on what is in flight to a cluster. Envoy `CircuitBreakers.Thresholds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Thresholds {
     /// Connections of all workers to all endpoints. Default 1024. Each connection pool may make its first one beyond it.
     pub max_connections: u32,
@@ -209,6 +221,7 @@ impl Default for Thresholds {
 /// Passive health checking by consecutive failures. Envoy `cluster.v3.OutlierDetection`. A count of 0 disables its
 /// detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OutlierDetection {
     /// Consecutive 5xx responses before an endpoint is ejected; connect failures count. Default 5.
     pub consecutive_5xx: u32,
@@ -260,6 +273,7 @@ impl Default for OutlierDetection {
 
 /// HTTP options of upstream connections. Envoy `upstreams.http.v3.HttpProtocolOptions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HttpProtocolOptions {
     /// Protocol of upstream connections. Default HTTP/1.1.
     pub protocol: HttpProtocol,

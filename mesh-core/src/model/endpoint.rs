@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 /// The endpoints of a cluster, by locality and priority.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadAssignment {
     /// The endpoints of each locality and priority, in configured order.
     pub localities: Vec<LocalityEndpoints>,
@@ -12,22 +13,38 @@ pub struct LoadAssignment {
     pub overprovisioning_factor: u32,
 }
 
+impl LoadAssignment {
+    /// Creates a load assignment with Envoy's defaults.
+    #[must_use]
+    pub fn new(localities: Vec<LocalityEndpoints>) -> Self {
+        Self { localities, overprovisioning_factor: 140 }
+    }
+}
+
 impl Default for LoadAssignment {
+    /// No endpoints.
     fn default() -> Self {
-        Self { localities: Vec::new(), overprovisioning_factor: 140 }
+        Self::new(Vec::new())
     }
 }
 
 impl FromIterator<SocketAddr> for LoadAssignment {
     /// Endpoints of equal weight at these addresses, in one unnamed locality.
     fn from_iter<I: IntoIterator<Item = SocketAddr>>(addresses: I) -> Self {
-        let endpoints = addresses.into_iter().map(Endpoint::new).collect();
-        Self { localities: vec![LocalityEndpoints { endpoints, ..LocalityEndpoints::default() }], ..Self::default() }
+        addresses.into_iter().map(Endpoint::new).collect::<Vec<_>>().into()
+    }
+}
+
+impl From<Vec<Endpoint>> for LoadAssignment {
+    /// These endpoints, in one unnamed locality.
+    fn from(endpoints: Vec<Endpoint>) -> Self {
+        Self::new(vec![LocalityEndpoints::new(Locality::default(), endpoints)])
     }
 }
 
 /// Endpoints of one locality at one priority. Envoy `endpoint.v3.LocalityLbEndpoints`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LocalityEndpoints {
     /// The locality.
     pub locality: Locality,
@@ -37,6 +54,14 @@ pub struct LocalityEndpoints {
     pub load_balancing_weight: Option<NonZeroU32>,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
+}
+
+impl LocalityEndpoints {
+    /// Creates a locality of the highest priority, without a weight.
+    #[must_use]
+    pub fn new(locality: Locality, endpoints: Vec<Endpoint>) -> Self {
+        Self { locality, endpoints, ..Self::default() }
+    }
 }
 
 /// Region, zone and sub-zone; empty if unknown. Envoy `core.v3.Locality`.
@@ -52,6 +77,7 @@ pub struct Locality {
 
 /// One endpoint. Envoy `endpoint.v3.LbEndpoint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// Address of the endpoint.
     pub address: EndpointAddress,
@@ -68,9 +94,9 @@ pub struct Endpoint {
 impl Endpoint {
     /// Creates an endpoint of unknown health and weight 1.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: impl Into<EndpointAddress>) -> Self {
         Self {
-            address: EndpointAddress::Socket(address),
+            address: address.into(),
             hostname: None,
             load_balancing_weight: NonZeroU32::MIN,
             health_status: HealthStatus::default(),
@@ -91,6 +117,12 @@ pub enum EndpointAddress {
         /// TCP port.
         port: u16,
     },
+}
+
+impl From<SocketAddr> for EndpointAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Socket(address)
+    }
 }
 
 /// Health of an endpoint as reported by a control plane. Envoy `core.v3.HealthStatus`.
@@ -121,6 +153,7 @@ impl HealthStatus {
 
 /// The workload at an endpoint, as Istio's metrics describe it. Unknown fields are empty. Istio "Standard Metrics".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Workload {
     /// Name, such as `reviews-v1`.
     pub name: Arc<str>,
@@ -141,6 +174,12 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// Creates a workload of which nothing else is known.
+    #[must_use]
+    pub fn new(name: &str, namespace: &str) -> Self {
+        Self { name: name.into(), namespace: namespace.into(), ..Self::default() }
+    }
+
     /// Creates a workload from its labels. Its name is the label `service.istio.io/workload-name`. Without that label it
     /// is `service` and the label `version`, as deployments are usually named: `reviews-v1`. If no label names the
     /// canonical service, it is `service`.

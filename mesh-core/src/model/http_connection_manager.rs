@@ -11,6 +11,7 @@ use crate::filter::HttpFilter;
 /// How HTTP connections of a listener are served.
 #[expect(clippy::struct_excessive_bools, reason = "one per boolean field of Envoy's message, under its name")]
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct HttpConnectionManager {
     /// Prefix of statistics: `http.<stat_prefix>.downstream_rq_total`.
     pub stat_prefix: Arc<str>,
@@ -145,6 +146,7 @@ pub enum Codec {
 /// How the client's address is determined, and which requests are internal. Envoy "HTTP header manipulation",
 /// `x-forwarded-for`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ForwardedFor {
     /// Use the address of the connection's peer as the client's, not `x-forwarded-for`. For edge proxies. Default false.
     pub use_remote_address: bool,
@@ -170,6 +172,7 @@ pub enum ServerHeader {
 
 /// Normalization of request paths before routes are matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PathNormalization {
     /// Normalize by RFC 3986 section 6, and replace `\` by `/`. Default false (Istio true).
     pub normalize_path: bool,

@@ -128,6 +128,7 @@ impl Default for BackOff {
 
 /// When and how a request is tried again. Envoy `route.v3.RetryPolicy`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RetryPolicy {
     /// The conditions under which a request is retried.
     pub retry_on: RetryOn,
@@ -152,10 +153,12 @@ pub struct RetryPolicy {
     pub back_off: BackOff,
 }
 
-impl Default for RetryPolicy {
-    fn default() -> Self {
+impl RetryPolicy {
+    /// Retries once under these conditions, with Envoy's defaults.
+    #[must_use]
+    pub fn new(retry_on: RetryOn) -> Self {
         Self {
-            retry_on: RetryOn::NONE,
+            retry_on,
             num_retries: 1,
             per_try_timeout: None,
             per_try_idle_timeout: None,
@@ -167,16 +170,52 @@ impl Default for RetryPolicy {
             back_off: BackOff::default(),
         }
     }
+
+    /// The same with another number of retries.
+    #[must_use]
+    pub fn with_num_retries(mut self, num_retries: u32) -> Self {
+        self.num_retries = num_retries;
+        self
+    }
+
+    /// The same with a timeout for each try.
+    #[must_use]
+    pub fn with_per_try_timeout(mut self, per_try_timeout: Duration) -> Self {
+        self.per_try_timeout = Some(per_try_timeout);
+        self
+    }
+}
+
+impl Default for RetryPolicy {
+    /// Never retries.
+    fn default() -> Self {
+        Self::new(RetryOn::NONE)
+    }
 }
 
 /// Limit on active retries relative to active requests; replaces `max_retries`. Envoy
 /// `cluster.v3.CircuitBreakers.Thresholds.RetryBudget`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetryBudget {
     /// Percentage of active and pending requests that may be retries. Default 20.
     pub budget_percent: FractionalPercent,
     /// Number of concurrent retries that are always allowed. Default 3.
     pub min_retry_concurrency: u32,
+}
+
+impl RetryBudget {
+    /// Limits retries to a share of the requests, and always allows `min_retry_concurrency`.
+    #[must_use]
+    pub fn new(budget_percent: impl Into<FractionalPercent>, min_retry_concurrency: u32) -> Self {
+        Self { budget_percent: budget_percent.into(), min_retry_concurrency }
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new(FractionalPercent::from_parts_per_million(200_000), 3)
+    }
 }
 
 #[cfg(test)]

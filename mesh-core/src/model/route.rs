@@ -13,6 +13,7 @@ use crate::filter::FilterOverrides;
 
 /// A route configuration: virtual hosts, each with domains and routes.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RouteConfiguration {
     /// The name that listeners refer to.
     pub name: RouteConfigName,
@@ -48,6 +49,7 @@ impl RouteConfiguration {
 
 /// The routes of a set of domains. Envoy `route.v3.VirtualHost`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct VirtualHost {
     /// Name for logs and statistics.
     pub name: Arc<str>,
@@ -78,11 +80,20 @@ pub struct VirtualHost {
 
 /// A group of requests to a virtual host, for statistics. Envoy `route.v3.VirtualCluster`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct VirtualCluster {
     /// Name in statistics.
     pub name: Arc<str>,
     /// Conditions, all of which must match.
     pub headers: Vec<HeaderMatcher>,
+}
+
+impl VirtualCluster {
+    /// Creates a group of the requests whose headers match.
+    #[must_use]
+    pub fn new(name: &str, headers: Vec<HeaderMatcher>) -> Self {
+        Self { name: name.into(), headers }
+    }
 }
 
 impl VirtualHost {
@@ -107,6 +118,7 @@ impl VirtualHost {
 
 /// A route. Envoy `route.v3.Route`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Route {
     /// Name for logs; empty if unnamed.
     pub name: Arc<str>,
@@ -133,11 +145,11 @@ pub struct Route {
 impl Route {
     /// Creates a route with Envoy's defaults.
     #[must_use]
-    pub fn new(matches: RouteMatch, action: Action) -> Self {
+    pub fn new(matches: RouteMatch, action: impl Into<Action>) -> Self {
         Self {
             name: "".into(),
             matches,
-            action,
+            action: action.into(),
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
             typed_per_filter_config: FilterOverrides::new(),
@@ -151,6 +163,7 @@ impl Route {
 
 /// The requests that a route matches: all conditions must hold. Envoy `route.v3.RouteMatch`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RouteMatch {
     /// The path without its query.
     pub path: PathMatcher,
@@ -196,6 +209,7 @@ pub enum Action {
 
 /// How a request is forwarded to a cluster. Envoy `route.v3.RouteAction`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RouteAction {
     /// The cluster.
     pub cluster: ClusterSpecifier,
@@ -249,6 +263,26 @@ impl RouteAction {
             upgrade_configs: Vec::new(),
         }
     }
+
+    /// The same with another timeout.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The same with a retry policy.
+    #[must_use]
+    pub fn with_retry_policy(mut self, retry_policy: impl Into<Arc<RetryPolicy>>) -> Self {
+        self.retry_policy = Some(retry_policy.into());
+        self
+    }
+}
+
+impl From<RouteAction> for Action {
+    fn from(action: RouteAction) -> Self {
+        Self::Route(Box::new(action))
+    }
 }
 
 /// The cluster of a route. Envoy `RouteAction.cluster_specifier`.
@@ -264,6 +298,7 @@ pub enum ClusterSpecifier {
 
 /// A split of traffic over clusters. Envoy `route.v3.WeightedCluster`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct WeightedClusters {
     /// At least one cluster. The sum of the weights is positive and fits into `u32`.
     pub clusters: Vec<WeightedCluster>,
@@ -273,6 +308,7 @@ pub struct WeightedClusters {
 
 /// A cluster of a split. Envoy `WeightedCluster.ClusterWeight`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct WeightedCluster {
     /// The cluster.
     pub name: ClusterName,
@@ -349,6 +385,7 @@ pub enum RoutingPriority {
 
 /// Whether a protocol upgrade is allowed. Envoy `RouteAction.UpgradeConfig`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UpgradeConfig {
     /// Value of the `upgrade` header, such as `websocket`; case-insensitive.
     pub upgrade_type: Box<str>,
@@ -356,8 +393,17 @@ pub struct UpgradeConfig {
     pub enabled: bool,
 }
 
+impl UpgradeConfig {
+    /// Allows an upgrade.
+    #[must_use]
+    pub fn new(upgrade_type: &str) -> Self {
+        Self { upgrade_type: upgrade_type.into(), enabled: true }
+    }
+}
+
 /// A redirect. Envoy `route.v3.RedirectAction`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Redirect {
     /// New scheme, `http` or `https`; `None` = the request's.
     pub scheme_redirect: Option<Box<str>>,
@@ -371,6 +417,26 @@ pub struct Redirect {
     pub response_code: StatusCode,
     /// Remove the query. Default false.
     pub strip_query: bool,
+}
+
+impl Default for Redirect {
+    /// A permanent redirect (301) to the same place.
+    fn default() -> Self {
+        Self {
+            scheme_redirect: None,
+            host_redirect: None,
+            port_redirect: None,
+            path: PathRedirect::Keep,
+            response_code: StatusCode::MOVED_PERMANENTLY,
+            strip_query: false,
+        }
+    }
+}
+
+impl From<Redirect> for Action {
+    fn from(redirect: Redirect) -> Self {
+        Self::Redirect(Box::new(redirect))
+    }
 }
 
 /// The path of a redirect.
@@ -394,6 +460,7 @@ pub enum PathRedirect {
 
 /// A fixed response. Envoy `route.v3.DirectResponseAction`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DirectResponse {
     /// Status, 200 to 599.
     pub status: StatusCode,
@@ -401,7 +468,27 @@ pub struct DirectResponse {
     pub body: Bytes,
 }
 
+impl DirectResponse {
+    /// Creates a response.
+    #[must_use]
+    pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self { status, body: body.into() }
+    }
+}
+
+impl From<DirectResponse> for Action {
+    fn from(response: DirectResponse) -> Self {
+        Self::DirectResponse(response)
+    }
+}
+
 impl WeightedClusters {
+    /// Splits requests at random.
+    #[must_use]
+    pub fn new(clusters: Vec<WeightedCluster>) -> Self {
+        Self { clusters, header_name: None }
+    }
+
     /// Sum of the weights; `None` if it is zero or does not fit into `u32`.
     #[must_use]
     pub fn total_weight(&self) -> Option<NonZeroU32> {

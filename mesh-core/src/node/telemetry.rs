@@ -17,8 +17,9 @@ impl Node {
             (None, Role::Gateway) => DEFAULT_GATEWAY,
             (None, Role::Sidecar(_) | Role::Library) => "",
         };
-        let workload = Workload::from_labels(service, &self.namespace, &self.labels);
-        Workload { cluster: CLUSTER_ID.into(), ..workload }
+        let mut workload = Workload::from_labels(service, &self.namespace, &self.labels);
+        workload.cluster = CLUSTER_ID.into();
+        workload
     }
 
     /// The service that requests to the node ask for, named as in the metadata of clusters: both ends of a request

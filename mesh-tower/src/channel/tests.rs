@@ -1,5 +1,3 @@
-use std::num::NonZeroU32;
-
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -10,9 +8,8 @@ use mesh_core::{
     },
     model::{
         AccessLog, AccessLogFormat, AccessLogSink, Action, Cluster, DestinationService, DirectResponse, Discovery,
-        Endpoint, EndpointAddress, FractionalPercent, HealthStatus, HttpConnectionManager, HttpProtocol,
-        LoadAssignment, LocalityEndpoints, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
-        UpgradeConfig, VirtualHost, format::Format,
+        FractionalPercent, HttpConnectionManager, HttpProtocol, LoadAssignment, PathMatcher, Route, RouteAction,
+        RouteConfiguration, RouteMatch, UpgradeConfig, VirtualHost, format::Format,
     },
     rng::SplitMix64,
     telemetry::ResponseFlags,
@@ -56,16 +53,7 @@ async fn server(name: &'static str, protocol: HttpProtocol) -> std::net::SocketA
 }
 
 fn cluster(name: &str, address: std::net::SocketAddr, protocol: HttpProtocol) -> Arc<Cluster> {
-    let endpoint = Endpoint {
-        address: EndpointAddress::Socket(address),
-        hostname: None,
-        load_balancing_weight: NonZeroU32::MIN,
-        health_status: HealthStatus::Unknown,
-        workload: None,
-    };
-    let locality = LocalityEndpoints { endpoints: vec![endpoint], ..LocalityEndpoints::default() };
-    let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
-    let mut cluster = Cluster::new(name, Discovery::Static(assignment));
+    let mut cluster = Cluster::new(name, Discovery::Static([address].into_iter().collect()));
     cluster.http_protocol_options.protocol = protocol;
     cluster.service =
         Some(Arc::new(DestinationService { host: TARGET.into(), name: "shop".into(), namespace: "default".into() }));
@@ -217,7 +205,7 @@ async fn an_injected_abort_counts_for_the_service_of_its_route_and_in_the_filter
 
 #[tokio::test]
 async fn a_direct_response_answers_a_grpc_call_as_grpc() {
-    let gone = DirectResponse { status: StatusCode::SERVICE_UNAVAILABLE, body: "closed".into() };
+    let gone = DirectResponse::new(StatusCode::SERVICE_UNAVAILABLE, "closed");
     let (mut channel, _) = configured(shop(), everything(Action::DirectResponse(gone)));
     let request = Request::post("/s/M").header("content-type", "application/grpc").body(String::new()).unwrap();
     let response = channel.call(request).await.unwrap_or_else(|never| match never {});
@@ -248,14 +236,14 @@ async fn a_local_reply_can_be_told_from_a_response_of_an_endpoint() {
 
 #[tokio::test(start_paused = true)]
 async fn the_routes_idle_timeout_ends_a_silent_call() {
-    let idle_timeout = Some(Duration::from_secs(3));
     let slow = Fault {
         delay: Some(Delay { fixed_delay: Some(Duration::from_secs(60)), percentage: FractionalPercent::ALWAYS }),
         ..Fault::default()
     };
     let mut http = shop();
     http.http_filters.push(HttpFilter::new(slow));
-    let action = RouteAction { idle_timeout, ..to_cluster() };
+    let mut action = to_cluster();
+    action.idle_timeout = Some(Duration::from_secs(3));
     let (mut channel, _) = configured(http, everything(Action::Route(Box::new(action))));
     let start = now();
     assert_eq!(text(&mut channel, "/").await, (504, "stream timeout".to_owned()));
@@ -267,7 +255,7 @@ async fn access_logs_are_written_for_calls() {
     let path = std::env::temp_dir().join(format!("mesh-channel-log-{}", std::process::id()));
     let mut http = shop();
     let format = Format::parse("%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS%\n").unwrap();
-    http.access_log.push(AccessLog { sink: AccessLogSink::File(path.clone()), format: AccessLogFormat::Text(format) });
+    http.access_log.push(AccessLog::new(AccessLogSink::File(path.clone()), AccessLogFormat::Text(format)));
     let (mut channel, telemetry) = configured(http, everything(Action::Route(Box::new(to_cluster()))));
     assert_eq!(text(&mut channel, "/a?b").await, (503, "no healthy upstream".to_owned()));
     telemetry.logs.flush();
@@ -278,9 +266,9 @@ async fn access_logs_are_written_for_calls() {
 
 #[tokio::test]
 async fn a_call_that_asks_for_an_upgrade_needs_leave() {
-    let websocket = || UpgradeConfig { upgrade_type: "websocket".into(), enabled: true };
-    for (configs, expected) in [(Vec::new(), 403), (vec![websocket()], 503)] {
-        let action = RouteAction { upgrade_configs: configs, ..to_cluster() };
+    for (configs, expected) in [(Vec::new(), 403), (vec![UpgradeConfig::new("websocket")], 503)] {
+        let mut action = to_cluster();
+        action.upgrade_configs = configs;
         let (mut channel, _) = configured(shop(), everything(Action::Route(Box::new(action))));
         let request = Request::get("/").header("connection", "upgrade").header("upgrade", "websocket");
         let response = channel.call(request.body(String::new()).unwrap()).await;

@@ -28,7 +28,9 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let layer = CircuitBreakerLayer::new(Thresholds { max_requests: 0, ..Thresholds::default() });
+/// let mut thresholds = Thresholds::default();
+/// thresholds.max_requests = 0;
+/// let layer = CircuitBreakerLayer::new(thresholds);
 /// let service = layer.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
 /// let response = service.oneshot(Request::new(Body::empty())).await?;
 /// assert_eq!((response.status().as_u16(), &response.headers()["x-envoy-overloaded"]), (503, &"true".parse()?));
@@ -86,9 +88,7 @@ impl Middleware for CircuitBreakerLayer {
 
 /// A cluster that consists of its limits.
 pub(crate) fn cluster_with(thresholds: Thresholds) -> Arc<ClusterState> {
-    let config = Cluster {
-        circuit_breakers: CircuitBreakers { default: thresholds, high: thresholds },
-        ..Cluster::new("", Discovery::Static(LoadAssignment::default()))
-    };
+    let mut config = Cluster::new("", Discovery::Static(LoadAssignment::default()));
+    config.circuit_breakers = CircuitBreakers::new(thresholds, thresholds);
     Arc::new(ClusterState::new(Arc::new(config), now(), &mut ThreadRng))
 }

@@ -13,7 +13,9 @@ use crate::layer::Layered;
 use crate::testing::{MockHandle, MockService, answer, cluster, get, is_ready, stat, told};
 
 fn one() -> Thresholds {
-    Thresholds { max_requests: 1, ..Thresholds::default() }
+    let mut thresholds = Thresholds::default();
+    thresholds.max_requests = 1;
+    thresholds
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ mod tests {
 
     use mesh_core::{
         cluster::ClusterState,
-        model::{Cluster, Discovery, Endpoint, LoadAssignment, LocalityEndpoints},
+        model::{Cluster, Discovery},
         rng::SplitMix64,
     };
     use tokio::net::TcpListener;
@@ -58,9 +58,7 @@ mod tests {
     use crate::{Io, timer::now};
 
     async fn connect(address: SocketAddr, change: impl FnOnce(&mut Cluster)) -> Result<Connected> {
-        let locality = LocalityEndpoints { endpoints: vec![Endpoint::new(address)], ..LocalityEndpoints::default() };
-        let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
-        let mut cluster = Cluster::new("c", Discovery::Static(assignment));
+        let mut cluster = Cluster::new("c", Discovery::Static([address].into_iter().collect()));
         change(&mut cluster);
         let state = ClusterState::new(Arc::new(cluster), now(), &mut SplitMix64::new(1));
         let (cluster, endpoints) = (state.config(), state.endpoints());

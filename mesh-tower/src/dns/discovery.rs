@@ -200,10 +200,11 @@ impl Names {
         let EndpointAddress::Name { host, port } = &endpoint.address else { return vec![endpoint] };
         let hostname = endpoint.hostname.clone().or_else(|| Some(Arc::clone(host)));
         let addresses = self.answers.get(host).map(Vec::as_slice).unwrap_or_default();
-        let with_address = |address: &IpAddr| Endpoint {
-            address: EndpointAddress::Socket((*address, *port).into()),
-            hostname: hostname.clone(),
-            ..endpoint.clone()
+        let with_address = |address: &IpAddr| {
+            let mut endpoint = endpoint.clone();
+            endpoint.address = EndpointAddress::Socket((*address, *port).into());
+            endpoint.hostname.clone_from(&hostname);
+            endpoint
         };
         addresses.iter().take(most).map(with_address).collect()
     }
@@ -217,12 +218,7 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
-    use mesh_core::{
-        model::{DnsLookupFamily, HealthStatus, LocalityEndpoints},
-        rng::SplitMix64,
-    };
+    use mesh_core::{model::DnsLookupFamily, rng::SplitMix64};
 
     use super::*;
     use crate::{
@@ -260,15 +256,7 @@ mod tests {
     }
 
     fn names() -> LoadAssignment {
-        let endpoint = Endpoint {
-            address: EndpointAddress::Name { host: "db.test".into(), port: 5432 },
-            hostname: None,
-            load_balancing_weight: NonZeroU32::MIN,
-            health_status: HealthStatus::Unknown,
-            workload: None,
-        };
-        let locality = LocalityEndpoints { endpoints: vec![endpoint], ..LocalityEndpoints::default() };
-        LoadAssignment { localities: vec![locality], ..LoadAssignment::default() }
+        vec![Endpoint::new(EndpointAddress::Name { host: "db.test".into(), port: 5432 })].into()
     }
 
     fn start(discovery: Discovery) -> (Zone, Arc<Store>, DnsDiscovery) {
@@ -301,7 +289,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_logical_cluster_has_one_endpoint_and_may_live_by_the_ttl() {
-        let options = DnsOptions { respect_dns_ttl: true, ..DnsOptions::default() };
+        let mut options = DnsOptions::default();
+        options.respect_dns_ttl = true;
         let (zone, store, _dns) = start(Discovery::LogicalDns(names(), options));
         zone.set(&["10.0.0.1", "10.0.0.2"], 60);
         assert_eq!(after(0, &store).await, ["10.0.0.1:5432"]);

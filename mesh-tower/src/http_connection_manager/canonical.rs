@@ -145,7 +145,7 @@ fn value_of(authority: &str) -> Result<HeaderValue, Refusal> {
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use mesh_core::model::{PathNormalization, RouteSource};
+    use mesh_core::model::RouteSource;
 
     use super::*;
 
@@ -215,7 +215,8 @@ mod tests {
     #[test]
     fn the_path_is_normalized_and_headers_are_counted() {
         let mut config = config();
-        config.path_normalization = PathNormalization { normalize_path: true, merge_slashes: true };
+        config.path_normalization.normalize_path = true;
+        config.path_normalization.merge_slashes = true;
         assert_eq!(canonical(&config, Version::HTTP_11, "/a/..//b/%2e/c?x=/../y", &["h"]), ok("/b/c?x=/../y", "h"));
         assert_eq!(canonical(&config, Version::HTTP_2, "http://h/a/./b", &[]), ok("http://h/a/b", "-"));
         config.max_headers_count = 0;

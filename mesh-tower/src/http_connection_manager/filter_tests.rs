@@ -55,11 +55,13 @@ fn to_cluster() -> Action {
 }
 
 fn direct() -> Action {
-    Action::DirectResponse(DirectResponse { status: StatusCode::OK, body: "d".into() })
+    Action::DirectResponse(DirectResponse::new(StatusCode::OK, "d"))
 }
 
 fn manager(routes: Vec<Route>, filters: Vec<HttpFilter>) -> HttpConnectionManager {
-    HttpConnectionManager { http_filters: filters, ..http(routes) }
+    let mut config = http(routes);
+    config.http_filters = filters;
+    config
 }
 
 /// The status and the values of `x-passed`.

@@ -12,8 +12,7 @@ use mesh_core::{
     model::{
         AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, Cluster, DestinationService, DirectResponse,
         Discovery, FractionalPercent, HeaderMutation, HttpConnectionManager, Listener, LoadAssignment, PathMatcher,
-        PathRedirect, Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, UpgradeConfig,
-        VirtualHost,
+        Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, UpgradeConfig, VirtualHost,
         format::{DEFAULT_TEXT, Format},
     },
     rng::SplitMix64,
@@ -164,15 +163,10 @@ async fn a_request_reaches_the_service_in_canonical_form() {
 
 #[tokio::test]
 async fn what_the_mesh_answers_itself_is_envoys_word() {
-    let direct = DirectResponse { status: StatusCode::OK, body: "hello".into() };
-    let redirect = Redirect {
-        scheme_redirect: Some("https".into()),
-        host_redirect: None,
-        port_redirect: None,
-        path: PathRedirect::Keep,
-        response_code: StatusCode::FOUND,
-        strip_query: false,
-    };
+    let direct = DirectResponse::new(StatusCode::OK, "hello");
+    let mut redirect = Redirect::default();
+    redirect.scheme_redirect = Some("https".into());
+    redirect.response_code = StatusCode::FOUND;
     let mut direct = route(PathMatcher::Exact("/direct".into()), Action::DirectResponse(direct));
     direct.response_headers.add.push(HeaderMutation {
         name: HeaderName::from_static("x-proto"),
@@ -252,10 +246,8 @@ async fn faults_delay_and_abort() {
 async fn an_access_log_line_is_written_when_the_answer_has_ended() {
     let path = std::env::temp_dir().join(format!("mesh-hcm-log-{}", std::process::id()));
     let mut config = http(everything_to_the_service());
-    config.access_log.push(AccessLog {
-        sink: AccessLogSink::File(path.clone()),
-        format: AccessLogFormat::Text(Format::parse(DEFAULT_TEXT).unwrap()),
-    });
+    let format = AccessLogFormat::Text(Format::parse(DEFAULT_TEXT).unwrap());
+    config.access_log.push(AccessLog::new(AccessLogSink::File(path.clone()), format));
     let fixture = Fixture::new(config, service(|_| async { Response::new(Body::from("12345")) }));
     fixture.exchange("GET /p?q HTTP/1.1\r\nhost: a.test\r\nuser-agent: curl\r\nconnection: close\r\n\r\n").await;
     fixture.telemetry.logs.flush();
@@ -276,7 +268,7 @@ impl Log {
     fn new(name: &str, config: &mut HttpConnectionManager, format: &str) -> Self {
         let path = std::env::temp_dir().join(format!("mesh-hcm-{name}-{}", std::process::id()));
         let format = AccessLogFormat::Text(Format::parse(format).unwrap());
-        config.access_log.push(AccessLog { sink: AccessLogSink::File(path.clone()), format });
+        config.access_log.push(AccessLog::new(AccessLogSink::File(path.clone()), format));
         Self(path)
     }
 
@@ -326,7 +318,7 @@ async fn read_until(stream: &mut DuplexStream, end: &str) -> String {
 #[tokio::test]
 async fn a_tunnel_is_recorded_by_who_ended_it() {
     let mut config = http(everything_to_the_service());
-    config.upgrade_configs.push(UpgradeConfig { upgrade_type: "websocket".into(), enabled: true });
+    config.upgrade_configs.push(UpgradeConfig::new("websocket"));
     let format = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %REQUEST_DURATION%\n";
     let log = Log::new("tunnel", &mut config, format);
     let fixture = Fixture::new(config, service(switch_protocols));
@@ -359,7 +351,7 @@ async fn a_tunnel_is_recorded_by_who_ended_it() {
 #[tokio::test]
 async fn a_connection_ends_with_the_answer_to_an_upgrade_that_is_refused() {
     let mut config = http(everything_to_the_service());
-    config.upgrade_configs.push(UpgradeConfig { upgrade_type: "websocket".into(), enabled: true });
+    config.upgrade_configs.push(UpgradeConfig::new("websocket"));
     let fixture = Fixture::new(config, service(switch_protocols));
     for (protocol, path) in [("websocket", "/refused"), ("other", "/")] {
         let request =
@@ -680,7 +672,7 @@ async fn a_response_may_take_long_but_not_stall() {
 
 #[tokio::test]
 async fn a_grpc_client_gets_direct_answers_in_its_language() {
-    let direct = DirectResponse { status: StatusCode::NOT_FOUND, body: "nobody here".into() };
+    let direct = DirectResponse::new(StatusCode::NOT_FOUND, "nobody here");
     let fixture =
         Fixture::new(http(vec![route(PathMatcher::Prefix("/".into()), Action::DirectResponse(direct))]), echo());
     let request = "POST /s/M HTTP/1.1\r\nhost: a.test\r\ncontent-type: application/grpc\r\nconnection: close\r\n\r\n";

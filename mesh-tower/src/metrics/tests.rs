@@ -9,7 +9,7 @@ use crate::{Body, BoxError, call::local_reply};
 
 fn layer(metrics: &IstioMetrics) -> MetricsLayer {
     MetricsLayer::new(metrics.clone(), Reporter::Destination)
-        .source(Workload { name: "caller".into(), ..Workload::default() })
+        .source(Workload::new("caller", ""))
         .service(DestinationService { host: "shop.default".into(), name: "shop".into(), namespace: "default".into() })
 }
 

@@ -22,11 +22,9 @@ use crate::{
 fn strict() -> Arc<ClusterState> {
     cluster("c", 1, |config| {
         config.healthy_panic_threshold = Percent::new(0).unwrap();
-        config.outlier_detection = Some(OutlierDetection {
-            consecutive_5xx: 2,
-            max_ejection_percent: Percent::HUNDRED,
-            ..OutlierDetection::default()
-        });
+        let detection = config.outlier_detection.insert(OutlierDetection::default());
+        detection.consecutive_5xx = 2;
+        detection.max_ejection_percent = Percent::HUNDRED;
     })
 }
 

@@ -5,8 +5,9 @@ use super::*;
 const ID: &str = "sidecar~127.0.0.1~reviews-v1.default~default.svc.cluster.local";
 
 fn reviews() -> Workload {
-    let principal = "spiffe://cluster.local/ns/books/sa/reviews".into();
-    Workload { name: "reviews-v1".into(), namespace: "default".into(), principal, ..Workload::default() }
+    let mut workload = Workload::new("reviews-v1", "default");
+    workload.principal = "spiffe://cluster.local/ns/books/sa/reviews".into();
+    workload
 }
 
 fn exchange(config: PeerMetadata) -> PeerExchange {
@@ -101,8 +102,7 @@ fn a_listener_without_the_filter_does_nothing() {
 
 #[test]
 fn equal_values_are_read_once_and_no_more_than_a_bound_is_remembered() {
-    let value =
-        |name: &str| HeaderValue::try_from(encode(&Workload { name: name.into(), ..Workload::default() })).unwrap();
+    let value = |name: &str| HeaderValue::try_from(encode(&Workload::new(name, ""))).unwrap();
     let first = known::client(&value("a")).unwrap();
     assert!(Arc::ptr_eq(&first, &known::client(&value("a")).unwrap()));
     for number in 0..3 * known::MAX_REMEMBERED {

@@ -15,10 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
-    model::{
-        self, CircuitBreakers, Cluster, Discovery, EndpointAddress, HealthStatus, LoadAssignment, LocalityEndpoints,
-        Thresholds,
-    },
+    model::{self, Cluster, Discovery},
     rng::SplitMix64,
     tls::TlsInfo,
 };
@@ -233,16 +230,7 @@ impl Fixture {
     fn with(serve: Serve, change: impl FnOnce(&mut Cluster)) -> Self {
         let endpoint = Endpoint::new(serve);
         let addresses = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let endpoints = addresses.map(|address| model::Endpoint {
-            address: EndpointAddress::Socket(address),
-            hostname: None,
-            load_balancing_weight: NonZeroU32::MIN,
-            health_status: HealthStatus::Unknown,
-            workload: None,
-        });
-        let locality = LocalityEndpoints { endpoints: endpoints.to_vec(), ..LocalityEndpoints::default() };
-        let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
-        let mut config = Cluster::new("c", Discovery::Static(assignment));
+        let mut config = Cluster::new("c", Discovery::Static(addresses.into_iter().collect()));
         if let Serve::Http2 { .. } | Serve::Http2Cut { .. } = serve {
             config.http_protocol_options.protocol = model::HttpProtocol::Http2;
         }
@@ -301,8 +289,10 @@ async fn send(target: &OwnedTarget, path: &str, body: Body) -> Result<Response<B
 }
 
 fn limit(cluster: &mut Cluster, max_connections: u32, max_pending_requests: u32) {
-    let default = Thresholds { max_connections, max_pending_requests, ..Thresholds::default() };
-    cluster.circuit_breakers = CircuitBreakers { default, high: default };
+    for thresholds in [&mut cluster.circuit_breakers.default, &mut cluster.circuit_breakers.high] {
+        thresholds.max_connections = max_connections;
+        thresholds.max_pending_requests = max_pending_requests;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,8 +41,8 @@ use crate::{
 ///     let status = if first { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
 ///     async move { Ok::<_, BoxError>(Response::builder().status(status).body(Body::empty())?) }
 /// });
-/// let policy = RetryPolicy { retry_on: RetryOn::FIVE_XX, num_retries: 2, ..RetryPolicy::default() };
-/// let budget = RetryBudget { budget_percent: Percent::new(20)?.into(), min_retry_concurrency: 3 };
+/// let policy = RetryPolicy::new(RetryOn::FIVE_XX).with_num_retries(2);
+/// let budget = RetryBudget::new(Percent::new(20)?, 3);
 /// let service = RetryLayer::new(policy, budget).layer(flaky);
 /// assert_eq!(service.oneshot(Request::new(Body::empty())).await?.status(), 200);
 /// # Ok(())
@@ -74,7 +74,9 @@ impl RetryLayer {
     /// makes.
     #[must_use]
     pub fn new(policy: impl Into<Arc<RetryPolicy>>, budget: RetryBudget) -> Self {
-        let thresholds = Thresholds { max_requests: u32::MAX, retry_budget: Some(budget), ..Thresholds::default() };
+        let mut thresholds = Thresholds::default();
+        thresholds.max_requests = u32::MAX;
+        thresholds.retry_budget = Some(budget);
         Self { limits: RetryLimits::Own(cluster_with(thresholds)), ..Self::with_policy(Some(policy.into())) }
     }
 

@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use mesh_core::{
     cluster::ClusterState,
-    model::{Percent, RetryBudget, RetryOn, RetryPolicy, Thresholds},
+    model::{Percent, RetryBudget, RetryOn, RetryPolicy},
     retry::ResetReason,
 };
 use tokio::task::JoinHandle;
@@ -29,11 +29,11 @@ use crate::{
 };
 
 fn policy(num_retries: u32) -> RetryPolicy {
-    RetryPolicy { retry_on: RetryOn::FIVE_XX, num_retries, ..RetryPolicy::default() }
+    RetryPolicy::new(RetryOn::FIVE_XX).with_num_retries(num_retries)
 }
 
 fn budget(budget_percent: u32, min_retry_concurrency: u32) -> RetryBudget {
-    RetryBudget { budget_percent: Percent::new(budget_percent).unwrap().into(), min_retry_concurrency }
+    RetryBudget::new(Percent::new(budget_percent).unwrap(), min_retry_concurrency)
 }
 
 /// A service under test, and its mock.
@@ -131,8 +131,8 @@ async fn retries_stay_within_a_share_of_the_requests() {
 
 #[tokio::test(start_paused = true)]
 async fn a_try_out_of_time_is_given_up_and_repeated() {
-    let per_try_timeout = Some(Duration::from_millis(200));
-    let mut fixture = Fixture::new(RetryLayer::new(RetryPolicy { per_try_timeout, ..policy(1) }, budget(20, 3)));
+    let policy = policy(1).with_per_try_timeout(Duration::from_millis(200));
+    let mut fixture = Fixture::new(RetryLayer::new(policy, budget(20, 3)));
     let response = fixture.call(get("/"));
     let _first = fixture.next().await;
     let _second = fixture.next().await;
@@ -165,7 +165,9 @@ fn with_cluster(cluster: &Arc<ClusterState>, policy: RetryPolicy) -> (Layered<Re
 #[tokio::test(start_paused = true)]
 async fn a_retry_goes_to_another_endpoint() {
     let cluster = cluster("c", 2, |_| {});
-    let policy = RetryPolicy { previous_hosts: true, host_selection_retry_max_attempts: 5, ..policy(1) };
+    let mut policy = policy(1);
+    policy.previous_hosts = true;
+    policy.host_selection_retry_max_attempts = 5;
     for _ in 0..8 {
         let (service, mut handle) = with_cluster(&cluster, policy.clone());
         let answered = tokio::spawn(tower::ServiceExt::oneshot(service, get("/")));
@@ -185,7 +187,7 @@ async fn a_retry_goes_to_another_endpoint() {
 #[tokio::test(start_paused = true)]
 async fn an_overflow_is_not_retried() {
     let cluster = cluster("c", 1, |config| {
-        config.circuit_breakers.default = Thresholds { max_requests: 0, ..Thresholds::default() };
+        config.circuit_breakers.default.max_requests = 0;
     });
     let (service, _handle) = with_cluster(&cluster, policy(3));
     let response = tower::ServiceExt::oneshot(service, get("/")).await.unwrap();

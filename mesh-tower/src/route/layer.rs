@@ -24,14 +24,14 @@ use crate::{
 ///
 /// ```
 /// use http::{Request, Response, StatusCode};
-/// use mesh_core::model::{Action, DirectResponse, PathMatcher, Route, RouteConfiguration, RouteMatch, VirtualHost};
+/// use mesh_core::model::{DirectResponse, PathMatcher, Route, RouteConfiguration, RouteMatch, VirtualHost};
 /// use mesh_tower::{Body, BoxError, route::RouteLayer};
 /// use tower::{Layer as _, ServiceExt as _, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// let gone = DirectResponse { status: StatusCode::GONE, body: "moved out".into() };
-/// let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/old".into())), Action::DirectResponse(gone));
+/// let gone = DirectResponse::new(StatusCode::GONE, "moved out");
+/// let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/old".into())), gone);
 /// let routes = RouteConfiguration::new("shop", vec![VirtualHost::new("shop", vec![route])]);
 /// let layer = RouteLayer::new(routes, [])?;
 /// let service = layer.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));

@@ -21,21 +21,15 @@ fn route(prefix: &str, action: Action) -> mesh_core::model::Route {
 
 fn split() -> Action {
     let clusters = vec![WeightedCluster::new("v1", 90), WeightedCluster::new("v2", 10)];
-    let header_name = Some(HeaderName::from_static("x-draw"));
-    let split = ClusterSpecifier::Weighted(WeightedClusters { clusters, header_name });
-    Action::Route(Box::new(RouteAction::new(split)))
+    let mut split = WeightedClusters::new(clusters);
+    split.header_name = Some(HeaderName::from_static("x-draw"));
+    RouteAction::new(ClusterSpecifier::Weighted(split)).into()
 }
 
 fn config() -> Arc<RouteConfiguration> {
-    let redirect = Redirect {
-        scheme_redirect: None,
-        host_redirect: None,
-        port_redirect: None,
-        path: PathRedirect::Path("/new".into()),
-        response_code: StatusCode::MOVED_PERMANENTLY,
-        strip_query: false,
-    };
-    let text = DirectResponse { status: StatusCode::IM_A_TEAPOT, body: "short and stout".into() };
+    let mut redirect = Redirect::default();
+    redirect.path = PathRedirect::Path("/new".into());
+    let text = DirectResponse::new(StatusCode::IM_A_TEAPOT, "short and stout");
     let mut host = VirtualHost::new(
         "shop",
         vec![

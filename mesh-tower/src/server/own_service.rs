@@ -215,13 +215,10 @@ pub(super) fn default_listener(address: SocketAddr) -> Listener {
     let everything = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), Action::NonForwarding);
     let routes = RouteConfiguration::new("inbound", vec![VirtualHost::new("inbound", vec![everything])]);
     let name: Arc<str> = address.to_string().into();
-    let http = HttpConnectionManager::new(&name, RouteSource::Inline(Arc::new(routes)));
-    let http = HttpConnectionManager {
-        // As in Istio's listeners: streams may be silent for as long as they like.
-        stream_idle_timeout: None,
-        server_header_transformation: ServerHeader::PassThrough,
-        ..http
-    };
+    let mut http = HttpConnectionManager::new(&name, RouteSource::Inline(Arc::new(routes)));
+    // As in Istio's listeners: streams may be silent for as long as they like.
+    http.stream_idle_timeout = None;
+    http.server_header_transformation = ServerHeader::PassThrough;
     Listener::http(&name, address, http).with_traffic_direction(TrafficDirection::Inbound)
 }
 

@@ -178,10 +178,8 @@ async fn a_connection_that_no_chain_matches_is_closed_and_logged() {
     let other = matching(|it| it.server_names = vec!["other.test".into()]);
     let mut listener = listener(&INSPECTORS[..1], vec![FilterChain::new(tcp("tls")).matching(other)]);
     let format = "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %REQUESTED_SERVER_NAME%\n";
-    listener.access_log.push(AccessLog {
-        sink: AccessLogSink::File(path.clone()),
-        format: AccessLogFormat::Text(Format::parse(format).unwrap()),
-    });
+    let format = AccessLogFormat::Text(Format::parse(format).unwrap());
+    listener.access_log.push(AccessLog::new(AccessLogSink::File(path.clone()), format));
     let fixture = Fixture::new(&listener);
     assert_eq!(fixture.exchange(CLIENT_HELLO, 1).await, b"");
     assert_eq!(fixture.stat("listener.l.no_filter_chain_match"), 1);

@@ -104,12 +104,10 @@ impl Fixture {
         let network = Network { answers: Mutex::new(answers.to_vec()), accepted: sender };
         let log = Log::new();
         let (store, mut telemetry) = (Store::new(), Telemetry::default());
-        telemetry.workload = Some(Arc::new(Workload { name: "web".into(), ..Workload::default() }));
+        telemetry.workload = Some(Arc::new(Workload::new("web", "")));
         let mut config = Config::new("p", "a");
-        config.access_log.push(AccessLog {
-            sink: AccessLogSink::File(log.0.clone()),
-            format: AccessLogFormat::Text(Format::parse(LOG).unwrap()),
-        });
+        let format = AccessLogFormat::Text(Format::parse(LOG).unwrap());
+        config.access_log.push(AccessLog::new(AccessLogSink::File(log.0.clone()), format));
         let Discovery::Static(endpoints) = testing::cluster("a", 2, |_| {}).config().discovery.clone() else {
             unreachable!("endpoints of tests are static")
         };

@@ -299,16 +299,14 @@ mod tests {
     use super::*;
 
     fn client() -> Arc<Workload> {
-        Arc::new(Workload {
-            name: "productpage-v1".into(),
-            namespace: "default".into(),
-            canonical_service: "productpage".into(),
-            canonical_revision: "v1".into(),
-            app: "productpage".into(),
-            version: "v1".into(),
-            cluster: "Kubernetes".into(),
-            principal: "spiffe://cluster.local/ns/default/sa/productpage".into(),
-        })
+        let mut workload = Workload::new("productpage-v1", "default");
+        workload.canonical_service = "productpage".into();
+        workload.canonical_revision = "v1".into();
+        workload.app = "productpage".into();
+        workload.version = "v1".into();
+        workload.cluster = "Kubernetes".into();
+        workload.principal = "spiffe://cluster.local/ns/default/sa/productpage".into();
+        Arc::new(workload)
     }
 
     fn reviews() -> Arc<DestinationService> {

@@ -133,7 +133,9 @@ mod tests {
     }
 
     fn config(upgrade_type: &str, enabled: bool) -> UpgradeConfig {
-        UpgradeConfig { upgrade_type: upgrade_type.into(), enabled }
+        let mut config = UpgradeConfig::new(upgrade_type);
+        config.enabled = enabled;
+        config
     }
 
     #[test]

@@ -1,7 +1,6 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    num::NonZeroU32,
     pin::Pin,
     sync::LazyLock,
     task::{Context, Poll},
@@ -13,9 +12,9 @@ use http_body_util::{BodyExt, Full};
 use mesh_core::{
     cluster::{EndpointStats, StatKind},
     model::{
-        self, Action, CircuitBreakers, Cluster, Discovery, EndpointAddress, HeaderMutation, HealthStatus, HostRewrite,
-        HttpProtocol, LoadAssignment, LocalityEndpoints, OutlierDetection, PathMatcher, PathRewrite, Percent, RetryOn,
-        RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, Thresholds, VirtualHost, format::Format,
+        self, Action, Cluster, Discovery, HeaderMutation, HostRewrite, HttpProtocol, OutlierDetection, PathMatcher,
+        PathRewrite, Percent, RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+        format::Format,
     },
     retry::ResetReason,
     rng::SplitMix64,
@@ -166,17 +165,13 @@ impl Fixture {
         cluster: impl FnOnce(&mut Cluster),
         route: impl FnOnce(&mut VirtualHost),
     ) -> Self {
-        let endpoint = |number| model::Endpoint {
-            address: EndpointAddress::Socket(([127, 0, 0, 1], number).into()),
-            hostname: Some("endpoint.test".into()),
-            load_balancing_weight: NonZeroU32::MIN,
-            health_status: HealthStatus::Unknown,
-            workload: None,
+        let endpoint = |number| {
+            let mut endpoint = model::Endpoint::new(SocketAddr::from(([127, 0, 0, 1], number)));
+            endpoint.hostname = Some("endpoint.test".into());
+            endpoint
         };
-        let endpoints = (1..=endpoints).map(endpoint).collect();
-        let locality = LocalityEndpoints { endpoints, ..LocalityEndpoints::default() };
-        let assignment = LoadAssignment { localities: vec![locality], ..LoadAssignment::default() };
-        let mut config = Cluster::new("c", Discovery::Static(assignment));
+        let endpoints: Vec<_> = (1..=endpoints).map(endpoint).collect();
+        let mut config = Cluster::new("c", Discovery::Static(endpoints.into()));
         cluster(&mut config);
         let store = Arc::new(Store::new());
         store.set_cluster(Arc::new(config), now(), &mut SplitMix64::new(1));
@@ -243,7 +238,9 @@ fn virtual_host() -> VirtualHost {
         Action::Route(Box::new(RouteAction::to_cluster("c"))),
     );
     route.name = "route".into();
-    VirtualHost { include_request_attempt_count: true, ..VirtualHost::new("host", vec![route]) }
+    let mut host = VirtualHost::new("host", vec![route]);
+    host.include_request_attempt_count = true;
+    host
 }
 
 fn action(host: &mut VirtualHost) -> &mut RouteAction {
@@ -255,7 +252,7 @@ fn action(host: &mut VirtualHost) -> &mut RouteAction {
 
 fn retry(host: &mut VirtualHost, retry_on: &str, num_retries: u32) {
     let retry_on = RetryOn::parse(retry_on).unwrap();
-    host.retry_policy = Some(Arc::new(RetryPolicy { retry_on, num_retries, ..RetryPolicy::default() }));
+    host.retry_policy = Some(Arc::new(RetryPolicy::new(retry_on).with_num_retries(num_retries)));
 }
 
 fn get(path: &str) -> Request<Body> {
@@ -359,10 +356,8 @@ async fn used_up_retries_leave_the_last_answer_and_a_flag() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_the_circuit_breaker_refuses_is_an_overflow() {
-    let none = Thresholds { max_retries: 0, ..Thresholds::default() };
-    let breakers = CircuitBreakers { default: none, high: none };
-    let retries = |host: &mut VirtualHost| retry(host, "5xx", 1);
-    let mut fixture = Fixture::with([Step::Answer(500)], 1, |c| c.circuit_breakers = breakers, retries);
+    let none = |c: &mut Cluster| c.circuit_breakers.default.max_retries = 0;
+    let mut fixture = Fixture::with([Step::Answer(500)], 1, none, |host| retry(host, "5xx", 1));
     assert_eq!(fixture.get("/").await, (500, "text".to_owned(), "UO".to_owned()));
     assert_eq!((fixture.seen().len(), fixture.stat("upstream_rq_retry_overflow")), (1, 1));
 }
@@ -507,9 +502,8 @@ async fn a_stream_may_not_outlive_its_maximum_duration() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_above_the_limit_overflow_until_a_response_has_ended() {
-    let one = Thresholds { max_requests: 1, ..Thresholds::default() };
-    let breakers = CircuitBreakers { default: one, high: one };
-    let mut fixture = Fixture::with([Step::Answer(200)], 1, |c| c.circuit_breakers = breakers, |_| {});
+    let one = |c: &mut Cluster| c.circuit_breakers.default.max_requests = 1;
+    let mut fixture = Fixture::with([Step::Answer(200)], 1, one, |_| {});
     let open = fixture.send(get("/")).await;
     let refused = fixture.send(get("/")).await;
     assert_eq!((refused.status().as_u16(), value(refused.headers(), "x-envoy-overloaded").as_str()), (503, "true"));
@@ -534,13 +528,11 @@ async fn a_response_that_switches_protocols_holds_its_place_for_the_tunnel() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_keeps_failing_is_ejected_for_a_while() {
-    let detection = OutlierDetection {
-        consecutive_5xx: 3,
-        max_ejection_percent: Percent::HUNDRED,
-        interval: Duration::from_secs(1),
-        base_ejection_time: Duration::from_secs(5),
-        ..OutlierDetection::default()
-    };
+    let mut detection = OutlierDetection::default();
+    detection.consecutive_5xx = 3;
+    detection.max_ejection_percent = Percent::HUNDRED;
+    detection.interval = Duration::from_secs(1);
+    detection.base_ejection_time = Duration::from_secs(5);
     let mut fixture = Fixture::with(
         [Step::Answer(500)],
         1,

@@ -193,16 +193,12 @@ mod tests {
             ("LABELS", Value { kind: Some(Kind::StructValue(labels)) }),
             ("CLUSTER_ID", text("Kubernetes")),
         ]);
-        let workload = Workload {
-            name: long.as_str().into(),
-            namespace: "default".into(),
-            canonical_service: "reviews".into(),
-            canonical_revision: "v1".into(),
-            app: "reviews".into(),
-            version: "v1".into(),
-            cluster: "Kubernetes".into(),
-            ..Workload::default()
-        };
+        let mut workload = Workload::new(&long, "default");
+        workload.canonical_service = "reviews".into();
+        workload.canonical_revision = "v1".into();
+        workload.app = "reviews".into();
+        workload.version = "v1".into();
+        workload.cluster = "Kubernetes".into();
         assert_eq!(encode(&workload), STANDARD.encode(metadata.encode_to_vec()));
     }
 }

@@ -37,12 +37,12 @@ pub(crate) fn decode(at: &At<'_>, log: &ProtoAccessLog) -> Result<AccessLog> {
         "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog" => {
             let StdoutAccessLog { access_log_format } = unpack(&at, config)?;
             let format = access_log_format.map(|stdout_access_log::AccessLogFormat::LogFormat(format)| format);
-            Ok(AccessLog { sink: AccessLogSink::Stdout, format: log_format(&at, format.as_ref())? })
+            Ok(AccessLog::new(AccessLogSink::Stdout, log_format(&at, format.as_ref())?))
         }
         "envoy.extensions.access_loggers.stream.v3.StderrAccessLog" => {
             let StderrAccessLog { access_log_format } = unpack(&at, config)?;
             let format = access_log_format.map(|stderr_access_log::AccessLogFormat::LogFormat(format)| format);
-            Ok(AccessLog { sink: AccessLogSink::Stderr, format: log_format(&at, format.as_ref())? })
+            Ok(AccessLog::new(AccessLogSink::Stderr, log_format(&at, format.as_ref())?))
         }
         other => Err(at.refuse(format_args!("access log {name:?} of type {other}: not supported"))),
     }
@@ -65,7 +65,7 @@ fn file(at: &At<'_>, log: &FileAccessLog) -> Result<AccessLog> {
         }
         Some(file_access_log::AccessLogFormat::LogFormat(format)) => log_format(at, Some(format))?,
     };
-    Ok(AccessLog { sink, format })
+    Ok(AccessLog::new(sink, format))
 }
 
 fn log_format(at: &At<'_>, value: Option<&SubstitutionFormatString>) -> Result<AccessLogFormat> {

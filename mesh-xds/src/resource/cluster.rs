@@ -67,11 +67,10 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     let common_lb = optional(&at.field("common_lb_config"), common_lb_config.as_ref(), common_lb)?.unwrap_or_default();
     let lb = lb_policy::decode(at, *lb_policy, lb_config.as_ref(), load_balancing_policy.as_ref())?;
     let refresh_rate = optional(&at.field("dns_refresh_rate"), dns_refresh_rate.as_ref(), positive_duration)?;
-    let dns = DnsOptions {
-        dns_refresh_rate: refresh_rate.unwrap_or(Duration::from_secs(5)),
-        respect_dns_ttl: *respect_dns_ttl,
-        dns_lookup_family: lookup_family(enumeration(&at.field("dns_lookup_family"), *dns_lookup_family)?),
-    };
+    let mut dns = DnsOptions::default();
+    dns.dns_refresh_rate = refresh_rate.unwrap_or(dns.dns_refresh_rate);
+    dns.respect_dns_ttl = *respect_dns_ttl;
+    dns.dns_lookup_family = lookup_family(enumeration(&at.field("dns_lookup_family"), *dns_lookup_family)?);
     let endpoints =
         Endpoints { kind: cluster_discovery_type.as_ref(), load_assignment, eds: eds_cluster_config.as_ref() };
     let mut model = Cluster::new(name.as_str(), discovery(at, name, &endpoints, dns)?);

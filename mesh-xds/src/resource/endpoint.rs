@@ -39,11 +39,11 @@ pub(super) fn decode(at: &At<'_>, assignment: &ClusterLoadAssignment, names: Nam
     let _ = cluster_name;
     let localities = list(at, "endpoints", endpoints, |at, group| locality(at, group, names))?;
     refuse_priority_gap(at, &localities)?;
-    let overprovisioning_factor = optional(&at.field("policy"), policy.as_ref(), overprovisioning_factor)?;
-    Ok(LoadAssignment {
-        localities,
-        overprovisioning_factor: overprovisioning_factor.unwrap_or(DEFAULT_OVERPROVISIONING),
-    })
+    let mut model = LoadAssignment::new(localities);
+    if let Some(factor) = optional(&at.field("policy"), policy.as_ref(), overprovisioning_factor)? {
+        model.overprovisioning_factor = factor;
+    }
+    Ok(model)
 }
 
 fn overprovisioning_factor(at: &At<'_>, policy: &Policy) -> Result<u32> {
@@ -85,12 +85,11 @@ fn locality(at: &At<'_>, group: &LocalityLbEndpoints, names: Names) -> Result<Lo
         let ProtoLocality { region, zone, sub_zone } = locality;
         Locality { region: region.as_str().into(), zone: zone.as_str().into(), sub_zone: sub_zone.as_str().into() }
     });
-    Ok(LocalityEndpoints {
-        locality,
-        priority: in_range(&at.field("priority"), *priority, 0, 128)?,
-        load_balancing_weight: load_balancing_weight.and_then(NonZeroU32::new),
-        endpoints: list(at, "lb_endpoints", lb_endpoints, |at, endpoint| lb_endpoint(at, endpoint, names))?,
-    })
+    let endpoints = list(at, "lb_endpoints", lb_endpoints, |at, endpoint| lb_endpoint(at, endpoint, names))?;
+    let mut model = LocalityEndpoints::new(locality, endpoints);
+    model.priority = in_range(&at.field("priority"), *priority, 0, 128)?;
+    model.load_balancing_weight = load_balancing_weight.and_then(NonZeroU32::new);
+    Ok(model)
 }
 
 fn lb_endpoint(at: &At<'_>, lb_endpoint: &LbEndpoint, names: Names) -> Result<Endpoint> {
@@ -114,13 +113,12 @@ fn lb_endpoint(at: &At<'_>, lb_endpoint: &LbEndpoint, names: Names) -> Result<En
     let load_balancing_weight = optional(&weight_at, load_balancing_weight.as_ref(), |at, weight| {
         NonZeroU32::new(*weight).ok_or_else(|| at.refuse("0 is not in 1..=4294967295"))
     })?;
-    Ok(Endpoint {
-        address: endpoint_address(&at_endpoint.field("address"), address.as_ref(), names)?,
-        hostname: (!hostname.is_empty()).then(|| hostname.as_str().into()),
-        load_balancing_weight: load_balancing_weight.unwrap_or(NonZeroU32::MIN),
-        health_status: health(enumeration(&at.field("health_status"), *health_status)?),
-        workload: metadata.as_ref().and_then(workload).map(Arc::new),
-    })
+    let mut model = Endpoint::new(endpoint_address(&at_endpoint.field("address"), address.as_ref(), names)?);
+    model.hostname = (!hostname.is_empty()).then(|| hostname.as_str().into());
+    model.load_balancing_weight = load_balancing_weight.unwrap_or(model.load_balancing_weight);
+    model.health_status = health(enumeration(&at.field("health_status"), *health_status)?);
+    model.workload = metadata.as_ref().and_then(workload).map(Arc::new);
+    Ok(model)
 }
 
 fn endpoint_address(
@@ -157,6 +155,9 @@ fn workload(metadata: &Metadata) -> Option<Workload> {
     let text = super::metadata::string(metadata, "istio", "workload")?;
     let mut parts = text.split(';').map(Arc::<str>::from);
     let mut next = || parts.next().unwrap_or_default();
-    let (name, namespace, canonical_service, canonical_revision, cluster) = (next(), next(), next(), next(), next());
-    Some(Workload { name, namespace, canonical_service, canonical_revision, cluster, ..Workload::default() })
+    let mut workload = Workload::new(&next(), &next());
+    workload.canonical_service = next();
+    workload.canonical_revision = next();
+    workload.cluster = next();
+    Some(workload)
 }

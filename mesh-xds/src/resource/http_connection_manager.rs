@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use mesh_core::model::{
-    Codec, ForwardedFor, HttpConnectionManager, PathNormalization, RouteSource, ServerHeader, UpgradeConfig,
-};
+use mesh_core::model::{Codec, HttpConnectionManager, RouteSource, ServerHeader, UpgradeConfig};
 
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
@@ -74,12 +72,10 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     model.access_log = list(at, "access_log", access_log, access_log::decode)?;
     let internal =
         optional(&at.field("internal_address_config"), internal_address_config.as_ref(), internal_addresses)?;
-    model.forwarded_for = ForwardedFor {
-        use_remote_address: use_remote_address.unwrap_or(false),
-        xff_num_trusted_hops: *xff_num_trusted_hops,
-        skip_xff_append: *skip_xff_append,
-        internal_addresses: internal.unwrap_or_default(),
-    };
+    model.forwarded_for.use_remote_address = use_remote_address.unwrap_or(false);
+    model.forwarded_for.xff_num_trusted_hops = *xff_num_trusted_hops;
+    model.forwarded_for.skip_xff_append = *skip_xff_append;
+    model.forwarded_for.internal_addresses = internal.unwrap_or_default();
     model.generate_request_id = generate_request_id.unwrap_or(true);
     model.preserve_external_request_id = *preserve_external_request_id;
     model.always_set_request_id_in_response = *always_set_request_id_in_response;
@@ -88,8 +84,8 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     }
     model.server_header_transformation = server_header(at, *server_header_transformation)?;
     model.via = (!via.is_empty()).then(|| header_value(&at.field("via"), via)).transpose()?;
-    model.path_normalization =
-        PathNormalization { normalize_path: normalize_path.unwrap_or(false), merge_slashes: *merge_slashes };
+    model.path_normalization.normalize_path = normalize_path.unwrap_or(false);
+    model.path_normalization.merge_slashes = *merge_slashes;
     model.strip_matching_host_port = *strip_matching_host_port;
     model.strip_any_host_port = matches!(strip_port_mode, Some(StripPortMode::StripAnyHostPort(true)));
     model.upgrade_configs = list(at, "upgrade_configs", upgrade_configs, upgrade)?;
@@ -235,5 +231,7 @@ fn upgrade(at: &At<'_>, config: &ProtoUpgradeConfig) -> Result<UpgradeConfig> {
         ignore {}
         refuse { filters }
     }
-    Ok(UpgradeConfig { upgrade_type: upgrade_type.as_str().into(), enabled: enabled.unwrap_or(true) })
+    let mut model = UpgradeConfig::new(upgrade_type);
+    model.enabled = enabled.unwrap_or(true);
+    Ok(model)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_core::model::{CircuitBreakers, FractionalPercent, OutlierDetection, Percent, RetryBudget, Thresholds};
+use mesh_core::model::{CircuitBreakers, OutlierDetection, Percent, RetryBudget, Thresholds};
 
 use super::field::{At, Result, fields};
 use super::value::{duration, enumeration, optional, percent, positive_duration, share};
@@ -29,7 +29,7 @@ pub(super) fn circuit_breakers(at: &At<'_>, breakers: &ProtoCircuitBreakers) -> 
             RoutingPriority::High => high.get_or_insert(limits),
         };
     }
-    Ok(CircuitBreakers { default: default.unwrap_or_default(), high: high.unwrap_or_default() })
+    Ok(CircuitBreakers::new(default.unwrap_or_default(), high.unwrap_or_default()))
 }
 
 fn decode_thresholds(at: &At<'_>, thresholds: &ProtoThresholds) -> Result<Thresholds> {
@@ -42,15 +42,14 @@ fn decode_thresholds(at: &At<'_>, thresholds: &ProtoThresholds) -> Result<Thresh
         refuse {}
     }
     let _ = priority;
-    let defaults = Thresholds::default();
-    Ok(Thresholds {
-        max_connections: max_connections.unwrap_or(defaults.max_connections),
-        max_pending_requests: max_pending_requests.unwrap_or(defaults.max_pending_requests),
-        max_requests: max_requests.unwrap_or(defaults.max_requests),
-        max_retries: max_retries.unwrap_or(defaults.max_retries),
-        retry_budget: optional(&at.field("retry_budget"), retry_budget.as_ref(), decode_retry_budget)?,
-        track_remaining: *track_remaining,
-    })
+    let mut model = Thresholds::default();
+    model.max_connections = max_connections.unwrap_or(model.max_connections);
+    model.max_pending_requests = max_pending_requests.unwrap_or(model.max_pending_requests);
+    model.max_requests = max_requests.unwrap_or(model.max_requests);
+    model.max_retries = max_retries.unwrap_or(model.max_retries);
+    model.retry_budget = optional(&at.field("retry_budget"), retry_budget.as_ref(), decode_retry_budget)?;
+    model.track_remaining = *track_remaining;
+    Ok(model)
 }
 
 fn decode_retry_budget(at: &At<'_>, budget: &ProtoRetryBudget) -> Result<RetryBudget> {
@@ -61,10 +60,11 @@ fn decode_retry_budget(at: &At<'_>, budget: &ProtoRetryBudget) -> Result<RetryBu
         refuse { budget_interval }
     }
     let budget_percent = optional(&at.field("budget_percent"), budget_percent.as_ref(), share)?;
-    Ok(RetryBudget {
-        budget_percent: budget_percent.unwrap_or_else(|| FractionalPercent::from_parts_per_million(200_000)),
-        min_retry_concurrency: min_retry_concurrency.unwrap_or(3),
-    })
+    let defaults = RetryBudget::default();
+    Ok(RetryBudget::new(
+        budget_percent.unwrap_or(defaults.budget_percent),
+        min_retry_concurrency.unwrap_or(defaults.min_retry_concurrency),
+    ))
 }
 
 /// Why the fields of success-rate and failure-percentage ejection have no effect.
@@ -102,44 +102,40 @@ pub(super) fn outlier_detection(at: &At<'_>, outlier: &ProtoOutlierDetection) ->
     if enforcing_success_rate.is_none() {
         at.field("enforcing_success_rate").ignore("the default of 100 is not enforced; set it to 0");
     }
-    let defaults = OutlierDetection::default();
+    let mut model = OutlierDetection::default();
     let share = |name, value: &Option<u32>, default: Percent| {
         optional(&at.field(name), value.as_ref(), percent).map(|share| share.unwrap_or(default))
     };
     let time = |name, value: &Option<_>, default: Duration| {
         optional(&at.field(name), value.as_ref(), positive_duration).map(|time| time.unwrap_or(default))
     };
-    let base_ejection_time = time("base_ejection_time", base_ejection_time, defaults.base_ejection_time)?;
+    let base_ejection_time = time("base_ejection_time", base_ejection_time, model.base_ejection_time)?;
     let jitter_at = at.field("max_ejection_time_jitter");
-    Ok(OutlierDetection {
-        consecutive_5xx: consecutive_5xx.unwrap_or(defaults.consecutive_5xx),
-        enforcing_consecutive_5xx: share(
-            "enforcing_consecutive_5xx",
-            enforcing_consecutive_5xx,
-            defaults.enforcing_consecutive_5xx,
-        )?,
-        consecutive_gateway_failure: consecutive_gateway_failure.unwrap_or(defaults.consecutive_gateway_failure),
-        enforcing_consecutive_gateway_failure: share(
-            "enforcing_consecutive_gateway_failure",
-            enforcing_consecutive_gateway_failure,
-            defaults.enforcing_consecutive_gateway_failure,
-        )?,
-        split_external_local_origin_errors: *split_external_local_origin_errors,
-        consecutive_local_origin_failure: consecutive_local_origin_failure
-            .unwrap_or(defaults.consecutive_local_origin_failure),
-        enforcing_consecutive_local_origin_failure: share(
-            "enforcing_consecutive_local_origin_failure",
-            enforcing_consecutive_local_origin_failure,
-            defaults.enforcing_consecutive_local_origin_failure,
-        )?,
-        interval: time("interval", interval, defaults.interval)?,
-        base_ejection_time,
-        max_ejection_time: max_ejection(at, max_ejection_time.as_ref(), base_ejection_time)?,
-        max_ejection_time_jitter: optional(&jitter_at, max_ejection_time_jitter.as_ref(), duration)?
-            .unwrap_or(defaults.max_ejection_time_jitter),
-        max_ejection_percent: share("max_ejection_percent", max_ejection_percent, defaults.max_ejection_percent)?,
-        always_eject_one_host: always_eject_one_host.unwrap_or(defaults.always_eject_one_host),
-    })
+    model.consecutive_5xx = consecutive_5xx.unwrap_or(model.consecutive_5xx);
+    model.enforcing_consecutive_5xx =
+        share("enforcing_consecutive_5xx", enforcing_consecutive_5xx, model.enforcing_consecutive_5xx)?;
+    model.consecutive_gateway_failure = consecutive_gateway_failure.unwrap_or(model.consecutive_gateway_failure);
+    model.enforcing_consecutive_gateway_failure = share(
+        "enforcing_consecutive_gateway_failure",
+        enforcing_consecutive_gateway_failure,
+        model.enforcing_consecutive_gateway_failure,
+    )?;
+    model.split_external_local_origin_errors = *split_external_local_origin_errors;
+    model.consecutive_local_origin_failure =
+        consecutive_local_origin_failure.unwrap_or(model.consecutive_local_origin_failure);
+    model.enforcing_consecutive_local_origin_failure = share(
+        "enforcing_consecutive_local_origin_failure",
+        enforcing_consecutive_local_origin_failure,
+        model.enforcing_consecutive_local_origin_failure,
+    )?;
+    model.interval = time("interval", interval, model.interval)?;
+    model.base_ejection_time = base_ejection_time;
+    model.max_ejection_time = max_ejection(at, max_ejection_time.as_ref(), base_ejection_time)?;
+    model.max_ejection_time_jitter =
+        optional(&jitter_at, max_ejection_time_jitter.as_ref(), duration)?.unwrap_or(model.max_ejection_time_jitter);
+    model.max_ejection_percent = share("max_ejection_percent", max_ejection_percent, model.max_ejection_percent)?;
+    model.always_eject_one_host = always_eject_one_host.unwrap_or(model.always_eject_one_host);
+    Ok(model)
 }
 
 fn refuse_enforced(at: &At<'_>, name: &str, enforcing: Option<u32>) -> Result<()> {

@@ -29,26 +29,25 @@ pub(super) fn decode(at: &At<'_>, policy: &ProtoRetryPolicy) -> Result<RetryPoli
     let predicates = list(at, "retry_host_predicate", retry_host_predicate, is_previous_hosts)?;
     let attempts_at = at.field("host_selection_retry_max_attempts");
     let attempts = in_range(&attempts_at, *host_selection_retry_max_attempts, 0, i64::from(u32::MAX))?;
-    let defaults = RetryPolicy::default();
-    Ok(RetryPolicy {
-        retry_on: RetryOn::parse(retry_on).map_err(|error| at.field("retry_on").refuse(error))?,
-        num_retries: num_retries.unwrap_or(defaults.num_retries),
-        per_try_timeout: limit(&at.field("per_try_timeout"), per_try_timeout.as_ref(), None)?,
-        per_try_idle_timeout: limit(&at.field("per_try_idle_timeout"), per_try_idle_timeout.as_ref(), None)?,
-        previous_hosts: predicates.contains(&true),
-        host_selection_retry_max_attempts: match u32::try_from(attempts) {
-            Ok(0) | Err(_) => defaults.host_selection_retry_max_attempts,
-            Ok(attempts) => attempts,
-        },
-        retriable_status_codes: list(at, "retriable_status_codes", retriable_status_codes, |at, code| {
-            let code = in_range(at, *code, 100, 999)?;
-            let code = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
-            code.ok_or_else(|| at.refuse("not an HTTP status"))
-        })?,
-        retriable_headers: list(at, "retriable_headers", retriable_headers, header::matcher)?,
-        retriable_request_headers: list(at, "retriable_request_headers", retriable_request_headers, header::matcher)?,
-        back_off: optional(&at.field("retry_back_off"), retry_back_off.as_ref(), back_off)?.unwrap_or_default(),
-    })
+    let retry_on = RetryOn::parse(retry_on).map_err(|error| at.field("retry_on").refuse(error))?;
+    let mut model = RetryPolicy::new(retry_on);
+    model.num_retries = num_retries.unwrap_or(model.num_retries);
+    model.per_try_timeout = limit(&at.field("per_try_timeout"), per_try_timeout.as_ref(), None)?;
+    model.per_try_idle_timeout = limit(&at.field("per_try_idle_timeout"), per_try_idle_timeout.as_ref(), None)?;
+    model.previous_hosts = predicates.contains(&true);
+    if let Some(attempts) = u32::try_from(attempts).ok().filter(|attempts| *attempts > 0) {
+        model.host_selection_retry_max_attempts = attempts;
+    }
+    model.retriable_status_codes = list(at, "retriable_status_codes", retriable_status_codes, |at, code| {
+        let code = in_range(at, *code, 100, 999)?;
+        let code = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
+        code.ok_or_else(|| at.refuse("not an HTTP status"))
+    })?;
+    model.retriable_headers = list(at, "retriable_headers", retriable_headers, header::matcher)?;
+    model.retriable_request_headers =
+        list(at, "retriable_request_headers", retriable_request_headers, header::matcher)?;
+    model.back_off = optional(&at.field("retry_back_off"), retry_back_off.as_ref(), back_off)?.unwrap_or_default();
+    Ok(model)
 }
 
 fn back_off(at: &At<'_>, value: &RetryBackOff) -> Result<BackOff> {

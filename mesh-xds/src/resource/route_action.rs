@@ -51,22 +51,22 @@ pub(super) fn decode(at: &At<'_>, action: &ProtoRouteAction) -> Result<RouteActi
     refuse_deprecated_cors(at, cors.as_ref())?;
     let retry_at = at.field("retry_policy");
     let grpc_timeout = GrpcTimeout { max: max_grpc_timeout.as_ref(), offset: grpc_timeout_offset.as_ref() };
-    Ok(RouteAction {
-        cluster: cluster(at, cluster_specifier.as_ref())?,
-        cluster_not_found_response_code: cluster_not_found(at, *cluster_not_found_response_code)?,
-        path_rewrite: rewritten_path(at, prefix_rewrite, regex_rewrite.as_ref())?,
-        host_rewrite: host_rewrite(at, host_rewrite_specifier.as_ref())?,
-        append_x_forwarded_host: *append_x_forwarded_host,
-        timeout: optional(&at.field("timeout"), timeout.as_ref(), duration)?.unwrap_or(RouteAction::DEFAULT_TIMEOUT),
-        idle_timeout: optional(&at.field("idle_timeout"), idle_timeout.as_ref(), duration)?,
-        retry_policy: retry_policy.as_ref().map(|policy| retry::decode(&retry_at, policy)).transpose()?.map(Arc::new),
-        max_stream_duration: stream_duration(at, max_stream_duration.as_ref(), &grpc_timeout)?,
-        priority: match enumeration(&at.field("priority"), *priority)? {
-            ProtoPriority::Default => RoutingPriority::Default,
-            ProtoPriority::High => RoutingPriority::High,
-        },
-        upgrade_configs: list(at, "upgrade_configs", upgrade_configs, upgrade)?,
-    })
+    let mut model = RouteAction::new(cluster(at, cluster_specifier.as_ref())?);
+    model.cluster_not_found_response_code = cluster_not_found(at, *cluster_not_found_response_code)?;
+    model.path_rewrite = rewritten_path(at, prefix_rewrite, regex_rewrite.as_ref())?;
+    model.host_rewrite = host_rewrite(at, host_rewrite_specifier.as_ref())?;
+    model.append_x_forwarded_host = *append_x_forwarded_host;
+    model.timeout = optional(&at.field("timeout"), timeout.as_ref(), duration)?.unwrap_or(model.timeout);
+    model.idle_timeout = optional(&at.field("idle_timeout"), idle_timeout.as_ref(), duration)?;
+    model.retry_policy =
+        retry_policy.as_ref().map(|policy| retry::decode(&retry_at, policy)).transpose()?.map(Arc::new);
+    model.max_stream_duration = stream_duration(at, max_stream_duration.as_ref(), &grpc_timeout)?;
+    model.priority = match enumeration(&at.field("priority"), *priority)? {
+        ProtoPriority::Default => RoutingPriority::Default,
+        ProtoPriority::High => RoutingPriority::High,
+    };
+    model.upgrade_configs = list(at, "upgrade_configs", upgrade_configs, upgrade)?;
+    Ok(model)
 }
 
 fn cluster(at: &At<'_>, specifier: Option<&ProtoClusterSpecifier>) -> Result<ClusterSpecifier> {
@@ -96,15 +96,13 @@ fn weighted_clusters(at: &At<'_>, value: &ProtoWeightedCluster) -> Result<Weight
         ignore { runtime_key_prefix: NO_RUNTIME }
         refuse {}
     }
-    let clusters = WeightedClusters {
-        clusters: list(at, "clusters", clusters, weighted_cluster)?,
-        header_name: match random_value_specifier {
-            Some(RandomValueSpecifier::HeaderName(name)) => Some(header_name(&at.field("header_name"), name)?),
-            Some(RandomValueSpecifier::UseHashPolicy(true)) => {
-                return Err(at.field("use_hash_policy").refuse("not supported"));
-            }
-            Some(RandomValueSpecifier::UseHashPolicy(false)) | None => None,
-        },
+    let mut clusters = WeightedClusters::new(list(at, "clusters", clusters, weighted_cluster)?);
+    clusters.header_name = match random_value_specifier {
+        Some(RandomValueSpecifier::HeaderName(name)) => Some(header_name(&at.field("header_name"), name)?),
+        Some(RandomValueSpecifier::UseHashPolicy(true)) => {
+            return Err(at.field("use_hash_policy").refuse("not supported"));
+        }
+        Some(RandomValueSpecifier::UseHashPolicy(false)) | None => None,
     };
     let Some(sum) = clusters.total_weight() else {
         return Err(at.field("clusters").refuse("the sum of weights is not in 1..=4294967295"));
@@ -129,17 +127,15 @@ fn weighted_cluster(at: &At<'_>, value: &ClusterWeight) -> Result<WeightedCluste
         return Err(at.field("name").refuse("is empty"));
     }
     let host_at = at.field("host_rewrite_literal");
-    Ok(WeightedCluster {
-        name: name.as_str().into(),
-        weight: weight.unwrap_or(0),
-        request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
-        response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
-        host_rewrite_literal: host_rewrite_specifier
-            .as_ref()
-            .map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host)| header_value(&host_at, host))
-            .transpose()?,
-        typed_per_filter_config: decode_overrides(at, typed_per_filter_config)?,
-    })
+    let mut model = WeightedCluster::new(name.as_str(), weight.unwrap_or(0));
+    model.request_headers = header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?;
+    model.response_headers = header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?;
+    model.host_rewrite_literal = host_rewrite_specifier
+        .as_ref()
+        .map(|cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(host)| header_value(&host_at, host))
+        .transpose()?;
+    model.typed_per_filter_config = decode_overrides(at, typed_per_filter_config)?;
+    Ok(model)
 }
 
 fn cluster_not_found(at: &At<'_>, code: i32) -> Result<StatusCode> {
@@ -225,7 +221,9 @@ fn upgrade(at: &At<'_>, config: &ProtoUpgradeConfig) -> Result<UpgradeConfig> {
         ignore {}
         refuse { connect_config }
     }
-    Ok(UpgradeConfig { upgrade_type: upgrade_type.as_str().into(), enabled: enabled.unwrap_or(true) })
+    let mut model = UpgradeConfig::new(upgrade_type);
+    model.enabled = enabled.unwrap_or(true);
+    Ok(model)
 }
 
 /// Decodes a redirect.
@@ -245,20 +243,20 @@ pub(super) fn redirect(at: &At<'_>, action: &RedirectAction) -> Result<Redirect>
     };
     let port = u16::try_from(*port_redirect)
         .map_err(|_| at.field("port_redirect").refuse(format_args!("{port_redirect} is not in 0..=65535")))?;
-    Ok(Redirect {
-        scheme_redirect,
-        host_redirect: (!host_redirect.is_empty()).then(|| host_redirect.as_str().into()),
-        port_redirect: (port != 0).then_some(port),
-        path: path_redirect(at, path_rewrite_specifier.as_ref())?,
-        response_code: match enumeration(&at.field("response_code"), *response_code)? {
-            RedirectResponseCode::MovedPermanently => StatusCode::MOVED_PERMANENTLY,
-            RedirectResponseCode::Found => StatusCode::FOUND,
-            RedirectResponseCode::SeeOther => StatusCode::SEE_OTHER,
-            RedirectResponseCode::TemporaryRedirect => StatusCode::TEMPORARY_REDIRECT,
-            RedirectResponseCode::PermanentRedirect => StatusCode::PERMANENT_REDIRECT,
-        },
-        strip_query: *strip_query,
-    })
+    let mut model = Redirect::default();
+    model.scheme_redirect = scheme_redirect;
+    model.host_redirect = (!host_redirect.is_empty()).then(|| host_redirect.as_str().into());
+    model.port_redirect = (port != 0).then_some(port);
+    model.path = path_redirect(at, path_rewrite_specifier.as_ref())?;
+    model.response_code = match enumeration(&at.field("response_code"), *response_code)? {
+        RedirectResponseCode::MovedPermanently => StatusCode::MOVED_PERMANENTLY,
+        RedirectResponseCode::Found => StatusCode::FOUND,
+        RedirectResponseCode::SeeOther => StatusCode::SEE_OTHER,
+        RedirectResponseCode::TemporaryRedirect => StatusCode::TEMPORARY_REDIRECT,
+        RedirectResponseCode::PermanentRedirect => StatusCode::PERMANENT_REDIRECT,
+    };
+    model.strip_query = *strip_query;
+    Ok(model)
 }
 
 fn path_redirect(at: &At<'_>, specifier: Option<&PathRewriteSpecifier>) -> Result<PathRedirect> {

@@ -42,15 +42,13 @@ pub(super) fn decode(at: &At<'_>, config: &ProtoRouteConfiguration) -> Result<Ro
     let max_body = in_range(&at.field("max_direct_response_body_size_bytes"), max_body, 0, MAX_BODY_LIMIT)?;
     let virtual_hosts = list(at, "virtual_hosts", virtual_hosts, |at, host| virtual_host(at, host, max_body))?;
     refuse_shared_domain(at, &virtual_hosts)?;
-    Ok(RouteConfiguration {
-        name: name.as_str().into(),
-        virtual_hosts,
-        request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
-        response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
-        ignore_port_in_host_matching: *ignore_port_in_host_matching,
-        most_specific_header_mutations_wins: *most_specific_header_mutations_wins,
-        typed_per_filter_config: decode_overrides(at, typed_per_filter_config)?,
-    })
+    let mut model = RouteConfiguration::new(name.as_str(), virtual_hosts);
+    model.request_headers = header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?;
+    model.response_headers = header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?;
+    model.ignore_port_in_host_matching = *ignore_port_in_host_matching;
+    model.most_specific_header_mutations_wins = *most_specific_header_mutations_wins;
+    model.typed_per_filter_config = decode_overrides(at, typed_per_filter_config)?;
+    Ok(model)
 }
 
 /// Refuses a domain that occurs twice.
@@ -90,20 +88,21 @@ fn virtual_host(at: &At<'_>, host: &ProtoVirtualHost, max_body: u32) -> Result<V
     }
     refuse_deprecated_cors(at, cors.as_ref())?;
     let retry_at = at.field("retry_policy");
-    Ok(VirtualHost {
-        name: name.as_str().into(),
-        domains: list(at, "domains", domains, |at, name| domain(at, name))?,
-        routes: list(at, "routes", routes, |at, route| decode_route(at, route, max_body))?,
-        request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
-        response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
-        retry_policy: retry_policy.as_ref().map(|policy| retry::decode(&retry_at, policy)).transpose()?.map(Arc::new),
-        include_request_attempt_count: *include_request_attempt_count,
-        include_attempt_count_in_response: *include_attempt_count_in_response,
-        require_tls: enumeration::<TlsRequirementType>(&at.field("require_tls"), *require_tls)?
-            != TlsRequirementType::None,
-        typed_per_filter_config: decode_overrides(at, typed_per_filter_config)?,
-        virtual_clusters: list(at, "virtual_clusters", virtual_clusters, virtual_cluster)?,
-    })
+    let domains = list(at, "domains", domains, |at, name| domain(at, name))?;
+    let routes = list(at, "routes", routes, |at, route| decode_route(at, route, max_body))?;
+    let mut model = VirtualHost::new(name.as_str(), routes);
+    model.domains = domains;
+    model.request_headers = header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?;
+    model.response_headers = header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?;
+    model.retry_policy =
+        retry_policy.as_ref().map(|policy| retry::decode(&retry_at, policy)).transpose()?.map(Arc::new);
+    model.include_request_attempt_count = *include_request_attempt_count;
+    model.include_attempt_count_in_response = *include_attempt_count_in_response;
+    model.require_tls =
+        enumeration::<TlsRequirementType>(&at.field("require_tls"), *require_tls)? != TlsRequirementType::None;
+    model.typed_per_filter_config = decode_overrides(at, typed_per_filter_config)?;
+    model.virtual_clusters = list(at, "virtual_clusters", virtual_clusters, virtual_cluster)?;
+    Ok(model)
 }
 
 fn virtual_cluster(at: &At<'_>, cluster: &ProtoVirtualCluster) -> Result<VirtualCluster> {
@@ -114,7 +113,7 @@ fn virtual_cluster(at: &At<'_>, cluster: &ProtoVirtualCluster) -> Result<Virtual
     if headers.is_empty() {
         return Err(at.field("headers").refuse("is empty: a virtual cluster needs conditions on headers"));
     }
-    Ok(VirtualCluster { name: name.as_str().into(), headers: list(at, "headers", headers, header::matcher)? })
+    Ok(VirtualCluster::new(name.as_str(), list(at, "headers", headers, header::matcher)?))
 }
 
 /// Why a buffer limit of a route has no effect.
@@ -146,18 +145,19 @@ fn decode_route(at: &At<'_>, route: &ProtoRoute, max_body: u32) -> Result<Route>
         refuse { route_specifiers }
     }
     let match_at = at.field("match");
-    Ok(Route {
-        name: name.as_str().into(),
-        matches: route_match::decode(&match_at, required(&match_at, r#match.as_ref())?)?,
-        action: decode_action(at, action.as_ref(), max_body)?,
-        request_headers: header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?,
-        response_headers: header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?,
-        typed_per_filter_config: decode_overrides(at, typed_per_filter_config)?,
-        operation: decorator.as_ref().map_or("", |Decorator { operation, propagate: _ }| operation).into(),
-        stat_prefix: stat_prefix.as_str().into(),
-        origin: metadata.as_ref().and_then(metadata::origin).unwrap_or_default().into(),
-        metadata: metadata.as_ref().map(|metadata| Arc::new(metadata::decode(metadata))),
-    })
+    let mut model = Route::new(
+        route_match::decode(&match_at, required(&match_at, r#match.as_ref())?)?,
+        decode_action(at, action.as_ref(), max_body)?,
+    );
+    model.name = name.as_str().into();
+    model.request_headers = header::request_mutations(at, request_headers_to_add, request_headers_to_remove)?;
+    model.response_headers = header::response_mutations(at, response_headers_to_add, response_headers_to_remove)?;
+    model.typed_per_filter_config = decode_overrides(at, typed_per_filter_config)?;
+    model.operation = decorator.as_ref().map_or("", |Decorator { operation, propagate: _ }| operation).into();
+    model.stat_prefix = stat_prefix.as_str().into();
+    model.origin = metadata.as_ref().and_then(metadata::origin).unwrap_or_default().into();
+    model.metadata = metadata.as_ref().map(|metadata| Arc::new(metadata::decode(metadata)));
+    Ok(model)
 }
 
 fn decode_action(at: &At<'_>, action: Option<&route::Action>, max_body: u32) -> Result<Action> {
@@ -186,5 +186,5 @@ fn direct_response(at: &At<'_>, response: &DirectResponseAction, max_body: u32) 
     }
     let body = optional(&at.field("body"), body.as_ref(), |at, source| data_source::read(at, source, max_body))?;
     let body = body.unwrap_or_default();
-    Ok(DirectResponse { status: value::status(&at.field("status"), status)?, body })
+    Ok(DirectResponse::new(value::status(&at.field("status"), status)?, body))
 }

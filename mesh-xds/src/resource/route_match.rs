@@ -18,14 +18,14 @@ pub(super) fn decode(at: &At<'_>, route_match: &ProtoRouteMatch) -> Result<Route
         ignore {}
         refuse { cookies, tls_context, dynamic_metadata, filter_state }
     }
-    Ok(RouteMatch {
-        path: path(at, path_specifier.as_ref())?,
-        case_sensitive: case_sensitive.unwrap_or(true),
-        headers: list(at, "headers", headers, header::matcher)?,
-        query_parameters: list(at, "query_parameters", query_parameters, query_parameter)?,
-        grpc: grpc.is_some(),
-        runtime_fraction: optional(&at.field("runtime_fraction"), runtime_fraction.as_ref(), value::runtime_fraction)?,
-    })
+    let mut model = RouteMatch::path(path(at, path_specifier.as_ref())?);
+    model.case_sensitive = case_sensitive.unwrap_or(true);
+    model.headers = list(at, "headers", headers, header::matcher)?;
+    model.query_parameters = list(at, "query_parameters", query_parameters, query_parameter)?;
+    model.grpc = grpc.is_some();
+    model.runtime_fraction =
+        optional(&at.field("runtime_fraction"), runtime_fraction.as_ref(), value::runtime_fraction)?;
+    Ok(model)
 }
 
 fn path(at: &At<'_>, specifier: Option<&PathSpecifier>) -> Result<PathMatcher> {
