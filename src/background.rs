@@ -1,12 +1,12 @@
-//! What runs for as long as a mesh is used: it keeps the store as the source says.
+//! The tasks that run for as long as a mesh is used. They keep its store up to date with the source of the configuration.
 //!
 //! ```text
 //! directory ─► translation, ADS server ─► in-process stream ─► agent ─► store
 //! ```
 //!
-//! It is the way of a remote control plane within one process. The agent asks for all listeners, because their names say
-//! which targets and which sockets the mesh knows, and by name for the routes, clusters and endpoints of those listeners
-//! that channels use.
+//! A remote control plane is followed in the same way, but over a network. The agent subscribes to all listeners, because
+//! their names are the targets and sockets that the mesh knows. It subscribes by name to the routes, clusters and endpoints
+//! of the listeners that channels use.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -45,7 +45,7 @@ pub(crate) struct Opened {
     sources: watch::Receiver<Arc<Source>>,
 }
 
-/// Ends when dropped.
+/// The tasks; dropping this ends them.
 #[derive(Debug)]
 pub(crate) struct Background {
     events: broadcast::Sender<ConfigEvent>,
@@ -61,19 +61,19 @@ impl Opened {
         Ok(Self { directory, sources })
     }
 
-    /// `node` with the labels that its endpoints have, if it has none of its own.
+    /// `node` with the labels that all its endpoints share, if it has none of its own.
     pub(crate) fn with_labels(&self, node: Node) -> Node {
         with_labels(node, &self.sources.borrow().registry)
     }
 
-    /// What the directory means for `node`, at any moment.
+    /// The xDS resources that the directory is translated to for `node`, at any moment.
     pub(crate) fn translation(&self, node: Node) -> Translation {
         Translation::new(self.sources.clone(), node)
     }
 }
 
 impl Background {
-    /// Resolves the host names in `store`; nothing else changes there.
+    /// Starts resolving the host names of clusters in `store`.
     pub(crate) fn start(store: &Arc<Store>) -> Self {
         Self {
             events: broadcast::channel(event::CAPACITY).0,
@@ -83,7 +83,7 @@ impl Background {
         }
     }
 
-    /// Keeps `store` as the directory says, too; returns when that is so for the first time.
+    /// Starts keeping `store` up to date with a directory; returns when the first configuration is in force.
     pub(crate) async fn follow(&mut self, opened: Opened, node: &Node, store: Arc<Store>) -> Result<(), Error> {
         let (transport, acceptor) = in_process::pair();
         let agent = Agent::new(transport, to_xds(node), Scope::AllListeners, store, rng());
@@ -102,7 +102,7 @@ impl Background {
         first.map_err(|_| Kind::NotInForce { limit: START_LIMIT }.into())
     }
 
-    /// Asks for all that the listener called `name` refers to.
+    /// Subscribes to everything that the listener called `name` refers to.
     pub(crate) fn subscribe(&self, name: &Arc<str>) -> Subscription {
         self.subscriber.subscribe(name)
     }

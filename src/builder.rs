@@ -70,8 +70,8 @@ impl MeshBuilder {
         self
     }
 
-    /// Joins the mesh; returns when it is known what can be called, and how this program is called. The routes, clusters and
-    /// endpoints of what is called come into force with the first channel to it.
+    /// Joins the mesh; returns when all listeners are in force: the targets that can be called, and the sockets of this
+    /// program. The routes, clusters and endpoints of a target are loaded when the first channel to it is created.
     ///
     /// # Errors
     /// If the configuration or a name in it cannot be used.

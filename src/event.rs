@@ -1,4 +1,4 @@
-//! What becomes of changes of the configuration.
+//! Events about changes of the configuration.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use mesh_xds::{
 };
 use tokio::sync::broadcast;
 
-/// Events that may wait for a slow listener; older ones are lost to it.
+/// Events that are buffered for a slow reader; it misses older ones.
 pub(crate) const CAPACITY: usize = 64;
 
-/// What became of a change of the configuration. `Display` is for operators and may have several lines.
+/// The outcome of a change of the configuration. `Display` is for operators and may have several lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigEvent {
-    /// The files are valid; what they change is about to come into force. Also after an edit without any effect.
+    /// The files are valid, and their changes are about to come into force. Sent after edits without effect, too.
     Accepted(Accepted),
-    /// A change of what this program uses is in force: requests that start now obey it.
+    /// A change of something that this program uses is in force: requests that start now obey it.
     Applied(Applied),
     /// The files have errors; the last good configuration stays in force.
     Rejected(Rejected),
@@ -32,7 +32,7 @@ pub enum ConfigEvent {
 pub struct Accepted {
     /// Counts the valid configurations of this process, from 1.
     pub version: u64,
-    /// What is doubtful about the files, one text each.
+    /// Warnings about the files, one text each.
     pub warnings: Vec<String>,
 }
 
@@ -41,22 +41,22 @@ pub struct Accepted {
 pub struct Applied {
     /// Resources that are new or changed, such as `cluster outbound|9080|v1|reviews.default.svc.cluster.local`.
     pub changed: Vec<String>,
-    /// Resources that are gone.
+    /// Resources that were removed.
     pub removed: Vec<String>,
-    /// Resources that were not taken, with the reason; what they would have replaced stays in force.
+    /// Resources that were refused, with the reason; their predecessors stay in force.
     pub refused: Vec<String>,
 }
 
 /// See [`ConfigEvent::Rejected`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// What is wrong, one text each: `file:line:column: field: reason`.
+    /// The errors, one text each: `file:line:column: field: reason`.
     pub errors: Vec<String>,
     /// The same for people at a terminal, with the offending lines quoted; of more than 20 the first, errors before warnings.
     pub report: String,
 }
 
-/// Yields what becomes of changes from the moment it was made by [`Mesh::events`](crate::Mesh::events).
+/// Yields the events since it was created by [`Mesh::events`](crate::Mesh::events).
 #[derive(Debug)]
 pub struct ConfigEvents(pub(crate) broadcast::Receiver<ConfigEvent>);
 
@@ -98,16 +98,16 @@ impl From<&Reload> for ConfigEvent {
     }
 }
 
-/// What an agent reports, until all of it is in force.
+/// Collects what an agent reports until all of it is in force.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     applied: Applied,
-    /// Whether the configuration has changed. It has not if only more of it is used.
+    /// Whether the configuration has changed. Resources that come because they are used for the first time are no change.
     is_change: bool,
 }
 
 impl Changes {
-    /// Takes a notice. Yields what is in force now, when everything is, and the configuration has changed.
+    /// Takes a notice. Yields the changes when all of them are in force, if there are any.
     pub(crate) fn note(&mut self, notice: Notice) -> Option<Applied> {
         match notice {
             Notice::Settled => {

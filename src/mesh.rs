@@ -51,9 +51,9 @@ impl Mesh {
     /// Names are looked up as in Kubernetes: `reviews`, `reviews.default`, the fully qualified name, a host outside;
     /// with `:PORT`, or without if the service has one port. gRPC's spelling `xds:///reviews:9080` is understood too.
     ///
-    /// The first requests wait until the routes, clusters and endpoints are in force, which are followed for as long as the
-    /// channel exists. Keep a channel that is used often: a minute after the last one is dropped, the clusters are gone with
-    /// their connections.
+    /// The first requests wait until the routes, clusters and endpoints of the target are loaded. A minute after the last
+    /// channel to a target is dropped, its clusters are unloaded and their connections closed, so keep channels that are
+    /// used often.
     ///
     /// # Errors
     /// If `target` cannot be a name, or the configuration in force has no such service.

@@ -1,7 +1,7 @@
 //! `--istio DIR`: a directory of Istio resources, translated, served and followed within this process.
 //!
-//! The way from YAML to requests is that of a remote control plane, in one process: directory > translation > ADS
-//! server > ADS client > store. Nothing here decides anything; it only connects the parts and tells what happens.
+//! The configuration takes the same path as one from a remote control plane, within one process: directory, translation,
+//! ADS server, agent, store. This module connects the parts and logs what happens.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -31,7 +31,7 @@ use crate::args::{Args, Role};
 /// A directory that cannot configure this proxy.
 #[derive(Debug, Error)]
 pub(crate) enum IstioError {
-    /// The directory is of no use.
+    /// The directory cannot be used.
     #[error("{}: {}", path.display(), report(source))]
     Directory { path: PathBuf, source: OpenError },
     /// A sidecar serves a service.
@@ -70,7 +70,7 @@ fn node(args: &Args) -> Result<Node, IstioError> {
 }
 
 impl Istio {
-    /// Counts what the proxy does in its workload's name.
+    /// Telemetry in the name of the proxy's workload.
     pub(crate) fn telemetry(&self) -> Telemetry {
         // The labels of the first configuration: metrics of one process keep one name.
         let node = with_labels(self.node.clone(), &self.meshes.borrow().registry);
@@ -84,17 +84,17 @@ impl Istio {
         }
     }
 
-    /// Id and cluster towards a control plane.
+    /// Node id and cluster, as a control plane sees them.
     pub(crate) fn identity(&self) -> crate::state::Node {
         crate::state::Node { id: self.node.id(), cluster: self.node.cluster() }
     }
 
-    /// What the directory means for this proxy.
+    /// The xDS resources that the directory is translated to for this proxy, at any moment.
     pub(crate) fn translation(&self) -> Translation {
         Translation::new(self.meshes.clone(), self.node.clone())
     }
 
-    /// Keeps `store` as the directory says, from now on. What it yields changes whenever a configuration is in force.
+    /// Starts keeping `store` up to date with the directory. The watch changes whenever a configuration is in force.
     pub(crate) fn follow(self, store: Arc<Store>) -> Watch {
         let (transport, acceptor) = in_process::pair();
         let rng = SplitMix64::new(fastrand::u64(..));
@@ -113,7 +113,7 @@ impl Istio {
     }
 }
 
-/// Why a configuration has no listener for `node`, which is easily a label forgotten.
+/// The warning about a configuration without listeners for `node`. A missing label is the usual cause.
 fn listens_nowhere(node: &Node, mesh: &Mesh) -> String {
     let Node { role, labels, namespace, .. } = with_labels(node.clone(), &mesh.registry);
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -167,7 +167,7 @@ fn log_reload(reload: &Reload) {
     }
 }
 
-/// Why a directory cannot be opened; with the offending lines if there are any.
+/// The reason why a directory cannot be opened, with the offending lines if there are any.
 fn report(error: &OpenError) -> String {
     match error {
         OpenError::Invalid(diagnostics) => {

@@ -39,18 +39,18 @@ use crate::{
 /// How long listeners wait for the addresses of the first clusters.
 const FIRST_ANSWERS_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a listener that cannot be brought up waits for the first next try, and for any: whoever frees the port that it
-/// needs should not have to tell it.
+/// How long the proxy waits before it tries a listener again that could not be brought up: the first time, and at most.
+/// The port that it needs may become free without a change of the configuration.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(8);
 
 /// Why the process ends before its time.
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
-    /// The bootstrap is of no use.
+    /// The bootstrap cannot be used.
     #[error(transparent)]
     Bootstrap(#[from] LoadError),
-    /// The directory is of no use.
+    /// The directory cannot be used.
     #[error(transparent)]
     Istio(#[from] IstioError),
     /// A resource of the bootstrap cannot be used.
@@ -100,9 +100,9 @@ pub(crate) fn run(args: Args) -> Result<(), RunError> {
     let (state, requests) = State::new(args, node, log_level, telemetry);
     let state = Arc::new(state);
     let result = runtime.block_on(serve(&state, requests, source));
-    // What has been logged by now must not be lost, whatever else still holds the files.
+    // Lines that are still in memory must not be lost. Other tasks may hold the files, so dropping them is not enough.
     state.telemetry.logs.flush();
-    // Nor is anybody waited for who may never be done, such as a read of a file system that does not answer.
+    // Blocking calls may never return, such as a read of a file system that does not answer.
     runtime.shutdown_background();
     result
 }
@@ -136,7 +136,7 @@ impl Source {
         }
     }
 
-    /// Puts the configuration into the store, now and whenever it changes. What it yields changes each time one is in force.
+    /// Starts keeping the store up to date. The watch changes whenever a configuration is in force.
     fn follow(self, state: &State) -> Result<Watch, RunError> {
         match self {
             Self::Bootstrap(loaded) => {
@@ -217,8 +217,8 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
     workers.handles().enumerate().map(server).collect()
 }
 
-/// Brings listeners in step with the store. At the start all of them must come up; later one that does not is told of
-/// and tried again, and the others go on.
+/// Brings the listeners into the state that the store describes. At the start all of them must come up. Later, a failure is
+/// logged and tried again, and the other listeners continue.
 async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<(), ListenerError> {
     let is_start = state.lifecycle.phase() == Phase::Initializing;
     for change in listeners.apply(state.store.listeners().values()).await {

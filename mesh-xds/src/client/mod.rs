@@ -11,10 +11,10 @@
 //! - [`Agent`] is what programs use: built from a transport, a node, a scope and a store, it keeps the store as the
 //!   control plane says, reports [`Notice`]s, and signals whenever everything is in force. It does the I/O and decides
 //!   nothing.
-//! - [`ClientState`] decides, without I/O. It joins two state machines and the listeners that are used:
-//! - [`Machine`] is the protocol: what to request, what to acknowledge, when to give up waiting, when to connect;
-//! - [`Applier`](applier::Applier) puts what was accepted into force in an order that breaks nothing, and knows what is
-//!   referred to and therefore to be asked for.
+//! - [`ClientState`] decides, without I/O. It joins two state machines:
+//!   - [`Machine`] is the protocol: what to request, what to acknowledge, when to give up waiting, when to connect;
+//!   - [`Applier`](applier::Applier) puts what was accepted into force in an order that breaks nothing, and knows what is
+//!     referred to and therefore has to be requested.
 //! - [`transport`] carries the messages. There is one within the process; one over gRPC belongs beside it.
 //!
 //! Proxies ask for everything that the control plane has for them, libraries for what they use ([`Scope`]): a

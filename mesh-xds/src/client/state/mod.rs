@@ -1,4 +1,4 @@
-//! The whole client without I/O: what it asks for, what it was told, and what comes into force of that.
+//! The client without I/O: its subscriptions, the protocol, and the order in which resources come into force.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,19 +16,18 @@ use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::resource::ResourceType;
 
-/// How long a cluster is still asked for by name when no route names it any more. Routes that come back to it meanwhile
-/// find its connections, and what is known of its endpoints.
+/// How long a client stays subscribed to a cluster after the last route that refers to it is gone. A route that refers to it
+/// again in the meantime finds its connections, ejections and statistics.
 pub const UNUSED_CLUSTER_TIME: Duration = Duration::from_secs(60);
 
-/// Which resources a client asks for.
+/// Which resources a client subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All that the control plane has for the node, as proxies ask.
+    /// Everything that the control plane has for the node, as proxies do.
     Everything,
-    /// All listeners, so that their names are known, and of those that are used the routes, clusters and endpoints by
-    /// name.
+    /// All listeners, so that their names are known. The routes, clusters and endpoints of used listeners, by name.
     AllListeners,
-    /// The listeners that are used, and their routes, clusters and endpoints, all by name, as proxyless clients ask.
+    /// Used listeners, their routes, clusters and endpoints, all by name, as proxyless gRPC clients do.
     UsedListeners,
 }
 
@@ -53,11 +52,11 @@ pub struct ClientState {
     scope: Scope,
     machine: Machine,
     applier: Applier,
-    /// Clusters that are named.
-    named_clusters: BTreeSet<Arc<str>>,
-    /// Clusters that were named, and until when they are still asked for.
-    unnamed_clusters: BTreeMap<Arc<str>, Instant>,
-    /// Whether everything that was asked for is in force and that was reported.
+    /// Clusters that routes and listeners refer to.
+    referenced_clusters: BTreeSet<Arc<str>>,
+    /// Clusters that nothing refers to any more, and when their subscription ends.
+    unreferenced_clusters: BTreeMap<Arc<str>, Instant>,
+    /// Whether everything is in force and [`Notice::Settled`] has been sent.
     is_settled: bool,
     outputs: VecDeque<Output>,
 }
@@ -75,8 +74,8 @@ impl ClientState {
             scope,
             machine,
             applier,
-            named_clusters: BTreeSet::new(),
-            unnamed_clusters: BTreeMap::new(),
+            referenced_clusters: BTreeSet::new(),
+            unreferenced_clusters: BTreeMap::new(),
             is_settled: false,
             outputs: VecDeque::new(),
         };
@@ -121,9 +120,9 @@ impl ClientState {
 
     /// Acts on what [`ClientState::poll_timeout`] announced.
     pub fn handle_timeout(&mut self, now: Instant, rng: &mut impl Rng) {
-        let before = self.unnamed_clusters.len();
-        self.unnamed_clusters.retain(|_, until| *until > now);
-        if self.unnamed_clusters.len() < before {
+        let before = self.unreferenced_clusters.len();
+        self.unreferenced_clusters.retain(|_, until| *until > now);
+        if self.unreferenced_clusters.len() < before {
             self.ask_for_clusters(now);
         }
         self.machine.handle_timeout(now, rng);
@@ -154,7 +153,7 @@ impl ClientState {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timeouts = [self.machine.poll_timeout(), self.applier.poll_timeout()];
-        timeouts.into_iter().flatten().chain(self.unnamed_clusters.values().copied()).min()
+        timeouts.into_iter().flatten().chain(self.unreferenced_clusters.values().copied()).min()
     }
 
     fn handle_event(&mut self, event: Event, now: Instant) {
@@ -187,15 +186,15 @@ impl ClientState {
             return self.machine.subscribe(kind, interest, now);
         }
         let names = interest.into_names();
-        let unnamed = self.named_clusters.difference(&names).filter(|name| self.machine.has(kind, name));
-        self.unnamed_clusters.extend(unnamed.map(|name| (Arc::clone(name), now + UNUSED_CLUSTER_TIME)));
-        self.unnamed_clusters.retain(|name, _| !names.contains(name));
-        self.named_clusters = names;
+        let unreferenced = self.referenced_clusters.difference(&names).filter(|name| self.machine.has(kind, name));
+        self.unreferenced_clusters.extend(unreferenced.map(|name| (Arc::clone(name), now + UNUSED_CLUSTER_TIME)));
+        self.unreferenced_clusters.retain(|name, _| !names.contains(name));
+        self.referenced_clusters = names;
         self.ask_for_clusters(now);
     }
 
     fn ask_for_clusters(&mut self, now: Instant) {
-        let names = self.named_clusters.iter().chain(self.unnamed_clusters.keys()).cloned().collect();
+        let names = self.referenced_clusters.iter().chain(self.unreferenced_clusters.keys()).cloned().collect();
         self.machine.subscribe(ResourceType::Cluster, names, now);
     }
 
