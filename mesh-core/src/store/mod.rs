@@ -23,8 +23,6 @@ use std::{
     time::Instant,
 };
 
-use arc_swap::ArcSwap;
-
 use self::{services::Services, slot::Slots};
 pub use self::{
     slot::Slot,
@@ -62,7 +60,8 @@ pub struct Store {
     secrets: Slots<Arc<str>, Secret>,
     /// Also serializes updates.
     services: Mutex<Services>,
-    listeners: ArcSwap<ListenerMap>,
+    /// Shared with readers, and copied by an update only while one of them holds it.
+    listeners: Mutex<Arc<ListenerMap>>,
     listeners_version: Version,
     request_stats: RequestStatsRegistry,
 }
@@ -237,7 +236,7 @@ impl Store {
     /// All listeners.
     #[must_use]
     pub fn listeners(&self) -> Arc<ListenerMap> {
-        self.listeners.load_full()
+        Arc::clone(&self.lock_listeners())
     }
 
     /// Observes the listeners. The watch changes when a listener is added, replaced or removed.
@@ -258,10 +257,12 @@ impl Store {
 
     fn update_listeners<T>(&self, update: impl FnOnce(&mut ListenerMap) -> T) {
         let _services = self.services();
-        let mut listeners = ListenerMap::clone(&self.listeners.load());
-        update(&mut listeners);
-        self.listeners.store(Arc::new(listeners));
+        update(Arc::make_mut(&mut self.lock_listeners()));
         self.listeners_version.advance();
+    }
+
+    fn lock_listeners(&self) -> MutexGuard<'_, Arc<ListenerMap>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn services(&self) -> MutexGuard<'_, Services> {
