@@ -10,12 +10,31 @@ use std::{
 
 use http::{Request, Response};
 use mesh_admin::{ConfigDump, Phase, Process};
-use mesh_core::{node::Node, store::Store};
+use mesh_core::store::Store;
 use mesh_tower::{Body, server::ListenerStatus, telemetry::Telemetry};
 use serde_json::{Value, json};
 use tower_service::Service;
 
 use crate::Mesh;
+
+impl Mesh {
+    /// The admin endpoint, as a tower service for a server of the program's choice: `/ready`, `/stats/prometheus`,
+    /// `/clusters?format=json`, `/config_dump`, `/server_info` and what else [`Admin`] lists at `/help`, with Envoy's
+    /// answers. `/config_dump` has what a directory says, not what comes
+    /// from code or from a control plane. There is no authentication: serve it
+    /// on loopback.
+    ///
+    /// ```no_run
+    /// # async fn example(mesh: mesh::Mesh) -> std::io::Result<()> {
+    /// let socket = tokio::net::TcpListener::bind("127.0.0.1:15000").await?;
+    /// axum::serve(socket, axum::Router::new().fallback_service(mesh.admin())).await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+}
 
 /// The admin endpoint of a member, made by [`Mesh::admin`]. Clones are the same endpoint.
 #[derive(Clone, Debug)]
@@ -41,12 +60,17 @@ impl<B> Service<Request<B>> for Admin {
     }
 }
 
-/// Who is a member, since when, and by what configuration.
+/// Since when a program is a member, and by what configuration.
 #[derive(Debug)]
-pub(crate) struct Identity {
-    pub(crate) node: Node,
-    pub(crate) start: Instant,
+pub(crate) struct Facts {
+    start: Instant,
     pub(crate) config_dump: ConfigDump,
+}
+
+impl Facts {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), config_dump: ConfigDump::default() }
+    }
 }
 
 /// A membership as operators see it. It is complete when there is a [`Mesh`], so it is live from the start.
@@ -67,7 +91,7 @@ impl Process for Member {
     }
 
     fn uptime(&self) -> Duration {
-        self.0.identity.start.elapsed()
+        self.0.identity.facts.start.elapsed()
     }
 
     fn concurrency(&self) -> usize {
@@ -80,7 +104,7 @@ impl Process for Member {
     }
 
     fn config_dump(&self) -> ConfigDump {
-        self.0.identity.config_dump.clone()
+        self.0.identity.facts.config_dump.clone()
     }
 
     fn command_line_options(&self) -> Value {

@@ -1,8 +1,7 @@
 //! Joining a mesh.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use mesh_admin::ConfigDump;
 use mesh_core::{
     model::{Cluster, HttpConnectionManager, Listener, RouteConfiguration, RouteSource},
     node::{Labels, Node, Role},
@@ -12,17 +11,15 @@ use mesh_core::{
 
 use crate::{
     Mesh,
-    admin::Identity,
-    background::{Background, Opened, rng},
+    background::{Background, Joining, Source, rng},
     error::{Error, Kind},
-    identity,
 };
 
-/// Says who joins a mesh and where its configuration comes from.
+/// Says who joins a mesh and where its configuration comes from: one directory or one control plane, if any, and code.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct MeshBuilder {
-    config_dir: Option<PathBuf>,
+    sources: Vec<Box<dyn Source>>,
     service: Option<String>,
     namespace: Option<String>,
     labels: Labels,
@@ -31,13 +28,6 @@ pub struct MeshBuilder {
 }
 
 impl MeshBuilder {
-    /// Takes the configuration from a directory of Istio resources (`*.yaml`, `*.yml`, `*.json`) and follows it as it
-    /// changes. Without one, all configuration is from code.
-    pub fn config_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.config_dir = Some(dir.into());
-        self
-    }
-
     /// The service that this program belongs to: `NAME`, `NAME.NAMESPACE` or a fully qualified name. Default none: the
     /// program only calls others.
     pub fn service(mut self, service: impl Into<String>) -> Self {
@@ -58,7 +48,7 @@ impl MeshBuilder {
         self
     }
 
-    /// Adds a cluster from code, beside those of the directory.
+    /// Adds a cluster from code, beside those from elsewhere.
     pub fn cluster(mut self, cluster: Cluster) -> Self {
         self.clusters.push(cluster);
         self
@@ -74,24 +64,27 @@ impl MeshBuilder {
     /// program. The routes, clusters and endpoints of a target are loaded when the first channel to it is created.
     ///
     /// # Errors
-    /// If the configuration or a name in it cannot be used.
+    /// If the configuration or a name in it cannot be used, or comes from more than one directory or control plane.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Mesh, Error> {
-        let start = Instant::now();
-        let opened = self.config_dir.as_deref().map(Opened::new).transpose()?;
-        let node = self.node()?;
-        let who = opened.as_ref().map_or_else(|| node.clone(), |opened| opened.with_labels(node.clone()));
-        let store = Arc::new(Store::new());
-        self.configure(&store)?;
-        let translation = opened.as_ref().map(|opened| opened.translation(node.clone()));
-        let config_dump = ConfigDump { translation, ..ConfigDump::default() };
-        let mut background = Background::start(&store);
-        if let Some(opened) = opened {
-            background.follow(opened, &node, Arc::clone(&store)).await?;
+        let mut member = Joining::new(self.node()?);
+        self.configure(&member.store)?;
+        let mut sources = self.sources;
+        let source = sources.pop();
+        if !sources.is_empty() {
+            return Err(Kind::Sources.into());
         }
-        Ok(Mesh::new(store, background, identity::telemetry(&who), Identity { node, start, config_dump }))
+        let background = Background::start(source, &mut member).await?;
+        Ok(Mesh::new(member, background))
+    }
+
+    /// Adds a source of configuration.
+    #[cfg(feature = "xds")]
+    pub(crate) fn source(mut self, source: impl Source + 'static) -> Self {
+        self.sources.push(Box::new(source));
+        self
     }
 
     fn node(&self) -> Result<Node, Error> {

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,10 +9,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use mesh_tower::{BoxError, ResponseBody};
-use mesh_xds::client::Subscription;
 use tower_service::Service;
 
-use crate::Mesh;
+use crate::{Mesh, background::Subscription};
 
 /// A client of one service, made by [`Mesh::channel`]. Clones are the same channel and cheap.
 ///
@@ -24,13 +22,13 @@ use crate::Mesh;
 pub struct Channel {
     inner: mesh_tower::Channel,
     /// The target's configuration is followed for as long as it is used.
-    _subscription: Arc<Subscription>,
+    _subscription: Option<Subscription>,
     _mesh: Mesh,
 }
 
 impl Channel {
-    pub(crate) fn new(inner: mesh_tower::Channel, subscription: Subscription, mesh: Mesh) -> Self {
-        Self { inner, _subscription: Arc::new(subscription), _mesh: mesh }
+    pub(crate) fn new(inner: mesh_tower::Channel, subscription: Option<Subscription>, mesh: Mesh) -> Self {
+        Self { inner, _subscription: subscription, _mesh: mesh }
     }
 }
 

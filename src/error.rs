@@ -1,8 +1,5 @@
 //! Why a mesh cannot be joined or used.
 
-use std::{path::PathBuf, time::Duration};
-
-use mesh_control::source::OpenError;
 use mesh_core::{
     node::NodeError,
     route::RouteTableError,
@@ -20,12 +17,16 @@ pub struct Error(#[from] Kind);
 pub(crate) enum Kind {
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error("configuration comes from one directory or one control plane, not from several")]
+    Sources,
+    #[cfg(feature = "istio")]
     #[error("cannot use the configuration in {}", path.display())]
-    Config { path: PathBuf, source: OpenError },
+    Config { path: std::path::PathBuf, source: mesh_control::source::OpenError },
     #[error("the routes of {target:?} cannot be used")]
     Routes { target: String, source: RouteTableError },
+    #[cfg(feature = "xds")]
     #[error("the configuration was not in force within {limit:?}")]
-    NotInForce { limit: Duration },
+    NotInForce { limit: std::time::Duration },
     #[error(transparent)]
     Target(#[from] InvalidTarget),
     #[error(transparent)]
@@ -35,13 +36,10 @@ pub(crate) enum Kind {
 }
 
 impl Error {
-    /// Whether the configuration is at fault: a file, a route, or none that came into force.
+    /// Whether the configuration is at fault: where it comes from, a file, a route, or none that came into force.
     #[must_use]
     pub fn is_config(&self) -> bool {
-        match &self.0 {
-            Kind::Config { .. } | Kind::Routes { .. } | Kind::NotInForce { .. } => true,
-            Kind::Node(_) | Kind::Target(_) | Kind::UnknownTarget(_) | Kind::Serve(_) => false,
-        }
+        !matches!(&self.0, Kind::Node(_) | Kind::Target(_) | Kind::UnknownTarget(_) | Kind::Serve(_))
     }
 
     /// Whether a name is at fault: one that no service, namespace or label can have.

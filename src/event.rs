@@ -2,14 +2,6 @@
 
 use std::fmt;
 
-use mesh_control::{
-    diagnostic::{self, Style},
-    source::Reload,
-};
-use mesh_xds::{
-    client::{ApplyReport, Notice},
-    resource::{ResourceError, ResourceType},
-};
 use tokio::sync::broadcast;
 
 /// Events that are buffered for a slow reader; it misses older ones.
@@ -19,11 +11,12 @@ pub(crate) const CAPACITY: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigEvent {
-    /// The files are valid, and their changes are about to come into force. Sent after edits without effect, too.
+    /// The files of a directory are valid, and their changes are about to come into force. Sent after edits without effect,
+    /// too.
     Accepted(Accepted),
     /// A change of something that this program uses is in force: requests that start now obey it.
     Applied(Applied),
-    /// The files have errors; the last good configuration stays in force.
+    /// The files of a directory have errors; the last good configuration stays in force.
     Rejected(Rejected),
 }
 
@@ -77,75 +70,6 @@ impl ConfigEvents {
             }
         }
     }
-}
-
-impl From<&Reload> for ConfigEvent {
-    fn from(reload: &Reload) -> Self {
-        match reload {
-            Reload::Applied { mesh, diagnostics } => {
-                let warnings = diagnostics.iter().map(ToString::to_string).collect();
-                Self::Accepted(Accepted { version: mesh.version, warnings })
-            }
-            Reload::Rejected { diagnostics } => Self::Rejected(Rejected {
-                errors: diagnostics.iter().map(ToString::to_string).collect(),
-                report: diagnostic::report(diagnostics, Style::Plain),
-            }),
-            Reload::Unreadable(error) => {
-                let error = chain(error);
-                Self::Rejected(Rejected { report: error.clone(), errors: vec![error] })
-            }
-        }
-    }
-}
-
-/// Collects what an agent reports until all of it is in force.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    applied: Applied,
-    /// Whether the configuration has changed. Resources that come because they are used for the first time are no change.
-    is_change: bool,
-}
-
-impl Changes {
-    /// Takes a notice. Yields the changes when all of them are in force, if there are any.
-    pub(crate) fn note(&mut self, notice: Notice) -> Option<Applied> {
-        match notice {
-            Notice::Settled => {
-                let Self { applied, is_change } = std::mem::take(self);
-                return is_change.then_some(applied);
-            }
-            Notice::Applied(ApplyReport { resource_type, is_answer, accepted, removed, rejected, .. }) => {
-                self.is_change |= !is_answer || !rejected.is_empty();
-                self.applied.changed.extend(accepted.iter().map(|name| resource(resource_type, name)));
-                self.applied.removed.extend(removed.iter().map(|name| resource(resource_type, name)));
-                self.applied.refused.extend(rejected.iter().map(ResourceError::to_string));
-            }
-            Notice::NotApplied(error) => {
-                self.is_change = true;
-                self.applied.refused.push(error.to_string());
-            }
-            Notice::Missing { resource_type, name } => {
-                tracing::debug!(%resource_type, %name, "the control plane has no such resource");
-            }
-            Notice::Disconnected(reason) => tracing::warn!("{reason}"),
-            _ => {}
-        }
-        None
-    }
-}
-
-fn resource(resource_type: ResourceType, name: &str) -> String {
-    format!("{resource_type} {name}")
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl fmt::Display for ConfigEvent {

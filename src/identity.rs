@@ -5,6 +5,24 @@ use std::sync::Arc;
 use mesh_core::node::Node;
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
 
+/// A member as it was configured, and what operators are told about it.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) node: Node,
+    #[cfg(feature = "admin")]
+    pub(crate) facts: crate::admin::Facts,
+}
+
+impl Identity {
+    pub(crate) fn new(node: Node) -> Self {
+        Self {
+            node,
+            #[cfg(feature = "admin")]
+            facts: crate::admin::Facts::new(),
+        }
+    }
+}
+
 /// Counts what `node` does in its name.
 pub(crate) fn telemetry(node: &Node) -> Telemetry {
     let workload = node.workload();

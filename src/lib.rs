@@ -30,18 +30,35 @@
 //! Configuration can also come from code, as values of [`model`]: see [`MeshBuilder::cluster`]. The layers work on any
 //! tower stack without a mesh; they are in the crate `mesh-tower`.
 //!
+//! # Features
+//!
+//! | feature | default | gives |
+//! |---|---|---|
+//! | `istio` | yes | `MeshBuilder::config_dir`: a directory of Istio resources, translated in process; implies `xds` |
+//! | `xds` | with `istio` | `MeshBuilder::control_plane`: the client of a control plane |
+//! | `admin` | yes | `Mesh::admin`: Envoy's admin endpoint |
+//! | `tls` | no | nothing yet |
+//!
+//! Without any, configuration comes from code, and neither protobuf nor YAML is compiled.
+//!
 //! Nothing here decides anything: the facade only puts the other crates together.
 
+#[cfg(feature = "admin")]
 mod admin;
 mod background;
 mod builder;
 mod channel;
+#[cfg(feature = "xds")]
+mod control_plane;
 mod error;
 mod event;
 mod identity;
+#[cfg(feature = "istio")]
+mod istio;
 mod mesh;
 mod server;
 
+#[cfg(feature = "admin")]
 pub use admin::Admin;
 pub use builder::MeshBuilder;
 pub use channel::Channel;

@@ -12,7 +12,11 @@ use mesh_tower::{
     telemetry::{ClusterStatSource, Stat, StatSource, Telemetry, prometheus_text},
 };
 
-use crate::{Admin, Channel, ConfigEvents, Error, MeshBuilder, Server, admin::Identity, background::Background};
+use crate::{
+    Channel, ConfigEvents, Error, MeshBuilder, Server,
+    background::{Background, Joining},
+    identity::{self, Identity},
+};
 
 /// A program's membership in a mesh: what it may call, how it is called, and what is counted about both.
 ///
@@ -33,9 +37,15 @@ impl Mesh {
         MeshBuilder::default()
     }
 
-    pub(crate) fn new(store: Arc<Store>, background: Background, telemetry: Telemetry, identity: Identity) -> Self {
-        let (background, identity) = (Arc::new(background), Arc::new(identity));
-        Self { store, background, telemetry, identity, worker: Worker::single() }
+    pub(crate) fn new(member: Joining, background: Background) -> Self {
+        let Joining { identity, labelled, store, .. } = member;
+        Self {
+            store,
+            background: Arc::new(background),
+            telemetry: identity::telemetry(&labelled),
+            identity: Arc::new(identity),
+            worker: Worker::single(),
+        }
     }
 
     fn namespace(&self) -> &str {
@@ -88,22 +98,6 @@ impl Mesh {
         let clusters = ClusterStatSource::new(Arc::clone(&self.store));
         let sources: [&dyn StatSource; 2] = [&*self.telemetry.stats, &clusters];
         prometheus_text(&Stat::collect(sources)) + &self.telemetry.istio.prometheus_text()
-    }
-
-    /// The admin endpoint, as a tower service for a server of the program's choice: `/ready`, `/stats/prometheus`,
-    /// `/clusters?format=json`, `/config_dump`, `/server_info` and what else [`Admin`] lists at `/help`, with Envoy's
-    /// answers. `/config_dump` has what the directory says, not what comes from code. There is no authentication: serve it
-    /// on loopback.
-    ///
-    /// ```no_run
-    /// # async fn example(mesh: mesh::Mesh) -> std::io::Result<()> {
-    /// let socket = tokio::net::TcpListener::bind("127.0.0.1:15000").await?;
-    /// axum::serve(socket, axum::Router::new().fallback_service(mesh.admin())).await
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn admin(&self) -> Admin {
-        Admin::new(self.clone())
     }
 
     /// What becomes of changes of the configuration from now on.

@@ -1,12 +1,8 @@
 //! `/config_dump`: the configuration in force. Envoy `admin.v3.ConfigDump`.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http::StatusCode;
-use mesh_control::{
-    mesh::Mesh,
-    translate::{Node, Resources, translate},
-};
 use mesh_xds::{
     json::{Json, to_json},
     proto::envoy::{
@@ -14,12 +10,14 @@ use mesh_xds::{
             BootstrapConfigDump, ClustersConfigDump, EndpointsConfigDump, ListenersConfigDump, RoutesConfigDump,
             SecretsConfigDump, clusters_config_dump, endpoints_config_dump, listeners_config_dump, routes_config_dump,
         },
-        config::{bootstrap::v3::Bootstrap, cluster::v3::Cluster, listener::v3::Listener},
+        config::{
+            bootstrap::v3::Bootstrap, cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment,
+            listener::v3::Listener, route::v3::RouteConfiguration,
+        },
     },
     resource::pack,
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::{Answer, Query};
 
@@ -30,21 +28,27 @@ const TYPE_PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 pub struct ConfigDump {
     /// An Envoy bootstrap.
     pub bootstrap: Option<Arc<Bootstrap>>,
-    /// A directory of Istio resources.
-    pub translation: Option<Translation>,
+    /// A control plane, such as the one of a directory in the process.
+    pub dynamic: Option<DynamicResources>,
 }
 
-/// The translation of a directory for a node.
-#[derive(Clone, Debug)]
-pub struct Translation {
-    meshes: watch::Receiver<Arc<Mesh>>,
-    node: Node,
-}
+/// What a control plane has for this process, read whenever it is asked for.
+#[derive(Clone)]
+pub struct DynamicResources(Arc<dyn Fn() -> Resources + Send + Sync>);
 
-/// Resources of a control plane.
-struct Dynamic {
-    version: String,
-    resources: Resources,
+/// The resources of a control plane.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    /// Version of all of them.
+    pub version: String,
+    /// Listener discovery.
+    pub listeners: Vec<Listener>,
+    /// Route discovery.
+    pub routes: Vec<RouteConfiguration>,
+    /// Cluster discovery.
+    pub clusters: Vec<Cluster>,
+    /// Endpoint discovery.
+    pub endpoints: Vec<ClusterLoadAssignment>,
 }
 
 pub(crate) fn config_dump(dump: &ConfigDump, query: &Query<'_>) -> Answer {
@@ -73,17 +77,17 @@ fn masked(sections: &[Value], path: &str) -> Option<Value> {
     Some(kept)
 }
 
-impl Translation {
-    /// What the newest of `meshes` means for `node`.
+impl DynamicResources {
+    /// `read` yields the resources of the moment.
     #[must_use]
-    pub fn new(meshes: watch::Receiver<Arc<Mesh>>, node: Node) -> Self {
-        Self { meshes, node }
+    pub fn new(read: impl Fn() -> Resources + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
     }
+}
 
-    /// The resources of the node now, and the version of the directory that they come from.
-    fn resources(&self) -> (u64, Resources) {
-        let mesh = Arc::clone(&self.meshes.borrow());
-        (mesh.version, translate(&mesh, &self.node))
+impl fmt::Debug for DynamicResources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamicResources").finish_non_exhaustive()
     }
 }
 
@@ -97,9 +101,7 @@ impl ConfigDump {
         let bootstrap = BootstrapConfigDump { bootstrap: self.bootstrap.as_deref().cloned(), ..Default::default() };
         let statics = self.bootstrap.as_ref().and_then(|bootstrap| bootstrap.static_resources.as_ref());
         let (listeners, clusters) = statics.map_or((&[][..], &[][..]), |all| (&all.listeners[..], &all.clusters[..]));
-        let (version, resources) = self.translation.as_ref().map(Translation::resources).unwrap_or_default();
-        let version = if self.translation.is_some() { version.to_string() } else { String::new() };
-        let dynamic = Dynamic { version, resources };
+        let dynamic = self.dynamic.as_ref().map(|dynamic| (dynamic.0)()).unwrap_or_default();
         let mut sections = vec![
             section("BootstrapConfigDump", &to_json(&bootstrap)),
             section("ClustersConfigDump", &to_json(&dynamic.clusters(clusters))),
@@ -118,7 +120,7 @@ impl ConfigDump {
     }
 }
 
-impl Dynamic {
+impl Resources {
     fn clusters(&self, statics: &[Cluster]) -> ClustersConfigDump {
         let active = |cluster| clusters_config_dump::DynamicCluster {
             version_info: self.version.clone(),
@@ -132,7 +134,7 @@ impl Dynamic {
         ClustersConfigDump {
             version_info: self.version.clone(),
             static_clusters: statics.into_iter().map(fixed).collect(),
-            dynamic_active_clusters: self.resources.clusters.iter().map(active).collect(),
+            dynamic_active_clusters: self.clusters.iter().map(active).collect(),
             ..Default::default()
         }
     }
@@ -152,7 +154,7 @@ impl Dynamic {
         ListenersConfigDump {
             version_info: self.version.clone(),
             static_listeners: statics.iter().map(fixed).collect(),
-            dynamic_listeners: self.resources.listeners.iter().map(active).collect(),
+            dynamic_listeners: self.listeners.iter().map(active).collect(),
         }
     }
 
@@ -162,10 +164,7 @@ impl Dynamic {
             route_config: Some(pack(routes)),
             ..Default::default()
         };
-        RoutesConfigDump {
-            dynamic_route_configs: self.resources.routes.iter().map(active).collect(),
-            ..Default::default()
-        }
+        RoutesConfigDump { dynamic_route_configs: self.routes.iter().map(active).collect(), ..Default::default() }
     }
 
     fn endpoints(&self) -> EndpointsConfigDump {
@@ -175,7 +174,7 @@ impl Dynamic {
             ..Default::default()
         };
         EndpointsConfigDump {
-            dynamic_endpoint_configs: self.resources.endpoints.iter().map(active).collect(),
+            dynamic_endpoint_configs: self.endpoints.iter().map(active).collect(),
             ..Default::default()
         }
     }

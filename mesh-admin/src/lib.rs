@@ -17,6 +17,6 @@ mod stats;
 pub use admin::Admin;
 pub use answer::{Answer, Query};
 pub use command::Command;
-pub use config_dump::{ConfigDump, Translation};
+pub use config_dump::{ConfigDump, DynamicResources, Resources};
 pub use process::{Phase, Process};
 pub use server_info::version;

@@ -5,13 +5,13 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use mesh_admin::Translation;
+use mesh_admin::DynamicResources;
 use mesh_control::{
     diagnostic::{self, Style},
     mesh::Mesh,
     server,
     source::{Directory, OpenError, Reload},
-    translate::with_labels,
+    translate::{Resources, translate, with_labels},
 };
 use mesh_core::{
     node::{Interception, Labels, Node, NodeError, Role as NodeRole},
@@ -90,8 +90,13 @@ impl Istio {
     }
 
     /// The xDS resources that the directory is translated to for this proxy, at any moment.
-    pub(crate) fn translation(&self) -> Translation {
-        Translation::new(self.meshes.clone(), self.node.clone())
+    pub(crate) fn resources(&self) -> DynamicResources {
+        let (meshes, node) = (self.meshes.clone(), self.node.clone());
+        DynamicResources::new(move || {
+            let mesh = Arc::clone(&meshes.borrow());
+            let Resources { listeners, routes, clusters, endpoints } = translate(&mesh, &node);
+            mesh_admin::Resources { version: mesh.version.to_string(), listeners, routes, clusters, endpoints }
+        })
     }
 
     /// Starts keeping `store` up to date with the directory. The watch changes whenever a configuration is in force.

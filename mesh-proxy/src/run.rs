@@ -148,7 +148,7 @@ impl Source {
                 Ok(settled)
             }
             Self::Istio(istio) => {
-                state.config_dump.lock().translation = Some(istio.translation());
+                state.config_dump.lock().dynamic = Some(istio.resources());
                 Ok(istio.follow(Arc::clone(&state.store)))
             }
         }

@@ -34,7 +34,7 @@ const FORBIDDEN_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("mesh-tower", &["mesh-control", "mesh-xds", "prost", "prost-reflect", "prost-types", "serde-saphyr"]),
     ("mesh-xds", &["mesh-control", "mesh-tower"]),
     ("mesh-control", &["mesh-tower"]),
-    ("mesh-admin", &["mesh", "mesh-proxy"]),
+    ("mesh-admin", &["mesh", "mesh-control", "mesh-proxy"]),
 ];
 
 /// A violation of a rule.

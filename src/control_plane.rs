@@ -1,0 +1,128 @@
+//! Configuration from a control plane, by xDS.
+//!
+//! The agent subscribes to all listeners, because their names are the targets and sockets that the mesh knows. It
+//! subscribes by name to the routes, clusters and endpoints of the listeners that channels use.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use mesh_xds::{
+    client::{Agent, ApplyReport, Notice, Scope, Subscriber, Transport},
+    node::to_xds,
+    resource::{ResourceError, ResourceType},
+};
+use tokio::{sync::broadcast, task::JoinSet, time::timeout};
+
+use crate::{
+    Applied, ConfigEvent, Error, MeshBuilder,
+    background::{Followed, Following, Joining, Source, Subscription, rng},
+    error::Kind,
+};
+
+/// How long the first configuration may take to come into force.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+impl MeshBuilder {
+    /// Takes the configuration from the control plane that `transport` leads to, over one ADS stream (Envoy's "Aggregated
+    /// Discovery Service"), and follows it as it changes. The program identifies itself as Istio's agent does for a client
+    /// of gRPC. A transport is anything that moves discovery messages: `mesh-xds` has one within the process,
+    /// `mesh_xds::client::transport::in_process`.
+    ///
+    /// [`build`](Self::build) fails if the first configuration is not in force within 30 s.
+    pub fn control_plane(self, transport: impl Transport) -> Self {
+        self.source(ControlPlane(transport))
+    }
+}
+
+struct ControlPlane<T>(T);
+
+impl<T: Transport> Source for ControlPlane<T> {
+    fn follow(self: Box<Self>, member: &mut Joining) -> Following<'_> {
+        Box::pin(follow(self.0, member, JoinSet::new()))
+    }
+}
+
+impl<T> fmt::Debug for ControlPlane<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ControlPlane").finish_non_exhaustive()
+    }
+}
+
+/// An agent and what else runs for the control plane.
+#[derive(Debug)]
+struct Agency {
+    subscriber: Subscriber,
+    _tasks: JoinSet<()>,
+}
+
+impl Followed for Agency {
+    fn subscribe(&self, listener: &Arc<str>) -> Subscription {
+        Arc::new(self.subscriber.subscribe(listener))
+    }
+}
+
+/// Starts keeping the store of `member` up to date with the control plane; returns when the first configuration is in force.
+/// `tasks` run for as long as it is followed.
+pub(crate) async fn follow(
+    transport: impl Transport,
+    member: &Joining,
+    mut tasks: JoinSet<()>,
+) -> Result<Box<dyn Followed>, Error> {
+    let store = Arc::clone(&member.store);
+    let agent = Agent::new(transport, to_xds(&member.identity.node), Scope::AllListeners, store, rng());
+    let mut settled = agent.settled();
+    let subscriber = agent.subscriber();
+    let (events, mut changes) = (member.events.clone(), Changes::default());
+    tasks.spawn(agent.run(move |notice| {
+        if let Some(applied) = changes.note(notice) {
+            send(&events, ConfigEvent::Applied(applied));
+        }
+    }));
+    let first = timeout(START_LIMIT, settled.changed()).await;
+    first.map_err(|_| Kind::NotInForce { limit: START_LIMIT })?;
+    Ok(Box::new(Agency { subscriber, _tasks: tasks }))
+}
+
+pub(crate) fn send(events: &broadcast::Sender<ConfigEvent>, event: ConfigEvent) {
+    // It fails if nobody listens.
+    drop(events.send(event));
+}
+
+/// Collects what an agent reports until all of it is in force.
+#[derive(Debug, Default)]
+struct Changes {
+    applied: Applied,
+    /// Whether the configuration has changed. Resources that come because they are used for the first time are no change.
+    is_change: bool,
+}
+
+impl Changes {
+    /// Takes a notice. Yields the changes when all of them are in force, if there are any.
+    fn note(&mut self, notice: Notice) -> Option<Applied> {
+        match notice {
+            Notice::Settled => {
+                let Self { applied, is_change } = std::mem::take(self);
+                return is_change.then_some(applied);
+            }
+            Notice::Applied(ApplyReport { resource_type, is_answer, accepted, removed, rejected, .. }) => {
+                self.is_change |= !is_answer || !rejected.is_empty();
+                self.applied.changed.extend(accepted.iter().map(|name| resource(resource_type, name)));
+                self.applied.removed.extend(removed.iter().map(|name| resource(resource_type, name)));
+                self.applied.refused.extend(rejected.iter().map(ResourceError::to_string));
+            }
+            Notice::NotApplied(error) => {
+                self.is_change = true;
+                self.applied.refused.push(error.to_string());
+            }
+            Notice::Missing { resource_type, name } => {
+                tracing::debug!(%resource_type, %name, "the control plane has no such resource");
+            }
+            Notice::Disconnected(reason) => tracing::warn!("{reason}"),
+            _ => {}
+        }
+        None
+    }
+}
+
+fn resource(resource_type: ResourceType, name: &str) -> String {
+    format!("{resource_type} {name}")
+}
