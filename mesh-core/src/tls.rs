@@ -1,8 +1,8 @@
-//! What TLS tells of a connection. There is no cryptography here: whoever does the handshake fills it in.
+//! The result of a TLS handshake. There is no cryptography here: the code that does the handshake fills it in.
 
 use std::sync::Arc;
 
-/// What the handshake of a connection has told. A connection in plain text has none.
+/// The result of a TLS handshake. A connection in plain text has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsInfo {
@@ -14,7 +14,7 @@ pub struct TlsInfo {
     pub application_protocol: Option<Arc<str>>,
     /// Who the peer is; `None` = it has shown no certificate.
     pub peer: Option<PeerIdentity>,
-    /// Who this side has told the peer that it is: the first URI name of its own certificate.
+    /// The identity that this side has shown: the first URI name of its own certificate.
     pub local_uri_san: Option<Arc<str>>,
 }
 
@@ -37,7 +37,7 @@ pub struct PeerIdentity {
     pub uri_sans: Vec<Arc<str>>,
     /// Subject alternative names of type DNS, in the certificate's order.
     pub dns_sans: Vec<Arc<str>>,
-    /// Whether a trusted authority has issued the certificate. Nobody may believe one that is not verified.
+    /// Whether a trusted authority has issued the certificate. An identity that is not verified proves nothing.
     pub is_verified: bool,
 }
 

@@ -4,6 +4,7 @@ pub mod balance;
 mod call;
 mod channel;
 pub mod circuit_breaker;
+mod codec;
 mod connect;
 pub mod dns;
 mod downstream;

@@ -258,7 +258,7 @@ mod tests {
         let since = Instant::now();
         tokio::select! {
             () = pipe.idle(Some(TIMEOUT)) => assert_eq!(since.elapsed(), TIMEOUT),
-            () = &mut running => panic!("nobody has ended"),
+            () = &mut running => panic!("no end has ended"),
         }
     }
 

@@ -84,7 +84,7 @@ impl Handshake<'_> {
             if length == 0 || length > MAX_RECORD {
                 return Err(Stop::NotTls);
             }
-            // The beginning of a record may tell already that this is no client hello.
+            // The beginning of a record may show already that this is no client hello.
             self.contents.extend_from_slice(&rest[..length.min(rest.len())]);
             if rest.len() < length && self.contents.len() < wanted {
                 return Err(Stop::Incomplete);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_hello_tells_its_server_name_and_protocols_in_any_fragmentation() {
+    fn server_name_and_protocols_are_read_in_any_fragmentation() {
         let extensions =
             [extension(43, &[2, 3, 4]), server_name(b"WWW.Example.com"), protocols(&[b"h2", b"\xfa\xfa", b"http/1.1"])];
         let expected = ClientHello {

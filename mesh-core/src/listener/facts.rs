@@ -13,7 +13,7 @@ pub struct ConnectionFacts {
     pub destination: Option<SocketAddr>,
     /// The peer of the connection.
     pub direct_source: Option<SocketAddr>,
-    /// The client; differs from the peer if that is a proxy which tells.
+    /// The client. Differs from the peer if that is a proxy which passes on the client's address.
     pub source: Option<SocketAddr>,
     /// What the first bytes are.
     pub transport_protocol: TransportProtocol,
@@ -23,7 +23,7 @@ pub struct ConnectionFacts {
     pub application_protocols: Vec<Arc<str>>,
 }
 
-/// What the first bytes of a connection tell.
+/// What the first bytes of a connection show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inspection<T> {
     /// More bytes are needed.

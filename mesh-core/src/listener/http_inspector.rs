@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_tells() {
+    fn the_first_line_decides() {
         use Inspection::{Found, Incomplete, NotFound};
         for (bytes, expected) in [
             (&b""[..], Incomplete),

@@ -1,6 +1,6 @@
 //! Certificates and keys. Envoy `transport_sockets.tls.v3.Secret`.
 //!
-//! The bytes are kept as they came, in PEM; whoever does the handshake reads them.
+//! The bytes are kept as they came, in PEM; the code that does handshakes reads them.
 
 use std::{fmt, sync::Arc};
 

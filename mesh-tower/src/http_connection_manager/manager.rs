@@ -33,10 +33,10 @@ use super::{
 use crate::{
     Body, Downstream,
     call::{Call, Recorder, ResponseBody, StreamInfo},
+    codec::{Codecs, Connection, ConnectionInfo, HeadLimit, Lifetime},
     drain::DrainWatch,
     machine::local_address,
     peer_metadata::Introduction,
-    server::{Codecs, Connection, ConnectionInfo, HeadLimit, Lifetime},
     telemetry::Telemetry,
     timer::now,
     upgrade::{self, EndedBy},

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Body,
     call::{Call, StreamInfo},
-    server::{ConnectionInfo, HeadLimit, Unserved},
+    codec::{ConnectionInfo, HeadLimit, Unserved},
 };
 
 impl<S> ConnectionManager<S> {

@@ -40,7 +40,7 @@ pub(super) async fn accept<A: Accept>(
             None => break,
         }
     }
-    // The address is free before those who wait for the end of draining are told.
+    // Closed before `drain` is left, because those who wait for that need the address.
     drop(source);
 }
 

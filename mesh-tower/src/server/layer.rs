@@ -2,7 +2,8 @@
 //!
 //! Requests get all that [`Server::serve`] gives them: canonical form, faults, routes, headers, metrics, access log.
 //! What belongs to connections (protocols, limits of a codec, idle time, draining, statistics of connections) stays with
-//! whoever accepts them, and so does who the client is, unless [`ServerLayer::with_remote_address`] says where to look.
+//! the server that accepts them, and so does the address of the client, unless [`ServerLayer::with_remote_address`] says
+//! where to find it.
 
 use std::{
     convert::Infallible,
@@ -23,10 +24,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    ConnectionInfo, ServeError, Server,
+    ServeError, Server,
     own_service::{OwnService, listener_of},
 };
-use crate::{Body, BoxError, ConnectionManager, Downstream, ResponseBody, drain::Drain};
+use crate::{Body, BoxError, ConnectionManager, Downstream, ResponseBody, codec::ConnectionInfo, drain::Drain};
 
 /// Wraps a service as [`Server::serve`] does, but leaves its sockets to another server. Clones are the same layer.
 #[derive(Clone)]
@@ -43,7 +44,7 @@ struct Inbound {
     server: Server,
     address: SocketAddr,
     current: ArcSwap<Current>,
-    /// Nobody drains it: connections are another's.
+    /// Never drained: connections belong to another server.
     connections: Drain,
 }
 

@@ -32,7 +32,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, Bin
 
 fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     // With SO_REUSEPORT a second process of the same user would get a share of the connections instead of an error,
-    // so a socket without it tells first whether the address is free.
+    // so a socket without it is bound first to see whether the address is free.
     let exclusive = socket(address, Sharing::Exclusive)?;
     if workers == 1 {
         exclusive.listen(BACKLOG)?;

@@ -1,4 +1,4 @@
-//! What is told of listeners that come, change and go.
+//! Reports about listeners that are added, changed and removed.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 

@@ -160,7 +160,7 @@ impl<S: Respond> ListenerServer<S> {
         let is_inspected = tokio::select! {
             biased;
             is_inspected = self.filters.inspect(&mut io, &mut facts) => is_inspected,
-            // Nobody waits for bytes of a connection that is not served yet.
+            // A connection that is not served yet has no request in flight.
             () = drain.reached(Phase::Closing) => false,
         };
         if !is_inspected {

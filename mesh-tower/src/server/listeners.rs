@@ -37,7 +37,7 @@ pub type MakeServer<S> = Box<dyn FnMut(&Arc<Listener>) -> Result<Arc<S>, Box<dyn
 pub struct Listeners<S> {
     workers: Vec<Worker<S>>,
     active: HashMap<Arc<str>, ActiveListener<S>>,
-    /// Listeners that are not as they are wanted, as they are wanted, and what was told of that.
+    /// Listeners that could not be brought up or changed: what they should be, and the error that was reported.
     failed: HashMap<Arc<str>, (Arc<Listener>, String)>,
     times: DrainTimes,
     /// Connections of listeners and versions that are no more.
@@ -122,7 +122,7 @@ impl<S: ServeConnection> Listeners<S> {
         self.failed.keys()
     }
 
-    /// Brings up or changes one listener; returns what there is to tell.
+    /// Brings up or changes one listener; returns what is to be reported.
     async fn apply_one(&mut self, listener: &Arc<Listener>) -> Option<ListenerChange> {
         let ListenerAddress::Socket(address) = listener.address else { return None };
         let name = Arc::clone(&listener.name);
@@ -265,9 +265,9 @@ mod tests {
 
     use super::*;
 
-    struct Nobody;
+    struct Discard;
 
-    impl ServeConnection for Nobody {
+    impl ServeConnection for Discard {
         fn serve<I: AsyncReadWrite>(self: Arc<Self>, _: AcceptedConnection<I>, _: &Drain) {}
     }
 
@@ -279,9 +279,9 @@ mod tests {
         changes.iter().map(ToString::to_string).collect()
     }
 
-    /// Listeners on one worker, where nobody serves.
-    fn listeners() -> Listeners<Nobody> {
-        let make: MakeServer<Nobody> = Box::new(|_| Ok(Arc::new(Nobody)));
+    /// Listeners on one worker, which discard their connections.
+    fn listeners() -> Listeners<Discard> {
+        let make: MakeServer<Discard> = Box::new(|_| Ok(Arc::new(Discard)));
         Listeners::new(vec![(Handle::current(), make)], DrainTimes::default())
     }
 
@@ -306,7 +306,7 @@ mod tests {
         );
         TcpStream::connect(a).await.expect("what was there before goes on");
         assert!(TcpStream::connect(b).await.is_err(), "what was removed is gone");
-        assert!(listeners.apply([&moved]).await.is_empty() && !listeners.is_complete(), "told once");
+        assert!(listeners.apply([&moved]).await.is_empty() && !listeners.is_complete(), "reported once");
 
         drop(owner);
         assert_eq!(texts(&listeners.apply([&moved]).await), [format!("listener a: listening on {taken}")]);

@@ -1,13 +1,6 @@
-//! Serving: listening sockets, the accept loop, protocol detection and the life of a connection.
-//!
-//! hyper's connections are driven directly, one task per connection, so that a request is read, routed, sent and
-//! answered without changing tasks.
+//! Serving: listening sockets, the accept loop, and the listeners of a process.
 
 mod accept;
-mod codec;
-mod connection;
-mod head;
-mod io;
 mod layer;
 mod listen;
 mod listener_change;
@@ -16,9 +9,6 @@ mod listeners;
 mod own_service;
 mod workers;
 
-pub(crate) use codec::Codecs;
-pub(crate) use connection::{Connection, ConnectionInfo, Lifetime, Unserved};
-pub(crate) use head::HeadLimit;
 pub use layer::{ServerLayer, ServerService};
 pub use listen::{BindError, bind};
 pub use listener_change::{ListenerChange, ListenerError};

@@ -32,11 +32,11 @@ pub(super) struct Active {
     _of_cluster: Permit,
 }
 
-/// There is no upstream connection; the record tells why.
+/// There is no upstream connection; the record has the reason.
 #[derive(Debug)]
 pub(super) struct NotConnected;
 
-/// Tries endpoints until one accepts. `choose` yields the cluster, anew for every attempt.
+/// Tries endpoints until one accepts. Every attempt asks `choose` for the cluster.
 pub(super) async fn connect(
     worker: &Worker,
     max_connect_attempts: u32,

@@ -112,7 +112,7 @@ mod tests {
             };
             first.shutdown().await.unwrap();
             assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0);
-            // Who has ended may still receive.
+            // An end that has ended may still receive.
             second.write_all(b"bye").await.unwrap();
             first.read_exact(&mut [0; 3]).await.unwrap();
             drop((client, server));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_cuts_a_tunnel_that_nobody_ends() {
+    async fn draining_cuts_a_tunnel_that_does_not_end() {
         let (_client, downstream) = duplex(64);
         let (_server, upstream) = duplex(64);
         let drain = Drain::new();

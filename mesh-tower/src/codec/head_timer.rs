@@ -18,7 +18,7 @@ use super::ConnectionInfo;
 #[derive(Clone, Debug)]
 pub(crate) struct HeadLimit {
     pub(crate) request_headers_timeout: Duration,
-    /// What the client is told, as it goes over the wire.
+    /// The response to the client, as it goes over the wire.
     pub(crate) answer: Bytes,
 }
 

@@ -1,5 +1,5 @@
-//! The byte stream of a downstream connection: what was read to tell its protocol comes first, bytes are counted, and its
-//! end is noted before the codec tells the requests on it, which ask what ended them.
+//! The byte stream of a downstream connection. Bytes that were read to detect the protocol are read again, and bytes are
+//! counted. The end of the stream is noted before the codec ends the requests on it, because their records depend on it.
 
 use std::{
     io,
@@ -30,11 +30,11 @@ pub(crate) struct DownstreamIo<I> {
     end: End,
 }
 
-/// When the codec is told that the client has ended the connection.
+/// When the codec sees that the client has ended the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     AtOnce,
-    /// After the streams have been told what came before it, such as that they are reset.
+    /// After the streams have seen what came before it, such as a reset.
     Later,
 }
 
@@ -65,7 +65,7 @@ impl<I> DownstreamIo<I> {
         Self { notes_heads: true, ..self }
     }
 
-    /// Tells of the end of the connection after everything else.
+    /// Passes the end of the connection on after everything else.
     pub(crate) fn ending_later(self) -> Self {
         Self { end: End::Later, ..self }
     }
@@ -104,10 +104,10 @@ impl<I: AsyncRead + Unpin> DownstreamIo<I> {
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(farewell) = this.info.farewell() {
-            // Whoever sends too slowly and does not read either is not waited for.
+        if let Some(answer) = this.info.last_answer() {
+            // A client that sends too slowly and does not read either is not waited for.
             if !this.is_congested {
-                let written = Pin::new(&mut this.inner).poll_write(cx, farewell);
+                let written = Pin::new(&mut this.inner).poll_write(cx, answer);
                 if let Poll::Ready(Ok(written)) = written {
                     this.stats.downstream_cx_tx_bytes_total.add(written as u64);
                 }

@@ -27,8 +27,8 @@ use tokio::{
 };
 
 use super::{
-    codec::{Codecs, StreamExecutor},
-    head::{HeadLimit, HeadTimer},
+    builders::{Codecs, StreamExecutor},
+    head_timer::{HeadLimit, HeadTimer},
     io::{DownstreamIo, Protocol},
 };
 use crate::{
@@ -53,8 +53,8 @@ pub(crate) struct ConnectionInfo {
     is_open: AtomicBool,
     /// Milliseconds from the start to the first byte of the head that is coming in, and one more; 0 = there is none.
     head_since_ms: AtomicU64,
-    /// What the codec sends before it ends the connection.
-    farewell: OnceLock<Bytes>,
+    /// The response that the codec sends before it ends the connection.
+    last_answer: OnceLock<Bytes>,
 }
 
 /// What was answered without having become a request.
@@ -84,7 +84,7 @@ impl ConnectionInfo {
             last_request_seen: AtomicBool::new(false),
             is_open: AtomicBool::new(false),
             head_since_ms: AtomicU64::new(0),
-            farewell: OnceLock::new(),
+            last_answer: OnceLock::new(),
         }
     }
 
@@ -102,9 +102,9 @@ impl ConnectionInfo {
         Some(self.start + Duration::from_millis(since))
     }
 
-    /// What the client is told instead of whatever it waits for, once the connection is given up.
-    pub(super) fn farewell(&self) -> Option<&Bytes> {
-        self.farewell.get()
+    /// The response to the request whose head did not come in time, once that is so.
+    pub(super) fn last_answer(&self) -> Option<&Bytes> {
+        self.last_answer.get()
     }
 
     /// The connection has begun.
@@ -232,7 +232,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
 
 /// What has been answered, if a connection ended with `error` because what it received is no request.
 fn unserved(error: &hyper::Error, info: &ConnectionInfo, stats: &HttpStats) -> Option<Unserved> {
-    if let (Some(_), Some(since)) = (info.farewell(), info.head_since()) {
+    if let (Some(_), Some(since)) = (info.last_answer(), info.head_since()) {
         return Some(Unserved { reply: LocalReply::REQUEST_HEADER_TIMEOUT, since: since.into_std() });
     }
     if !error.is_parse() {
@@ -327,7 +327,7 @@ impl Driver {
                 return connection.as_mut().poll(cx);
             }
             if let Poll::Ready(answer) = self.head.poll_expired(&self.info, cx)
-                && self.info.farewell.set(answer).is_ok()
+                && self.info.last_answer.set(answer).is_ok()
             {
                 self.stats.downstream_rq_header_timeout.inc();
                 return connection.as_mut().poll(cx);
