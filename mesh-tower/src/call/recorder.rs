@@ -324,6 +324,7 @@ impl Recorder {
             response_code: status.map_or(0, |status| status.as_u16()),
             grpc_status: self.grpc_status,
             flags: state.response_flags,
+            is_mutual_tls: state.downstream_tls.as_ref().is_some_and(|tls| tls.is_mutual()),
         }
     }
 

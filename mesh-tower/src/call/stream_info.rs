@@ -68,6 +68,10 @@ pub struct StreamState {
     pub downstream_local_address: Option<SocketAddr>,
     /// ID of the downstream connection.
     pub connection_id: Option<u64>,
+    /// The server name that the client asks for in TLS, also if the handshake is with the endpoint.
+    pub requested_server_name: Option<Arc<str>>,
+    /// The result of the TLS handshake on the downstream connection; `None` = plain text.
+    pub downstream_tls: Option<Arc<TlsInfo>>,
     /// Whether the request is internal, so that its `x-envoy-*` headers may override retries and timeouts.
     pub internal: bool,
     /// The request's head for access logs; `None` if no log is written.
@@ -213,7 +217,7 @@ impl StreamState {
         let route = self.route.as_deref();
         Attributes {
             method: request.map(|request| &request.method),
-            scheme: Some("http"),
+            scheme: Some(if self.downstream_tls.is_some() { "https" } else { "http" }),
             authority: request.and_then(|request| request.authority.as_ref()?.to_str().ok()),
             path: request.and_then(|request| request.path.as_ref()).map(PathAndQuery::as_str),
             request_headers: request.map(|request| &request.headers),
@@ -227,6 +231,10 @@ impl StreamState {
             downstream_direct_remote_address: self.downstream_direct_remote_address,
             downstream_local_address: self.downstream_local_address,
             connection_id: self.connection_id,
+            requested_server_name: self.requested_server_name.as_deref(),
+            downstream_tls_version: self.downstream_tls.as_ref().map(|tls| tls.version.as_str()),
+            downstream_peer_uri_san: self.downstream_tls.as_ref().and_then(|tls| tls.principal()).map(|san| &**san),
+            downstream_local_uri_san: self.downstream_tls.as_ref().and_then(|tls| tls.local_uri_san.as_deref()),
             upstream_protocol: self.upstream_protocol,
             upstream_host: host.map(EndpointState::address),
             upstream_host_name: host.and_then(EndpointState::hostname).map(|name| &**name),

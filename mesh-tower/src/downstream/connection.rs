@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use mesh_core::{listener::ConnectionFacts, telemetry::Attributes, tls::TlsInfo};
@@ -13,10 +16,10 @@ use mesh_core::{listener::ConnectionFacts, telemetry::Attributes, tls::TlsInfo};
 pub struct Downstream {
     /// Unique in this process.
     pub id: u64,
-    /// By which its filter chain was chosen: addresses, and what its first bytes tell.
+    /// What its filter chain was chosen by: addresses, and what the first bytes show.
     pub facts: ConnectionFacts,
-    /// What the TLS handshake has told; `None` = the connection is in plain text.
-    pub tls: Option<TlsInfo>,
+    /// The result of the TLS handshake; `None` = the connection is in plain text.
+    pub tls: Option<Arc<TlsInfo>>,
 }
 
 impl Downstream {
@@ -39,22 +42,26 @@ impl Downstream {
         self.facts.destination
     }
 
-    /// The server name that the client asks for in TLS, whoever does the handshake.
+    /// The server name that the client asks for in TLS, also if the handshake is with the endpoint.
     #[must_use]
-    pub fn requested_server_name(&self) -> Option<&str> {
-        let of_handshake = self.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
-        of_handshake.or(self.facts.server_name.as_deref())
+    pub fn requested_server_name(&self) -> Option<&Arc<str>> {
+        self.tls.as_ref().and_then(|tls| tls.server_name.as_ref()).or(self.facts.server_name.as_ref())
+    }
+
+    /// Whether the client has proved who it is.
+    pub(crate) fn is_mutual_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_mutual())
     }
 
     /// What access logs and policies read of it.
     pub(crate) fn attributes(&self) -> Attributes<'_> {
-        let tls = self.tls.as_ref();
+        let tls = self.tls.as_deref();
         Attributes {
             downstream_remote_address: self.facts.source,
             downstream_direct_remote_address: self.facts.direct_source,
             downstream_local_address: self.facts.destination,
             connection_id: Some(self.id),
-            requested_server_name: self.requested_server_name(),
+            requested_server_name: self.requested_server_name().map(|name| &**name),
             downstream_tls_version: tls.map(|tls| tls.version.as_str()),
             downstream_peer_uri_san: tls.and_then(TlsInfo::principal).map(|principal| &**principal),
             downstream_local_uri_san: tls.and_then(|tls| tls.local_uri_san.as_deref()),

@@ -49,7 +49,7 @@ impl ListenerFilters {
         }
     }
 
-    /// Adds to `facts` what the first bytes tell. `false` = the connection is to be closed.
+    /// Adds to `facts` what the first bytes show. `false` = the connection is to be closed.
     pub(crate) async fn inspect<I>(&self, io: &mut ReadAhead<I>, facts: &mut ConnectionFacts) -> bool
     where
         I: AsyncRead + Unpin,
@@ -152,7 +152,7 @@ impl ListenerFilters {
     }
 }
 
-/// Looks at bytes until `inspect` knows what they are; `None` if `limit` bytes do not tell.
+/// Looks at bytes until `inspect` knows what they are; `None` if `limit` bytes are not enough.
 async fn look<I, T>(
     io: &mut ReadAhead<I>,
     limit: usize,

@@ -1,6 +1,6 @@
 //! How a connection is secured: where the handshake of TLS will be.
 
-use std::io::Result;
+use std::{io::Result, sync::Arc};
 
 use mesh_core::{model::DownstreamTransportSocket, tls::TlsInfo};
 
@@ -10,8 +10,8 @@ use super::ReadAhead;
 #[derive(Debug)]
 pub(crate) struct Secured<S> {
     pub(crate) io: S,
-    /// What the handshake has told; `None` = there was none.
-    pub(crate) tls: Option<TlsInfo>,
+    /// The result of the TLS handshake; `None` = there was none.
+    pub(crate) tls: Option<Arc<TlsInfo>>,
 }
 
 /// Secures a connection as its filter chain says.

@@ -307,6 +307,8 @@ impl<S> ConnectionManager<S> {
             state.downstream_direct_remote_address = downstream.facts.direct_source;
             state.downstream_local_address = downstream.local_address();
             state.connection_id = Some(downstream.id);
+            state.requested_server_name = downstream.requested_server_name().cloned();
+            state.downstream_tls.clone_from(&downstream.tls);
         }
         let connection = Arc::clone(connection);
         Recorder::start(&self.listener.telemetry, Some(connection), info, call)

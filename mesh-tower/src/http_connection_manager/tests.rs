@@ -18,6 +18,7 @@ use mesh_core::{
     rng::SplitMix64,
     store::Store,
     telemetry::ResponseFlags,
+    tls::{PeerIdentity, TlsInfo},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::util::BoxCloneSyncService;
@@ -51,9 +52,14 @@ impl Fixture {
     }
 
     fn connect(&self) -> DuplexStream {
+        self.connect_over(None)
+    }
+
+    fn connect_over(&self, tls: Option<TlsInfo>) -> DuplexStream {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let (remote, local) = ("10.9.8.7:1234".parse().unwrap(), "10.0.0.1:8080".parse().unwrap());
-        let downstream = Downstream::new(ConnectionFacts::between(Some(remote), Some(local)));
+        let mut downstream = Downstream::new(ConnectionFacts::between(Some(remote), Some(local)));
+        downstream.tls = tls.map(Arc::new);
         tokio::spawn(Arc::clone(&self.manager).serve_connection(server, downstream, self.drain.watch()));
         client
     }
@@ -283,6 +289,32 @@ impl Drop for Log {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+#[tokio::test]
+async fn the_result_of_a_handshake_reaches_headers_metrics_and_logs() {
+    let mut config = http(everything_to_the_service());
+    config.forwarded_for.use_remote_address = true;
+    let format = "%REQUESTED_SERVER_NAME% %DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_URI_SAN%\n";
+    let log = Log::new("tls", &mut config, format);
+    let service = service(|request| async move {
+        Response::new(Body::from(request.headers()["x-forwarded-proto"].to_str().unwrap().to_owned()))
+    });
+    let fixture = Fixture::new(config, service);
+    let mut peer = PeerIdentity::default();
+    peer.uri_sans = vec!["spiffe://cluster.local/ns/a/sa/b".into()];
+    peer.is_verified = true;
+    let mut tls = TlsInfo::default();
+    tls.server_name = Some("a.test".into());
+    tls.peer = Some(peer);
+    for (tls, scheme) in [(None, "http"), (Some(tls), "https")] {
+        let mut client = fixture.connect_over(tls);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with(&format!("\r\n\r\n{scheme}")), "{answer}");
+    }
+    assert_eq!(log.read(&fixture), "- - -\na.test TLSv1.3 spiffe://cluster.local/ns/a/sa/b\n");
 }
 
 /// Switches to a protocol in which the endpoint reads `ping` and then waits for the end, or makes it; or refuses to.

@@ -141,6 +141,7 @@ impl<'a> Record<'a> {
             response_code: 0,
             grpc_status: None,
             flags: self.flags,
+            is_mutual_tls: self.downstream.is_mutual_tls(),
         })
     }
 

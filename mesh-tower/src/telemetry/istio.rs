@@ -63,6 +63,8 @@ pub struct SeriesKey<'a> {
     pub grpc_status: Option<u32>,
     /// Envoy's response flags.
     pub flags: ResponseFlags,
+    /// Whether the client of the connection has proved who it is.
+    pub is_mutual_tls: bool,
 }
 
 /// Sizes and duration of one request.
@@ -252,6 +254,7 @@ impl Identity {
         let small = u64::from(key.flags.bits()) << 32
             | u64::from(key.response_code) << 16
             | grpc_status << 8
+            | u64::from(key.is_mutual_tls) << 2
             | u64::from(key.protocol == RequestProtocol::Grpc) << 1
             | u64::from(key.reporter == Reporter::Source);
         let handles = [address(key.source), address(key.destination), address(key.service)];
@@ -280,9 +283,10 @@ fn labels_text(key: SeriesKey<'_>) -> String {
         response_code: StatusCode::from_u16(key.response_code).ok(),
         grpc_response_status: grpc_response_status(key),
         response_flags: key.flags,
-        // The client cannot tell what the connection turns out to be; the server knows that there was no TLS.
+        // As in Istio only the server reports it.
         connection_security_policy: match key.reporter {
             Reporter::Source => ConnectionSecurityPolicy::Unknown,
+            Reporter::Destination if key.is_mutual_tls => ConnectionSecurityPolicy::MutualTls,
             Reporter::Destination => ConnectionSecurityPolicy::None,
         },
     };
@@ -324,6 +328,7 @@ mod tests {
             response_code: 503,
             grpc_status: None,
             flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
+            is_mutual_tls: false,
         }
     }
 
@@ -341,6 +346,26 @@ mod tests {
             grpc_response_status=\"\",response_flags=\"UH\",connection_security_policy=\"unknown\"";
         let (client, service) = (client(), reviews());
         assert_eq!(labels_text(SeriesKey { service: Some(&service), ..key(&client) }), expected);
+    }
+
+    #[test]
+    fn the_server_reports_how_the_connection_is_secured() {
+        let client = client();
+        for (reporter, is_mutual_tls, expected) in [
+            (Reporter::Source, true, "unknown"),
+            (Reporter::Destination, false, "none"),
+            (Reporter::Destination, true, "mutual_tls"),
+        ] {
+            let labels = labels_text(SeriesKey { reporter, is_mutual_tls, ..key(&client) });
+            assert!(labels.ends_with(&format!("connection_security_policy=\"{expected}\"")), "{labels}");
+        }
+        let metrics = IstioMetrics::default();
+        for is_mutual_tls in [true, false] {
+            let key = SeriesKey { reporter: Reporter::Destination, is_mutual_tls, ..key(&client) };
+            metrics.record(key, RequestSample::default());
+        }
+        let text = metrics.prometheus_text();
+        assert_eq!(text.lines().filter(|line| line.starts_with("istio_requests_total{")).count(), 2, "{text}");
     }
 
     #[test]
