@@ -12,8 +12,8 @@ use mesh_core::{
     },
     model::format::Format,
     model::{
-        Action, AppendAction, DirectResponse, FractionalPercent, HeaderMutation as Append, HttpConnectionManager,
-        PathMatcher, Route, RouteAction, StringMatcher,
+        AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, DirectResponse, FractionalPercent,
+        HeaderMutation as Append, HttpConnectionManager, PathMatcher, Route, RouteAction, StringMatcher,
     },
 };
 
@@ -84,6 +84,9 @@ async fn a_response_passes_all_filters_whoever_gives_it() {
         let expected = (status.to_owned(), vec!["first".to_owned(), "last".to_owned()]);
         assert_eq!(passed(&fixture, path).await, expected, "{path}");
     }
+    let upgrade = "GET /served HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    let response = fixture.exchange(upgrade).await;
+    assert!(response.starts_with("HTTP/1.1 403 ") && response.contains("x-passed: first"), "{response}");
 }
 
 #[tokio::test]
@@ -150,4 +153,19 @@ async fn cors_answers_preflight_requests_and_counts_origins() {
     assert!(!exchange("OPTIONS /", "https://evil.test").await.contains("access-control"));
     assert!(!exchange("OPTIONS /direct", ORIGIN).await.contains("access-control"), "direct responses have no policy");
     assert_eq!(["valid", "invalid"].map(|stat| fixture.stat(&format!("http.in.cors.origin_{stat}"))), [2, 1]);
+}
+
+#[tokio::test]
+async fn an_access_log_shows_the_request_as_the_filters_have_left_it() {
+    let path = std::env::temp_dir().join(format!("mesh-filter-log-{}", std::process::id()));
+    let mutations = Mutations { request_mutations: vec![append("x-a", "filter")], ..Mutations::default() };
+    let filter = HttpFilter::new(HeaderMutation { mutations, ..HeaderMutation::default() });
+    let mut config = manager(everything_to_the_service(), vec![filter]);
+    let format = AccessLogFormat::Text(Format::parse("%REQ(X-A)%\n").unwrap());
+    config.access_log.push(AccessLog::new(AccessLogSink::File(path.clone()), format));
+    let fixture = Fixture::new(config, echo());
+    passed(&fixture, "/").await;
+    fixture.telemetry.logs.flush();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "filter\n");
+    std::fs::remove_file(path).unwrap();
 }

@@ -78,14 +78,17 @@ impl HttpListener {
             upgrade: None,
             by_program: router.matched().is_some_and(is_served_here),
         };
+        let mut run = if self.filters.is_empty() { None } else { Some(self.filters.start()) };
         match upgrade {
             Ok(upgrade) => served.upgrade = upgrade,
             Err(reply) => {
                 call.reply(info, reply);
+                if let Some(run) = &mut run {
+                    run.on_response(call, info, router.matched());
+                }
                 return served;
             }
         }
-        let mut run = if self.filters.is_empty() { None } else { Some(self.filters.start()) };
         let expired = {
             let mut answering = pin!(async {
                 if self.answers_itself(call, info, &mut router, run.as_mut()).await {
@@ -119,13 +122,16 @@ impl HttpListener {
         router: &mut Router<'_>,
         run: Option<&mut FilterRun<'_>>,
     ) -> bool {
-        if let Some(run) = run
-            && let Some(reply) = run.on_request(call, info, router).await
-        {
-            // Metrics count the service that the request would have reached.
-            info.state().upstream_cluster = router.matched().and_then(|matched| matched.cluster.clone());
-            reply.respond(call, info);
-            return true;
+        if let Some(run) = run {
+            let reply = run.on_request(call, info, router).await;
+            // Access logs show the request as the filters have left it.
+            info.observe_request(&call.head);
+            if let Some(reply) = reply {
+                // Metrics count the service that the request would have reached.
+                info.state().upstream_cluster = router.matched().and_then(|matched| matched.cluster.clone());
+                reply.respond(call, info);
+                return true;
+            }
         }
         self.stats.rq_total.inc();
         let responds = route::respond(call, info, router.routing());

@@ -35,7 +35,7 @@ pub(super) type TestService = BoxCloneSyncService<Request<Body>, Response<Body>,
 /// A listener in memory.
 pub(super) struct Fixture {
     manager: Arc<ConnectionManager<ServiceResponder<TestService>>>,
-    telemetry: Telemetry,
+    pub(super) telemetry: Telemetry,
     drain: Drain,
 }
 
