@@ -9,7 +9,7 @@ pub(crate) fn virtual_host_of_cluster(name: &str) -> String {
     format!("{host}:{port}")
 }
 
-/// A route without mirroring, hashing, CORS and what only tracing reads.
+/// A route without mirroring, hashing and what only tracing reads.
 pub(crate) fn route(route: &Value) -> Value {
     let mut route = route.clone();
     remove(&mut route, &["decorator"]);
@@ -33,7 +33,6 @@ pub(crate) fn route(route: &Value) -> Value {
     } else {
         remove(&mut route, &["route"]);
     }
-    remove(&mut route["typed_per_filter_config"], &["envoy.filters.http.cors"]);
     if route["typed_per_filter_config"].as_object().is_none_or(Map::is_empty) {
         remove(&mut route, &["typed_per_filter_config"]);
     }
@@ -89,7 +88,7 @@ pub(crate) fn listener(listener: &Value) -> Option<Value> {
     if !listener["filter_chains"][0]["transport_socket"].is_null() {
         return None;
     }
-    let exchange = metadata_exchange(manager);
+    let (exchange, filters) = (metadata_exchange(manager), http_filters(manager));
     let mut manager = select(
         manager,
         &["normalize_path", "rds", "server_name", "stream_idle_timeout", "upgrade_configs", "use_remote_address"],
@@ -97,6 +96,7 @@ pub(crate) fn listener(listener: &Value) -> Option<Value> {
     if !exchange.is_null() {
         manager["metadata_exchange"] = exchange;
     }
+    manager["http_filters"] = filters;
     let mut kept = select(listener, &["address", "bind_to_port", "traffic_direction"]);
     kept["manager"] = manager;
     Some(kept)
@@ -117,10 +117,20 @@ pub(crate) fn inbound(listener: &Value) -> Map<String, Value> {
                 }
             }
             routes["metadata_exchange"] = metadata_exchange(manager);
+            routes["http_filters"] = http_filters(manager);
             ports.insert(matcher["destination_port"].to_string(), routes);
         }
     }
     ports
+}
+
+/// Names of the filters in order, without those that this version does not cover and those that clients may pass over.
+fn http_filters(manager: &Value) -> Value {
+    const NOT_COVERED: [&str; 4] =
+        ["envoy.filters.http.grpc_stats", "envoy.filters.http.jwt_authn", "envoy.filters.http.rbac", "istio.alpn"];
+    let filters = manager["http_filters"].as_array().into_iter().flatten();
+    let required = filters.filter(|filter| filter["is_optional"] != true).map(|filter| &filter["name"]);
+    required.filter(|name| !NOT_COVERED.iter().any(|other| *name == other)).cloned().collect()
 }
 
 /// What is told about workloads.

@@ -35,9 +35,9 @@ pub use scalar::{Labels, StringMatch, Visibility, selects};
 pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort};
 pub use sidecar::{EgressListener, IngressListener, ListenerPort, OutboundTrafficPolicy, Sidecar};
 pub use virtual_service::{
-    Abort, Delay, Destination, DirectResponse, Fault, FaultStatus, GatewayName, HeaderMatch, HeaderOperations, Headers,
-    HttpAction, HttpMatch, HttpRoute, Redirect, RedirectPort, RetryPolicy, Rewrite, UriRewrite, VirtualService,
-    WeightedDestination,
+    Abort, CorsPolicy, Delay, Destination, DirectResponse, Fault, FaultStatus, GatewayName, HeaderMatch,
+    HeaderOperations, Headers, HttpAction, HttpMatch, HttpRoute, Redirect, RedirectPort, RetryPolicy, Rewrite,
+    UnmatchedPreflights, UriRewrite, VirtualService, WeightedDestination,
 };
 pub use workload_entry::{Workload, WorkloadEntry};
 

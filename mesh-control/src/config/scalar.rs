@@ -5,7 +5,7 @@ use std::time::Duration;
 pub use mesh_core::node::Labels;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::document::{Context, FromNode, Mark, Node, Object, Value};
+use crate::document::{Context, FromNode, Key, Mark, Node, Object, Value};
 use crate::host::{Host, HostError};
 use crate::name::Name;
 
@@ -28,40 +28,48 @@ pub enum StringMatch {
 }
 
 impl StringMatch {
-    /// Reads a match that may be `{}`: the header or parameter is there.
+    /// Reads a match that may be `{}` or `{regex: "*"}`: the header or parameter is there.
     pub(crate) fn or_present(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let is_star = |(key, value): &(Key, Node)| {
+            key.name == "regex" && matches!(&value.value, Value::String(regex) if regex == "*")
+        };
         match &node.value {
-            Value::Mapping(entries) if entries.is_empty() => Some(Self::Present),
-            _ => match Self::read(node, cx)? {
-                Self::Regex(regex) if regex == "*" => Some(Self::Present),
-                other => Some(other),
-            },
+            Value::Mapping(entries) if entries.iter().all(is_star) => Some(Self::Present),
+            _ => Self::from_node(node, cx),
         }
     }
 
-    fn read(node: &Node, cx: Context<'_>) -> Option<Self> {
+    /// Reads a match of a path, whose prefix may be empty.
+    pub(crate) fn of_path(node: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(node, cx)?;
         object.at_most_one_of(&["exact", "prefix", "regex"]);
         let exact = object.optional("exact").map(Self::Exact);
         let prefix = object.optional("prefix").map(Self::Prefix);
-        let regex = object.optional("regex").map(Self::Regex);
+        let regex: Option<String> = object.optional("regex");
         if !["exact", "prefix", "regex"].into_iter().any(|name| object.has(name)) {
             cx.invalid(object.mark(), "the match is empty", "expected one of exact, prefix, regex");
         }
-        if let Some(Self::Regex(text)) = &regex
-            && text != "*"
-        {
-            let mark = object.value_mark("regex");
-            check_regex(text, mark, cx.field("regex"))?;
+        if let Some(text) = &regex {
+            let (mark, cx) = (object.value_mark("regex"), cx.field("regex"));
+            if text.is_empty() {
+                cx.invalid(mark, "the expression is empty", "expected RE2 syntax");
+                return None;
+            }
+            check_regex(text, mark, cx)?;
         }
         object.finish();
-        exact.or(prefix).or(regex)
+        exact.or(prefix).or_else(|| regex.map(Self::Regex))
     }
 }
 
 impl FromNode for StringMatch {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        Self::read(node, cx)
+        let value = Self::of_path(node, cx)?;
+        if matches!(&value, Self::Prefix(prefix) if prefix.is_empty()) {
+            cx.field("prefix").invalid(node.mark, "the prefix is empty", "expected a text");
+            return None;
+        }
+        Some(value)
     }
 }
 

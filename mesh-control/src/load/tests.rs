@@ -179,6 +179,12 @@ fn matches_of_a_virtual_service_are_checked() {
         ),
         ("match: [{uri: {}}]", "IST0106 4 `{` spec.http[0].match[0].uri: the match is empty"),
         (
+            "match: [{uri: {regex: '*'}}]",
+            "IST0106 4 `'*'` spec.http[0].match[0].uri.regex: \"*\" is not a regular expression",
+        ),
+        ("match: [{uri: {regex: ''}}]", "IST0106 4 `''` spec.http[0].match[0].uri.regex: the expression is empty"),
+        ("match: [{method: {prefix: ''}}]", "IST0106 4 `{` spec.http[0].match[0].method.prefix: the prefix is empty"),
+        (
             "match: [{uri: {exact: a, prefix: b}}]",
             "IST0106 4 `prefix` spec.http[0].match[0].uri.prefix: prefix cannot be set together with exact",
         ),
@@ -231,7 +237,6 @@ fn actions_of_a_virtual_service_are_checked() {
             "MESH0003 4 `retryRemoteLocalities` spec.http[0].retries.retryRemoteLocalities: retryRemoteLocalities is not supported yet",
         ),
         ("mirror: {host: reviews}", "MESH0003 4 `mirror` spec.http[0].mirror: mirror is not supported yet"),
-        ("corsPolicy: {}", "MESH0003 4 `corsPolicy` spec.http[0].corsPolicy: corsPolicy is not supported yet"),
         (
             "fault: {abort: {httpStatus: 700}}",
             "IST0106 4 `700` spec.http[0].fault.abort.httpStatus: 700 is out of range",
@@ -259,6 +264,55 @@ fn actions_of_a_virtual_service_are_checked() {
     ] {
         check(&rule_of_a_service(rule), expected);
     }
+}
+
+#[test]
+fn cors_policies_are_checked() {
+    for (rule, expected) in [
+        (
+            "corsPolicy: {allowOrigins: [{exact: a}, {prefix: ''}]}",
+            "IST0106 4 `{` spec.http[0].corsPolicy.allowOrigins[1].prefix: the prefix is empty",
+        ),
+        (
+            "corsPolicy: {allowOrigins: [{exact: ''}]}",
+            "IST0106 4 `{` spec.http[0].corsPolicy.allowOrigins[0]: the match is empty",
+        ),
+        (
+            "corsPolicy: {allowOrigins: [{regex: '*'}]}",
+            "IST0106 4 `'*'` spec.http[0].corsPolicy.allowOrigins[0].regex: \"*\" is not a regular expression",
+        ),
+        (
+            "corsPolicy: {allowOrigin: [a.example]}",
+            "IST0106 4 `allowOrigin` spec.http[0].corsPolicy.allowOrigin: allowOrigin is deprecated",
+        ),
+        (
+            "corsPolicy: {allowMethods: [GET, FETCH]}",
+            "IST0106 4 `FETCH` spec.http[0].corsPolicy.allowMethods[1]: \"FETCH\" is not an HTTP method",
+        ),
+        (
+            "corsPolicy: {exposeHeaders: ['a b']}",
+            "IST0106 4 `'a b'` spec.http[0].corsPolicy.exposeHeaders[0]: \"a b\" is not a header name",
+        ),
+        (
+            "corsPolicy: {maxAge: 1500ms}",
+            "IST0106 4 `1500ms` spec.http[0].corsPolicy.maxAge: maxAge is not a whole number of seconds",
+        ),
+        (
+            "corsPolicy: {unmatchedPreflights: DROP}",
+            "IST0106 4 `DROP` spec.http[0].corsPolicy.unmatchedPreflights: the string \"DROP\" is not a value of this field",
+        ),
+    ] {
+        check(&rule_of_a_service(rule), expected);
+    }
+}
+
+#[test]
+fn a_cors_policy_of_a_redirect_has_no_effect() {
+    let rule = "redirect: {uri: /}, corsPolicy: {allowOrigins: [{exact: a}]}";
+    check(
+        &resource("VirtualService", &format!("{{hosts: [two.example], http: [{{{rule}}}]}}")),
+        "IST0106 4 `corsPolicy` spec.http[0].corsPolicy: corsPolicy has no effect",
+    );
 }
 
 #[test]

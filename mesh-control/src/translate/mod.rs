@@ -18,6 +18,7 @@ mod listener;
 mod names;
 mod proto;
 mod route;
+mod string_match;
 mod traffic_policy;
 mod view;
 mod workload;

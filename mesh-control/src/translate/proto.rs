@@ -4,6 +4,7 @@ pub(super) use mesh_xds::proto::envoy::config::{
     cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint, listener::v3 as listener, route::v3 as route,
 };
 pub(super) use mesh_xds::proto::envoy::extensions::filters::common::fault::v3 as fault_common;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::http::cors::v3 as cors;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::fault::v3 as fault;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::router::v3 as router;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::http_connection_manager::v3 as http;

@@ -169,6 +169,17 @@ fn actions() {
                      delay: {{fixed_delay: 1s, percentage: {{numerator: 5000, denominator: MILLION}}}}, \
                      abort: {{grpc_status: 14, percentage: {{numerator: 100000, denominator: MILLION}}}}}}}}"),
         ),
+        (
+            format!("{TO_A}, {no_retries}, corsPolicy: {{allowOrigins: [{{exact: a}}, {{prefix: b}}, {{regex: 'c.*'}}], \
+                     allowMethods: [GET, PUT], allowHeaders: [x-a, x-b], exposeHeaders: [x-c], maxAge: 24h, \
+                     allowCredentials: false, unmatchedPreflights: IGNORE}}"),
+            format!("route: {{{CLUSTER}, {NO_LIMIT}}}, typed_per_filter_config: {{envoy.filters.http.cors: {{\
+                     '@type': type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy, \
+                     allow_origin_string_match: [{{exact: a}}, {{prefix: b}}, {{safe_regex: {{regex: 'c.*'}}}}], \
+                     allow_methods: 'GET,PUT', allow_headers: 'x-a,x-b', expose_headers: x-c, max_age: '86400', \
+                     allow_credentials: false, filter_enabled: {{default_value: {{numerator: 100}}}}, \
+                     forward_not_matching_preflights: false}}}}"),
+        ),
     ] {
         check(&format!("{{{rule}}}"), &format!("{{match: {{prefix: /}}, {expected}}}"));
     }

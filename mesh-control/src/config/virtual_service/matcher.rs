@@ -44,7 +44,7 @@ impl HttpMatch {
         let any_path = match &self.uri {
             None => true,
             Some(StringMatch::Prefix(prefix)) => prefix.is_empty() || prefix == "/",
-            Some(StringMatch::Regex(regex)) => regex == "*" || regex == ".*",
+            Some(StringMatch::Regex(regex)) => regex == ".*",
             Some(_) => false,
         };
         any_path
@@ -79,7 +79,7 @@ impl FromNode for HttpMatch {
         let matcher = Self {
             position: object.position(),
             name: object.optional("name").unwrap_or_default(),
-            uri: object.optional("uri"),
+            uri: object.node("uri").and_then(|node| StringMatch::of_path(node, cx.field("uri"))),
             ignore_uri_case: object.flag("ignoreUriCase"),
             scheme: object.optional("scheme"),
             method: object.optional("method"),

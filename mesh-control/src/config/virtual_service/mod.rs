@@ -1,9 +1,10 @@
 //! `VirtualService`: how requests to a host are routed.
 //!
-//! Source: `networking/v1alpha3/virtual_service.proto`. Routes of TLS and TCP, delegates, mirrors and CORS policies are
-//! not implemented and refused by name.
+//! Source: `networking/v1alpha3/virtual_service.proto`. Routes of TLS and TCP, delegates and mirrors are not implemented
+//! and refused by name.
 
 mod action;
+mod cors;
 mod matcher;
 mod read;
 mod read_action;
@@ -14,6 +15,7 @@ pub use action::{
     Abort, Delay, Destination, DirectResponse, Fault, FaultStatus, HeaderOperations, Headers, HttpAction, Redirect,
     RedirectPort, RetryPolicy, Rewrite, UriRewrite, WeightedDestination,
 };
+pub use cors::{CorsPolicy, UnmatchedPreflights};
 pub use matcher::{HeaderMatch, HttpMatch};
 
 use std::time::Duration;
@@ -84,4 +86,6 @@ pub struct HttpRoute {
     pub fault: Option<Fault>,
     /// Changes of headers.
     pub headers: Headers,
+    /// Which cross-origin requests are allowed; none means that the mesh does not look at their origin.
+    pub cors_policy: Option<CorsPolicy>,
 }

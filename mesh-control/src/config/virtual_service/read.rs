@@ -95,14 +95,20 @@ impl FromNode for HttpRoute {
             retries: object.optional("retries"),
             fault: object.optional("fault"),
             headers: object.optional("headers").unwrap_or_default(),
+            cors_policy: object.optional("corsPolicy"),
         };
-        object.unsupported(&["mirror", "mirrorPercent", "mirrorPercentage", "mirrors", "corsPolicy", "delegate"]);
+        object.unsupported(&["mirror", "mirrorPercent", "mirrorPercentage", "mirrors", "delegate"]);
         let has_action = ["route", "redirect", "directResponse", "delegate"].into_iter().any(|name| object.has(name));
         if !has_action {
             cx.invalid(object.mark(), "the rule does nothing", "expected one of route, redirect, directResponse");
         }
         rule.check_weights(&object);
         rule.check_authority(&object);
+        if rule.cors_policy.is_some() && !matches!(rule.action, HttpAction::Route(_)) {
+            let position = cx.position(object.key_mark("corsPolicy"));
+            let message = "corsPolicy has no effect: redirects and direct responses have no CORS headers";
+            cx.field("corsPolicy").report(Diagnostic::warning(Code::SchemaValidation, position, message));
+        }
         object.finish();
         has_action.then_some(rule)
     }

@@ -5,6 +5,7 @@
 //! workloads adds its filters like any other: it keeps the resources of `view.mesh.config` that select the node, and adds
 //! what they ask for. The order of the tables below is that of Istio's proxies.
 
+mod cors;
 mod fault;
 mod peer_metadata;
 mod router;
@@ -33,13 +34,13 @@ pub(super) enum Side {
 type AddHttpFilters = fn(&View<'_>, Side, &mut Vec<http::HttpFilter>);
 
 /// HTTP filters, in the order in which requests pass them.
-const HTTP_FILTERS: &[AddHttpFilters] = &[peer_metadata::add_http, fault::add_http, router::add_http];
+const HTTP_FILTERS: &[AddHttpFilters] = &[peer_metadata::add_http, fault::add_http, cors::add_http, router::add_http];
 
 /// The name of a filter and its configuration for the routes of a rule; `None` if the rule does not configure it.
 type ConfigureRoute = fn(&HttpRoute) -> Option<(&'static str, Any)>;
 
 /// Filters that the rules of VirtualServices configure.
-const ROUTE_CONFIGS: &[ConfigureRoute] = &[fault::configure_route];
+const ROUTE_CONFIGS: &[ConfigureRoute] = &[fault::configure_route, cors::configure_route];
 
 /// Filters that every gRPC client knows. gRFC A33, gRFC A39.
 const KNOWN_TO_GRPC: [&str; 2] = [fault::NAME, router::NAME];

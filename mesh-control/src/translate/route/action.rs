@@ -2,13 +2,13 @@
 
 use super::entry::Entry;
 use super::headers::Changes;
-use super::matcher::regex;
 use super::retry::retry_policy;
 use crate::config::{
     DirectResponse, HttpAction, HttpRoute, Redirect, RedirectPort, UriRewrite, VirtualService, WeightedDestination,
 };
 use crate::translate::filter;
 use crate::translate::proto::{core, duration, matcher as envoy_matcher, route as envoy};
+use crate::translate::string_match::regex;
 use envoy::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
 use envoy::route::Action;
 use envoy::route_action::{ClusterSpecifier, HostRewriteSpecifier};

@@ -1,7 +1,8 @@
 //! Conditions of a route.
 
 use crate::config::{HeaderMatch, HttpMatch, StringMatch};
-use crate::translate::proto::{matcher as envoy_matcher, route as envoy};
+use crate::translate::proto::route as envoy;
+use crate::translate::string_match::{regex, string_matcher};
 use envoy::header_matcher::HeaderMatchSpecifier;
 use envoy::query_parameter_matcher::QueryParameterMatchSpecifier;
 use envoy::route_match::PathSpecifier;
@@ -31,23 +32,6 @@ pub(super) fn route_match(matcher: Option<&HttpMatch>) -> envoy::RouteMatch {
 
 fn any_path() -> PathSpecifier {
     PathSpecifier::Prefix("/".to_owned())
-}
-
-/// Envoy's expressions match the whole value, as Istio's do.
-pub(super) fn regex(expression: &str) -> envoy_matcher::RegexMatcher {
-    envoy_matcher::RegexMatcher { regex: expression.to_owned(), ..envoy_matcher::RegexMatcher::default() }
-}
-
-/// `None` if any value will do.
-fn string_matcher(value: &StringMatch) -> Option<envoy_matcher::StringMatcher> {
-    use envoy_matcher::string_matcher::MatchPattern;
-    let pattern = match value {
-        StringMatch::Exact(text) => MatchPattern::Exact(text.clone()),
-        StringMatch::Prefix(text) => MatchPattern::Prefix(text.clone()),
-        StringMatch::Regex(expression) => MatchPattern::SafeRegex(regex(expression)),
-        StringMatch::Present => return None,
-    };
-    Some(envoy_matcher::StringMatcher { match_pattern: Some(pattern), ..envoy_matcher::StringMatcher::default() })
 }
 
 fn header(name: &str, value: &StringMatch, invert: bool) -> envoy::HeaderMatcher {
