@@ -32,6 +32,7 @@ pub enum Notice {
 
 /// What became of a response.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ApplyReport {
     /// The kind of resource.
     pub resource_type: ResourceType,

@@ -42,6 +42,7 @@ const MAX_ERROR_TEXT: usize = 4096;
 
 /// What a response brought.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Update {
     /// The kind of resource.
     pub resource_type: ResourceType,
@@ -68,6 +69,7 @@ impl Update {
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Event {
     /// Begin to open a stream.
     Connect,

@@ -22,6 +22,7 @@ pub const UNUSED_CLUSTER_TIME: Duration = Duration::from_secs(60);
 
 /// Which resources a client subscribes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// Everything that the control plane has for the node, as proxies do.
     Everything,
@@ -33,6 +34,7 @@ pub enum Scope {
 
 /// Something for the [`Agent`](super::Agent) to do.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Output {
     /// Begin to open a stream.
     Connect,
