@@ -4,6 +4,7 @@ pub mod balance;
 mod call;
 mod channel;
 pub mod circuit_breaker;
+mod cluster;
 mod codec;
 mod connect;
 pub mod dns;
@@ -37,6 +38,7 @@ pub use call::{
     Body, BoxError, Call, ResponseBody, ResponseDetails, ResponseSource, StreamInfo, StreamState, UpstreamTiming,
 };
 pub use channel::Channel;
+pub use cluster::ClusterHandle;
 pub use connect::{AsyncReadWrite, Connect, ConnectTo, Connected, Connecting, Io, TcpConnector};
 pub use downstream::{Accept, AcceptedConnection, Downstream};
 pub use http_connection_manager::{ConnectionManager, ListenerConfigError, RequestContext, Respond, ServiceResponder};

@@ -10,7 +10,7 @@ use mesh_core::{
 };
 
 use crate::{
-    Body, BoxError,
+    Body, BoxError, ClusterHandle,
     call::{Call, HeldBody, local_reply},
     layer::{HttpService, Middleware, layers},
     retry::TriedEndpoints,
@@ -21,18 +21,15 @@ use crate::{
 /// Picks endpoints; see the [module](super).
 ///
 /// ```
-/// use std::{sync::Arc, time::Instant};
-///
 /// use http::{Request, Response};
-/// use mesh_core::{cluster::ClusterState, model::{Cluster, Discovery}, rng::SplitMix64};
+/// use mesh_core::model::{Cluster, Discovery};
 /// use mesh_tower::{Body, BoxError, balance::{BalanceLayer, SelectedEndpoint}};
 /// use tower::{Layer as _, ServiceExt as _, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// let endpoints = ["127.0.0.1:9080".parse()?].into_iter().collect();
-/// let config = Cluster::new("reviews", Discovery::Static(endpoints));
-/// let cluster = Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1)));
+/// let cluster = Cluster::new("reviews", Discovery::Static(endpoints));
 /// let service = BalanceLayer::new(cluster).layer(service_fn(async |request: Request<Body>| {
 ///     let selected = request.extensions().get::<SelectedEndpoint>().ok_or("no endpoint")?;
 ///     Ok::<_, BoxError>(Response::new(Body::from(selected.endpoint.address().to_string())))
@@ -60,8 +57,8 @@ pub struct SelectedEndpoint {
 impl BalanceLayer {
     /// Among the endpoints of `cluster`.
     #[must_use]
-    pub fn new(cluster: Arc<ClusterState>) -> Self {
-        Self { cluster: Some(cluster) }
+    pub fn new(cluster: impl Into<ClusterHandle>) -> Self {
+        Self { cluster: Some(cluster.into().into_state()) }
     }
 
     /// Among the endpoints of the cluster that [`RouteLayer`](crate::route::RouteLayer) chose.

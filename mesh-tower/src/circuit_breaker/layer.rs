@@ -6,16 +6,14 @@ use http::Response;
 use mesh_core::{
     cluster::ClusterState,
     local_reply::{LocalReply, UpstreamReset},
-    model::{CircuitBreakers, Cluster, Discovery, LoadAssignment, Thresholds},
+    model::Thresholds,
 };
 
 use crate::{
-    Body, BoxError,
+    Body, BoxError, ClusterHandle,
     call::{Call, HeldBody, local_reply},
     layer::{HttpService, Middleware, layers},
-    rng::ThreadRng,
     route::{RouteMatched, not_found_status},
-    timer::now,
 };
 
 /// Limits requests; see the [module](super).
@@ -48,13 +46,13 @@ impl CircuitBreakerLayer {
     /// With limits of its own, for all requests through the services that this layer makes.
     #[must_use]
     pub fn new(thresholds: Thresholds) -> Self {
-        Self::with_cluster(cluster_with(thresholds))
+        Self::with_cluster(ClusterHandle::with_thresholds(thresholds))
     }
 
     /// With the limits of `cluster`, shared with everything else that sends to it.
     #[must_use]
-    pub fn with_cluster(cluster: Arc<ClusterState>) -> Self {
-        Self { cluster: Some(cluster) }
+    pub fn with_cluster(cluster: impl Into<ClusterHandle>) -> Self {
+        Self { cluster: Some(cluster.into().into_state()) }
     }
 
     /// With the limits of the cluster that [`RouteLayer`](crate::route::RouteLayer) chose.
@@ -84,11 +82,4 @@ impl Middleware for CircuitBreakerLayer {
             }
         }
     }
-}
-
-/// A cluster that consists of its limits.
-pub(crate) fn cluster_with(thresholds: Thresholds) -> Arc<ClusterState> {
-    let mut config = Cluster::new("", Discovery::Static(LoadAssignment::default()));
-    config.circuit_breakers = CircuitBreakers::new(thresholds, thresholds);
-    Arc::new(ClusterState::new(Arc::new(config), now(), &mut ThreadRng))
 }

@@ -10,4 +10,3 @@ mod layer;
 mod tests;
 
 pub use layer::CircuitBreakerLayer;
-pub(crate) use layer::cluster_with;

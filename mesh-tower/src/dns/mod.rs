@@ -1,9 +1,10 @@
 //! Resolution of host names, for DNS clusters.
 //!
-//! [`Resolve`] is the interface to the network. [`SystemResolver`] reads the hosts file and asks the name servers that the
-//! system is configured with. [`DnsDiscovery`] uses a resolver to keep the endpoints of DNS clusters up to date.
+//! [`Resolve`] is the interface to the network. `SystemResolver` (feature `system-dns`) reads the hosts file and asks the name
+//! servers that the system is configured with. [`DnsDiscovery`] uses a resolver to keep the endpoints of DNS clusters up to date.
 
 mod discovery;
+#[cfg(feature = "system-dns")]
 mod system;
 
 use std::{fmt, future::Future, net::IpAddr, pin::Pin, time::Duration};
@@ -12,6 +13,7 @@ use mesh_core::model::DnsLookupFamily;
 use thiserror::Error;
 
 pub use discovery::DnsDiscovery;
+#[cfg(feature = "system-dns")]
 pub use system::SystemResolver;
 
 /// The future of a [`Resolve`].

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use http::Response;
 use mesh_core::{
-    cluster::{ClusterState, EndpointState},
+    cluster::EndpointState,
     health::outlier::{LocalOriginFailure, Outcome},
     telemetry::ResponseFlags,
 };
 
 use super::{outcome_of_reset, outcome_of_response, record};
 use crate::{
-    Body, BoxError,
+    Body, BoxError, ClusterHandle,
     balance::SelectedEndpoint,
     call::{Call, flags_of},
     layer::{HttpService, Middleware, layers},
@@ -26,18 +26,15 @@ use crate::{
 /// [`RetryLayer`](crate::retry::RetryLayer) gives it up because it took too long: then it counts as a timeout.
 ///
 /// ```
-/// use std::{sync::Arc, time::Instant};
-///
 /// use http::{Request, Response};
-/// use mesh_core::{cluster::ClusterState, model::{Cluster, Discovery}, rng::SplitMix64};
+/// use mesh_core::model::{Cluster, Discovery};
 /// use mesh_tower::{Body, BoxError, balance::BalanceLayer, outlier::OutlierLayer};
 /// use tower::{Layer as _, ServiceExt as _, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// let endpoints = ["127.0.0.1:9080".parse()?].into_iter().collect();
-/// let config = Cluster::new("reviews", Discovery::Static(endpoints));
-/// let cluster = Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1)));
+/// let cluster = Cluster::new("reviews", Discovery::Static(endpoints));
 /// let stack = (BalanceLayer::new(cluster), OutlierLayer::from_selected());
 /// let service = stack.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
 /// assert_eq!(service.oneshot(Request::new(Body::empty())).await?.status(), 200);
@@ -54,7 +51,8 @@ layers!(OutlierLayer);
 impl OutlierLayer {
     /// For a service that is one endpoint.
     #[must_use]
-    pub fn new(cluster: Arc<ClusterState>, endpoint: Arc<EndpointState>) -> Self {
+    pub fn new(cluster: impl Into<ClusterHandle>, endpoint: Arc<EndpointState>) -> Self {
+        let cluster = cluster.into().into_state();
         Self { endpoint: Some(SelectedEndpoint { cluster, endpoint }) }
     }
 

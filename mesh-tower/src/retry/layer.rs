@@ -14,9 +14,8 @@ use mesh_core::{
 
 use super::{Attempt, Outcome, Retries, TriedEndpoints, repeat, reset_reason};
 use crate::{
-    Body, BoxError,
+    Body, BoxError, ClusterHandle,
     call::{Call, StreamInfo, add_flags, flags_of, local_reply},
-    circuit_breaker::cluster_with,
     layer::{HttpService, Middleware, layers},
     route::RouteMatched,
     timeout::{Limits, TimeIsUp, TryLimits},
@@ -77,13 +76,15 @@ impl RetryLayer {
         let mut thresholds = Thresholds::default();
         thresholds.max_requests = u32::MAX;
         thresholds.retry_budget = Some(budget);
-        Self { limits: RetryLimits::Own(cluster_with(thresholds)), ..Self::with_policy(Some(policy.into())) }
+        let limits = RetryLimits::Own(ClusterHandle::with_thresholds(thresholds).into_state());
+        Self { limits, ..Self::with_policy(Some(policy.into())) }
     }
 
     /// Retries under `policy`, and within what the circuit breaker of `cluster` allows, by `max_retries` or by its budget.
     /// Requests count there if a [`CircuitBreakerLayer`](crate::circuit_breaker::CircuitBreakerLayer) counts them.
     #[must_use]
-    pub fn with_cluster(policy: impl Into<Arc<RetryPolicy>>, cluster: Arc<ClusterState>) -> Self {
+    pub fn with_cluster(policy: impl Into<Arc<RetryPolicy>>, cluster: impl Into<ClusterHandle>) -> Self {
+        let cluster = cluster.into().into_state();
         Self { limits: RetryLimits::Cluster(cluster), ..Self::with_policy(Some(policy.into())) }
     }
 

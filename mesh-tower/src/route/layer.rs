@@ -13,7 +13,7 @@ use mesh_core::{
 
 use super::{Routing, respond};
 use crate::{
-    Body, BoxError,
+    Body, BoxError, ClusterHandle,
     call::{Call, StreamInfo},
     layer::{HttpService, Middleware, layers},
     rng::ThreadRng,
@@ -62,10 +62,10 @@ impl RouteLayer {
     /// If the configuration contradicts itself.
     pub fn new(
         config: impl Into<Arc<RouteConfiguration>>,
-        clusters: impl IntoIterator<Item = Arc<ClusterState>>,
+        clusters: impl IntoIterator<Item = ClusterHandle>,
     ) -> Result<Self, RouteTableError> {
         let clusters: HashMap<ClusterName, Arc<ClusterState>> =
-            clusters.into_iter().map(|cluster| (cluster.config().name.clone(), cluster)).collect();
+            clusters.into_iter().map(|cluster| (cluster.state().config().name.clone(), cluster.into_state())).collect();
         let routes = Routes::compile(config.into(), &mut |name| {
             let slot = ClusterSlot::new(name.clone());
             slot.store(clusters.get(name).cloned());

@@ -59,7 +59,7 @@ fn named(
 async fn ask(request: Request<Body>) -> (Response<()>, String) {
     let services: PerCluster<_> =
         [("v1", "v1"), ("v2", "v2")].map(|(name, text)| (name, named(text))).into_iter().collect();
-    let layer = RouteLayer::new(config(), [cluster("v2", 1, |_| {})]).unwrap();
+    let layer = RouteLayer::new(config(), [cluster("v2", 1, |_| {}).into()]).unwrap();
     let (parts, body) = layer.layer(services).oneshot(request).await.unwrap().into_parts();
     let text = body.collect().await.unwrap().to_bytes();
     (Response::from_parts(parts, ()), String::from_utf8(text.to_vec()).unwrap())
