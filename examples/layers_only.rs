@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
@@ -21,25 +21,16 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use mesh_core::{
-    cluster::ClusterState,
+use mesh::{
+    Body, BoxError, ResponseFlags,
+    layers::{
+        BalanceLayer, CircuitBreakerLayer, ClusterHandle, IstioMetrics, MetricsLayer, OutlierLayer, PerEndpoint,
+        Reporter, RetryLayer, RouteLayer, TimeoutLayer,
+    },
     model::{
         Cluster, ClusterSpecifier, Discovery, PathMatcher, Percent, RetryBudget, RetryOn, RetryPolicy, Route,
         RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, WeightedClusters,
     },
-    rng::SplitMix64,
-    telemetry::ResponseFlags,
-};
-use mesh_tower::{
-    Body, BoxError,
-    balance::{BalanceLayer, PerEndpoint},
-    circuit_breaker::CircuitBreakerLayer,
-    metrics::MetricsLayer,
-    outlier::OutlierLayer,
-    retry::RetryLayer,
-    route::RouteLayer,
-    telemetry::{IstioMetrics, Reporter},
-    timeout::TimeoutLayer,
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tower::{Layer, ServiceExt, service_fn};
@@ -85,7 +76,7 @@ async fn main() -> Result<(), BoxError> {
     println!("answers:");
     answers.iter().for_each(|(answer, count)| println!("  {count:>3} x {answer}"));
     for cluster in &clusters {
-        println!("cluster {}:", cluster.config().name);
+        println!("cluster {}:", cluster.name());
         cluster.for_each_stat(&mut |name, _, value| {
             if value > 0 && TOLD.contains(&name) {
                 println!("  {name}: {value}");
@@ -128,11 +119,11 @@ async fn serve(version: &'static str, fails_every: u32) -> Result<SocketAddr, Bo
 }
 
 /// The cluster of a version, with a limit on active requests.
-fn cluster(name: &str, address: SocketAddr) -> Result<Arc<ClusterState>, BoxError> {
+fn cluster(name: &str, address: SocketAddr) -> Result<ClusterHandle, BoxError> {
     let mut config = Cluster::new(name, Discovery::Static([address].into_iter().collect()));
     config.circuit_breakers.default.max_requests = 10;
     config.circuit_breakers.default.retry_budget = Some(RetryBudget::new(Percent::new(20)?, 3));
-    Ok(Arc::new(ClusterState::new(Arc::new(config), Instant::now(), &mut SplitMix64::new(1))))
+    Ok(ClusterHandle::new(config))
 }
 
 /// A route that splits requests three to one over the versions and retries failures twice.

@@ -27,8 +27,8 @@
 //! # }
 //! ```
 //!
-//! Configuration can also come from code, as values of [`model`]: see [`MeshBuilder::cluster`]. The layers work on any
-//! tower stack without a mesh; they are in the crate `mesh-tower`.
+//! Configuration can also come from code, as values of [`model`]: see [`MeshBuilder::cluster`]. The [`layers`] work
+//! on any tower stack without a mesh.
 //!
 //! # Features
 //!
@@ -55,6 +55,7 @@ mod event;
 mod identity;
 #[cfg(feature = "istio")]
 mod istio;
+pub mod layers;
 mod mesh;
 mod server;
 
@@ -67,6 +68,7 @@ pub use event::{Accepted, Applied, ConfigEvent, ConfigEvents, Rejected};
 pub use mesh::Mesh;
 #[doc(inline)]
 pub use mesh_core::model;
+pub use mesh_core::telemetry::ResponseFlags;
 pub use mesh_tower::{
     Accept, AcceptedConnection, Body, BoxError, ResponseBody, ResponseDetails,
     server::{ServerLayer, ServerService},
