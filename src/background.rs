@@ -12,7 +12,7 @@ use std::{
 };
 
 use mesh_core::{node::Node, rng::SplitMix64, store::Store};
-use mesh_tower::dns::{DnsDiscovery, SystemResolver};
+use mesh_tower::dns::{DnsDiscovery, Resolve};
 use tokio::sync::broadcast;
 
 use crate::{ConfigEvent, Error, event, identity::Identity};
@@ -61,8 +61,12 @@ pub(crate) struct Background {
 
 impl Background {
     /// Starts resolving the host names of clusters in the store of `member`, and follows the source, if there is one.
-    pub(crate) async fn start(source: Option<Box<dyn Source>>, member: &mut Joining) -> Result<Self, Error> {
-        let dns = DnsDiscovery::start(Arc::clone(&member.store), SystemResolver::new());
+    pub(crate) async fn start(
+        source: Option<Box<dyn Source>>,
+        resolver: Arc<dyn Resolve>,
+        member: &mut Joining,
+    ) -> Result<Self, Error> {
+        let dns = DnsDiscovery::start(Arc::clone(&member.store), resolver);
         let followed = match source {
             Some(source) => Some(source.follow(member).await?),
             None => None,

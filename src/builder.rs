@@ -8,11 +8,13 @@ use mesh_core::{
     store::Store,
     target::Target,
 };
+use mesh_tower::dns::Resolve;
 
 use crate::{
     Mesh,
     background::{Background, Joining, Source, rng},
     error::{Error, Kind},
+    resolver,
 };
 
 /// Says who joins a mesh and where its configuration comes from: one directory or one control plane, if any, and code.
@@ -25,6 +27,7 @@ pub struct MeshBuilder {
     labels: Labels,
     clusters: Vec<Cluster>,
     routes: Vec<(String, RouteConfiguration)>,
+    resolver: Option<Arc<dyn Resolve>>,
 }
 
 impl MeshBuilder {
@@ -60,6 +63,13 @@ impl MeshBuilder {
         self
     }
 
+    /// Resolves the host names of DNS clusters. Default with the feature `dns`: as the system is configured, by its hosts file
+    /// and its name servers. Without either no name can be resolved.
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
     /// Joins the mesh; returns when all listeners are in force: the targets that can be called, and the sockets of this
     /// program. The routes, clusters and endpoints of a target are loaded when the first channel to it is created.
     ///
@@ -76,7 +86,8 @@ impl MeshBuilder {
         if !sources.is_empty() {
             return Err(Kind::Sources.into());
         }
-        let background = Background::start(source, &mut member).await?;
+        let resolver = self.resolver.unwrap_or_else(resolver::default);
+        let background = Background::start(source, resolver, &mut member).await?;
         Ok(Mesh::new(member, background))
     }
 

@@ -37,6 +37,7 @@
 //! | `istio` | yes | `MeshBuilder::config_dir`: a directory of Istio resources, translated in process; implies `xds` |
 //! | `xds` | with `istio` | `MeshBuilder::control_plane`: the client of a control plane |
 //! | `admin` | yes | `Mesh::admin`: Envoy's admin endpoint |
+//! | `dns` | yes | resolution of host names as the system is configured; without it, see `MeshBuilder::resolver` |
 //! | `tls` | no | nothing yet |
 //!
 //! Without any, configuration comes from code, and neither protobuf nor YAML is compiled.
@@ -57,6 +58,7 @@ mod identity;
 mod istio;
 pub mod layers;
 mod mesh;
+mod resolver;
 mod server;
 
 #[cfg(feature = "admin")]

@@ -7,7 +7,7 @@ mod discovery;
 #[cfg(feature = "system-dns")]
 mod system;
 
-use std::{fmt, future::Future, net::IpAddr, pin::Pin, time::Duration};
+use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use mesh_core::model::DnsLookupFamily;
 use thiserror::Error;
@@ -23,6 +23,12 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = Result<Answer, ResolveError
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     /// The addresses of `host` of the address families that `family` asks for.
     fn resolve<'a>(&'a self, host: &'a str, family: DnsLookupFamily) -> Resolving<'a>;
+}
+
+impl<R: Resolve + ?Sized> Resolve for Arc<R> {
+    fn resolve<'a>(&'a self, host: &'a str, family: DnsLookupFamily) -> Resolving<'a> {
+        (**self).resolve(host, family)
+    }
 }
 
 /// The addresses of a name.
