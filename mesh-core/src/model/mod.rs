@@ -15,6 +15,7 @@ mod metadata;
 mod peer_metadata;
 mod retry;
 mod route;
+mod route_answer;
 mod secret;
 mod tcp_proxy;
 
@@ -42,9 +43,9 @@ pub use metadata::{Metadata, MetadataValue};
 pub use peer_metadata::{MetadataExchange, PeerMetadata, UpstreamPropagation};
 pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};
 pub use route::{
-    Action, ClusterSpecifier, DirectResponse, HostRewrite, MaxStreamDuration, PathRedirect, PathRewrite, Redirect,
-    Route, RouteAction, RouteConfiguration, RouteMatch, RoutingPriority, UpgradeConfig, VirtualCluster, VirtualHost,
-    WeightedCluster, WeightedClusters,
+    Action, ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRewrite, Route, RouteAction, RouteConfiguration,
+    RouteMatch, RoutingPriority, UpgradeConfig, VirtualCluster, VirtualHost, WeightedCluster, WeightedClusters,
 };
+pub use route_answer::{DirectResponse, PathRedirect, Redirect};
 pub use secret::{CertificateValidationContext, PrivateKey, Secret, SecretValue, TlsCertificate};
 pub use tcp_proxy::{TcpProxy, WeightedTcpCluster};
