@@ -5,6 +5,7 @@
 
 mod arrows;
 mod codegen;
+mod external_types;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   codegen           write mesh-xds/src/proto/ and examples/generated/ from .proto files
   codegen --check   fail if the checked-in files differ from what would be written
   tidy              check what rustfmt and clippy cannot: file length, module docs, dependency direction
+  external-types    check that public signatures name no types of crates that may change
   arrows CRATE      print which top-level modules of a crate use which others, and the circles among them
 ";
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         ["codegen"] => codegen::run(&workspace_root(), codegen::write),
         ["codegen", "--check"] => codegen::run(&workspace_root(), codegen::check),
         ["tidy"] => tidy::run(&workspace_root()),
+        ["external-types"] => external_types::run(&workspace_root()),
         ["arrows", name] => arrows::run(&workspace_root(), name),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

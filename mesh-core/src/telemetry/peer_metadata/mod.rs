@@ -53,8 +53,8 @@ pub enum PeerMetadataError {
     #[error("peer metadata has {0} bytes, more than {MAX_LENGTH}")]
     TooLong(usize),
     /// It is not base64.
-    #[error("peer metadata is not base64: {0}")]
-    Base64(#[from] base64::DecodeSliceError),
+    #[error("peer metadata is not base64")]
+    Base64,
     /// It does not encode a `Struct`.
     #[error("peer metadata is not a protobuf Struct")]
     Malformed,
@@ -94,7 +94,7 @@ pub fn decode(value: &[u8]) -> Result<Workload, PeerMetadataError> {
         return Err(PeerMetadataError::TooLong(value.len()));
     }
     let mut bytes = [0; MAX_LENGTH];
-    let length = BASE64.decode_slice(value, &mut bytes)?;
+    let length = BASE64.decode_slice(value, &mut bytes).map_err(|_| PeerMetadataError::Base64)?;
     let mut workload = Workload::default();
     for entry in wire::entries(&bytes[..length]) {
         match entry? {

@@ -81,8 +81,8 @@ fn malformed_and_long_values_are_errors() {
     ] {
         assert_eq!(decode(&value(bytes)), Err(PeerMetadataError::Malformed), "{bytes:x?}");
     }
-    assert!(matches!(decode(b"!!!!"), Err(PeerMetadataError::Base64(_))));
-    assert!(matches!(decode(b"\xff"), Err(PeerMetadataError::Base64(_))));
+    assert!(matches!(decode(b"!!!!"), Err(PeerMetadataError::Base64)));
+    assert!(matches!(decode(b"\xff"), Err(PeerMetadataError::Base64)));
     assert_eq!(decode(&vec![b'A'; MAX_LENGTH + 1]), Err(PeerMetadataError::TooLong(MAX_LENGTH + 1)));
     assert_eq!(decode(&vec![b'A'; MAX_LENGTH]), Err(PeerMetadataError::Malformed), "the longest value is decoded");
 }
