@@ -36,6 +36,7 @@ pub struct Cors;
 
 /// Which origins may read what. Envoy `filters.http.cors.v3.CorsPolicy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CorsPolicy {
     /// The origins that are allowed: one of these must match. A matcher of `*` allows all. Empty = not given.
     pub allow_origin_string_match: Vec<StringMatcher>,

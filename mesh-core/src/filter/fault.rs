@@ -17,6 +17,7 @@ use crate::{
 
 /// Delays and failures injected before a request is routed on. Delay and abort are drawn independently, delay first.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Fault {
     /// Hold the request for a while.
     pub delay: Option<Delay>,
@@ -41,6 +42,7 @@ pub struct Delay {
 
 /// How to fail a request, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Abort {
     /// The answer given.
     pub status: AbortStatus,
@@ -57,6 +59,30 @@ pub enum AbortStatus {
     Grpc(u32),
     /// From the request's `x-envoy-fault-abort-request` or `x-envoy-fault-abort-grpc-request`.
     Header,
+}
+
+impl Fault {
+    /// Delays requests, besides anything else.
+    #[must_use]
+    pub fn with_delay(mut self, delay: Delay) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// Aborts requests, besides anything else.
+    #[must_use]
+    pub fn with_abort(mut self, abort: Abort) -> Self {
+        self.abort = Some(abort);
+        self
+    }
+}
+
+impl Abort {
+    /// Responds with `status` to a share of the requests.
+    #[must_use]
+    pub fn new(status: AbortStatus, percentage: FractionalPercent) -> Self {
+        Self { status, percentage }
+    }
 }
 
 /// Milliseconds to hold a request.

@@ -16,6 +16,7 @@ use crate::value::{AppendAction, HeaderMutation as Append, StringMatcher, format
 
 /// The filter in a chain. Envoy `filters.http.header_mutation.v3.HeaderMutation`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HeaderMutation {
     /// Applied before those of routes.
     pub mutations: Mutations,
@@ -26,6 +27,7 @@ pub struct HeaderMutation {
 
 /// Changes of headers. Envoy `filters.http.header_mutation.v3.Mutations`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Mutations {
     /// Applied to a request before it is sent on.
     pub request_mutations: Vec<Mutation>,
@@ -35,6 +37,7 @@ pub struct Mutations {
 
 /// One change. Envoy `config.common.mutation_rules.v3.HeaderMutation`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mutation {
     /// Write a header.
     Append(Append),
@@ -45,6 +48,12 @@ pub enum Mutation {
 }
 
 impl HeaderMutation {
+    /// A filter with these mutations.
+    #[must_use]
+    pub fn new(mutations: Mutations) -> Self {
+        Self { mutations, most_specific_header_mutations_wins: false }
+    }
+
     /// The mutations that apply where the route has these overrides of the filter, in order.
     pub fn in_order<'m>(&'m self, resolved: Option<&'m ResolvedOverride>) -> impl Iterator<Item = &'m Mutations> {
         let per_route = || resolved.into_iter().flat_map(ResolvedOverride::configs::<Self>).map(|config| &**config);
@@ -52,6 +61,25 @@ impl HeaderMutation {
         let most_specific_last = wins.then(|| per_route().rev()).into_iter().flatten();
         let most_specific_first = (!wins).then(per_route).into_iter().flatten();
         std::iter::once(&self.mutations).chain(most_specific_last).chain(most_specific_first)
+    }
+}
+
+impl Mutations {
+    /// Changes of requests and of responses.
+    #[must_use]
+    pub fn new(request_mutations: Vec<Mutation>, response_mutations: Vec<Mutation>) -> Self {
+        Self { request_mutations, response_mutations }
+    }
+}
+
+impl Mutation {
+    /// Whether a value has to be evaluated, so that [`apply`] calls `write`.
+    #[must_use]
+    pub fn is_evaluated(&self) -> bool {
+        match self {
+            Self::Append(append) => append.value.literal_value().is_none(),
+            Self::Remove(_) | Self::RemoveOnMatch(_) => false,
+        }
     }
 }
 

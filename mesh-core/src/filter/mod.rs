@@ -86,6 +86,7 @@ pub trait Filter {
 
 /// A filter in a chain. Envoy `http_connection_manager.v3.HttpFilter`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct HttpFilter {
     /// Unique in its chain; [`FilterOverrides`] refer to it.
     pub name: Arc<str>,
@@ -102,7 +103,20 @@ impl HttpFilter {
     where
         FilterConfig: From<Arc<F>>,
     {
-        Self { name: F::NAME.into(), config: config.into().into(), disabled: false }
+        Self::named(F::NAME, config.into().into())
+    }
+
+    /// A filter under a name of its own, which runs unless a route turns it off.
+    #[must_use]
+    pub fn named(name: impl Into<Arc<str>>, config: FilterConfig) -> Self {
+        Self { name: name.into(), config, disabled: false }
+    }
+
+    /// The same under another name.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Whether it runs for requests of a route whose overrides of it are `resolved`.

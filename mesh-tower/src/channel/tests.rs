@@ -192,9 +192,9 @@ fn stat(telemetry: &Telemetry, name: &str) -> u64 {
 
 #[tokio::test]
 async fn an_injected_abort_counts_for_the_service_of_its_route_and_in_the_filters_statistics() {
-    let abort = Abort { status: AbortStatus::Http(StatusCode::IM_A_TEAPOT), percentage: FractionalPercent::ALWAYS };
+    let abort = Abort::new(AbortStatus::Http(StatusCode::IM_A_TEAPOT), FractionalPercent::ALWAYS);
     let mut http = shop();
-    http.http_filters.push(HttpFilter::new(Fault { abort: Some(abort), ..Fault::default() }));
+    http.http_filters.push(HttpFilter::new(Fault::default().with_abort(abort)));
     let (mut channel, telemetry) = configured(http, everything(Action::Route(Box::new(to_cluster()))));
     assert_eq!(text(&mut channel, "/").await, (418, "fault filter abort".to_owned()));
     let metrics = telemetry.istio.prometheus_text();
@@ -236,10 +236,8 @@ async fn a_local_reply_can_be_told_from_a_response_of_an_endpoint() {
 
 #[tokio::test(start_paused = true)]
 async fn the_routes_idle_timeout_ends_a_silent_call() {
-    let slow = Fault {
-        delay: Some(Delay { fixed_delay: Some(Duration::from_secs(60)), percentage: FractionalPercent::ALWAYS }),
-        ..Fault::default()
-    };
+    let delay = Delay { fixed_delay: Some(Duration::from_secs(60)), percentage: FractionalPercent::ALWAYS };
+    let slow = Fault::default().with_delay(delay);
     let mut http = shop();
     http.http_filters.push(HttpFilter::new(slow));
     let mut action = to_cluster();

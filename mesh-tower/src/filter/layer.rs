@@ -27,8 +27,8 @@ use crate::{
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
 /// let status = AbortStatus::Http(StatusCode::IM_A_TEAPOT);
-/// let abort = Abort { status, percentage: FractionalPercent::ALWAYS };
-/// let layer = FilterLayer::new(Fault { abort: Some(abort), ..Fault::default() });
+/// let abort = Abort::new(status, FractionalPercent::ALWAYS);
+/// let layer = FilterLayer::new(Fault::default().with_abort(abort));
 /// let service = layer.layer(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
 /// assert_eq!(service.oneshot(Request::new(Body::empty())).await?.status(), 418);
 /// # Ok(())

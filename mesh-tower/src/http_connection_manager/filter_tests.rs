@@ -32,18 +32,18 @@ fn append(name: &'static str, value: &str) -> Mutation {
 }
 
 fn on_response(value: &str) -> Mutations {
-    Mutations { response_mutations: vec![append("x-passed", value)], ..Mutations::default() }
+    Mutations::new(vec![], vec![append("x-passed", value)])
 }
 
 /// A filter that writes its name into responses.
 fn marker(name: &str) -> HttpFilter {
-    let config = HeaderMutation { mutations: on_response(name), ..HeaderMutation::default() };
-    HttpFilter { name: name.into(), ..HttpFilter::new(config) }
+    let config = HeaderMutation::new(on_response(name));
+    HttpFilter::new(config).with_name(name)
 }
 
 fn teapot() -> Fault {
     let status = AbortStatus::Http(StatusCode::IM_A_TEAPOT);
-    Fault { abort: Some(Abort { status, percentage: FractionalPercent::ALWAYS }), ..Fault::default() }
+    Fault::default().with_abort(Abort::new(status, FractionalPercent::ALWAYS))
 }
 
 fn prefix(path: &str, action: Action) -> Route {
@@ -92,12 +92,12 @@ async fn a_response_passes_all_filters_whoever_gives_it() {
 #[tokio::test]
 async fn a_response_passes_the_filters_in_reverse() {
     let order = |name: &str| {
-        let mutations = Mutations {
-            request_mutations: vec![append("x-order", &format!("%REQ(x-order)%{name}"))],
-            response_mutations: vec![append("x-order", &format!("%RESP(x-order)%{name}"))],
-        };
-        let config = HeaderMutation { mutations, ..HeaderMutation::default() };
-        HttpFilter { name: name.into(), ..HttpFilter::new(config) }
+        let mutations = Mutations::new(
+            vec![append("x-order", &format!("%REQ(x-order)%{name}"))],
+            vec![append("x-order", &format!("%RESP(x-order)%{name}"))],
+        );
+        let config = HeaderMutation::new(mutations);
+        HttpFilter::new(config).with_name(name)
     };
     let service = service(|request| async move {
         let seen = request.headers().get_all("x-order").iter().next_back().unwrap().clone();
@@ -115,7 +115,8 @@ async fn a_route_enables_disables_and_configures_filters_by_their_names() {
     let of_b = Arc::new(on_response("special b")).into();
     special.typed_per_filter_config.insert("b", FilterOverride::Config(of_b));
     special.typed_per_filter_config.insert("off", FilterOverride::Enabled);
-    let off = HttpFilter { disabled: true, ..marker("off") };
+    let mut off = marker("off");
+    off.disabled = true;
     let routes = vec![special, prefix("/", to_cluster())];
     let fixture = Fixture::new(manager(routes, vec![marker("a"), marker("b"), off]), echo());
     assert_eq!(passed(&fixture, "/").await.1, ["a", "b"]);
@@ -124,11 +125,9 @@ async fn a_route_enables_disables_and_configures_filters_by_their_names() {
 
 #[tokio::test]
 async fn cors_answers_preflight_requests_and_counts_origins() {
-    let policy = CorsPolicy {
-        allow_origin_string_match: vec![StringMatcher::exact(ORIGIN)],
-        allow_methods: Some(HeaderValue::from_static("GET")),
-        ..CorsPolicy::default()
-    };
+    let mut policy = CorsPolicy::default();
+    policy.allow_origin_string_match = vec![StringMatcher::exact(ORIGIN)];
+    policy.allow_methods = Some(HeaderValue::from_static("GET"));
     let with_policy = |path, action| {
         let mut route = prefix(path, action);
         let policy = Arc::new(policy.clone()).into();
@@ -158,8 +157,8 @@ async fn cors_answers_preflight_requests_and_counts_origins() {
 #[tokio::test]
 async fn an_access_log_shows_the_request_as_the_filters_have_left_it() {
     let path = std::env::temp_dir().join(format!("mesh-filter-log-{}", std::process::id()));
-    let mutations = Mutations { request_mutations: vec![append("x-a", "filter")], ..Mutations::default() };
-    let filter = HttpFilter::new(HeaderMutation { mutations, ..HeaderMutation::default() });
+    let mutations = Mutations::new(vec![append("x-a", "filter")], vec![]);
+    let filter = HttpFilter::new(HeaderMutation::new(mutations));
     let mut config = manager(everything_to_the_service(), vec![filter]);
     let format = AccessLogFormat::Text(Format::parse("%REQ(X-A)%\n").unwrap());
     config.access_log.push(AccessLog::new(AccessLogSink::File(path.clone()), format));

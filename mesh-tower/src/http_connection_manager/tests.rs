@@ -226,11 +226,9 @@ async fn what_the_mesh_answers_itself_is_envoys_word() {
 #[tokio::test(start_paused = true)]
 async fn faults_delay_and_abort() {
     let percentage = FractionalPercent::ALWAYS;
-    let fault = Fault {
-        delay: Some(Delay { fixed_delay: Some(Duration::from_secs(7)), percentage }),
-        abort: Some(Abort { status: AbortStatus::Http(StatusCode::IM_A_TEAPOT), percentage }),
-        ..Fault::default()
-    };
+    let delay = Delay { fixed_delay: Some(Duration::from_secs(7)), percentage };
+    let abort = Abort::new(AbortStatus::Http(StatusCode::IM_A_TEAPOT), percentage);
+    let fault = Fault::default().with_delay(delay).with_abort(abort);
     let mut config = http(everything_to_the_service());
     config.http_filters.push(HttpFilter::new(fault));
     let mut cluster = Cluster::new("c", Discovery::Static(LoadAssignment::default()));

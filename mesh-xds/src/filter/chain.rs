@@ -70,7 +70,9 @@ fn decode_filter(at: &At<'_>, filter: &ProtoHttpFilter) -> Result<Decoded> {
     let message_name = config.message_name.as_str();
     if let Some(codec) = Codec::find(message_name) {
         let config = (codec.decode)(&at_config, any)?;
-        return Ok(Decoded::Filter(HttpFilter { name: name.as_str().into(), config, disabled: *disabled }));
+        let mut filter = HttpFilter::named(name.as_str(), config);
+        filter.disabled = *disabled;
+        return Ok(Decoded::Filter(filter));
     }
     if let Some(reason) = without_effect::reason(message_name) {
         at.ignore(format_args!("filter {name}: {reason}"));

@@ -34,23 +34,19 @@ impl Decode for Cors {
         let share = |name, value: &Option<_>, default: FractionalPercent| {
             optional(&at.field(name), value.as_ref(), runtime_fraction).map(|share| share.unwrap_or(default))
         };
-        Ok(CorsPolicy {
-            allow_origin_string_match: list(
-                at,
-                "allow_origin_string_match",
-                allow_origin_string_match,
-                string_matcher,
-            )?,
-            allow_methods: text(at, "allow_methods", allow_methods)?,
-            allow_headers: text(at, "allow_headers", allow_headers)?,
-            expose_headers: text(at, "expose_headers", expose_headers)?,
-            max_age: text(at, "max_age", max_age)?,
-            allow_credentials: *allow_credentials,
-            allow_private_network_access: *allow_private_network_access,
-            forward_not_matching_preflights: *forward_not_matching_preflights,
-            filter_enabled: share("filter_enabled", filter_enabled, FractionalPercent::ALWAYS)?,
-            shadow_enabled: share("shadow_enabled", shadow_enabled, FractionalPercent::ZERO)?,
-        })
+        let mut model = CorsPolicy::default();
+        model.allow_origin_string_match =
+            list(at, "allow_origin_string_match", allow_origin_string_match, string_matcher)?;
+        model.allow_methods = text(at, "allow_methods", allow_methods)?;
+        model.allow_headers = text(at, "allow_headers", allow_headers)?;
+        model.expose_headers = text(at, "expose_headers", expose_headers)?;
+        model.max_age = text(at, "max_age", max_age)?;
+        model.allow_credentials = *allow_credentials;
+        model.allow_private_network_access = *allow_private_network_access;
+        model.forward_not_matching_preflights = *forward_not_matching_preflights;
+        model.filter_enabled = share("filter_enabled", filter_enabled, model.filter_enabled)?;
+        model.shadow_enabled = share("shadow_enabled", shadow_enabled, model.shadow_enabled)?;
+        Ok(model)
     }
 }
 

@@ -38,20 +38,18 @@ fn decode_fault(at: &At<'_>, fault: &HttpFault) -> Result<Fault> {
             response_rate_limit_percent_runtime: NO_RUNTIME,
             abort_grpc_status_runtime: NO_RUNTIME,
             disable_downstream_cluster_stats: "no statistics per downstream cluster are kept",
-            filter_metadata: "no dynamic metadata is kept",
         }
-        refuse { downstream_nodes, response_rate_limit }
+        refuse { downstream_nodes, response_rate_limit, filter_metadata }
     }
-    let max_at = at.field("max_active_faults");
-    Ok(Fault {
-        delay: optional(&at.field("delay"), delay.as_ref(), decode_delay)?,
-        abort: optional(&at.field("abort"), abort.as_ref(), decode_abort)?,
-        headers: list(at, "headers", headers, header::matcher)?,
-        upstream_cluster: (!upstream_cluster.is_empty()).then(|| upstream_cluster.as_str().into()),
-        max_active_faults: optional(&max_at, max_active_faults.as_ref(), |at, max| {
-            NonZeroU32::new(*max).ok_or_else(|| at.refuse("0 turns the filter off; leave the filter out instead"))
-        })?,
-    })
+    let mut model = Fault::default();
+    model.delay = optional(&at.field("delay"), delay.as_ref(), decode_delay)?;
+    model.abort = optional(&at.field("abort"), abort.as_ref(), decode_abort)?;
+    model.headers = list(at, "headers", headers, header::matcher)?;
+    model.upstream_cluster = (!upstream_cluster.is_empty()).then(|| upstream_cluster.as_str().into());
+    model.max_active_faults = optional(&at.field("max_active_faults"), max_active_faults.as_ref(), |at, max| {
+        NonZeroU32::new(*max).ok_or_else(|| at.refuse("0 turns the filter off; leave the filter out instead"))
+    })?;
+    Ok(model)
 }
 
 fn decode_delay(at: &At<'_>, delay: &FaultDelay) -> Result<Delay> {
@@ -80,5 +78,5 @@ fn decode_abort(at: &At<'_>, abort: &FaultAbort) -> Result<Abort> {
         None => return Err(at.refuse("none of http_status, grpc_status and header_abort is given")),
     };
     let percentage = optional(&at.field("percentage"), percentage.as_ref(), fraction)?;
-    Ok(Abort { status, percentage: percentage.unwrap_or(FractionalPercent::ZERO) })
+    Ok(Abort::new(status, percentage.unwrap_or(FractionalPercent::ZERO)))
 }

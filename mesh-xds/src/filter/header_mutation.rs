@@ -18,10 +18,10 @@ impl Decode for HeaderMutation {
 
     fn decode(at: &At<'_>, message: &proto::HeaderMutation) -> Result<Self> {
         let proto::HeaderMutation { mutations, most_specific_header_mutations_wins } = message;
-        Ok(Self {
-            mutations: optional(&at.field("mutations"), mutations.as_ref(), decode_mutations)?.unwrap_or_default(),
-            most_specific_header_mutations_wins: *most_specific_header_mutations_wins,
-        })
+        let mutations = optional(&at.field("mutations"), mutations.as_ref(), decode_mutations)?.unwrap_or_default();
+        let mut model = Self::new(mutations);
+        model.most_specific_header_mutations_wins = *most_specific_header_mutations_wins;
+        Ok(model)
     }
 
     fn decode_per_route(at: &At<'_>, message: &proto::HeaderMutationPerRoute) -> Result<Mutations> {
@@ -37,10 +37,10 @@ fn decode_mutations(at: &At<'_>, mutations: &proto::Mutations) -> Result<Mutatio
         ignore {}
         refuse { query_parameter_mutations, response_trailers_mutations, request_trailers_mutations }
     }
-    Ok(Mutations {
-        request_mutations: list(at, "request_mutations", request_mutations, decode_mutation)?,
-        response_mutations: list(at, "response_mutations", response_mutations, decode_mutation)?,
-    })
+    Ok(Mutations::new(
+        list(at, "request_mutations", request_mutations, decode_mutation)?,
+        list(at, "response_mutations", response_mutations, decode_mutation)?,
+    ))
 }
 
 fn decode_mutation(at: &At<'_>, mutation: &ProtoMutation) -> Result<Mutation> {

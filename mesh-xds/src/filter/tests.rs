@@ -172,6 +172,17 @@ fn cors_policies_are_decoded() {
     };
     let value = |text| Some(http::HeaderValue::from_static(text));
     assert_eq!(decoded(""), Ok(CorsPolicy::default()));
+    let mut expected = CorsPolicy::default();
+    expected.allow_origin_string_match = vec![StringMatcher::exact("a")];
+    expected.allow_methods = value("GET");
+    expected.allow_headers = value("x-a");
+    expected.expose_headers = value("x-e");
+    expected.max_age = value("600");
+    expected.allow_credentials = Some(false);
+    expected.allow_private_network_access = Some(true);
+    expected.forward_not_matching_preflights = Some(false);
+    expected.filter_enabled = FractionalPercent::from_parts_per_million(50_000);
+    expected.shadow_enabled = FractionalPercent::from_parts_per_million(70_000);
     assert_eq!(
         decoded(
             ", allow_origin_string_match: [{exact: a}], allow_methods: GET, allow_headers: x-a, expose_headers: x-e, \
@@ -179,18 +190,7 @@ fn cors_policies_are_decoded() {
              shadow_enabled: {default_value: {numerator: 7}}, allow_private_network_access: true, \
              forward_not_matching_preflights: false"
         ),
-        Ok(CorsPolicy {
-            allow_origin_string_match: vec![StringMatcher::exact("a")],
-            allow_methods: value("GET"),
-            allow_headers: value("x-a"),
-            expose_headers: value("x-e"),
-            max_age: value("600"),
-            allow_credentials: Some(false),
-            allow_private_network_access: Some(true),
-            forward_not_matching_preflights: Some(false),
-            filter_enabled: FractionalPercent::from_parts_per_million(50_000),
-            shadow_enabled: FractionalPercent::from_parts_per_million(70_000),
-        })
+        Ok(expected)
     );
     assert_eq!(
         decoded(", max_age: \"\\n\"").unwrap_err(),
@@ -228,15 +228,13 @@ fn header_mutations_are_decoded() {
         append_action: AppendAction::AddIfAbsent,
         keep_empty_value: true,
     };
-    let expected = Mutations {
-        request_mutations: vec![Mutation::Remove(http::HeaderName::from_static("x-a")), Mutation::Append(append)],
-        response_mutations: vec![Mutation::RemoveOnMatch(StringMatcher::new(
-            StringPattern::Prefix("x-".into()),
-            false,
-        ))],
-    };
+    let expected = Mutations::new(
+        vec![Mutation::Remove(http::HeaderName::from_static("x-a")), Mutation::Append(append)],
+        vec![Mutation::RemoveOnMatch(StringMatcher::new(StringPattern::Prefix("x-".into()), false))],
+    );
     let config = chain(&[&filter, ROUTER]).unwrap().0.filters.remove(0).config;
-    let filter = HeaderMutation { mutations: expected.clone(), most_specific_header_mutations_wins: true };
+    let mut filter = HeaderMutation::new(expected.clone());
+    filter.most_specific_header_mutations_wins = true;
     assert_eq!(config, FilterConfig::HeaderMutation(Arc::new(filter)));
     let per_route = overrides(&format!("{message}PerRoute, {mutations}")).unwrap().0;
     let expected = FilterOverride::Config(PerRouteConfig::HeaderMutation(Arc::new(expected)));

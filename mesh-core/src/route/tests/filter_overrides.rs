@@ -12,7 +12,7 @@ use crate::model::FractionalPercent;
 /// A configuration that is told from others by its number.
 fn numbered(number: u64) -> FilterOverride {
     let delay = Delay { fixed_delay: Some(Duration::from_secs(number)), percentage: FractionalPercent::ALWAYS };
-    FilterOverride::Config(Arc::new(Fault { delay: Some(delay), ..Fault::default() }).into())
+    FilterOverride::Config(Arc::new(Fault::default().with_delay(delay)).into())
 }
 
 fn overrides(said: &[(&str, FilterOverride)]) -> FilterOverrides {
@@ -66,7 +66,7 @@ fn a_filter_runs_as_its_route_says_and_else_as_its_chain_says() {
     for (name, disabled, expected) in
         [("one", false, true), ("one", true, true), ("off", false, false), ("none", false, true), ("none", true, false)]
     {
-        let filter = HttpFilter { name: name.into(), disabled, ..HttpFilter::new(Fault::default()) };
+        let filter = HttpFilter { disabled, ..HttpFilter::new(Fault::default()).with_name(name) };
         assert_eq!(filter.runs(entry.filter_override(None, name)), expected, "{name} {disabled}");
     }
 }

@@ -19,12 +19,10 @@ fn routes() -> RouteLayer {
     let to_cluster = Action::Route(Box::new(RouteAction::to_cluster("c")));
     let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), to_cluster);
     let mut host = VirtualHost::new("host", vec![route]);
-    let policy = CorsPolicy {
-        allow_origin_string_match: vec![StringMatcher::exact(ORIGIN)],
-        allow_methods: Some(HeaderValue::from_static("GET")),
-        expose_headers: Some(HeaderValue::from_static("x-e")),
-        ..CorsPolicy::default()
-    };
+    let mut policy = CorsPolicy::default();
+    policy.allow_origin_string_match = vec![StringMatcher::exact(ORIGIN)];
+    policy.allow_methods = Some(HeaderValue::from_static("GET"));
+    policy.expose_headers = Some(HeaderValue::from_static("x-e"));
     host.typed_per_filter_config.insert(Cors::NAME, FilterOverride::Config(std::sync::Arc::new(policy).into()));
     RouteLayer::new(RouteConfiguration::new("r", vec![host]), []).unwrap()
 }

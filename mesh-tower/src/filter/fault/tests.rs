@@ -18,11 +18,10 @@ const DELAY: Duration = Duration::from_millis(400);
 fn fault(delay: Option<Duration>, abort: Option<u16>) -> Fault {
     let percentage = FractionalPercent::ALWAYS;
     let status = |status| AbortStatus::Http(StatusCode::from_u16(status).unwrap());
-    Fault {
-        delay: delay.map(|delay| Delay { fixed_delay: Some(delay), percentage }),
-        abort: abort.map(|abort| Abort { status: status(abort), percentage }),
-        ..Fault::default()
-    }
+    let mut fault = Fault::default();
+    fault.delay = delay.map(|delay| Delay { fixed_delay: Some(delay), percentage });
+    fault.abort = abort.map(|abort| Abort::new(status(abort), percentage));
+    fault
 }
 
 fn spawn(fault: Fault) -> (mock::Spawn<Layered<FilterLayer, MockService>>, MockHandle) {
@@ -53,7 +52,8 @@ async fn an_aborted_request_never_reaches_the_service() {
 
 #[tokio::test(start_paused = true)]
 async fn beyond_max_active_faults_requests_pass_unharmed() {
-    let config = Fault { max_active_faults: NonZeroU32::new(1), ..fault(Some(DELAY), Some(418)) };
+    let mut config = fault(Some(DELAY), Some(418));
+    config.max_active_faults = NonZeroU32::new(1);
     let (mut service, mut handle) = spawn(config);
     assert!(is_ready(&mut service));
     let first = tokio::spawn(service.call(get("/1")));

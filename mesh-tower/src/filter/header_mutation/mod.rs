@@ -68,10 +68,7 @@ impl HttpFilter for HeaderMutationFilter {
 
 /// Whether values have to be evaluated.
 fn has_formats(mutations: &[Mutation]) -> bool {
-    mutations.iter().any(|mutation| match mutation {
-        Mutation::Append(append) => append.value.literal_value().is_none(),
-        Mutation::Remove(_) | Mutation::RemoveOnMatch(_) => false,
-    })
+    mutations.iter().any(Mutation::is_evaluated)
 }
 
 #[cfg(test)]

@@ -45,15 +45,15 @@ fn lines(response: &Response<Body>, name: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn values_read_the_request_and_the_response() {
-    let mutations = Mutations {
-        request_mutations: vec![
+    let mutations = Mutations::new(
+        vec![
             append("x-to", "%REQ(:METHOD)% %REQ(host)%%REQ(:PATH)%"),
             append("x-to", "%REQ(x-to)% again"),
             Mutation::Remove(HeaderName::from_static("x-remove")),
         ],
-        response_mutations: vec![append("x-back", "%RESPONSE_CODE% %REQ(:PATH)% %RESP(has-route)%")],
-    };
-    let layer = FilterLayer::new(HeaderMutation { mutations, ..HeaderMutation::default() });
+        vec![append("x-back", "%RESPONSE_CODE% %REQ(:PATH)% %RESP(has-route)%")],
+    );
+    let layer = FilterLayer::new(HeaderMutation::new(mutations));
     let mut request = get("/a?b");
     request.headers_mut().insert("x-remove", "1".parse().unwrap());
     let response = layer.layer(service_fn(echo)).oneshot(request).await.unwrap();
@@ -64,9 +64,8 @@ async fn values_read_the_request_and_the_response() {
 
 #[tokio::test]
 async fn filters_of_one_kind_are_told_apart_by_their_names() {
-    let mutations = |value: &str| Mutations {
-        request_mutations: vec![append("x-level", value)],
-        response_mutations: vec![append("x-level", &format!("back {value} %ROUTE_NAME%"))],
+    let mutations = |value: &str| {
+        Mutations::new(vec![append("x-level", value)], vec![append("x-level", &format!("back {value} %ROUTE_NAME%"))])
     };
     let to_cluster = Action::Route(Box::new(RouteAction::to_cluster("c")));
     let mut route = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), to_cluster);
@@ -76,8 +75,8 @@ async fn filters_of_one_kind_are_told_apart_by_their_names() {
     route.typed_per_filter_config.insert("c", FilterOverride::Disabled);
     let routes = RouteLayer::new(RouteConfiguration::new("r", vec![VirtualHost::new("host", vec![route])]), []);
     let filter = |name: &str| {
-        let config = HeaderMutation { mutations: mutations(name), ..HeaderMutation::default() };
-        FilterLayer::from(HttpFilter { name: name.into(), ..HttpFilter::new(config) })
+        let config = HeaderMutation::new(mutations(name));
+        FilterLayer::from(HttpFilter::new(config).with_name(name))
     };
     let service = filter("a").layer(filter("b").layer(filter("c").layer(service_fn(echo))));
     let response = routes.unwrap().layer(service).oneshot(get("/")).await.unwrap();
