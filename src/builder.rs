@@ -113,7 +113,8 @@ impl MeshBuilder {
             let name: Arc<str> = target.parse::<Target>().map_err(Kind::from)?.to_string().into();
             let failed = |source| Kind::Routes { target: target.clone(), source };
             store.set_routes(&Arc::new(routes.clone())).map_err(failed)?;
-            let http = HttpConnectionManager::new(&name, RouteSource::Rds(routes.name.clone()));
+            let mut http = HttpConnectionManager::new(&name, RouteSource::Rds(routes.name.clone()));
+            http.stream_idle_timeout = None;
             store.set_listener(Arc::new(Listener::api(&name, http)));
         }
         Ok(())

@@ -76,6 +76,13 @@ fn each_role_listens_where_it_should() {
 }
 
 #[test]
+fn only_proxies_number_attempts() {
+    let hosts = |role| resources(role).routes.into_iter().flat_map(|routes| routes.virtual_hosts);
+    assert!(hosts(Role::Library).all(|host| !host.include_request_attempt_count));
+    assert!(hosts(Role::Gateway).any(|host| host.include_request_attempt_count));
+}
+
+#[test]
 fn every_cluster_that_a_route_names_is_there() {
     for role in [Role::Library, Role::Gateway, Role::Sidecar(Interception::None), Role::Sidecar(Interception::Redirect)]
     {

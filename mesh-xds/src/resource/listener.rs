@@ -80,7 +80,12 @@ pub(super) fn decode(at: &At<'_>, listener: &ProtoListener) -> Result<Listener> 
 fn api_listener_of(at: &At<'_>, name: &str, api: &ApiListener) -> Result<Listener> {
     let at = at.field("api_listener");
     let config = required(&at, api.api_listener.as_ref())?;
-    let http = http_connection_manager::decode(&at, &unpack(&at, config)?)?;
+    let config = unpack(&at, config)?;
+    let mut http = http_connection_manager::decode(&at, &config)?;
+    // Envoy's default of 5 minutes is for sockets: streams of gRPC clients may be idle for as long as they like.
+    if config.stream_idle_timeout.is_none() {
+        http.stream_idle_timeout = None;
+    }
     Ok(Listener::new(name, ListenerAddress::Api).with_filter_chain(FilterChain::http(http)))
 }
 

@@ -76,6 +76,12 @@ fn check<T: fmt::Debug>(decoded: Result<T, String>, expected_error: &str) {
 }
 
 #[test]
+fn streams_of_an_api_listener_may_be_idle_unless_it_has_a_limit() {
+    assert_eq!(hcm("").unwrap().stream_idle_timeout, None);
+    assert_eq!(hcm(", stream_idle_timeout: 5s").unwrap().stream_idle_timeout, Some(Duration::from_secs(5)));
+}
+
+#[test]
 fn unset_fields_of_a_cluster_have_envoys_defaults() {
     let decoded = cluster("{name: a}").unwrap();
     let mut expected = model::Cluster::new("a", Discovery::Static(model::LoadAssignment::default()));

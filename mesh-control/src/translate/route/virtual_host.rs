@@ -47,6 +47,8 @@ pub(in crate::translate) fn library(view: &View<'_>, service: &Service, port: u1
     let mut virtual_host = of_service(view, service, port);
     let with_port = |domain: String| [format!("{domain}:{port}"), domain];
     virtual_host.domains = virtual_host.domains.into_iter().flat_map(with_port).collect();
+    // A library adds no headers of proxies.
+    virtual_host.include_request_attempt_count = false;
     route_configuration(outbound_cluster(port, "", &service.host), vec![virtual_host])
 }
 
