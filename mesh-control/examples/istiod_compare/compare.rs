@@ -163,14 +163,28 @@ fn listeners(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
             continue;
         }
         let matching = if node.role == Role::Library { Match::Part } else { Match::Whole };
-        let outcome = match (normalize::listener(value), listener_called(name, ours)) {
-            (None, _) => Outcome::NotCovered("TCP, TLS or several filter chains"),
-            (Some(_), None) => Outcome::Missing,
-            (Some(theirs), Some(own)) => differences(&theirs, &normalize::listener(own).unwrap_or_default(), matching),
+        let own = listener_called(name, ours);
+        let of_requests = normalize::listener(value).map(|it| (it, own.and_then(normalize::listener)));
+        let of_connections = normalize::connections(value).map(|it| (it, own.and_then(normalize::connections)));
+        let outcome = match of_requests.or(of_connections) {
+            None => Outcome::NotCovered("TLS, original destination or several filter chains"),
+            Some(_) if own.is_none() && serves_only_what_is_left_out(value, ours) => Outcome::NotCovered(LEFT_OUT),
+            Some(_) if own.is_none() => Outcome::Missing,
+            Some((theirs, own)) => differences(&theirs, &own.unwrap_or_default(), matching),
         };
         outcomes.insert(name.clone(), outcome);
     }
     outcomes
+}
+
+/// Whether our configuration has none of the services that a listener passes connections on to.
+fn serves_only_what_is_left_out(listener: &Value, ours: &Answers) -> bool {
+    let mut chains = listener["filter_chains"].as_array().into_iter().flatten();
+    chains.all(|chain| {
+        let clusters =
+            chain["filters"].as_array().into_iter().flatten().map(|filter| &filter["typed_config"]["cluster"]);
+        clusters.filter_map(Value::as_str).all(|cluster| ours.is_left_out(cluster.rsplit('|').next()))
+    })
 }
 
 /// Our listener; istiod answers under the name that was asked for, which may be a short one.

@@ -102,6 +102,39 @@ pub(crate) fn listener(listener: &Value) -> Option<Value> {
     Some(kept)
 }
 
+/// A listener whose chains all pass connections on in plain text; `None` if it is another, or finds out the destination by
+/// the kernel.
+pub(crate) fn connections(listener: &Value) -> Option<Value> {
+    let chains = listener["filter_chains"].as_array()?.iter().map(connection_chain).collect::<Option<Vec<_>>>()?;
+    if listener["use_original_dst"] == true {
+        return None;
+    }
+    let fields = [
+        "address",
+        "bind_to_port",
+        "continue_on_listener_filters_timeout",
+        "listener_filters",
+        "listener_filters_timeout",
+        "traffic_direction",
+    ];
+    let mut kept = select(listener, &fields);
+    kept["filter_chains"] = chains.into();
+    // istiod sends what is for no service on, even where every connection is for the only one.
+    if let Some(default) = connection_chain(&listener["default_filter_chain"]) {
+        kept["default_filter_chain"] = default;
+    }
+    Some(kept)
+}
+
+fn connection_chain(chain: &Value) -> Option<Value> {
+    let is_tcp = |filter: &Value| {
+        let name = filter["name"].as_str().unwrap_or_default();
+        matches!(name, "envoy.filters.network.mongo_proxy" | "envoy.filters.network.tcp_proxy")
+    };
+    let is_plain = chain["transport_socket"].is_null() && chain["filters"].as_array()?.iter().all(is_tcp);
+    is_plain.then(|| select(chain, &["filters", "filter_chain_match"]))
+}
+
 /// The routes of a captured listener's chains in clear text, by port.
 pub(crate) fn inbound(listener: &Value) -> Map<String, Value> {
     let mut ports = Map::new();

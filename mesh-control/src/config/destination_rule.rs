@@ -99,6 +99,9 @@ pub struct ConnectionPool {
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Age at which a connection is drained; none by default.
     pub max_connection_duration: Option<Duration>,
+    /// Time without bytes after which a proxied TCP connection is closed, default 1 h; zero disables. It is also the default
+    /// of `idle_timeout`. TCP proxies obey the rule's own policy only, not that of a subset or a port, as in Istio.
+    pub tcp_idle_timeout: Option<Duration>,
     /// Requests that wait for a connection.
     pub http1_max_pending_requests: Option<u32>,
     /// Active requests, of any HTTP version.
@@ -107,7 +110,7 @@ pub struct ConnectionPool {
     pub max_requests_per_connection: Option<u32>,
     /// Retries under way.
     pub max_retries: Option<u32>,
-    /// Time without requests after which a connection is closed, default 1 h; zero disables.
+    /// Time without requests after which an HTTP connection is closed, default 1 h; zero disables.
     pub idle_timeout: Option<Duration>,
     /// Whether HTTP/1.1 ports are called with HTTP/2.
     pub h2_upgrade: bool,
@@ -292,8 +295,7 @@ impl ConnectionPool {
         self.connect_timeout = object.optional("connectTimeout");
         self.tcp_keepalive = object.optional("tcpKeepalive");
         self.max_connection_duration = object.optional("maxConnectionDuration");
-        // Of TCP proxying, which has no listener yet.
-        object.unsupported(&["idleTimeout"]);
+        self.tcp_idle_timeout = object.optional("idleTimeout").map(|DurationOrZero(value)| value);
         object.finish();
     }
 

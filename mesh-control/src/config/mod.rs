@@ -25,7 +25,7 @@ pub(crate) use completeness::Completeness;
 pub use destination_rule::{
     ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset, TcpKeepalive, TrafficPolicy,
 };
-pub use gateway::{Gateway, Server};
+pub use gateway::{Gateway, Server, ServerMode};
 pub(crate) use kind::for_each_kind;
 pub use kind::{Config, Kind};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
@@ -36,8 +36,9 @@ pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort};
 pub use sidecar::{EgressListener, IngressListener, ListenerPort, OutboundTrafficPolicy, Sidecar};
 pub use virtual_service::{
     Abort, CorsPolicy, Delay, Destination, DirectResponse, Fault, FaultStatus, GatewayName, HeaderMatch,
-    HeaderOperations, Headers, HttpAction, HttpMatch, HttpRoute, Redirect, RedirectPort, RetryPolicy, Rewrite,
-    UnmatchedPreflights, UriRewrite, VirtualService, WeightedDestination,
+    HeaderOperations, Headers, HttpAction, HttpMatch, HttpRoute, ListenerMatch, Redirect, RedirectPort, RetryPolicy,
+    Rewrite, RouteDestination, SniHost, TcpMatch, TcpRoute, TlsMatch, TlsRoute, UnmatchedPreflights, UriRewrite,
+    VirtualService, WeightedDestination,
 };
 pub use workload_entry::{Workload, WorkloadEntry};
 

@@ -162,12 +162,7 @@ impl FromNode for ListenerPort {
         }
         let (number, protocol) = (object.port("number"), read_protocol(&object).flatten());
         let name = object.optional("name").unwrap_or_default();
-        if let Some(protocol) = protocol.filter(|protocol| !protocol.is_http()) {
-            let message = format!("listeners of protocol {} are not supported yet", protocol.as_str());
-            cx.field("protocol").unsupported(object.key_mark("protocol"), message);
-        }
         object.finish();
-        let protocol = protocol.filter(|protocol| protocol.is_http());
         Some(Self { number: number?, protocol: protocol?, name })
     }
 }

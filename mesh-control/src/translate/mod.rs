@@ -13,7 +13,9 @@
 
 mod cluster;
 mod endpoint;
+mod entry;
 mod filter;
+mod gateway_server;
 mod listener;
 mod names;
 mod proto;

@@ -7,7 +7,10 @@ pub(super) use mesh_xds::proto::envoy::extensions::filters::common::fault::v3 as
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::cors::v3 as cors;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::fault::v3 as fault;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::router::v3 as router;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::http_connection_manager::v3 as http;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::network::mongo_proxy::v3 as mongo;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
 pub(super) use mesh_xds::proto::envoy::extensions::retry::host::previous_hosts::v3 as previous_hosts;
 pub(super) use mesh_xds::proto::envoy::extensions::upstreams::http::v3 as upstream_http;
 pub(super) use mesh_xds::proto::envoy::r#type::matcher::v3 as matcher;

@@ -121,9 +121,9 @@ fn http_options(pool: &ConnectionPool, is_http2: bool) -> Option<upstream_http::
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
 
-    let has_common = pool.idle_timeout.is_some()
-        || pool.max_requests_per_connection.is_some()
-        || pool.max_connection_duration.is_some();
+    let idle_timeout = pool.idle_timeout.or(pool.tcp_idle_timeout);
+    let has_common =
+        idle_timeout.is_some() || pool.max_requests_per_connection.is_some() || pool.max_connection_duration.is_some();
     if !is_http2 && !has_common {
         return None;
     }
@@ -137,7 +137,7 @@ fn http_options(pool: &ConnectionPool, is_http2: bool) -> Option<upstream_http::
     };
     Some(upstream_http::HttpProtocolOptions {
         common_http_protocol_options: has_common.then(|| core::HttpProtocolOptions {
-            idle_timeout: pool.idle_timeout.map(duration),
+            idle_timeout: idle_timeout.map(duration),
             max_requests_per_connection: pool.max_requests_per_connection,
             max_connection_duration: pool.max_connection_duration.map(duration),
             ..core::HttpProtocolOptions::default()

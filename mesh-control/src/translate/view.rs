@@ -2,9 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::config::{
-    Config, EgressListener, HttpAction, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects,
-};
+use crate::config::{Config, EgressListener, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects};
 use crate::destination_rules::ROOT_NAMESPACE;
 use crate::host::Host;
 use crate::mesh::Mesh;
@@ -69,28 +67,29 @@ fn imports(sidecar: &Sidecar, service: &Service) -> bool {
     sidecar.egress.is_empty() || hosts.any(|host| host.admits(&service.namespace, &service.host))
 }
 
-/// A service in scope brings along where its VirtualService sends its requests to.
+/// A service in scope brings along the services that its VirtualServices send requests and connections to.
 fn add_destinations<'a>(services: &mut Vec<&'a Service>, routes: &MeshRoutes<'a>, registry: &'a Registry) {
     let mut known: HashSet<(&Host, &str)> =
         services.iter().map(|service| (&service.host, service.namespace.as_str())).collect();
     let mut added = Vec::new();
-    for rules in services.iter().filter_map(|service| routes.find(&service.host)) {
-        for rule in &rules.http {
-            let HttpAction::Route(destinations) = &rule.action else { continue };
-            let hosts = destinations.iter().map(|weighted| &weighted.destination.host.value);
-            for found in hosts.filter_map(|host| registry.find(host, &rules.metadata.namespace)) {
-                if known.insert((&found.host, &found.namespace)) {
-                    added.push(found);
-                }
+    let rules =
+        |service: &&'a Service| routes.find(&service.host).into_iter().chain(routes.of_connections(&service.host));
+    for rules in services.iter().flat_map(rules) {
+        let hosts = rules.destinations().map(|destination| &destination.host.value);
+        for found in hosts.filter_map(|host| registry.find(host, &rules.metadata.namespace)) {
+            if known.insert((&found.host, &found.namespace)) {
+                added.push(found);
             }
         }
     }
     services.extend(added);
 }
 
-/// VirtualServices for the mesh, found by host.
+/// VirtualServices for the mesh with rules for requests, found by host, and those with rules for connections.
 #[derive(Debug, Default)]
 pub(super) struct MeshRoutes<'a> {
+    /// Those with rules for connections, in order of precedence.
+    connections: Vec<&'a VirtualService>,
     exact: HashMap<&'a Host, &'a VirtualService>,
     /// Most specific first.
     wildcard: Vec<(&'a Host, &'a VirtualService)>,
@@ -102,11 +101,12 @@ impl<'a> MeshRoutes<'a> {
         let is_visible = |service: &&VirtualService| {
             Visibility::includes(&service.export_to, &service.metadata.namespace, namespace)
         };
-        // A host belongs to the first in order of visibility, then age: private, exported to the client, public.
+        // In order of precedence: private, exported to the client, public; the oldest first.
         let mut services: Vec<_> =
             config.virtual_services.iter().filter(|service| service.applies_to_mesh()).filter(is_visible).collect();
         services.sort_by_key(|service| visibility_rank(&service.export_to));
-        for service in services {
+        routes.connections.extend(services.iter().filter(|it| !it.tls.is_empty() || !it.tcp.is_empty()));
+        for service in services.into_iter().filter(|service| !service.http.is_empty()) {
             for host in &service.hosts {
                 if host.is_wildcard() {
                     routes.wildcard.push((&host.value, service));
@@ -119,7 +119,12 @@ impl<'a> MeshRoutes<'a> {
         routes
     }
 
-    /// The VirtualService for a host, by its own name or the most specific wildcard.
+    /// The VirtualServices for the connections to a host, in order of precedence: all that have it or a wildcard for it.
+    pub(super) fn of_connections(&self, host: &Host) -> impl Iterator<Item = &'a VirtualService> {
+        self.connections.iter().copied().filter(|service| service.hosts.iter().any(|own| own.intersects(host)))
+    }
+
+    /// The VirtualService for the requests to a host: that of its own name, or else of the most specific wildcard.
     pub(super) fn find(&self, host: &Host) -> Option<&'a VirtualService> {
         self.exact
             .get(host)

@@ -1,49 +1,70 @@
-//! Gateways that compete for a port.
+//! Servers of Gateways that compete for a port of one proxy.
 
 use std::collections::HashMap;
 
 use super::Scope;
-use crate::config::{Gateway, Kind, Server, selects};
+use crate::config::{Gateway, Kind, Server, ServerMode, selects};
 use crate::diagnostic::{Code, Diagnostic};
 
-/// Two gateways of the same proxies must not serve the same host on the same port.
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     if scope.completeness.has_partial(Kind::Gateway) {
         return;
     }
-    let mut by_port: HashMap<u16, Vec<(&Gateway, usize, &Server)>> = HashMap::new();
+    let mut by_port: HashMap<u16, Vec<Place<'_>>> = HashMap::new();
     for gateway in &scope.mesh.config.gateways {
-        for (i, server) in gateway.servers.iter().enumerate() {
-            by_port.entry(server.port).or_default().push((gateway, i, server));
+        for (index, server) in gateway.servers.iter().enumerate() {
+            by_port.entry(server.port).or_default().push(Place { gateway, index, server });
         }
     }
-    for servers in by_port.values() {
-        for (gateway, i, server) in servers {
-            let other = servers.iter().find(|(other, j, candidate)| {
-                let is_same = std::ptr::eq(*other, *gateway) && j == i;
-                !is_same
-                    && may_share_proxy(gateway, other)
-                    && server.bind == candidate.bind
-                    && share_host(server, candidate)
-            });
-            if let Some((other, j, _)) = other {
-                let message = format!(
-                    "port {} is served for the same host by servers[{j}] of {}",
-                    server.port,
-                    other.metadata.resource()
-                );
-                diagnostics.push(
-                    Diagnostic::error(Code::ConflictingGateways, server.position.clone(), message)
-                        .at(gateway.metadata.resource(), format!("spec.servers[{i}]"))
-                        .label("expected another port, host, bind or selector"),
-                );
-            }
+    for places in by_port.values() {
+        for place in places {
+            let others = places.iter().filter(|other| !std::ptr::eq(place.server, other.server));
+            diagnostics.extend(others.filter_map(|other| place.conflict(other)).next());
         }
     }
 }
 
-fn may_share_proxy(a: &Gateway, b: &Gateway) -> bool {
-    selects(&a.selector, &b.selector) || selects(&b.selector, &a.selector)
+/// A server and where it stands.
+struct Place<'a> {
+    gateway: &'a Gateway,
+    index: usize,
+    server: &'a Server,
+}
+
+impl Place<'_> {
+    /// What is wrong if one proxy has both servers.
+    fn conflict(&self, other: &Self) -> Option<Diagnostic> {
+        let may_share_proxy = selects(&self.gateway.selector, &other.gateway.selector)
+            || selects(&other.gateway.selector, &self.gateway.selector);
+        if !may_share_proxy || self.server.bind != other.server.bind {
+            return None;
+        }
+        let layers = (layer(self.server.mode), layer(other.server.mode));
+        let what = if layers.0 != layers.1 {
+            format!("is served as {}, not as {},", layers.1, layers.0)
+        } else if self.server.mode == ServerMode::Tcp {
+            "is served as TCP, which cannot be divided,".to_owned()
+        } else if share_host(self.server, other.server) {
+            "is served for the same host".to_owned()
+        } else {
+            return None;
+        };
+        let (port, gateway) = (self.server.port, other.gateway.metadata.resource());
+        let message = format!("port {port} {what} by servers[{}] of {gateway}", other.index);
+        Some(
+            Diagnostic::error(Code::ConflictingGateways, self.server.position.clone(), message)
+                .at(self.gateway.metadata.resource(), format!("spec.servers[{}]", self.index))
+                .label("expected another port, host, bind or selector"),
+        )
+    }
+}
+
+fn layer(mode: ServerMode) -> &'static str {
+    match mode {
+        ServerMode::Http { .. } => "HTTP",
+        ServerMode::Tcp => "TCP",
+        ServerMode::TlsPassthrough => "TLS",
+    }
 }
 
 fn share_host(a: &Server, b: &Server) -> bool {

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Scope;
-use crate::config::{Config, Kind, Labels, NamespaceScope, Sidecar, selects};
+use crate::config::{Config, Kind, Labels, ListenerPort, NamespaceScope, Sidecar, VirtualService, Visibility, selects};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::registry::Registry;
+use crate::registry::{Registry, Service};
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     if scope.completeness.has_partial(Kind::Sidecar) {
         return;
     }
-    let (config, registry) = (&scope.mesh.config, &scope.mesh.registry);
+    let config = &scope.mesh.config;
     for sidecar in &config.sidecars {
-        check_egress(sidecar, registry, diagnostics);
+        check_egress(sidecar, scope, diagnostics);
     }
     let mut namespaces: HashMap<&str, Vec<&Sidecar>> = HashMap::new();
     for sidecar in &config.sidecars {
@@ -36,9 +36,9 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A listener for calls offers the services that have its port, as Istio's does. Whoever meant one listener for services of
-/// any port gets 502 from it.
-fn check_egress(sidecar: &Sidecar, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+/// A listener with a port offers the services that have its port, as in Istio. Without any it offers nothing.
+fn check_egress(sidecar: &Sidecar, scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    let registry = &scope.mesh.registry;
     for (i, listener) in sidecar.egress.iter().enumerate() {
         check_egress_hosts(sidecar, i, registry, diagnostics);
         let Some(port) = &listener.port else { continue };
@@ -47,19 +47,65 @@ fn check_egress(sidecar: &Sidecar, registry: &Registry, diagnostics: &mut Vec<Di
             .visible_to(&sidecar.metadata.namespace)
             .filter(|service| is_meant(&service.namespace, &service.host))
             .collect();
-        if meant.is_empty() || meant.iter().any(|service| service.port(port.number).is_some()) {
+        let (offered, others): (Vec<_>, Vec<_>) =
+            meant.into_iter().partition(|service| service.port(port.number).is_some());
+        if !offered.is_empty() {
+            if !port.protocol.is_http() {
+                diagnostics.extend(indistinguishable(sidecar, i, port, &without_rules(scope, sidecar, port, offered)));
+            }
             continue;
         }
-        let ports: BTreeSet<_> = meant.iter().flat_map(|service| &service.ports).map(|port| port.number).collect();
+        if others.is_empty() {
+            continue;
+        }
+        let ports: BTreeSet<_> = others.iter().flat_map(|service| &service.ports).map(|port| port.number).collect();
         let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
         let message = format!("none of the services has port {}, so the listener offers none", port.number);
+        let label = if port.protocol.is_http() { "calls to them get 502" } else { "it does not listen" };
         diagnostics.push(
             Diagnostic::warning(Code::ReferencedResourceNotFound, listener.position.clone(), message)
                 .at(sidecar.metadata.resource(), format!("spec.egress[{i}].port.number"))
-                .label("calls to them get 502")
+                .label(label)
                 .help(format!("their ports: {}", ports.join(", "))),
         );
     }
+}
+
+/// The services to which no rule of a VirtualService for the mesh leads connections.
+fn without_rules<'a>(
+    scope: Scope<'_>,
+    sidecar: &Sidecar,
+    port: &ListenerPort,
+    mut services: Vec<&'a Service>,
+) -> Vec<&'a Service> {
+    let has_rules =
+        |rules: &&VirtualService| if port.protocol.is_tls() { !rules.tls.is_empty() } else { !rules.tcp.is_empty() };
+    let visible = |rules: &&VirtualService| {
+        Visibility::includes(&rules.export_to, &rules.metadata.namespace, &sidecar.metadata.namespace)
+    };
+    let all = scope.mesh.config.virtual_services.iter().filter(|rules| rules.applies_to_mesh());
+    for rules in all.filter(has_rules).filter(visible) {
+        services.retain(|service| !rules.hosts.iter().any(|host| host.intersects(&service.host)));
+    }
+    services
+}
+
+/// Connections do not name a service as requests do, so a listener of its own can offer only one of them without rules.
+fn indistinguishable(sidecar: &Sidecar, i: usize, port: &ListenerPort, services: &[&Service]) -> Option<Diagnostic> {
+    let [first, others @ ..] = services else { return None };
+    let hosts: Vec<_> = others.iter().map(|service| service.host.as_str()).collect();
+    if hosts.is_empty() {
+        return None;
+    }
+    let message = format!("all connections go to {}, none to {}", first.host, hosts.join(", "));
+    let rules = if port.protocol.is_tls() { "tls rules by sniHosts" } else { "tcp rules" };
+    let position = sidecar.egress[i].position.clone();
+    Some(
+        Diagnostic::warning(Code::ReferencedResourceNotFound, position, message)
+            .at(sidecar.metadata.resource(), format!("spec.egress[{i}].hosts"))
+            .label("cannot be told apart")
+            .help(format!("give each service a listener, or the hosts a VirtualService with {rules}")),
+    )
 }
 
 /// A wildcard may stand for services to come; a name that no service has is most likely misspelt.

@@ -55,8 +55,14 @@ fn a_library_that_serves_lets_streams_be_silent() {
 #[test]
 fn each_role_listens_where_it_should() {
     let names = |role| -> Vec<String> { resources(role).listeners.into_iter().map(|listener| listener.name).collect() };
-    assert_eq!(names(Role::Sidecar(Interception::None)), ["127.0.0.1_80", "127.0.0.1_9080", "127.0.0.1_9081"]);
-    assert_eq!(names(Role::Gateway), ["0.0.0.0_8081", "127.0.0.1_8080"]);
+    assert_eq!(
+        names(Role::Sidecar(Interception::None)),
+        ["0.0.0.0_9082", "127.0.0.1_443", "127.0.0.1_5432", "127.0.0.1_80", "127.0.0.1_9080", "127.0.0.1_9081"]
+    );
+    assert_eq!(
+        names(Role::Gateway),
+        ["0.0.0.0_8081", "0.0.0.0_8082", "0.0.0.0_8083", "0.0.0.0_8443", "127.0.0.1_8080"]
+    );
     assert_eq!(
         names(Role::Library),
         [

@@ -6,6 +6,7 @@ use super::GatewayName;
 use crate::config::scalar::{Labels, StringMatch, labels};
 use crate::diagnostic::Position;
 use crate::document::{Context, FromNode, Key, Located, Mark, Node, Object, Value};
+use crate::name::Name;
 
 /// Conditions that must all hold.
 #[derive(Clone, Debug)]
@@ -28,14 +29,45 @@ pub struct HttpMatch {
     pub headers: Vec<HeaderMatch>,
     /// Query parameters that must match.
     pub query_params: BTreeMap<String, StringMatch>,
-    /// Port that the request was sent to.
+    /// Which listeners of which nodes the match is for.
+    pub listener: ListenerMatch,
+}
+
+/// Conditions on the node and its listener. They are decided when the configuration of the node is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerMatch {
+    /// Port that clients call.
     pub port: Option<u16>,
     /// Labels that the client must have; not for gateways.
     pub source_labels: Labels,
     /// Namespace that the client must be in.
     pub source_namespace: Option<String>,
     /// Replaces the VirtualService's gateways if not empty.
-    pub gateways: Vec<Located<GatewayName>>,
+    pub gateways: Vec<GatewayName>,
+}
+
+impl ListenerMatch {
+    /// Reads the conditions from the fields of a match.
+    pub(super) fn read(object: &Object<'_>) -> Self {
+        let source_namespace: Option<Located<String>> = object.optional("sourceNamespace");
+        if let Some(namespace) = source_namespace.as_ref().filter(|namespace| !Name::Namespace.admits(namespace)) {
+            let message = format!("{:?} is not a namespace", namespace.value);
+            let expected = format!("expected {}", Name::Namespace.rule());
+            object.cx.field("sourceNamespace").refuse(namespace.position.clone(), message, expected);
+        }
+        Self {
+            port: object.port("port"),
+            source_labels: labels(object, "sourceLabels").unwrap_or_default(),
+            source_namespace: source_namespace.map(|namespace| namespace.value),
+            gateways: object.list("gateways"),
+        }
+    }
+
+    /// Whether every listener of every node meets the conditions.
+    pub fn is_empty(&self) -> bool {
+        let Self { port, source_labels, source_namespace, gateways } = self;
+        port.is_none() && source_labels.is_empty() && source_namespace.is_none() && gateways.is_empty()
+    }
 }
 
 impl HttpMatch {
@@ -53,10 +85,7 @@ impl HttpMatch {
             && self.authority.is_none()
             && self.headers.is_empty()
             && self.query_params.is_empty()
-            && self.port.is_none()
-            && self.source_labels.is_empty()
-            && self.source_namespace.is_none()
-            && self.gateways.is_empty()
+            && self.listener.is_empty()
     }
 }
 
@@ -86,10 +115,7 @@ impl FromNode for HttpMatch {
             authority: object.optional("authority"),
             headers,
             query_params: named_matches(&object, "queryParams").into_iter().collect(),
-            port: object.port("port"),
-            source_labels: labels(&object, "sourceLabels").unwrap_or_default(),
-            source_namespace: object.optional("sourceNamespace"),
-            gateways: object.list("gateways"),
+            listener: ListenerMatch::read(&object),
         };
         object.unsupported(&["statPrefix"]);
         object.finish();

@@ -1,9 +1,9 @@
-//! `VirtualService`: how requests to a host are routed.
+//! `VirtualService`: how requests and connections to a host are routed.
 //!
-//! Source: `networking/v1alpha3/virtual_service.proto`. Routes of TLS and TCP, delegates and mirrors are not implemented
-//! and refused by name.
+//! Source: `networking/v1alpha3/virtual_service.proto`. Delegates and mirrors are not implemented and refused by name.
 
 mod action;
+mod connection;
 mod cors;
 mod matcher;
 mod read;
@@ -15,8 +15,10 @@ pub use action::{
     Abort, Delay, Destination, DirectResponse, Fault, FaultStatus, HeaderOperations, Headers, HttpAction, Redirect,
     RedirectPort, RetryPolicy, Rewrite, UriRewrite, WeightedDestination,
 };
+pub use connection::{RouteDestination, SniHost, TcpMatch, TcpRoute, TlsMatch, TlsRoute};
 pub use cors::{CorsPolicy, UnmatchedPreflights};
-pub use matcher::{HeaderMatch, HttpMatch};
+pub use matcher::{HeaderMatch, HttpMatch, ListenerMatch};
+use read::check_weights;
 
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ use crate::host::Host;
 /// Name of the gateway that stands for all sidecars.
 const MESH_GATEWAY: &str = "mesh";
 
-/// Routing of requests to some hosts.
+/// Routing of requests and connections to some hosts.
 #[derive(Clone, Debug)]
 pub struct VirtualService {
     /// Name, namespace, labels.
@@ -38,13 +40,29 @@ pub struct VirtualService {
     pub hosts: Vec<Located<Host>>,
     /// Gateways it applies to; the default is the mesh alone.
     pub gateways: Vec<Located<GatewayName>>,
-    /// Rules in order; the first that matches decides.
+    /// Rules for requests on HTTP ports, in order; the first that matches decides.
     pub http: Vec<HttpRoute>,
+    /// Rules for connections on TLS and HTTPS ports, in order; the first that matches decides.
+    pub tls: Vec<TlsRoute>,
+    /// Rules for connections on other ports, in order; the first that matches decides.
+    pub tcp: Vec<TcpRoute>,
     /// Namespaces that see it.
     pub export_to: Vec<Visibility>,
 }
 
 impl VirtualService {
+    /// Everything that its rules send requests and connections to.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        let http = self.http.iter().filter_map(|rule| match &rule.action {
+            HttpAction::Route(destinations) => Some(destinations),
+            HttpAction::Redirect(_) | HttpAction::DirectResponse(_) => None,
+        });
+        let connections = self.tls.iter().map(|rule| &rule.route).chain(self.tcp.iter().map(|rule| &rule.route));
+        http.flatten()
+            .map(|weighted| &weighted.destination)
+            .chain(connections.flatten().map(|weighted| &weighted.destination))
+    }
+
     /// Whether sidecars and library clients follow it.
     pub fn applies_to_mesh(&self) -> bool {
         self.gateways.iter().any(|gateway| gateway.value == GatewayName::Mesh)
@@ -65,7 +83,7 @@ pub enum GatewayName {
     },
 }
 
-/// One rule. Istio `HTTPRoute`.
+/// A rule for requests. Istio `HTTPRoute`.
 #[derive(Clone, Debug)]
 pub struct HttpRoute {
     /// Where it stands.

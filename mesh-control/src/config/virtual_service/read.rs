@@ -1,5 +1,6 @@
 //! Reads a `VirtualService` and refuses what contradicts itself within one resource.
 
+use super::connection::check_sni_hosts;
 use super::read_headers::is_authority;
 use super::{Destination, GatewayName, HttpAction, HttpRoute, MESH_GATEWAY, VirtualService, WeightedDestination};
 use crate::config::Resource;
@@ -10,7 +11,7 @@ use crate::document::{Context, FromNode, Located, Node, Object};
 use crate::name::Name;
 
 impl Resource for VirtualService {
-    const LOCAL_FIELDS: &'static [&'static str] = &["spec.http"];
+    const LOCAL_FIELDS: &'static [&'static str] = &["spec.http", "spec.tls", "spec.tcp"];
 
     fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(spec, cx)?;
@@ -23,15 +24,17 @@ impl Resource for VirtualService {
                 .filter(|list: &Vec<_>| !list.is_empty())
                 .unwrap_or_else(|| vec![mesh]),
             http: object.list("http"),
+            tls: object.list("tls"),
+            tcp: object.list("tcp"),
             export_to: object.list("exportTo"),
             metadata,
         };
-        object.unsupported(&["tls", "tcp"]);
         let has_routes = |name: &str| object.has(name) && !object.is_empty_list(name);
         if !["http", "tls", "tcp"].into_iter().any(has_routes) {
-            cx.invalid(object.mark(), "the resource has no route", "expected http");
+            cx.invalid(object.mark(), "the resource has no route", "expected http, tls or tcp");
         }
         service.check_hosts(cx);
+        check_sni_hosts(&service, cx);
         object.finish();
         Some(service)
     }
@@ -50,7 +53,7 @@ impl VirtualService {
             if host.as_str() == "*" && self.applies_to_mesh() {
                 refuse(Code::SchemaValidation, "wildcard host * is not allowed for the mesh gateway".into());
             }
-            if host.is_ip() && self.applies_to_mesh() {
+            if host.is_ip() && self.applies_to_mesh() && !self.http.is_empty() {
                 let message = format!("{} is an address: HTTP routes of the mesh need a name", host.value);
                 refuse(Code::SchemaValidation, message);
             }
@@ -102,7 +105,9 @@ impl FromNode for HttpRoute {
         if !has_action {
             cx.invalid(object.mark(), "the rule does nothing", "expected one of route, redirect, directResponse");
         }
-        rule.check_weights(&object);
+        if let (HttpAction::Route(destinations), true) = (&rule.action, object.has("route")) {
+            check_weights(&object, &destinations.iter().map(|destination| destination.weight).collect::<Vec<_>>());
+        }
         rule.check_authority(&object);
         if rule.cors_policy.is_some() && !matches!(rule.action, HttpAction::Route(_)) {
             let position = cx.position(object.key_mark("corsPolicy"));
@@ -115,22 +120,6 @@ impl FromNode for HttpRoute {
 }
 
 impl HttpRoute {
-    fn check_weights(&self, object: &Object<'_>) {
-        let HttpAction::Route(destinations) = &self.action else { return };
-        if !object.has("route") {
-            return;
-        }
-        let total: u64 = destinations.iter().map(|destination| u64::from(destination.weight)).sum();
-        let (mark, cx) = (object.key_mark("route"), object.cx.field("route"));
-        if destinations.is_empty() {
-            cx.invalid(mark, "route has no destination", "expected at least one destination");
-        } else if destinations.len() > 1 && total == 0 {
-            cx.invalid(mark, "total weight is 0", "the weights of several destinations must sum to more than 0");
-        } else if total > u64::from(u32::MAX) {
-            cx.invalid(mark, format!("total weight {total} is over {}", u32::MAX), "the sum of weights is too large");
-        }
-    }
-
     /// The authority can be rewritten in one place only.
     fn check_authority(&self, object: &Object<'_>) {
         let request = &self.headers.request;
@@ -139,6 +128,19 @@ impl HttpRoute {
             let message = "the authority is rewritten several times";
             object.cx.invalid(object.key_mark("headers"), message, "expected one of rewrite.authority and one header");
         }
+    }
+}
+
+/// Refuses destinations among which nothing can be shared; these are their weights.
+pub(super) fn check_weights(object: &Object<'_>, weights: &[u32]) {
+    let total: u64 = weights.iter().copied().map(u64::from).sum();
+    let (mark, cx) = (object.key_mark("route"), object.cx.field("route"));
+    if weights.is_empty() {
+        cx.invalid(mark, "route has no destination", "expected at least one destination");
+    } else if weights.len() > 1 && total == 0 {
+        cx.invalid(mark, "total weight is 0", "the weights of several destinations must sum to more than 0");
+    } else if total > u64::from(u32::MAX) {
+        cx.invalid(mark, format!("total weight {total} is over {}", u32::MAX), "the sum of weights is too large");
     }
 }
 

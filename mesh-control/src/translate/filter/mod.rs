@@ -7,6 +7,7 @@
 
 mod cors;
 mod fault;
+mod mongo;
 mod peer_metadata;
 mod router;
 
@@ -14,9 +15,9 @@ use std::collections::BTreeMap;
 
 use prost_types::Any;
 
-use super::proto::http;
+use super::proto::{http, listener};
 use super::view::View;
-use crate::config::HttpRoute;
+use crate::config::{HttpRoute, Protocol};
 use mesh_core::node::Role;
 
 /// Which way requests and connections go.
@@ -35,6 +36,21 @@ type AddHttpFilters = fn(&View<'_>, Side, &mut Vec<http::HttpFilter>);
 
 /// HTTP filters, in the order in which requests pass them.
 const HTTP_FILTERS: &[AddHttpFilters] = &[peer_metadata::add_http, fault::add_http, cors::add_http, router::add_http];
+
+/// A chain that ends in a TCP proxy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TcpChain<'a> {
+    /// Protocol of the port.
+    pub(super) protocol: Protocol,
+    /// Prefix of the statistics of the TCP proxy.
+    pub(super) stat_prefix: &'a str,
+}
+
+/// Adds the filters of one concern to a chain, in front of the TCP proxy.
+type AddNetworkFilters = fn(&View<'_>, Side, &TcpChain<'_>, &mut Vec<listener::Filter>);
+
+/// Network filters, in the order in which connections pass them.
+const NETWORK_FILTERS: &[AddNetworkFilters] = &[mongo::add_network];
 
 /// The name of a filter and its configuration for the routes of a rule; `None` if the rule does not configure it.
 type ConfigureRoute = fn(&HttpRoute) -> Option<(&'static str, Any)>;
@@ -60,6 +76,15 @@ pub(super) fn http_filters(view: &View<'_>, side: Side) -> Vec<http::HttpFilter>
     filters
 }
 
+/// The filters of one of the node's chains on a side, in front of the TCP proxy.
+pub(super) fn network_filters(view: &View<'_>, side: Side, chain: &TcpChain<'_>) -> Vec<listener::Filter> {
+    let mut filters = Vec::new();
+    for add in NETWORK_FILTERS {
+        add(view, side, chain, &mut filters);
+    }
+    filters
+}
+
 /// What a rule configures for its routes, by the names of the filters.
 pub(super) fn route_configs(rule: &HttpRoute) -> BTreeMap<String, Any> {
     let configs = ROUTE_CONFIGS.iter().filter_map(|configure| configure(rule));
@@ -72,4 +97,9 @@ fn http_filter(name: &str, config: Any) -> http::HttpFilter {
         config_type: Some(http::http_filter::ConfigType::TypedConfig(config)),
         ..http::HttpFilter::default()
     }
+}
+
+/// A network filter with its configuration.
+pub(super) fn network_filter(name: &str, config: Any) -> listener::Filter {
+    listener::Filter { name: name.to_owned(), config_type: Some(listener::filter::ConfigType::TypedConfig(config)) }
 }

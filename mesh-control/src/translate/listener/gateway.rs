@@ -5,34 +5,58 @@ use std::net::IpAddr;
 
 use super::Front;
 use super::http_connection_manager::{filter_chain, listener, manager, rds};
-use crate::config::{Gateway, Server, selects};
+use super::tcp;
+use crate::config::{ServerMode, selects};
 use crate::translate::filter::Side;
-use crate::translate::names;
+use crate::translate::gateway_server::GatewayServer;
+use crate::translate::proto::listener as envoy;
 use crate::translate::route;
 use crate::translate::view::View;
 
 /// Address that is listened on if a server binds to none.
 const ANY_ADDRESS: &str = "0.0.0.0";
 
-/// A server and the gateway it belongs to.
-type OwnedServer<'a> = (&'a Gateway, &'a Server);
-
 pub(super) fn build(view: &View<'_>) -> Front {
-    let mut ports: BTreeMap<(u16, Option<IpAddr>), Vec<OwnedServer<'_>>> = BTreeMap::new();
+    let mut ports: BTreeMap<(u16, Option<IpAddr>), Vec<GatewayServer<'_>>> = BTreeMap::new();
     for gateway in &view.mesh.config.gateways {
         if selects(&gateway.selector, &view.node.labels) {
             for server in &gateway.servers {
-                ports.entry((server.port, server.bind)).or_default().push((gateway, server));
+                ports.entry((server.port, server.bind)).or_default().push(GatewayServer::new(gateway, server));
             }
         }
     }
     let mut front = Front::default();
-    for ((port, bind), servers) in ports {
+    for ((port, bind), mut servers) in ports {
         let address = bind.map_or_else(|| ANY_ADDRESS.to_owned(), |bind| bind.to_string());
-        let routes = rds(names::gateway_routes(port, bind));
-        let manager = manager(view, Side::Edge, format!("outbound_{address}_{port}"), routes);
-        front.listeners.push(listener(Side::Edge, &address, port, vec![filter_chain(&manager)]));
-        front.routes.push(route::gateway_routes(view, port, bind, &servers));
+        // Validation has refused servers that cannot share a port, as far as it knows which Gateways select one proxy.
+        let first = &servers[0];
+        match first.server.mode {
+            ServerMode::Http { .. } => {
+                servers.retain(|server| matches!(server.server.mode, ServerMode::Http { .. }));
+                let routes = route::gateway_routes(view, port, bind, &servers);
+                front.listeners.push(http(view, &address, port, routes.name.clone()));
+                front.routes.push(routes);
+            }
+            ServerMode::Tcp => {
+                let chains = tcp::tcp_chains(view, first);
+                front.listeners.extend(passing_on(chains, &address, port));
+            }
+            ServerMode::TlsPassthrough => {
+                servers.retain(|server| server.server.mode == ServerMode::TlsPassthrough);
+                let chains = tcp::passthrough_chains(view, &servers);
+                front.listeners.extend(passing_on(chains, &address, port));
+            }
+        }
     }
     front
+}
+
+fn http(view: &View<'_>, address: &str, port: u16, routes: String) -> envoy::Listener {
+    let manager = manager(view, Side::Edge, format!("outbound_{address}_{port}"), rds(routes));
+    listener(Side::Edge, address, port, vec![filter_chain(&manager)])
+}
+
+/// A port without a rule is not listened on: its connections would have nowhere to go.
+fn passing_on(chains: tcp::Chains, address: &str, port: u16) -> Option<envoy::Listener> {
+    (!chains.is_empty()).then(|| chains.build(Side::Edge, address, port, None))
 }

@@ -1,6 +1,6 @@
 //! The HTTP connection manager, and listeners that consist of one.
 
-use crate::translate::filter::{Side, http_filters};
+use crate::translate::filter::{Side, http_filters, network_filter};
 use crate::translate::names;
 use crate::translate::proto::{ads, any, core, http, listener as envoy, route, socket_address};
 use crate::translate::view::View;
@@ -46,10 +46,7 @@ pub(super) fn manager(
 
 /// A chain with the manager as its only filter.
 pub(super) fn filter_chain(manager: &http::HttpConnectionManager) -> envoy::FilterChain {
-    let filter = envoy::Filter {
-        name: HTTP_CONNECTION_MANAGER.to_owned(),
-        config_type: Some(envoy::filter::ConfigType::TypedConfig(any(manager))),
-    };
+    let filter = network_filter(HTTP_CONNECTION_MANAGER, any(manager));
     envoy::FilterChain { filters: vec![filter], ..envoy::FilterChain::default() }
 }
 

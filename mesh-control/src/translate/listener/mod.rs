@@ -4,6 +4,7 @@ mod gateway;
 mod http_connection_manager;
 mod library;
 mod sidecar;
+mod tcp;
 
 use super::proto::{cluster, listener as envoy, route};
 use super::view::View;

@@ -1,13 +1,15 @@
 //! A sidecar listens where its `Sidecar` resource says. With interception it has istiod's listeners instead: one for
 //! each port of the mesh, and one for everything that comes in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Front;
 use super::http_connection_manager::{filter_chain, inline, listener, manager, rds};
-use crate::config::{EgressListener, IngressListener, OutboundTrafficPolicy, Protocol};
+use super::tcp::{self, Chain, Chains};
+use crate::config::{EgressListener, GatewayName, IngressListener, ListenerPort, OutboundTrafficPolicy, Protocol};
 use crate::translate::cluster;
+use crate::translate::entry::Entry;
 use crate::translate::filter::Side;
 use crate::translate::proto::listener as envoy;
 use crate::translate::route;
@@ -49,10 +51,17 @@ fn add_ingress(view: &View<'_>, ingress: &IngressListener, front: &mut Front) {
         Some(endpoint) => endpoint,
         None => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
     };
-    let routes = route::inbound(port, ingress.port.protocol == Protocol::Grpc);
-    let manager = manager(view, Side::Inbound, format!("inbound_{bind}_{port}"), inline(routes));
-    front.listeners.push(listener(Side::Inbound, &bind, port, vec![filter_chain(&manager)]));
-    front.clusters.push(cluster::inbound(view, port, ingress.port.protocol.is_http2(), Some(target)));
+    let protocol = ingress.port.protocol;
+    front.listeners.push(if protocol.is_http() {
+        let routes = route::inbound(port, protocol == Protocol::Grpc);
+        let manager = manager(view, Side::Inbound, format!("inbound_{bind}_{port}"), inline(routes));
+        listener(Side::Inbound, &bind, port, vec![filter_chain(&manager)])
+    } else {
+        let mut chains = Chains::default();
+        chains.add(Chain::new(tcp::to_workload(view, port, protocol)));
+        chains.build(Side::Inbound, &bind, port, None)
+    });
+    front.clusters.push(cluster::inbound(view, port, protocol.is_http2(), Some(target)));
 }
 
 /// Calls from the workload, which sends them to the port instead of to the service.
@@ -60,6 +69,10 @@ fn add_egress(view: &View<'_>, egress: &EgressListener, front: &mut Front) {
     let Some(listener_port) = &egress.port else { return };
     let port = listener_port.number;
     let bind = egress.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_string();
+    if !listener_port.protocol.is_http() {
+        front.listeners.extend(tcp_egress(view, egress, listener_port, &bind));
+        return;
+    }
     let mut routes = route::sidecar(view, port, &view.egress_services(egress), OutboundTrafficPolicy::RegistryOnly);
     let same_port = |other: &&EgressListener| other.port.as_ref().is_some_and(|other| other.number == port);
     if view.sidecar.is_some_and(|sidecar| sidecar.egress.iter().filter(same_port).count() > 1) {
@@ -71,7 +84,28 @@ fn add_egress(view: &View<'_>, egress: &EgressListener, front: &mut Front) {
     front.routes.push(routes);
 }
 
+/// Connections from the workload. Those that no rule and no service is for are closed: the listener does not know where
+/// else they were going to.
+fn tcp_egress(view: &View<'_>, egress: &EgressListener, port: &ListenerPort, bind: &str) -> Option<envoy::Listener> {
+    let entry = Entry { view, port: port.number, gateway: &GatewayName::Mesh };
+    let mut chains = Chains::default();
+    for service in view.egress_services(egress) {
+        tcp::add_service(&entry, service, port.protocol, None, &mut chains);
+    }
+    (!chains.is_empty()).then(|| outbound(chains, bind, port.number, None))
+}
+
+fn outbound(chains: Chains, address: &str, port: u16, otherwise: Option<envoy::FilterChain>) -> envoy::Listener {
+    envoy::Listener {
+        // In a protocol in which the server speaks first, a client sends nothing for as long as it takes.
+        listener_filters_timeout: Some(prost_types::Duration::default()),
+        continue_on_listener_filters_timeout: true,
+        ..chains.build(Side::Outbound, address, port, otherwise)
+    }
+}
+
 fn add_captured_outbound(view: &View<'_>, front: &mut Front) {
+    add_captured_connections(view, front);
     let http = view.services.iter().flat_map(|service| &service.ports).filter(|port| port.protocol.is_http());
     let ports: BTreeSet<u16> = http.map(|port| port.number).collect();
     for port in ports {
@@ -81,6 +115,26 @@ fn add_captured_outbound(view: &View<'_>, front: &mut Front) {
         listener.bind_to_port = Some(false);
         front.listeners.push(listener);
         front.routes.push(routes);
+    }
+}
+
+/// A listener for each address and port of services that are not HTTP. Services without an address share the listener of
+/// every address, on which TLS is told apart by the server name.
+fn add_captured_connections(view: &View<'_>, front: &mut Front) {
+    let mut listeners: BTreeMap<(String, u16), Chains> = BTreeMap::new();
+    for &service in &view.services {
+        for port in service.ports.iter().filter(|port| !port.protocol.is_http()) {
+            let entry = Entry { view, port: port.number, gateway: &GatewayName::Mesh };
+            let address = service.addresses.first().map_or_else(|| ANY_ADDRESS.to_owned(), ToString::to_string);
+            let name = service.addresses.is_empty().then_some(service.host.as_str());
+            let chains = listeners.entry((address, port.number)).or_default();
+            tcp::add_service(&entry, service, port.protocol, name, chains);
+        }
+    }
+    for ((address, port), chains) in listeners {
+        let mut listener = outbound(chains, &address, port, Some(tcp::to_unknown(view)));
+        listener.bind_to_port = Some(false);
+        front.listeners.push(listener);
     }
 }
 

@@ -1,11 +1,11 @@
 //! Actions of routes.
 
-use super::entry::Entry;
 use super::headers::Changes;
 use super::retry::retry_policy;
 use crate::config::{
     DirectResponse, HttpAction, HttpRoute, Redirect, RedirectPort, UriRewrite, VirtualService, WeightedDestination,
 };
+use crate::translate::entry::Entry;
 use crate::translate::filter;
 use crate::translate::proto::{core, duration, matcher as envoy_matcher, route as envoy};
 use crate::translate::string_match::regex;

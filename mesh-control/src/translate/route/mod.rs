@@ -1,7 +1,6 @@
 //! Virtual hosts and routes.
 
 mod action;
-mod entry;
 mod gateway;
 mod headers;
 mod matcher;

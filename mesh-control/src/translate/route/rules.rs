@@ -1,9 +1,9 @@
 //! The rules of one VirtualService as routes, for one port of one listener.
 
 use super::action;
-use super::entry::Entry;
 use super::matcher::{is_catch_all, route_match};
 use crate::config::{HttpMatch, HttpRoute, VirtualService};
+use crate::translate::entry::Entry;
 use crate::translate::proto::{istio_metadata, object, route as envoy, string};
 
 /// Routes of a VirtualService in order; those after one that takes everything are left out.
@@ -13,7 +13,7 @@ pub(super) fn routes(entry: &Entry<'_>, service: &VirtualService) -> Vec<envoy::
         let matches: Vec<_> = if rule.matches.is_empty() {
             vec![None]
         } else {
-            rule.matches.iter().filter(|matcher| entry.admits(matcher)).map(Some).collect()
+            rule.matches.iter().filter(|matcher| entry.admits(&matcher.listener)).map(Some).collect()
         };
         for matcher in matches {
             let route = route(entry, service, rule, matcher);

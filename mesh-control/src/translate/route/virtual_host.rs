@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use super::action::default_action;
-use super::entry::Entry;
 use super::retry::inbound_retry_policy;
 use super::rules;
 use crate::config::{GatewayName, OutboundTrafficPolicy};
 use crate::host::Host;
 use crate::registry::Service;
+use crate::translate::entry::Entry;
 use crate::translate::names::{PASSTHROUGH_CLUSTER, inbound_cluster, outbound_cluster};
 use crate::translate::proto::route as envoy;
 use crate::translate::view::View;

@@ -1,4 +1,4 @@
-//! Where VirtualServices send requests to.
+//! Where VirtualServices send requests and connections to.
 
 use super::super::{Scope, similar_host};
 use crate::config::{Destination, HttpAction, Kind, VirtualService};
@@ -7,13 +7,20 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::registry::{Registry, Service};
 
 pub(super) fn check(scope: Scope<'_>, service: &VirtualService, diagnostics: &mut Vec<Diagnostic>) {
-    for (i, route) in service.http.iter().enumerate() {
-        let HttpAction::Route(destinations) = &route.action else { continue };
-        for (j, weighted) in destinations.iter().enumerate() {
-            let field = format!("spec.http[{i}].route[{j}].destination");
-            let check = DestinationCheck { service, destination: &weighted.destination, field };
-            diagnostics.extend(check.run(scope));
+    let mut check = |destination, list: &str, i: usize, j: usize| {
+        let field = format!("spec.{list}[{i}].route[{j}].destination");
+        diagnostics.extend(DestinationCheck { service, destination, field }.run(scope));
+    };
+    for (i, rule) in service.http.iter().enumerate() {
+        if let HttpAction::Route(destinations) = &rule.action {
+            destinations.iter().enumerate().for_each(|(j, weighted)| check(&weighted.destination, "http", i, j));
         }
+    }
+    for (i, rule) in service.tls.iter().enumerate() {
+        rule.route.iter().enumerate().for_each(|(j, weighted)| check(&weighted.destination, "tls", i, j));
+    }
+    for (i, rule) in service.tcp.iter().enumerate() {
+        rule.route.iter().enumerate().for_each(|(j, weighted)| check(&weighted.destination, "tcp", i, j));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::super::Scope;
-use crate::config::{Gateway, GatewayName, Kind, VirtualService};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::config::{Gateway, GatewayName, Kind, Server, ServerMode, VirtualService};
+use crate::diagnostic::{Code, Diagnostic, Position};
 
 /// The gateways of a mesh, by namespace and name.
 type Gateways<'a> = HashMap<(&'a str, &'a str), &'a Gateway>;
@@ -18,11 +18,14 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
         .collect();
     let is_complete = scope.completeness.is_complete(Kind::Gateway);
     for service in &config.virtual_services {
-        let mut bound = Vec::new();
+        let (mut bound, mut is_whole) = (Vec::new(), !scope.completeness.has_partial(Kind::Gateway));
         for (i, reference) in service.gateways.iter().enumerate() {
             let GatewayName::Gateway { namespace, name } = &reference.value else { continue };
             match gateways.get(&(namespace.as_str(), name.as_str())) {
-                Some(&gateway) => bound.push(gateway),
+                Some(&gateway) => {
+                    bound.push(gateway);
+                    continue;
+                }
                 None if is_complete => {
                     let message = format!("there is no Gateway {namespace}/{name}");
                     let missing =
@@ -35,8 +38,12 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 }
                 None => {}
             }
+            is_whole = false;
         }
         check_hosts(service, &bound, diagnostics);
+        if is_whole && !service.applies_to_mesh() {
+            check_modes(service, &bound, diagnostics);
+        }
     }
 }
 
@@ -65,8 +72,33 @@ fn check_hosts(service: &VirtualService, gateways: &[&Gateway], diagnostics: &mu
             diagnostics.push(
                 Diagnostic::warning(Code::VirtualServiceHostNotFoundInGateway, host.position.clone(), message)
                     .at(service.metadata.resource(), format!("spec.hosts[{i}]"))
-                    .label("the gateway answers 404"),
+                    .label("the gateway has no route for it"),
             );
         }
     }
+}
+
+/// Warns of rules that no server of the gateways takes: HTTP servers take `http` rules, and so on.
+fn check_modes(service: &VirtualService, gateways: &[&Gateway], diagnostics: &mut Vec<Diagnostic>) {
+    let mut check = |list: &str, first: Option<&Position>, expected: &str, takes: fn(&Server) -> bool| {
+        let Some(position) = first else { return };
+        if gateways.iter().flat_map(|gateway| &gateway.servers).any(takes) {
+            return;
+        }
+        let message = format!("no server of the gateways takes {list} rules");
+        diagnostics.push(
+            Diagnostic::warning(Code::VirtualServiceUnreachableRule, position.clone(), message)
+                .at(service.metadata.resource(), format!("spec.{list}"))
+                .label(format!("they need a server of {expected}")),
+        );
+    };
+    check("http", service.http.first().map(|rule| &rule.position), "protocol HTTP", |server| {
+        matches!(server.mode, ServerMode::Http { .. })
+    });
+    check("tls", service.tls.first().map(|rule| &rule.position), "protocol TLS and mode PASSTHROUGH", |server| {
+        server.mode == ServerMode::TlsPassthrough
+    });
+    check("tcp", service.tcp.first().map(|rule| &rule.position), "protocol TCP", |server| {
+        server.mode == ServerMode::Tcp
+    });
 }

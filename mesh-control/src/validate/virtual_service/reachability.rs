@@ -2,64 +2,107 @@
 
 use std::collections::HashMap;
 
-use crate::config::{HttpMatch, HttpRoute, VirtualService};
-use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::config::{HttpMatch, TcpMatch, TlsMatch, VirtualService};
+use crate::diagnostic::{Code, Diagnostic, Position, Severity};
 
-/// Rules behind one that takes everything, and matches that an earlier rule has already.
+/// A rule, whatever it routes.
+struct Rule<'a> {
+    position: &'a Position,
+    /// Whether it takes everything that reaches it.
+    takes_all: bool,
+    matches: Vec<Match<'a>>,
+}
+
+struct Match<'a> {
+    position: &'a Position,
+    /// The conditions, as text that is equal for equal conditions.
+    conditions: String,
+}
+
 pub(super) fn check(service: &VirtualService, diagnostics: &mut Vec<Diagnostic>) {
-    let takes_all = |route: &HttpRoute| route.matches.is_empty() || route.matches.iter().any(HttpMatch::is_catch_all);
-    let catch_all = service.http.iter().position(takes_all);
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    for (i, route) in service.http.iter().enumerate() {
+    let http = service.http.iter().map(|rule| Rule {
+        position: &rule.position,
+        takes_all: rule.matches.is_empty() || rule.matches.iter().any(HttpMatch::is_catch_all),
+        matches: rule.matches.iter().map(of_request).collect(),
+    });
+    let tls = service.tls.iter().map(|rule| Rule {
+        position: &rule.position,
+        takes_all: false,
+        matches: rule.matches.iter().map(of_tls).collect(),
+    });
+    let tcp = service.tcp.iter().map(|rule| Rule {
+        position: &rule.position,
+        takes_all: rule.matches.is_empty() || rule.matches.iter().any(TcpMatch::is_catch_all),
+        matches: rule.matches.iter().map(of_connection).collect(),
+    });
+    check_rules(service, "http", &http.collect::<Vec<_>>(), diagnostics);
+    check_rules(service, "tls", &tls.collect::<Vec<_>>(), diagnostics);
+    check_rules(service, "tcp", &tcp.collect::<Vec<_>>(), diagnostics);
+}
+
+/// Reports rules behind one that takes everything, and matches that an earlier rule has already. `list` is the field of the
+/// rules.
+fn check_rules(service: &VirtualService, list: &str, rules: &[Rule<'_>], diagnostics: &mut Vec<Diagnostic>) {
+    let catch_all = rules.iter().position(|rule| rule.takes_all);
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for (i, rule) in rules.iter().enumerate() {
         if let Some(first) = catch_all.filter(|&first| first < i) {
-            let message = format!("the rule is never reached: http[{first}] takes every request");
+            let what = if list == "http" { "request" } else { "connection" };
+            let message = format!("the rule is never reached: {list}[{first}] takes every {what}");
             diagnostics.push(
-                Diagnostic::warning(Code::VirtualServiceUnreachableRule, route.position.clone(), message)
-                    .at(service.metadata.resource(), format!("spec.http[{i}]"))
+                Diagnostic::warning(Code::VirtualServiceUnreachableRule, rule.position.clone(), message)
+                    .at(service.metadata.resource(), format!("spec.{list}[{i}]"))
                     .label("move it up, or remove it"),
             );
             continue;
         }
-        let duplicates: Vec<_> = route
-            .matches
-            .iter()
-            .enumerate()
-            .filter_map(|(j, matcher)| seen.get(&key(matcher)).map(|&first| (j, matcher, first)))
-            .collect();
-        let is_dead = duplicates.len() == route.matches.len();
+        let matches = rule.matches.iter().enumerate();
+        let duplicates: Vec<_> =
+            matches.filter_map(|(j, matcher)| Some((j, matcher, *seen.get(matcher.conditions.as_str())?))).collect();
+        let is_dead = duplicates.len() == rule.matches.len();
         for (j, matcher, first) in duplicates {
             let code = if is_dead { Code::VirtualServiceUnreachableRule } else { Code::VirtualServiceIneffectiveMatch };
-            let message = format!("the match has no effect: http[{first}] has the same");
+            let message = format!("the match has no effect: {list}[{first}] has the same");
             let mut diagnostic = Diagnostic::warning(code, matcher.position.clone(), message)
-                .at(service.metadata.resource(), format!("spec.http[{i}].match[{j}]"))
+                .at(service.metadata.resource(), format!("spec.{list}[{i}].match[{j}]"))
                 .label("never the first to match");
             if !is_dead {
                 diagnostic.severity = Severity::Info;
             }
             diagnostics.push(diagnostic);
         }
-        for matcher in &route.matches {
-            seen.entry(key(matcher)).or_insert(i);
+        for matcher in &rule.matches {
+            seen.entry(&matcher.conditions).or_insert(i);
         }
     }
 }
 
-/// What a match looks at, as text that is equal for equal conditions.
-fn key(matcher: &HttpMatch) -> String {
-    let HttpMatch { position: _, name: _, gateways, headers, .. } = matcher;
-    let gateways: Vec<_> = gateways.iter().map(|gateway| &gateway.value).collect();
+fn of_request(matcher: &HttpMatch) -> Match<'_> {
+    let HttpMatch {
+        position,
+        name: _,
+        uri,
+        ignore_uri_case,
+        scheme,
+        method,
+        authority,
+        headers,
+        query_params,
+        listener,
+    } = matcher;
     let mut headers: Vec<_> = headers.iter().map(|header| format!("{header:?}")).collect();
     headers.sort_unstable();
-    format!(
-        "{:?} {} {:?} {:?} {:?} {headers:?} {:?} {:?} {:?} {:?} {gateways:?}",
-        matcher.uri,
-        matcher.ignore_uri_case,
-        matcher.scheme,
-        matcher.method,
-        matcher.authority,
-        matcher.query_params,
-        matcher.port,
-        matcher.source_labels,
-        matcher.source_namespace,
-    )
+    let pseudo_headers = (uri, ignore_uri_case, scheme, method, authority);
+    Match { position, conditions: format!("{pseudo_headers:?} {headers:?} {query_params:?} {listener:?}") }
+}
+
+fn of_tls(matcher: &TlsMatch) -> Match<'_> {
+    let names: Vec<_> = matcher.sni_hosts.iter().map(|host| host.name.as_str()).collect();
+    let Match { position, conditions } = of_connection(&matcher.connection);
+    Match { position, conditions: format!("{names:?} {conditions}") }
+}
+
+fn of_connection(matcher: &TcpMatch) -> Match<'_> {
+    let TcpMatch { position, destination_subnets, listener } = matcher;
+    Match { position, conditions: format!("{destination_subnets:?} {listener:?}") }
 }

@@ -1,5 +1,7 @@
 //! Each mistake with the one line that it must give, through the whole reader.
 
+mod connections;
+
 use super::*;
 use crate::config::{HttpAction, LoadBalancer};
 
@@ -525,13 +527,8 @@ fn gateways_and_sidecars_are_checked() {
         format!("{{servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*'], {more}}}]}}")
     };
     for (spec, expected) in [
-        (server("tls: {mode: SIMPLE}"), "MESH0003 4 `mode` spec.servers[0].tls.mode: mode is not supported yet"),
         (server("bind: nowhere"), "IST0106 4 `nowhere` spec.servers[0].bind: \"nowhere\" is not an IP address"),
         ("{servers: []}".to_owned(), "IST0106 4 `servers` spec.servers: servers is empty"),
-        (
-            "{servers: [{port: {number: 80, name: a, protocol: TLS}, hosts: ['*']}]}".to_owned(),
-            "MESH0003 4 `TLS` spec.servers[0].port.protocol: servers of protocol TLS are not supported yet",
-        ),
         (
             "{servers: [{port: {number: 8080, name: a, protocol: HTTP}, hosts: ['books']}]}".to_owned(),
             "IST0106 4 `'books'` spec.servers[0].hosts[0]: short names (non FQDN) are not allowed",

@@ -1,11 +1,11 @@
-//! Where requests come in, and what follows from that for matches and destinations.
+//! Where requests and connections come in, and what follows from that for matches and destinations.
 
-use crate::config::{Destination, GatewayName, HttpMatch, Located, VirtualService, selects};
-use crate::translate::names;
-use crate::translate::view::View;
+use super::names;
+use super::view::View;
+use crate::config::{Destination, GatewayName, ListenerMatch, VirtualService, selects};
 use mesh_core::node::Role;
 
-/// Where requests come in.
+/// Where requests and connections come in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<'a> {
     pub(super) view: &'a View<'a>,
@@ -16,16 +16,12 @@ pub(super) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Conditions that depend on the listener and the client only are decided now.
-    pub(super) fn admits(&self, matcher: &HttpMatch) -> bool {
+    /// Whether a match is for this listener and node.
+    pub(super) fn admits(&self, matcher: &ListenerMatch) -> bool {
         let node = self.view.node;
         let is_gateway = node.role == Role::Gateway;
-        let here = |gateways: &[_]| {
-            let mut names = gateways.iter().map(|gateway: &Located<GatewayName>| &gateway.value);
-            gateways.is_empty() || names.any(|name| name == self.gateway)
-        };
         matcher.port.is_none_or(|port| port == self.port)
-            && here(&matcher.gateways)
+            && (matcher.gateways.is_empty() || matcher.gateways.contains(self.gateway))
             && (is_gateway || selects(&matcher.source_labels, &node.labels))
             && matcher.source_namespace.as_ref().is_none_or(|namespace| *namespace == node.namespace)
     }

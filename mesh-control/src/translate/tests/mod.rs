@@ -1,5 +1,7 @@
 //! What a rule means, written as the protobuf-JSON that it must become.
 
+mod connections;
+
 use std::sync::Arc;
 
 use mesh_xds::json::{from_text, to_json};
