@@ -26,7 +26,7 @@ pub struct Gateway {
 /// A port and the hosts that are served on it. Istio `Server`.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// Name; may be empty.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct Server {
     pub port: u16,
     /// Name of the port, unique in the Gateway.
     pub port_name: String,
-    /// What is spoken on it.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Address that is listened on, default all.
     pub bind: Option<IpAddr>,

@@ -1,7 +1,7 @@
-//! `Sidecar`: what a workload's proxy listens on and what it may call.
+//! `Sidecar`: the ports on which a workload's proxy listens, and the services that the workload may call.
 //!
-//! Source: `networking/v1alpha3/sidecar.proto`. Without packet capture this is how a proxy serves a program that knows
-//! nothing of the mesh: `ingress` listens for it, `egress` with a port listens for what it calls.
+//! Source: `networking/v1alpha3/sidecar.proto`. Without interception of traffic the proxy listens on the ports that
+//! Sidecars name: `ingress` for connections to the workload, and `egress` with a port for its calls to services.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -22,7 +22,7 @@ pub struct Sidecar {
     pub workload_selector: Option<Labels>,
     /// Listeners for calls to the workload.
     pub ingress: Vec<IngressListener>,
-    /// What the workload may call, and listeners for it.
+    /// The services that the workload may call, and listeners for them.
     pub egress: Vec<EgressListener>,
     /// What happens to calls to unknown hosts; none means the mesh's default, `ALLOW_ANY`.
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
@@ -31,9 +31,9 @@ pub struct Sidecar {
 /// A listener for calls to the workload. Istio `IstioIngressListener`.
 #[derive(Clone, Debug)]
 pub struct IngressListener {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
-    /// What is listened on.
+    /// The port.
     pub port: ListenerPort,
     /// Address that is listened on, default the workload's.
     pub bind: Option<IpAddr>,
@@ -41,12 +41,12 @@ pub struct IngressListener {
     pub default_endpoint: Option<SocketAddr>,
 }
 
-/// A part of what the workload may call. Istio `IstioEgressListener`.
+/// Some of the services that the workload may call. Istio `IstioEgressListener`.
 #[derive(Clone, Debug)]
 pub struct EgressListener {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
-    /// What is listened on; none means the ports of the services.
+    /// The port; none means the ports of the services.
     pub port: Option<ListenerPort>,
     /// Address that is listened on, default 127.0.0.1.
     pub bind: Option<IpAddr>,
@@ -59,7 +59,7 @@ pub struct EgressListener {
 pub struct ListenerPort {
     /// 1-65535.
     pub number: u16,
-    /// What is spoken on it.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Name; may be empty.
     pub name: String,
@@ -201,7 +201,7 @@ fn read_default_endpoint(object: &Object<'_>) -> Option<SocketAddr> {
     endpoint.filter(|_| is_itself)
 }
 
-/// Traffic is never captured here, so only what does not ask for capture is taken.
+/// Traffic is never intercepted, so only modes that do not ask for it are accepted.
 fn read_capture_mode(object: &Object<'_>) {
     let cx = object.cx.field("captureMode");
     let table = [("DEFAULT", 0, Some(())), ("IPTABLES", 1, None), ("NONE", 2, Some(()))];

@@ -1,17 +1,17 @@
-//! Where requests and connections come in, and what follows from that for matches and destinations.
+//! The listener that a rule is translated for, on which its matches and destinations depend.
 
 use super::names;
 use super::view::View;
 use crate::config::{Destination, GatewayName, ListenerMatch, VirtualService, selects};
 use mesh_core::node::Role;
 
-/// Where requests and connections come in.
+/// A listener of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<'a> {
     pub(super) view: &'a View<'a>,
     /// Port that clients call.
     pub(super) port: u16,
-    /// The gateway, or the mesh.
+    /// The Gateway that it belongs to, or the mesh.
     pub(super) gateway: &'a GatewayName,
 }
 
@@ -26,7 +26,7 @@ impl Entry<'_> {
             && matcher.source_namespace.as_ref().is_none_or(|namespace| *namespace == node.namespace)
     }
 
-    /// Cluster of a destination. Without a port it is the service's only one, else the port that was called.
+    /// Cluster of a destination. Without a port it is the service's only port, or else that of the listener.
     pub(super) fn cluster(&self, service: &VirtualService, destination: &Destination) -> String {
         let host = &destination.host.value;
         let found = self.view.mesh.registry.find(host, &service.metadata.namespace);

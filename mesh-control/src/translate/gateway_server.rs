@@ -36,7 +36,7 @@ impl<'a> GatewayServer<'a> {
         })
     }
 
-    /// Whether VirtualServices of the namespace may route a host on the server.
+    /// Whether the server serves a host for the VirtualService.
     pub(super) fn serves(&self, service: &VirtualService, host: &Host) -> bool {
         self.server.hosts.iter().any(|entry| entry.admits(&service.metadata.namespace, host))
     }

@@ -53,7 +53,7 @@ pub struct Resources {
 pub fn translate(mesh: &Mesh, node: &Node) -> Resources {
     let node = with_labels(node.clone(), &mesh.registry);
     let view = View::new(mesh, &node);
-    let listener::Front { mut listeners, mut routes, clusters: inbound } = listener::build(&view);
+    let listener::ListenerResources { mut listeners, mut routes, clusters: inbound } = listener::build(&view);
     let (mut clusters, mut endpoints) = cluster::outbound(&view);
     clusters.extend(inbound);
     listeners.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,4 +1,4 @@
-//! What one node sees of the mesh: the Sidecar that applies to it, and the services, routes and rules in its scope.
+//! The mesh as one node sees it: the Sidecar that applies to it, and the services and VirtualServices in its scope.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use mesh_core::node::{Node, Role};
 pub(super) struct View<'a> {
     pub(super) node: &'a Node,
     pub(super) mesh: &'a Mesh,
-    /// Never for gateways.
+    /// `None` for gateways.
     pub(super) sidecar: Option<&'a Sidecar>,
     /// Services that the node may call, oldest first.
     pub(super) services: Vec<&'a Service>,
@@ -44,7 +44,7 @@ impl<'a> View<'a> {
         self.services.iter().copied().filter(|service| is_offered(service)).collect()
     }
 
-    /// Whether calls to unknown hosts are passed on. A listener of its own has no original destination to pass them to.
+    /// Whether calls to unknown hosts are forwarded. A listener with its own port has no original destination to forward to.
     pub(super) fn outbound_traffic_policy(&self) -> OutboundTrafficPolicy {
         let policy = self.sidecar.and_then(|sidecar| sidecar.outbound_traffic_policy);
         policy.unwrap_or(OutboundTrafficPolicy::AllowAny)
@@ -61,13 +61,13 @@ fn sidecar<'a>(config: &'a Config, node: &Node) -> Option<&'a Sidecar> {
     selecting.or_else(|| own().find(is_default)).or_else(|| of(ROOT_NAMESPACE).find(is_default))
 }
 
-/// Whether the Sidecar's egress has the service; without egress everything is.
+/// Whether the Sidecar's `egress` has the service; without `egress` it has all.
 fn imports(sidecar: &Sidecar, service: &Service) -> bool {
     let mut hosts = sidecar.egress.iter().flat_map(|listener| &listener.hosts);
     sidecar.egress.is_empty() || hosts.any(|host| host.admits(&service.namespace, &service.host))
 }
 
-/// A service in scope brings along the services that its VirtualServices send requests and connections to.
+/// Adds the services that the VirtualServices of services in scope send requests and connections to.
 fn add_destinations<'a>(services: &mut Vec<&'a Service>, routes: &MeshRoutes<'a>, registry: &'a Registry) {
     let mut known: HashSet<(&Host, &str)> =
         services.iter().map(|service| (&service.host, service.namespace.as_str())).collect();

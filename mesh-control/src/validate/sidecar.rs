@@ -36,7 +36,7 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A listener with a port offers the services that have its port, as in Istio. Without any it offers nothing.
+/// A listener with a port offers the services that have its port, as in Istio.
 fn check_egress(sidecar: &Sidecar, scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let registry = &scope.mesh.registry;
     for (i, listener) in sidecar.egress.iter().enumerate() {
@@ -71,7 +71,7 @@ fn check_egress(sidecar: &Sidecar, scope: Scope<'_>, diagnostics: &mut Vec<Diagn
     }
 }
 
-/// The services to which no rule of a VirtualService for the mesh leads connections.
+/// The services that have no VirtualService for the mesh with rules for connections of the port's protocol.
 fn without_rules<'a>(
     scope: Scope<'_>,
     sidecar: &Sidecar,
@@ -90,7 +90,7 @@ fn without_rules<'a>(
     services
 }
 
-/// Connections do not name a service as requests do, so a listener of its own can offer only one of them without rules.
+/// Warns of services that a listener for connections cannot tell apart: unlike requests, connections do not name a service.
 fn indistinguishable(sidecar: &Sidecar, i: usize, port: &ListenerPort, services: &[&Service]) -> Option<Diagnostic> {
     let [first, others @ ..] = services else { return None };
     let hosts: Vec<_> = others.iter().map(|service| service.host.as_str()).collect();
@@ -108,7 +108,7 @@ fn indistinguishable(sidecar: &Sidecar, i: usize, port: &ListenerPort, services:
     )
 }
 
-/// A wildcard may stand for services to come; a name that no service has is most likely misspelt.
+/// Warns of hosts that no service has. A wildcard may be meant for services that do not exist yet.
 fn check_egress_hosts(sidecar: &Sidecar, i: usize, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
     let listener = &sidecar.egress[i];
     for (j, meant) in listener.hosts.iter().enumerate().filter(|(_, meant)| !meant.host.is_wildcard()) {

@@ -10,7 +10,7 @@ use crate::host::{Host, HostError};
 /// A rule for TCP connections. Istio `TCPRoute`.
 #[derive(Clone, Debug)]
 pub struct TcpRoute {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// Any of these must match; none means that every connection matches.
     pub matches: Vec<TcpMatch>,
@@ -21,7 +21,7 @@ pub struct TcpRoute {
 /// A rule for TLS connections, which are passed on as they are. Istio `TLSRoute`.
 #[derive(Clone, Debug)]
 pub struct TlsRoute {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// Any of these must match; at least one.
     pub matches: Vec<TlsMatch>,
@@ -32,7 +32,7 @@ pub struct TlsRoute {
 /// Conditions on a connection that must all hold. Istio `L4MatchAttributes`.
 #[derive(Clone, Debug)]
 pub struct TcpMatch {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// Networks of the address that the client connects to; none means every address. Not for gateways.
     pub destination_subnets: Vec<IpNet>,
@@ -109,13 +109,13 @@ impl FromNode for RouteDestination {
 }
 
 impl TcpMatch {
-    /// Whether every connection matches that reaches the rule at all.
+    /// Whether every connection that reaches the rule matches.
     pub fn is_catch_all(&self) -> bool {
         self.destination_subnets.is_empty() && self.listener.is_empty()
     }
 
     fn read(object: &Object<'_>) -> Self {
-        // Istio has had it from the beginning and has never looked at it.
+        // Istio ignores it.
         object.unsupported(&["sourceSubnet"]);
         let subnets: Vec<Subnet> = object.list("destinationSubnets");
         Self {

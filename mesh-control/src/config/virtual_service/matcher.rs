@@ -11,7 +11,7 @@ use crate::name::Name;
 /// Conditions that must all hold.
 #[derive(Clone, Debug)]
 pub struct HttpMatch {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// Appended to the rule's name; may be empty.
     pub name: String,
@@ -71,7 +71,7 @@ impl ListenerMatch {
 }
 
 impl HttpMatch {
-    /// Whether every request matches that reaches the rule at all: nothing of the request is looked at.
+    /// Whether every request that reaches the rule matches.
     pub fn is_catch_all(&self) -> bool {
         let any_path = match &self.uri {
             None => true,

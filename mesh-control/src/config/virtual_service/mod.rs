@@ -51,7 +51,7 @@ pub struct VirtualService {
 }
 
 impl VirtualService {
-    /// Everything that its rules send requests and connections to.
+    /// The destinations of all rules.
     pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
         let http = self.http.iter().filter_map(|rule| match &rule.action {
             HttpAction::Route(destinations) => Some(destinations),
@@ -86,7 +86,7 @@ pub enum GatewayName {
 /// A rule for requests. Istio `HTTPRoute`.
 #[derive(Clone, Debug)]
 pub struct HttpRoute {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// Name for logs and metrics; may be empty.
     pub name: String,

@@ -126,7 +126,7 @@ fn an_address_is_a_host_of_the_mesh_for_connections_only() {
 }
 
 #[test]
-fn rules_that_no_server_of_the_gateways_takes_have_no_effect() {
+fn rules_that_no_server_of_the_gateways_applies_have_no_effect() {
     let route = "route: [{destination: {host: db.example}}]";
     let sni = "match: [{sniHosts: [a.web.example]}]";
     for (gateways, rules, expected) in [
@@ -135,10 +135,14 @@ fn rules_that_no_server_of_the_gateways_takes_have_no_effect() {
         (
             "[tcp]",
             format!("tls: [{{{sni}, {route}}}]"),
-            "IST0130 4 `{` spec.tls: no server of the gateways takes tls rules",
+            "IST0130 4 `{` spec.tls: no server of the gateways applies tls rules",
         ),
-        ("[tls]", format!("tcp: [{{{route}}}]"), "IST0130 4 `{` spec.tcp: no server of the gateways takes tcp rules"),
-        ("[tls, tcp]", format!("http: [{{{route}}}]"), "IST0130 4 `{` spec.http: no server of the gateways takes http"),
+        ("[tls]", format!("tcp: [{{{route}}}]"), "IST0130 4 `{` spec.tcp: no server of the gateways applies tcp rules"),
+        (
+            "[tls, tcp]",
+            format!("http: [{{{route}}}]"),
+            "IST0130 4 `{` spec.http: no server of the gateways applies http",
+        ),
         ("[tls, mesh]", format!("tcp: [{{{route}}}]"), ""),
     ] {
         let expected: Vec<_> = if expected.is_empty() { Vec::new() } else { vec![expected] };

@@ -1,4 +1,4 @@
-//! The MongoDB filter of ports of protocol `MONGO`, which only counts what passes.
+//! The MongoDB filter of ports of protocol `MONGO`, which only counts messages.
 
 use super::{Side, TcpChain, network_filter};
 use crate::config::Protocol;

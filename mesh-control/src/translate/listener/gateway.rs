@@ -1,9 +1,9 @@
-//! A gateway listens on the ports of the `Gateway` resources that select it.
+//! Listeners of a gateway: the ports of the `Gateway` resources that select it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::Front;
+use super::ListenerResources;
 use super::http_connection_manager::{filter_chain, listener, manager, rds};
 use super::tcp;
 use crate::config::{ServerMode, selects};
@@ -16,7 +16,7 @@ use crate::translate::view::View;
 /// Address that is listened on if a server binds to none.
 const ANY_ADDRESS: &str = "0.0.0.0";
 
-pub(super) fn build(view: &View<'_>) -> Front {
+pub(super) fn build(view: &View<'_>) -> ListenerResources {
     let mut ports: BTreeMap<(u16, Option<IpAddr>), Vec<GatewayServer<'_>>> = BTreeMap::new();
     for gateway in &view.mesh.config.gateways {
         if selects(&gateway.selector, &view.node.labels) {
@@ -25,7 +25,7 @@ pub(super) fn build(view: &View<'_>) -> Front {
             }
         }
     }
-    let mut front = Front::default();
+    let mut resources = ListenerResources::default();
     for ((port, bind), mut servers) in ports {
         let address = bind.map_or_else(|| ANY_ADDRESS.to_owned(), |bind| bind.to_string());
         // Validation has refused servers that cannot share a port, as far as it knows which Gateways select one proxy.
@@ -34,21 +34,21 @@ pub(super) fn build(view: &View<'_>) -> Front {
             ServerMode::Http { .. } => {
                 servers.retain(|server| matches!(server.server.mode, ServerMode::Http { .. }));
                 let routes = route::gateway_routes(view, port, bind, &servers);
-                front.listeners.push(http(view, &address, port, routes.name.clone()));
-                front.routes.push(routes);
+                resources.listeners.push(http(view, &address, port, routes.name.clone()));
+                resources.routes.push(routes);
             }
             ServerMode::Tcp => {
                 let chains = tcp::tcp_chains(view, first);
-                front.listeners.extend(passing_on(chains, &address, port));
+                resources.listeners.extend(passing_on(chains, &address, port));
             }
             ServerMode::TlsPassthrough => {
                 servers.retain(|server| server.server.mode == ServerMode::TlsPassthrough);
                 let chains = tcp::passthrough_chains(view, &servers);
-                front.listeners.extend(passing_on(chains, &address, port));
+                resources.listeners.extend(passing_on(chains, &address, port));
             }
         }
     }
-    front
+    resources
 }
 
 fn http(view: &View<'_>, address: &str, port: u16, routes: String) -> envoy::Listener {
@@ -56,7 +56,7 @@ fn http(view: &View<'_>, address: &str, port: u16, routes: String) -> envoy::Lis
     listener(Side::Edge, address, port, vec![filter_chain(&manager)])
 }
 
-/// A port without a rule is not listened on: its connections would have nowhere to go.
+/// `None` if the port has no rule: its connections could not be forwarded.
 fn passing_on(chains: tcp::Chains, address: &str, port: u16) -> Option<envoy::Listener> {
     (!chains.is_empty()).then(|| chains.build(Side::Edge, address, port, None))
 }

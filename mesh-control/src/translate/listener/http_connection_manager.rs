@@ -9,7 +9,7 @@ use http::http_connection_manager::{RouteSpecifier, UpgradeConfig};
 
 /// Name of the network filter.
 const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
-/// `server` of everything that a proxy answers for its workload or at the edge.
+/// The header `server` of responses on the inbound side and at the edge.
 const SERVER_NAME: &str = "istio-envoy";
 
 /// Routes by name, over ADS.

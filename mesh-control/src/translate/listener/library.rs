@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Front;
+use super::ListenerResources;
 use super::http_connection_manager::{filter_chain, inline, listener, rds};
 use crate::registry::Service;
 use crate::translate::filter::{Side, http_filters};
@@ -17,15 +17,15 @@ use crate::translate::view::View;
 /// The address of a listener on all addresses.
 const ANY_ADDRESS: &str = "0.0.0.0";
 
-pub(super) fn build(view: &View<'_>) -> Front {
-    let mut front = Front { listeners: inbound(view), ..Front::default() };
+pub(super) fn build(view: &View<'_>) -> ListenerResources {
+    let mut resources = ListenerResources { listeners: inbound(view), ..ListenerResources::default() };
     for &service in &view.services {
         for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
-            front.listeners.push(outbound(view, service, port.number));
-            front.routes.push(route::library(view, service, port.number));
+            resources.listeners.push(outbound(view, service, port.number));
+            resources.routes.push(route::library(view, service, port.number));
         }
     }
-    front
+    resources
 }
 
 fn outbound(view: &View<'_>, service: &Service, port: u16) -> envoy::Listener {

@@ -1,4 +1,4 @@
-//! Listeners, and the routes and clusters that only they need.
+//! Listeners, and the routes and clusters that only they refer to.
 
 mod gateway;
 mod http_connection_manager;
@@ -10,17 +10,17 @@ use super::proto::{cluster, listener as envoy, route};
 use super::view::View;
 use mesh_core::node::Role;
 
-/// The side of a node where requests come in.
+/// Listeners, and the routes and clusters that only they refer to.
 #[derive(Debug, Default)]
-pub(super) struct Front {
+pub(super) struct ListenerResources {
     pub(super) listeners: Vec<envoy::Listener>,
     pub(super) routes: Vec<route::RouteConfiguration>,
     /// Clusters of the node's own workload.
     pub(super) clusters: Vec<cluster::Cluster>,
 }
 
-/// Everything that the node listens on.
-pub(super) fn build(view: &View<'_>) -> Front {
+/// The listeners of the node.
+pub(super) fn build(view: &View<'_>) -> ListenerResources {
     match view.node.role {
         Role::Sidecar(interception) => sidecar::build(view, interception),
         Role::Gateway => gateway::build(view),

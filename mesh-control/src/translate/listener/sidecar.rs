@@ -1,10 +1,10 @@
-//! A sidecar listens where its `Sidecar` resource says. With interception it has istiod's listeners instead: one for
-//! each port of the mesh, and one for everything that comes in.
+//! Listeners of a sidecar: those of its `Sidecar` resource. With interception it has istiod's listeners as well: one for
+//! each port of the mesh, and one for all inbound connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::Front;
+use super::ListenerResources;
 use super::http_connection_manager::{filter_chain, inline, listener, manager, rds};
 use super::tcp::{self, Chain, Chains};
 use crate::config::{EgressListener, GatewayName, IngressListener, ListenerPort, OutboundTrafficPolicy, Protocol};
@@ -20,31 +20,31 @@ use mesh_core::node::Interception;
 const INBOUND_PORT: u16 = 15_006;
 const ANY_ADDRESS: &str = "0.0.0.0";
 
-pub(super) fn build(view: &View<'_>, interception: Interception) -> Front {
-    let mut front = Front::default();
+pub(super) fn build(view: &View<'_>, interception: Interception) -> ListenerResources {
+    let mut resources = ListenerResources::default();
     let (ingress, egress) = view.sidecar.map_or((&[][..], &[][..]), |sidecar| (&sidecar.ingress, &sidecar.egress));
     for listener in ingress {
-        add_ingress(view, listener, &mut front);
+        add_ingress(view, listener, &mut resources);
     }
     for listener in egress {
-        add_egress(view, listener, &mut front);
+        add_egress(view, listener, &mut resources);
     }
     if interception == Interception::Redirect {
-        add_captured_outbound(view, &mut front);
+        add_captured_outbound(view, &mut resources);
         if ingress.is_empty() {
-            add_captured_inbound(view, &mut front);
+            add_captured_inbound(view, &mut resources);
         }
     }
-    front
+    resources
 }
 
-/// Calls to the workload: they come in at the port of the mesh and go on to the program.
-fn add_ingress(view: &View<'_>, ingress: &IngressListener, front: &mut Front) {
+/// Adds a listener for calls to the workload, which go to the program's port.
+fn add_ingress(view: &View<'_>, ingress: &IngressListener, resources: &mut ListenerResources) {
     let port = ingress.port.number;
     let own = view.address(port);
     let bind = ingress.bind.or(own).map_or_else(|| ANY_ADDRESS.to_owned(), |bind| bind.to_string());
     let target = match ingress.default_endpoint {
-        // The unspecified address stands for the workload's own.
+        // The unspecified address means the workload's own.
         Some(endpoint) if endpoint.ip().is_unspecified() => {
             SocketAddr::new(own.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), endpoint.port())
         }
@@ -52,7 +52,7 @@ fn add_ingress(view: &View<'_>, ingress: &IngressListener, front: &mut Front) {
         None => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
     };
     let protocol = ingress.port.protocol;
-    front.listeners.push(if protocol.is_http() {
+    resources.listeners.push(if protocol.is_http() {
         let routes = route::inbound(port, protocol == Protocol::Grpc);
         let manager = manager(view, Side::Inbound, format!("inbound_{bind}_{port}"), inline(routes));
         listener(Side::Inbound, &bind, port, vec![filter_chain(&manager)])
@@ -61,31 +61,31 @@ fn add_ingress(view: &View<'_>, ingress: &IngressListener, front: &mut Front) {
         chains.add(Chain::new(tcp::to_workload(view, port, protocol)));
         chains.build(Side::Inbound, &bind, port, None)
     });
-    front.clusters.push(cluster::inbound(view, port, protocol.is_http2(), Some(target)));
+    resources.clusters.push(cluster::inbound(view, port, protocol.is_http2(), Some(target)));
 }
 
-/// Calls from the workload, which sends them to the port instead of to the service.
-fn add_egress(view: &View<'_>, egress: &EgressListener, front: &mut Front) {
+/// Adds a listener for calls of the workload, which are made to its port instead of to the service.
+fn add_egress(view: &View<'_>, egress: &EgressListener, resources: &mut ListenerResources) {
     let Some(listener_port) = &egress.port else { return };
     let port = listener_port.number;
     let bind = egress.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_string();
     if !listener_port.protocol.is_http() {
-        front.listeners.extend(tcp_egress(view, egress, listener_port, &bind));
+        resources.listeners.extend(tcp_egress(view, egress, listener_port, &bind));
         return;
     }
     let mut routes = route::sidecar(view, port, &view.egress_services(egress), OutboundTrafficPolicy::RegistryOnly);
     let same_port = |other: &&EgressListener| other.port.as_ref().is_some_and(|other| other.number == port);
     if view.sidecar.is_some_and(|sidecar| sidecar.egress.iter().filter(same_port).count() > 1) {
-        // Each offers its own services, so the port alone does not say which routes are meant.
+        // Each listener has its own services, so the port does not identify the routes.
         routes.name = format!("{bind}:{port}");
     }
     let manager = manager(view, Side::Outbound, format!("outbound_{bind}_{port}"), rds(routes.name.clone()));
-    front.listeners.push(listener(Side::Outbound, &bind, port, vec![filter_chain(&manager)]));
-    front.routes.push(routes);
+    resources.listeners.push(listener(Side::Outbound, &bind, port, vec![filter_chain(&manager)]));
+    resources.routes.push(routes);
 }
 
-/// Connections from the workload. Those that no rule and no service is for are closed: the listener does not know where
-/// else they were going to.
+/// A listener for connections of the workload. Connections that no rule and no service matches are closed, because they have
+/// no original destination.
 fn tcp_egress(view: &View<'_>, egress: &EgressListener, port: &ListenerPort, bind: &str) -> Option<envoy::Listener> {
     let entry = Entry { view, port: port.number, gateway: &GatewayName::Mesh };
     let mut chains = Chains::default();
@@ -97,15 +97,15 @@ fn tcp_egress(view: &View<'_>, egress: &EgressListener, port: &ListenerPort, bin
 
 fn outbound(chains: Chains, address: &str, port: u16, otherwise: Option<envoy::FilterChain>) -> envoy::Listener {
     envoy::Listener {
-        // In a protocol in which the server speaks first, a client sends nothing for as long as it takes.
+        // Where the server sends first, the client may send nothing for any time.
         listener_filters_timeout: Some(prost_types::Duration::default()),
         continue_on_listener_filters_timeout: true,
         ..chains.build(Side::Outbound, address, port, otherwise)
     }
 }
 
-fn add_captured_outbound(view: &View<'_>, front: &mut Front) {
-    add_captured_connections(view, front);
+fn add_captured_outbound(view: &View<'_>, resources: &mut ListenerResources) {
+    add_captured_connections(view, resources);
     let http = view.services.iter().flat_map(|service| &service.ports).filter(|port| port.protocol.is_http());
     let ports: BTreeSet<u16> = http.map(|port| port.number).collect();
     for port in ports {
@@ -113,14 +113,14 @@ fn add_captured_outbound(view: &View<'_>, front: &mut Front) {
         let manager = manager(view, Side::Outbound, format!("outbound_{ANY_ADDRESS}_{port}"), rds(routes.name.clone()));
         let mut listener = listener(Side::Outbound, ANY_ADDRESS, port, vec![filter_chain(&manager)]);
         listener.bind_to_port = Some(false);
-        front.listeners.push(listener);
-        front.routes.push(routes);
+        resources.listeners.push(listener);
+        resources.routes.push(routes);
     }
 }
 
-/// A listener for each address and port of services that are not HTTP. Services without an address share the listener of
-/// every address, on which TLS is told apart by the server name.
-fn add_captured_connections(view: &View<'_>, front: &mut Front) {
+/// Adds a listener for each address and port of services that are not HTTP. Services without an address share the listener
+/// on all addresses, which distinguishes TLS connections by their server name.
+fn add_captured_connections(view: &View<'_>, resources: &mut ListenerResources) {
     let mut listeners: BTreeMap<(String, u16), Chains> = BTreeMap::new();
     for &service in &view.services {
         for port in service.ports.iter().filter(|port| !port.protocol.is_http()) {
@@ -134,11 +134,11 @@ fn add_captured_connections(view: &View<'_>, front: &mut Front) {
     for ((address, port), chains) in listeners {
         let mut listener = outbound(chains, &address, port, Some(tcp::to_unknown(view)));
         listener.bind_to_port = Some(false);
-        front.listeners.push(listener);
+        resources.listeners.push(listener);
     }
 }
 
-fn add_captured_inbound(view: &View<'_>, front: &mut Front) {
+fn add_captured_inbound(view: &View<'_>, resources: &mut ListenerResources) {
     let service = view.node.service.as_ref().and_then(|host| view.mesh.registry.find(host, &view.node.namespace));
     let Some(service) = service else { return };
     let mut chains = Vec::new();
@@ -155,9 +155,9 @@ fn add_captured_inbound(view: &View<'_>, front: &mut Front) {
             ..envoy::FilterChainMatch::default()
         });
         chains.push(chain);
-        front.clusters.push(cluster::inbound(view, target, port.protocol.is_http2(), None));
+        resources.clusters.push(cluster::inbound(view, target, port.protocol.is_http2(), None));
     }
     let mut listener = listener(Side::Inbound, ANY_ADDRESS, INBOUND_PORT, chains);
     listener.name = "virtualInbound".to_owned();
-    front.listeners.push(listener);
+    resources.listeners.push(listener);
 }

@@ -13,7 +13,7 @@ use crate::translate::proto::route as envoy;
 use crate::translate::view::View;
 use envoy::virtual_host::TlsRequirementType;
 
-/// A virtual host while its routes are gathered from several VirtualServices.
+/// A virtual host whose routes come from several VirtualServices.
 #[derive(Debug, Default)]
 struct Gathered {
     routes: Vec<envoy::Route>,
@@ -47,7 +47,7 @@ pub(in crate::translate) fn routes(
     route_configuration(names::gateway_routes(port, bind), virtual_hosts)
 }
 
-/// Routes that take everything go last, since several VirtualServices may share a host.
+/// Routes that match every request are last, because several VirtualServices may share a host.
 fn build(host: &str, port: u16, gathered: Gathered) -> envoy::VirtualHost {
     let (last, mut routes): (Vec<_>, Vec<_>) = gathered.routes.into_iter().partition(is_catch_all);
     routes.extend(last.into_iter().take(1));

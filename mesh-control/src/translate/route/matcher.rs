@@ -58,7 +58,7 @@ fn query_parameter(name: &str, value: &StringMatch) -> envoy::QueryParameterMatc
     }
 }
 
-/// Whether a route takes every request, so that none behind it is ever reached.
+/// Whether a route matches every request, so that no route behind it is reached.
 pub(super) fn is_catch_all(route: &envoy::Route) -> bool {
     route.r#match.as_ref().is_some_and(|matcher| {
         let any_path = match &matcher.path_specifier {

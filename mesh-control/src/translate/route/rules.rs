@@ -6,7 +6,7 @@ use crate::config::{HttpMatch, HttpRoute, VirtualService};
 use crate::translate::entry::Entry;
 use crate::translate::proto::{istio_metadata, object, route as envoy, string};
 
-/// Routes of a VirtualService in order; those after one that takes everything are left out.
+/// Routes of a VirtualService in order; those behind one that matches every request are left out.
 pub(super) fn routes(entry: &Entry<'_>, service: &VirtualService) -> Vec<envoy::Route> {
     let mut routes = Vec::new();
     for rule in &service.http {

@@ -78,14 +78,14 @@ fn check_hosts(service: &VirtualService, gateways: &[&Gateway], diagnostics: &mu
     }
 }
 
-/// Warns of rules that no server of the gateways takes: HTTP servers take `http` rules, and so on.
+/// Warns of rules that no server of the gateways applies, such as `tcp` rules on HTTP servers.
 fn check_modes(service: &VirtualService, gateways: &[&Gateway], diagnostics: &mut Vec<Diagnostic>) {
     let mut check = |list: &str, first: Option<&Position>, expected: &str, takes: fn(&Server) -> bool| {
         let Some(position) = first else { return };
         if gateways.iter().flat_map(|gateway| &gateway.servers).any(takes) {
             return;
         }
-        let message = format!("no server of the gateways takes {list} rules");
+        let message = format!("no server of the gateways applies {list} rules");
         diagnostics.push(
             Diagnostic::warning(Code::VirtualServiceUnreachableRule, position.clone(), message)
                 .at(service.metadata.resource(), format!("spec.{list}"))

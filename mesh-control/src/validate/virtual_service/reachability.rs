@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use crate::config::{HttpMatch, TcpMatch, TlsMatch, VirtualService};
 use crate::diagnostic::{Code, Diagnostic, Position, Severity};
 
-/// A rule, whatever it routes.
+/// A rule for requests or connections.
 struct Rule<'a> {
     position: &'a Position,
-    /// Whether it takes everything that reaches it.
+    /// Whether it matches everything that reaches it.
     takes_all: bool,
     matches: Vec<Match<'a>>,
 }
@@ -40,8 +40,7 @@ pub(super) fn check(service: &VirtualService, diagnostics: &mut Vec<Diagnostic>)
     check_rules(service, "tcp", &tcp.collect::<Vec<_>>(), diagnostics);
 }
 
-/// Reports rules behind one that takes everything, and matches that an earlier rule has already. `list` is the field of the
-/// rules.
+/// Reports rules behind one that matches everything, and matches that an earlier rule has. `list` is the field of the rules.
 fn check_rules(service: &VirtualService, list: &str, rules: &[Rule<'_>], diagnostics: &mut Vec<Diagnostic>) {
     let catch_all = rules.iter().position(|rule| rule.takes_all);
     let mut seen: HashMap<&str, usize> = HashMap::new();

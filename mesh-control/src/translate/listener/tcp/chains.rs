@@ -1,4 +1,4 @@
-//! Filter chains of a listener, while they are collected from rules and services.
+//! Collects the filter chains of a listener from rules and services.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,12 +12,12 @@ use envoy::listener_filter::ConfigType;
 /// Bytes that are read at first of a TLS client hello. istiod's value.
 const INITIAL_READ_BUFFER_SIZE: u32 = 512;
 
-/// A filter chain and the connections that it is for.
+/// A filter chain and its match.
 #[derive(Debug)]
 pub(in crate::translate::listener) struct Chain {
-    /// Server names that TLS clients ask for; none means that the connection need not be TLS.
+    /// Server names of TLS connections; none means any connection, TLS or not.
     pub(super) server_names: Vec<String>,
-    /// Networks of the address that the client connects to; none means every address.
+    /// Networks of the destination address; none means any address.
     pub(super) prefix_ranges: Vec<IpNet>,
     pub(super) filters: Vec<envoy::Filter>,
 }
@@ -51,12 +51,12 @@ fn cidr_range(network: &IpNet) -> core::CidrRange {
     core::CidrRange { address_prefix: network.addr().to_string(), prefix_len: Some(network.prefix_len().into()) }
 }
 
-/// The filter chains of one listener. The first chain for some connections gets them: a listener with two chains for the
-/// same connections would be refused.
+/// The filter chains of one listener. If two match the same connections, the first gets them, because Envoy refuses a
+/// listener with two chains of the same match.
 #[derive(Debug, Default)]
 pub(in crate::translate::listener) struct Chains {
     chains: Vec<Chain>,
-    /// Network and server name of the connections that a chain is for; `None` stands for any.
+    /// Networks and server names that a chain matches; `None` means any.
     taken: HashSet<(Option<IpNet>, Option<String>)>,
 }
 
@@ -65,7 +65,7 @@ impl Chains {
         self.chains.is_empty()
     }
 
-    /// Adds a chain for those of its connections that no earlier chain is for.
+    /// Adds a chain for those of its connections that no earlier chain matches.
     pub(in crate::translate::listener) fn add(&mut self, mut chain: Chain) {
         if chain.server_names.iter().any(|name| name == "*") {
             chain.server_names.clear();
@@ -90,8 +90,8 @@ impl Chains {
         self.chains.push(chain);
     }
 
-    /// The listener. Connections that no chain is for go to the chain for every connection, or else to `otherwise`, or are
-    /// closed.
+    /// The listener. Connections that no other chain matches go to the chain that matches every connection, or else to
+    /// `otherwise`, or else they are closed.
     pub(in crate::translate::listener) fn build(
         self,
         side: Side,
@@ -126,7 +126,7 @@ fn or_any<T: Clone + Ord>(items: &[T]) -> Vec<Option<T>> {
     sorted.into_iter().map(Some).collect()
 }
 
-/// Finds the server name that a TLS client asks for.
+/// The listener filter that finds the server name of TLS connections.
 fn tls_inspector() -> envoy::ListenerFilter {
     let config = tls_inspector::TlsInspector {
         initial_read_buffer_size: Some(INITIAL_READ_BUFFER_SIZE),

@@ -1,4 +1,4 @@
-//! Chains of a gateway's port: rules of the VirtualServices that are bound to the Gateway.
+//! Chains of a gateway's port, from the rules of the VirtualServices that are bound to the Gateway.
 
 use super::proxy::by_rule;
 use super::{Chain, Chains};
@@ -21,7 +21,7 @@ pub(in crate::translate::listener) fn tcp_chains(view: &View<'_>, server: &Gatew
     chains
 }
 
-/// A chain for each match of a `tls` rule, for its server names as far as the server serves them.
+/// A chain for each match of a `tls` rule, with those of its server names that the server serves.
 pub(in crate::translate::listener) fn passthrough_chains(view: &View<'_>, servers: &[GatewayServer<'_>]) -> Chains {
     let mut chains = Chains::default();
     for server in servers {

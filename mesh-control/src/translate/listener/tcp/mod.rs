@@ -1,8 +1,7 @@
-//! Connections that are passed on as bytes: what is TCP to the mesh, and TLS that it does not end.
+//! Filter chains for connections that are forwarded as bytes: TCP, and TLS that the mesh does not end.
 //!
-//! For requests a listener names routes, which are another resource. For connections the routing is in the listener: each
-//! rule of a VirtualService is a filter chain that ends in a TCP proxy, and what the rule matches is what the chain
-//! matches.
+//! Routes of requests are resources of their own, which listeners name. Routes of connections are in the listener: each
+//! rule of a VirtualService becomes a filter chain with the rule's match, which ends in a TCP proxy.
 
 mod chains;
 mod gateway;

@@ -22,7 +22,7 @@ struct TcpProxy<'a> {
     rule: Option<&'a DestinationRule>,
 }
 
-/// Filters for the connections that a rule takes.
+/// Filters for the connections that a rule matches.
 pub(super) fn by_rule(
     entry: &Entry<'_>,
     service: &VirtualService,
@@ -53,8 +53,8 @@ pub(super) fn by_rule(
     TcpProxy { stat_prefix, clusters, rule }.filters(entry.view, side(entry.view), protocol)
 }
 
-/// Filters for the connections to a service that no rule takes. If the service has one port only, it is meant whatever the
-/// port of the listener is.
+/// Filters for the connections to a service that no rule matches. If the service has only one port, it is used whatever
+/// the port of the listener is.
 pub(super) fn to_service(entry: &Entry<'_>, service: &Service, protocol: Protocol) -> Vec<envoy::Filter> {
     let port = if let [only] = service.ports.as_slice() { only.number } else { entry.port };
     let cluster = outbound_cluster(port, "", &service.host);
@@ -74,7 +74,7 @@ pub(in crate::translate::listener) fn to_workload(
     TcpProxy::to(inbound_cluster(port)).filters(view, Side::Inbound, protocol)
 }
 
-/// The chain for captured connections that no other chain is for.
+/// The chain for intercepted connections that no other chain matches.
 pub(in crate::translate::listener) fn to_unknown(view: &View<'_>) -> envoy::FilterChain {
     let cluster = match view.outbound_traffic_policy() {
         OutboundTrafficPolicy::AllowAny => PASSTHROUGH_CLUSTER,

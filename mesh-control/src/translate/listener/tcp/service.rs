@@ -1,4 +1,4 @@
-//! Chains of a sidecar for the connections to a service: the rules of its VirtualServices, or else the service itself.
+//! Chains for the connections to a service: from the rules of its VirtualServices, or else for the service itself.
 
 use super::proxy::{by_rule, to_service};
 use super::{Chain, Chains};
@@ -6,8 +6,8 @@ use crate::config::Protocol;
 use crate::registry::Service;
 use crate::translate::entry::Entry;
 
-/// Adds the chains of a service whose port has the protocol. `name` is the server name by which its connections are told
-/// from those of other services, where the address of the listener does not.
+/// Adds the chains of a service on a port of the protocol. `name` is the server name of its connections, if the address of
+/// the listener does not identify the service.
 pub(in crate::translate::listener) fn add_service(
     entry: &Entry<'_>,
     service: &Service,
@@ -26,7 +26,7 @@ pub(in crate::translate::listener) fn add_service(
     }
 }
 
-/// Whether a rule takes connections, so that the others have nowhere to go.
+/// Returns whether there is a rule; then connections that none matches are not for the service either.
 fn add_tls_rules(entry: &Entry<'_>, service: &Service, protocol: Protocol, chains: &mut Chains) -> bool {
     let mut is_routed = false;
     for rules in entry.view.routes.of_connections(&service.host) {
@@ -44,7 +44,7 @@ fn add_tls_rules(entry: &Entry<'_>, service: &Service, protocol: Protocol, chain
     is_routed
 }
 
-/// Whether a rule takes every connection.
+/// Returns whether a rule matches every connection.
 fn add_tcp_rules(entry: &Entry<'_>, service: &Service, protocol: Protocol, chains: &mut Chains) -> bool {
     for rules in entry.view.routes.of_connections(&service.host) {
         for rule in &rules.tcp {
