@@ -128,6 +128,8 @@ pub enum Code {
     Duplicate,
     /// `MESH0005`: a field of an Envoy bootstrap is unknown, not supported, or has a value it cannot have.
     Bootstrap,
+    /// `MESH0006`: part of a resource has no effect, because no other resource makes use of it.
+    NoEffect,
     /// `IST0101`: a resource that another one refers to does not exist.
     ReferencedResourceNotFound,
     /// `IST0106`: a field is unknown, missing or has a value it cannot have.
@@ -167,6 +169,7 @@ impl Code {
             Self::Unsupported => "MESH0003",
             Self::Duplicate => "MESH0004",
             Self::Bootstrap => "MESH0005",
+            Self::NoEffect => "MESH0006",
             Self::ReferencedResourceNotFound => "IST0101",
             Self::SchemaValidation => "IST0106",
             Self::ConflictingMeshGatewayVirtualServiceHosts => "IST0109",

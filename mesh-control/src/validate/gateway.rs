@@ -1,9 +1,9 @@
-//! Servers of Gateways that compete for a port of one proxy.
+//! Servers of Gateways that compete for a port of one proxy, and those without rules.
 
 use std::collections::HashMap;
 
 use super::Scope;
-use crate::config::{Gateway, Kind, Server, ServerMode, selects};
+use crate::config::{Config, Gateway, GatewayName, Kind, Metadata, Server, ServerMode, VirtualService, selects};
 use crate::diagnostic::{Code, Diagnostic};
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
@@ -20,11 +20,14 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
         for place in places {
             let others = places.iter().filter(|other| !std::ptr::eq(place.server, other.server));
             diagnostics.extend(others.filter_map(|other| place.conflict(other)).next());
+            if scope.completeness.is_complete(Kind::VirtualService) {
+                diagnostics.extend(place.without_rules(&scope.mesh.config));
+            }
         }
     }
 }
 
-/// A server and where it stands.
+/// A server and its place.
 struct Place<'a> {
     gateway: &'a Gateway,
     index: usize,
@@ -32,6 +35,31 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Warns of a server for connections that no rule forwards. An HTTP server answers requests all the same.
+    fn without_rules(&self, config: &Config) -> Option<Diagnostic> {
+        let (list, has_rules): (_, fn(&VirtualService) -> bool) = match self.server.mode {
+            ServerMode::Http { .. } => return None,
+            ServerMode::Tcp => ("tcp", |service| !service.tcp.is_empty()),
+            ServerMode::TlsPassthrough => ("tls", |service| !service.tls.is_empty()),
+        };
+        let Metadata { namespace, name, .. } = &self.gateway.metadata;
+        let gateway = GatewayName::Gateway { namespace: namespace.clone(), name: name.clone() };
+        let is_bound = |service: &&VirtualService| service.gateways.iter().any(|bound| bound.value == gateway);
+        let is_served = |service: &VirtualService| {
+            let admits = |host| self.server.hosts.iter().any(|own| own.admits(&service.metadata.namespace, host));
+            has_rules(service) && service.hosts.iter().any(|host| admits(&host.value))
+        };
+        if config.virtual_services.iter().filter(is_bound).any(is_served) {
+            return None;
+        }
+        let message = format!("no VirtualService has {list} rules for the server, so the port is not listened on");
+        Some(
+            Diagnostic::warning(Code::NoEffect, self.server.position.clone(), message)
+                .at(self.gateway.metadata.resource(), format!("spec.servers[{}]", self.index))
+                .label("has no effect"),
+        )
+    }
+
     /// What is wrong if one proxy has both servers.
     fn conflict(&self, other: &Self) -> Option<Diagnostic> {
         let may_share_proxy = selects(&self.gateway.selector, &other.gateway.selector)

@@ -101,7 +101,7 @@ fn indistinguishable(sidecar: &Sidecar, i: usize, port: &ListenerPort, services:
     let rules = if port.protocol.is_tls() { "tls rules by sniHosts" } else { "tcp rules" };
     let position = sidecar.egress[i].position.clone();
     Some(
-        Diagnostic::warning(Code::ReferencedResourceNotFound, position, message)
+        Diagnostic::warning(Code::NoEffect, position, message)
             .at(sidecar.metadata.resource(), format!("spec.egress[{i}].hosts"))
             .label("cannot be told apart")
             .help(format!("give each service a listener, or the hosts a VirtualService with {rules}")),

@@ -153,10 +153,11 @@ fn rules_that_no_server_of_the_gateways_applies_have_no_effect() {
 
 #[test]
 fn servers_have_the_tls_settings_that_their_protocol_needs() {
+    let without_rules = "MESH0006 4 `{` spec.servers[0]: no VirtualService has ";
     for (protocol, tls, expected) in [
-        ("TLS", "tls: {mode: PASSTHROUGH}", &[][..]),
-        ("HTTPS", "tls: {}", &[]),
-        ("MONGO", "name: a", &[]),
+        ("TLS", "tls: {mode: PASSTHROUGH}", &[without_rules][..]),
+        ("HTTPS", "tls: {}", &[without_rules]),
+        ("MONGO", "name: a", &[without_rules]),
         ("TLS", "name: a", &["IST0106 4 `{` spec.servers[0].tls: a server of protocol TLS must have TLS settings"]),
         (
             "TCP",
@@ -190,6 +191,7 @@ fn servers_have_the_tls_settings_that_their_protocol_needs() {
             "TLS",
             "tls: {privateKey: a, httpsRedirect: true}",
             &[
+                without_rules,
                 "IST0106 4 `privateKey` spec.servers[0].tls.privateKey: privateKey has no effect: TLS is passed on as it is",
                 "IST0106 4 `httpsRedirect` spec.servers[0].tls.httpsRedirect: httpsRedirect has no effect",
             ],
@@ -236,7 +238,7 @@ fn a_listener_of_a_sidecar_offers_one_service_without_rules() {
     check_connection("Sidecar", &listener("TCP", 5432, "./db.example"), &[]);
     check_connection("Sidecar", &listener("TLS", 443, "./a.web.example"), &[]);
     let all = listener("TLS", 443, "./*.web.example");
-    let message = "IST0101 4 `{` spec.egress[0].hosts: all connections go to a.web.example, none to b.web.example";
+    let message = "MESH0006 4 `{` spec.egress[0].hosts: all connections go to a.web.example, none to b.web.example";
     check_connection("Sidecar", &all, &[message]);
     let rules = "{hosts: [b.web.example], tls: [{match: [{sniHosts: [b.web.example]}], route: [{destination: {host: \
                  b.web.example}}]}]}";
