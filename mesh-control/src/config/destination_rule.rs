@@ -15,6 +15,7 @@ use crate::host::Host;
 
 /// Policies for traffic to a host.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DestinationRule {
     /// Name, namespace, labels.
     pub metadata: Metadata,
@@ -30,6 +31,7 @@ pub struct DestinationRule {
 
 /// Endpoints with certain labels.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Subset {
     /// Name that routes refer to.
     pub name: Located<String>,
@@ -41,6 +43,7 @@ pub struct Subset {
 
 /// Istio `TrafficPolicy`; an absent block is inherited from the level above, or has Istio's defaults.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct TrafficPolicy {
     /// How an endpoint is chosen.
     pub load_balancer: Option<LoadBalancer>,
@@ -65,6 +68,7 @@ impl TrafficPolicy {
 
 /// Policy of one port. Istio `PortTrafficPolicy`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PortPolicy {
     /// The service's port.
     pub port: Located<u16>,
@@ -78,6 +82,7 @@ pub struct PortPolicy {
 
 /// Istio `LoadBalancerSettings.SimpleLB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LoadBalancer {
     /// The one with fewer requests of two random endpoints; Istio's default.
     #[default]
@@ -90,6 +95,7 @@ pub enum LoadBalancer {
 
 /// Istio `ConnectionPoolSettings`. `None` means Istio's default, which for counters is no limit.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ConnectionPool {
     /// Connections to all endpoints, of HTTP/1.1 or TCP.
     pub max_connections: Option<u32>,
@@ -120,6 +126,7 @@ pub struct ConnectionPool {
 
 /// Istio `TcpKeepalive`; absent values are the operating system's.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct TcpKeepalive {
     /// Probes without answer until the connection is dead.
     pub probes: Option<u32>,
@@ -131,6 +138,7 @@ pub struct TcpKeepalive {
 
 /// Istio `OutlierDetection`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct OutlierDetection {
     /// 5xx answers and connection failures in a row that eject, default 5; 0 disables.
     pub consecutive_5xx_errors: Option<u32>,

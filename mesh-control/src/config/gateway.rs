@@ -14,6 +14,7 @@ use std::net::IpAddr;
 
 /// Ports that the selected proxies serve.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Gateway {
     /// Name, namespace, labels.
     pub metadata: Metadata,
@@ -25,6 +26,7 @@ pub struct Gateway {
 
 /// A port and the hosts that are served on it. Istio `Server`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Server {
     /// Its position.
     pub position: Position,
@@ -46,6 +48,7 @@ pub struct Server {
 
 /// How a server serves connections, from its protocol and `tls`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ServerMode {
     /// As HTTP in plain text, by the `http` rules of VirtualServices.
     Http {

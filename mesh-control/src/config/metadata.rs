@@ -26,6 +26,7 @@ const SERVER_SIDE: &[&str] = &[
 
 /// Identity of a resource. Kubernetes `ObjectMeta`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Metadata {
     /// What it is.
     pub kind: Kind,

@@ -6,6 +6,7 @@ use crate::name::Name;
 
 /// `NAMESPACE/HOST`: hosts, limited to what a namespace declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NamespacedHost {
     /// Which namespaces' resources count.
     pub namespace: NamespaceScope,
@@ -15,6 +16,7 @@ pub struct NamespacedHost {
 
 /// The namespace part of a [`NamespacedHost`], with `.` resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NamespaceScope {
     /// Any: `*`, the default of gateways.
     Any,

@@ -6,6 +6,7 @@ use crate::document::{Context, FromNode, Located, Node, Object};
 
 /// Protocol of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Protocol {
     /// HTTP/1.1.
     Http,

@@ -16,6 +16,7 @@ const MAX_DURATION_HOURS: u64 = 36_525 * 24;
 
 /// How a string is compared. Istio `StringMatch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StringMatch {
     /// Equal, case-sensitive.
     Exact(String),
@@ -207,6 +208,7 @@ impl FromNode for Host {
 
 /// Who may see a resource. Istio `exportTo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Visibility {
     /// Its own namespace: `.`.
     Own,

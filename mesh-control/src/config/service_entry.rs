@@ -15,6 +15,7 @@ use crate::host::Host;
 
 /// A service.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServiceEntry {
     /// Name, namespace, labels.
     pub metadata: Metadata,
@@ -38,6 +39,7 @@ pub struct ServiceEntry {
 
 /// Istio `ServiceEntry.Location`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Location {
     /// Outside of the mesh; the default.
     MeshExternal,
@@ -47,6 +49,7 @@ pub enum Location {
 
 /// Istio `ServiceEntry.Resolution`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Resolution {
     /// The addresses of the endpoints.
     Static,
@@ -58,6 +61,7 @@ pub enum Resolution {
 
 /// A port of a service. Istio `ServicePort`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServicePort {
     /// Its position.
     pub position: Position,

@@ -15,6 +15,7 @@ use crate::document::{Context, FromNode, Located, Node, Object};
 
 /// Scope and listeners of some workloads.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Sidecar {
     /// Name, namespace, labels.
     pub metadata: Metadata,
@@ -30,6 +31,7 @@ pub struct Sidecar {
 
 /// A listener for calls to the workload. Istio `IstioIngressListener`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct IngressListener {
     /// Its position.
     pub position: Position,
@@ -43,6 +45,7 @@ pub struct IngressListener {
 
 /// Some of the services that the workload may call. Istio `IstioEgressListener`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct EgressListener {
     /// Its position.
     pub position: Position,
@@ -56,6 +59,7 @@ pub struct EgressListener {
 
 /// A port to listen on. Istio `SidecarPort`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ListenerPort {
     /// 1-65535.
     pub number: u16,
@@ -67,6 +71,7 @@ pub struct ListenerPort {
 
 /// Istio `OutboundTrafficPolicy.Mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OutboundTrafficPolicy {
     /// Calls to unknown hosts are answered with 502.
     RegistryOnly,

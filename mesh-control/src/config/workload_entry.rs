@@ -13,6 +13,7 @@ use crate::host::Host;
 
 /// A workload: an inline endpoint, or the `spec` of a WorkloadEntry.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Workload {
     /// Its position.
     pub position: Position,
@@ -32,6 +33,7 @@ pub struct Workload {
 
 /// A workload that ServiceEntries can select.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct WorkloadEntry {
     /// Name, namespace, labels.
     pub metadata: Metadata,

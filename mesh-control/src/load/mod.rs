@@ -18,6 +18,7 @@ use crate::validate;
 
 /// The outcome of reading a configuration.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The mesh of the resources that could be read; complete and consistent only if [`Loaded::is_valid`].
     pub mesh: Mesh,

@@ -14,6 +14,7 @@ use crate::host::Host;
 
 /// A service as clients see it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Service {
     /// Its name; may be a wildcard.
     pub host: Host,
@@ -37,6 +38,7 @@ pub struct Service {
 
 /// A port of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Port {
     /// Port that clients call.
     pub number: u16,
@@ -48,6 +50,7 @@ pub struct Port {
 
 /// A workload that serves a service.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// IP address, or a name that DNS resolves.
     pub address: String,

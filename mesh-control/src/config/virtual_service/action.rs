@@ -9,6 +9,7 @@ use crate::host::Host;
 
 /// What happens to a request that a rule matches.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum HttpAction {
     /// It is sent to one of the destinations, chosen by weight for each request.
     Route(Vec<WeightedDestination>),
@@ -20,6 +21,7 @@ pub enum HttpAction {
 
 /// A destination and its share of the requests. Istio `HTTPRouteDestination`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct WeightedDestination {
     /// Where to.
     pub destination: Destination,
@@ -31,6 +33,7 @@ pub struct WeightedDestination {
 
 /// A service, or some of its endpoints.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Destination {
     /// Its position.
     pub position: Position,
@@ -44,6 +47,7 @@ pub struct Destination {
 
 /// Istio `HTTPRewrite`.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Rewrite {
     /// Change of the path.
     pub uri: Option<UriRewrite>,
@@ -53,6 +57,7 @@ pub struct Rewrite {
 
 /// Change of a path.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum UriRewrite {
     /// Replaces the matched prefix, or the whole path if the match is not a prefix.
     Uri(String),
@@ -67,6 +72,7 @@ pub enum UriRewrite {
 
 /// Istio `HTTPRedirect`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Redirect {
     /// New path; replaces the whole path and, unless it has one, the query.
     pub uri: Option<String>,
@@ -82,6 +88,7 @@ pub struct Redirect {
 
 /// Port of a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RedirectPort {
     /// This port.
     Port(u16),
@@ -93,6 +100,7 @@ pub enum RedirectPort {
 
 /// Istio `HTTPDirectResponse`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DirectResponse {
     /// Status, 200-599.
     pub status: u16,
@@ -102,6 +110,7 @@ pub struct DirectResponse {
 
 /// Istio `HTTPRetry`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RetryPolicy {
     /// Retries after the first try; 0, the default of a policy that is given, disables retrying.
     pub attempts: u32,
@@ -117,6 +126,7 @@ pub struct RetryPolicy {
 
 /// Istio `HTTPFaultInjection`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Fault {
     /// Delay before the request is sent.
     pub delay: Option<Delay>,
@@ -126,6 +136,7 @@ pub struct Fault {
 
 /// An injected delay.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Delay {
     /// Share of requests in millionths, 0-1 000 000.
     pub parts_per_million: u32,
@@ -135,6 +146,7 @@ pub struct Delay {
 
 /// An injected answer.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Abort {
     /// Share of requests in millionths, 0-1 000 000.
     pub parts_per_million: u32,
@@ -144,6 +156,7 @@ pub struct Abort {
 
 /// Status of an injected answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FaultStatus {
     /// HTTP status, 200-599.
     Http(u16),
@@ -153,6 +166,7 @@ pub enum FaultStatus {
 
 /// Changes of headers in both directions. Istio `Headers`.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Headers {
     /// Changes of the request.
     pub request: HeaderOperations,
@@ -162,6 +176,7 @@ pub struct Headers {
 
 /// Istio `Headers.HeaderOperations`.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct HeaderOperations {
     /// Headers that are overwritten.
     pub set: BTreeMap<String, String>,

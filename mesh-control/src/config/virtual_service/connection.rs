@@ -9,6 +9,7 @@ use crate::host::{Host, HostError};
 
 /// A rule for TCP connections. Istio `TCPRoute`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TcpRoute {
     /// Its position.
     pub position: Position,
@@ -20,6 +21,7 @@ pub struct TcpRoute {
 
 /// A rule for TLS connections, which are passed on as they are. Istio `TLSRoute`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TlsRoute {
     /// Its position.
     pub position: Position,
@@ -31,6 +33,7 @@ pub struct TlsRoute {
 
 /// Conditions on a connection that must all hold. Istio `L4MatchAttributes`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TcpMatch {
     /// Its position.
     pub position: Position,
@@ -42,6 +45,7 @@ pub struct TcpMatch {
 
 /// Conditions on a TLS connection that must all hold. Istio `TLSMatchAttributes`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TlsMatch {
     /// Server names that the client asks for, at least one. Each is covered by a host of the VirtualService.
     pub sni_hosts: Vec<Located<SniHost>>,
@@ -51,6 +55,7 @@ pub struct TlsMatch {
 
 /// A destination and its share of the connections. Istio `RouteDestination`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RouteDestination {
     /// Where to.
     pub destination: Destination,
@@ -60,6 +65,7 @@ pub struct RouteDestination {
 
 /// A server name that a TLS client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SniHost {
     /// As a client asks for it, in lower case; `*` for any name, `*.example.com` for the names below.
     pub name: String,

@@ -11,6 +11,7 @@ const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "C
 
 /// Which cross-origin requests a browser may make. Istio `CorsPolicy`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CorsPolicy {
     /// Origins that are allowed; none allows no origin.
     pub allow_origins: Vec<StringMatch>,
@@ -30,6 +31,7 @@ pub struct CorsPolicy {
 
 /// Istio `CorsPolicy.UnmatchedPreflights`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UnmatchedPreflights {
     /// They are sent on like other requests; the default.
     #[default]

@@ -10,6 +10,7 @@ use crate::name::Name;
 
 /// Conditions that must all hold.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct HttpMatch {
     /// Its position.
     pub position: Position,
@@ -35,6 +36,7 @@ pub struct HttpMatch {
 
 /// Conditions on the node and its listener. They are decided when the configuration of the node is made.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ListenerMatch {
     /// Port that clients call.
     pub port: Option<u16>,
@@ -91,6 +93,7 @@ impl HttpMatch {
 
 /// A condition on one header.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct HeaderMatch {
     /// Lower-case name.
     pub name: String,

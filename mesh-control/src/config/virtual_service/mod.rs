@@ -33,6 +33,7 @@ const MESH_GATEWAY: &str = "mesh";
 
 /// Routing of requests and connections to some hosts.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct VirtualService {
     /// Name, namespace, labels.
     pub metadata: Metadata,
@@ -71,6 +72,7 @@ impl VirtualService {
 
 /// The gateway that a rule is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GatewayName {
     /// All sidecars and library clients: `mesh`.
     Mesh,
@@ -85,6 +87,7 @@ pub enum GatewayName {
 
 /// A rule for requests. Istio `HTTPRoute`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct HttpRoute {
     /// Its position.
     pub position: Position,
