@@ -7,6 +7,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use mesh_admin::DynamicResources;
 use mesh_control::{
+    config::selects,
     diagnostic::{self, Style},
     mesh::Mesh,
     server,
@@ -121,9 +122,13 @@ impl Istio {
 /// The warning about a configuration without listeners for `node`. A missing label is the usual cause.
 fn listens_nowhere(node: &Node, mesh: &Mesh) -> String {
     let Node { role, labels, namespace, .. } = with_labels(node.clone(), &mesh.registry);
+    let is_selected = mesh.config.gateways.iter().any(|gateway| selects(&gateway.selector, &labels));
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let labels = if labels.is_empty() { "it has none".to_owned() } else { labels.join(", ") };
     match role {
+        NodeRole::Gateway if is_selected => format!(
+            "this proxy listens nowhere: no VirtualService has rules for the Gateways that select its labels ({labels})"
+        ),
         NodeRole::Gateway => format!("this proxy listens nowhere: no Gateway selects its labels ({labels})"),
         NodeRole::Sidecar(_) | NodeRole::Library => format!(
             "this proxy listens nowhere: no Sidecar of namespace {namespace} that selects its labels ({labels}) has ports"

@@ -161,3 +161,16 @@ spec:
     drop(silent);
     assert!(TcpStream::connect(address(outbound)).is_ok());
 }
+
+#[test]
+fn a_gateway_without_rules_for_its_ports_says_so() {
+    let directory = Directory::new("no-rules");
+    let gateway = format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec:\n  selector: {{istio: \
+         ingressgateway}}\n  servers: [{{port: {{number: {}, name: tcp, protocol: TCP}}, hosts: ['*']}}]\n",
+        free_port()
+    );
+    directory.write("mesh.yaml", &gateway);
+    let proxy = Proxy::start(&["--istio", directory.0.to_str().unwrap(), "--role", "gateway"]);
+    proxy.line_with("no VirtualService has rules for the Gateways that select its labels (istio=ingressgateway)");
+}
