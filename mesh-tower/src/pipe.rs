@@ -1,7 +1,7 @@
-//! Bytes from one end to the other, both ways, until both ends have ended.
+//! Copies bytes between two connections, in both directions, until both have ended.
 //!
-//! An end that has nothing more to send may still receive (half-close). Bytes are read only when those before are
-//! written, so a slow reader holds the writer back, and a pipe takes no more memory than two buffers.
+//! An end that has closed its write side may still receive (half-close). Bytes are read only after the previous ones are
+//! written, so a slow reader slows the writer down, and a pipe needs no more memory than two buffers.
 
 use std::{
     io::{IoSlice, Result},
@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Bytes that may be under way in one direction. Envoy reads as much at once.
+/// Size of the buffer of one direction. Envoy reads as much at once.
 const BUFFER: usize = 16 * 1024;
 
 /// One of the two ends.
@@ -36,7 +36,7 @@ pub(crate) enum Side {
 #[derive(Debug)]
 pub(crate) struct Pipe {
     start: Instant,
-    /// Milliseconds from the start until bytes were last moved.
+    /// Milliseconds from the start until bytes were last copied.
     last_activity_ms: AtomicU64,
     ended_first: OnceLock<Side>,
 }
@@ -44,28 +44,26 @@ pub(crate) struct Pipe {
 /// One end of a pipe.
 #[derive(Debug)]
 pub(crate) struct End<'a, I> {
-    /// Its bytes.
     pub(crate) io: I,
-    /// Where they are counted.
     pub(crate) meters: Meters<'a>,
 }
 
-/// Where the bytes of one end are counted.
+/// The counters of the bytes of one end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meters<'a> {
-    /// Those that come from it.
+    /// Bytes from it.
     pub(crate) received: &'a [&'a Counter],
-    /// Those that go to it.
+    /// Bytes to it.
     pub(crate) sent: &'a [&'a Counter],
 }
 
 impl Pipe {
-    /// Begins now.
+    /// A pipe that starts now.
     pub(crate) fn new() -> Self {
         Self { start: Instant::now(), last_activity_ms: AtomicU64::new(0), ended_first: OnceLock::new() }
     }
 
-    /// Passes bytes both ways until both ends have ended, or one of them breaks.
+    /// Copies bytes in both directions until both ends have ended, or one of them fails.
     pub(crate) async fn run<D, U>(&self, downstream: End<'_, D>, upstream: End<'_, U>)
     where
         D: AsyncRead + AsyncWrite + Unpin,
@@ -74,13 +72,13 @@ impl Pipe {
         let mut downstream = Metered { end: downstream, side: Side::Downstream, pipe: self };
         let mut upstream = Metered { end: upstream, side: Side::Upstream, pipe: self };
         if let Err(error) = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER).await {
-            tracing::debug!(%error, "a connection broke while bytes were passed on");
+            tracing::debug!(%error, "a connection failed while bytes were copied");
         }
     }
 
-    /// Resolves when nothing has moved for `timeout`; never if there is none.
+    /// Resolves when no bytes were copied for `timeout`; never if it is `None`.
     ///
-    /// Moving bytes only stores the time: the timer looks at it when it fires.
+    /// Copying bytes stores the time, which the timer reads when it fires.
     pub(crate) async fn idle(&self, timeout: Option<Duration>) {
         let Some(timeout) = timeout else { return std::future::pending().await };
         loop {
@@ -92,12 +90,12 @@ impl Pipe {
         }
     }
 
-    /// The end that was the first to have nothing more to send, or to break.
+    /// The end that was the first to close its write side, or to fail.
     pub(crate) fn ended_first(&self) -> Option<Side> {
         self.ended_first.get().copied()
     }
 
-    fn moved(&self, counters: &[&Counter], bytes: usize) {
+    fn copied(&self, counters: &[&Counter], bytes: usize) {
         if bytes > 0 {
             counters.iter().for_each(|counter| counter.add(bytes as u64));
             let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -116,13 +114,13 @@ struct Metered<'a, I> {
 
 impl<I> Metered<'_, I> {
     fn ended(&self) {
-        // Only the first is of interest.
+        // Only the first call has an effect.
         let _ = self.pipe.ended_first.set(self.side);
     }
 
     fn wrote(&self, written: Result<usize>) -> Result<usize> {
         match written {
-            Ok(bytes) => self.pipe.moved(self.end.meters.sent, bytes),
+            Ok(bytes) => self.pipe.copied(self.end.meters.sent, bytes),
             Err(_) => self.ended(),
         }
         written
@@ -141,7 +139,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Metered<'_, I> {
         if bytes == 0 {
             self.ended();
         }
-        self.pipe.moved(self.end.meters.received, bytes);
+        self.pipe.copied(self.end.meters.received, bytes);
         Poll::Ready(read)
     }
 }
@@ -218,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_holds_the_writer_back() {
+    async fn a_slow_reader_slows_the_writer_down() {
         let ((mut client, downstream), (mut server, upstream)) = (duplex(64), duplex(64));
         let received = Counter::default();
         let pipe = Pipe::new();
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_measured_from_the_last_byte_in_either_direction() {
+    async fn the_idle_time_starts_at_the_last_byte_in_either_direction() {
         const TIMEOUT: Duration = Duration::from_secs(10);
         let ((mut client, downstream), (mut server, upstream)) = (duplex(64), duplex(64));
         let pipe = Pipe::new();

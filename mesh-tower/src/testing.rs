@@ -1,4 +1,4 @@
-//! What tests of stand-alone layers are built from: clusters of loopback endpoints, plain requests, answers.
+//! Helpers for tests of layers: clusters of loopback endpoints, requests, responses.
 
 use std::{
     net::SocketAddr,
@@ -20,12 +20,12 @@ use tower_test::mock::{Handle, Mock, Spawn};
 
 use crate::{Body, BoxError, timer::now};
 
-/// A service whose answers a test gives.
+/// A service whose responses a test sends by a [`MockHandle`].
 pub(crate) type MockService = Mock<Request<Body>, Response<Body>>;
-/// What a test gives them with.
+/// The handle of a [`MockService`].
 pub(crate) type MockHandle = Handle<Request<Body>, Response<Body>>;
 
-/// A body that breaks off behind its first frame, and then looks as if it had ended: so do those of hyper.
+/// A body that fails after its first frame, and then returns `None`, as those of hyper do.
 #[derive(Default)]
 pub(crate) struct HalfBody {
     polled: u32,
@@ -39,7 +39,7 @@ impl HttpBody for HalfBody {
         self.polled += 1;
         Poll::Ready(match self.polled {
             1 => Some(Ok(Frame::data(Bytes::from_static(b"half")))),
-            2 => Some(Err("broken off".into())),
+            2 => Some(Err("connection lost".into())),
             _ => None,
         })
     }
@@ -73,8 +73,8 @@ pub(crate) fn answer(status: u16, body: impl Into<Body>) -> Response<Body> {
     response
 }
 
-/// Status and flags.
-pub(crate) fn told<B>(response: &Response<B>) -> (u16, String) {
+/// The status and the response flags.
+pub(crate) fn status_and_flags<B>(response: &Response<B>) -> (u16, String) {
     (response.status().as_u16(), crate::call::flags_of(response).to_string())
 }
 

@@ -14,7 +14,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use super::*;
 use crate::{
     Body,
-    testing::{cluster, get, told},
+    testing::{cluster, get, status_and_flags},
 };
 
 /// Responds with the port of the endpoint.
@@ -44,9 +44,9 @@ async fn an_endpoint_is_busy_until_its_response_has_ended() {
 #[tokio::test]
 async fn without_an_endpoint_the_answer_says_so() {
     let service = BalanceLayer::new(cluster("c", 0, |_| {})).layer(service_fn(port));
-    assert_eq!(told(&service.oneshot(get("/")).await.unwrap()), (503, "UH".to_owned()));
+    assert_eq!(status_and_flags(&service.oneshot(get("/")).await.unwrap()), (503, "UH".to_owned()));
     let service = BalanceLayer::from_route().layer(service_fn(port));
-    assert_eq!(told(&service.oneshot(get("/")).await.unwrap()), (503, "NC".to_owned()));
+    assert_eq!(status_and_flags(&service.oneshot(get("/")).await.unwrap()), (503, "NC".to_owned()));
 }
 
 #[tokio::test]

@@ -190,7 +190,7 @@ impl Recorder {
     }
 
     /// Records a request whose client has aborted the upload. The reset of the upstream stream is a consequence.
-    pub(crate) fn client_left(self) {
+    pub(crate) fn client_disconnected(self) {
         self.info.state().response_flags = ResponseFlags::NONE;
     }
 

@@ -1,11 +1,11 @@
-//! A [`Channel`]: the way of a program's requests into the mesh.
+//! [`Channel`]: sends the requests of a program through the mesh.
 //!
-//! A channel stands for a target, such as `reviews.default.svc.cluster.local:9080`, and does what a sidecar would do for
-//! the program: the listener of that name in the store gives the routes, and everything else follows from them. It is a
-//! `tower::Service` for HTTP with any body, and a transport for tonic.
+//! A channel has a target, such as `reviews.default.svc.cluster.local:9080`, and does what a sidecar does for a program:
+//! it applies the configuration of the listener with that name. It is a `tower::Service` for HTTP with any body, and a
+//! transport for tonic.
 //!
-//! Configuration may come and change at any time. A request that comes before it waits for it, within a bound; later
-//! ones use the newest.
+//! The configuration may arrive and change at any time. A request waits for the first configuration, with a timeout; later
+//! requests use the newest.
 
 use std::{
     convert::Infallible,
@@ -39,19 +39,19 @@ use crate::{
     timer::now,
 };
 
-/// Sends requests to one target through the mesh. Clones are the same channel.
+/// Sends requests to one target through the mesh. Clones are handles to the same channel.
 #[derive(Debug)]
 pub struct Channel<T = Pool>(Arc<Shared<T>>);
 
 #[derive(Debug)]
 struct Shared<T> {
-    /// Name of the listener, and the authority of requests that have none.
+    /// The name of the listener, and the authority of requests without one.
     target: Authority,
     store: Arc<Store>,
     upstream: Upstream<T>,
     telemetry: Telemetry,
     envoy_headers: bool,
-    /// The listener of requests that get no other in time: it has no routes.
+    /// The listener of requests whose configuration does not arrive in time. It has no routes.
     unconfigured: HttpListener,
     ready: ArcSwapOption<Ready<T>>,
 }
@@ -59,25 +59,25 @@ struct Shared<T> {
 /// The target's configuration, ready for use.
 #[derive(Debug)]
 struct Ready<T> {
-    /// Follows all listeners: while it has not changed, the listener is the newest.
+    /// Watches all listeners. While there is no change, `http` is the newest.
     listeners: Watch,
     http: HttpListener,
     upstream: Upstream<T>,
 }
 
 impl<T: Transport> Channel<T> {
-    /// How long the first requests wait for configuration. Envoy `initial_fetch_timeout`.
+    /// How long requests wait for the first configuration. Envoy `initial_fetch_timeout`.
     pub const INITIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
-    /// A channel to `target`: the listener of that name in `store`, and the authority of requests that name none.
+    /// A channel to `target`, which is the name of the listener in `store` and the authority of requests without one.
     #[must_use]
     pub fn new(target: Authority, store: Arc<Store>, upstream: Upstream<T>, telemetry: Telemetry) -> Self {
         Self(Arc::new(Shared::new(target, store, upstream, telemetry, false)))
     }
 
     /// A channel to the same target that adds Envoy's headers to requests and responses, such as
-    /// `x-envoy-expected-rq-timeout-ms` and `x-envoy-upstream-service-time`. Default false: the program that calls knows
-    /// what they say, and an endpoint without a proxy has no use for them.
+    /// `x-envoy-expected-rq-timeout-ms` and `x-envoy-upstream-service-time`. Default false: neither the program nor an
+    /// endpoint without a proxy needs them.
     #[must_use]
     pub fn with_envoy_headers(&self, envoy_headers: bool) -> Self {
         let Shared { target, store, upstream, telemetry, .. } = &*self.0;
@@ -85,18 +85,18 @@ impl<T: Transport> Channel<T> {
         Self(Arc::new(Shared::new(target.clone(), store, upstream, telemetry.clone(), envoy_headers)))
     }
 
-    /// Where requests go: the name of the listener.
+    /// The name of the listener.
     #[must_use]
     pub fn target(&self) -> &Authority {
         &self.0.target
     }
 
-    /// Sends a request. It is always answered: a failure becomes the response that a sidecar would give. Such a response
-    /// has its [`ResponseFlags`] and [`ResponseDetails`](crate::ResponseDetails) in its extensions; that of an endpoint has
-    /// none.
+    /// Sends a request. There is always a response: a failure becomes the response that a sidecar would send. Such a response
+    /// has [`ResponseFlags`] and [`ResponseDetails`](crate::ResponseDetails) in its extensions; the response of an endpoint
+    /// has none.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the request up: its stream is reset, or its connection closed.
+    /// Dropping the future aborts the request: its stream is reset, or its connection closed.
     pub fn send(&self, request: Request<Body>) -> impl Future<Output = Response<ResponseBody>> + Send {
         let mut call = Call::new(request);
         async move {
@@ -105,12 +105,12 @@ impl<T: Transport> Channel<T> {
         }
     }
 
-    /// Answers a call; the recorder is for its response.
+    /// Answers a call. The recorder is the one for the response.
     async fn serve(&self, call: &mut Call) -> (Recorder, Served) {
         let info = StreamInfo::new(now());
         let ready = match self.current() {
             Some(ready) => Some(ready),
-            // In a box: few requests have to wait, and all would have room for it.
+            // Boxed, because few requests wait, and the future of every request would have room for it.
             None => Box::pin(self.wait_for_configuration()).await,
         };
         let listener = ready.as_ref().map_or(&self.0.unconfigured, |ready| &ready.http);
@@ -132,7 +132,7 @@ impl<T: Transport> Channel<T> {
         (recorder, served)
     }
 
-    /// Does what the edge of a proxy does for requests from a network.
+    /// Completes a request as a proxy does for requests from a network.
     fn prepare(&self, parts: &mut Parts, survey: HeaderSurvey, config: &HttpConnectionManager) {
         if parts.uri.authority().is_none() && !survey.has_host {
             let mut target = std::mem::take(&mut parts.uri).into_parts();
@@ -147,7 +147,7 @@ impl<T: Transport> Channel<T> {
         }
     }
 
-    /// The first configuration, once it is there.
+    /// Waits for the first configuration. `None` after [`INITIAL_FETCH_TIMEOUT`](Self::INITIAL_FETCH_TIMEOUT).
     async fn wait_for_configuration(&self) -> Option<Arc<Ready<T>>> {
         let waiting = async {
             let mut listeners = self.0.store.watch_listeners();
@@ -167,7 +167,7 @@ impl<T: Transport> Channel<T> {
         tokio::time::timeout(Self::INITIAL_FETCH_TIMEOUT, waiting).await.ok()
     }
 
-    /// The newest configuration; the one before if the listener was removed. `None` while there are no routes.
+    /// The newest configuration; the last one if the listener was removed. `None` while there are no routes.
     fn current(&self) -> Option<Arc<Ready<T>>> {
         let ready = self.0.ready.load_full();
         if ready.as_ref().is_some_and(|ready| !ready.listeners.has_changed()) { ready } else { self.0.update() }
@@ -185,7 +185,7 @@ impl<T: Transport> Shared<T> {
         let no_routes = RouteSource::Inline(Arc::new(RouteConfiguration::new("", Vec::new())));
         let http = Arc::new(HttpConnectionManager::new("", no_routes));
         let unconfigured = HttpListener::new(facts(&target), http, &store, &telemetry);
-        let unconfigured = unconfigured.expect("a listener without routes and access logs is always possible");
+        let unconfigured = unconfigured.expect("a listener without routes and access logs cannot fail");
         Self { target, store, upstream, telemetry, envoy_headers, unconfigured, ready: ArcSwapOption::empty() }
     }
 
@@ -211,7 +211,7 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// Follows the routes of the listener, if it is there and has them as a resource of their own.
+    /// Watches the routes of the listener, if the listener exists and gets them by RDS.
     fn watch_routes(&self) -> Option<Watch> {
         match &self.store.listeners().get(self.target.as_str())?.http_connection_manager()?.routes {
             RouteSource::Rds(name) => Some(self.store.route_slot(name).watch()),
@@ -219,7 +219,7 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// `None` while the routes have not come.
+    /// `None` while the routes have not arrived.
     fn compile(&self, listeners: Watch, listener: &Listener) -> Result<Option<Ready<T>>, ListenerConfigError> {
         let Some(config) = listener.http_connection_manager() else {
             tracing::warn!(target = %self.target, "the listener is not one HTTP connection manager");
@@ -247,7 +247,7 @@ fn facts(target: &Authority) -> ListenerFacts {
     }
 }
 
-/// No configuration came in time.
+/// No configuration arrived in time.
 const NOT_CONFIGURED: LocalReply = LocalReply::new(
     StatusCode::SERVICE_UNAVAILABLE,
     "no configuration for this target",

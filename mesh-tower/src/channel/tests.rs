@@ -111,7 +111,7 @@ async fn a_request_reaches_the_cluster_of_its_route_in_either_protocol() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_before_its_configuration_waits_for_it() {
+async fn a_request_waits_for_the_first_configuration() {
     let store = Arc::new(Store::new());
     let mut early = channel(&store, &Telemetry::default());
     let waiting = tokio::spawn(async move { text(&mut early, "/a").await });
@@ -126,7 +126,7 @@ async fn a_request_that_comes_before_its_configuration_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_configuration_a_request_is_unavailable_in_the_end() {
+async fn without_configuration_a_request_fails_after_a_timeout() {
     let store = Arc::new(Store::new());
     let start = now();
     let mut channel = channel(&store, &Telemetry::default());
@@ -135,7 +135,7 @@ async fn without_configuration_a_request_is_unavailable_in_the_end() {
 }
 
 #[tokio::test]
-async fn new_routes_count_from_the_next_request_and_a_lost_listener_does_not_stop_traffic() {
+async fn new_routes_apply_to_the_next_request_and_a_removed_listener_does_not_stop_traffic() {
     let store = Arc::new(Store::new());
     for name in ["v1", "v2"] {
         let address = server(name, HttpProtocol::Http1).await;
@@ -155,7 +155,7 @@ async fn new_routes_count_from_the_next_request_and_a_lost_listener_does_not_sto
     assert_eq!(text(&mut channel, "/").await.1, format!("v1 {TARGET} /"), "routes go on changing");
 }
 
-/// A channel under `http`, whose route `r` leads to the service `a` of its own.
+/// A channel configured by `http` with `route`.
 fn configured(http: HttpConnectionManager, route: Route) -> (Channel, Telemetry) {
     let store = Arc::new(Store::new());
     let mut cluster = Cluster::new("c", Discovery::Static(LoadAssignment::default()));
@@ -191,7 +191,7 @@ fn stat(telemetry: &Telemetry, name: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn an_injected_abort_counts_for_the_service_of_its_route_and_in_the_filters_statistics() {
+async fn an_injected_abort_is_counted_for_the_service_of_its_route_and_in_the_filters_statistics() {
     let abort = Abort::new(AbortStatus::Http(StatusCode::IM_A_TEAPOT), FractionalPercent::ALWAYS);
     let mut http = shop();
     http.http_filters.push(HttpFilter::new(Fault::default().with_abort(abort)));
@@ -204,7 +204,7 @@ async fn an_injected_abort_counts_for_the_service_of_its_route_and_in_the_filter
 }
 
 #[tokio::test]
-async fn a_direct_response_answers_a_grpc_call_as_grpc() {
+async fn a_direct_response_to_a_grpc_call_is_a_grpc_response() {
     let gone = DirectResponse::new(StatusCode::SERVICE_UNAVAILABLE, "closed");
     let (mut channel, _) = configured(shop(), everything(Action::DirectResponse(gone)));
     let request = Request::post("/s/M").header("content-type", "application/grpc").body(String::new()).unwrap();
@@ -217,7 +217,7 @@ async fn a_direct_response_answers_a_grpc_call_as_grpc() {
 }
 
 #[tokio::test]
-async fn a_local_reply_can_be_told_from_a_response_of_an_endpoint() {
+async fn a_local_reply_can_be_distinguished_from_a_response_of_an_endpoint() {
     let store = Arc::new(Store::new());
     let address = server("v1", HttpProtocol::Http1).await;
     store.set_cluster(cluster("c", address, HttpProtocol::Http1), now(), &mut SplitMix64::new(1));
@@ -235,7 +235,7 @@ async fn a_local_reply_can_be_told_from_a_response_of_an_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_routes_idle_timeout_ends_a_silent_call() {
+async fn the_routes_idle_timeout_ends_an_idle_call() {
     let delay = Delay { fixed_delay: Some(Duration::from_secs(60)), percentage: FractionalPercent::ALWAYS };
     let slow = Fault::default().with_delay(delay);
     let mut http = shop();
@@ -263,7 +263,7 @@ async fn access_logs_are_written_for_calls() {
 }
 
 #[tokio::test]
-async fn a_call_that_asks_for_an_upgrade_needs_leave() {
+async fn an_upgrade_must_be_allowed() {
     for (configs, expected) in [(Vec::new(), 403), (vec![UpgradeConfig::new("websocket")], 503)] {
         let mut action = to_cluster();
         action.upgrade_configs = configs;

@@ -10,7 +10,7 @@ use tower_test::mock;
 
 use super::*;
 use crate::layer::Layered;
-use crate::testing::{MockHandle, MockService, answer, cluster, get, is_ready, stat, told};
+use crate::testing::{MockHandle, MockService, answer, cluster, get, is_ready, stat, status_and_flags};
 
 fn one() -> Thresholds {
     let mut thresholds = Thresholds::default();
@@ -31,7 +31,7 @@ async fn a_place_is_taken_until_the_response_body_ends() {
     let first = first.await.unwrap().unwrap();
     assert!(is_ready(&mut service));
     let refused = service.call(get("/2")).await.unwrap();
-    assert_eq!(told(&refused), (503, "UO".to_owned()));
+    assert_eq!(status_and_flags(&refused), (503, "UO".to_owned()));
     assert_eq!(refused.headers()["x-envoy-overloaded"], "true");
     assert_eq!(stat(&cluster, "upstream_rq_active_overflow"), 1);
 
@@ -54,7 +54,7 @@ async fn a_request_given_up_gives_its_place_back() {
     assert!(is_ready(&mut service));
     let _held = polled(service.call(get("/2"))).await;
     assert!(is_ready(&mut service));
-    assert_eq!(told(&service.call(get("/3")).await.unwrap()), (503, "UO".to_owned()));
+    assert_eq!(status_and_flags(&service.call(get("/3")).await.unwrap()), (503, "UO".to_owned()));
 }
 
 /// A future that has been polled.

@@ -46,7 +46,7 @@ impl FilterChain {
 }
 
 impl ChainedFilter {
-    /// What the route says about the filter, and whether the filter runs.
+    /// The route's override of the filter, and whether the filter runs.
     fn resolve<'r>(&self, matched: Option<&'r Matched<'_>>) -> (Option<&'r ResolvedOverride>, bool) {
         let resolved = matched.filter(|matched| matched.route.has_filter_overrides());
         let resolved = resolved.and_then(|matched| matched.route.filter_override(matched.weighted, &self.config.name));
@@ -55,7 +55,7 @@ impl ChainedFilter {
 }
 
 impl FilterRun<'_> {
-    /// Lets the filters see the request of `call`; the reply of the first that answers it.
+    /// Passes the request of `call` to the filters. The reply of the first filter that replies.
     pub(crate) async fn on_request(
         &mut self,
         call: &mut Call,
@@ -85,7 +85,7 @@ impl FilterRun<'_> {
         None
     }
 
-    /// Lets the filters see the response of `call`, the last one first.
+    /// Passes the response of `call` to the filters, the last one first.
     pub(crate) fn on_response(&mut self, call: &mut Call, info: &StreamInfo, matched: Option<&Matched<'_>>) {
         let Call { head, response: Some(response), .. } = call else { return };
         for (filter, state) in self.chain.0.iter().zip(&mut self.states).rev() {

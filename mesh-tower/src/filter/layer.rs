@@ -15,8 +15,8 @@ use crate::{
     timer::{Timers, now},
 };
 
-/// Any HTTP filter as a layer. Behind a [`RouteLayer`](crate::route::RouteLayer) it obeys what the routes say about a
-/// filter of its name.
+/// Any HTTP filter as a layer. Behind a [`RouteLayer`](crate::route::RouteLayer) it obeys the overrides that routes have for
+/// the filter's name.
 ///
 /// ```
 /// use http::{Request, Response, StatusCode};
@@ -66,7 +66,7 @@ impl Middleware for FilterLayer {
         let info = StreamInfo::new(now());
         let matched = RouteMatched::of(&call.head.extensions).cloned();
         let routing = matched.as_ref().map_or(Routing::NotFound, |matched| Routing::Matched(matched.into()));
-        // The route was found by another layer, which does not find it again.
+        // The route was chosen by another layer, so it cannot be chosen again here.
         let mut router = Router::fixed(routing);
         let mut run = self.chain.start();
         match run.on_request(&mut call, &info, &mut router).await {

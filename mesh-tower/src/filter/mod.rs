@@ -5,12 +5,12 @@
 //! response ◄── filter 1 ◄── filter 2 ◄── … ◄──┘
 //! ```
 //!
-//! A filter is a decision of [`mesh_core::filter`], carried out: it sees the request and may change it, answer in its place,
-//! wait, leave metadata for later filters and let the request be routed again; on the way back it sees the response. A reply
-//! of a filter passes all filters on the way back, as in Envoy.
+//! A filter carries out a decision of [`mesh_core::filter`]. It may change the request, reply to it, wait, leave metadata for
+//! later filters, and have the request routed again; then it may change the response. A reply of a filter passes all
+//! filters as a response, as in Envoy.
 //!
-//! Each filter is one file or folder, and one line in the table below. The states that filters keep for a request lie in
-//! the request's future, so only a filter that waits allocates.
+//! Each filter is one file or folder, and one line in the table below. The states of filters are part of the request's
+//! future, so only a filter that waits allocates.
 
 mod chain;
 mod cors;
@@ -38,7 +38,7 @@ use crate::{
     timer::Timers,
 };
 
-/// Makes the types that run every filter. Each line is the name that [`FilterConfig`] has for it, and what runs it.
+/// Makes the types that run every filter. Each line is the variant of [`FilterConfig`] and the type that runs it.
 macro_rules! filters {
     ($($name:ident($filter:ty)),* $(,)?) => {
         /// A filter, ready to run.
@@ -47,7 +47,7 @@ macro_rules! filters {
             $($name($filter),)*
         }
 
-        /// What a filter keeps of one request.
+        /// The state of a filter for one request.
         enum FilterState {
             $($name(<$filter as HttpFilter>::State),)*
         }
@@ -68,7 +68,7 @@ macro_rules! filters {
             fn on_request<'a>(&'a self, state: &'a mut FilterState, request: FilterRequest<'a>) -> FilterStatus<'a> {
                 match (self, state) {
                     $((Self::$name(filter), FilterState::$name(state)) => filter.on_request(state, request),)*
-                    // A filter is given the state that it has made.
+                    // A filter gets the state that it has made.
                     _ => FilterStatus::Continue,
                 }
             }
@@ -89,48 +89,47 @@ filters! {
     HeaderMutation(header_mutation::HeaderMutationFilter),
 }
 
-/// What a filter does.
+/// An HTTP filter.
 pub(crate) trait HttpFilter: fmt::Debug + Send + Sync + Sized {
     /// Its configuration in a chain.
     type Config: FilterKind;
 
-    /// What it keeps of a request until the response.
+    /// The state that it keeps from a request to the response.
     type State: Default + Send;
 
     /// The filter of a chain.
     fn new(config: &Arc<Self::Config>, factory: &FilterFactory<'_>) -> Self;
 
-    /// Sees a request before it is sent on.
+    /// Handles a request before it is forwarded.
     fn on_request<'a>(&'a self, state: &'a mut Self::State, request: FilterRequest<'a>) -> FilterStatus<'a>;
 
-    /// Sees the response before it is passed on, also that of a request which an earlier filter has answered: then `state`
-    /// is the default.
+    /// Handles the response before it is passed on. If an earlier filter has replied to the request, `state` is the default.
     fn on_response(&self, _state: &mut Self::State, _response: FilterResponse<'_>) {}
 }
 
-/// What a filter is made with, besides its configuration.
+/// What a filter is made with, in addition to its configuration.
 #[derive(Debug)]
 pub(crate) struct FilterFactory<'a> {
-    /// Statistics of the connection manager, among which a filter registers its own.
+    /// Statistics of the connection manager. A filter registers its own in them.
     pub(crate) stats: &'a HttpStats,
     pub(crate) timers: &'a Timers,
 }
 
-/// What becomes of a request after a filter has seen it.
+/// What happens to a request after a filter has handled it.
 pub(crate) enum FilterStatus<'a> {
-    /// It goes on.
+    /// The next filter handles it.
     Continue,
-    /// It is answered.
+    /// The filter replies to it.
     Reply(FilterReply),
-    /// It waits, and then goes on (`None`) or is answered.
+    /// The filter waits, and then continues (`None`) or replies.
     Wait(Pin<Box<dyn Future<Output = Option<FilterReply>> + Send + 'a>>),
 }
 
-/// What a filter answers in place of an endpoint.
+/// The response of a filter in place of an endpoint's.
 #[derive(Debug)]
 pub(crate) struct FilterReply {
     pub(crate) reply: LocalReply,
-    /// Headers of the response beside those of the reply.
+    /// Headers of the response in addition to those of the reply.
     pub(crate) headers: HeaderMap,
 }
 
@@ -149,7 +148,7 @@ pub(crate) struct FilterRequest<'a> {
     clears_route_cache: &'a mut bool,
 }
 
-#[expect(dead_code, reason = "what filters may do; those that do it are separate files")]
+#[expect(dead_code, reason = "the interface of filters, of which the built-in ones use a part")]
 impl<'a> FilterRequest<'a> {
     pub(crate) fn head(&self) -> &Parts {
         &self.call.head
@@ -159,7 +158,7 @@ impl<'a> FilterRequest<'a> {
         &mut self.call.head
     }
 
-    /// The body, which can be replaced, such as by one that sees the frames of this one.
+    /// The body, which can be replaced, such as by one that wraps it.
     pub(crate) fn body_mut(&mut self) -> &mut Option<Body> {
         &mut self.call.body
     }
@@ -168,7 +167,7 @@ impl<'a> FilterRequest<'a> {
         self.call.is_grpc()
     }
 
-    /// Keeps the head for the response, although the request is sent.
+    /// Keeps the head for `on_response`, although the request is forwarded.
     pub(crate) fn keep_head(&mut self) {
         self.call.keep_head();
     }
@@ -177,12 +176,12 @@ impl<'a> FilterRequest<'a> {
         self.info
     }
 
-    /// What the route does with the request; `None` if there is no route.
+    /// The action of the route; `None` if there is no route.
     pub(crate) fn action(&self) -> Option<&'a Action> {
         Some(&self.matched?.route.route().action)
     }
 
-    /// Keeps the route for values that name it.
+    /// Keeps the route for values that contain its name.
     pub(crate) fn observe_route(&self) {
         if let Some(matched) = self.matched {
             self.info.state().observe_route(|| matched.route.to_handle());
@@ -194,12 +193,12 @@ impl<'a> FilterRequest<'a> {
         self.matched?.cluster_name()
     }
 
-    /// What the route says about this filter.
+    /// The route's override of this filter.
     pub(crate) fn resolved(&self) -> Option<&'a ResolvedOverride> {
         self.resolved
     }
 
-    /// Routes the request again once this filter has seen it, because what it has changed matters for that. Envoy
+    /// Has the request routed again after this filter, because the filter has changed what routes match. Envoy
     /// `clearRouteCache`.
     pub(crate) fn clear_route_cache(&mut self) {
         *self.clears_route_cache = true;
@@ -208,11 +207,11 @@ impl<'a> FilterRequest<'a> {
 
 /// A response as a filter sees it.
 pub(crate) struct FilterResponse<'a> {
-    /// The request's head; empty if no filter has kept it and the request was sent.
+    /// The request's head; empty if the request was forwarded and no filter has kept the head.
     pub(crate) request: &'a Parts,
     pub(crate) response: &'a mut Response<Body>,
     pub(crate) info: &'a StreamInfo,
-    /// What the route says about this filter.
+    /// The route's override of this filter.
     pub(crate) resolved: Option<&'a ResolvedOverride>,
 }
 
@@ -226,7 +225,7 @@ impl fmt::Debug for FilterStatus<'_> {
     }
 }
 
-/// The most specific configuration of a filter that is `own` unless a route says otherwise.
+/// The most specific configuration of a filter whose configuration in the chain is `own`.
 pub(crate) fn most_specific<'a, F>(resolved: Option<&'a ResolvedOverride>, own: &'a Arc<F>) -> &'a Arc<F>
 where
     F: FilterKind<PerRoute = F>,

@@ -49,7 +49,7 @@ struct Mutations {
 }
 
 impl HeadersLayer {
-    /// Makes the changes of the route that [`RouteLayer`](crate::route::RouteLayer) chose, and no others.
+    /// Applies the changes of the route that [`RouteLayer`](crate::route::RouteLayer) chose, and no others.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -73,7 +73,7 @@ impl HeadersLayer {
         let of_route = matched.into_iter().flat_map(|matched| matched.entry().request_headers(matched.weighted()));
         let mut levels = of_route.chain(Some(&self.own.request)).filter(|level| !level.is_empty()).peekable();
         if levels.peek().is_some() {
-            apply_to_request(levels, &mut call.head, &known(matched));
+            apply_to_request(levels, &mut call.head, &attributes_of(matched));
         }
     }
 
@@ -82,7 +82,7 @@ impl HeadersLayer {
         if levels.peek().is_none() {
             return;
         }
-        let route = known(matched);
+        let route = attributes_of(matched);
         let attributes = Attributes {
             response_code: Some(response.status()),
             response_flags: flags_of(response),
@@ -116,8 +116,8 @@ impl Middleware for HeadersLayer {
     }
 }
 
-/// The facts about a route for header values.
-fn known(matched: Option<&RouteMatched>) -> Attributes<'_> {
+/// The attributes of a route for header values.
+fn attributes_of(matched: Option<&RouteMatched>) -> Attributes<'_> {
     let Some(matched) = matched else { return Attributes::default() };
     Attributes {
         route_name: Some(&*matched.entry().route().name).filter(|name| !name.is_empty()),

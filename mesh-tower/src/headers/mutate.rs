@@ -3,7 +3,7 @@
 use http::{HeaderMap, header::HOST, request::Parts, uri::PathAndQuery};
 use mesh_core::{model::HeaderMutations, policy::header_mutation, telemetry::Attributes};
 
-/// Changes the headers of a request, level by level. The facts of the request itself need not be in `known`.
+/// Changes the headers of a request, level by level. The attributes of the request itself need not be in `known`.
 pub(crate) fn apply_to_request<'m>(
     levels: impl IntoIterator<Item = &'m HeaderMutations>,
     parts: &mut Parts,
@@ -14,7 +14,7 @@ pub(crate) fn apply_to_request<'m>(
     });
 }
 
-/// Lets `change` change the headers of a request. It is given `known` with the facts of the request, except its headers.
+/// Calls `change` with the headers of a request, and with `known` and the attributes of the request except its headers.
 pub(crate) fn change_request(
     parts: &mut Parts,
     known: &Attributes<'_>,

@@ -32,7 +32,7 @@ fn lines(response: &Response<Body>, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn values_may_read_the_request_and_the_answer() {
+async fn values_may_read_the_request_and_the_response() {
     let layer = HeadersLayer::new()
         .request(append("x-to", "%REQ(:METHOD)% %REQ(host)%%REQ(:PATH)%"))
         .response(append("x-back", "%RESPONSE_CODE% %REQ(:PATH)% %RESP(x-to)%"));
@@ -45,7 +45,7 @@ async fn values_may_read_the_request_and_the_answer() {
 }
 
 #[tokio::test]
-async fn the_routes_changes_come_before_the_layers_own() {
+async fn the_changes_of_the_route_come_before_those_of_the_layer() {
     let to_cluster = Action::Route(Box::new(RouteAction::to_cluster("c")));
     let mut route = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), to_cluster);
     route.name = "first".into();

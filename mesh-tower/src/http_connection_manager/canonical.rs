@@ -1,8 +1,8 @@
-//! One canonical request: whatever way a client has of saying something, the rest of the mesh reads it in one place.
+//! Brings requests into a canonical form, so that the rest of the pipeline reads each fact in one place.
 //!
-//! Afterwards the authority stands in the target if the request came with HTTP/2, and in `host` if it came with
-//! HTTP/1, never in both; an HTTP/1 target is a path; the path has its normal form. What is not canonical and cannot be
-//! made so is refused here, with Envoy's status and details.
+//! In the canonical form, the authority of an HTTP/2 request is in the target, and that of an HTTP/1 request in `host`,
+//! never in both; an HTTP/1 target is a path; the path is normalized. Requests without a canonical form are refused with
+//! Envoy's status and details.
 
 use http::{
     HeaderValue, Method, Uri, Version,
@@ -15,26 +15,26 @@ use mesh_core::{
     policy::path_normalize::{self, PathNormalizationFailed},
 };
 
-/// Why a request is refused before anything else is asked of it.
+/// Why a request is refused before it is routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// HTTP/1.0 where it is not accepted: 426.
     LowVersion,
     /// No host: 400.
     MissingHost,
-    /// More than one host, or one with impossible characters: 400.
+    /// More than one host, or one with invalid characters: 400.
     InvalidHost,
     /// A target with bytes that HTTP/1 does not allow in one: 400.
     InvalidTarget,
-    /// A target that is no path, such as that of `OPTIONS *`: 404.
+    /// A target that is not a path, such as that of `OPTIONS *`: 404.
     AbsolutePathRejected,
-    /// A path that has no normal form: 400.
+    /// A path that cannot be normalized: 400.
     PathNormalizationFailed,
     /// More headers than allowed: 431.
     TooManyHeaders,
 }
 
-/// Makes `parts` canonical. `listener_port` is the port the client connected to.
+/// Brings `parts` into the canonical form. `listener_port` is the port that the client connected to.
 pub(super) fn canonicalize(
     parts: &mut Parts,
     config: &HttpConnectionManager,
@@ -57,7 +57,7 @@ pub(super) fn canonicalize(
     normalize_path(parts, config)
 }
 
-/// The authority in its one place.
+/// Moves the authority to its place in the canonical form.
 fn unite_authority(parts: &mut Parts) -> Result<(), Refusal> {
     if parts.version == Version::HTTP_2 {
         if parts.uri.authority().is_some() {
@@ -65,7 +65,7 @@ fn unite_authority(parts: &mut Parts) -> Result<(), Refusal> {
             return Ok(());
         }
     } else if parts.uri.scheme().is_some() {
-        // Absolute form: the target's host counts, whatever `host` says (RFC 9112 section 3.2.2).
+        // In the absolute form, `host` is ignored (RFC 9112 section 3.2.2).
         let target = std::mem::take(&mut parts.uri).into_parts();
         let authority = target.authority.as_ref().ok_or(Refusal::MissingHost)?;
         parts.headers.insert(HOST, value_of(authority.as_str())?);
@@ -82,7 +82,8 @@ fn unite_authority(parts: &mut Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What may stand in an authority: RFC 3986 section 3.2 and, as browsers send and Envoy accepts it, `_`.
+/// Whether all characters are allowed in an authority by RFC 3986 section 3.2, or are `_`, which browsers send and Envoy
+/// accepts.
 fn is_authority(host: &[u8]) -> bool {
     host.iter().all(|byte| {
         matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%'
@@ -90,7 +91,7 @@ fn is_authority(host: &[u8]) -> bool {
     })
 }
 
-/// Takes the port off the authority: any, or only this one.
+/// Removes the port from the authority if it is `only`, or any port if that is `None`.
 fn strip_port(parts: &mut Parts, only: Option<u16>) -> Result<(), Refusal> {
     let stripped = {
         let authority = match parts.uri.authority() {
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_ends_up_in_one_place() {
+    fn the_authority_is_in_one_place() {
         let (config, h1, h2) = (config(), Version::HTTP_11, Version::HTTP_2);
         assert_eq!(canonical(&config, h1, "/a?b", &["x.test"]), ok("/a?b", "x.test"));
         assert_eq!(canonical(&config, h1, "http://y.test/a", &["x.test"]), ok("/a", "y.test"));
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn http_1_0_needs_permission_and_may_be_given_a_host() {
+    fn http_1_0_must_be_allowed_and_may_have_a_default_host() {
         let mut config = config();
         assert_eq!(canonical(&config, Version::HTTP_10, "/", &["a"]), Err(Refusal::LowVersion));
         config.accept_http_10 = Some("".into());

@@ -1,4 +1,4 @@
-//! Filters in the pipeline of a listener: their order, their overrides, and responses that the mesh gives itself.
+//! Filters in the pipeline of a listener: their order, their overrides, and local replies.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ async fn passed(fixture: &Fixture, path: &str) -> (String, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_response_passes_all_filters_whoever_gives_it() {
+async fn every_response_passes_all_filters() {
     let mut abort = prefix("/abort", to_cluster());
     let teapot = Arc::new(teapot()).into();
     abort.typed_per_filter_config.insert(Fault::NAME, FilterOverride::Config(teapot));

@@ -1,4 +1,4 @@
-//! An HTTP connection manager, compiled: what all requests of one listener have in common.
+//! A compiled HTTP connection manager: the state that all requests of one listener share.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ use crate::{
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ListenerConfigError {
-    /// Its routes contradict themselves.
+    /// Its routes cannot be compiled.
     #[error("its routes: {0}")]
     Routes(#[from] RouteTableError),
-    /// Its access log cannot be written.
+    /// Its access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] OpenError),
 }
@@ -36,20 +36,19 @@ pub(crate) struct ListenerFacts {
     /// Prefix of the listener's statistics.
     pub(crate) stat_prefix: Arc<str>,
     pub(crate) traffic_direction: TrafficDirection,
-    /// The service of requests whose cluster does not name one.
+    /// The service of requests whose cluster has no service.
     pub(crate) service: Option<Arc<DestinationService>>,
-    /// The authority whose virtual host takes requests that have none of their own; `None` = they have no route.
+    /// The authority whose virtual host serves requests that match no other; `None` = such requests have no route.
     pub(crate) default_authority: Option<Arc<str>>,
 }
 
-/// What all requests of a connection manager have in common. The pipeline of a channel, of a library server and of a
-/// proxy listener is made of it.
+/// The state that all requests of a connection manager share. Channels, library servers and listeners of a proxy have one.
 #[derive(Debug)]
 pub(crate) struct HttpListener {
     pub(crate) config: Arc<HttpConnectionManager>,
     pub(super) routes: RouteConfigProvider,
     pub(super) default_authority: Option<Arc<str>>,
-    /// Knows the clusters that requests name themselves.
+    /// Has the clusters that are named by a header of the request.
     pub(super) store: Arc<Store>,
     pub(super) filters: FilterChain,
     pub(crate) stats: Arc<HttpStats>,
@@ -99,7 +98,7 @@ impl HttpListener {
         })
     }
 
-    /// Whether the routes have come.
+    /// Whether the routes have arrived.
     pub(crate) fn has_routes(&self) -> bool {
         self.routes.load().is_some()
     }

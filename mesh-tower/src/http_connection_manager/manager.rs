@@ -1,5 +1,5 @@
-//! The edge of a listener with sockets: serves connections, makes requests canonical, and gives responses the headers
-//! that every response of the listener has.
+//! The connection manager of a listener with sockets: serves connections, brings requests into canonical form, and adds the
+//! headers that every response of the listener has.
 
 use std::{
     convert::Infallible,
@@ -36,14 +36,14 @@ use crate::{
     codec::{Codecs, Connection, ConnectionInfo, HeadLimit, Lifetime},
     drain::DrainWatch,
     machine::local_address,
-    peer_metadata::Introduction,
+    peer_metadata::ClientMetadata,
     telemetry::Telemetry,
     timer::now,
     upgrade::{self, EndedBy},
     upstream::HeldByTunnel,
 };
 
-/// Stands for the address of a client that is unknown.
+/// The address of a client whose address is unknown.
 const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Serves the connections of one listener; `S` answers the requests that its filters and routes do not answer.
@@ -53,14 +53,14 @@ pub struct ConnectionManager<S> {
     pub(super) service: S,
 }
 
-/// What belongs to the listener's connections.
+/// What the connections of the listener need.
 pub(super) struct Edge {
     codecs: Codecs,
     head_limit: Option<HeadLimit>,
     local_address: Option<IpAddr>,
 }
 
-/// The ends of a connection that has switched protocols, and what it occupies.
+/// The ends of an upgraded connection, and the resources that it holds.
 struct Tunnel {
     downstream: OnUpgrade,
     upstream: OnUpgrade,
@@ -68,7 +68,7 @@ struct Tunnel {
 }
 
 impl<S> ConnectionManager<S> {
-    /// What serves the connections of `listener` that are `http`'s, whose routes and clusters are those of `store`.
+    /// Serves connections of `listener` as `http` configures, with the routes and clusters of `store`.
     ///
     /// # Errors
     /// If routes given in the listener cannot be compiled, or an access log cannot be opened.
@@ -95,17 +95,17 @@ impl<S> ConnectionManager<S> {
         Ok(Self { listener, edge: Arc::new(edge), service })
     }
 
-    /// The same with another service.
+    /// A connection manager with the same configuration and another service.
     pub(crate) fn with_service<T>(&self, service: T) -> ConnectionManager<T> {
         ConnectionManager { listener: Arc::clone(&self.listener), edge: Arc::clone(&self.edge), service }
     }
 }
 
 impl<S: Respond> ConnectionManager<S> {
-    /// Serves one connection to its end, as the member `drain` of a group.
+    /// Serves one connection until it ends. `drain` drains it.
     ///
     /// # Cancel safety
-    /// Dropping the future cuts the connection.
+    /// Dropping the future closes the connection.
     pub async fn serve_connection<I>(self: Arc<Self>, io: I, downstream: Downstream, drain: DrainWatch)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -143,18 +143,18 @@ impl<S: Respond> ConnectionManager<S> {
         }
         let method = call.head.method.clone();
         let version = call.head.version;
-        let ends_by_itself = version < Version::HTTP_11 && !asks_to_stay(&call.head.headers);
+        let is_not_persistent = version < Version::HTTP_11 && !asks_to_keep_alive(&call.head.headers);
         let admitted = self.admit(&mut call, &connection, &mut recorder);
         let mut facts =
-            RequestFacts { version, request_id: self.answered_request_id(&call.head), persistence: Persistence::Keep };
-        let (introduction, served) = match admitted {
-            Ok(introduction) => {
+            RequestFacts { version, request_id: self.response_request_id(&call.head), persistence: Persistence::Keep };
+        let (client, served) = match admitted {
+            Ok(client) => {
                 let served = self.listener.serve(&self.service, &mut call, &mut recorder).await;
-                (introduction, served)
+                (client, served)
             }
             Err(refusal) => {
                 self.refuse(refusal, &mut call, &mut recorder);
-                (Introduction::default(), Served::default())
+                (ClientMetadata::default(), Served::default())
             }
         };
         let info = recorder.info();
@@ -166,21 +166,21 @@ impl<S: Respond> ConnectionManager<S> {
         let is_local = info.state().is_local_reply();
         let abandons_upload = !info.is_request_complete() && is_local;
         if is_last
-            || ends_by_itself
+            || is_not_persistent
             || abandons_upload
             || info.asks_for_upgrade()
             || connection.drain.is_draining()
-            || (served.by_program && asks_to_end(&response.headers))
+            || (served.by_program && asks_to_close(&response.headers))
         {
             facts.persistence = Persistence::Close;
         }
-        let client_left = abandons_upload && info.is_request_aborted() && !info.is_request_malformed();
+        let has_disconnected = abandons_upload && info.is_request_aborted() && !info.is_request_malformed();
         let server = self.listener.peers.receive_response(&mut response.headers);
         recorder.observe_server(server);
-        self.listener.peers.send_response(&mut response.headers, &introduction);
+        self.listener.peers.send_response(&mut response.headers, &client);
         response::finish(&mut response, &self.listener.config, facts, is_local);
-        if client_left {
-            recorder.client_left();
+        if has_disconnected {
+            recorder.client_disconnected();
             return Ok(Response::from_parts(response, ResponseBody::unrecorded(body)));
         }
         recorder.observe_response_head(&response);
@@ -194,22 +194,22 @@ impl<S: Respond> ConnectionManager<S> {
         Ok(ResponseBody::wrap(Response::from_parts(response, body), recorder, served.timeouts))
     }
 
-    /// Makes a request canonical and safe, or refuses it; what it says about its client.
+    /// Brings a request into canonical form and sanitizes its headers, or refuses it.
     fn admit(
         &self,
         call: &mut Call,
         connection: &ConnectionInfo,
         recorder: &mut Recorder,
-    ) -> Result<Introduction, Refusal> {
+    ) -> Result<ClientMetadata, Refusal> {
         canonicalize(
             &mut call.head,
             &self.listener.config,
             connection.downstream.local_address().map_or(0, |address| address.port()),
         )?;
         self.sanitize(&mut call.head, connection, recorder.info());
-        let mut introduction = self.listener.peers.receive_request(&mut call.head.headers);
-        recorder.observe_client(introduction.client.take());
-        Ok(introduction)
+        let mut metadata = self.listener.peers.receive_request(&mut call.head.headers);
+        recorder.observe_client(metadata.client.take());
+        Ok(metadata)
     }
 
     fn refuse(&self, refusal: Refusal, call: &mut Call, recorder: &mut Recorder) {
@@ -219,7 +219,7 @@ impl<S: Respond> ConnectionManager<S> {
             self.listener.stats.downstream_cx_protocol_error.inc();
         }
         call.reply(recorder.info(), reply);
-        // The client that sends such a request may send anything behind it.
+        // What follows an invalid request on the connection may be anything.
         if call.head.version < Version::HTTP_2
             && refusal != Refusal::AbsolutePathRejected
             && let Some(response) = &mut call.response
@@ -228,14 +228,15 @@ impl<S: Respond> ConnectionManager<S> {
         }
     }
 
-    /// Responds to a request whose body breaks the protocol. The reset of the upstream's side is a consequence.
+    /// Responds to a request whose body violates the protocol. The flags of the upstream reset that follows from it are
+    /// discarded.
     fn reply_malformed(&self, call: &mut Call, info: &StreamInfo) {
         self.listener.stats.downstream_cx_protocol_error.inc();
         info.state().response_flags = ResponseFlags::NONE;
         call.reply(info, LocalReply::BAD_REQUEST);
     }
 
-    /// Corrects what the headers say about the client, and gives the request its id.
+    /// Sanitizes the headers about the client, and sets the request id.
     fn sanitize(&self, parts: &mut Parts, connection: &ConnectionInfo, info: &StreamInfo) {
         let config = &self.listener.config;
         let address = connection.downstream.remote_address().map_or(UNKNOWN_ADDRESS, |remote| remote.ip());
@@ -250,7 +251,7 @@ impl<S: Respond> ConnectionManager<S> {
         if let Some(via) = &config.via {
             response::append_via(headers, via);
         }
-        // The codec answers it when the body is asked for.
+        // The codec sends `100 Continue` when the body is polled.
         if headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             headers.remove(header::EXPECT);
         }
@@ -261,10 +262,10 @@ impl<S: Respond> ConnectionManager<S> {
         state.internal = client.internal;
     }
 
-    /// The request's id, if responses show it.
-    fn answered_request_id(&self, parts: &Parts) -> Option<HeaderValue> {
-        let shows = self.listener.config.always_set_request_id_in_response;
-        if shows { parts.headers.get(X_REQUEST_ID).cloned() } else { None }
+    /// The id of the request, if responses have it.
+    fn response_request_id(&self, parts: &Parts) -> Option<HeaderValue> {
+        let is_set = self.listener.config.always_set_request_id_in_response;
+        if is_set { parts.headers.get(X_REQUEST_ID).cloned() } else { None }
     }
 
     fn is_last(&self, requests: u32) -> bool {
@@ -275,7 +276,7 @@ impl<S: Respond> ConnectionManager<S> {
         is_last
     }
 
-    /// Makes a tunnel of the request; it is recorded when that ends.
+    /// Starts the tunnel of an upgraded request, which is recorded when the tunnel ends.
     fn spawn_tunnel(&self, tunnel: Tunnel, connection: &ConnectionInfo, recorder: Recorder) {
         let stats = Arc::clone(&self.listener.stats);
         let drain = connection.drain.watch();
@@ -297,7 +298,7 @@ impl<S: Respond> ConnectionManager<S> {
 }
 
 impl<S> ConnectionManager<S> {
-    /// Begins the record of a request that came on `connection`.
+    /// The recorder of a request on `connection`.
     pub(super) fn recorder(&self, connection: &Arc<ConnectionInfo>, info: StreamInfo, call: &mut Call) -> Recorder {
         {
             let mut state = info.state();
@@ -332,12 +333,12 @@ fn reply_to(refusal: Refusal) -> LocalReply {
     }
 }
 
-/// Whether the program itself, on its own server, wants the connection to end.
-fn asks_to_end(headers: &HeaderMap) -> bool {
+/// Whether a response of the program itself closes the connection.
+fn asks_to_close(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "close"))
 }
 
-/// Whether an HTTP/1.0 client wants its connection to go on.
-fn asks_to_stay(headers: &HeaderMap) -> bool {
+/// Whether an HTTP/1.0 client keeps its connection open.
+fn asks_to_keep_alive(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|value| hop_by_hop::has_token(value, "keep-alive"))
 }

@@ -1,13 +1,13 @@
-//! HTTP connection managers: the pipeline that every request passes, and the edge of listeners with sockets.
+//! HTTP connection managers: the pipeline of requests, and the connections of listeners with sockets.
 //!
 //! ```text
-//! edge: canonical form ► client and trust ► request id
-//!   pipeline: route ► upgrade allowed? ► http filters ► the route's own response, or the service
-//! edge: hop-by-hop, server, via, x-request-id ► body ► its end: statistics, Istio's metrics, access log
+//! connection: canonical form ► forwarded headers ► request id
+//!   pipeline: route ► upgrade allowed? ► HTTP filters ► the route's own response, or the service
+//! connection: hop-by-hop headers, server, via, x-request-id ► body ► end of body: statistics, Istio's metrics, access log
 //! ```
 //!
-//! The route is found before the filters run, because it configures them. The service at the end is an upstream in a proxy
-//! and in a channel, and the program's own service in a library server.
+//! The route is chosen before the filters run, because it configures them. The service is an upstream in a proxy and in a
+//! channel, and the program's own service in a library server.
 
 mod canonical;
 mod listener;

@@ -1,4 +1,4 @@
-//! The way of a request through a listener, in one function, whoever it comes from and whoever answers it.
+//! The pipeline of a request through a listener, in one function, for proxies, servers and channels.
 //!
 //! ```text
 //! route (virtual host, route, cluster) ──► upgrade allowed? ──► http filters ──► the route's own response
@@ -6,8 +6,8 @@
 //! response ◄── http filters, in reverse ◄─────────────────────────────────────┘
 //! ```
 //!
-//! The edge comes before: it makes the request canonical. For a socket that is [`ConnectionManager`](super::ConnectionManager),
-//! for a program's own calls [`Channel`](crate::Channel).
+//! Requests are in canonical form: [`ConnectionManager`](super::ConnectionManager) makes them so for a socket, and
+//! [`Channel`](crate::Channel) for the calls of a program.
 
 use std::{
     future::{Future, poll_fn},
@@ -34,22 +34,22 @@ use crate::{
     upgrade,
 };
 
-/// What remains of a request that has been answered.
+/// State of a request that is needed after its response has been made.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
-    /// Limits of the stream, which go on for the response body.
+    /// Timeouts of the stream, which also apply to the response body.
     pub(crate) timeouts: StreamTimeouts,
-    /// The client's end of a tunnel, if the request has asked for one.
+    /// The client's end of a tunnel, if the request asked for an upgrade.
     pub(crate) upgrade: Option<OnUpgrade>,
-    /// The program itself has answered, so its `connection` header is an instruction to this hop.
+    /// The response is the program's own, so its `connection` header concerns this hop.
     pub(crate) by_program: bool,
 }
 
 impl HttpListener {
-    /// Answers a call whose request is canonical: its response is there afterwards, whatever goes wrong.
+    /// Answers a call whose request is in canonical form. Afterwards the call has a response, also after a failure.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the request up.
+    /// Dropping the future aborts the request.
     pub(crate) fn serve<R: Respond>(
         &self,
         service: &R,
@@ -114,7 +114,7 @@ impl HttpListener {
         served
     }
 
-    /// Lets the filters and then the route answer. False if neither does.
+    /// Passes the request to the filters, and then to the route. Whether one of them has responded.
     async fn answers_itself(
         &self,
         call: &mut Call,
@@ -124,10 +124,10 @@ impl HttpListener {
     ) -> bool {
         if let Some(run) = run {
             let reply = run.on_request(call, info, router).await;
-            // Access logs show the request as the filters have left it.
+            // Access logs show the changes of the filters.
             info.observe_request(&call.head);
             if let Some(reply) = reply {
-                // Metrics count the service that the request would have reached.
+                // Metrics have the service that the request would have reached.
                 info.state().upstream_cluster = router.matched().and_then(|matched| matched.cluster.clone());
                 reply.respond(call, info);
                 return true;
@@ -154,8 +154,7 @@ impl HttpListener {
         }
     }
 
-    /// The client's end of the tunnel if the request may upgrade its connection; removes headers that concern only this
-    /// hop.
+    /// The client's end of the tunnel if the request may upgrade its connection. Removes hop-by-hop headers.
     fn upgrade(
         &self,
         call: &mut Call,
@@ -166,13 +165,13 @@ impl HttpListener {
             return Ok(None);
         }
         let head = &mut call.head;
-        // Clients that try HTTP/2 by upgrade get their response in HTTP/1.1, as from Envoy.
+        // As in Envoy, clients that ask for HTTP/2 by an upgrade get an HTTP/1.1 response.
         let requested = upgrade::requested_upgrade(&head.headers).filter(|protocol| *protocol != "h2c");
         let Some(protocol) = requested else {
             remove_hop_by_hop(&mut head.headers, hop_by_hop::Upgrade::Remove);
             return Ok(None);
         };
-        // A program may itself upgrade what it serves: its end of the tunnel stays with the request.
+        // A program may upgrade connections itself, so the end of the tunnel stays with the request.
         if matched.is_some_and(is_served_here) {
             remove_hop_by_hop(&mut head.headers, hop_by_hop::Upgrade::Pass);
             return Ok(None);
@@ -193,7 +192,7 @@ impl HttpListener {
     }
 }
 
-/// Whether the program's own service answers.
+/// Whether the program's own service responds.
 fn is_served_here(matched: &Matched<'_>) -> bool {
     !matched.route.is_forwarding() && matched.route.route().action == Action::NonForwarding
 }

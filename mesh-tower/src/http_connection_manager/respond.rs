@@ -1,4 +1,4 @@
-//! What stands at the end of the pipeline.
+//! [`Respond`]: the end of the pipeline.
 
 use std::{convert::Infallible, future::poll_fn};
 
@@ -11,19 +11,19 @@ use crate::{
     route::Matched,
 };
 
-/// What is known of a request when it reaches the end of the pipeline.
+/// What is known about a request at the end of the pipeline.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
     pub(crate) info: &'a StreamInfo,
     pub(crate) matched: &'a Matched<'a>,
 }
 
-/// Answers the requests that a listener's filters and routes do not answer.
+/// Responds to the requests that a listener's filters and routes do not respond to.
 ///
-/// Not a `tower::Service`: the future borrows the responder and the call, so that a request costs neither a box nor a
-/// clone. Any infallible service can be put in its place by [`ServiceResponder`].
+/// This is not a `tower::Service`, because the future borrows the responder and the call, so that a request needs neither
+/// a box nor a clone. [`ServiceResponder`] adapts any infallible service.
 pub trait Respond: Send + Sync + 'static {
-    /// Answers the request of `call`.
+    /// Responds to the request of `call`.
     fn respond(&self, call: &mut Call, request: RequestContext<'_>) -> impl Future<Output = ()> + Send;
 }
 
@@ -33,7 +33,7 @@ impl<T: Transport> Respond for Upstream<T> {
     }
 }
 
-/// A `tower::Service` that answers; it finds the [`StreamInfo`] in the extensions of its requests.
+/// A `tower::Service` as a [`Respond`]. Its requests have the [`StreamInfo`] in their extensions.
 #[derive(Clone, Debug)]
 pub struct ServiceResponder<S>(pub S);
 
@@ -43,7 +43,7 @@ where
     S::Future: Send,
 {
     async fn respond(&self, call: &mut Call, request: RequestContext<'_>) {
-        let Some(sent) = request.hand_over(call) else { return };
+        let Some(sent) = request.take_request(call) else { return };
         let mut service = self.0.clone();
         let response = match poll_fn(|cx| service.poll_ready(cx)).await {
             Ok(()) => service.call(sent).await.unwrap_or_else(|never| match never {}),
@@ -55,8 +55,8 @@ where
 }
 
 impl RequestContext<'_> {
-    /// The request for a service of the program, with its [`StreamInfo`] in its extensions.
-    pub(crate) fn hand_over(self, call: &mut Call) -> Option<Request<Body>> {
+    /// Takes the request for a service of the program, with its [`StreamInfo`] in its extensions.
+    pub(crate) fn take_request(self, call: &mut Call) -> Option<Request<Body>> {
         self.info.state().observe_route(|| self.matched.route.to_handle());
         let mut request = call.take_request()?;
         request.extensions_mut().insert(self.info.clone());

@@ -1,4 +1,4 @@
-//! The headers that a connection manager gives every response.
+//! The headers that a connection manager sets in every response.
 
 use http::{HeaderMap, HeaderValue, Method, Response, Version, header, response};
 use http_body::Body as _;
@@ -12,7 +12,7 @@ use mesh_core::{
 
 use crate::Body;
 
-/// Whether the connection goes on after a response.
+/// Whether the connection stays open after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Persistence {
     Keep,
@@ -26,7 +26,7 @@ pub(super) struct RequestFacts {
     pub(super) persistence: Persistence,
 }
 
-/// Gives a response to HEAD the length of the body that it does not have.
+/// Removes the body of a response to HEAD, and sets `content-length` to its length.
 pub(super) fn without_body_for_head(mut response: Response<Body>, method: &Method) -> Response<Body> {
     if *method != Method::HEAD || response.body().is_end_stream() {
         return response;
@@ -37,14 +37,14 @@ pub(super) fn without_body_for_head(mut response: Response<Body>, method: &Metho
     response.map(|_| Body::empty())
 }
 
-/// Gives `response` the headers that every response of the listener has.
+/// Sets the headers that every response of the listener has.
 pub(super) fn finish(
     response: &mut response::Parts,
     config: &HttpConnectionManager,
     request: RequestFacts,
     is_local: bool,
 ) {
-    // The upstream's version concerns its connection only. For HTTP/1.0 clients the codec turns 1.1 into 1.0.
+    // The version is that of the downstream connection. For HTTP/1.0 clients the codec turns 1.1 into 1.0.
     response.version = request.version.max(Version::HTTP_11);
     let headers = &mut response.headers;
     let upgrade =
@@ -72,7 +72,7 @@ pub(super) fn finish(
     }
 }
 
-/// Adds this hop to `via`, in the line that is there.
+/// Appends this hop to the value of `via`.
 pub(super) fn append_via(headers: &mut HeaderMap, via: &HeaderValue) {
     let value = match headers.get(header::VIA) {
         Some(before) => [before.as_bytes(), b", ", via.as_bytes()].concat(),

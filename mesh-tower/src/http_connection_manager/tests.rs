@@ -168,7 +168,7 @@ async fn a_request_reaches_the_service_in_canonical_form() {
 }
 
 #[tokio::test]
-async fn what_the_mesh_answers_itself_is_envoys_word() {
+async fn local_replies_are_envoys() {
     let direct = DirectResponse::new(StatusCode::OK, "hello");
     let mut redirect = Redirect::default();
     redirect.scheme_redirect = Some("https".into());
@@ -243,11 +243,11 @@ async fn faults_delay_and_abort() {
     assert!(answer.starts_with("HTTP/1.1 418 ") && answer.ends_with("| fault filter abort"), "{answer}");
     assert_eq!(start.elapsed(), Duration::from_secs(7));
     assert!(fixture.istio("response_flags=\"DI,FI\""));
-    assert!(fixture.istio("destination_service=\"c.test\""), "the service that would have been asked");
+    assert!(fixture.istio("destination_service=\"c.test\""), "the service that the request was for");
 }
 
 #[tokio::test]
-async fn an_access_log_line_is_written_when_the_answer_has_ended() {
+async fn an_access_log_line_is_written_when_the_response_has_ended() {
     let path = std::env::temp_dir().join(format!("mesh-hcm-log-{}", std::process::id()));
     let mut config = http(everything_to_the_service());
     let format = AccessLogFormat::Text(Format::parse(DEFAULT_TEXT).unwrap());
@@ -315,7 +315,8 @@ async fn the_result_of_a_handshake_reaches_headers_metrics_and_logs() {
     assert_eq!(log.read(&fixture), "- - -\na.test TLSv1.3 spiffe://cluster.local/ns/a/sa/b\n");
 }
 
-/// Switches to a protocol in which the endpoint reads `ping` and then waits for the end, or makes it; or refuses to.
+/// Switches protocols. The endpoint then reads `ping`, and for `/ended-by-endpoint` ends the connection, or else waits for
+/// its end. `/refused` is refused.
 async fn switch_protocols(request: Request<Body>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if path == "/refused" {
@@ -346,7 +347,7 @@ async fn read_until(stream: &mut DuplexStream, end: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_tunnel_is_recorded_by_who_ended_it() {
+async fn the_record_of_a_tunnel_shows_which_end_ended_it() {
     let mut config = http(everything_to_the_service());
     config.upgrade_configs.push(UpgradeConfig::new("websocket"));
     let format = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %REQUEST_DURATION%\n";
@@ -379,7 +380,7 @@ async fn a_tunnel_is_recorded_by_who_ended_it() {
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_the_answer_to_an_upgrade_that_is_refused() {
+async fn a_refused_upgrade_closes_the_connection() {
     let mut config = http(everything_to_the_service());
     config.upgrade_configs.push(UpgradeConfig::new("websocket"));
     let fixture = Fixture::new(config, service(switch_protocols));
@@ -392,7 +393,7 @@ async fn a_connection_ends_with_the_answer_to_an_upgrade_that_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_takes_too_long_is_answered_and_a_pause_between_requests_is_not() {
+async fn the_request_headers_timeout_does_not_apply_between_requests() {
     let mut config = http(everything_to_the_service());
     config.request_headers_timeout = Some(Duration::from_secs(10));
     let format =
@@ -428,7 +429,7 @@ async fn a_head_that_takes_too_long_is_answered_and_a_pause_between_requests_is_
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_a_request_that_is_refused() {
+async fn a_refused_request_closes_the_connection() {
     let mut config = http(everything_to_the_service());
     let format = "%PROTOCOL% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %DOWNSTREAM_REMOTE_ADDRESS%\n";
     let log = Log::new("refused", &mut config, format);
@@ -445,7 +446,7 @@ async fn a_connection_ends_with_a_request_that_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_counted_and_logged() {
+async fn an_invalid_request_is_counted_and_logged() {
     let mut config = http(everything_to_the_service());
     config.max_request_headers_kb = 1;
     let format = "%REQ(:METHOD)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n";
@@ -464,7 +465,7 @@ async fn what_is_no_request_is_counted_and_logged() {
 }
 
 #[tokio::test]
-async fn grpc_answers_keep_their_trailers_and_are_told_by_their_status() {
+async fn grpc_responses_keep_their_trailers_and_are_counted_by_grpc_status() {
     let fixture = Fixture::new(
         http(everything_to_the_service()),
         service(|_| async {
@@ -489,7 +490,7 @@ async fn grpc_answers_keep_their_trailers_and_are_told_by_their_status() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_lets_requests_finish_and_tells_clients_to_go() {
+async fn draining_completes_requests_and_closes_connections() {
     let slow = service(|_| async {
         tokio::time::sleep(Duration::from_secs(5)).await;
         Response::new(Body::from("done"))
@@ -518,7 +519,7 @@ async fn draining_lets_requests_finish_and_tells_clients_to_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_connections_end_and_so_do_those_with_enough_requests() {
+async fn the_idle_timeout_and_the_maximum_of_requests_close_connections() {
     let mut config = http(everything_to_the_service());
     config.idle_timeout = Some(Duration::from_secs(30));
     config.max_requests_per_connection = std::num::NonZeroU32::new(2);
@@ -532,7 +533,7 @@ async fn idle_connections_end_and_so_do_those_with_enough_requests() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_is_recorded_with_code_zero() {
+async fn a_client_that_disconnects_is_recorded_with_code_zero() {
     let fixture = Fixture::new(http(everything_to_the_service()), service(|_| std::future::pending()));
     let mut client = fixture.connect();
     client.write_all(GET.as_bytes()).await.unwrap();
@@ -546,21 +547,21 @@ async fn a_client_that_goes_away_is_recorded_with_code_zero() {
 }
 
 #[tokio::test]
-async fn a_stream_that_its_client_resets_is_told_from_one_whose_connection_ends() {
+async fn a_reset_stream_has_another_flag_than_a_closed_connection() {
     let mut config = http(everything_to_the_service());
     let log = Log::new("reset", &mut config, "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n");
     let fixture = Fixture::new(config, service(|_| std::future::pending()));
     let (mut client, connection) = h2::client::handshake(fixture.connect()).await.unwrap();
     let connection = tokio::spawn(connection);
     let mut begin = || client.send_request(Request::get("http://a.test/").body(()).unwrap(), true).unwrap();
-    let (given_up, _kept) = (begin(), begin());
+    let (reset, _kept) = (begin(), begin());
     let active = async |requests| {
         while fixture.stat("http.in.downstream_rq_active") != requests {
             tokio::task::yield_now().await;
         }
     };
     active(2).await;
-    drop(given_up);
+    drop(reset);
     active(1).await;
     connection.abort();
     active(0).await;
@@ -591,18 +592,18 @@ async fn a_reset_right_before_the_end_of_the_connection_is_still_a_reset() {
     assert_eq!(log.read(&fixture), "DR\n");
 }
 
-/// What an upstream side does: it passes the body on until that fails.
+/// Reads the body until it fails, and records what an upstream would.
 async fn upload(mut request: Request<Body>) -> Response<Body> {
     while let Some(Ok(_)) = request.body_mut().frame().await {}
     let info: StreamInfo = request.extensions_mut().remove().unwrap();
     info.state().response_flags = ResponseFlags::LOCAL_RESET;
     info.state().response_source = Some(ResponseSource::Local);
     info.state().response_code_details = Some("upstream_reset".into());
-    crate::testing::answer(503, "nobody reads it")
+    crate::testing::answer(503, "discarded")
 }
 
 #[tokio::test]
-async fn a_client_whose_upload_breaks_the_protocol_is_told_so() {
+async fn an_upload_that_violates_the_protocol_gets_400() {
     let mut config = http(everything_to_the_service());
     let log = Log::new("malformed", &mut config, "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n");
     let fixture = Fixture::new(config, service(upload));
@@ -619,7 +620,7 @@ async fn a_client_whose_upload_breaks_the_protocol_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_in_the_midst_of_its_upload_is_recorded_with_code_zero() {
+async fn a_client_that_disconnects_during_its_upload_is_recorded_with_code_zero() {
     let fixture = Fixture::new(http(everything_to_the_service()), service(upload));
     let mut client = fixture.connect();
     let half = "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
@@ -635,9 +636,8 @@ async fn a_client_that_goes_away_in_the_midst_of_its_upload_is_recorded_with_cod
 }
 
 #[tokio::test]
-async fn a_service_that_panics_is_recorded_as_an_upstream_that_goes_away() {
-    let fixture =
-        Fixture::new(http(everything_to_the_service()), service(|_| async { panic!("as the test wants it") }));
+async fn a_service_that_panics_is_recorded_as_an_upstream_reset() {
+    let fixture = Fixture::new(http(everything_to_the_service()), service(|_| async { panic!("on purpose") }));
     assert_eq!(fixture.exchange(GET).await, " | ", "the connection ends");
     fixture.drain.emptied().await;
     assert!(fixture.istio("response_code=\"503\",grpc_response_status=\"\",response_flags=\"UC\""));
@@ -646,7 +646,7 @@ async fn a_service_that_panics_is_recorded_as_an_upstream_that_goes_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_stream_is_given_up() {
+async fn the_stream_idle_timeout_ends_a_stream() {
     let mut config = http(everything_to_the_service());
     config.stream_idle_timeout = Some(Duration::from_secs(30));
     let fixture = Fixture::new(config, service(|_| std::future::pending()));
@@ -686,7 +686,7 @@ impl http_body::Body for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_may_take_long_but_not_stall() {
+async fn the_stream_idle_timeout_applies_to_response_bodies() {
     let mut config = http(everything_to_the_service());
     config.stream_idle_timeout = Some(Duration::from_secs(30));
     let chunks = |pauses: &'static [u64]| {
@@ -701,14 +701,14 @@ async fn a_response_may_take_long_but_not_stall() {
 }
 
 #[tokio::test]
-async fn a_grpc_client_gets_direct_answers_in_its_language() {
-    let direct = DirectResponse::new(StatusCode::NOT_FOUND, "nobody here");
+async fn a_grpc_client_gets_direct_responses_as_grpc_status() {
+    let direct = DirectResponse::new(StatusCode::NOT_FOUND, "nothing here");
     let fixture =
         Fixture::new(http(vec![route(PathMatcher::Prefix("/".into()), Action::DirectResponse(direct))]), echo());
     let request = "POST /s/M HTTP/1.1\r\nhost: a.test\r\ncontent-type: application/grpc\r\nconnection: close\r\n\r\n";
     assert_eq!(
         fixture.exchange(request).await,
         "HTTP/1.1 200 OK | connection: close | content-length: 0 | content-type: application/grpc | \
-         grpc-message: nobody here | grpc-status: 12 | server: envoy | "
+         grpc-message: nothing here | grpc-status: 12 | server: envoy | "
     );
 }

@@ -1,5 +1,4 @@
-//! Bytes that never became a request, because they are not HTTP or did not come in time: answered by the codec, and
-//! recorded as requests.
+//! Records what the codec responds to itself, because it is not a valid request or was not complete in time.
 
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::{
 };
 
 impl<S> ConnectionManager<S> {
-    /// Counts and logs what the codec has answered.
+    /// Counts and logs a response of the codec.
     pub(super) fn record_unserved(&self, connection: &Arc<ConnectionInfo>, unserved: Unserved) {
         let mut call = Call::new(Request::new(Body::empty()));
         connection.request_started();
@@ -34,7 +33,7 @@ impl<S> ConnectionManager<S> {
     }
 }
 
-/// The limit for heads of requests, if there is one.
+/// The timeout of request headers, if there is one.
 pub(super) fn head_limit(config: &HttpConnectionManager) -> Option<HeadLimit> {
     let request_headers_timeout = config.request_headers_timeout.filter(|timeout| !timeout.is_zero())?;
     let (mut response, body) = LocalReply::REQUEST_HEADER_TIMEOUT.into_response(false).into_parts();
@@ -44,7 +43,7 @@ pub(super) fn head_limit(config: &HttpConnectionManager) -> Option<HeadLimit> {
     Some(HeadLimit { request_headers_timeout, answer: encode(&response, &body) })
 }
 
-/// The bytes of an HTTP/1.1 response.
+/// Encodes an HTTP/1.1 response.
 fn encode(response: &http::response::Parts, body: &[u8]) -> Bytes {
     let reason = response.status.canonical_reason().unwrap_or_default();
     let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", response.status.as_str()).into_bytes();

@@ -1,7 +1,7 @@
-//! Istio's metrics as a layer for any `tower::Service` over HTTP: no configuration, no xDS.
+//! Istio's metrics as a layer for any `tower::Service` over HTTP, without xDS.
 //!
-//! Requests are counted when the response *body* has ended, as the proxies do: a streamed response that breaks half-way is
-//! not a success.
+//! A request is counted when the response *body* has ended, as in Envoy: a streamed response that fails half-way is not a
+//! success.
 
 use std::sync::Arc;
 

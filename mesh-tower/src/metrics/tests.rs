@@ -19,7 +19,7 @@ fn requests(metrics: &IstioMetrics) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_request_counts_when_its_answer_has_been_read() {
+async fn a_request_is_counted_when_its_response_has_been_read() {
     let metrics = IstioMetrics::default();
     let service = service_fn(|_: Request<Body>| async {
         let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("14"))]);
@@ -45,7 +45,7 @@ async fn a_request_counts_when_its_answer_has_been_read() {
 }
 
 #[tokio::test]
-async fn an_answer_given_up_half_way_is_told_from_a_complete_one() {
+async fn a_response_that_is_dropped_half_way_has_a_flag() {
     let metrics = IstioMetrics::default();
     let service = service_fn(|_: Request<Body>| async {
         Ok::<_, BoxError>(Response::builder().status(StatusCode::NOT_FOUND).body(Body::from("unread")).unwrap())

@@ -1,16 +1,16 @@
-//! The two ends of a request tell each other who they are, in headers (`features.md` M14). Istio's HTTP filter
+//! The exchange of workload metadata between client and server, in headers. Istio's HTTP filter
 //! `io.istio.http.peer_metadata`.
 //!
 //! ```text
-//! client ── x-envoy-peer-metadata-id, x-envoy-peer-metadata ──► server: takes them out before the program sees them
-//!        ◄── the same of the server, if the request had them ──         source_* of its metrics
+//! client ── x-envoy-peer-metadata-id, x-envoy-peer-metadata ──► server: removes them from the request
+//!        ◄── those of the server, if the request had them ───           source_* of its metrics
 //! destination_* of its metrics
 //! ```
 //!
-//! On the way out both headers are replaced or taken out, never passed on: what a stranger says of himself ends at the
-//! edge. What a workload says is made once; a request pays two insertions.
+//! Outbound requests never pass on headers of the client: both headers are replaced or removed. The values of a workload
+//! are encoded once; a request costs two insertions.
 
-mod known;
+mod cache;
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use mesh_core::{
     telemetry::peer_metadata::{X_ENVOY_PEER_METADATA, X_ENVOY_PEER_METADATA_ID, encode},
 };
 
-/// What a workload tells about itself.
+/// The metadata that a workload sends about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPeer {
     id: HeaderValue,
@@ -28,64 +28,64 @@ pub struct LocalPeer {
 }
 
 impl LocalPeer {
-    /// Of `workload`, which control planes know as the node `id`. `None` if the id cannot stand in a header.
+    /// The metadata of `workload`, whose node id in xDS is `id`. `None` if the id is not a valid header value.
     #[must_use]
     pub fn new(id: &str, workload: &Workload) -> Option<Self> {
-        // What is encoded is base64, so only the id can fail.
+        // The metadata is base64, so only the id can be invalid.
         Some(Self { id: HeaderValue::try_from(id).ok()?, metadata: HeaderValue::try_from(encode(workload)).ok()? })
     }
 }
 
-/// What a listener tells and believes. Default nothing. Clones are cheap.
+/// The exchange of a listener. By default it neither sends nor reads metadata. Clones are cheap.
 #[derive(Clone, Debug, Default)]
 pub struct PeerExchange {
     config: PeerMetadata,
     local: Option<Arc<LocalPeer>>,
 }
 
-/// What a request told of its client.
+/// The metadata that a request had.
 #[derive(Debug, Default)]
-pub(crate) struct Introduction {
-    told_id: bool,
-    told_metadata: bool,
+pub(crate) struct ClientMetadata {
+    has_id: bool,
+    has_metadata: bool,
     pub(crate) client: Option<Arc<Workload>>,
 }
 
 impl PeerExchange {
-    /// The exchange that a listener configures, with what `local` says about this workload.
+    /// The exchange that a listener configures; `local` is sent.
     #[must_use]
     pub fn new(config: PeerMetadata, local: Option<Arc<LocalPeer>>) -> Self {
         Self { config, local }
     }
 
-    /// Takes what a client tells out of its request.
-    pub(crate) fn receive_request(&self, headers: &mut HeaderMap) -> Introduction {
+    /// Removes the client's metadata from its request.
+    pub(crate) fn receive_request(&self, headers: &mut HeaderMap) -> ClientMetadata {
         if !self.config.downstream_discovery {
-            return Introduction::default();
+            return ClientMetadata::default();
         }
         let (id, metadata) = take(headers);
-        Introduction {
-            told_id: id.is_some(),
-            told_metadata: metadata.is_some(),
-            client: metadata.as_ref().and_then(known::client),
+        ClientMetadata {
+            has_id: id.is_some(),
+            has_metadata: metadata.is_some(),
+            client: metadata.as_ref().and_then(cache::client),
         }
     }
 
-    /// Answers a client that has introduced itself.
-    pub(crate) fn send_response(&self, headers: &mut HeaderMap, request: &Introduction) {
+    /// Adds the metadata of this workload to a response, if the request had the client's.
+    pub(crate) fn send_response(&self, headers: &mut HeaderMap, request: &ClientMetadata) {
         if !self.config.downstream_propagation {
             return;
         }
         let Some(local) = &self.local else { return };
-        if request.told_id {
+        if request.has_id {
             headers.insert(X_ENVOY_PEER_METADATA_ID, local.id.clone());
         }
-        if request.told_metadata {
+        if request.has_metadata {
             headers.insert(X_ENVOY_PEER_METADATA, local.metadata.clone());
         }
     }
 
-    /// Tells a server who calls it, if servers of such clusters are told.
+    /// Adds the metadata of this workload to a request, or removes the client's, depending on the cluster.
     pub(crate) fn send_request(&self, headers: &mut HeaderMap, cluster: MetadataExchange) {
         let Some(propagation) = self.config.upstream_propagation else { return };
         match &self.local {
@@ -97,13 +97,13 @@ impl PeerExchange {
         }
     }
 
-    /// Takes what a server tells out of its response.
+    /// Removes the server's metadata from its response.
     pub(crate) fn receive_response(&self, headers: &mut HeaderMap) -> Option<Arc<Workload>> {
         if !self.config.upstream_discovery {
             return None;
         }
         let (_, metadata) = take(headers);
-        known::server(&metadata?)
+        cache::server(&metadata?)
     }
 }
 

@@ -23,7 +23,7 @@ fn inbound() -> PeerExchange {
     exchange(PeerMetadata { downstream_discovery: true, downstream_propagation: true, ..PeerMetadata::default() })
 }
 
-/// Headers of somebody who says of himself what he likes.
+/// Headers of a client that is not in the mesh.
 fn forged() -> HeaderMap {
     let value = |text: &'static str| HeaderValue::from_static(text);
     [(X_ENVOY_PEER_METADATA_ID, value("forged")), (X_ENVOY_PEER_METADATA, value("forged"))].into_iter().collect()
@@ -34,7 +34,7 @@ fn ids(headers: &HeaderMap) -> Vec<&str> {
 }
 
 #[test]
-fn a_client_is_introduced_and_answered_and_the_headers_are_gone() {
+fn client_and_server_exchange_metadata_and_the_headers_are_removed() {
     let (client, server) = (outbound(false), inbound());
     let mut request = HeaderMap::new();
     client.send_request(&mut request, MetadataExchange::Enabled);
@@ -48,12 +48,12 @@ fn a_client_is_introduced_and_answered_and_the_headers_are_gone() {
     server.send_response(&mut response, &introduction);
     let seen = client.receive_response(&mut response).unwrap();
     assert!(response.is_empty(), "{response:?}");
-    // A server's identity counts, and says its namespace.
+    // The namespace of a server is that of its principal.
     assert_eq!((&*seen.namespace, &*seen.principal), ("books", &*reviews().principal));
 }
 
 #[test]
-fn a_client_is_answered_with_what_it_sent_itself() {
+fn a_response_has_the_headers_that_the_request_had() {
     let server = inbound();
     for (sent, answered) in [
         (&[][..], &[][..]),
@@ -70,8 +70,8 @@ fn a_client_is_answered_with_what_it_sent_itself() {
 }
 
 #[test]
-fn what_a_stranger_says_of_himself_does_not_leave() {
-    for (skip_external, cluster, told) in [
+fn headers_of_a_client_are_not_passed_on() {
+    for (skip_external, cluster, sends) in [
         (false, MetadataExchange::Enabled, true),
         (false, MetadataExchange::External, true),
         (true, MetadataExchange::Enabled, true),
@@ -80,12 +80,12 @@ fn what_a_stranger_says_of_himself_does_not_leave() {
     ] {
         let mut headers = forged();
         outbound(skip_external).send_request(&mut headers, cluster);
-        assert_eq!(ids(&headers), if told { &[ID][..] } else { &[] }, "{cluster:?}");
-        assert_eq!(headers.contains_key(X_ENVOY_PEER_METADATA), told);
+        assert_eq!(ids(&headers), if sends { &[ID][..] } else { &[] }, "{cluster:?}");
+        assert_eq!(headers.contains_key(X_ENVOY_PEER_METADATA), sends);
     }
-    let nobody = PeerExchange { local: None, ..outbound(false) };
+    let without_metadata = PeerExchange { local: None, ..outbound(false) };
     let mut headers = forged();
-    nobody.send_request(&mut headers, MetadataExchange::Enabled);
+    without_metadata.send_request(&mut headers, MetadataExchange::Enabled);
     assert!(headers.is_empty());
 }
 
@@ -101,16 +101,16 @@ fn a_listener_without_the_filter_does_nothing() {
 }
 
 #[test]
-fn equal_values_are_read_once_and_no_more_than_a_bound_is_remembered() {
+fn equal_values_are_decoded_once_and_the_cache_is_bounded() {
     let value = |name: &str| HeaderValue::try_from(encode(&Workload::new(name, ""))).unwrap();
-    let first = known::client(&value("a")).unwrap();
-    assert!(Arc::ptr_eq(&first, &known::client(&value("a")).unwrap()));
-    for number in 0..3 * known::MAX_REMEMBERED {
-        assert!(known::client(&value(&number.to_string())).is_some());
-        assert!(known::remembered() <= known::MAX_REMEMBERED);
+    let first = cache::client(&value("a")).unwrap();
+    assert!(Arc::ptr_eq(&first, &cache::client(&value("a")).unwrap()));
+    for number in 0..3 * cache::MAX_CACHED {
+        assert!(cache::client(&value(&number.to_string())).is_some());
+        assert!(cache::len() <= cache::MAX_CACHED);
     }
-    let before = known::remembered();
+    let before = cache::len();
     let too_long = HeaderValue::try_from("A".repeat(10_000)).unwrap();
-    assert!(known::client(&too_long).is_none());
-    assert_eq!(known::remembered(), before, "what is too long is not even remembered");
+    assert!(cache::client(&too_long).is_none());
+    assert_eq!(cache::len(), before, "a value that is too long is not cached");
 }

@@ -25,7 +25,7 @@ use crate::{
     balance::{BalanceLayer, SelectedEndpoint},
     circuit_breaker::CircuitBreakerLayer,
     layer::Layered,
-    testing::{MockHandle, MockService, answer, cluster, get, is_ready, stat, told},
+    testing::{MockHandle, MockService, answer, cluster, get, is_ready, stat, status_and_flags},
 };
 
 fn policy(num_retries: u32) -> RetryPolicy {
@@ -81,7 +81,7 @@ async fn a_failed_try_is_repeated_with_its_whole_body_after_a_while() {
     let (request, send) = fixture.next().await;
     assert_eq!(text(request).await, "hello world");
     send.send_response(answer(200, ""));
-    assert_eq!(told(&response.await.unwrap().unwrap()), (200, "-".to_owned()));
+    assert_eq!(status_and_flags(&response.await.unwrap().unwrap()), (200, "-".to_owned()));
     assert!(start.elapsed() < Duration::from_millis(25 + 75), "{:?}", start.elapsed());
 }
 
@@ -92,10 +92,10 @@ async fn the_last_answer_stands_when_retries_are_used_up_or_do_not_help() {
     for _ in 0..2 {
         fixture.next().await.1.send_response(answer(500, ""));
     }
-    assert_eq!(told(&response.await.unwrap().unwrap()), (500, "URX".to_owned()));
+    assert_eq!(status_and_flags(&response.await.unwrap().unwrap()), (500, "URX".to_owned()));
     let response = fixture.call(get("/"));
     fixture.next().await.1.send_response(answer(404, ""));
-    assert_eq!(told(&response.await.unwrap().unwrap()), (404, "-".to_owned()));
+    assert_eq!(status_and_flags(&response.await.unwrap().unwrap()), (404, "-".to_owned()));
     let response = fixture.call(get("/"));
     for text in ["first", "last"] {
         fixture.next().await.1.send_error(text);
@@ -123,10 +123,10 @@ async fn retries_stay_within_a_share_of_the_requests() {
         fixture.next().await.1.send_response(answer(200, ""));
     }
     for answered in answers {
-        flags.push(told(&answered.await.unwrap().unwrap()));
+        flags.push(status_and_flags(&answered.await.unwrap().unwrap()));
     }
     let overflowed = (503, "UO".to_owned());
-    assert_eq!(flags.iter().filter(|told| **told == overflowed).count(), 2, "{flags:?}");
+    assert_eq!(flags.iter().filter(|flag| **flag == overflowed).count(), 2, "{flags:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,7 @@ async fn a_try_out_of_time_is_given_up_and_repeated() {
     let response = fixture.call(get("/"));
     let _first = fixture.next().await;
     let _second = fixture.next().await;
-    assert_eq!(told(&response.await.unwrap().unwrap()), (504, "URX,UT".to_owned()));
+    assert_eq!(status_and_flags(&response.await.unwrap().unwrap()), (504, "URX,UT".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +148,7 @@ async fn a_body_beyond_the_buffer_is_not_sent_again() {
     let (request, send) = fixture.next().await;
     assert_eq!(text(request).await, "hello world");
     send.send_response(answer(503, ""));
-    assert_eq!(told(&response.await.unwrap().unwrap()), (503, "-".to_owned()));
+    assert_eq!(status_and_flags(&response.await.unwrap().unwrap()), (503, "-".to_owned()));
 }
 
 /// A circuit breaker around a balancer.
@@ -191,7 +191,7 @@ async fn an_overflow_is_not_retried() {
     });
     let (service, _handle) = with_cluster(&cluster, policy(3));
     let response = tower::ServiceExt::oneshot(service, get("/")).await.unwrap();
-    assert_eq!(told(&response), (503, "UO".to_owned()));
+    assert_eq!(status_and_flags(&response), (503, "UO".to_owned()));
     assert_eq!(stat(&cluster, "upstream_rq_retry"), 0);
 }
 

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     Body,
     layer::HttpService,
-    testing::{cluster, get, told},
+    testing::{cluster, get, status_and_flags},
 };
 
 fn route(prefix: &str, action: Action) -> mesh_core::model::Route {
@@ -79,9 +79,9 @@ async fn what_needs_no_cluster_is_answered() {
     let (moved, _) = ask(get("/moved")).await;
     assert_eq!((moved.status().as_u16(), moved.headers()["location"].to_str().unwrap()), (301, "http://shop.test/new"));
     let (pot, text) = ask(get("/pot")).await;
-    assert_eq!((told(&pot), text.as_str()), ((418, "-".to_owned()), "short and stout"));
-    assert_eq!(told(&ask(get("/other")).await.0), (404, "NR".to_owned()));
-    assert_eq!(told(&ask(get("/lost")).await.0), (503, "NC".to_owned()));
+    assert_eq!((status_and_flags(&pot), text.as_str()), ((418, "-".to_owned()), "short and stout"));
+    assert_eq!(status_and_flags(&ask(get("/other")).await.0), (404, "NR".to_owned()));
+    assert_eq!(status_and_flags(&ask(get("/lost")).await.0), (503, "NC".to_owned()));
     let mut grpc = get("/other");
     grpc.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
     let (grpc, _) = ask(grpc).await;
@@ -93,7 +93,7 @@ async fn routes_of_a_store_are_those_of_the_moment() {
     let store = Arc::new(mesh_core::store::Store::new());
     let layer = RouteLayer::from_store(Arc::clone(&store), store.route_slot(&"80".into()));
     let router = layer.layer(named("any"));
-    assert_eq!(told(&router.clone().oneshot(get("/split")).await.unwrap()), (404, "NR".to_owned()));
+    assert_eq!(status_and_flags(&router.clone().oneshot(get("/split")).await.unwrap()), (404, "NR".to_owned()));
     store.set_routes(&config()).unwrap();
-    assert_eq!(told(&router.oneshot(get("/split")).await.unwrap()), (200, "-".to_owned()));
+    assert_eq!(status_and_flags(&router.oneshot(get("/split")).await.unwrap()), (200, "-".to_owned()));
 }

@@ -235,7 +235,7 @@ where
     B::Error: Into<BoxError>,
 {
     async fn respond(&self, call: &mut Call, request: RequestContext<'_>) {
-        let Some(sent) = request.hand_over(call) else { return };
+        let Some(sent) = request.take_request(call) else { return };
         // A service that is not ready keeps its own request waiting, not the connection.
         let mut service = self.0.clone();
         // Errors become ours before the next await, so that theirs need not be `Send`.

@@ -1,4 +1,4 @@
-//! The access logs of a listener, compiled: where lines go, and which headers have to be kept until they are written.
+//! The access logs of a listener, compiled: the sinks, and the headers that must be kept until a line is written.
 
 use std::sync::Arc;
 
@@ -41,12 +41,12 @@ impl AccessLogs {
         self.logs.is_empty()
     }
 
-    /// The request headers that lines tell of.
+    /// The request headers that the formats read.
     pub(crate) fn request_headers(&self) -> &Arc<[HeaderName]> {
         &self.request_headers
     }
 
-    /// Those of the response headers that lines tell of.
+    /// The headers of a response that the formats read.
     pub(crate) fn keep_response_headers(&self, headers: &HeaderMap) -> HeaderMap {
         let mut kept = HeaderMap::with_capacity(self.response_headers.len());
         for name in &self.response_headers {
@@ -78,7 +78,7 @@ fn visit_formats(field: &JsonField, visit: &mut impl FnMut(&Format)) {
     }
 }
 
-/// A name that two formats read is kept once.
+/// Adds the names that are not in `names` yet.
 fn extend<'f>(names: &mut Vec<HeaderName>, more: impl Iterator<Item = &'f HeaderName>) {
     for name in more {
         if !names.contains(name) {

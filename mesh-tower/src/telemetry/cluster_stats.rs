@@ -1,5 +1,5 @@
-//! Statistics of clusters and of the requests on their way to them, as every [`StatSource`] shows them. Envoy
-//! `cluster.<stat_name>.` and `vhost.<virtual host>.`.
+//! A [`StatSource`] of the statistics of clusters, virtual clusters and routes. Envoy `cluster.<stat_name>.` and
+//! `vhost.<virtual host>.`.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use mesh_core::{cluster::StatKind, store::Store};
 
 use super::stat::{Scope, StatSource, StatValue, StatVisitor};
 
-/// The statistics of all clusters of a store, and of the virtual clusters and routes that count for themselves.
+/// The statistics of all clusters of a store, and of the virtual clusters and routes that have statistics of their own.
 #[derive(Clone, Debug)]
 pub struct ClusterStatSource(Arc<Store>);
 
 impl ClusterStatSource {
-    /// Those of `store`.
+    /// The statistics of `store`.
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
         Self(store)

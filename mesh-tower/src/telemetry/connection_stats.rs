@@ -63,7 +63,7 @@ stats! {
             downstream_cx_rx_bytes_total = "downstream_cx_rx_bytes_total",
             /// Bytes sent.
             downstream_cx_tx_bytes_total = "downstream_cx_tx_bytes_total",
-            /// Connections closed because they carried nothing for too long.
+            /// Connections closed by the idle timeout.
             idle_timeout = "idle_timeout",
             /// Connections closed because they lasted too long.
             max_downstream_connection_duration = "max_downstream_connection_duration",

@@ -1,9 +1,7 @@
-//! Which service a request was for, where its cluster does not say: `destination_service` and its kin
-//! (`features.md` M12).
+//! The labels `destination_service` and `destination_service_name` of requests whose cluster has no service.
 //!
-//! Istio's order: a request that no service takes counts as `BlackHoleCluster` or `PassthroughCluster`, and its host is
-//! what it named itself. That name is believed on the way out of a workload only: whoever calls from outside could make
-//! up any number of them.
+//! As in Istio, such a request counts as `BlackHoleCluster` or `PassthroughCluster`, with the host of the request itself.
+//! The host is used for outbound requests only, because a client outside the mesh could invent any number of hosts.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -11,17 +9,17 @@ use hashbrown::{Equivalent, HashMap};
 use http::{HeaderValue, header::HOST, request::Parts, uri::Authority};
 use mesh_core::model::DestinationService;
 
-/// Services a thread remembers by what requests called them; past that it forgets all.
-const MAX_REMEMBERED: usize = 1024;
+/// Services in the cache of a thread. A full cache is cleared.
+const MAX_CACHED: usize = 1024;
 
-/// Istio's names of the routes for hosts that are not known: one refuses, one lets pass.
+/// Istio's name of the route that refuses requests for unknown hosts.
 const BLOCK_ALL: &str = "block_all";
 
 thread_local! {
-    static REMEMBERED: RefCell<HashMap<Remembered, Arc<DestinationService>>> = RefCell::default();
+    static CACHE: RefCell<HashMap<Key, Arc<DestinationService>>> = RefCell::default();
 }
 
-/// The authority of a request, kept until its end.
+/// The authority of a request, kept until the end of the request.
 #[derive(Clone, Debug)]
 pub(crate) enum NamedHost {
     Target(Authority),
@@ -29,20 +27,20 @@ pub(crate) enum NamedHost {
 }
 
 #[derive(PartialEq, Eq, Hash)]
-struct Remembered {
+struct Key {
     name: Box<str>,
     host: Box<str>,
 }
 
-/// The same without owning it.
+/// A borrowed [`Key`].
 #[derive(PartialEq, Eq, Hash)]
-struct Asked<'a> {
+struct KeyRef<'a> {
     name: &'a str,
     host: &'a str,
 }
 
-impl Equivalent<Remembered> for Asked<'_> {
-    fn equivalent(&self, key: &Remembered) -> bool {
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
         *self.name == *key.name && *self.host == *key.host
     }
 }
@@ -63,8 +61,8 @@ impl NamedHost {
     }
 }
 
-/// What a request counts as if neither its cluster's service has a host nor its listener knows better; `host` is what
-/// the request named, where that is believed. `None` if nothing is known.
+/// The service in the labels of a request whose cluster has no service with a host. `host` is the host of the request, for
+/// outbound requests. `None` if the service is unknown.
 pub(crate) fn unregistered(
     of_cluster: Option<&DestinationService>,
     route_name: Option<&str>,
@@ -79,23 +77,20 @@ pub(crate) fn unregistered(
         None if route_name == Some(BLOCK_ALL) => DestinationService::BLACK_HOLE_CLUSTER,
         None => host,
     };
-    (!name.is_empty()).then(|| remembered(&Asked { name, host }))
+    (!name.is_empty()).then(|| cached(&KeyRef { name, host }))
 }
 
-fn remembered(asked: &Asked<'_>) -> Arc<DestinationService> {
-    REMEMBERED.with_borrow_mut(|map| {
-        if let Some(service) = map.get(asked) {
+fn cached(key: &KeyRef<'_>) -> Arc<DestinationService> {
+    CACHE.with_borrow_mut(|map| {
+        if let Some(service) = map.get(key) {
             return Arc::clone(service);
         }
-        if map.len() >= MAX_REMEMBERED {
+        if map.len() >= MAX_CACHED {
             map.clear();
         }
-        let service = Arc::new(DestinationService {
-            host: asked.host.into(),
-            name: asked.name.into(),
-            namespace: Arc::default(),
-        });
-        map.insert(Remembered { name: asked.name.into(), host: asked.host.into() }, Arc::clone(&service));
+        let service =
+            Arc::new(DestinationService { host: key.host.into(), name: key.name.into(), namespace: Arc::default() });
+        map.insert(Key { name: key.name.into(), host: key.host.into() }, Arc::clone(&service));
         service
     })
 }
@@ -110,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn m12_an_unregistered_destination_has_istios_names() {
+    fn an_unregistered_destination_has_istios_names() {
         let registered = DestinationService { host: "a.b".into(), name: "a".into(), namespace: "b".into() };
         let passthrough = DestinationService::unregistered("PassthroughCluster");
         let inbound = DestinationService::unregistered("InboundPassthroughCluster");
@@ -129,12 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_clients_make_up_are_not_kept_forever() {
+    fn the_cache_of_hosts_is_bounded() {
         let first = unregistered(None, None, named("host").as_ref()).unwrap();
         assert!(Arc::ptr_eq(&first, &unregistered(None, None, named("host").as_ref()).unwrap()));
-        for number in 0..2 * MAX_REMEMBERED {
+        for number in 0..2 * MAX_CACHED {
             unregistered(None, None, named(&format!("host-{number}")).as_ref());
         }
-        REMEMBERED.with_borrow(|map| assert!(map.len() <= MAX_REMEMBERED));
+        CACHE.with_borrow(|map| assert!(map.len() <= MAX_CACHED));
     }
 }

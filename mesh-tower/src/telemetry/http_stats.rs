@@ -102,7 +102,7 @@ stats! {
             downstream_rq_4xx = "downstream_rq_4xx",
             /// Requests answered with 5xx.
             downstream_rq_5xx = "downstream_rq_5xx",
-            /// Requests given up by the client.
+            /// Requests reset by the client.
             downstream_rq_rx_reset = "downstream_rq_rx_reset",
             /// Requests whose path could not be normalized.
             downstream_rq_failed_path_normalization = "downstream_rq_failed_path_normalization",
@@ -110,19 +110,19 @@ stats! {
             downstream_rq_too_large = "downstream_rq_too_large",
             /// Upgrades that no configuration allows.
             downstream_rq_ws_on_non_ws_route = "downstream_rq_ws_on_non_ws_route",
-            /// Streams ended because nothing moved.
+            /// Streams ended by the stream idle timeout.
             downstream_rq_idle_timeout = "downstream_rq_idle_timeout",
             /// Streams ended because they lasted too long.
             downstream_rq_max_duration_reached = "downstream_rq_max_duration_reached",
-            /// Requests whose headers took too long to come in.
+            /// Requests whose headers took too long to arrive.
             downstream_rq_header_timeout = "downstream_rq_header_timeout",
-            /// Requests that took too long to come in.
+            /// Requests that took too long to arrive.
             downstream_rq_timeout = "downstream_rq_timeout",
             /// Requests without a route.
             no_route = "no_route",
             /// Requests to a cluster that does not exist.
             no_cluster = "no_cluster",
-            /// Requests answered by the route itself, redirects among them.
+            /// Requests answered by the route itself, including redirects.
             rq_direct_response = "rq_direct_response",
             /// Internal redirects followed.
             rq_redirect = "rq_redirect",
@@ -142,7 +142,7 @@ stats! {
             downstream_rq_active = "downstream_rq_active",
         }
         histograms {
-            /// Milliseconds from the first byte of a request to the last of its answer.
+            /// Milliseconds from the first byte of a request to the last byte of its response.
             downstream_rq_time = "downstream_rq_time",
         }
     }
@@ -156,9 +156,9 @@ stats! {
             downstream_cx_total = "downstream_cx_total",
             /// Connections that ended.
             downstream_cx_destroy = "downstream_cx_destroy",
-            /// Connections whose listener filters waited too long.
+            /// Connections closed by the timeout of listener filters.
             downstream_pre_cx_timeout = "downstream_pre_cx_timeout",
-            /// Connections that ended while listener filters waited.
+            /// Connections closed by the client while listener filters waited.
             downstream_listener_filter_remote_close = "downstream_listener_filter_remote_close",
             /// Connections closed because no filter chain matches them.
             no_filter_chain_match = "no_filter_chain_match",
@@ -166,7 +166,7 @@ stats! {
         gauges {
             /// Connections open.
             downstream_cx_active = "downstream_cx_active",
-            /// Connections that listener filters look at.
+            /// Connections in listener filters.
             downstream_pre_cx_active = "downstream_pre_cx_active",
         }
         histograms {}
@@ -174,7 +174,7 @@ stats! {
 }
 
 stats! {
-    /// Answers given by one listener's connection manager. Envoy `listener.<stat_prefix>.http.<stat_prefix>.`.
+    /// Responses of one listener's connection manager. Envoy `listener.<stat_prefix>.http.<stat_prefix>.`.
     ListenerHttpStats {
         counters {
             /// Requests that were answered.
@@ -195,10 +195,10 @@ stats! {
     }
 }
 
-/// Statistics that are not known to all, such as those of a filter.
+/// Statistics that are registered by name, such as those of a filter.
 pub(super) type RegisteredStats = Mutex<BTreeMap<&'static str, Registered>>;
 
-/// A statistic that is not known to all.
+/// A statistic that is registered by name.
 #[derive(Clone, Debug)]
 pub(super) enum Registered {
     Counter(Arc<Counter>),
@@ -244,7 +244,7 @@ impl HttpStats {
         self.registered.lock().entry(name).or_insert_with(new).clone()
     }
 
-    /// Counts a request that begins.
+    /// Counts a request that starts.
     pub fn request_started(&self, version: Version) {
         self.downstream_rq_total.inc();
         self.downstream_rq_active.inc();
@@ -255,7 +255,7 @@ impl HttpStats {
         }
     }
 
-    /// Counts the answer of a request.
+    /// Counts the response to a request.
     pub fn response(&self, status: StatusCode) {
         self.downstream_rq_completed.inc();
         if let Some(class) = self.response_class(status) {
@@ -288,12 +288,12 @@ impl ListenerStats {
     }
 }
 
-/// A connection that listener filters look at, counted for as long as this lives.
+/// A connection in listener filters, counted for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct WaitingConnection<'a>(&'a ListenerStats);
 
 impl ListenerStats {
-    /// Counts a connection that listener filters look at.
+    /// Counts a connection in listener filters.
     pub(crate) fn waiting_connection(&self) -> WaitingConnection<'_> {
         self.downstream_pre_cx_active.inc();
         WaitingConnection(self)
@@ -314,7 +314,7 @@ impl Drop for CountedConnection<'_> {
 }
 
 impl ListenerHttpStats {
-    /// Counts the answer of a request.
+    /// Counts the response to a request.
     pub fn response(&self, status: StatusCode) {
         self.downstream_rq_completed.inc();
         match status.as_u16() / 100 {
@@ -331,15 +331,15 @@ impl ListenerHttpStats {
 /// `stat_prefix` of a listener and of its connection manager.
 type ListenerHttpKey = (Arc<str>, Arc<str>);
 
-/// The statistics of every listener and connection manager, by name. They live as long as the process, as in Envoy: a
-/// listener that comes back goes on counting.
+/// The statistics of every listener and connection manager, by name. As in Envoy, they live as long as the process: a
+/// listener that is removed and added again continues them.
 #[derive(Debug, Default)]
 pub struct DownstreamStats {
     http: Mutex<HashMap<Arc<str>, Arc<HttpStats>>>,
     listeners: Mutex<HashMap<Arc<str>, Arc<ListenerStats>>>,
     listener_http: Mutex<HashMap<ListenerHttpKey, Arc<ListenerHttpStats>>>,
     tcp: Mutex<HashMap<Arc<str>, Arc<TcpStats>>>,
-    /// There once a listener has such a filter.
+    /// Set when the first listener has the filter.
     tls_inspector: OnceLock<Arc<TlsInspectorStats>>,
     http_inspector: OnceLock<Arc<HttpInspectorStats>>,
 }

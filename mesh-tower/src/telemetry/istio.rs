@@ -1,10 +1,10 @@
 //! Istio's standard metrics: `istio_requests_total`, `istio_request_duration_milliseconds`, `istio_request_bytes` and
-//! `istio_response_bytes`, with Istio's labels in Istio's order (`features.md` M1 to M13).
+//! `istio_response_bytes`, with Istio's labels in Istio's order.
+//! <https://istio.io/latest/docs/reference/config/metrics/>
 //!
-//! The 25 labels of a request are never built on the request path. What distinguishes one series from another is a few
-//! handles and small numbers ([`SeriesKey`]); each thread keeps a small map from those to the series. Labels are looked
-//! up once per thread. A thread has a share of its own in each series that it counts in, so that cores do not fight for
-//! the cache lines of the busiest one; shares are added up when somebody scrapes.
+//! The 25 labels of a request are not built on the request path. A few handles and small numbers ([`SeriesKey`]) identify a
+//! series, and each thread has a cache from those to its counts. Labels are built once per thread and series. Each thread
+//! has its own counts in a series, so that cores do not contend for cache lines; they are added up when metrics are scraped.
 
 use std::{
     cell::RefCell,
@@ -37,40 +37,39 @@ use super::{
     stat::{Escaped, write_histogram},
 };
 
-/// Series a thread remembers; past that it forgets all and looks them up again.
-const MAX_REMEMBERED: usize = 4096;
+/// Series in the cache of a thread. A full cache is cleared.
+const MAX_CACHED: usize = 4096;
 
-/// Series of a process. Requests of further series are counted in [`IstioMetrics::dropped`] only.
+/// Series in a process. Requests of further series are counted in [`IstioMetrics::dropped`] only.
 const MAX_SERIES: usize = 100_000;
 
-/// Everything that tells one series from another. Equal handles mean equal labels; two handles with equal values merely
-/// cost one more look-up.
+/// Identifies a series. Equal handles mean equal labels; two handles with equal values cost one more look-up.
 #[derive(Clone, Copy, Debug)]
 pub struct SeriesKey<'a> {
-    /// Who tells.
+    /// The side that counts the request.
     pub reporter: Reporter,
-    /// Who asked; `None` = unknown.
+    /// The workload that sent the request; `None` = unknown.
     pub source: Option<&'a Arc<Workload>>,
-    /// Who answered; `None` = unknown, or nobody did.
+    /// The workload that responded; `None` = unknown, or there was no response.
     pub destination: Option<&'a Arc<Workload>>,
-    /// The service that was asked; `None` = unknown.
+    /// The service that the request was for; `None` = unknown.
     pub service: Option<&'a Arc<DestinationService>>,
     /// HTTP or gRPC.
     pub protocol: RequestProtocol,
-    /// Status; 0 if there was no answer.
+    /// HTTP status; 0 if there was no response.
     pub response_code: u16,
-    /// gRPC status, if it is gRPC and there was one.
+    /// gRPC status of a gRPC response that has one.
     pub grpc_status: Option<u32>,
     /// Envoy's response flags.
     pub flags: ResponseFlags,
-    /// Whether the client of the connection has proved who it is.
+    /// Whether the client of the connection has authenticated by a certificate.
     pub is_mutual_tls: bool,
 }
 
 /// Sizes and duration of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestSample {
-    /// From the first byte of the request to the last of the response.
+    /// From the first byte of the request to the last byte of the response.
     pub duration: Duration,
     /// Bytes of request headers and body.
     pub request_bytes: u64,
@@ -78,7 +77,7 @@ pub struct RequestSample {
     pub response_bytes: u64,
 }
 
-/// Istio's metrics of one process. Clones are handles to the same.
+/// Istio's metrics of one process. Clones are handles to the same metrics.
 #[derive(Clone, Debug, Default)]
 pub struct IstioMetrics {
     registry: Arc<Registry>,
@@ -91,18 +90,18 @@ struct Registry {
     tcp: TcpRegistry,
 }
 
-/// The shares of all threads in one series.
-type Series = Vec<Share>;
+/// The counts of all threads in one series.
+type Series = Vec<ThreadCounts>;
 
-/// What one thread has counted of a series.
+/// What one thread has counted in a series.
 #[derive(Debug)]
-struct Share {
-    /// Dangles when the thread has ended; then another may go on with its share.
+struct ThreadCounts {
+    /// Dangles when the thread has ended. Another thread may then continue its counts.
     thread: Weak<()>,
     counts: Arc<Counts>,
 }
 
-/// Requests of one series. There is no count of its own: every request has a duration.
+/// Requests of one series. Every request has a duration, so the count of durations is the count of requests.
 #[derive(Debug, Default)]
 struct Counts {
     duration_milliseconds: ThreadHistogram,
@@ -114,35 +113,35 @@ struct Counts {
 type HistogramOf = (&'static str, fn(&Counts) -> &ThreadHistogram);
 
 thread_local! {
-    static REMEMBERED: RefCell<HashMap<Identity, Remembered>> = RefCell::default();
+    static CACHE: RefCell<HashMap<CacheKey, Cached>> = RefCell::default();
     /// Lives as long as the thread.
     static THREAD: Arc<()> = Arc::default();
 }
 
-/// Everything that counts, as plain numbers: addresses of handles, and the small facts packed.
+/// A [`SeriesKey`] as numbers: the addresses of its handles, and its small values in one word.
 #[derive(PartialEq, Eq, Hash)]
-struct Identity {
+struct CacheKey {
     registry: usize,
     handles: [usize; 3],
     small: u64,
 }
 
 /// Registry, source, destination and service of a series.
-type Kept = (Arc<Registry>, Option<Arc<Workload>>, Option<Arc<Workload>>, Option<Arc<DestinationService>>);
+type Handles = (Arc<Registry>, Option<Arc<Workload>>, Option<Arc<Workload>>, Option<Arc<DestinationService>>);
 
-struct Remembered {
+struct Cached {
     counts: Arc<Counts>,
-    /// Keeps values alive, so that an address in the identity stands for one value as long as it is here.
-    _keep: Kept,
+    /// Keeps the values alive, so that the addresses in the key are not reused while the entry exists.
+    _handles: Handles,
 }
 
 impl IstioMetrics {
     /// Counts a request that has ended.
     pub fn record(&self, key: SeriesKey<'_>, sample: RequestSample) {
-        let identity = Identity::new(&self.registry, key);
-        REMEMBERED.with_borrow_mut(|map| match map.get(&identity) {
-            Some(remembered) => remembered.counts.record(sample),
-            None => self.record_first(map, identity, key, sample),
+        let cache_key = CacheKey::new(&self.registry, key);
+        CACHE.with_borrow_mut(|cache| match cache.get(&cache_key) {
+            Some(cached) => cached.counts.record(sample),
+            None => self.record_first(cache, cache_key, key, sample),
         });
     }
 
@@ -150,18 +149,19 @@ impl IstioMetrics {
     #[cold]
     fn record_first(
         &self,
-        map: &mut HashMap<Identity, Remembered>,
-        identity: Identity,
+        cache: &mut HashMap<CacheKey, Cached>,
+        cache_key: CacheKey,
         key: SeriesKey<'_>,
         sample: RequestSample,
     ) {
-        let Some(counts) = THREAD.with(|thread| self.registry.share(key, thread)) else { return };
+        let Some(counts) = THREAD.with(|thread| self.registry.counts(key, thread)) else { return };
         counts.record(sample);
-        if map.len() >= MAX_REMEMBERED {
-            map.clear();
+        if cache.len() >= MAX_CACHED {
+            cache.clear();
         }
-        let _keep = (Arc::clone(&self.registry), key.source.cloned(), key.destination.cloned(), key.service.cloned());
-        map.insert(identity, Remembered { counts, _keep });
+        let _handles =
+            (Arc::clone(&self.registry), key.source.cloned(), key.destination.cloned(), key.service.cloned());
+        cache.insert(cache_key, Cached { counts, _handles });
     }
 
     /// The series of a TCP connection.
@@ -180,7 +180,7 @@ impl IstioMetrics {
     pub fn prometheus_text(&self) -> String {
         let mut series: Vec<(String, Vec<Arc<Counts>>)> = {
             let by_labels = self.registry.by_labels.lock();
-            let counts = |series: &Series| series.iter().map(|share| Arc::clone(&share.counts)).collect();
+            let counts = |series: &Series| series.iter().map(|thread| Arc::clone(&thread.counts)).collect();
             by_labels.iter().map(|(labels, series)| (labels.clone(), counts(series))).collect()
         };
         series.sort_by(|a, b| a.0.cmp(&b.0));
@@ -190,11 +190,11 @@ impl IstioMetrics {
             return text;
         }
         let _ = writeln!(text, "# TYPE {ISTIO_REQUESTS_TOTAL} counter");
-        let total = |shares: &[Arc<Counts>], histogram: fn(&Counts) -> &ThreadHistogram| {
-            ThreadHistogram::total(shares.iter().map(|counts| histogram(counts)))
+        let total = |threads: &[Arc<Counts>], histogram: fn(&Counts) -> &ThreadHistogram| {
+            ThreadHistogram::total(threads.iter().map(|counts| histogram(counts)))
         };
-        for (labels, shares) in &series {
-            let requests = total(shares, |counts| &counts.duration_milliseconds).count();
+        for (labels, threads) in &series {
+            let requests = total(threads, |counts| &counts.duration_milliseconds).count();
             let _ = writeln!(text, "{ISTIO_REQUESTS_TOTAL}{{{labels}}} {requests}");
         }
         let histograms: [HistogramOf; 3] = [
@@ -204,8 +204,8 @@ impl IstioMetrics {
         ];
         for (name, histogram) in histograms {
             let _ = writeln!(text, "# TYPE {name} histogram");
-            for (labels, shares) in &series {
-                write_histogram(&mut text, name, labels, &total(shares, histogram));
+            for (labels, threads) in &series {
+                write_histogram(&mut text, name, labels, &total(threads, histogram));
             }
         }
         text
@@ -213,8 +213,8 @@ impl IstioMetrics {
 }
 
 impl Registry {
-    /// The share of `thread`, which is this one, in the series of these labels; `None` if there are too many series.
-    fn share(&self, key: SeriesKey<'_>, thread: &Arc<()>) -> Option<Arc<Counts>> {
+    /// The counts of `thread`, the current thread, in the series `key`. `None` if there are too many series.
+    fn counts(&self, key: SeriesKey<'_>, thread: &Arc<()>) -> Option<Arc<Counts>> {
         let labels = labels_text(key);
         let mut by_labels = self.by_labels.lock();
         if by_labels.len() >= MAX_SERIES && !by_labels.contains_key(&labels) {
@@ -223,13 +223,13 @@ impl Registry {
         }
         let series = by_labels.entry(labels).or_default();
         let this = Arc::downgrade(thread);
-        let mine = series.iter().position(|share| share.thread.ptr_eq(&this));
-        let left = || series.iter().position(|share| share.thread.strong_count() == 0);
-        let position = mine.or_else(left).unwrap_or_else(|| {
-            series.push(Share { thread: Weak::new(), counts: Arc::default() });
+        let own = series.iter().position(|counts| counts.thread.ptr_eq(&this));
+        let of_ended = || series.iter().position(|counts| counts.thread.strong_count() == 0);
+        let position = own.or_else(of_ended).unwrap_or_else(|| {
+            series.push(ThreadCounts { thread: Weak::new(), counts: Arc::default() });
             series.len() - 1
         });
-        // What the thread before has written is seen from here on.
+        // Makes the writes of an ended thread visible.
         fence(Ordering::Acquire);
         series[position].thread = this;
         Some(Arc::clone(&series[position].counts))
@@ -245,7 +245,7 @@ impl Counts {
     }
 }
 
-impl Identity {
+impl CacheKey {
     fn new(registry: &Arc<Registry>, key: SeriesKey<'_>) -> Self {
         fn address<T>(handle: Option<&Arc<T>>) -> usize {
             handle.map_or(0, |handle| Arc::as_ptr(handle).addr())
@@ -262,8 +262,8 @@ impl Identity {
     }
 }
 
-/// The status that a gRPC client makes of the answer: its own, else what the HTTP status stands for, as Envoy's
-/// `Grpc::Common::getGrpcStatus` has it.
+/// The status that a gRPC client sees: that of the response, else the one that the HTTP status maps to. Envoy
+/// `Grpc::Common::getGrpcStatus`.
 fn grpc_response_status(key: SeriesKey<'_>) -> Option<u32> {
     let of_http = || StatusCode::from_u16(key.response_code).ok().map(grpc::status_of_http);
     match key.protocol {
@@ -272,7 +272,7 @@ fn grpc_response_status(key: SeriesKey<'_>) -> Option<u32> {
     }
 }
 
-/// The labels of a series as they stand between the braces.
+/// The labels of a series in Prometheus' text format, without the braces.
 fn labels_text(key: SeriesKey<'_>) -> String {
     let labels = RequestLabels {
         reporter: key.reporter,
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grpc_answer_without_a_status_has_the_one_that_clients_make_of_it() {
+    fn a_grpc_response_without_a_status_has_that_of_its_http_status() {
         let client = client();
         for (protocol, response_code, grpc_status, expected) in [
             (RequestProtocol::Grpc, 200, Some(5), "5"),
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_count_together_and_leave_their_shares_to_their_successors() {
+    fn threads_count_together_and_continue_the_counts_of_ended_threads() {
         let (metrics, client) = (IstioMetrics::default(), client());
         let count = || metrics.record(key(&client), RequestSample::default());
         count();
@@ -414,8 +414,8 @@ mod tests {
         }
         let text = metrics.prometheus_text();
         assert!(text.lines().any(|line| line.starts_with("istio_requests_total{") && line.ends_with("} 21")), "{text}");
-        let shares: usize = metrics.registry.by_labels.lock().values().map(Vec::len).sum();
-        assert_eq!(shares, 2, "one of this thread, one that the others hand on");
+        let threads: usize = metrics.registry.by_labels.lock().values().map(Vec::len).sum();
+        assert_eq!(threads, 2, "one of this thread, one that the others share");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Istio's metrics of TCP connections: `istio_tcp_connections_opened_total`, `istio_tcp_connections_closed_total`,
 //! `istio_tcp_received_bytes_total` and `istio_tcp_sent_bytes_total`.
 //!
-//! A connection is counted as opened when there is an upstream connection, or when it ends without one, and its bytes as
-//! they come. Istio reports them with the first and every following of its reports, which are some seconds apart.
+//! A connection is counted as opened when its upstream connection exists, or when it ends without one. Bytes are counted
+//! as they pass. Istio updates these metrics in reports that are some seconds apart.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -16,15 +16,15 @@ use mesh_core::telemetry::{
 };
 use parking_lot::Mutex;
 
-/// Series of a process. Connections of further series are counted in [`TcpRegistry::dropped`] only.
+/// Series in a process. Connections of further series are counted in [`TcpRegistry::dropped`] only.
 const MAX_SERIES: usize = 100_000;
 
-/// The connections that have their labels in common.
+/// Connections with equal labels.
 #[derive(Debug, Default)]
 pub(crate) struct TcpSeries {
-    /// Connections made.
+    /// Connections opened.
     pub(crate) opened: Counter,
-    /// Connections ended.
+    /// Connections closed.
     pub(crate) closed: Counter,
     /// Bytes from clients.
     pub(crate) received_bytes: Counter,
@@ -35,7 +35,7 @@ pub(crate) struct TcpSeries {
 /// A metric's name and where it is kept.
 type CounterOf = (&'static str, fn(&TcpSeries) -> &Counter);
 
-/// All series by their labels, as they stand between the braces.
+/// All series by their labels, in Prometheus' text format without the braces.
 #[derive(Debug, Default)]
 pub(super) struct TcpRegistry {
     by_labels: Mutex<HashMap<String, Arc<TcpSeries>>>,
@@ -43,7 +43,7 @@ pub(super) struct TcpRegistry {
 }
 
 impl TcpRegistry {
-    /// The series of these labels. If there are too many, one that nobody reads.
+    /// The series of these labels; one that is not reported if there are too many.
     pub(super) fn series(&self, labels: String) -> Arc<TcpSeries> {
         let mut by_labels = self.by_labels.lock();
         if by_labels.len() >= MAX_SERIES && !by_labels.contains_key(&labels) {

@@ -1,7 +1,7 @@
-//! Where access log lines go: appended to memory by the request, written by a thread of its own.
+//! The sinks of access logs. A request appends its line to a buffer in memory, and a thread writes the buffer.
 //!
-//! A disk or a terminal may block for long, so no worker ever writes. The memory is bounded: lines that a stuck sink
-//! cannot take are dropped and counted.
+//! A disk or a terminal may block for long, so workers never write. The buffer is bounded: lines that do not fit because
+//! the sink blocks are dropped and counted.
 
 use std::{
     fmt,
@@ -18,13 +18,13 @@ use mesh_core::{model::AccessLogSink, telemetry::Counter};
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 
-/// Longest time a line stays in memory while the sink accepts lines. Envoy `--file-flush-interval-msec`, there 10 s.
+/// Longest time a line stays in the buffer while the sink does not block. Envoy `--file-flush-interval-msec`, there 10 s.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes in memory at which writing begins at once. Envoy `--file-flush-min-size-kb`.
+/// Bytes in the buffer at which it is written at once. Envoy `--file-flush-min-size-kb`.
 const FLUSH_SIZE: usize = 64 * 1024;
 
-/// Bytes in memory at which lines are dropped.
+/// Bytes in the buffer at which lines are dropped.
 const MAX_BUFFERED: usize = 4 * 1024 * 1024;
 
 /// An access log cannot be opened.
@@ -33,17 +33,17 @@ const MAX_BUFFERED: usize = 4 * 1024 * 1024;
 pub struct OpenError {
     /// The file.
     pub path: PathBuf,
-    /// Why not.
+    /// The cause.
     pub source: io::Error,
 }
 
-/// The open access logs of a process: one per sink, however many listeners write to it.
+/// The open access logs of a process. Listeners that log to the same sink share it.
 #[derive(Debug, Default)]
 pub struct LogFiles {
     open: Mutex<HashMap<AccessLogSink, Arc<LogFile>>>,
 }
 
-/// One sink. Dropping the last handle writes what is left.
+/// One sink. Dropping the last handle writes the rest of the buffer.
 pub struct LogFile {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
@@ -64,7 +64,7 @@ struct Lines {
 }
 
 impl LogFiles {
-    /// The sink, opened if it is not yet.
+    /// The sink, which is opened if it is not open yet.
     ///
     /// # Errors
     /// If the file cannot be opened for appending.
@@ -89,7 +89,7 @@ impl LogFiles {
         Ok(file)
     }
 
-    /// Writes everything that is in memory, for the end of the process.
+    /// Writes all buffers. To be called at the end of the process.
     pub fn flush(&self) {
         self.open.lock().values().for_each(|file| file.flush());
     }
@@ -107,11 +107,11 @@ impl LogFile {
         let for_writer = Arc::clone(&shared);
         let writer =
             thread::Builder::new().name("access-log".to_owned()).spawn(move || for_writer.write_until_closed());
-        // Without a thread, lines are written when the memory is full and at the end.
+        // Without a thread, lines are written by `flush` and when this is dropped.
         Self { shared, writer: writer.ok() }
     }
 
-    /// Appends `line`, which brings its own line end.
+    /// Appends `line`, which includes its line end.
     pub fn write(&self, line: &[u8]) {
         let mut lines = self.shared.lines.lock();
         if lines.bytes.len() + line.len() > MAX_BUFFERED {
@@ -125,12 +125,12 @@ impl LogFile {
         }
     }
 
-    /// Writes what is in memory, in the caller's thread.
+    /// Writes the buffer, in the calling thread.
     pub fn flush(&self) {
         self.shared.flush();
     }
 
-    /// Lines that were lost because the sink took none.
+    /// Lines that were dropped because the buffer was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.get()
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_takes_the_lines_of_all_its_users_and_keeps_them_at_the_end() {
+    fn a_file_gets_the_lines_of_all_its_handles_and_is_written_at_the_end() {
         let path = std::env::temp_dir().join(format!("mesh-log-file-{}", std::process::id()));
         let sink = AccessLogSink::File(path.clone());
         let files = LogFiles::default();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_sink_costs_lines_but_neither_time_nor_memory() {
+    fn lines_are_dropped_when_the_sink_blocks() {
         let ((allow, allowed), (written, write)) = (channel(), channel());
         let file = LogFile::new(Box::new(Stuck { allowed, written }));
         let line = "x".repeat(MAX_BUFFERED / 4);

@@ -1,11 +1,11 @@
-//! Histograms: atomics, updated without a lock, as the counters and gauges of `mesh-core` are. [`Histogram`] may be
-//! written by any thread, [`ThreadHistogram`] by one, which costs a fifth and never takes a cache line from another core.
+//! Histograms of atomics, updated without a lock. Any thread may write a [`Histogram`]; one thread writes a
+//! [`ThreadHistogram`], which takes a fifth of the time and no cache line from another core.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mesh_core::telemetry::labels::BUCKETS;
 
-/// A distribution over Envoy's default buckets (`features.md` M2), with a resolution of a thousandth.
+/// A distribution over Envoy's default buckets, with a resolution of a thousandth.
 #[derive(Debug)]
 pub struct Histogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
@@ -45,7 +45,7 @@ impl Histogram {
         self.observe_thousandths(value.saturating_mul(1_000));
     }
 
-    /// What has been observed. Values that come in meanwhile may be counted in one part only.
+    /// What has been observed. A value that is added meanwhile may be in the buckets and not in the sum, or the reverse.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {
         let buckets = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
@@ -88,7 +88,7 @@ impl ThreadHistogram {
     }
 }
 
-/// Without a locked instruction: nobody else writes.
+/// Adds without a locked instruction, which is correct for a single writer.
 fn add_alone(count: &AtomicU64, n: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! What is told about requests: metrics in Envoy's and Istio's names, and access logs.
+//! Telemetry of requests and connections: Envoy's statistics, Istio's metrics, and access logs.
 
 mod access_log;
 mod cluster_stats;

@@ -7,7 +7,7 @@ use mesh_core::model::{DestinationService, Workload};
 use super::{DownstreamStats, IstioMetrics, LogFiles};
 use crate::peer_metadata::LocalPeer;
 
-/// Where a process counts and logs, and who it is. Clones are handles to the same.
+/// The metrics and logs of a process, and its identity in them. Clones are handles to the same metrics and logs.
 #[derive(Clone, Debug, Default)]
 pub struct Telemetry {
     /// Envoy's statistics of listeners and connection managers.
@@ -16,13 +16,13 @@ pub struct Telemetry {
     pub istio: IstioMetrics,
     /// Access logs.
     pub logs: Arc<LogFiles>,
-    /// The workload that this process is or stands in front of; `None` = unknown.
+    /// The workload that this process is, or that it is a proxy of; `None` = unknown.
     pub workload: Option<Arc<Workload>>,
-    /// What this workload tells its peers about itself, where listeners are configured to; `None` = nothing.
+    /// The metadata that this workload sends to its peers, if listeners are configured to; `None` = nothing is sent.
     pub peer: Option<Arc<LocalPeer>>,
-    /// The service that requests to this workload ask for where their cluster does not say; `None` = unknown.
+    /// The service of inbound requests whose cluster has no service; `None` = unknown.
     pub service: Option<Arc<DestinationService>>,
-    /// Requests that leave the workload count for the host that they name where their cluster says no service. Default
-    /// false, which gateways need: their clients are strangers. Inverse of Istio's `disable_host_header_fallback`.
+    /// Whether an outbound request whose cluster has no service counts for the host of the request. Default false, as
+    /// gateways need it, because their clients could invent hosts. Inverse of Istio's `disable_host_header_fallback`.
     pub host_header_fallback: bool,
 }

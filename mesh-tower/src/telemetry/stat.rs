@@ -1,8 +1,8 @@
 //! Envoy's statistics as text: `/stats` (`cluster.reviews.upstream_rq_total: 3`) and Prometheus
 //! (`envoy_cluster_upstream_rq_total{envoy_cluster_name="reviews"} 3`).
 //!
-//! A statistic is visited as scope, name and value. Envoy builds one flat name and takes labels out of it again with
-//! regular expressions; here the scope is a value, so a cluster name with dots needs no guessing.
+//! A statistic is visited as scope, name and value. Envoy extracts labels from a flat name by regular expressions; here
+//! the scope is a value, so a cluster name may contain dots.
 
 use std::fmt::{self, Write as _};
 
@@ -10,7 +10,7 @@ use mesh_core::route::{RequestPart, RequestScope};
 
 use super::metric::{Histogram, HistogramSnapshot};
 
-/// What a statistic is about.
+/// The object that a statistic belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope<'a> {
     /// The process.
@@ -50,14 +50,14 @@ pub type StatVisitor<'v> = dyn FnMut(Scope<'_>, &str, StatValue<'_>) + 'v;
 
 /// Something that has statistics.
 pub trait StatSource: fmt::Debug + Send + Sync {
-    /// Shows every statistic to `visitor`, in any order.
+    /// Calls `visitor` with every statistic, in any order.
     fn visit(&self, visitor: &mut StatVisitor<'_>);
 
     /// Sets every counter to 0.
     fn reset_counters(&self);
 }
 
-/// One statistic, by its names in both forms.
+/// One statistic, with its names in both formats.
 #[derive(Clone, Debug)]
 pub struct Stat {
     /// Such as `cluster.reviews.upstream_rq_200`.
@@ -103,7 +103,7 @@ impl Stat {
         Self { name: format!("{scope}{name}"), prometheus_name, prometheus_labels, value }
     }
 
-    /// Whether the statistic has moved. Envoy `?usedonly`.
+    /// Whether the statistic was ever changed. Envoy `?usedonly`.
     #[must_use]
     pub fn is_used(&self) -> bool {
         match &self.value {
@@ -183,7 +183,7 @@ fn response_code(name: &str) -> (&str, String) {
     }
 }
 
-/// The names with a response class are few, so the text without the digit need not be built.
+/// The name with `xx` in place of the class. There are few such names, so no text has to be built.
 fn class_stem(name: &str) -> &'static str {
     if name.starts_with("downstream") {
         "downstream_rq_xx"
@@ -196,7 +196,7 @@ fn class_stem(name: &str) -> &'static str {
     }
 }
 
-/// Characters that Prometheus does not allow in names become `_`.
+/// The name with `_` in place of characters that Prometheus does not allow.
 fn sanitized(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
 }
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_envoys_in_both_forms() {
+    fn names_are_envoys_in_both_formats() {
         let requests = |part| RequestScope { virtual_host: "all".into(), part };
         let of_cluster = requests(RequestPart::VirtualCluster("special".into()));
         let of_route = requests(RequestPart::Route("rt".into()));
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_line_comes_once_per_name_and_label_values_are_escaped() {
+    fn each_name_has_one_type_line_and_label_values_are_escaped() {
         let stats =
             ["b\"\\\n", "a"].map(|name| Stat::new(Scope::Cluster(name), "upstream_cx_active", StatValue::Gauge(1)));
         let text = prometheus_text(&stats);

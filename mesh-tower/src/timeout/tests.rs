@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     Body,
     layer::Layered,
-    testing::{MockHandle, MockService, answer, get, is_ready, told},
+    testing::{MockHandle, MockService, answer, get, is_ready, status_and_flags},
 };
 
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -24,7 +24,7 @@ async fn a_service_that_does_not_answer_in_time_is_answered_for() {
     let response = tokio::spawn(service.call(get("/")));
     let _unanswered = handle.next_request().await.unwrap();
     let response = response.await.unwrap().unwrap();
-    assert_eq!((told(&response), start.elapsed()), ((504, "UT".to_owned()), TIMEOUT));
+    assert_eq!((status_and_flags(&response), start.elapsed()), ((504, "UT".to_owned()), TIMEOUT));
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "upstream request timeout");
 }
 

@@ -1,6 +1,4 @@
-//! Connections that stop being HTTP: after `101 Switching Protocols` bytes pass both ways until both ends are done.
-//!
-//! A client that says it has nothing more to send may still receive, and the other way round (half-close).
+//! Upgraded connections: after `101 Switching Protocols`, bytes are copied in both directions until both ends have ended.
 
 use http::{HeaderMap, HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
@@ -13,7 +11,7 @@ use crate::{
     pipe::{End, Meters, Pipe, Side},
 };
 
-/// What passed through a tunnel, and how it ended.
+/// How many bytes a tunnel copied, and how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tunnelled {
     /// Bytes from the client.
@@ -23,18 +21,18 @@ pub(crate) struct Tunnelled {
     pub(crate) ended_by: EndedBy,
 }
 
-/// Who ended a tunnel: the one that first had nothing more to send, or could not be written to.
+/// What ended a tunnel: the end that was the first to close its write side or to fail, or draining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndedBy {
     /// The client.
     Downstream,
     /// The endpoint.
     Upstream,
-    /// Draining cut it.
+    /// Draining closed it.
     Drain,
 }
 
-/// The protocol a request asks to upgrade to: `connection: upgrade` names an `upgrade` header.
+/// The protocol that a request asks to upgrade to: the header `upgrade`, if `connection` lists `upgrade`.
 #[must_use]
 pub(crate) fn requested_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
     let upgrade = headers.get(header::UPGRADE)?;
@@ -47,18 +45,18 @@ pub(crate) fn requested_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
     is_asked.then_some(upgrade)
 }
 
-/// Whether `upgrade` passes. What the route says of this protocol counts before what the connection manager says;
-/// nothing said means no.
+/// Whether `upgrade` is allowed. The configuration of the route takes precedence over that of the connection manager.
+/// Without a configuration of the protocol it is not allowed.
 #[must_use]
 pub(crate) fn is_allowed(upgrade: &HeaderValue, route: &[UpgradeConfig], manager: &[UpgradeConfig]) -> bool {
-    let says = |configs: &[UpgradeConfig]| {
+    let enabled = |configs: &[UpgradeConfig]| {
         let of_type = |config: &&UpgradeConfig| upgrade.as_bytes().eq_ignore_ascii_case(config.upgrade_type.as_bytes());
         configs.iter().find(of_type).map(|config| config.enabled)
     };
-    says(route).or_else(|| says(manager)).unwrap_or(false)
+    enabled(route).or_else(|| enabled(manager)).unwrap_or(false)
 }
 
-/// Passes bytes between the two ends of an upgraded connection until both have ended, one fails, or draining cuts it.
+/// Copies bytes between the two ends of an upgraded connection until both have ended, one fails, or draining closes it.
 pub(crate) async fn tunnel(downstream: OnUpgrade, upstream: OnUpgrade, drain: DrainWatch) -> Tunnelled {
     match tokio::try_join!(downstream, upstream) {
         Ok((downstream, upstream)) => connect(TokioIo::new(downstream), TokioIo::new(upstream), drain).await,
@@ -78,10 +76,10 @@ where
     let downstream = End { io: downstream, meters: Meters { received: &[&received], sent: &[] } };
     let upstream = End { io: upstream, meters: Meters { received: &[&sent], sent: &[] } };
     let pipe = Pipe::new();
-    let cut = async { while drain.changed().await < Phase::Closed {} };
+    let closed = async { while drain.changed().await < Phase::Closed {} };
     tokio::select! {
         () = pipe.run(downstream, upstream) => {}
-        () = cut => {}
+        () = closed => {}
     }
     let ended_by = match pipe.ended_first() {
         Some(Side::Downstream) => EndedBy::Downstream,
@@ -99,7 +97,7 @@ mod tests {
     use crate::drain::Drain;
 
     #[tokio::test]
-    async fn a_tunnel_knows_who_ended_it_and_what_had_passed() {
+    async fn a_tunnel_reports_which_end_ended_it_and_the_bytes_copied() {
         for ended_by in [EndedBy::Downstream, EndedBy::Upstream] {
             let (mut client, downstream) = duplex(64);
             let (mut server, upstream) = duplex(64);
@@ -112,7 +110,7 @@ mod tests {
             };
             first.shutdown().await.unwrap();
             assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0);
-            // An end that has ended may still receive.
+            // An end that has closed its write side may still receive.
             second.write_all(b"bye").await.unwrap();
             first.read_exact(&mut [0; 3]).await.unwrap();
             drop((client, server));
@@ -122,14 +120,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn draining_cuts_a_tunnel_that_does_not_end() {
+    async fn draining_closes_a_tunnel() {
         let (_client, downstream) = duplex(64);
         let (_server, upstream) = duplex(64);
         let drain = Drain::new();
         let watch = drain.watch();
         drain.abort();
-        let cut = Tunnelled { received: 0, sent: 0, ended_by: EndedBy::Drain };
-        assert_eq!(connect(downstream, upstream, watch).await, cut);
+        let closed = Tunnelled { received: 0, sent: 0, ended_by: EndedBy::Drain };
+        assert_eq!(connect(downstream, upstream, watch).await, closed);
     }
 
     fn config(upgrade_type: &str, enabled: bool) -> UpgradeConfig {
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_asked_for_by_two_headers_together() {
+    fn a_request_for_an_upgrade_has_two_headers() {
         let mut headers = HeaderMap::new();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         assert_eq!(requested_upgrade(&headers), None);
@@ -149,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_route_decides_before_the_connection_manager() {
+    fn the_configuration_of_the_route_takes_precedence() {
         let websocket = HeaderValue::from_static("WebSocket");
         let (on, off) = ([config("websocket", true)], [config("websocket", false)]);
         assert!(is_allowed(&websocket, &[], &on));

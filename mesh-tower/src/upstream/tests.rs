@@ -115,7 +115,7 @@ impl Transport for Arc<Script> {
     }
 }
 
-/// A body that never goes on.
+/// A body that is always pending.
 struct Stalled;
 
 impl http_body::Body for Stalled {
@@ -130,7 +130,7 @@ impl http_body::Body for Stalled {
     }
 }
 
-/// A body that breaks off.
+/// A body that fails.
 struct Broken(ResetReason);
 
 impl http_body::Body for Broken {
@@ -216,7 +216,7 @@ impl Fixture {
         self.script.seen.lock()
     }
 
-    /// Of the first endpoint.
+    /// A statistic of the first endpoint.
     fn endpoint_stat(&self, of: impl Fn(&EndpointStats) -> u64) -> u64 {
         of(self.store.cluster("c").unwrap().endpoints().endpoints()[0].stats())
     }
@@ -264,7 +264,7 @@ fn value(headers: &HeaderMap, name: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_passes_with_its_service_time() {
+async fn a_response_has_its_service_time() {
     let mut fixture = Fixture::new([Step::After(Duration::from_millis(30), 200)]);
     let response = fixture.send(get("/a?b")).await;
     assert_eq!(response.status(), 200);
@@ -277,14 +277,14 @@ async fn an_answer_passes_with_its_service_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_become_the_answers_that_envoy_gives() {
+async fn failures_become_envoys_local_replies() {
     let check = async |step, flags: &str, details: &str, reason: &str| {
         let mut fixture = Fixture::new([step]);
         let text = format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}");
         assert_eq!(fixture.get("/").await, (503, text, flags.to_owned()));
         assert_eq!(fixture.details(), format!("upstream_reset_before_response_started{{{details}}}"));
         assert_eq!(fixture.stat("upstream_rq_503"), 1);
-        // Who may not even wait for a connection was sent to nobody.
+        // A request that may not wait for a connection has no upstream host.
         assert_eq!(fixture.info.state().upstream_host.is_none(), details == "overflow");
     };
     let refused = Step::Refuse(ResetReason::ConnectionFailure);
@@ -302,7 +302,7 @@ async fn failures_become_the_answers_that_envoy_gives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cluster_without_endpoints_or_existence_is_told_apart() {
+async fn a_missing_cluster_has_another_flag_than_one_without_endpoints() {
     let mut fixture = Fixture::with([], 0, |_| {}, |_| {});
     assert_eq!(fixture.get("/").await, (503, "no healthy upstream".to_owned(), "UH".to_owned()));
     fixture.store.remove_cluster(&"c".into());
@@ -310,7 +310,7 @@ async fn a_cluster_without_endpoints_or_existence_is_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn grpc_requests_get_their_failures_in_headers() {
+async fn failures_of_grpc_requests_are_grpc_statuses() {
     let mut fixture = Fixture::new([Step::Refuse(ResetReason::ConnectionFailure)]);
     let request = Request::post("/s/M").header(header::CONTENT_TYPE, "application/grpc").body(Body::empty()).unwrap();
     let response = fixture.send(request).await;
@@ -320,7 +320,7 @@ async fn grpc_requests_get_their_failures_in_headers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_try_is_repeated_while_the_policy_allows() {
+async fn a_failed_try_is_retried_as_the_policy_allows() {
     let steps = [Step::Answer(503), Step::Reset(ResetReason::RemoteReset), Step::Answer(200)];
     let mut fixture = Fixture::with(steps, 1, |_| {}, |host| retry(host, "5xx", 2));
     assert_eq!(fixture.get("/").await.0, 200);
@@ -332,7 +332,7 @@ async fn a_failed_try_is_repeated_while_the_policy_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_that_breaks_off_is_never_retried_and_no_failure_of_the_endpoint() {
+async fn a_failed_upload_is_not_retried_and_not_an_error_of_the_endpoint() {
     let mut fixture = Fixture::with([], 1, |_| {}, |host| retry(host, "5xx,reset", 2));
     let upload = Request::post("/").header(header::HOST, "shop.test").body(Body::new(HalfBody::default())).unwrap();
     assert_eq!(fixture.send(upload).await.status(), 503);
@@ -342,7 +342,7 @@ async fn an_upload_that_breaks_off_is_never_retried_and_no_failure_of_the_endpoi
 }
 
 #[tokio::test(start_paused = true)]
-async fn used_up_retries_leave_the_last_answer_and_a_flag() {
+async fn when_retries_are_used_up_the_last_response_has_a_flag() {
     let mut fixture = Fixture::with([Step::Answer(503)], 1, |_| {}, |host| retry(host, "5xx", 2));
     assert_eq!(fixture.get("/").await, (503, "text".to_owned(), "URX".to_owned()));
     assert_eq!((fixture.seen().len(), fixture.stat("upstream_rq_retry_limit_exceeded")), (3, 1));
@@ -377,7 +377,7 @@ async fn a_streamed_body_is_sent_again_unless_it_is_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_counts_once_however_often_it_is_sent() {
+async fn the_bytes_of_a_body_that_is_sent_twice_are_counted_once() {
     for body in [Body::from("hello"), Body::new(Full::new(Bytes::from("hello")))] {
         let steps = [Step::Answer(503), Step::Answer(200)];
         let mut fixture = Fixture::with(steps, 1, |_| {}, |host| retry(host, "5xx", 1));
@@ -387,14 +387,14 @@ async fn a_body_counts_once_however_often_it_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_never_left_is_sent_again_without_a_policy() {
+async fn a_request_that_was_not_sent_is_retried_without_a_policy() {
     let mut fixture = Fixture::new([Step::Unsent, Step::Answer(200)]);
     assert_eq!(fixture.get("/").await.0, 200);
     assert_eq!(value(&fixture.seen()[0].headers, "x-envoy-attempt-count"), "1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_never_takes_a_request_is_a_failure_in_the_end() {
+async fn a_request_that_is_repeatedly_not_sent_fails() {
     let mut fixture = Fixture::new([Step::Unsent]);
     assert_eq!(fixture.get("/").await.2, "UC");
 }
@@ -430,7 +430,7 @@ async fn the_route_timeout_spans_all_tries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_try_that_takes_too_long_is_a_failed_try() {
+async fn a_try_that_exceeds_its_timeout_is_retried() {
     let route = |host: &mut VirtualHost| {
         retry(host, "5xx", 1);
         Arc::make_mut(host.retry_policy.as_mut().unwrap()).per_try_timeout = Some(Duration::from_millis(100));
@@ -444,7 +444,7 @@ async fn a_try_that_takes_too_long_is_a_failed_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_stalls_is_cut_off_at_the_route_timeout() {
+async fn the_route_timeout_ends_a_response_body() {
     let mut fixture = Fixture::new([Step::Stall]);
     let start = now();
     let response = fixture.send(get("/")).await;
@@ -456,7 +456,7 @@ async fn a_response_that_stalls_is_cut_off_at_the_route_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_breaks_off_says_why() {
+async fn a_failed_response_body_sets_flags_and_details() {
     let mut fixture = Fixture::new([Step::Break(ResetReason::RemoteReset)]);
     assert!(fixture.send(get("/")).await.into_body().collect().await.is_err());
     assert_eq!(fixture.flags(), "UR");
@@ -465,7 +465,7 @@ async fn a_response_that_breaks_off_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_caller_gives_up_is_counted_once_as_ended_from_here() {
+async fn a_dropped_request_is_counted_once_as_a_local_reset() {
     let local = "upstream_rq_tx_reset";
     let steps = [Step::After(Duration::from_secs(1), 200), Step::Stall, Step::Answer(503), Step::Answer(200)];
     let http2 = |cluster: &mut Cluster| cluster.http_protocol_options.protocol = HttpProtocol::Http2;
@@ -476,13 +476,13 @@ async fn what_the_caller_gives_up_is_counted_once_as_ended_from_here() {
     drop(fixture.send(get("/")).await);
     assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (2, 0));
     fixture.get("/").await;
-    assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (3, 0), "the answer that is not passed on");
+    assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (3, 0), "the response that is retried");
     fixture.get("/").await;
     assert_eq!((fixture.stat(local), fixture.stat("upstream_rq_active")), (3, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_before_the_end_of_the_upload_has_no_service_time() {
+async fn a_response_before_the_end_of_the_upload_has_no_service_time() {
     let mut fixture = Fixture::new([Step::Early]);
     let upload = Request::post("/").header(header::HOST, "shop.test").body(Body::new(Stalled)).unwrap();
     let response = fixture.send(upload).await;
@@ -490,7 +490,7 @@ async fn an_answer_before_the_end_of_the_upload_has_no_service_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_may_not_outlive_its_maximum_duration() {
+async fn the_maximum_stream_duration_ends_a_request() {
     let mut fixture = Fixture::new([Step::After(Duration::from_secs(1), 200)]);
     let max_stream_duration = Some(Duration::from_millis(300));
     fixture.upstream =
@@ -507,14 +507,14 @@ async fn requests_above_the_limit_overflow_until_a_response_has_ended() {
     let open = fixture.send(get("/")).await;
     let refused = fixture.send(get("/")).await;
     assert_eq!((refused.status().as_u16(), value(refused.headers(), "x-envoy-overloaded").as_str()), (503, "true"));
-    assert!(fixture.info.state().upstream_host.is_some(), "a connection was there");
+    assert!(fixture.info.state().upstream_host.is_some(), "the connection existed");
     assert_eq!(fixture.endpoint_stat(|stats| stats.rq_error.get()), 1);
     open.into_body().collect().await.unwrap();
     assert_eq!(fixture.send(get("/")).await.status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_response_that_switches_protocols_holds_its_place_for_the_tunnel() {
+async fn an_upgraded_request_is_active_until_its_tunnel_ends() {
     let mut fixture = Fixture::new([Step::After(Duration::ZERO, 101)]);
     let response = fixture.send(get("/")).await;
     assert_eq!((response.status().as_u16(), fixture.stat("upstream_rq_active")), (101, 1));
@@ -527,7 +527,7 @@ async fn a_response_that_switches_protocols_holds_its_place_for_the_tunnel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_keeps_failing_is_ejected_for_a_while() {
+async fn an_endpoint_that_fails_repeatedly_is_ejected_for_a_time() {
     let mut detection = OutlierDetection::default();
     detection.consecutive_5xx = 3;
     detection.max_ejection_percent = Percent::HUNDRED;
@@ -547,7 +547,7 @@ async fn an_endpoint_that_keeps_failing_is_ejected_for_a_while() {
     }
     assert_eq!(fixture.get("/").await.2, "UH");
     tokio::time::sleep(Duration::from_secs(7)).await;
-    assert_eq!(fixture.get("/").await.0, 500, "let back in by the sweep");
+    assert_eq!(fixture.get("/").await.0, 500, "the sweep ends the ejection");
 }
 
 #[tokio::test(start_paused = true)]
@@ -586,7 +586,7 @@ async fn path_host_and_headers_are_rewritten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn header_values_tell_the_attempt_and_the_request_as_it_was_sent() {
+async fn header_values_have_the_attempt_count_and_the_headers_as_sent() {
     let add = |format: &str| HeaderMutation {
         name: http::HeaderName::from_static("x-told"),
         value: Format::parse(format).unwrap(),
@@ -606,7 +606,7 @@ async fn header_values_tell_the_attempt_and_the_request_as_it_was_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_may_ask_for_retries_and_timeouts_and_the_endpoint_does_not_see_it() {
+async fn headers_for_retries_and_timeouts_are_obeyed_and_removed() {
     let mut fixture = Fixture::new([Step::Answer(503), Step::After(Duration::from_secs(1), 200)]);
     let mut request = get("/");
     for (name, text) in [("x-envoy-retry-on", "5xx"), ("x-envoy-upstream-rq-timeout-ms", "300")] {
@@ -620,7 +620,7 @@ async fn a_caller_may_ask_for_retries_and_timeouts_and_the_endpoint_does_not_see
 }
 
 #[tokio::test(start_paused = true)]
-async fn suppressed_envoy_headers_stay_away() {
+async fn envoys_headers_can_be_suppressed() {
     let mut fixture = Fixture::new([]);
     fixture.upstream =
         fixture.upstream.with_options(UpstreamOptions { envoy_headers: false, ..UpstreamOptions::default() });

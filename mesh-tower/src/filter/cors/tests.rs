@@ -10,7 +10,7 @@ use mesh_core::{
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::{Body, filter::FilterLayer, route::RouteLayer, testing::told};
+use crate::{Body, filter::FilterLayer, route::RouteLayer, testing::status_and_flags};
 
 const ORIGIN: &str = "https://good.test";
 
@@ -45,7 +45,7 @@ fn header<'r>(response: &'r Response<Body>, name: &str) -> &'r str {
 #[tokio::test]
 async fn a_preflight_request_is_answered_by_the_filter() {
     let response = send(Method::OPTIONS, "/", ORIGIN).await;
-    assert_eq!((told(&response), header(&response, "x-served")), ((200, "-".to_owned()), "-"));
+    assert_eq!((status_and_flags(&response), header(&response, "x-served")), ((200, "-".to_owned()), "-"));
     let names = ["access-control-allow-origin", "access-control-allow-methods", "access-control-expose-headers"];
     assert_eq!(names.map(|name| header(&response, name)), [ORIGIN, "GET", "x-e"]);
 }

@@ -31,7 +31,7 @@ struct FaultStats {
     active_faults: Arc<Gauge>,
 }
 
-/// A fault under way, counted until it ends or the request is given up.
+/// An active fault, counted until it ends or the request is dropped.
 struct ActiveFault<'a>(&'a Gauge);
 
 impl Drop for ActiveFault<'_> {

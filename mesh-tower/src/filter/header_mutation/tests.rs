@@ -63,7 +63,7 @@ async fn values_read_the_request_and_the_response() {
 }
 
 #[tokio::test]
-async fn filters_of_one_kind_are_told_apart_by_their_names() {
+async fn filters_of_one_kind_are_distinguished_by_their_names() {
     let mutations = |value: &str| {
         Mutations::new(vec![append("x-level", value)], vec![append("x-level", &format!("back {value} %ROUTE_NAME%"))])
     };
