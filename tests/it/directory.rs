@@ -95,6 +95,18 @@ async fn edits_are_followed_and_broken_ones_change_nothing() {
 }
 
 #[tokio::test]
+async fn the_first_request_waits_for_the_addresses_of_host_names() {
+    let servers = Mesh::builder().service("shop").build().await.unwrap();
+    let address = serve(&servers, "v1").await;
+    let dir = ConfigDir::new();
+    let services =
+        services(address, address).replace("STATIC", "DNS").replace("address: 127.0.0.1", "address: localhost");
+    dir.write("services.yaml", &services);
+    let mesh = Mesh::builder().config_dir(dir.path()).build().await.unwrap();
+    assert_eq!(get(&mesh.channel("shop").unwrap(), "/").await, (200, "v1 /".to_owned()));
+}
+
+#[tokio::test]
 async fn a_directory_that_cannot_be_used_is_an_error_that_says_where_and_why() {
     let dir = ConfigDir::new();
     dir.write("shop.yaml", &rules("50", "50"));

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -31,6 +34,7 @@ struct Runtime {
     stats: Arc<ClusterStats>,
     breaker: Arc<CircuitBreaker>,
     endpoints: ArcSwap<EndpointSet>,
+    is_initialized: AtomicBool,
     control: Mutex<Control>,
 }
 
@@ -63,6 +67,7 @@ impl ClusterState {
             stats,
             breaker: Arc::default(),
             endpoints: ArcSwap::from_pointee(endpoints),
+            is_initialized: AtomicBool::new(matches!(config.discovery, Discovery::Static(_))),
             control: Mutex::new(control),
         };
         Self { config, runtime: Arc::new(runtime) }
@@ -105,6 +110,13 @@ impl ClusterState {
         self.runtime.endpoints.load_full()
     }
 
+    /// Whether the endpoints are known: those of a [`Discovery::Static`] cluster always are, those of others once they have
+    /// been set for the first time.
+    #[must_use]
+    pub fn is_initialized(&self) -> bool {
+        self.runtime.is_initialized.load(Ordering::Acquire)
+    }
+
     /// Replaces the endpoints. The states of endpoints with the same address are kept.
     pub fn set_endpoints(&self, assignment: &LoadAssignment, rng: &mut impl Rng) {
         let mut control = self.control();
@@ -116,9 +128,10 @@ impl ClusterState {
         }
         if members.is_same(&current) {
             self.runtime.stats.update_no_rebuild.inc();
-            return;
+        } else {
+            self.publish(&mut control, Arc::new(members), rng);
         }
-        self.publish(&mut control, Arc::new(members), rng);
+        self.runtime.is_initialized.store(true, Ordering::Release);
     }
 
     /// Picks the endpoint of a try.

@@ -94,6 +94,17 @@ pub enum Discovery {
     },
 }
 
+impl Discovery {
+    /// Whether the endpoints are host names that have to be resolved.
+    #[must_use]
+    pub fn is_dns(&self) -> bool {
+        match self {
+            Self::StrictDns(..) | Self::LogicalDns(..) => true,
+            Self::Static(_) | Self::Eds { .. } => false,
+        }
+    }
+}
+
 /// How host names are resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -56,6 +56,7 @@ pub type ListenerMap = BTreeMap<Arc<str>, Arc<Listener>>;
 pub struct Store {
     clusters: Slots<ClusterName, ClusterState>,
     clusters_version: Version,
+    resolved_version: Version,
     routes: Slots<RouteConfigName, Routes>,
     secrets: Slots<Arc<str>, Secret>,
     /// Also serializes updates.
@@ -172,8 +173,18 @@ impl Store {
     pub fn set_resolved_endpoints(&self, cluster: &ClusterName, assignment: &LoadAssignment, rng: &mut impl Rng) {
         let _services = self.services();
         if let Some(state) = self.cluster(cluster.as_str()) {
+            let was_initialized = state.is_initialized();
             state.set_endpoints(assignment, rng);
+            if !was_initialized {
+                self.resolved_version.advance();
+            }
         }
+    }
+
+    /// Observes name resolution. The watch changes when the host names of a cluster have been resolved for the first time.
+    #[must_use]
+    pub fn watch_resolved(&self) -> Watch {
+        self.resolved_version.watch()
     }
 
     /// The slot of a route configuration, whether or not it exists.

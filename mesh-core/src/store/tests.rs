@@ -85,8 +85,14 @@ fn a_resolved_cluster_gets_its_addresses_by_its_own_name() {
     bench.set_cluster(Arc::new(Cluster::new("dns", Discovery::StrictDns(names, DnsOptions::default()))));
     bench.store.set_endpoints("dns", &endpoints(0..5), &mut bench.rng);
     assert_eq!(bench.count("dns"), Some(0), "a service of the same name is something else");
+    let resolved = bench.store.watch_resolved();
+    assert!(!bench.store.cluster("dns").unwrap().is_initialized());
     bench.store.set_resolved_endpoints(&"dns".into(), &endpoints(0..2), &mut bench.rng);
     assert_eq!(bench.count("dns"), Some(2));
+    assert!(bench.store.cluster("dns").unwrap().is_initialized() && resolved.has_changed());
+    let resolved = bench.store.watch_resolved();
+    bench.store.set_resolved_endpoints(&"dns".into(), &endpoints(0..2), &mut bench.rng);
+    assert!(!resolved.has_changed(), "only the first time");
     bench.store.set_resolved_endpoints(&"gone".into(), &endpoints(0..2), &mut bench.rng);
 }
 

@@ -10,11 +10,12 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use mesh_core::{
+    cluster::ClusterState,
     model::{Cluster, ClusterName, Discovery, DnsOptions, Endpoint, EndpointAddress, LoadAssignment},
     store::Store,
 };
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::task::AbortHandle;
 
 use super::Resolve;
 use crate::rng::ThreadRng;
@@ -38,8 +39,6 @@ struct DnsClusters {
 struct Running {
     config: Arc<Cluster>,
     task: AbortHandle,
-    /// Whether the first query has ended, with an answer or an error.
-    answered: watch::Receiver<bool>,
 }
 
 impl Drop for Running {
@@ -72,12 +71,12 @@ impl DnsDiscovery {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn first_answers(&self, limit: Duration) {
-        self.clusters.reconcile();
-        let waiting: Vec<_> = self.clusters.running.lock().values().map(|running| running.answered.clone()).collect();
+        let store = &self.clusters.store;
+        let is_waiting = |cluster: &Arc<ClusterState>| cluster.config().discovery.is_dns() && !cluster.is_initialized();
         let all = async {
-            for mut answered in waiting {
-                // An error means that the cluster was removed.
-                let _ = answered.wait_for(|answered| *answered).await;
+            let mut resolved = store.watch_resolved();
+            while store.clusters().iter().any(is_waiting) {
+                resolved.changed().await;
             }
         };
         // After `limit`, the remaining clusters get their endpoints later.
@@ -100,13 +99,13 @@ impl DnsClusters {
         let mut before = std::mem::take(&mut *running);
         for cluster in self.store.clusters() {
             let config = cluster.config();
-            let (Discovery::StrictDns(..) | Discovery::LogicalDns(..)) = &config.discovery else { continue };
+            if !config.discovery.is_dns() {
+                continue;
+            }
             let same = before.remove(&config.name).filter(|running| running.config.discovery == config.discovery);
             let task = same.unwrap_or_else(|| {
                 let names = Names::new(Arc::clone(&self.store), Arc::clone(&self.resolver), Arc::clone(config));
-                let (sender, answered) = watch::channel(false);
-                let task = tokio::spawn(names.run(sender)).abort_handle();
-                Running { config: Arc::clone(config), task, answered }
+                Running { config: Arc::clone(config), task: tokio::spawn(names.run()).abort_handle() }
             });
             running.insert(config.name.clone(), task);
         }
@@ -129,10 +128,9 @@ impl Names {
         Self { store, resolver, config, answers: HashMap::new() }
     }
 
-    async fn run(mut self, answered: watch::Sender<bool>) {
+    async fn run(mut self) {
         loop {
             let refresh = self.refresh().await;
-            answered.send_replace(true);
             tokio::time::sleep(refresh).await;
         }
     }

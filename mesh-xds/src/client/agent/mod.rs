@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mesh_core::model::ClusterName;
 use mesh_core::rng::Rng;
 use mesh_core::store::{Store, Version, Watch};
 use tokio::sync::mpsc;
@@ -25,6 +26,9 @@ use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 const MAX_UNSENT: usize = 64;
 
 /// Keeps a [`Store`] as a control plane says.
+///
+/// Clusters with host names get their addresses from someone else, such as `DnsDiscovery` of `mesh-tower`, through
+/// [`Store::set_resolved_endpoints`]. Routes to a new one wait for that, 5 s at most.
 ///
 /// ```
 /// # use std::{sync::Arc, time::Duration};
@@ -70,6 +74,7 @@ enum Input {
     Response(DiscoveryResponse),
     Sent,
     UsedListeners,
+    Resolved,
     Timeout,
 }
 
@@ -109,17 +114,32 @@ impl<T: Transport, R: Rng> Agent<T, R> {
     /// # Cancel safety
     /// Dropping the future ends the stream; what is in force stays.
     pub async fn run(mut self, mut on_notice: impl FnMut(Notice) + Send) {
+        let mut resolved = self.store.watch_resolved();
         let mut used = self.subscriber.watch();
         self.state.handle_used_listeners(self.subscriber.names(), now());
         loop {
             let now = now();
             self.state.handle_timeout(now, &mut self.rng);
-            while let Some(output) = self.state.poll_output(now) {
-                self.act(output, now, &mut on_notice);
+            loop {
+                while let Some(output) = self.state.poll_output(now) {
+                    self.act(output, now, &mut on_notice);
+                }
+                let resolved = self.resolved_clusters();
+                if resolved.is_empty() {
+                    break;
+                }
+                self.state.handle_resolved(&resolved, now);
             }
-            let input = self.input(&mut used).await;
+            let input = self.input(&mut used, &mut resolved).await;
             self.handle(input);
         }
+    }
+
+    /// Clusters that routes wait for, although their host names have been resolved.
+    fn resolved_clusters(&self) -> Vec<ClusterName> {
+        let is_resolved =
+            |name: &&ClusterName| self.store.cluster(name.as_str()).is_none_or(|cluster| cluster.is_initialized());
+        self.state.unresolved_clusters().filter(is_resolved).cloned().collect()
     }
 
     fn act(&mut self, output: Output, now: Instant, on_notice: &mut impl FnMut(Notice)) {
@@ -142,7 +162,7 @@ impl<T: Transport, R: Rng> Agent<T, R> {
         }
     }
 
-    async fn input(&mut self, used: &mut Watch) -> Input {
+    async fn input(&mut self, used: &mut Watch, resolved: &mut Watch) -> Input {
         let deadline = self.state.poll_timeout().map(time::Instant::from_std);
         let timeout = async {
             match deadline {
@@ -153,6 +173,7 @@ impl<T: Transport, R: Rng> Agent<T, R> {
         tokio::select! {
             input = self.link.input(&mut self.unsent) => input,
             () = used.changed() => Input::UsedListeners,
+            () = resolved.changed() => Input::Resolved,
             () = timeout => Input::Timeout,
         }
     }
@@ -170,7 +191,7 @@ impl<T: Transport, R: Rng> Agent<T, R> {
             }
             Input::Response(response) => self.state.handle_response(response),
             Input::UsedListeners => self.state.handle_used_listeners(self.subscriber.names(), now()),
-            Input::Sent | Input::Timeout => {}
+            Input::Sent | Input::Resolved | Input::Timeout => {}
         }
     }
 }

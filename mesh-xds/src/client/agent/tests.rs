@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use mesh_core::model::LoadAssignment;
 use mesh_core::rng::SplitMix64;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -62,6 +63,27 @@ async fn a_subscription_fills_the_store_and_a_lost_stream_changes_nothing() {
         clusters.changed().await;
     }
     assert!(store.listeners().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_wait_for_the_addresses_of_a_new_cluster() {
+    let (transport, mut acceptor) = pair();
+    let store = Arc::new(Store::new());
+    let agent = Agent::new(transport, Node::default(), Scope::UsedListeners, Arc::clone(&store), SplitMix64::new(1));
+    let _subscription = agent.subscriber().subscribe(&"l".into());
+    let mut settled = agent.settled();
+    start(agent);
+    let server = acceptor.accept().await.unwrap();
+    answer(&server, ResourceType::Listener, "1", vec![listener("l", "r")]).await;
+    answer(&server, ResourceType::RouteConfiguration, "1", vec![routes("r", "a")]).await;
+    let mut clusters = store.watch_clusters();
+    answer(&server, ResourceType::Cluster, "1", vec![cluster("{name: a, type: STRICT_DNS}")]).await;
+    clusters.changed().await;
+    let begin = time::Instant::now();
+    assert!(store.cluster("a").is_some() && store.route_slot(&"r".into()).load().is_none());
+    store.set_resolved_endpoints(&"a".into(), &LoadAssignment::default(), &mut SplitMix64::new(1));
+    settled.changed().await;
+    assert!(store.route_slot(&"r".into()).load().is_some() && begin.elapsed() < Duration::from_secs(1));
 }
 
 /// A transport that never gets through.

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use mesh_core::model::{Cluster, ClusterName, Discovery, LoadAssignment};
 
 use super::change::{Change, Slot};
 use crate::client::machine::RESOURCE_TIMEOUT;
+
+/// How long routes wait for the addresses of a new cluster with host names.
+const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of clusters and endpoints.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub(super) struct Clusters {
     endpoints: HashSet<Arc<str>>,
     /// Wanted clusters that wait for endpoints, by the name of these.
     cold: HashMap<Arc<str>, HashSet<ClusterName>>,
+    /// New clusters in force whose host names have not been resolved, and until when routes wait for that.
+    unresolved: HashMap<ClusterName, Instant>,
     /// Clusters in force that are not wanted any more, and until when they may stay for routes that name them.
     unwanted: HashMap<ClusterName, Instant>,
     /// Endpoints and clusters that the control plane does not have.
@@ -53,11 +58,17 @@ impl Clusters {
         self.is_endpoint_interest_stale = true;
         let slot = self.slots.entry(name.clone()).or_insert_with(|| Slot::empty(now));
         slot.want(Arc::clone(cluster), now + RESOURCE_TIMEOUT);
+        let is_new = slot.in_force.is_none();
         match &cluster.discovery {
             Discovery::Eds { service_name } if !self.has_endpoints(service_name) => {
                 self.cold.entry(Arc::clone(service_name)).or_default().insert(name);
             }
-            _ => self.put_in_force(&name, changes),
+            discovery => {
+                if is_new && discovery.is_dns() {
+                    self.unresolved.insert(name.clone(), now + RESOLUTION_TIMEOUT);
+                }
+                self.put_in_force(&name, changes);
+            }
         }
     }
 
@@ -67,6 +78,7 @@ impl Clusters {
         let Some((name, slot)) = self.slots.get_key_value(name) else { return };
         let (name, is_in_force) = (name.clone(), slot.in_force.is_some());
         self.forget_cold(&name);
+        self.unresolved.remove(&name);
         if is_in_force {
             if let Some(slot) = self.slots.get_mut(&name) {
                 slot.wanted = None;
@@ -106,8 +118,19 @@ impl Clusters {
         self.missing.insert(name);
     }
 
+    /// New clusters whose host names have not been resolved.
+    pub(super) fn unresolved(&self) -> impl Iterator<Item = &ClusterName> {
+        self.unresolved.keys()
+    }
+
+    /// The host names of a cluster have been resolved: routes to it go into force.
+    pub(super) fn set_resolved(&mut self, name: &ClusterName) {
+        self.unresolved.remove(name);
+    }
+
     /// Clusters that have waited long enough go into force without endpoints.
     pub(super) fn handle_timeout(&mut self, now: Instant, changes: &mut VecDeque<Change>) {
+        self.unresolved.retain(|_, until| *until > now);
         let slots = &self.slots;
         let is_due = |name: &ClusterName| slots.get(name).is_none_or(|slot| slot.until <= now);
         let mut due = Vec::new();
@@ -144,7 +167,7 @@ impl Clusters {
     /// were never heard of are expected only if they come by name.
     pub(super) fn are_settled(&self, names: &BTreeSet<ClusterName>) -> bool {
         names.iter().all(|name| match self.slots.get(name) {
-            Some(slot) => slot.in_force.is_some(),
+            Some(slot) => slot.in_force.is_some() && !self.unresolved.contains_key(name),
             None => !self.by_name || self.missing.contains(name),
         })
     }
@@ -186,13 +209,13 @@ impl Clusters {
 
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.cold.is_empty()
+        self.cold.is_empty() && self.unresolved.is_empty()
     }
 
     /// When [`Clusters::handle_timeout`] or [`Clusters::remove_unused`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.cold.values().flatten().filter_map(|name| self.slots.get(name)).map(|slot| slot.until);
-        waiting.chain(self.unwanted.values().copied()).min()
+        waiting.chain(self.unwanted.values().copied()).chain(self.unresolved.values().copied()).min()
     }
 
     fn has_endpoints(&self, service_name: &str) -> bool {

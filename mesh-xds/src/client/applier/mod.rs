@@ -4,6 +4,7 @@
 //! to the other. It never lets a request see a route to a cluster that is still on its way:
 //!
 //! - a new or changed EDS cluster waits for its endpoints;
+//! - routes to a new cluster with host names wait until these have been resolved, 5 s at most;
 //! - a route configuration waits for the clusters it names;
 //! - a listener waits for its route configurations, and for the clusters it names itself;
 //! - removals come last: a cluster goes when no route in force names it any more, a route configuration when no
@@ -112,6 +113,17 @@ impl Applier {
     /// they are in force without.
     pub fn set_used_listeners(&mut self, names: BTreeSet<Arc<str>>, now: Instant) {
         self.routes.set_used(names);
+        self.settle(now);
+    }
+
+    /// New clusters whose host names have not been resolved, as far as [`Applier::handle_resolved`] has said.
+    pub fn unresolved_clusters(&self) -> impl Iterator<Item = &ClusterName> {
+        self.clusters.unresolved()
+    }
+
+    /// Host names of clusters have been resolved, with or without addresses.
+    pub fn handle_resolved(&mut self, clusters: &[ClusterName], now: Instant) {
+        clusters.iter().for_each(|name| self.clusters.set_resolved(name));
         self.settle(now);
     }
 

@@ -58,6 +58,9 @@ pub fn apply_static(
             names.iter().for_each(|name| applier.handle_missing(resource_type, name.clone(), now));
         }
     }
+    // Nothing tells here when names have been resolved.
+    let unresolved: Vec<_> = applier.unresolved_clusters().cloned().collect();
+    applier.handle_resolved(&unresolved, now);
     while let Some(change) = applier.poll_change() {
         apply(store, change, now, rng)?;
     }

@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use mesh_core::model::{
-    Cluster, Discovery, FilterChain, HttpConnectionManager, Listener, ListenerAddress, RouteConfiguration, RouteSource,
-    TcpProxy,
+    Action, Cluster, Discovery, DnsOptions, FilterChain, HttpConnectionManager, Listener, ListenerAddress,
+    LoadAssignment, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, TcpProxy,
+    VirtualHost,
 };
 use mesh_core::rng::SplitMix64;
 use mesh_core::store::Store;
@@ -56,4 +59,41 @@ fn a_listener_for_tcp_waits_for_its_clusters_and_they_stay_with_it() {
     applier.handle_unsubscribed(ResourceType::Listener, &["l".into()], now);
     let changes: Vec<_> = std::iter::from_fn(|| applier.poll_change()).collect();
     assert_eq!(changes, [Change::RemoveListener("l".into()), Change::RetireCluster("a".into())]);
+}
+
+#[test]
+fn routes_to_a_new_cluster_with_host_names_wait_until_these_are_resolved() {
+    let now = Instant::now();
+    let mut applier = Applier::with_all_clusters();
+    let dns = || {
+        let discovery = Discovery::StrictDns(LoadAssignment::default(), DnsOptions::default());
+        update(Resource::Cluster(Arc::new(Cluster::new("a", discovery))))
+    };
+    let routes = |name: &str| {
+        let action = Action::Route(Box::new(RouteAction::to_cluster("a")));
+        let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), action);
+        RouteConfiguration::new(name, vec![VirtualHost::new("all", vec![route])])
+    };
+    let changes = |applier: &mut Applier| std::iter::from_fn(|| applier.poll_change()).collect::<Vec<_>>();
+    applier.handle_update(dns(), now);
+    assert!(
+        matches!(changes(&mut applier).as_slice(), [Change::SetCluster(_)]),
+        "somebody has to see it to resolve it"
+    );
+    applier.handle_update(update(listener(RouteSource::Inline(Arc::new(routes("r"))))), now);
+    assert!(changes(&mut applier).is_empty() && !applier.is_settled());
+    let unresolved: Vec<_> = applier.unresolved_clusters().cloned().collect();
+    applier.handle_resolved(&unresolved, now);
+    assert!(matches!(changes(&mut applier).as_slice(), [Change::SetListener(_)]));
+    applier.handle_update(dns(), now);
+    assert!(changes(&mut applier).len() == 1 && applier.is_settled(), "one that is in use has addresses");
+
+    let mut applier = Applier::with_all_clusters();
+    applier.handle_update(dns(), now);
+    applier.handle_update(update(listener(RouteSource::Inline(Arc::new(routes("r"))))), now);
+    assert_eq!(changes(&mut applier).len(), 1);
+    let until = applier.poll_timeout().unwrap();
+    assert_eq!(until, now + Duration::from_secs(5));
+    applier.handle_timeout(until);
+    assert!(matches!(changes(&mut applier).as_slice(), [Change::SetListener(_)]), "nobody resolves names");
 }

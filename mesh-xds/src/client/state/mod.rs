@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mesh_core::model::ClusterName;
 use mesh_core::rng::Rng;
 
 use super::applier::{Applier, Change};
@@ -113,6 +114,16 @@ impl ClientState {
     pub fn handle_stream_down(&mut self, reason: Disconnected, now: Instant, rng: &mut impl Rng) {
         self.machine.handle_stream_down(now, rng);
         self.notify(Notice::Disconnected(reason));
+    }
+
+    /// New clusters whose host names have not been resolved, as far as [`ClientState::handle_resolved`] has said.
+    pub fn unresolved_clusters(&self) -> impl Iterator<Item = &ClusterName> {
+        self.applier.unresolved_clusters()
+    }
+
+    /// Host names of clusters have been resolved, with or without addresses.
+    pub fn handle_resolved(&mut self, clusters: &[ClusterName], now: Instant) {
+        self.applier.handle_resolved(clusters, now);
     }
 
     /// Takes a response.
