@@ -13,8 +13,6 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub enum Upgrade {
     /// They are forwarded, because the message upgrades its connection.
     Pass,
-    /// They are forwarded if the message has an `upgrade` header.
-    PassIfRequested,
     /// They are removed.
     Remove,
 }
@@ -30,12 +28,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
 
 #[inline(never)]
 fn remove_present(headers: &mut HeaderMap, upgrade: Upgrade) {
-    let passes = match upgrade {
-        Upgrade::Pass => true,
-        Upgrade::PassIfRequested => headers.contains_key(UPGRADE),
-        Upgrade::Remove => false,
-    };
-    if !passes {
+    if upgrade == Upgrade::Remove {
         remove_named_by_connection(headers);
         headers.remove(CONNECTION);
         headers.remove(UPGRADE);
@@ -119,7 +112,5 @@ mod tests {
     fn an_upgrade_keeps_its_own_headers() {
         let before = [("connection", "upgrade"), ("upgrade", "websocket"), ("keep-alive", "1")];
         assert_eq!(after(&before, Upgrade::Pass), ["connection=upgrade", "upgrade=websocket"]);
-        assert_eq!(after(&before, Upgrade::PassIfRequested), ["connection=upgrade", "upgrade=websocket"]);
-        assert_eq!(after(&[("connection", "close")], Upgrade::PassIfRequested), [""; 0]);
     }
 }

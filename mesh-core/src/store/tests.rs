@@ -219,7 +219,7 @@ fn a_rotated_secret_is_seen_through_its_slot() {
         assert_eq!(certificate.certificate_chain, chain);
     }
     store.remove_secret("default");
-    assert!(slot.load().is_some(), "whoever uses it keeps it");
+    assert!(slot.load().is_some(), "a slot in use keeps its value");
     drop(slot);
     assert!(store.secret_slot(&"default".into()).load().is_none());
 }
