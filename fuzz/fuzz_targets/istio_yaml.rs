@@ -21,6 +21,6 @@ fuzz_target!(|text: &str| {
     let lenient = read(Strictness::Lenient);
     if strict.is_valid() {
         assert!(lenient.is_valid(), "lenient reading refuses what strict reading accepts: {:?}", lenient.diagnostics);
-        assert_eq!(lenient.config.len(), strict.config.len());
+        assert_eq!(lenient.mesh.config.len(), strict.mesh.config.len());
     }
 });
