@@ -4,8 +4,8 @@
 //! point. A field that is not understood is an error that names it: a mesh that ignored a field, or worse a security
 //! policy, would behave differently from its configuration. Reading does not stop at the first mistake.
 //!
-//! [`kind`] has the table of kinds. A kind has a module here, with its type and its reader; fields that several kinds share
-//! are in [`scalar`], [`namespaced_host`] and [`port`].
+//! `kind` has the table of kinds. A kind has a module here, with its type and its reader; fields that several kinds share
+//! are in `scalar`, `namespaced_host` and `port`.
 
 mod completeness;
 mod destination_rule;

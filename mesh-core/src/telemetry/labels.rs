@@ -107,7 +107,7 @@ pub struct RequestLabels<'a> {
     pub connection_security_policy: ConnectionSecurityPolicy,
 }
 
-/// The labels of HTTP and gRPC metrics, in Istio's order. TCP metrics have the same without [`RESPONSE_LABELS`].
+/// The labels of HTTP and gRPC metrics, in Istio's order. TCP metrics have the same without those of responses.
 pub const REQUEST_LABELS: [&str; 25] = [
     "reporter",
     "source_workload",

@@ -1,6 +1,6 @@
 //! Retries.
 //!
-//! [`repeat`] is the loop that sends a request until there is a result that is not retried. The pipeline's upstream and
+//! `repeat` is the loop that sends a request until there is a result that is not retried. The pipeline's upstream and
 //! [`RetryLayer`] both run it. Request bodies are streamed and buffered up to a limit; a request whose body exceeds the
 //! limit is not retried.
 

@@ -95,7 +95,7 @@ pub enum Event {
     },
 }
 
-/// The client's side of the protocol. See the [module](self).
+/// The client's side of the protocol.
 #[derive(Debug)]
 pub struct Machine {
     node: Arc<Node>,
