@@ -54,6 +54,20 @@ impl Server {
     ///
     /// Connections come from a `TcpListener`, a `UnixListener`, or anything else that yields byte streams: see [`Accept`].
     ///
+    /// ```no_run
+    /// use axum::{Router, routing::get};
+    /// use mesh::Mesh;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let mesh = Mesh::builder().config_dir("mesh").service("reviews").build().await?;
+    /// let app = Router::new().route("/reviews/{id}", get(async || "five stars"));
+    /// let socket = tokio::net::UnixListener::bind("/run/reviews.sock")?;
+    /// // A Unix socket has no address, so it is said which listener's configuration applies.
+    /// mesh.server("reviews")?.with_address(([127, 0, 0, 1], 9083).into()).serve(socket, app).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If the configuration of the socket's listener cannot be served.
     ///

@@ -16,7 +16,8 @@ use crate::{
 fn listener(rules: &[FilterChainMatch]) -> Listener {
     let proxy = NetworkFilter::TcpProxy(TcpProxy::new("p", "c").into());
     let mut listener = Listener::new("l", ListenerAddress::Api);
-    listener.filter_chains = rules.iter().map(|rule| FilterChain::new(proxy.clone()).matching(rule.clone())).collect();
+    listener.filter_chains =
+        rules.iter().map(|rule| FilterChain::new(vec![proxy.clone()]).matching(rule.clone())).collect();
     listener
 }
 

@@ -100,27 +100,27 @@ impl NetworkFilter {
 }
 
 impl FilterChain {
-    /// A chain for every connection, in plain text, with this one filter.
+    /// A chain for every connection, in plain text, with these filters.
     #[must_use]
-    pub fn new(filter: NetworkFilter) -> Self {
+    pub fn new(filters: Vec<NetworkFilter>) -> Self {
         Self {
             name: "".into(),
             filter_chain_match: FilterChainMatch::default(),
             transport_socket: DownstreamTransportSocket::PlainText,
-            filters: vec![filter],
+            filters,
         }
     }
 
     /// A chain for every connection, in plain text, that serves HTTP.
     #[must_use]
     pub fn http(http: impl Into<Arc<HttpConnectionManager>>) -> Self {
-        Self::new(NetworkFilter::HttpConnectionManager(http.into()))
+        Self::new(vec![NetworkFilter::HttpConnectionManager(http.into())])
     }
 
     /// A chain for every connection, in plain text, that passes bytes to a cluster.
     #[must_use]
     pub fn tcp_proxy(proxy: impl Into<Arc<TcpProxy>>) -> Self {
-        Self::new(NetworkFilter::TcpProxy(proxy.into()))
+        Self::new(vec![NetworkFilter::TcpProxy(proxy.into())])
     }
 
     /// The same for other connections.

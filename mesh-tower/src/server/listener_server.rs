@@ -121,8 +121,14 @@ impl Compiler<'_> {
         service: &mut impl FnMut(&HttpConnectionManager) -> S,
     ) -> Result<Chain<S>, FilterChainError> {
         let not_terminated = || FilterChainError::NotTerminated(Arc::clone(&chain.name));
-        let [filter] = &chain.filters[..] else { return Err(not_terminated()) };
-        let terminal = match filter {
+        let (last, before) = chain.filters.split_last().ok_or_else(not_terminated)?;
+        for filter in before {
+            match filter {
+                // They end the chain. A filter that does not is made here, and asked before the last one.
+                NetworkFilter::HttpConnectionManager(_) | NetworkFilter::TcpProxy(_) => return Err(not_terminated()),
+            }
+        }
+        let terminal = match last {
             NetworkFilter::HttpConnectionManager(http) => self.http(http, service(http))?,
             NetworkFilter::TcpProxy(proxy) => self.tcp(chain, proxy)?,
         };

@@ -144,9 +144,9 @@ async fn first_bytes_choose_the_chain_and_none_of_them_is_lost() {
     let listener = listener(
         &INSPECTORS,
         vec![
-            FilterChain::new(tcp("tls")).matching(of_name("*.example.com")),
-            FilterChain::new(http()).matching(of_http),
-            FilterChain::new(tcp("plain"))
+            FilterChain::new(vec![tcp("tls")]).matching(of_name("*.example.com")),
+            FilterChain::new(vec![http()]).matching(of_http),
+            FilterChain::new(vec![tcp("plain")])
                 .matching(matching(|it| it.transport_protocol = Some(TransportProtocol::RawBuffer))),
         ],
     );
@@ -176,7 +176,7 @@ async fn first_bytes_choose_the_chain_and_none_of_them_is_lost() {
 async fn a_connection_that_no_chain_matches_is_closed_and_logged() {
     let path = std::env::temp_dir().join(format!("mesh-listener-log-{}", std::process::id()));
     let other = matching(|it| it.server_names = vec!["other.test".into()]);
-    let mut listener = listener(&INSPECTORS[..1], vec![FilterChain::new(tcp("tls")).matching(other)]);
+    let mut listener = listener(&INSPECTORS[..1], vec![FilterChain::new(vec![tcp("tls")]).matching(other)]);
     let format = "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %REQUESTED_SERVER_NAME%\n";
     let format = AccessLogFormat::Text(Format::parse(format).unwrap());
     listener.access_log.push(AccessLog::new(AccessLogSink::File(path.clone()), format));
@@ -190,7 +190,7 @@ async fn a_connection_that_no_chain_matches_is_closed_and_logged() {
     assert_eq!(line, "NR filter_chain_not_found www.example.com\n");
 
     let mut listener = listener;
-    listener.default_filter_chain = Some(FilterChain::new(tcp("plain")));
+    listener.default_filter_chain = Some(FilterChain::new(vec![tcp("plain")]));
     let fixture = Fixture::new(&listener);
     assert_eq!(fixture.exchange(CLIENT_HELLO, 1).await, [b"plain:", CLIENT_HELLO].concat());
 }
@@ -198,7 +198,7 @@ async fn a_connection_that_no_chain_matches_is_closed_and_logged() {
 #[tokio::test(start_paused = true)]
 async fn listener_filters_do_not_wait_forever() {
     for (continues, answer) in [(false, &b""[..]), (true, b"plain:\x16")] {
-        let mut listener = listener(&INSPECTORS, vec![FilterChain::new(tcp("plain"))]);
+        let mut listener = listener(&INSPECTORS, vec![FilterChain::new(vec![tcp("plain")])]);
         listener.listener_filters_timeout = Some(Duration::from_secs(7));
         listener.continue_on_listener_filters_timeout = continues;
         let fixture = Fixture::new(&listener);
@@ -218,7 +218,7 @@ async fn listener_filters_do_not_wait_forever() {
 
 #[tokio::test]
 async fn a_connection_that_is_looked_at_is_closed_when_it_is_drained_or_left() {
-    let fixture = Fixture::new(&listener(&INSPECTORS, vec![FilterChain::new(tcp("plain"))]));
+    let fixture = Fixture::new(&listener(&INSPECTORS, vec![FilterChain::new(vec![tcp("plain")])]));
     let mut client = fixture.connect();
     client.shutdown().await.unwrap();
     assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
@@ -236,7 +236,7 @@ async fn what_does_not_end_is_not_waited_for() {
     let small = TlsInspector { max_client_hello_size: 100, ..TlsInspector::default() };
     for (config, bytes, too_large) in [(closing, &b"GET / HTTP/1.1\r\n"[..], 0), (small, CLIENT_HELLO, 1)] {
         let filter = ListenerFilterConfig::TlsInspector(config);
-        let fixture = Fixture::new(&listener(&[filter], vec![FilterChain::new(tcp("plain"))]));
+        let fixture = Fixture::new(&listener(&[filter], vec![FilterChain::new(vec![tcp("plain")])]));
         assert_eq!(fixture.exchange(bytes, 1).await, b"");
         assert_eq!(fixture.stat("tls_inspector.client_hello_too_large"), too_large);
         assert_eq!(fixture.stat("listener.l.no_filter_chain_match"), 0);
@@ -254,13 +254,13 @@ fn what_cannot_be_served_is_refused() {
         };
         ListenerServer::new(&listener(&[], chains), &context(worker), service).unwrap_err()
     };
-    let overlap = refused(vec![FilterChain::new(http()), FilterChain::new(http())], None);
+    let overlap = refused(vec![FilterChain::new(vec![http()]), FilterChain::new(vec![http()])], None);
     assert!(matches!(overlap, FilterChainError::Overlap(_)), "{overlap}");
-    let mut two = FilterChain::new(http()).named("two");
+    let mut two = FilterChain::new(vec![http()]).named("two");
     two.filters.push(tcp("a"));
     let error = refused(vec![two], Some(Worker::single())).to_string();
     assert_eq!(error, "filter chain two has no HTTP connection manager or TCP proxy at its end");
-    let error = refused(vec![FilterChain::new(tcp("a")).named("a")], None).to_string();
+    let error = refused(vec![FilterChain::new(vec![tcp("a")]).named("a")], None).to_string();
     assert_eq!(error, "filter chain a is a TCP proxy");
 }
 

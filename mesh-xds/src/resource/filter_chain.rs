@@ -32,23 +32,24 @@ pub(super) fn decode(at: &At<'_>, chain: &ProtoFilterChain) -> Result<FilterChai
     }
     optional(&at.field("transport_socket"), transport_socket.as_ref(), only_plain_text)?;
     let matches = optional(&at.field("filter_chain_match"), filter_chain_match.as_ref(), decode_match)?;
-    let mut model = FilterChain::new(terminated(at, network_filter::decode_chain(at, filters)?)?)
-        .matching(matches.unwrap_or_default())
-        .named(name);
+    let filters = terminated(at, network_filter::decode_chain(at, filters)?)?;
+    let mut model = FilterChain::new(filters).matching(matches.unwrap_or_default()).named(name);
     model.transport_socket = DownstreamTransportSocket::PlainText;
     Ok(model)
 }
 
-/// The filter that serves the connections: the last, and only the last, may do so.
-fn terminated(at: &At<'_>, filters: Vec<(usize, NetworkFilter)>) -> Result<NetworkFilter> {
-    let mut filters = filters.into_iter();
-    let Some((index, filter)) = filters.next() else {
-        return Err(at.field("filters").refuse("no filter serves the connections"));
-    };
-    match filters.next() {
-        Some(_) => Err(at.item("filters", index).refuse("serves the connections, so that no filter may follow")),
-        None => Ok(filter),
+/// The filters, of which the last, and only the last, serves the connections.
+fn terminated(at: &At<'_>, filters: Vec<(usize, NetworkFilter)>) -> Result<Vec<NetworkFilter>> {
+    let last = filters.len().wrapping_sub(1);
+    for (position, (index, filter)) in filters.iter().enumerate() {
+        if filter.is_terminal() && position != last {
+            return Err(at.item("filters", *index).refuse("serves the connections, so that no filter may follow"));
+        }
     }
+    if !filters.last().is_some_and(|(_, filter)| filter.is_terminal()) {
+        return Err(at.field("filters").refuse("no filter serves the connections"));
+    }
+    Ok(filters.into_iter().map(|(_, filter)| filter).collect())
 }
 
 fn decode_match(at: &At<'_>, matches: &ProtoFilterChainMatch) -> Result<FilterChainMatch> {
