@@ -1,10 +1,13 @@
 //! Copies bytes between two connections, in both directions, until both have ended.
 //!
 //! An end that has closed its write side may still receive (half-close). Bytes are read only after the previous ones are
-//! written, so a slow reader slows the writer down, and a pipe needs no more memory than two buffers.
+//! written, so a slow reader slows the writer down. A pipe that waits for bytes has no buffer: pipes of one thread share
+//! one, and only what could not be written at once is kept, at most as much as was read at once.
 
 use std::{
-    io::{IoSlice, Result},
+    cell::Cell,
+    future::poll_fn,
+    io::{Error, ErrorKind, Result},
     pin::Pin,
     sync::{
         OnceLock,
@@ -16,12 +19,12 @@ use std::{
 
 use mesh_core::telemetry::Counter;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, sleep_until},
 };
 
-/// Size of the buffer of one direction. Envoy reads as much at once.
-const BUFFER: usize = 16 * 1024;
+/// Bytes that are read at once.
+const BUFFER_SIZE: usize = 32 * 1024;
 
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +74,13 @@ impl Pipe {
     {
         let mut downstream = Metered { end: downstream, side: Side::Downstream, pipe: self };
         let mut upstream = Metered { end: upstream, side: Side::Upstream, pipe: self };
-        if let Err(error) = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER).await {
+        let (mut up, mut down) = (Direction::default(), Direction::default());
+        let copied = poll_fn(|cx| {
+            let upwards = up.poll(cx, &mut downstream, &mut upstream)?;
+            let downwards = down.poll(cx, &mut upstream, &mut downstream)?;
+            if upwards.is_ready() && downwards.is_ready() { Poll::Ready(Ok::<_, Error>(())) } else { Poll::Pending }
+        });
+        if let Err(error) = copied.await {
             tracing::debug!(%error, "a connection failed while bytes were copied");
         }
     }
@@ -118,59 +127,159 @@ impl<I> Metered<'_, I> {
         let _ = self.pipe.ended_first.set(self.side);
     }
 
-    fn wrote(&self, written: Result<usize>) -> Result<usize> {
-        match written {
-            Ok(bytes) => self.pipe.copied(self.end.meters.sent, bytes),
-            Err(_) => self.ended(),
-        }
-        written
-    }
-
-    fn alive<T>(&self, result: Result<T>) -> Result<T> {
+    fn note_failure<T>(&self, result: Result<T>) -> Result<T> {
         result.inspect_err(|_| self.ended())
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Metered<'_, I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let before = buf.filled().len();
+impl<I: AsyncRead + Unpin> Metered<'_, I> {
+    /// Reads into `buf`; returns how many bytes.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<usize>> {
         let read = ready!(Pin::new(&mut self.end.io).poll_read(cx, buf));
-        let bytes = buf.filled().len() - before;
+        let bytes = buf.filled().len();
         if bytes == 0 {
             self.ended();
         }
         self.pipe.copied(self.end.meters.received, bytes);
-        Poll::Ready(read)
+        Poll::Ready(read.map(|()| bytes))
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Metered<'_, I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-        let written = ready!(Pin::new(&mut self.end.io).poll_write(cx, buf));
-        Poll::Ready(self.wrote(written))
+impl<I: AsyncWrite + Unpin> Metered<'_, I> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let written = match ready!(Pin::new(&mut self.end.io).poll_write(cx, bytes)) {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            written => written,
+        };
+        self.pipe.copied(self.end.meters.sent, *written.as_ref().unwrap_or(&0));
+        Poll::Ready(self.note_failure(written))
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<Result<usize>> {
-        let written = ready!(Pin::new(&mut self.end.io).poll_write_vectored(cx, bufs));
-        Poll::Ready(self.wrote(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.end.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let flushed = ready!(Pin::new(&mut self.end.io).poll_flush(cx));
-        Poll::Ready(self.alive(flushed))
+        Poll::Ready(self.note_failure(flushed))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let shut_down = ready!(Pin::new(&mut self.end.io).poll_shutdown(cx));
-        Poll::Ready(self.alive(shut_down))
+        Poll::Ready(self.note_failure(shut_down))
+    }
+}
+
+/// One direction of a pipe.
+#[derive(Debug, Default)]
+struct Direction {
+    /// Bytes that were read and could not be written yet.
+    unwritten: Vec<u8>,
+    /// How many of them have been written since.
+    written: usize,
+    needs_flush: bool,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Progress {
+    #[default]
+    Copying,
+    /// One end has ended its side; the other is to be told.
+    ShuttingDown,
+    Done,
+}
+
+impl Direction {
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Metered<'_, R>,
+        to: &mut Metered<'_, W>,
+    ) -> Poll<Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        while self.progress == Progress::Copying {
+            ready!(self.poll_write_rest(cx, to))?;
+            if ready!(self.poll_copy(cx, from, to))? == 0 {
+                self.progress = Progress::ShuttingDown;
+            }
+        }
+        if self.progress == Progress::ShuttingDown {
+            ready!(to.poll_shutdown(cx))?;
+            self.progress = Progress::Done;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what could not be written before.
+    fn poll_write_rest<W>(&mut self, cx: &mut Context<'_>, to: &mut Metered<'_, W>) -> Poll<Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        while self.written < self.unwritten.len() {
+            self.written += ready!(to.poll_write(cx, &self.unwritten[self.written..]))?;
+        }
+        // Its memory stays: an end that was slow will be slow again.
+        self.unwritten.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once and writes as much as goes; returns how many bytes were read.
+    fn poll_copy<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Metered<'_, R>,
+        to: &mut Metered<'_, W>,
+    ) -> Poll<Result<usize>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut buffer = Buffer::take();
+        let mut read_buf = ReadBuf::new(&mut buffer.0);
+        let Poll::Ready(read) = from.poll_read(cx, &mut read_buf) else {
+            if self.needs_flush {
+                ready!(to.poll_flush(cx))?;
+                self.needs_flush = false;
+            }
+            return Poll::Pending;
+        };
+        let read = read?;
+        let mut bytes = read_buf.filled();
+        while !bytes.is_empty() {
+            match to.poll_write(cx, bytes) {
+                Poll::Ready(written) => bytes = &bytes[written?..],
+                Poll::Pending => {
+                    self.unwritten.extend_from_slice(bytes);
+                    break;
+                }
+            }
+            self.needs_flush = true;
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+/// A buffer that all pipes of a thread share, each for one read.
+struct Buffer(Vec<u8>);
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl Buffer {
+    fn take() -> Self {
+        let mut buffer = BUFFER.take();
+        if buffer.is_empty() {
+            buffer = vec![0; BUFFER_SIZE];
+        }
+        Self(buffer)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        BUFFER.set(std::mem::take(&mut self.0));
     }
 }
 
@@ -223,17 +332,17 @@ mod tests {
         let meters = Meters { received: &[&received], sent: &[] };
         let talk = async {
             let write = async {
-                client.write_all(&[7; 10 * BUFFER]).await.unwrap();
+                client.write_all(&[7; 10 * BUFFER_SIZE]).await.unwrap();
                 client.shutdown().await.unwrap();
             };
             let read = async {
                 for _ in 0..10_000 {
                     tokio::task::yield_now().await;
                 }
-                assert!(received.get() <= (BUFFER + 64) as u64, "{} bytes were read ahead", received.get());
+                assert!(received.get() <= (BUFFER_SIZE + 64) as u64, "{} bytes were read ahead", received.get());
                 let mut bytes = Vec::new();
                 server.read_to_end(&mut bytes).await.unwrap();
-                assert_eq!(bytes, [7; 10 * BUFFER]);
+                assert_eq!(bytes, [7; 10 * BUFFER_SIZE]);
             };
             tokio::join!(write, read);
             drop((client, server));
