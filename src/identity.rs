@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_core::node::Node;
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
 
-/// A member as it was configured, and what operators are told about it.
+/// The configuration of a member, and what the admin endpoint shows of it.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) node: Node,

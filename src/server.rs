@@ -29,7 +29,7 @@ impl Server {
         Self { inner, drain_times: DrainTimes::default(), shutdown, _mesh: mesh }
     }
 
-    /// Ends when `signal` resolves: no new connections, requests in flight are answered, connections are told to close.
+    /// Ends when `signal` resolves: it accepts no more connections, answers the requests in flight and closes the connections.
     /// Default never.
     pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.shutdown = Box::pin(signal);

@@ -181,7 +181,7 @@ struct Direction {
 enum Progress {
     #[default]
     Copying,
-    /// One end has ended its side; the other is to be told.
+    /// One end has closed its write side; that of the other end is being closed.
     ShuttingDown,
     Done,
 }
@@ -371,7 +371,7 @@ mod tests {
 
     async fn futures_are_pending(running: &mut Pin<&mut impl Future<Output = ()>>) -> bool {
         for _ in 0..4 {
-            let polled = std::future::poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
+            let polled = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
             if polled.is_ready() {
                 return false;
             }

@@ -4,7 +4,8 @@
 //! [`ALLOWED`] may be named: those with a stable interface, and those whose types are meant to be exchanged. Everything
 //! else is hidden behind a type of our own.
 //!
-//! The signatures are read from rustdoc's JSON, which the stable rustdoc writes if it is told that it may.
+//! The signatures are read from rustdoc's JSON. It is an unstable format, which `RUSTC_BOOTSTRAP` enables on the stable
+//! toolchain.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -90,8 +91,8 @@ fn check(root: &Path) -> Result<BTreeSet<Finding>, String> {
 
 /// Runs rustdoc for the libraries of the workspace and returns the directory of what it has written.
 fn document(root: &Path) -> Result<PathBuf, String> {
-    // The whole workspace, because the dependencies then have the features with which `cargo doc` has built them. Only
-    // rustdoc is told that it may use unstable options: if cargo were, build scripts of dependencies would notice.
+    // The whole workspace, because the dependencies then have the features with which `cargo doc` has built them.
+    // `RUSTC_BOOTSTRAP` is set for rustdoc only: build scripts of dependencies change what they build if they see it.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["doc", "--release", "--workspace", "--lib", "--no-deps", "--locked", "--quiet"])

@@ -165,8 +165,8 @@ impl Directory {
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
-                let is_told = std::mem::replace(&mut self.fingerprint, UNREADABLE) == UNREADABLE;
-                return (!is_told).then_some(Reload::Unreadable(error));
+                let was_reported = std::mem::replace(&mut self.fingerprint, UNREADABLE) == UNREADABLE;
+                return (!was_reported).then_some(Reload::Unreadable(error));
             }
         };
         let fingerprint = fingerprint(&loaded);

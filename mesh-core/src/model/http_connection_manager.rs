@@ -77,8 +77,6 @@ pub struct HttpConnectionManager {
     pub initial_stream_window_size: u32,
     /// HTTP/2 flow-control window of a connection in bytes. Default 24 MiB.
     pub initial_connection_window_size: u32,
-    /// Time between the announcement that a connection closes and its end, while draining. Default 5 s.
-    pub drain_timeout: Duration,
 }
 
 impl HttpConnectionManager {
@@ -117,7 +115,6 @@ impl HttpConnectionManager {
             max_concurrent_streams: 1024,
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,
-            drain_timeout: Duration::from_secs(5),
         }
     }
 }

@@ -25,6 +25,7 @@ async fn port(request: Request<Body>) -> Result<Response<Body>, Infallible> {
 
 #[tokio::test]
 async fn an_endpoint_is_busy_until_its_response_has_ended() {
+    fastrand::seed(1);
     let cluster = cluster("c", 2, |config| config.lb_policy = LbPolicy::least_request());
     let mut service = BalanceLayer::new(cluster.clone()).layer(service_fn(port));
     let active = || cluster.endpoints().endpoints().iter().map(|one| one.active_requests()).collect::<Vec<_>>();

@@ -27,7 +27,7 @@ pub(super) struct OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        // Before the pool is told, so that it can use the permit for another connection.
+        // The permit is released first. The pool may then use it for another connection.
         self.permit = None;
         if let Some(pool) = self.pool.upgrade() {
             pool.closed();

@@ -7,7 +7,7 @@ use mesh_core::model::{Codec, HttpConnectionManager, RouteSource, ServerHeader, 
 
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
-use super::value::{duration, enumeration, header_value, in_range, limit, list, network, optional, required, unpack};
+use super::value::{enumeration, header_value, in_range, limit, list, network, optional, required, unpack};
 use super::{access_log, protocol_options, route_configuration};
 use crate::filter::decode_chain;
 use crate::proto::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
@@ -31,7 +31,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
         use {
             codec_type, stat_prefix, http_filters, common_http_protocol_options, http_protocol_options,
             http2_protocol_options, server_name, server_header_transformation, max_request_headers_kb,
-            stream_idle_timeout, request_timeout, request_headers_timeout, drain_timeout, access_log,
+            stream_idle_timeout, request_timeout, request_headers_timeout, access_log,
             use_remote_address, internal_address_config, xff_num_trusted_hops, skip_xff_append, via, generate_request_id,
             preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
             upgrade_configs, normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension,
@@ -42,6 +42,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
             http1_safe_max_connection_duration: "a connection is closed between requests only",
             http3_protocol_options: "it matters only with HTTP/3, which is refused",
             stream_flush_timeout: "it is a matter of Envoy's buffers",
+            drain_timeout: "the last GOAWAY is sent when the client has answered the ping after the first",
             drain_timeout_jitter: "connections drain at once",
             delayed_close_timeout: "it is a matter of Envoy's buffers",
             access_log_flush_interval: ONE_LINE,
@@ -94,8 +95,6 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     model.request_timeout = limit(&at.field("request_timeout"), request_timeout.as_ref(), None)?;
     model.request_headers_timeout =
         limit(&at.field("request_headers_timeout"), request_headers_timeout.as_ref(), None)?;
-    let drain_timeout = optional(&at.field("drain_timeout"), drain_timeout.as_ref(), duration)?;
-    model.drain_timeout = drain_timeout.unwrap_or(model.drain_timeout);
     let header_limit = max_request_headers_kb.unwrap_or(model.max_request_headers_kb);
     model.max_request_headers_kb = in_range(&at.field("max_request_headers_kb"), header_limit, 1, 8192)?;
     let options =

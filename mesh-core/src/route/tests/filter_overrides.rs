@@ -9,7 +9,7 @@ use crate::filter::{
 };
 use crate::model::FractionalPercent;
 
-/// A configuration that is told from others by its number.
+/// A configuration that contains `number`.
 fn numbered(number: u64) -> FilterOverride {
     let delay = Delay { fixed_delay: Some(Duration::from_secs(number)), percentage: FractionalPercent::ALWAYS };
     FilterOverride::Config(Arc::new(Fault::default().with_delay(delay)).into())
