@@ -122,7 +122,7 @@ impl Compiler<'_> {
     ) -> Result<Chain<S>, FilterChainError> {
         let not_terminated = || FilterChainError::NotTerminated(Arc::clone(&chain.name));
         let (last, before) = chain.filters.split_last().ok_or_else(not_terminated)?;
-        for filter in before {
+        if let Some(filter) = before.first() {
             match filter {
                 // They end the chain. A filter that does not is made here, and asked before the last one.
                 NetworkFilter::HttpConnectionManager(_) | NetworkFilter::TcpProxy(_) => return Err(not_terminated()),
