@@ -1,4 +1,4 @@
-//! What a program tells its operators.
+//! The admin endpoint of a program.
 
 use std::{
     convert::Infallible,

@@ -83,7 +83,7 @@ pub(crate) async fn follow(
 }
 
 pub(crate) fn send(events: &broadcast::Sender<ConfigEvent>, event: ConfigEvent) {
-    // It fails if nobody listens.
+    // It fails if there is no receiver.
     drop(events.send(event));
 }
 

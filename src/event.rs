@@ -54,7 +54,7 @@ pub struct Rejected {
 pub struct ConfigEvents(pub(crate) broadcast::Receiver<ConfigEvent>);
 
 impl ConfigEvents {
-    /// The next event; `None` when nobody uses the mesh any more. A reader that is more than 64 events behind misses the
+    /// The next event; `None` when the mesh is not in use any more. A reader that is more than 64 events behind misses the
     /// oldest.
     ///
     /// # Cancel safety

@@ -20,7 +20,7 @@
 //!     BalanceLayer::new(Cluster::new("reviews", Discovery::Static(endpoints))),
 //!     OutlierLayer::from_selected(),
 //! );
-//! // The innermost service sends to one endpoint. This one only tells which.
+//! // The innermost service sends to one endpoint. This one responds with its address.
 //! let client = stack.layer(PerEndpoint::new(|endpoint| {
 //!     let address = endpoint.address().to_string();
 //!     service_fn(move |_: Request<Body>| {

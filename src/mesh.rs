@@ -79,7 +79,7 @@ impl Mesh {
     }
 
     /// A server for `service`, one of this program's: wraps an axum `Router`, tonic `Routes` or any other
-    /// `tower::Service<http::Request<Body>>`. Which of the program's sockets it serves is said when it starts.
+    /// `tower::Service<http::Request<Body>>`. [`Server::serve`] takes the socket.
     ///
     /// # Errors
     /// If `service` cannot be the name of a service.

@@ -19,7 +19,7 @@ pub struct Server {
     inner: mesh_tower::server::Server,
     drain_times: DrainTimes,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Configuration is followed as long as somebody uses the mesh.
+    /// The configuration is followed while the mesh is in use.
     _mesh: Mesh,
 }
 
@@ -62,7 +62,7 @@ impl Server {
     /// let mesh = Mesh::builder().config_dir("mesh").service("reviews").build().await?;
     /// let app = Router::new().route("/reviews/{id}", get(async || "five stars"));
     /// let socket = tokio::net::UnixListener::bind("/run/reviews.sock")?;
-    /// // A Unix socket has no address, so it is said which listener's configuration applies.
+    /// // A Unix socket has no address, so the address of the listener is given.
     /// mesh.server("reviews")?.with_address(([127, 0, 0, 1], 9083).into()).serve(socket, app).await?;
     /// # Ok(())
     /// # }

@@ -44,7 +44,7 @@ pub trait Process: Send + Sync + 'static {
 pub enum Phase {
     /// It serves requests.
     Live,
-    /// It is shutting down, or was told to fail health checks.
+    /// It is shutting down, or fails health checks on request.
     Draining,
     /// It has no configuration yet.
     PreInitializing,

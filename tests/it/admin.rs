@@ -1,4 +1,4 @@
-//! What a member tells its operators.
+//! The admin endpoint of a program.
 
 use axum::Router;
 use http::{Method, Request, StatusCode};

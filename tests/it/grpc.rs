@@ -24,7 +24,7 @@ use self::helloworld::{
     greeter_server::{Greeter, GreeterServer},
 };
 
-/// Greets; `slow` only when told so, and `nobody` not at all.
+/// Greets; it greets `slow` only when released, and never `nobody`.
 #[derive(Clone, Default)]
 struct Host {
     has_begun: Arc<Notify>,

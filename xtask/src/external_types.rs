@@ -167,7 +167,7 @@ impl<'a> Crate<'a> {
     }
 }
 
-/// Whether an implementation is of an auto trait, or comes from a blanket implementation elsewhere: nobody wrote it here.
+/// Whether an implementation is of an auto trait, or comes from a blanket implementation elsewhere.
 fn is_generated(implementation: &Value) -> bool {
     implementation["is_synthetic"] == true || implementation["blanket_impl"].is_object()
 }

@@ -150,7 +150,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What is left of it hurts nobody.
+        // Files that remain do no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

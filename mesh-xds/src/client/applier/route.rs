@@ -26,7 +26,7 @@ pub(super) struct Routes {
     gone_listeners: BTreeSet<Arc<str>>,
     /// Route configurations that the control plane does not have.
     missing: HashSet<RouteConfigName>,
-    /// Names of the API listeners that somebody uses; `None` = all are used.
+    /// Names of the API listeners in use; `None` = all are used.
     used: Option<BTreeSet<Arc<str>>>,
     /// Whether a listener changed since [`Routes::remove_unused`] looked.
     may_be_unused: bool,

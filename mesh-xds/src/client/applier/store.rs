@@ -58,7 +58,7 @@ pub fn apply_static(
             names.iter().for_each(|name| applier.handle_missing(resource_type, name.clone(), now));
         }
     }
-    // Nothing tells here when names have been resolved.
+    // The resolver does not report to this module when it has resolved the names.
     let unresolved: Vec<_> = applier.unresolved_clusters().cloned().collect();
     applier.handle_resolved(&unresolved, now);
     while let Some(change) = applier.poll_change() {

@@ -38,6 +38,6 @@ pub struct Stream {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("control plane: {reason}")]
 pub struct Disconnected {
-    /// Why, as the transport tells it.
+    /// The reason that the transport gives.
     pub reason: String,
 }
