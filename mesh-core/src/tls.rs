@@ -12,9 +12,9 @@ pub struct TlsInfo {
     pub server_name: Option<Arc<str>>,
     /// The application protocol that both sides agreed on (ALPN, RFC 7301), such as `h2`.
     pub application_protocol: Option<Arc<str>>,
-    /// Who the peer is; `None` = it has shown no certificate.
+    /// The peer's identity; `None` = it has presented no certificate.
     pub peer: Option<PeerIdentity>,
-    /// The identity that this side has shown: the first URI name of its own certificate.
+    /// The identity of this side: the first URI subject alternative name of its certificate.
     pub local_uri_san: Option<Arc<str>>,
 }
 
@@ -28,7 +28,7 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// Who a peer is, by the certificate that it has shown.
+/// The identity in a peer's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerIdentity {
@@ -53,13 +53,14 @@ impl TlsVersion {
 }
 
 impl TlsInfo {
-    /// Who the peer has proved to be: its first URI name (a SPIFFE certificate has one), if its certificate is verified.
+    /// The authenticated peer: the first URI subject alternative name of a verified certificate. SPIFFE's have exactly
+    /// one.
     #[must_use]
     pub fn principal(&self) -> Option<&Arc<str>> {
         self.peer.as_ref().filter(|peer| peer.is_verified)?.uri_sans.first()
     }
 
-    /// Whether the peer has proved who it is.
+    /// Whether the peer has a verified certificate.
     #[must_use]
     pub fn is_mutual(&self) -> bool {
         self.peer.as_ref().is_some_and(|peer| peer.is_verified)
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_verified_peer_is_believed() {
+    fn only_a_verified_peer_has_a_principal() {
         let peer = PeerIdentity { uri_sans: vec!["spiffe://a/b".into()], ..PeerIdentity::default() };
         let mut tls = TlsInfo { peer: Some(peer), ..TlsInfo::default() };
         assert!(tls.principal().is_none() && !tls.is_mutual());

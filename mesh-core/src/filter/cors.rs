@@ -1,10 +1,11 @@
-//! Cross-origin resource sharing: answers preflight requests and tells browsers which origins may read responses.
+//! Cross-origin resource sharing: responds to preflight requests, and adds the headers with which browsers let allowed
+//! origins read responses.
 //!
 //! The filter has no configuration of its own in a chain. Its policies come from the route configuration, and each field is
 //! taken from the most specific policy that has it. Redirects and direct responses have no policy.
 //!
-//! Envoy `filters.http.cors.v3` and "CORS"; the CORS protocol of the Fetch standard. Unlike Envoy, which draws again each
-//! time it asks, a request is drawn once against `filter_enabled` and once against `shadow_enabled`.
+//! Envoy `filters.http.cors.v3` and "CORS"; the CORS protocol of the Fetch standard. A request has one random draw for
+//! `filter_enabled` and one for `shadow_enabled`; Envoy draws again each time it checks them.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::{
     value::{FractionalPercent, StringMatcher},
 };
 
-/// `access-control-request-private-network`: asks for access to a network that is more private than the origin's.
+/// `access-control-request-private-network`: requests access to a network that is more private than the origin's.
 pub const ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK: HeaderName =
     HeaderName::from_static("access-control-request-private-network");
 /// `access-control-allow-private-network`: allows it.
@@ -52,7 +53,7 @@ pub struct CorsPolicy {
     pub allow_credentials: Option<bool>,
     /// Allow requests to a more private network. Default false.
     pub allow_private_network_access: Option<bool>,
-    /// Pass preflight requests of origins that are not allowed on, instead of answering them without
+    /// Pass on preflight requests of origins that are not allowed, instead of responding without
     /// `access-control-allow-origin`. Default true.
     pub forward_not_matching_preflights: Option<bool>,
     /// Share of requests to which the policy applies. Default always. Only that of the most specific policy counts.
@@ -79,14 +80,14 @@ impl Default for CorsPolicy {
     }
 }
 
-/// What the policies say about a request with an origin.
+/// The decision about a request with an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsDecision {
     /// Whether the origin is allowed. Envoy counts it in `cors.origin_valid` or `cors.origin_invalid`.
     pub origin_allowed: bool,
-    /// Headers of the answer to a preflight request; `None` = the request is passed on.
+    /// Headers of the response to a preflight request; `None` = the request is passed on.
     pub preflight: Option<HeaderMap>,
-    /// Changes of the response, also of the answer to a preflight request; `None` = no changes.
+    /// Changes of the response, also of that to a preflight request; `None` = no changes.
     pub response: Option<CorsResponse>,
 }
 
@@ -153,7 +154,7 @@ fn allows(policy: &CorsPolicy, origin: &HeaderValue) -> bool {
     policy.allow_origin_string_match.iter().any(matches)
 }
 
-/// The method that a preflight request asks for; `None` if the request is not one.
+/// The requested method of a preflight request; `None` for other requests.
 fn requested_method<'r>(request: &RequestHead<'r>) -> Option<&'r HeaderValue> {
     let method = value(request.headers, &ACCESS_CONTROL_REQUEST_METHOD)?;
     (request.method == Method::OPTIONS).then_some(method)
@@ -186,7 +187,7 @@ fn preflight_headers<'p>(
         headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
     }
     let allows_private = policies.clone().find_map(|policy| policy.allow_private_network_access).unwrap_or(false);
-    if allows_private && request.get(ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK).is_some_and(|asked| asked == "true") {
+    if allows_private && request.get(ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK).is_some_and(|value| value == "true") {
         headers.insert(ACCESS_CONTROL_ALLOW_PRIVATE_NETWORK, TRUE);
     }
     headers
@@ -232,7 +233,7 @@ mod tests {
         decide(&policies.iter(), &head, [500_000, 500_000])
     }
 
-    /// Headers of the answer to a preflight request, after the changes of the response.
+    /// Headers of the response to a preflight request, after its changes.
     fn preflight(policies: &[CorsPolicy], headers: &[(&'static str, &str)]) -> Option<Vec<String>> {
         let decision = decided(policies, &Method::OPTIONS, headers)?;
         let mut answer = decision.preflight?;

@@ -1,8 +1,8 @@
-//! Fault injection: requests that are delayed or failed on purpose, to see how their callers take it.
+//! Fault injection: delays requests or fails them on purpose, to test their callers.
 //!
-//! Delay and abort are drawn independently. Where a fault is driven by request headers, their percentages can only
-//! lower the configured share. Counting active faults against `max_active_faults` is left to the caller, which knows when
-//! one ends. The most specific configuration of a route replaces that of the filter.
+//! Delay and abort are drawn independently. If request headers control a fault, their percentages can only lower the
+//! configured share. The caller counts active faults against `max_active_faults`. The most specific configuration of a
+//! route replaces that of the filter.
 //!
 //! Envoy `filters.http.fault.v3.HTTPFault` and "Fault Injection".
 
@@ -21,13 +21,13 @@ use crate::{
 pub struct Fault {
     /// Hold the request for a while.
     pub delay: Option<Delay>,
-    /// Answer without an upstream.
+    /// Respond without an upstream.
     pub abort: Option<Abort>,
     /// Only requests that match all of these are affected; empty = all.
     pub headers: Vec<HeaderMatcher>,
     /// Only requests routed to this cluster are affected.
     pub upstream_cluster: Option<ClusterName>,
-    /// Faults active at once, further requests pass unharmed; `None` = unlimited.
+    /// Faults active at once, beyond which requests are not affected; `None` = unlimited.
     pub max_active_faults: Option<NonZeroU32>,
 }
 
@@ -44,32 +44,32 @@ pub struct Delay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Abort {
-    /// The answer given.
+    /// The response.
     pub status: AbortStatus,
     /// Share of requests aborted.
     pub percentage: FractionalPercent,
 }
 
-/// The answer of an injected failure.
+/// The response of an injected failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbortStatus {
     /// An HTTP status, 200 to 599; a gRPC request gets the mapped gRPC status.
     Http(StatusCode),
-    /// A gRPC status, 0 to 16, as a trailers-only answer with HTTP 200.
+    /// A gRPC status, 0 to 16, as a trailers-only response with HTTP 200.
     Grpc(u32),
     /// From the request's `x-envoy-fault-abort-request` or `x-envoy-fault-abort-grpc-request`.
     Header,
 }
 
 impl Fault {
-    /// Delays requests, besides anything else.
+    /// Sets the delay.
     #[must_use]
     pub fn with_delay(mut self, delay: Delay) -> Self {
         self.delay = Some(delay);
         self
     }
 
-    /// Aborts requests, besides anything else.
+    /// Sets the abort.
     #[must_use]
     pub fn with_abort(mut self, abort: Abort) -> Self {
         self.abort = Some(abort);
@@ -90,11 +90,11 @@ pub const X_ENVOY_FAULT_DELAY_REQUEST: HeaderName = HeaderName::from_static("x-e
 /// Percentage of requests held, at most the configured one.
 pub const X_ENVOY_FAULT_DELAY_REQUEST_PERCENTAGE: HeaderName =
     HeaderName::from_static("x-envoy-fault-delay-request-percentage");
-/// HTTP status to answer, 200 to 599.
+/// HTTP status of the response, 200 to 599.
 pub const X_ENVOY_FAULT_ABORT_REQUEST: HeaderName = HeaderName::from_static("x-envoy-fault-abort-request");
-/// gRPC status to answer, 0 to 16.
+/// gRPC status of the response, 0 to 16.
 pub const X_ENVOY_FAULT_ABORT_GRPC_REQUEST: HeaderName = HeaderName::from_static("x-envoy-fault-abort-grpc-request");
-/// Percentage of requests answered, at most the configured one.
+/// Percentage of requests aborted, at most the configured one.
 pub const X_ENVOY_FAULT_ABORT_REQUEST_PERCENTAGE: HeaderName =
     HeaderName::from_static("x-envoy-fault-abort-request-percentage");
 
@@ -103,11 +103,11 @@ pub const X_ENVOY_FAULT_ABORT_REQUEST_PERCENTAGE: HeaderName =
 pub struct FaultDecision {
     /// Hold it for so long first; flag DI.
     pub delay: Option<Duration>,
-    /// Then answer it with this; flag FI.
+    /// Then respond with this; flag FI.
     pub abort: Option<FaultAbort>,
 }
 
-/// The answer of an injected failure.
+/// The response of an injected failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultAbort {
     /// An HTTP status; a gRPC request gets the mapped gRPC status.
@@ -164,7 +164,7 @@ fn requested_answer(headers: &HeaderMap) -> Option<FaultAbort> {
     Some(FaultAbort::Grpc(u32::try_from(grpc).ok()?))
 }
 
-/// `configured`, or what the header says if that is less. The header counts in whole percent.
+/// `configured`, or the percentage in the header, in whole percent, if it is lower.
 fn lowered(configured: FractionalPercent, headers: &HeaderMap, name: &HeaderName) -> FractionalPercent {
     let percent = number(headers, name).map(|percent| u32::try_from(percent.min(100)).unwrap_or(100));
     percent.map_or(configured, |percent| configured.min(FractionalPercent::from_parts_per_million(percent * 10_000)))
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_fault_takes_no_orders_from_headers() {
+    fn a_fixed_fault_ignores_headers() {
         let fixed = abort(AbortStatus::Http(StatusCode::BAD_GATEWAY), FractionalPercent::ALWAYS);
         let headers = [("x-envoy-fault-abort-request", "418"), ("x-envoy-fault-abort-request-percentage", "0")];
         assert_eq!(decided(&fixed, &headers, [0, 0]).abort, Some(FaultAbort::Http(StatusCode::BAD_GATEWAY)));

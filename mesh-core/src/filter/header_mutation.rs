@@ -1,7 +1,7 @@
-//! Header mutation: adds, replaces and removes headers of requests and responses, also of those that the mesh answers itself.
+//! Header mutation: adds, replaces and removes headers of requests and responses, including local replies.
 //!
-//! Mutations are applied one after the other, so that each value reads the headers that earlier mutations have left. Those
-//! of the filter come first, then those of every part of the route configuration that has some.
+//! Mutations are applied one after the other, so each value is evaluated with the headers that earlier mutations have
+//! left. Those of the filter come first, then those of every part of the route configuration that has some.
 //!
 //! Envoy `filters.http.header_mutation.v3` and "Header Mutation". Mutations of trailers and query parameters are not
 //! supported.
@@ -83,8 +83,8 @@ impl Mutation {
     }
 }
 
-/// Applies `mutations` to `headers`, in order. `write` evaluates a value that is not literal; it is given the headers as
-/// they are then.
+/// Applies `mutations` to `headers`, in order. `write` evaluates a value that is not literal, from the headers at that
+/// point.
 pub fn apply(
     mutations: &[Mutation],
     headers: &mut HeaderMap,
@@ -111,7 +111,7 @@ pub fn apply(
     }
 }
 
-/// `None` if nothing is written: the value is empty, or not one that a header can have.
+/// The value to write; `None` if it is empty or not a valid header value.
 fn evaluate(
     append: &Append,
     headers: &HeaderMap,
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_written_as_its_action_says() {
+    fn a_header_is_written_according_to_its_action() {
         use AppendAction::{AddIfAbsent, AppendIfExistsOrAdd, OverwriteIfExists, OverwriteIfExistsOrAdd};
         for (action, present, absent) in [
             (AppendIfExistsOrAdd, &["x-a: 1", "x-a: 2", "x-a: new"][..], &["x-a: new"][..]),

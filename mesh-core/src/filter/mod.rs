@@ -1,4 +1,4 @@
-//! The HTTP filters of a connection manager: what they are configured with and what they decide.
+//! The HTTP filters of a connection manager: their configuration and their decisions.
 //!
 //! A chain of [`HttpFilter`]s runs in configured order before a request is sent on. Each has a name, unique in its chain,
 //! and a configuration. A route configuration, a virtual host, a route or a weighted cluster can override the configuration
@@ -7,7 +7,7 @@
 //! [`RouteEntry::filter_override`](crate::route::RouteEntry::filter_override).
 //!
 //! One file per filter holds its configuration and its decisions, without I/O. The table below is the list of filters:
-//! a filter is one line there, and everything that has to know all of them fails to compile until it knows the new one.
+//! a filter is one line there, and code that has to cover all of them does not compile until it covers the new one.
 //!
 //! Envoy `http_connection_manager.v3.HttpFilter`, `route.v3.FilterConfig` and "HTTP filter route-based configuration".
 
@@ -21,8 +21,8 @@ use std::sync::Arc;
 pub(crate) use overrides::ResolvedOverrides;
 pub use overrides::{FilterOverride, FilterOverrides, ResolvedOverride};
 
-/// Makes the types that know every filter. Each line is: name, Envoy's name, configuration in a chain, configuration of
-/// a route.
+/// Generates the types that cover all filters. Each line is: name, Envoy's name, configuration in a chain,
+/// configuration of a route.
 macro_rules! filters {
     ($($filter:ident($name:literal, $config:ty, $per_route:ty)),* $(,)?) => {
         /// The configuration of a filter in a chain.
@@ -90,14 +90,14 @@ pub trait Filter {
 pub struct HttpFilter {
     /// Unique in its chain; [`FilterOverrides`] refer to it.
     pub name: Arc<str>,
-    /// What it is and how it is configured.
+    /// The kind of filter and its configuration.
     pub config: FilterConfig,
-    /// Run only where a route turns it on. Default false.
+    /// Run only where a route enables it. Default false.
     pub disabled: bool,
 }
 
 impl HttpFilter {
-    /// A filter under Envoy's name for it, which runs unless a route turns it off.
+    /// A filter under Envoy's name for it, which runs unless a route disables it.
     #[must_use]
     pub fn new<F: Filter>(config: impl Into<Arc<F>>) -> Self
     where
@@ -106,13 +106,13 @@ impl HttpFilter {
         Self::named(F::NAME, config.into().into())
     }
 
-    /// A filter under a name of its own, which runs unless a route turns it off.
+    /// A filter under a name of its own, which runs unless a route disables it.
     #[must_use]
     pub fn named(name: impl Into<Arc<str>>, config: FilterConfig) -> Self {
         Self { name: name.into(), config, disabled: false }
     }
 
-    /// The same under another name.
+    /// Sets the name.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();

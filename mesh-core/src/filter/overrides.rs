@@ -1,4 +1,4 @@
-//! Overrides of filters by parts of a route configuration, and what results from several of them.
+//! Overrides of filters by parts of a route configuration, and the result of several of them.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,8 +1,8 @@
-//! What a TLS client asks for, read from its first bytes without taking part in the handshake.
+//! Parses the first message of a TLS client without taking part in the handshake.
 //!
 //! RFC 8446 sections 4.1.2 (client hello) and 5.1 (records), RFC 6066 section 3 (server name), RFC 7301 (application
-//! protocols). A client hello may be spread over several records, and records over several packets. What does not parse
-//! is not TLS, as to Envoy's `tls_inspector`.
+//! protocols). A client hello may be spread over several records, and records over several packets. Bytes that
+//! do not parse are not TLS, as in Envoy's `tls_inspector`.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ const SERVER_NAME: u16 = 0;
 const APPLICATION_LAYER_PROTOCOL_NEGOTIATION: u16 = 16;
 const HOST_NAME: u8 = 0;
 
-/// What a TLS client asks for.
+/// What a TLS client requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The name of the server, in lower case.
+    /// The server name (SNI), in lower case.
     pub server_name: Option<Arc<str>>,
     /// The application protocols that it offers, such as `h2`, in its order of preference.
     pub application_protocols: Vec<Arc<str>>,
 }
 
-/// Whether a connection that begins with `bytes` is TLS, and what its client asks for.
+/// Whether a connection that begins with `bytes` is TLS, and what its client requests.
 #[must_use]
 pub fn inspect_tls(bytes: &[u8]) -> Inspection<ClientHello> {
     let mut handshake = Handshake { records: bytes, ..Handshake::default() };
@@ -40,7 +40,7 @@ pub fn inspect_tls(bytes: &[u8]) -> Inspection<ClientHello> {
 }
 
 enum Stop {
-    /// What is there is right, and more is needed.
+    /// The bytes are valid so far, and more are needed.
     Incomplete,
     NotTls,
 }
@@ -68,10 +68,10 @@ impl Handshake<'_> {
         read_client_hello(Reader(body)).ok_or(Stop::NotTls)
     }
 
-    /// Takes records until there are `wanted` bytes of contents.
+    /// Reads records until there are `wanted` bytes of contents.
     fn receive(&mut self, wanted: usize) -> Result<(), Stop> {
         while self.contents.len() < wanted {
-            // What is no record is known by its first bytes.
+            // Other protocols differ in the first bytes.
             if self.records.first().is_some_and(|kind| *kind != HANDSHAKE)
                 || self.records.get(1).is_some_and(|v| *v != 3)
             {
@@ -84,7 +84,7 @@ impl Handshake<'_> {
             if length == 0 || length > MAX_RECORD {
                 return Err(Stop::NotTls);
             }
-            // The beginning of a record may show already that this is no client hello.
+            // Part of a record may suffice to see that this is no client hello.
             self.contents.extend_from_slice(&rest[..length.min(rest.len())]);
             if rest.len() < length && self.contents.len() < wanted {
                 return Err(Stop::Incomplete);
@@ -101,25 +101,25 @@ fn read_client_hello(mut hello: Reader<'_>) -> Option<ClientHello> {
     let _session_id = hello.vector8()?;
     let _cipher_suites = hello.vector16()?;
     let _compression_methods = hello.vector8()?;
-    let mut asked = ClientHello::default();
+    let mut requested = ClientHello::default();
     // Clients without extensions leave them out altogether.
     if hello.is_empty() {
-        return Some(asked);
+        return Some(requested);
     }
     let mut extensions = hello.vector16()?;
     while !extensions.is_empty() {
         let kind = extensions.u16()?;
         let value = extensions.vector16()?;
         match kind {
-            SERVER_NAME => asked.server_name = Some(read_server_name(value)?),
-            APPLICATION_LAYER_PROTOCOL_NEGOTIATION => asked.application_protocols = read_protocols(value)?,
+            SERVER_NAME => requested.server_name = Some(read_server_name(value)?),
+            APPLICATION_LAYER_PROTOCOL_NEGOTIATION => requested.application_protocols = read_protocols(value)?,
             _ => {}
         }
     }
-    hello.is_empty().then_some(asked)
+    hello.is_empty().then_some(requested)
 }
 
-/// One host name, as every client sends it.
+/// Exactly one host name. Clients send no more.
 fn read_server_name(mut value: Reader<'_>) -> Option<Arc<str>> {
     let mut names = value.vector16()?;
     let kind = names.u8()?;
@@ -139,13 +139,13 @@ fn read_protocols(mut value: Reader<'_>) -> Option<Vec<Arc<str>>> {
         if protocol.is_empty() {
             return None;
         }
-        // Names that are not text are reserved for clients that test servers (RFC 8701); no rule can name them.
+        // Names that are not UTF-8 are GREASE (RFC 8701); no match can name them.
         protocols.extend(std::str::from_utf8(protocol).ok().map(Arc::from));
     }
     value.is_empty().then_some(protocols)
 }
 
-/// Takes what TLS messages consist of from the front of bytes.
+/// Reads the integers and vectors of TLS messages.
 struct Reader<'b>(&'b [u8]);
 
 impl<'b> Reader<'b> {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_ask_for_nothing() {
+    fn extensions_are_optional() {
         for extensions in [None, Some(&[][..])] {
             assert_eq!(inspect_tls(&hello(extensions, 512)), Inspection::Found(ClientHello::default()));
         }

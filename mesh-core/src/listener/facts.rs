@@ -1,41 +1,41 @@
-//! What is known of a connection when its filter chain is chosen.
+//! What is known about a connection when its filter chain is chosen.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use crate::model::TransportProtocol;
 
-/// What is known of a connection when its filter chain is chosen.
+/// What is known about a connection when its filter chain is chosen.
 ///
 /// Addresses are `None` for connections that have none, such as pipes and Unix sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionFacts {
-    /// Where the client connected to.
+    /// The address that the client connected to.
     pub destination: Option<SocketAddr>,
     /// The peer of the connection.
     pub direct_source: Option<SocketAddr>,
     /// The client. Differs from the peer if that is a proxy which passes on the client's address.
     pub source: Option<SocketAddr>,
-    /// What the first bytes are.
+    /// The protocol of the first bytes.
     pub transport_protocol: TransportProtocol,
-    /// The server name that the client asks for, in lower case.
+    /// The server name (SNI) that the client requests, in lower case.
     pub server_name: Option<Arc<str>>,
     /// Application protocols that the client offers, in its order of preference.
     pub application_protocols: Vec<Arc<str>>,
 }
 
-/// What the first bytes of a connection show.
+/// The result of inspecting the first bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inspection<T> {
     /// More bytes are needed.
     Incomplete,
-    /// They are something else.
+    /// The bytes are of another protocol.
     NotFound,
-    /// This.
+    /// The bytes are of the protocol.
     Found(T),
 }
 
 impl ConnectionFacts {
-    /// A connection of `source` to `destination`, of which nothing else is known.
+    /// A connection from `source` to `destination`, about which nothing else is known.
     #[must_use]
     pub fn between(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Self {
         Self { destination, direct_source: source, source, ..Self::default() }

@@ -1,7 +1,7 @@
 //! The filter chains of a listener, indexed by what they match.
 //!
-//! One level of index for each criterion, in Envoy's order, each with the most specific value first. Once a level has
-//! chosen a value there is no way back: if no later criterion fits, the default chain takes the connection. Envoy
+//! The index has one level per criterion, in Envoy's order; each level chooses the most specific value that matches.
+//! There is no backtracking: if a later criterion does not match, the default chain takes the connection. Envoy
 //! `config.listener.v3.FilterChainMatch`, gRFC A36.
 
 use std::{net::SocketAddr, sync::Arc};
@@ -68,7 +68,7 @@ impl FilterChainIndex {
 
 /// One criterion, and those that follow.
 trait Level: Default {
-    /// Enters a chain under each of its values; fails with the chain that is there already.
+    /// Inserts a chain under each of its values; fails with the chain that is already there.
     fn insert(&mut self, rule: &FilterChainMatch, chain: usize) -> Result<(), usize>;
 
     /// The chain of the most specific value.
@@ -82,7 +82,7 @@ struct FilterChainId(Option<usize>);
 impl Level for FilterChainId {
     fn insert(&mut self, _: &FilterChainMatch, chain: usize) -> Result<(), usize> {
         match self.0.replace(chain) {
-            // A chain may say the same value twice.
+            // A chain may list the same value twice.
             Some(other) if other != chain => Err(other),
             _ => Ok(()),
         }
@@ -121,7 +121,7 @@ impl<N: Level> Level for DestinationNetwork<N> {
     }
 }
 
-/// Chains by server name, by suffix beginning with a dot, and those for every name under the empty text.
+/// Chains by server name, by suffix with its leading dot, and those for every name under the empty string.
 #[derive(Clone, Debug, Default)]
 struct ServerName<N>(HashMap<Arc<str>, N>);
 
@@ -157,7 +157,7 @@ impl<N: Level> Level for TransportProtocols<N> {
     }
 }
 
-/// Chains by application protocol; those for all of them under the empty text.
+/// Chains by application protocol; those for all of them under the empty string.
 #[derive(Clone, Debug, Default)]
 struct ApplicationProtocol<N>(HashMap<Arc<str>, N>);
 
@@ -169,7 +169,7 @@ impl<N: Level> Level for ApplicationProtocol<N> {
         protocols.try_for_each(|protocol| self.0.entry(Arc::clone(protocol)).or_default().insert(rule, chain))
     }
 
-    /// The client's first choice among those that chains name.
+    /// Prefers the protocol that the client lists first.
     fn find(&self, connection: &ConnectionFacts) -> Option<usize> {
         let mut offered = connection.application_protocols.iter();
         offered.find_map(|protocol| self.0.get(protocol)).or_else(|| self.0.get(""))?.find(connection)

@@ -2,10 +2,10 @@
 
 use super::Inspection;
 
-/// Bytes in which a request line must be complete.
+/// Longest request line, in bytes.
 pub const MAX_REQUEST_LINE: usize = 64 * 1024;
 
-/// How every HTTP/2 connection begins, RFC 9113 section 3.4.
+/// The connection preface of HTTP/2, RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The version of HTTP that a connection begins with.

@@ -37,7 +37,7 @@ impl<T: Default> Networks<T> {
 }
 
 impl<T> Networks<T> {
-    /// The value of the longest prefix of `address`. What has no address belongs to the networks of all addresses.
+    /// The value of the longest prefix of `address`. `None` matches only the networks of all addresses.
     pub(super) fn find(&self, address: Option<IpAddr>) -> Option<&T> {
         let Some(address) = address else { return self.values.get(&EVERYWHERE[0]) };
         let address = address.to_canonical();

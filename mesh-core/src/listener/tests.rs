@@ -1,4 +1,4 @@
-//! The index of filter chains against the same rules written as plain steps.
+//! Compares the index of filter chains with a slow, obvious search.
 
 use std::net::IpAddr;
 
@@ -21,9 +21,8 @@ fn listener(rules: &[FilterChainMatch]) -> Listener {
     listener
 }
 
-/// One criterion after another: of the chains that are left, those stay whose value for this criterion is the most
-/// specific one that fits.
-fn slowly(rules: &[FilterChainMatch], connection: &ConnectionFacts) -> Option<usize> {
+/// Takes one criterion after another, and keeps the chains whose value for it is the most specific one that matches.
+fn search(rules: &[FilterChainMatch], connection: &ConnectionFacts) -> Option<usize> {
     let mut left: Vec<usize> = (0..rules.len()).collect();
     let mut keep = |specificity: &dyn Fn(&FilterChainMatch) -> Option<usize>| {
         let best = left.iter().filter_map(|chain| specificity(&rules[*chain])).max();
@@ -82,7 +81,7 @@ fn longest_name(rule: &FilterChainMatch, name: &str) -> Option<usize> {
     longest.or_else(|| rule.server_names.is_empty().then_some(0))
 }
 
-/// Few values, so that rules and connections meet often; none in half of all cases.
+/// Some of few values, so that rules and connections match often; none in half of all cases.
 fn some<T: Clone>(rng: &mut SplitMix64, values: &[T]) -> Vec<T> {
     (0..rng.index(3).min(rng.index(3))).map(|_| values[rng.index(values.len())].clone()).collect()
 }
@@ -96,7 +95,7 @@ const NAMES: [&str; 5] = ["a.example.com", "example.com", "b.a.example.com", "co
 const PROTOCOLS: [&str; 3] = ["h2", "http/1.1", "istio"];
 const PORTS: [u16; 3] = [80, 443, 7000];
 
-/// A rule with values for a few criteria, of many kinds over many rules.
+/// A rule with random values for the criteria in the bit set `criteria`.
 fn rule(rng: &mut SplitMix64, criteria: u64) -> FilterChainMatch {
     let mut rule = FilterChainMatch::default();
     let names = [&NAMES[..], &["*.example.com", "*.com", "*.a.example.com"]].concat();
@@ -137,7 +136,7 @@ fn connection(rng: &mut SplitMix64) -> ConnectionFacts {
 }
 
 #[test]
-fn the_index_finds_what_plain_steps_find() {
+fn the_index_agrees_with_a_slow_search() {
     let (mut found, mut lost) = (0, 0);
     for seed in 0..300 {
         let mut rng = SplitMix64::new(seed);
@@ -159,7 +158,7 @@ fn the_index_finds_what_plain_steps_find() {
         let index = FilterChainIndex::new(&listener(&rules)).unwrap();
         for _ in 0..40 {
             let connection = connection(&mut rng);
-            let expected = slowly(&rules, &connection);
+            let expected = search(&rules, &connection);
             assert_eq!(index.find(&connection), expected, "seed {seed}: {connection:?} {rules:?}");
             *(if expected.is_some() { &mut found } else { &mut lost }) += 1;
         }
@@ -184,7 +183,7 @@ fn overlap(a: &FilterChainMatch, b: &FilterChainMatch) -> bool {
 }
 
 #[test]
-fn there_is_no_way_back_but_to_the_default_chain() {
+fn only_the_default_chain_is_a_fallback() {
     let of_port = FilterChainMatch {
         destination_port: Some(443),
         server_names: vec!["a.test".into()],
