@@ -45,23 +45,23 @@ pub struct BalanceLayer {
 
 layers!(BalanceLayer);
 
-/// Where a request goes; in its extensions.
+/// The endpoint of a request, in its extensions.
 #[derive(Clone, Debug)]
 pub struct SelectedEndpoint {
     /// The cluster.
     pub cluster: Arc<ClusterState>,
-    /// The endpoint picked.
+    /// The endpoint that was picked.
     pub endpoint: Arc<EndpointState>,
 }
 
 impl BalanceLayer {
-    /// Among the endpoints of `cluster`.
+    /// Picks among the endpoints of `cluster`.
     #[must_use]
     pub fn new(cluster: impl Into<ClusterHandle>) -> Self {
         Self { cluster: Some(cluster.into().into_state()) }
     }
 
-    /// Among the endpoints of the cluster that [`RouteLayer`](crate::route::RouteLayer) chose.
+    /// Picks among the endpoints of the cluster that [`RouteLayer`](crate::route::RouteLayer) chose.
     #[must_use]
     pub fn from_route() -> Self {
         Self { cluster: None }

@@ -43,19 +43,19 @@ pub struct CircuitBreakerLayer {
 layers!(CircuitBreakerLayer);
 
 impl CircuitBreakerLayer {
-    /// With limits of its own, for all requests through the services that this layer makes.
+    /// Limits all requests through the services that this layer makes, with limits of its own.
     #[must_use]
     pub fn new(thresholds: Thresholds) -> Self {
         Self::with_cluster(ClusterHandle::with_thresholds(thresholds))
     }
 
-    /// With the limits of `cluster`, shared with everything else that sends to it.
+    /// Applies the limits of `cluster`, shared with everything else that sends to it.
     #[must_use]
     pub fn with_cluster(cluster: impl Into<ClusterHandle>) -> Self {
         Self { cluster: Some(cluster.into().into_state()) }
     }
 
-    /// With the limits of the cluster that [`RouteLayer`](crate::route::RouteLayer) chose.
+    /// Applies the limits of the cluster that [`RouteLayer`](crate::route::RouteLayer) chose.
     #[must_use]
     pub fn from_route() -> Self {
         Self { cluster: None }

@@ -1,4 +1,4 @@
-//! The protocol engines of a listener, configured once from its connection manager.
+//! The HTTP codecs of a listener, configured once from its connection manager.
 
 use hyper::{
     rt::Executor,
@@ -38,7 +38,7 @@ impl Codecs {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
-            // It would end connections that wait for their next request; `HeadTimer` does not.
+            // hyper's timeout would also close idle connections; `HeadTimer` does not.
             .header_read_timeout(None)
             .max_header_size(max_header_bytes as usize);
         if config.max_headers_count > HEADERS_ON_STACK {

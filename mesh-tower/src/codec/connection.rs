@@ -1,6 +1,8 @@
-//! One downstream connection: drives its codec, closes it when it is idle, old or drained.
+//! One downstream connection: drives its codec, and closes it on an idle timeout, at its maximum duration or for
+//! draining.
 //!
-//! Timers are armed once per connection and looked at only when they have fired; a request merely notes when it ended.
+//! The timer is armed once per connection and checked only when it has fired; a request only stores the time of its
+//! end.
 
 use std::{
     pin::{Pin, pin},
@@ -39,7 +41,7 @@ use crate::{
     timer::now,
 };
 
-/// What requests of a connection share.
+/// What the requests of a connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
     pub(crate) downstream: Downstream,
@@ -51,21 +53,21 @@ pub(crate) struct ConnectionInfo {
     idle_since_ms: AtomicU64,
     last_request_seen: AtomicBool,
     is_open: AtomicBool,
-    /// Milliseconds from the start to the first byte of the head that is coming in, and one more; 0 = there is none.
+    /// Milliseconds from `start` to the first byte of an incomplete head, plus 1; 0 = there is none.
     head_since_ms: AtomicU64,
-    /// The response that the codec sends before it ends the connection.
+    /// The response that the codec sends before it closes the connection.
     last_answer: OnceLock<Bytes>,
 }
 
-/// What was answered without having become a request.
+/// A response of the codec to bytes that are not a request.
 #[derive(Debug)]
 pub(crate) struct Unserved {
     pub(crate) reply: LocalReply,
-    /// When it began.
+    /// The time of the first byte.
     pub(crate) since: std::time::Instant,
 }
 
-/// When a connection ends without being asked.
+/// The limits on the lifetime of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
     pub(crate) idle_timeout: Option<Duration>,
@@ -88,7 +90,7 @@ impl ConnectionInfo {
         }
     }
 
-    /// Bytes came in: without a request, they begin the head of one.
+    /// Records that bytes were received: if no request is active, they begin the head of the next.
     pub(super) fn received(&self) {
         if self.active.load(Ordering::Relaxed) == 0 && self.head_since_ms.load(Ordering::Relaxed) == 0 {
             let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -96,35 +98,35 @@ impl ConnectionInfo {
         }
     }
 
-    /// When the head that is coming in began.
+    /// When the incomplete head began.
     pub(super) fn head_since(&self) -> Option<Instant> {
         let since = self.head_since_ms.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.start + Duration::from_millis(since))
     }
 
-    /// The response to the request whose head did not come in time, once that is so.
+    /// The response to a head that has timed out.
     pub(super) fn last_answer(&self) -> Option<&Bytes> {
         self.last_answer.get()
     }
 
-    /// The connection has begun.
+    /// Records that the connection is open.
     fn opened(&self) {
         self.is_open.store(true, Ordering::Relaxed);
     }
 
-    /// The connection has ended, at either end.
+    /// Records that either end has closed the connection.
     pub(super) fn closed(&self) {
         self.is_open.store(false, Ordering::Relaxed);
     }
 
-    /// Counts a request in; returns how many there have been.
+    /// Counts a request that starts; returns how many have started.
     pub(crate) fn request_started(&self) -> u32 {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.head_since_ms.store(0, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    /// The request just started is the last this connection takes.
+    /// Makes the request that has just started the last of this connection.
     pub(crate) fn take_no_more(&self) {
         self.last_request_seen.store(true, Ordering::Relaxed);
     }
@@ -149,7 +151,7 @@ impl DownstreamConnection for ConnectionInfo {
     }
 }
 
-/// A hyper connection that can be asked to end after the requests it has.
+/// A hyper connection that can be shut down after its requests in flight.
 trait Graceful: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
@@ -192,7 +194,7 @@ pub(crate) struct Connection<I> {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
-    /// Returns what the codec has answered by itself.
+    /// Returns the response that the codec has sent itself, if it has.
     pub(crate) async fn serve<S, B>(self, codecs: &Codecs, service: S) -> Option<Unserved>
     where
         S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
@@ -214,7 +216,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
         let mut driver = Driver::new(Arc::clone(&info), Arc::clone(&stats), lifetime, drain, protocol);
         let ended = match protocol {
             Protocol::Http1 => {
-                let io = TokioIo::new(if head_limit.is_some() { io.noting_heads() } else { io });
+                let io = TokioIo::new(if head_limit.is_some() { io.timing_heads() } else { io });
                 driver.head = HeadTimer::new(head_limit);
                 let _active = counted.http1();
                 driver.drive(pin!(codecs.http1.serve_connection(io, service).with_upgrades())).await
@@ -230,7 +232,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
     }
 }
 
-/// What has been answered, if a connection ended with `error` because what it received is no request.
+/// The response of the codec, if the connection ended with `error` because it received no valid request.
 fn unserved(error: &hyper::Error, info: &ConnectionInfo, stats: &HttpStats) -> Option<Unserved> {
     if let (Some(_), Some(since)) = (info.last_answer(), info.head_since()) {
         return Some(Unserved { reply: LocalReply::REQUEST_HEADER_TIMEOUT, since: since.into_std() });
@@ -240,18 +242,18 @@ fn unserved(error: &hyper::Error, info: &ConnectionInfo, stats: &HttpStats) -> O
     }
     stats.downstream_cx_protocol_error.inc();
     let reply = if error.is_parse_too_large() { LocalReply::HEADERS_TOO_LARGE } else { LocalReply::BAD_REQUEST };
-    // hyper's answers have no text.
+    // hyper's responses have no body.
     Some(Unserved { reply: LocalReply { body: "".into(), ..reply }, since: now() })
 }
 
-/// The protocol, unless the connection ends, drains or says nothing for too long before it is known.
+/// Detects the protocol; `None` if the connection ends, drains or is idle for too long before.
 async fn detect<I: AsyncRead + Unpin>(
     io: &mut DownstreamIo<I>,
     drain: &mut DrainWatch,
     idle_timeout: Option<Duration>,
 ) -> Option<Protocol> {
     let drained = async { while drain.changed().await < Phase::Closing {} };
-    let silent = async {
+    let idle = async {
         match idle_timeout {
             Some(idle_timeout) => tokio::time::sleep(idle_timeout).await,
             None => std::future::pending().await,
@@ -261,7 +263,7 @@ async fn detect<I: AsyncRead + Unpin>(
         biased;
         detected = io.detect() => detected.ok().flatten(),
         () = drained => None,
-        () = silent => None,
+        () = idle => None,
     }
 }
 
@@ -304,7 +306,7 @@ impl Driver {
         let ended = std::future::poll_fn(|cx| {
             while let Poll::Ready(phase) = self.drain.poll_change(cx) {
                 match phase {
-                    // An idle HTTP/1 connection may have a request on its way; it is closed with its next answer.
+                    // The client of an idle HTTP/1 connection may be sending a request; the next response closes it.
                     Phase::Draining if self.protocol == Protocol::Http1 => {}
                     Phase::Closed => return Poll::Ready(Ok(())),
                     _ => {
@@ -345,7 +347,7 @@ impl Driver {
         connection.graceful_shutdown();
     }
 
-    /// Whether the timer has fired. A timer that has been polled once wakes the task, so it is only looked at.
+    /// Whether the timer has fired. Once polled, it wakes the task, so that later only its state is checked.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(timer) = &mut self.timer else { return false };
         if self.timer_is_armed {
@@ -382,7 +384,7 @@ impl Driver {
     }
 }
 
-/// Keeps the connection gauges right however the connection ends.
+/// Counts a connection in the gauges until this is dropped.
 struct CountedConnection(Arc<HttpStats>);
 
 struct Active<'a>(&'a mesh_core::telemetry::Gauge);

@@ -1,7 +1,8 @@
-//! How long the head of an HTTP/1 request may take to come in. Envoy `HttpConnectionManager.request_headers_timeout`.
+//! The timeout of the head of an HTTP/1 request. Envoy `HttpConnectionManager.request_headers_timeout`.
 //!
-//! The time counts from the head's first byte. hyper's own timer also runs between two requests, and ends the connection
-//! without an answer. What came together with the request before counts from the bytes that follow it.
+//! The timeout runs from the first byte of the head. hyper's own timeout also runs between two requests, and closes the
+//! connection without a response. A head that begins in the same read as the previous request is timed from the next
+//! read.
 
 use std::{
     pin::Pin,
@@ -14,15 +15,15 @@ use tokio::time::Sleep;
 
 use super::ConnectionInfo;
 
-/// The longest time for a head.
+/// The timeout of a head.
 #[derive(Clone, Debug)]
 pub(crate) struct HeadLimit {
     pub(crate) request_headers_timeout: Duration,
-    /// The response to the client, as it goes over the wire.
+    /// The response to a client that is too slow, in wire format.
     pub(crate) answer: Bytes,
 }
 
-/// Watches one connection's heads. A head that comes at once costs no timer.
+/// Times the heads of one connection. A head that arrives in one read needs no timer.
 pub(super) struct HeadTimer {
     limit: Option<HeadLimit>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -33,7 +34,7 @@ impl HeadTimer {
         Self { limit, timer: None }
     }
 
-    /// The answer once the head that has begun takes too long. To be asked when there is nothing to read.
+    /// Resolves to the response when an incomplete head has timed out. To be polled when there is nothing to read.
     pub(super) fn poll_expired(&mut self, info: &ConnectionInfo, cx: &mut Context<'_>) -> Poll<Bytes> {
         let (Some(limit), Some(since)) = (&self.limit, info.head_since()) else { return Poll::Pending };
         let at = since + limit.request_headers_timeout;

@@ -1,5 +1,5 @@
-//! The byte stream of a downstream connection. Bytes that were read to detect the protocol are read again, and bytes are
-//! counted. The end of the stream is noted before the codec ends the requests on it, because their records depend on it.
+//! The byte stream of a downstream connection. It replays the bytes that were read to detect the protocol, and counts
+//! bytes. It records the end of the stream before the codec ends the requests, because their access logs depend on it.
 
 use std::{
     io,
@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use super::ConnectionInfo;
 use crate::telemetry::HttpStats;
 
-/// What an HTTP/2 connection begins with. RFC 9113 section 3.4.
+/// The connection preface of HTTP/2, RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream with some bytes put back in front.
+/// A byte stream that replays the bytes which were read ahead.
 pub(crate) struct DownstreamIo<I> {
     inner: I,
     read_ahead: [u8; PREFACE.len()],
@@ -24,21 +24,21 @@ pub(crate) struct DownstreamIo<I> {
     read_ahead_end: usize,
     info: Arc<ConnectionInfo>,
     stats: Arc<HttpStats>,
-    notes_heads: bool,
-    /// Something that was to be written could not be.
+    times_heads: bool,
+    /// The last write was incomplete.
     is_congested: bool,
     end: End,
 }
 
-/// When the codec sees that the client has ended the connection.
+/// When the codec sees the end of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     AtOnce,
-    /// After the streams have seen what came before it, such as a reset.
+    /// One poll later, after the streams have seen what came before it, such as a reset.
     Later,
 }
 
-/// Which protocol the first bytes of a connection belong to.
+/// The protocol of a connection, detected by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http1,
@@ -54,23 +54,23 @@ impl<I> DownstreamIo<I> {
             read_ahead_end: 0,
             info,
             stats,
-            notes_heads: false,
+            times_heads: false,
             is_congested: false,
             end: End::AtOnce,
         }
     }
 
-    /// Notes when the heads of requests begin.
-    pub(crate) fn noting_heads(self) -> Self {
-        Self { notes_heads: true, ..self }
+    /// Records when the heads of requests begin.
+    pub(crate) fn timing_heads(self) -> Self {
+        Self { times_heads: true, ..self }
     }
 
-    /// Passes the end of the connection on after everything else.
+    /// Delays the end of the stream: see [`End::Later`].
     pub(crate) fn ending_later(self) -> Self {
         Self { end: End::Later, ..self }
     }
 
-    /// Counts what was written of `offered` bytes, and notes if that was not all of it.
+    /// Counts the bytes written, and records whether the write of `offered` bytes was incomplete.
     fn wrote(&mut self, offered: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(written)) => {
@@ -105,7 +105,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Some(answer) = this.info.last_answer() {
-            // A client that sends too slowly and does not read either is not waited for.
+            // Nothing waits for a client that does not read.
             if !this.is_congested {
                 let written = Pin::new(&mut this.inner).poll_write(cx, answer);
                 if let Poll::Ready(Ok(written)) = written {
@@ -125,7 +125,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
             let read = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
             if read.is_err() || buf.filled().len() == before {
                 if std::mem::replace(&mut this.end, End::AtOnce) == End::Later {
-                    // The end does not go away: it is read again, or the error after it.
+                    // The next poll reads the end again, or an error.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -133,7 +133,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
             }
             read?;
         }
-        if this.notes_heads {
+        if this.times_heads {
             this.info.received();
         }
         this.stats.downstream_cx_rx_bytes_total.add((buf.filled().len() - before) as u64);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_preface_decides_in_any_fragmentation_and_no_byte_is_lost() {
+    async fn the_protocol_is_detected_in_any_fragmentation_and_no_byte_is_lost() {
         let cases: [(&[&[u8]], Option<Protocol>); 6] = [
             (&[], None),
             (&[b"GET / HTTP/1.1\r\n\r\n"], Some(Protocol::Http1)),

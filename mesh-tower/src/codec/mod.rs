@@ -1,7 +1,7 @@
-//! HTTP connections of clients: protocol detection, and one connection from its first byte to its end.
+//! Downstream HTTP connections: protocol detection, and one connection from its first byte to its end.
 //!
 //! hyper's connections are driven directly, one task per connection, so that a request is read, routed, sent and
-//! answered without changing tasks.
+//! responded to without changing tasks.
 
 mod builders;
 mod connection;

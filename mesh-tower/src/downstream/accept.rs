@@ -1,4 +1,4 @@
-//! Where connections come from.
+//! Sources of connections.
 
 use std::{future::Future, io, net::SocketAddr};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::AsyncReadWrite;
 
-/// A source of connections: a listening socket, or whatever else yields byte streams.
+/// A source of connections: a listening socket, or anything else that yields byte streams.
 pub trait Accept: Send + 'static {
     /// A connection.
     type Io: AsyncReadWrite;
@@ -18,14 +18,14 @@ pub trait Accept: Send + 'static {
     /// The next connection; `None` if there will be no more.
     ///
     /// # Errors
-    /// If a connection could not be accepted; the next one may be.
+    /// If a connection could not be accepted; the next call may succeed.
     ///
     /// # Cancel safety
-    /// No connection may be lost.
+    /// Implementations must not lose a connection when the future is dropped.
     fn accept(&mut self) -> impl Future<Output = Option<io::Result<AcceptedConnection<Self::Io>>>> + Send;
 
     /// The address that clients connect to, by which a listener's configuration is found; `None` if there is none, as
-    /// for pipes in memory and Unix sockets.
+    /// for in-memory pipes and Unix sockets.
     fn local_address(&self) -> Option<SocketAddr>;
 }
 
@@ -57,7 +57,7 @@ impl Accept for TcpListener {
 
     async fn accept(&mut self) -> Option<io::Result<AcceptedConnection<TcpStream>>> {
         Some(Self::accept(self).await.map(|(io, remote)| {
-            // Without it small answers wait for acknowledgements; a socket that cannot have it still works.
+            // Without TCP_NODELAY small responses wait for acknowledgements. A socket that refuses it still works.
             let _ = io.set_nodelay(true);
             AcceptedConnection { remote_address: Some(remote), local_address: io.local_addr().ok(), io }
         }))
@@ -81,7 +81,7 @@ impl Accept for tokio::net::UnixListener {
     }
 }
 
-/// Connections that the program makes itself, such as pipes in memory; there will be no more when all senders are gone.
+/// Connections that the program makes itself, such as in-memory pipes. The source ends when all senders are dropped.
 impl<I: AsyncReadWrite> Accept for mpsc::Receiver<I> {
     type Io = I;
 

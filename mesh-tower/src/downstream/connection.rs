@@ -1,4 +1,4 @@
-//! What is known of a connection when it is served.
+//! What is known about a connection when it is served.
 
 use std::{
     net::SocketAddr,
@@ -10,13 +10,13 @@ use std::{
 
 use mesh_core::{listener::ConnectionFacts, telemetry::Attributes, tls::TlsInfo};
 
-/// What is known of a connection when it is served.
+/// What is known about a connection when it is served.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Downstream {
     /// Unique in this process.
     pub id: u64,
-    /// What its filter chain was chosen by: addresses, and what the first bytes show.
+    /// What its filter chain was chosen by: addresses, and the result of inspecting the first bytes.
     pub facts: ConnectionFacts,
     /// The result of the TLS handshake; `None` = the connection is in plain text.
     pub tls: Option<Arc<TlsInfo>>,
@@ -42,18 +42,18 @@ impl Downstream {
         self.facts.destination
     }
 
-    /// The server name that the client asks for in TLS, also if the handshake is with the endpoint.
+    /// The server name (SNI) that the client requests, also if TLS is passed through.
     #[must_use]
     pub fn requested_server_name(&self) -> Option<&Arc<str>> {
         self.tls.as_ref().and_then(|tls| tls.server_name.as_ref()).or(self.facts.server_name.as_ref())
     }
 
-    /// Whether the client has proved who it is.
+    /// Whether the client has a verified certificate.
     pub(crate) fn is_mutual_tls(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_mutual())
     }
 
-    /// What access logs and policies read of it.
+    /// Its attributes, for access logs and policies.
     pub(crate) fn attributes(&self) -> Attributes<'_> {
         let tls = self.tls.as_deref();
         Attributes {

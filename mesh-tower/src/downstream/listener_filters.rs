@@ -1,4 +1,4 @@
-//! Listener filters: what looks at the first bytes of a connection, so that its filter chain can be chosen.
+//! Listener filters, which inspect the first bytes of a connection so that its filter chain can be chosen.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -25,9 +25,9 @@ pub(crate) struct ListenerFilters {
 /// Why a connection is closed before it is served.
 #[derive(Debug)]
 enum Rejected {
-    /// The client has closed it, or it broke.
+    /// The client has closed it, or it failed.
     Ended,
-    /// What the client sends does not end, or is not what it should be.
+    /// The first bytes are invalid or too many.
     Refused,
 }
 
@@ -49,7 +49,7 @@ impl ListenerFilters {
         }
     }
 
-    /// Adds to `facts` what the first bytes show. `false` = the connection is to be closed.
+    /// Inspects the first bytes and adds the result to `facts`. `false` = the connection is to be closed.
     pub(crate) async fn inspect<I>(&self, io: &mut ReadAhead<I>, facts: &mut ConnectionFacts) -> bool
     where
         I: AsyncRead + Unpin,
@@ -85,18 +85,18 @@ impl ListenerFilters {
                 continue;
             }
             match &filter.config {
-                ListenerFilterConfig::TlsInspector(config) => self.look_for_tls(config, io, facts).await?,
+                ListenerFilterConfig::TlsInspector(config) => self.find_tls(config, io, facts).await?,
                 ListenerFilterConfig::HttpInspector if facts.transport_protocol == TransportProtocol::RawBuffer => {
-                    self.look_for_http(io, facts).await?;
+                    self.find_http(io, facts).await?;
                 }
-                // What is encrypted cannot be looked at.
+                // Encrypted bytes cannot be inspected.
                 ListenerFilterConfig::HttpInspector => {}
             }
         }
         Ok(())
     }
 
-    async fn look_for_tls<I>(
+    async fn find_tls<I>(
         &self,
         config: &TlsInspector,
         io: &mut ReadAhead<I>,
@@ -129,7 +129,7 @@ impl ListenerFilters {
         Ok(())
     }
 
-    async fn look_for_http<I>(&self, io: &mut ReadAhead<I>, facts: &mut ConnectionFacts) -> Result<(), Rejected>
+    async fn find_http<I>(&self, io: &mut ReadAhead<I>, facts: &mut ConnectionFacts) -> Result<(), Rejected>
     where
         I: AsyncRead + Unpin,
     {
@@ -152,7 +152,7 @@ impl ListenerFilters {
     }
 }
 
-/// Looks at bytes until `inspect` knows what they are; `None` if `limit` bytes are not enough.
+/// Reads ahead until `inspect` decides; `None` if `limit` bytes are not enough.
 async fn look<I, T>(
     io: &mut ReadAhead<I>,
     limit: usize,

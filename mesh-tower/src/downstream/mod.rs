@@ -1,10 +1,10 @@
-//! Connections as they come in, before it is known who serves them.
+//! Accepted connections, until a network filter serves them.
 //!
 //! ```text
-//! Accept ► listener filters (look at the first bytes) ► filter chain ► transport socket ► network filter
+//! Accept ► listener filters (inspect the first bytes) ► filter chain ► transport socket ► network filter
 //! ```
 //!
-//! Everything here works on any `AsyncRead + AsyncWrite`: sockets, pipes in memory, streams of another library.
+//! Everything here works on any `AsyncRead + AsyncWrite`: sockets, in-memory pipes, streams of another library.
 
 mod accept;
 mod connection;

@@ -1,4 +1,4 @@
-//! A byte stream whose first bytes can be looked at before they are read.
+//! A byte stream whose first bytes can be inspected before they are read.
 
 use std::{
     io::{IoSlice, Result},
@@ -8,15 +8,15 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-/// Room for the first look: a TLS client hello is some hundred bytes, with post-quantum keys two thousand.
+/// Size of the first read: a TLS client hello has some hundred bytes, with post-quantum keys two thousand.
 const FIRST_READ: usize = 2048;
 
-/// A byte stream, and bytes that were taken from its front and are read again.
+/// A byte stream that replays the bytes which were read ahead.
 #[derive(Debug)]
 pub(crate) struct ReadAhead<I> {
     inner: I,
     ahead: Vec<u8>,
-    /// How many of them have been read again.
+    /// How many of them have been replayed.
     taken: usize,
 }
 
@@ -25,14 +25,14 @@ impl<I> ReadAhead<I> {
         Self { inner, ahead: Vec::new(), taken: 0 }
     }
 
-    /// The bytes that were looked at, to be read again.
+    /// The bytes that were read ahead and not yet replayed.
     pub(super) fn ahead(&self) -> &[u8] {
         &self.ahead[self.taken..]
     }
 }
 
 impl<I: AsyncRead + Unpin> ReadAhead<I> {
-    /// Looks at more bytes, up to `limit` in all; returns how many came. 0 = the stream has ended.
+    /// Reads ahead, up to `limit` bytes in all; returns how many were added. 0 = the stream has ended.
     pub(super) async fn look(&mut self, limit: usize) -> Result<usize> {
         let room = limit.saturating_sub(self.ahead.len()).min(self.ahead.len().max(FIRST_READ));
         self.ahead.reserve(room);
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_looked_at_is_read_in_its_place() {
+    async fn bytes_that_were_read_ahead_are_replayed_in_order() {
         let (mut client, server) = duplex(64);
         let mut server = ReadAhead::new(server);
         client.write_all(b"hello world").await.unwrap();

@@ -1,4 +1,4 @@
-//! How a connection is secured: where the handshake of TLS will be.
+//! The transport socket of a downstream connection. Only plain text is implemented.
 
 use std::{io::Result, sync::Arc};
 
@@ -14,10 +14,10 @@ pub(crate) struct Secured<S> {
     pub(crate) tls: Option<Arc<TlsInfo>>,
 }
 
-/// Secures a connection as its filter chain says.
+/// Applies the transport socket of a filter chain to a connection.
 ///
 /// # Errors
-/// If the client does not agree.
+/// If the handshake fails.
 pub(crate) async fn secure<I>(socket: &DownstreamTransportSocket, io: ReadAhead<I>) -> Result<Secured<ReadAhead<I>>> {
     match socket {
         DownstreamTransportSocket::PlainText => Ok(Secured { io, tls: None }),

@@ -20,10 +20,10 @@ use crate::{
     timer::now,
 };
 
-/// Reports to a cluster how its endpoints do; see the [module](super).
+/// Reports the outcomes of requests to outlier detection; see the [module](super).
 ///
-/// A request that is given up says nothing about its endpoint, unless a [`TimeoutLayer`](crate::timeout::TimeoutLayer) or a
-/// [`RetryLayer`](crate::retry::RetryLayer) gives it up because it took too long: then it counts as a timeout.
+/// A request that is cancelled has no outcome, unless a [`TimeoutLayer`](crate::timeout::TimeoutLayer) or a
+/// [`RetryLayer`](crate::retry::RetryLayer) cancels it because it timed out: then it counts as a timeout.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -49,14 +49,14 @@ pub struct OutlierLayer {
 layers!(OutlierLayer);
 
 impl OutlierLayer {
-    /// For a service that is one endpoint.
+    /// For a service that sends requests to one endpoint.
     #[must_use]
     pub fn new(cluster: impl Into<ClusterHandle>, endpoint: Arc<EndpointState>) -> Self {
         let cluster = cluster.into().into_state();
         Self { endpoint: Some(SelectedEndpoint { cluster, endpoint }) }
     }
 
-    /// For a service that brings requests to the endpoints which [`BalanceLayer`](crate::balance::BalanceLayer) picked.
+    /// For a service that sends requests to the endpoints that [`BalanceLayer`](crate::balance::BalanceLayer) picked.
     #[must_use]
     pub fn from_selected() -> Self {
         Self { endpoint: None }
@@ -79,7 +79,7 @@ impl Middleware for OutlierLayer {
     }
 }
 
-/// What a result means for the endpoint; `None` if the endpoint has no part in it.
+/// The outcome for outlier detection; `None` if the endpoint did not cause the result.
 fn outcome(result: &Result<Response<Body>, BoxError>, is_grpc: bool) -> Option<Outcome> {
     match result {
         Ok(response) => match flags_of(response) {

@@ -22,9 +22,9 @@ use crate::{
     timer::{Timers, now},
 };
 
-/// Repeats requests under a [`RetryPolicy`] and within a budget. Responses that other layers of this crate give in place of
-/// an endpoint (an overflow, no route, no healthy endpoint) are never retried, since another try would get the same; the 504
-/// of a [`TimeoutLayer`](crate::timeout::TimeoutLayer) further in counts as a reset.
+/// Retries requests under a [`RetryPolicy`] and within a budget. Local replies of other layers of this crate (an
+/// overflow, no route, no healthy endpoint) are never retried, since another try would get the same; the 504 of an
+/// inner [`TimeoutLayer`](crate::timeout::TimeoutLayer) counts as a reset.
 ///
 /// ```
 /// use http::{Request, Response, StatusCode};
@@ -95,7 +95,7 @@ impl RetryLayer {
         Self::with_policy(None)
     }
 
-    /// Keeps at most so many bytes of a request body. Default 64 KiB.
+    /// The longest request body that is kept for a retry, in bytes. Default 64 KiB.
     #[must_use]
     pub fn retry_buffer_bytes(self, retry_buffer_bytes: usize) -> Self {
         Self { retry_buffer_bytes, ..self }
@@ -111,7 +111,7 @@ impl RetryLayer {
         self.policy.as_ref().or_else(of_route).cloned()
     }
 
-    /// The cluster whose limits count; `None` if the cluster of the request does not exist.
+    /// The cluster whose limits apply; `None` if the cluster of the request does not exist.
     fn cluster(&self, extensions: &Extensions) -> Option<Arc<ClusterState>> {
         match &self.limits {
             RetryLimits::Own(cluster) | RetryLimits::Cluster(cluster) => Some(Arc::clone(cluster)),
@@ -161,7 +161,7 @@ impl RetryLayer {
         retries: &mut Retries<Arc<RetryPolicy>>,
         mut call: Call,
     ) -> Result<Response<Body>, BoxError> {
-        // The request's place among those that the budget is a share of.
+        // The budget is a share of the active requests, which include this one.
         let _active = match &self.limits {
             RetryLimits::Own(cluster) => cluster.try_request(priority).ok(),
             RetryLimits::Cluster(_) | RetryLimits::Route => None,
@@ -193,7 +193,7 @@ fn per_try_timeout(policy: Option<&RetryPolicy>, overrides: &Overrides) -> Optio
     overrides.per_try_timeout.or(of_policy).filter(|timeout| !timeout.is_zero())
 }
 
-/// A request to the service inside, sent once or several times.
+/// A request to the inner service, sent once or several times.
 struct Attempts<S> {
     service: S,
     info: StreamInfo,
@@ -201,7 +201,7 @@ struct Attempts<S> {
     timeouts: Timeouts,
     time_is_up: Option<TimeIsUp>,
     tried: Option<TriedEndpoints>,
-    /// The request's, which every try gets.
+    /// Those of the request, cloned for every try.
     extensions: Extensions,
     timers: Timers,
     cluster: Arc<ClusterState>,
@@ -274,7 +274,7 @@ impl<S: HttpService> Attempt for Attempts<S> {
     }
 
     async fn back_off(&mut self, call: &mut Call, duration: Duration) -> Result<(), Attempted> {
-        // The response that is not passed on must not occupy anything meanwhile.
+        // A response that is not passed on must not hold its connection meanwhile.
         call.response = None;
         self.timers.sleep(duration).await;
         Ok(())

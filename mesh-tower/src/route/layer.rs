@@ -55,8 +55,8 @@ enum Source {
 }
 
 impl RouteLayer {
-    /// By a route configuration that does not change. The clusters it names are looked up among `clusters`; those that are
-    /// not there do not exist.
+    /// Routes by a fixed route configuration. The clusters that it names are looked up among `clusters`; all others do
+    /// not exist.
     ///
     /// # Errors
     /// If the configuration contradicts itself.
@@ -74,7 +74,7 @@ impl RouteLayer {
         Ok(Self { source: Source::Table(Arc::new(routes)), store: None })
     }
 
-    /// By the routes of `store` that are in `slot` when a request comes.
+    /// Routes by the configuration that is in `slot`, a slot of `store`, when a request arrives.
     #[must_use]
     pub fn from_store(store: Arc<Store>, slot: Arc<RouteSlot>) -> Self {
         Self { source: Source::Slot(slot), store: Some(store) }
@@ -100,7 +100,7 @@ impl Middleware for RouteLayer {
 }
 
 impl RouteLayer {
-    /// Leaves the route of a request beside it, or responds without one.
+    /// Puts the route of a request into its extensions, or returns a local reply.
     fn route(&self, call: &mut Call) -> Option<Response<Body>> {
         let routes = self.routes();
         let find = |routes| Routing::find(routes, &call.head, None, ThreadRng.next_u64(), self.store.as_deref());

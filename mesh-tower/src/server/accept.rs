@@ -6,13 +6,14 @@ use tokio::time::sleep;
 
 use crate::{Accept, AcceptedConnection, drain::DrainWatch};
 
-/// First pause after an error of the listener itself, such as too many open files; doubles up to [`MAX_PAUSE`].
+/// First pause after an error of the listening socket itself, such as too many open files; it doubles up to
+/// [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 
 /// Longest pause between attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Hands every connection to `serve` until there are no more or `drain` begins. Connections that the system has accepted
+/// Passes every connection to `serve` until `source` ends or `drain` begins. Connections that wait in the accept queue
 /// by then are served too; closing the socket would reset them.
 pub(super) async fn accept<A: Accept>(
     mut source: A,
@@ -40,11 +41,11 @@ pub(super) async fn accept<A: Accept>(
             None => break,
         }
     }
-    // Closed before `drain` is left, because those who wait for that need the address.
+    // The socket closes before the drain watch is dropped: code that waits for the drain may bind the address again.
     drop(source);
 }
 
-/// Whether the error says that a client went away before it was served.
+/// Whether the error concerns one connection, which its client has closed before it was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_source_may_end() {
+    async fn accepting_ends_with_its_source() {
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         sender.send(tokio::io::duplex(1).0).await.unwrap();
         drop(sender);

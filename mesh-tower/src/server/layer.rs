@@ -1,9 +1,9 @@
-//! A program's own server without its sockets: for services that are served by axum, tonic, hyper or whatever else.
+//! A program's own server as a tower layer, for services that axum, tonic, hyper or another server serves.
 //!
-//! Requests get all that [`Server::serve`] gives them: canonical form, faults, routes, headers, metrics, access log.
-//! What belongs to connections (protocols, limits of a codec, idle time, draining, statistics of connections) stays with
-//! the server that accepts them, and so does the address of the client, unless [`ServerLayer::with_remote_address`] says
-//! where to find it.
+//! Requests are processed as by [`Server::serve`]: normalization, faults, routes, headers, metrics, access log.
+//! Everything that concerns connections (protocols, codec limits, idle timeouts, draining, connection statistics) is
+//! left to the server that accepts them. The client's address is unknown unless [`ServerLayer::with_remote_address`] is
+//! set.
 
 use std::{
     convert::Infallible,
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{Body, BoxError, ConnectionManager, Downstream, ResponseBody, codec::ConnectionInfo, drain::Drain};
 
-/// Wraps a service as [`Server::serve`] does, but leaves its sockets to another server. Clones are the same layer.
+/// Wraps a service as [`Server::serve`] does, but leaves sockets to another server. Clones share their state.
 #[derive(Clone)]
 pub struct ServerLayer {
     inbound: Arc<Inbound>,
@@ -39,7 +39,7 @@ pub struct ServerLayer {
 /// Where to look for the client's address in the extensions of a request.
 type RemoteAddress = fn(&Extensions) -> Option<SocketAddr>;
 
-/// The listener that stands for an address, whatever the configuration makes of it.
+/// The listener of an address, which follows the configuration.
 struct Inbound {
     server: Server,
     address: SocketAddr,
@@ -49,14 +49,14 @@ struct Inbound {
 }
 
 struct Current {
-    /// Follows all listeners: while it has not changed, this is the newest.
+    /// Watches all listeners; while they do not change, `listener` is up to date.
     listeners: Watch,
     listener: Arc<Listener>,
     manager: ConnectionManager<()>,
 }
 
-/// A service wrapped by a [`ServerLayer`]. It is always ready and never fails: the failure of the service within becomes
-/// an answer with status 500.
+/// A service wrapped by a [`ServerLayer`]. It is always ready and never fails: an error of the inner service becomes a
+/// response with status 500.
 #[derive(Clone)]
 pub struct ServerService<S> {
     layer: ServerLayer,
@@ -64,12 +64,12 @@ pub struct ServerService<S> {
 }
 
 impl Server {
-    /// A layer for services that another server serves on `address`, by which the listener is found; `0.0.0.0:PORT` and
-    /// `[::]:PORT` stand for every address.
+    /// A layer for services that another server serves on `address`. The listener is looked up by this address;
+    /// `0.0.0.0:PORT` and `[::]:PORT` stand for every address.
     ///
     /// # Errors
-    /// If the configuration of the address's listener cannot be served. A later configuration that cannot be is logged,
-    /// and the one before stays.
+    /// If the listener's configuration cannot be served. A later configuration that cannot be served is logged, and the
+    /// previous one stays in use.
     pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, ServeError> {
         let listeners = self.store.watch_listeners();
         let listener = listener_of(&self.store.listeners(), address);
@@ -82,7 +82,7 @@ impl Server {
 }
 
 impl ServerLayer {
-    /// Says where servers leave the client's address in the extensions of a request; by default it is unknown. For axum:
+    /// Sets how to read the client's address from the extensions of a request. By default it is unknown. For axum:
     /// `|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0)`.
     #[must_use]
     pub fn with_remote_address(mut self, remote_address: fn(&Extensions) -> Option<SocketAddr>) -> Self {
@@ -105,11 +105,11 @@ impl Inbound {
         } else {
             self.server.manager(&listener, self.address)
         };
-        // What cannot be served is not tried again before the next change.
+        // A configuration that cannot be served is not tried again before the next change.
         let newer = match manager {
             Ok(manager) => Current { listeners, listener, manager },
             Err(error) => {
-                tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is not taken");
+                tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is rejected");
                 let (listener, manager) = (Arc::clone(&current.listener), current.manager.with_service(()));
                 Current { listeners, listener, manager }
             }
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::{StreamInfo, server::own_service::default_listener, telemetry::Telemetry};
 
-    /// Puts a listener in force that takes what begins with `prefix` only.
+    /// Adds a listener that routes only paths that begin with `prefix`.
     fn listen(store: &Store, address: SocketAddr, prefix: &str) {
         let mut listener = default_listener(address);
         listener.name = format!("{}{address}", target::INBOUND_LISTENER_PREFIX).into();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_servers_requests_are_served_as_configured_and_counted() {
+    async fn requests_of_another_server_are_routed_and_counted() {
         let (store, telemetry) = (Arc::new(Store::new()), Telemetry::default());
         let server = || Server::new(Arc::clone(&store), telemetry.clone());
         let address = "127.0.0.1:9083".parse().unwrap();

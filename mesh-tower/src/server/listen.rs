@@ -8,16 +8,16 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-/// Connections that wait to be accepted. Linux caps it at `net.core.somaxconn`. Envoy `tcp_backlog_size` on Linux.
+/// Longest queue of connections to accept. Linux caps it at `net.core.somaxconn`. Envoy `tcp_backlog_size` on Linux.
 const BACKLOG: i32 = 4096;
 
 /// A listening socket could not be made.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: {}", describe(source))]
 pub struct BindError {
-    /// Where.
+    /// The address.
     pub address: SocketAddr,
-    /// Why not.
+    /// The cause.
     pub source: io::Error,
 }
 
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_named_even_if_its_owner_would_share_it() {
+    fn an_address_in_use_is_an_error_even_if_its_owner_set_reuse_port() {
         for workers in [1, 2] {
             let owner = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
             let address = owner[0].local_addr().unwrap();

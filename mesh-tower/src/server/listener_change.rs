@@ -1,29 +1,29 @@
-//! Reports about listeners that are added, changed and removed.
+//! Reports of listeners that are added, updated and removed.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
 
-/// What became of one listener.
+/// A change of one listener.
 #[derive(Debug)]
 pub enum ListenerChange {
-    /// It listens on this address now.
+    /// The listener accepts connections on this address.
     Added(Arc<str>, SocketAddr),
-    /// It serves new connections with its new configuration.
+    /// New connections use the new configuration.
     Updated(Arc<str>),
-    /// It no longer listens.
+    /// The listener accepts no more connections.
     Removed(Arc<str>),
-    /// It could not be brought up, or not be changed; what was before still holds.
+    /// The listener could not be started or updated; the previous one stays in use.
     Failed(ListenerError),
 }
 
-/// A listener could not be brought up or changed.
+/// A listener could not be started or updated.
 #[derive(Debug, Error)]
 #[error("listener {name}: {source}")]
 pub struct ListenerError {
-    /// The listener.
+    /// The listener's name.
     pub name: Arc<str>,
-    /// Why.
+    /// The cause.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 

@@ -1,4 +1,4 @@
-//! Who serves the connections of a listener: its filter chains, compiled.
+//! The compiled filter chains of a listener, which serve its connections.
 
 use std::{
     fmt,
@@ -26,8 +26,8 @@ use crate::{
     timer::now,
 };
 
-/// Serves the connections of one listener, each as the filter chain says that matches it. `S` is asked for what the routes
-/// of HTTP connection managers do not answer themselves.
+/// Serves the connections of one listener, each with the filter chain that matches it. `S` responds to the requests
+/// that the routes of HTTP connection managers do not respond to.
 pub struct ListenerServer<S> {
     filters: ListenerFilters,
     index: FilterChainIndex,
@@ -37,14 +37,14 @@ pub struct ListenerServer<S> {
     access_logs: Arc<AccessLogs>,
 }
 
-/// What all listeners of a worker have in common.
+/// What all listeners of a worker share.
 #[derive(Clone, Debug)]
 pub struct ListenerContext {
-    /// Routes and clusters.
+    /// The store of routes and clusters.
     pub store: Arc<Store>,
-    /// Where to count and log.
+    /// Statistics and access logs.
     pub telemetry: Telemetry,
-    /// Whose connections TCP proxies use; `None` = there are no TCP proxies, as in a program that serves requests itself.
+    /// The worker whose upstream connections TCP proxies use; `None` rejects TCP proxies, as in a program's own server.
     pub worker: Option<Worker>,
 }
 
@@ -55,19 +55,20 @@ pub enum FilterChainError {
     /// Two filter chains match the same connections.
     #[error(transparent)]
     Overlap(#[from] OverlappingFilterChains),
-    /// A filter chain has no filter that serves its connections.
-    #[error("filter chain {0} has no HTTP connection manager or TCP proxy at its end")]
+    /// A filter chain does not end with its only HTTP connection manager or TCP proxy.
+    #[error("filter chain {0} must have one HTTP connection manager or TCP proxy, as its last filter")]
     NotTerminated(Arc<str>),
-    /// A filter chain has a TCP proxy, and the listener is that of a program which serves requests itself.
-    #[error("filter chain {0} is a TCP proxy")]
+    /// A filter chain has a TCP proxy, but the listener is one of a program's own server.
+    #[error("filter chain {0} has a TCP proxy, but a program's own server serves only HTTP")]
     TcpProxy(Arc<str>),
-    /// The requests are another server's, and the listener has several filter chains or serves other traffic than HTTP.
-    #[error("it is not one HTTP connection manager")]
+    /// The listener of a [`ServerLayer`](super::ServerLayer) has several filter chains or serves other traffic than
+    /// HTTP.
+    #[error("expected one filter chain, with an HTTP connection manager")]
     NotOneConnectionManager,
-    /// An HTTP connection manager cannot be made.
+    /// An HTTP connection manager is invalid.
     #[error(transparent)]
     Http(#[from] ListenerConfigError),
-    /// An access log cannot be written.
+    /// An access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] OpenError),
 }
@@ -91,7 +92,7 @@ struct Compiler<'a> {
 }
 
 impl<S> ListenerServer<S> {
-    /// Serves `listener`; `service` makes what answers the requests of an HTTP connection manager.
+    /// Compiles `listener`; `service` makes the service of an HTTP connection manager.
     ///
     /// # Errors
     /// If the configuration cannot be served.
@@ -124,7 +125,8 @@ impl Compiler<'_> {
         let (last, before) = chain.filters.split_last().ok_or_else(not_terminated)?;
         if let Some(filter) = before.first() {
             match filter {
-                // They end the chain. A filter that does not is made here, and asked before the last one.
+                // They must be the last. A filter that may precede them would be made here, and run before the last
+                // one.
                 NetworkFilter::HttpConnectionManager(_) | NetworkFilter::TcpProxy(_) => return Err(not_terminated()),
             }
         }
@@ -154,10 +156,10 @@ impl Compiler<'_> {
 }
 
 impl<S: Respond> ListenerServer<S> {
-    /// Serves one connection to its end, as a member of `drain`'s group.
+    /// Serves one connection to its end. It belongs to the group of connections that `drain` ends.
     ///
     /// # Cancel safety
-    /// Dropping the future cuts the connection.
+    /// Dropping the future closes the connection at once.
     pub async fn serve_connection<I: AsyncReadWrite>(self: Arc<Self>, accepted: AcceptedConnection<I>, drain: Drain) {
         let watch = drain.watch();
         let log = ConnectionLog::begin(&self.access_logs);
@@ -189,7 +191,7 @@ impl<S: Respond> ListenerServer<S> {
                 io
             }
             Err(error) => {
-                tracing::debug!(%error, "a connection could not be secured");
+                tracing::debug!(%error, "the handshake of a connection failed");
                 return;
             }
         };
@@ -199,7 +201,7 @@ impl<S: Respond> ListenerServer<S> {
                 Arc::clone(manager).serve_connection(io, downstream.clone(), watch).await;
                 log.ended(&downstream);
             }
-            // It knows more to write.
+            // The TCP proxy writes to the listener's access log itself, with the attributes of the upstream.
             Terminal::Tcp(proxy) => proxy.serve_connection(io, &downstream, watch).await,
         }
     }
@@ -211,7 +213,7 @@ impl<S: Respond> ServeConnection for ListenerServer<S> {
     }
 }
 
-/// The lines of a listener's own access logs about one connection.
+/// Logs one connection in the listener's own access logs.
 struct ConnectionLog<'a> {
     logs: &'a AccessLogs,
     /// `None` if nothing is logged.

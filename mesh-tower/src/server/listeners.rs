@@ -1,9 +1,9 @@
-//! The listeners of a process: kept in step with the configuration without dropping connections.
+//! The listeners of a process, which follow the configuration without dropping connections.
 //!
-//! A listener that is new is bound on every worker; one that changed keeps its sockets, serves new connections with the
-//! new configuration and drains the old ones; one that is gone stops accepting and drains. A listener that cannot be
-//! brought up or changed keeps the one of its name that was there before, as a whole, until it can: everything else is as
-//! it is wanted meanwhile.
+//! A new listener is bound on every worker. A changed listener keeps its sockets, serves new connections with the new
+//! configuration and drains the old ones. A removed listener stops accepting and drains. If a listener cannot be
+//! started or updated, its predecessor of the same name stays in use, unchanged; other listeners are updated
+//! nevertheless.
 
 use std::{collections::BTreeMap, error::Error as StdError, fmt, net::SocketAddr, sync::Arc};
 
@@ -24,24 +24,24 @@ use crate::{
 
 /// Serves the connections of one listener, on one worker, under one version of its configuration.
 pub trait ServeConnection: Send + Sync + 'static {
-    /// Serves a connection to its end; called within the worker's runtime, where it may spawn. The connection belongs to
-    /// `drain`'s group.
+    /// Serves a connection to its end. Called within the worker's runtime, so it may spawn tasks. The connection
+    /// belongs to the group of connections that `drain` ends.
     fn serve<I: AsyncReadWrite>(self: Arc<Self>, accepted: AcceptedConnection<I>, drain: &Drain);
 }
 
-/// Makes what serves a listener: once per worker and version. Errors are those of the configuration, such as an access
-/// log that cannot be opened.
+/// Makes the server of a listener, once per worker and version. It fails if the configuration cannot be used, such as
+/// an access log that cannot be opened.
 pub type MakeServer<S> = Box<dyn FnMut(&Arc<Listener>) -> Result<Arc<S>, Box<dyn StdError + Send + Sync>> + Send>;
 
 /// The listeners of a process.
 pub struct Listeners<S> {
     workers: Vec<Worker<S>>,
     active: HashMap<Arc<str>, ActiveListener<S>>,
-    /// Listeners that could not be brought up or changed: what they should be, and the error that was reported.
+    /// Listeners that could not be started or updated: their configuration, and the error that was reported.
     failed: HashMap<Arc<str>, (Arc<Listener>, String)>,
     times: DrainTimes,
-    /// Connections of listeners and versions that are no more.
-    leaving: Vec<Drain>,
+    /// Connections of removed listeners and of previous versions.
+    draining: Vec<Drain>,
 }
 
 struct Worker<S> {
@@ -56,46 +56,46 @@ struct ActiveListener<S> {
     generation: Arc<ArcSwap<Generation<S>>>,
 }
 
-/// One version of a listener: who serves it on each worker, and its connections.
+/// One version of a listener: its server on each worker, and its connections.
 struct Generation<S> {
     servers: Vec<Arc<S>>,
     connections: Drain,
 }
 
-/// A listener that is up.
+/// A listener in use.
 #[derive(Clone, Debug)]
 pub struct ListenerStatus {
     /// Its configuration.
     pub config: Arc<Listener>,
-    /// Where it really listens: the port is known.
+    /// The address of its sockets, with the actual port if port 0 is configured.
     pub address: SocketAddr,
 }
 
 impl<S: ServeConnection> Listeners<S> {
-    /// No listener yet, on these workers.
+    /// Creates an empty set of listeners on these workers.
     #[must_use]
     pub fn new(workers: Vec<(Handle, MakeServer<S>)>, times: DrainTimes) -> Self {
         let workers = workers.into_iter().map(|(runtime, make)| Worker { runtime, make }).collect();
-        Self { workers, active: HashMap::new(), failed: HashMap::new(), times, leaving: Vec::new() }
+        Self { workers, active: HashMap::new(), failed: HashMap::new(), times, draining: Vec::new() }
     }
 
-    /// Brings up, changes and takes down listeners so that they are `wanted`; returns what changed. A failure is returned
-    /// once; asking for the same again tries again.
+    /// Starts, updates and removes listeners until they are the `wanted` ones; returns the changes. Every call retries
+    /// the listeners that failed; an unchanged failure is returned once.
     ///
     /// # Cancel safety
-    /// Not all is as wanted if the future is dropped; the next call goes on from there.
+    /// If the future is dropped, some changes have not been made; the next call makes them.
     pub async fn apply<'a>(&mut self, wanted: impl IntoIterator<Item = &'a Arc<Listener>>) -> Vec<ListenerChange> {
-        self.leaving.retain(|connections| connections.connections() > 0);
+        self.draining.retain(|connections| connections.connections() > 0);
         let wanted: BTreeMap<&str, &Arc<Listener>> =
             wanted.into_iter().map(|listener| (&*listener.name, listener)).collect();
         self.failed.retain(|name, _| wanted.contains_key(&**name));
         let mut changes = Vec::new();
-        // First, because others may need their addresses.
+        // Removals come first, because other listeners may need their addresses.
         for old in self.take_unwanted(&wanted) {
             self.stop(&old).await;
             changes.push(ListenerChange::Removed(Arc::clone(&old.config.name)));
         }
-        // Those that move may free an address for those that come.
+        // A listener that moves may free an address for a new one.
         let (present, new): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|(name, _)| self.active.contains_key(*name));
         for (_, listener) in present.into_iter().chain(new) {
@@ -111,18 +111,18 @@ impl<S: ServeConnection> Listeners<S> {
         unwanted
     }
 
-    /// Whether every listener that was wanted last is as it was wanted.
+    /// Whether all listeners of the last [`apply`](Self::apply) are in use.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.failed.is_empty()
     }
 
-    /// Names of the listeners that are not as they were wanted last.
+    /// Names of the listeners that the last [`apply`](Self::apply) could not start or update.
     pub fn failed(&self) -> impl Iterator<Item = &Arc<str>> {
         self.failed.keys()
     }
 
-    /// Brings up or changes one listener; returns what is to be reported.
+    /// Starts or updates one listener; returns the change to report.
     async fn apply_one(&mut self, listener: &Arc<Listener>) -> Option<ListenerChange> {
         let ListenerAddress::Socket(address) = listener.address else { return None };
         let name = Arc::clone(&listener.name);
@@ -132,7 +132,7 @@ impl<S: ServeConnection> Listeners<S> {
             return None;
         }
         let moves = before.is_none_or(|before| before.config.address != listener.address);
-        let result = if moves { self.bring_up(listener, address).await } else { self.change(listener) };
+        let result = if moves { self.start(listener, address).await } else { self.update(listener) };
         match result {
             Ok(change) => {
                 self.failed.remove(&name);
@@ -147,7 +147,7 @@ impl<S: ServeConnection> Listeners<S> {
         }
     }
 
-    async fn bring_up(
+    async fn start(
         &mut self,
         listener: &Arc<Listener>,
         address: SocketAddr,
@@ -173,7 +173,7 @@ impl<S: ServeConnection> Listeners<S> {
         Ok(ListenerChange::Added(name, address))
     }
 
-    fn change(&mut self, listener: &Arc<Listener>) -> Result<ListenerChange, Box<dyn StdError + Send + Sync>> {
+    fn update(&mut self, listener: &Arc<Listener>) -> Result<ListenerChange, Box<dyn StdError + Send + Sync>> {
         let generation = self.generation(listener)?;
         let name = Arc::clone(&listener.name);
         if let Some(active) = self.active.get_mut(&name) {
@@ -197,14 +197,14 @@ impl<S: ServeConnection> Listeners<S> {
     }
 
     fn drain_in_background(&mut self, connections: Drain) {
-        self.leaving.push(connections.clone());
+        self.draining.push(connections.clone());
         if let Some(worker) = self.workers.first() {
             let times = self.times;
             worker.runtime.spawn(async move { connections.run(times).await });
         }
     }
 
-    /// The listeners that are up, sorted by name.
+    /// The listeners in use, sorted by name.
     #[must_use]
     pub fn status(&self) -> Vec<ListenerStatus> {
         let mut status: Vec<_> = self
@@ -216,7 +216,7 @@ impl<S: ServeConnection> Listeners<S> {
         status
     }
 
-    /// Stops accepting, on every listener or only on those of one direction; connections go on.
+    /// Stops accepting, on every listener or only on those of one direction; open connections stay open.
     pub fn stop_accepting(&self, direction: Option<TrafficDirection>) {
         for listener in self.active.values() {
             if direction.is_none_or(|direction| listener.config.traffic_direction == direction) {
@@ -228,16 +228,16 @@ impl<S: ServeConnection> Listeners<S> {
     /// Stops accepting and ends every connection; resolves when all have ended, after `drain_time` at the latest.
     ///
     /// # Cancel safety
-    /// Draining that has begun goes as far as it has come.
+    /// Draining that has begun continues if the future is dropped.
     pub async fn drain(&mut self) {
         self.stop_accepting(None);
-        // What the system has accepted by now reaches its group before the group is asked to end.
+        // Connections of the accept queue join their group before the group drains.
         for listener in self.active.values() {
             listener.accepting.emptied().await;
         }
         let mut groups: Vec<_> =
             self.active.values().map(|listener| listener.generation.load().connections.clone()).collect();
-        groups.append(&mut self.leaving);
+        groups.append(&mut self.draining);
         let mut drains: Vec<_> = groups
             .into_iter()
             .map(|group| {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listener_that_cannot_listen_keeps_the_one_of_its_name_and_nothing_else() {
+    async fn a_listener_that_cannot_be_bound_keeps_its_predecessor() {
         let any = "127.0.0.1:0".parse().unwrap();
         let mut listeners = listeners();
         listeners.apply([&listener("a", any), &listener("b", any)]).await;
@@ -304,8 +304,8 @@ mod tests {
             texts(&listeners.apply([&moved]).await),
             ["listener b: removed".to_owned(), format!("listener a: cannot listen on {taken}: address already in use"),]
         );
-        TcpStream::connect(a).await.expect("what was there before goes on");
-        assert!(TcpStream::connect(b).await.is_err(), "what was removed is gone");
+        TcpStream::connect(a).await.expect("the predecessor is still served");
+        assert!(TcpStream::connect(b).await.is_err(), "the removed listener is closed");
         assert!(listeners.apply([&moved]).await.is_empty() && !listeners.is_complete(), "reported once");
 
         drop(owner);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_goes_from_listener_to_listener() {
+    async fn an_address_can_move_between_listeners() {
         let mut listeners = listeners();
         let (address, other) = (free_address(), free_address());
         listeners.apply([&listener("b", address)]).await;

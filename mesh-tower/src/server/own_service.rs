@@ -1,8 +1,9 @@
-//! A program's own server: a socket that the program opened, served by its own service as the mesh's configuration says.
+//! A program's own server: serves a socket that the program has opened with the program's service, under the mesh's
+//! configuration.
 //!
-//! Which listener stands for a socket is found by its address, and found again whenever listeners change: new connections
-//! get the new configuration, old ones drain. Without a listener a socket is served with Envoy's defaults, since a
-//! program that serves before it is configured is better than one that does not.
+//! The listener of a socket is looked up by its address, again whenever listeners change: new connections use the new
+//! configuration, old ones drain. A socket without a listener is served with Envoy's defaults, so that a program can
+//! serve before it is configured.
 
 use std::{
     error::Error as StdError,
@@ -35,7 +36,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Serves sockets of a program.
+/// Serves the sockets of a program.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) store: Arc<Store>,
@@ -51,11 +52,11 @@ pub struct Server {
 pub struct ServeError {
     /// The listener's address.
     pub address: SocketAddr,
-    /// Why not.
+    /// The cause.
     pub source: FilterChainError,
 }
 
-/// The address of what has none, such as a pipe in memory: its listener is served with the defaults.
+/// Stands for the address of a source without one, such as an in-memory pipe, which is served with the defaults.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 impl Server {
@@ -65,30 +66,30 @@ impl Server {
         Self { store, telemetry, times: DrainTimes::default(), address: None }
     }
 
-    /// How long connections may take to end. Default [`DrainTimes::default`].
+    /// How long connections may drain. Default [`DrainTimes::default`].
     #[must_use]
     pub fn with_drain_times(mut self, times: DrainTimes) -> Self {
         self.times = times;
         self
     }
 
-    /// The address by which the listener's configuration is found. Default that of the socket; what has none, such as a
-    /// Unix socket, is served with the defaults.
+    /// The address by which the listener's configuration is looked up. Default: that of the socket. A source without an
+    /// address, such as a Unix socket, is served with the defaults.
     #[must_use]
     pub fn with_address(mut self, address: SocketAddr) -> Self {
         self.address = Some(address);
         self
     }
 
-    /// Serves the connections of `incoming`, such as a listening socket, with `service` until there are no more or
-    /// `shutdown` resolves; then drains: connections that are open get their answers and end.
+    /// Serves the connections of `incoming`, such as a listening socket, with `service` until `incoming` ends or
+    /// `shutdown` resolves. Then it drains: open connections finish their requests and close.
     ///
     /// # Errors
-    /// If the configuration of the listener cannot be served. A later configuration that cannot be is logged, and the
-    /// one before stays.
+    /// If the listener's configuration cannot be served. A later configuration that cannot be served is logged, and the
+    /// previous one stays in use.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the socket; connections that are open are served to their end.
+    /// Dropping the future closes the socket; open connections are served to their end.
     pub async fn serve<A, S, B>(
         self,
         incoming: A,
@@ -140,7 +141,7 @@ impl Server {
                 tokio::spawn(async move { old.connections.run(times).await });
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is not taken");
+                tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is rejected");
             }
         }
     }
@@ -159,7 +160,7 @@ impl Server {
         Ok(Arc::new(Generation { listener, server, connections: Drain::new() }))
     }
 
-    /// What serves the requests of `listener` whose connections are another server's.
+    /// The connection manager of `listener` for requests on another server's connections.
     pub(super) fn manager(
         &self,
         listener: &Listener,
@@ -185,13 +186,13 @@ struct Generation<S> {
     connections: Drain,
 }
 
-/// The `server` of a configuration that does not name one.
+/// Envoy's default of `HttpConnectionManager.server_name`.
 const ENVOY: &str = "envoy";
 
-/// The listener that stands for a socket on `address`.
+/// The listener of a socket on `address`.
 pub(super) fn listener_of(listeners: &ListenerMap, address: SocketAddr) -> Arc<Listener> {
     match target::inbound_listener(listeners, address) {
-        // gRPC's servers need no name for statistics and write no `server`, so that control planes say nothing of either.
+        // Control planes omit `stat_prefix` and `server_name` for gRPC servers, which use neither.
         Some(listener) if listener.http_connection_managers().any(|http| http.stat_prefix.is_empty()) => {
             Arc::new(Listener::clone(listener).map_http(|http| named_by_address(http.clone(), address)))
         }
@@ -210,19 +211,19 @@ fn named_by_address(mut http: HttpConnectionManager, address: SocketAddr) -> Htt
     http
 }
 
-/// Every request goes to the service.
+/// A listener that passes every request to the service.
 pub(super) fn default_listener(address: SocketAddr) -> Listener {
     let everything = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), Action::NonForwarding);
     let routes = RouteConfiguration::new("inbound", vec![VirtualHost::new("inbound", vec![everything])]);
     let name: Arc<str> = address.to_string().into();
     let mut http = HttpConnectionManager::new(&name, RouteSource::Inline(Arc::new(routes)));
-    // As in Istio's listeners: streams may be silent for as long as they like.
+    // As in Istio's listeners: streams have no idle timeout.
     http.stream_idle_timeout = None;
     http.server_header_transformation = ServerHeader::PassThrough;
     Listener::http(&name, address, http).with_traffic_direction(TrafficDirection::Inbound)
 }
 
-/// The user's service, whose failures become answers.
+/// The program's service. Its errors become responses with status 500.
 #[derive(Clone)]
 pub(super) struct OwnService<S>(pub(super) S);
 
@@ -236,9 +237,9 @@ where
 {
     async fn respond(&self, call: &mut Call, request: RequestContext<'_>) {
         let Some(sent) = request.take_request(call) else { return };
-        // A service that is not ready keeps its own request waiting, not the connection.
+        // A service that is not ready delays its own request, not the connection.
         let mut service = self.0.clone();
-        // Errors become ours before the next await, so that theirs need not be `Send`.
+        // Errors are converted before the next await, so that `S::Error` need not be `Send`.
         let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into);
         let answer = match ready {
             Ok(()) => service.call(sent).await.map_err(Into::into),
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_configuration_of_the_sockets_address_is_obeyed_and_followed() {
+    async fn the_listener_of_the_sockets_address_applies_and_may_change() {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let store = Arc::new(Store::new());
@@ -322,11 +323,11 @@ mod tests {
         assert_eq!(get(address, "/after").await, "HTTP/1.1 200 OK | /after");
 
         let answer = exchange(address, "GET /after HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
-        assert!(answer.contains("server: own\r\n"), "the program may say who it is: {answer}");
+        assert!(answer.contains("server: own\r\n"), "the program may write its own `server` header: {answer}");
 
         let stats = Stat::collect([&*telemetry.stats as _]);
         let requests = stats.iter().find(|stat| stat.name == format!("http.{address}.downstream_rq_total"));
-        assert_eq!(requests.map(|stat| stat.is_used()), Some(true), "statistics have the address for a name");
+        assert_eq!(requests.map(|stat| stat.is_used()), Some(true), "statistics are named by the address");
         assert!(stats.iter().all(|stat| !stat.name.starts_with("http..")));
 
         drop(stop);
@@ -334,7 +335,7 @@ mod tests {
         assert!(TcpStream::connect(address).await.is_err());
     }
 
-    /// What is asked on a new connection, and everything until it ends.
+    /// Sends `request` on a new connection; returns everything that is received until it ends.
     async fn exchange(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -352,7 +353,7 @@ mod tests {
             if request.uri().path() == "/bye" {
                 return response.header("connection", "close").body(String::new());
             }
-            let asked = request.headers()["upgrade"].clone();
+            let protocol = request.headers()["upgrade"].clone();
             let upgrade = hyper::upgrade::on(&mut request);
             tokio::spawn(async move {
                 let mut io = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
@@ -360,7 +361,7 @@ mod tests {
                 io.read_exact(&mut line).await.unwrap();
                 io.write_all(&line).await.unwrap();
             });
-            response.status(101).header("connection", "upgrade").header("upgrade", asked).body(String::new())
+            response.status(101).header("connection", "upgrade").header("upgrade", protocol).body(String::new())
         });
         let server = Server::new(Arc::default(), Telemetry::default());
         tokio::spawn(server.serve(socket, service, std::future::pending()));

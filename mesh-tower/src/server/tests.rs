@@ -1,4 +1,4 @@
-//! Filter chains, from the first byte of a connection to who serves it.
+//! Filter chains, from the first byte of a connection to its end.
 
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ use crate::{
 /// A client hello for `www.example.com` with the protocols `h2` and `http/1.1`, as OpenSSL sends it.
 const CLIENT_HELLO: &[u8] = include_bytes!("../../../fuzz/seeds/first_bytes/tls");
 
-/// Endpoints that say the name of their cluster and repeat what they hear.
+/// Endpoints that send the name of their cluster and echo what they receive.
 #[derive(Debug)]
 struct Echo;
 
@@ -79,7 +79,7 @@ impl Fixture {
         client
     }
 
-    /// What is answered to `bytes`, which are sent in `parts`, until the connection ends.
+    /// Sends `bytes` in `parts`; returns everything that is received until the connection ends.
     async fn exchange(&self, bytes: &[u8], parts: usize) -> Vec<u8> {
         let mut client = self.connect();
         for part in bytes.chunks(bytes.len().div_ceil(parts)) {
@@ -135,7 +135,7 @@ const INSPECTORS: [ListenerFilterConfig; 2] = [
 ];
 
 #[tokio::test]
-async fn first_bytes_choose_the_chain_and_none_of_them_is_lost() {
+async fn the_first_bytes_choose_the_chain_and_reach_its_filter() {
     let of_name = |name: &str| matching(|it| it.server_names = vec![name.into()]);
     let of_http = matching(|it| {
         it.transport_protocol = Some(TransportProtocol::RawBuffer);
@@ -196,7 +196,7 @@ async fn a_connection_that_no_chain_matches_is_closed_and_logged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listener_filters_do_not_wait_forever() {
+async fn listener_filters_time_out() {
     for (continues, answer) in [(false, &b""[..]), (true, b"plain:\x16")] {
         let mut listener = listener(&INSPECTORS, vec![FilterChain::new(vec![tcp("plain")])]);
         listener.listener_filters_timeout = Some(Duration::from_secs(7));
@@ -217,7 +217,7 @@ async fn listener_filters_do_not_wait_forever() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_looked_at_is_closed_when_it_is_drained_or_left() {
+async fn a_connection_under_inspection_is_closed_when_its_client_closes_it_or_it_drains() {
     let fixture = Fixture::new(&listener(&INSPECTORS, vec![FilterChain::new(vec![tcp("plain")])]));
     let mut client = fixture.connect();
     client.shutdown().await.unwrap();
@@ -231,7 +231,7 @@ async fn a_connection_that_is_looked_at_is_closed_when_it_is_drained_or_left() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_not_waited_for() {
+async fn a_client_hello_that_is_invalid_or_too_large_closes_the_connection() {
     let closing = TlsInspector { close_connection_on_client_hello_parsing_errors: true, ..TlsInspector::default() };
     let small = TlsInspector { max_client_hello_size: 100, ..TlsInspector::default() };
     for (config, bytes, too_large) in [(closing, &b"GET / HTTP/1.1\r\n"[..], 0), (small, CLIENT_HELLO, 1)] {
@@ -244,9 +244,9 @@ async fn what_does_not_end_is_not_waited_for() {
 }
 
 #[test]
-fn what_cannot_be_served_is_refused() {
+fn filter_chains_that_cannot_be_served_are_rejected() {
     let context = |worker| ListenerContext { store: Arc::default(), telemetry: Telemetry::default(), worker };
-    let refused = |chains, worker| {
+    let rejected = |chains, worker| {
         let service = |_: &HttpConnectionManager| {
             ServiceResponder(tower::service_fn(async |_: Request<Body>| {
                 Ok::<_, Infallible>(Response::new(Body::empty()))
@@ -254,14 +254,14 @@ fn what_cannot_be_served_is_refused() {
         };
         ListenerServer::new(&listener(&[], chains), &context(worker), service).unwrap_err()
     };
-    let overlap = refused(vec![FilterChain::new(vec![http()]), FilterChain::new(vec![http()])], None);
+    let overlap = rejected(vec![FilterChain::new(vec![http()]), FilterChain::new(vec![http()])], None);
     assert!(matches!(overlap, FilterChainError::Overlap(_)), "{overlap}");
     let mut two = FilterChain::new(vec![http()]).named("two");
     two.filters.push(tcp("a"));
-    let error = refused(vec![two], Some(Worker::single())).to_string();
-    assert_eq!(error, "filter chain two has no HTTP connection manager or TCP proxy at its end");
-    let error = refused(vec![FilterChain::new(vec![tcp("a")]).named("a")], None).to_string();
-    assert_eq!(error, "filter chain a is a TCP proxy");
+    let error = rejected(vec![two], Some(Worker::single())).to_string();
+    assert_eq!(error, "filter chain two must have one HTTP connection manager or TCP proxy, as its last filter");
+    let error = rejected(vec![FilterChain::new(vec![tcp("a")]).named("a")], None).to_string();
+    assert_eq!(error, "filter chain a has a TCP proxy, but a program's own server serves only HTTP");
 }
 
 #[tokio::test]

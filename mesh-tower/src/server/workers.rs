@@ -1,4 +1,4 @@
-//! Worker threads: each one single-threaded runtime, so that a request never changes cores.
+//! Worker threads, each with a single-threaded runtime, so that a request never changes threads.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Threads that serve connections. Dropping them ends what they run.
+/// Threads that serve connections. Dropping this cancels their tasks and joins them.
 #[derive(Debug)]
 pub struct Workers {
     threads: Vec<Worker>,
@@ -28,7 +28,7 @@ impl Workers {
     /// Starts `count` threads, at least one.
     ///
     /// # Errors
-    /// If the system gives no thread or no event queue.
+    /// If the system cannot create a thread or its event queue.
     pub fn start(count: usize) -> io::Result<Self> {
         let threads = (0..count.max(1)).map(Worker::start).collect::<io::Result<_>>()?;
         Ok(Self { threads })
@@ -46,7 +46,7 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            // An error means that the other side is gone, which is what is waited for.
+            // The sender sends nothing; dropping it stops the thread.
             let _ = runtime.block_on(stopped);
         })?;
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
@@ -60,7 +60,7 @@ impl Drop for Workers {
         }
         for worker in &mut self.threads {
             if let Some(thread) = worker.thread.take() {
-                // A panic of the thread has been reported by itself.
+                // The panic hook has already reported a panic of the thread.
                 let _ = thread.join();
             }
         }
@@ -87,6 +87,6 @@ mod tests {
         names.sort();
         assert_eq!(names, [Some("worker-0".to_owned()), Some("worker-1".to_owned())]);
         drop(workers);
-        assert!(receiver.recv().is_err(), "the tasks are gone");
+        assert!(receiver.recv().is_err(), "the tasks are cancelled");
     }
 }

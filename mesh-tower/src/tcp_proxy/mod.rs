@@ -4,10 +4,10 @@
 //! cluster by weight ► max_connections ► endpoint (the cluster's balancer) ► connect, within connect_timeout
 //!     ▲                                                                        │ failed: again, up to max_connect_attempts
 //!     └────────────────────────────────────────────────────────────────────────┘
-//! bytes both ways, until both ends have ended, nothing moves for idle_timeout, or draining cuts the connection
+//! bytes both ways, until both ends have ended, nothing moves for idle_timeout, or draining closes the connection
 //! ```
 //!
-//! An endpoint is asked for a connection as soon as there is a client, which may wait for the server to speak first.
+//! The upstream connection is made as soon as there is a client, because the server may be the one to speak first.
 
 mod proxy;
 mod record;

@@ -42,18 +42,18 @@ pub(crate) struct TcpProxy {
 enum Ended {
     /// No endpoint has accepted a connection.
     NotConnected,
-    /// Both ends have ended, or one of them broke.
+    /// Both ends have ended, or one of them has failed.
     Closed,
     /// Nothing moved for too long.
     Idle,
-    /// It is too old.
+    /// It has reached `max_downstream_connection_duration`.
     TooOld,
-    /// Draining cut it.
+    /// Draining has closed it.
     Drained,
 }
 
 impl TcpProxy {
-    /// A proxy with connections of `worker` to the clusters of `store`.
+    /// A proxy to the clusters of `store`, with upstream connections of `worker`.
     pub(crate) fn new(
         config: Arc<Config>,
         store: &Store,
@@ -69,7 +69,7 @@ impl TcpProxy {
     /// Serves one connection to its end.
     ///
     /// # Cancel safety
-    /// Dropping the future cuts the connection.
+    /// Dropping the future closes the connection at once.
     pub(crate) async fn serve_connection<I>(&self, io: I, downstream: &Downstream, mut drain: DrainWatch)
     where
         I: AsyncRead + AsyncWrite + Unpin,
@@ -77,11 +77,11 @@ impl TcpProxy {
         self.stats.downstream_cx_total.inc();
         let mut record = Record::new(&self.telemetry, downstream);
         let too_old = self.too_old();
-        let cut = async { while drain.changed().await < Phase::Closed {} };
+        let drained = async { while drain.changed().await < Phase::Closed {} };
         let ended = tokio::select! {
             biased;
             () = too_old => Ended::TooOld,
-            () = cut => Ended::Drained,
+            () = drained => Ended::Drained,
             ended = self.pass_on(io, &mut record) => ended,
         };
         match ended {
@@ -94,7 +94,7 @@ impl TcpProxy {
         }
     }
 
-    /// Resolves when a connection that begins now is too old.
+    /// Resolves when a connection that begins now reaches its maximum duration.
     async fn too_old(&self) {
         match self.config.max_downstream_connection_duration {
             Some(limit) => sleep_until(Instant::now() + limit).await,
@@ -132,7 +132,7 @@ impl TcpProxy {
         }
     }
 
-    /// A cluster by weight; `None` if it does not exist.
+    /// Picks a cluster by weight; `None` if it does not exist.
     fn choose_cluster(&self) -> Option<Arc<ClusterState>> {
         let total = self.clusters.iter().map(|(_, weight)| weight).sum();
         let mut point = ThreadRng.below(total);

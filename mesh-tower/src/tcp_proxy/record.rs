@@ -1,4 +1,4 @@
-//! The record of a proxied connection: what is known of it, its metrics and its access log lines.
+//! The record of a proxied connection: its attributes, its metrics and its access log lines.
 
 use std::{
     net::SocketAddr,
@@ -25,11 +25,11 @@ use crate::{
 pub(crate) struct ConnectionTelemetry {
     istio: IstioMetrics,
     reporter: Reporter,
-    /// The workload that this process is, or stands in front of.
+    /// The workload of this process, or the one that it is the sidecar of.
     workload: Option<Arc<Workload>>,
     /// The service of connections whose cluster does not name one.
     service: Option<Arc<DestinationService>>,
-    /// Those of the proxy, and those of its listener.
+    /// The access logs of the proxy, and those of its listener.
     access_logs: [Arc<AccessLogs>; 2],
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Record<'a> {
     pub(super) received: Counter,
     /// Bytes to the client.
     pub(super) sent: Counter,
-    /// Once there is an upstream connection.
+    /// `None` until there is an upstream connection.
     series: Option<Arc<TcpSeries>>,
 }
 
@@ -71,7 +71,7 @@ impl ConnectionTelemetry {
 }
 
 impl<'a> Record<'a> {
-    /// Begins now.
+    /// Starts the record of a connection.
     pub(super) fn new(telemetry: &'a ConnectionTelemetry, downstream: &'a Downstream) -> Self {
         Self {
             telemetry,
@@ -90,31 +90,31 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Notes what happened.
+    /// Adds response flags.
     pub(super) fn flag(&mut self, flags: ResponseFlags) {
         self.flags.insert(flags);
     }
 
-    /// There will be no upstream connection.
+    /// Records why there is no upstream connection.
     pub(super) fn fail(&mut self, flags: ResponseFlags) -> NotConnected {
         self.flag(flags);
         NotConnected
     }
 
-    /// Notes the upstream connection.
+    /// Records the upstream connection.
     pub(super) fn connected(&mut self, endpoint: Arc<EndpointState>, local_address: Option<SocketAddr>) {
         self.endpoint = Some(endpoint);
         self.upstream_local_address = local_address;
     }
 
-    /// Notes an attempt without success. As in Envoy its flag stays, also if a later attempt succeeds.
+    /// Records a failed attempt. As in Envoy, its flag stays even if a later attempt succeeds.
     pub(super) fn observe_failed_attempt(&mut self, endpoint: Arc<EndpointState>, error: &TransportError) {
         self.endpoint = Some(endpoint);
         self.flag(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
         self.transport_failure = error.transport_failure().map(|text| text.replace(' ', "_").into());
     }
 
-    /// Counts the connection as opened; its bytes are counted as they come.
+    /// Counts the connection as opened, in the series that also counts its bytes.
     pub(super) fn open(&mut self) -> Arc<TcpSeries> {
         let series = self.series();
         series.opened.inc();
@@ -122,7 +122,7 @@ impl<'a> Record<'a> {
         series
     }
 
-    /// The series of Istio's metrics that the connection belongs to, as far as it is known now.
+    /// The series of Istio's metrics that the connection belongs to, with what is known so far.
     fn series(&self) -> Arc<TcpSeries> {
         let telemetry = self.telemetry;
         let of_endpoint = self.endpoint.as_ref().and_then(|endpoint| endpoint.workload());
@@ -176,7 +176,7 @@ impl Drop for Record<'_> {
         if self.series.is_none() {
             self.series().opened.inc();
         }
-        // What has happened since the connection was opened belongs to another series.
+        // Flags that were added since the connection was opened select another series.
         self.series().closed.inc();
         let logs = self.telemetry.access_logs.iter().filter(|logs| !logs.is_empty());
         let attributes = self.attributes();

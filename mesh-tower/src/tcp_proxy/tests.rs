@@ -33,7 +33,7 @@ use crate::{
     timer::now,
 };
 
-/// What becomes of a connection to an endpoint.
+/// The outcome of an attempt to connect to an endpoint.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Accept,
@@ -41,7 +41,8 @@ enum Answer {
     Never,
 }
 
-/// Endpoints in memory; what they are asked is answered from the end of the list, its first element for all others.
+/// In-memory endpoints. Attempts take their outcomes from the end of the list; the first element is used for all
+/// others.
 #[derive(Debug)]
 struct Network {
     answers: Mutex<Vec<Answer>>,
@@ -139,7 +140,7 @@ impl Fixture {
         (client, self.accepted.recv().await.unwrap().1)
     }
 
-    /// All that is recorded of connections that have ended.
+    /// The access log, after all connections have ended.
     async fn recorded(&self) -> String {
         self.drain.emptied().await;
         self.telemetry.logs.flush();
@@ -195,7 +196,7 @@ async fn bytes_pass_both_ways_and_are_counted_everywhere() {
     drop(server);
     let mut rest = String::new();
     client.read_to_string(&mut rest).await.unwrap();
-    assert_eq!(rest, "bye", "an end that has ended may still receive");
+    assert_eq!(rest, "bye", "a half-closed connection may still receive");
 
     let lines = fixture.recorded().await;
     assert!(lines.starts_with("0 - 4 10 a 127.0.0.1:"), "{lines}");
@@ -245,7 +246,7 @@ async fn endpoints_are_tried_until_one_accepts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_an_endpoint_ends_and_says_why() {
+async fn a_connection_without_an_endpoint_ends_with_its_response_flag() {
     type Configure = fn(&mut Config, &mut Cluster);
     let two_attempts: Configure = |config, _| config.max_connect_attempts = NonZeroU32::new(2).unwrap();
     let cases: [(&[Answer], Configure, &str, &str); 4] = [
@@ -293,7 +294,7 @@ async fn an_endpoint_that_refuses_is_ejected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_ends_a_connection() {
+async fn an_idle_connection_is_closed() {
     let mut fixture = Fixture::new(&[Answer::Accept], |config, _| config.idle_timeout = Some(Duration::from_secs(10)));
     let (mut client, mut server) = fixture.connected().await;
     advance(Duration::from_secs(8)).await;
@@ -306,7 +307,7 @@ async fn silence_ends_a_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_may_be_too_old_whatever_it_carries() {
+async fn a_connection_is_closed_at_its_maximum_duration() {
     for answer in [Answer::Accept, Answer::Never] {
         let fixture = Fixture::new(&[answer], |config, cluster| {
             config.max_downstream_connection_duration = Some(Duration::from_secs(10));
@@ -321,13 +322,13 @@ async fn a_connection_may_be_too_old_whatever_it_carries() {
 }
 
 #[tokio::test]
-async fn draining_cuts_what_does_not_end() {
+async fn draining_closes_connections_that_do_not_end() {
     let mut fixture = Fixture::new(&[Answer::Accept], |_, _| {});
     let (client, _server) = fixture.connected().await;
     fixture.drain.begin();
     fixture.drain.close_idle();
     tokio::task::yield_now().await;
-    assert_eq!(fixture.drain.connections(), 1, "bytes may still come on a connection that is silent");
+    assert_eq!(fixture.drain.connections(), 1, "an idle connection may still carry bytes");
     fixture.drain.abort();
     assert!(closed(client).await);
     fixture.drain.emptied().await;

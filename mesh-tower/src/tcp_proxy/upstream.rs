@@ -17,7 +17,7 @@ use crate::{Target, TransportError, Worker, connect::UpstreamStream, outlier, rn
 
 const PRIORITY: RoutingPriority = RoutingPriority::Default;
 
-/// A connection to an endpoint, and what it counts for as long as this lives.
+/// A connection to an endpoint, and its share in the load until this is dropped.
 #[derive(Debug)]
 pub(super) struct UpstreamConnection {
     pub(super) stream: UpstreamStream<Permit>,
@@ -25,18 +25,18 @@ pub(super) struct UpstreamConnection {
     pub(super) active: Active,
 }
 
-/// The share of a connection in the load of its endpoint and cluster: it counts as a request.
+/// Counts a connection as an active request of its endpoint and cluster.
 #[derive(Debug)]
 pub(super) struct Active {
     _of_endpoint: ActiveRequest,
     _of_cluster: Permit,
 }
 
-/// There is no upstream connection; the record has the reason.
+/// No upstream connection was made; the record has the reason.
 #[derive(Debug)]
 pub(super) struct NotConnected;
 
-/// Tries endpoints until one accepts. Every attempt asks `choose` for the cluster.
+/// Tries endpoints until one accepts. Every attempt calls `choose` for its cluster.
 pub(super) async fn connect(
     worker: &Worker,
     max_connect_attempts: u32,
@@ -70,7 +70,7 @@ pub(super) async fn connect(
     }
 }
 
-/// One attempt at `endpoint`. What it means for the endpoint is recorded here.
+/// Tries to connect to `endpoint`, and records the outcome for outlier detection.
 async fn attempt(
     worker: &Worker,
     cluster: &Arc<ClusterState>,
@@ -91,7 +91,7 @@ async fn attempt(
     Ok(UpstreamConnection { stream, stats, active })
 }
 
-/// What an attempt means for the endpoint; `None` if it has no part in it.
+/// The outcome for outlier detection; `None` if the endpoint did not cause it.
 fn outcome(connected: &Result<UpstreamStream<Permit>, TransportError>) -> Option<Outcome> {
     match connected.as_ref().map_err(TransportError::reason) {
         Ok(_) => Some(Outcome::Connected),
