@@ -19,10 +19,9 @@ use crate::Mesh;
 
 impl Mesh {
     /// The admin endpoint, as a tower service for a server of the program's choice: `/ready`, `/stats/prometheus`,
-    /// `/clusters?format=json`, `/config_dump`, `/server_info` and what else [`Admin`] lists at `/help`, with Envoy's
-    /// answers. `/config_dump` has what a directory says, not what comes
-    /// from code or from a control plane. There is no authentication: serve it
-    /// on loopback.
+    /// `/clusters?format=json`, `/config_dump`, `/server_info` and the other paths that `/help` lists, with Envoy's
+    /// responses. `/config_dump` has the resources of a directory, not those from code or from a control plane. There
+    /// is no authentication: serve it on loopback.
     ///
     /// ```no_run
     /// # async fn example(mesh: mesh::Mesh) -> std::io::Result<()> {
@@ -60,7 +59,7 @@ impl<B> Service<Request<B>> for Admin {
     }
 }
 
-/// Since when a program is a member, and by what configuration.
+/// The start of a member, and its configuration for `/config_dump`.
 #[derive(Debug)]
 pub(crate) struct Facts {
     start: Instant,
@@ -73,7 +72,7 @@ impl Facts {
     }
 }
 
-/// A membership as operators see it. It is complete when there is a [`Mesh`], so it is live from the start.
+/// The process of the admin endpoint. A [`Mesh`] exists only once its configuration is in force, so it is always live.
 #[derive(Debug)]
 struct Member(Mesh);
 
@@ -99,7 +98,7 @@ impl Process for Member {
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {
-        // Sockets are the program's own.
+        // The program owns its sockets.
         Vec::new()
     }
 

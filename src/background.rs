@@ -1,7 +1,7 @@
 //! The tasks that run for as long as a mesh is used. They resolve host names, and keep its store up to date with a source of
 //! configuration.
 //!
-//! Sources are optional features, so they are known here as traits, and each is a module of its own.
+//! Sources are optional features, so this module has only their traits; each source is a module of its own.
 
 use std::{
     any::Any,
@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 
 use crate::{ConfigEvent, Error, event, identity::Identity};
 
-/// Where configuration comes from, beside code.
+/// A source of configuration, beside code.
 pub(crate) trait Source: Debug + Send {
     /// Starts keeping the store of `member` up to date with the source; resolves when the first configuration is in force.
     fn follow(self: Box<Self>, member: &mut Joining) -> Following<'_>;
@@ -25,7 +25,7 @@ pub(crate) trait Source: Debug + Send {
 
 pub(crate) type Following<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Followed>, Error>> + Send + 'a>>;
 
-/// A source that is followed until this is dropped.
+/// A source that is followed until this value is dropped.
 pub(crate) trait Followed: Debug + Send + Sync {
     /// Subscribes to everything that the listener of this name refers to.
     fn subscribe(&self, listener: &Arc<str>) -> Subscription;
@@ -34,11 +34,11 @@ pub(crate) trait Followed: Debug + Send + Sync {
 /// Dropping this ends the subscription.
 pub(crate) type Subscription = Arc<dyn Any + Send + Sync>;
 
-/// A member of a mesh before all of it is in force.
+/// A member of a mesh whose configuration is not in force yet.
 #[derive(Debug)]
 pub(crate) struct Joining {
     pub(crate) identity: Identity,
-    /// The node with the labels that the source knows it by, if it has none of its own.
+    /// The node with the labels that the source has for it, if it has none of its own.
     pub(crate) labelled: Node,
     pub(crate) store: Arc<Store>,
     pub(crate) events: broadcast::Sender<ConfigEvent>,
@@ -84,7 +84,7 @@ impl Background {
     }
 }
 
-/// Random numbers for load balancing and jitter; nothing secret.
+/// Random numbers for load balancing and jitter, not for secrets.
 pub(crate) fn rng() -> SplitMix64 {
     SplitMix64::new(RandomState::new().hash_one(()))
 }

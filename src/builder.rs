@@ -17,7 +17,8 @@ use crate::{
     resolver,
 };
 
-/// Says who joins a mesh and where its configuration comes from: one directory or one control plane, if any, and code.
+/// Configures a member of a mesh: its identity, and the sources of its configuration, which are code and at most one
+/// directory or control plane.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct MeshBuilder {
@@ -51,20 +52,20 @@ impl MeshBuilder {
         self
     }
 
-    /// Adds a cluster from code, beside those from elsewhere.
+    /// Adds a cluster from code, beside those of other sources.
     pub fn cluster(mut self, cluster: Cluster) -> Self {
         self.clusters.push(cluster);
         self
     }
 
-    /// Adds from code how calls of `target`, a `HOST:PORT`, are routed.
+    /// Adds the routes of calls to `target`, a `HOST:PORT`, from code.
     pub fn routes(mut self, target: impl Into<String>, routes: RouteConfiguration) -> Self {
         self.routes.push((target.into(), routes));
         self
     }
 
-    /// Resolves the host names of DNS clusters. Default with the feature `dns`: as the system is configured, by its hosts file
-    /// and its name servers. Without either no name can be resolved.
+    /// Resolves the host names of DNS clusters. Default with the feature `dns`: the hosts file and the name servers of
+    /// the system. Without the feature, names are not resolved by default.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
@@ -103,7 +104,7 @@ impl MeshBuilder {
         Ok(Node::new(Role::Library, service, namespace, self.labels.clone())?)
     }
 
-    /// Puts what comes from code in force.
+    /// Applies the configuration from code.
     fn configure(&self, store: &Store) -> Result<(), Error> {
         let (now, mut rng) = (Instant::now(), rng());
         for cluster in &self.clusters {

@@ -16,12 +16,12 @@ use crate::{Mesh, background::Subscription};
 /// A client of one service, made by [`Mesh::channel`]. Clones are the same channel and cheap.
 ///
 /// It is a transport for tonic (`GreeterClient::new(channel)`) and a `tower::Service` for HTTP requests with any body.
-/// A request without an authority is sent to the service's own. Every request is answered: what goes wrong becomes the
-/// answer that a sidecar would give, such as 503 if no endpoint is healthy, or `grpc-status` 14 for gRPC.
+/// A request without an authority gets that of the service. Every request gets a response: failures become the local
+/// reply of a sidecar, such as 503 if no endpoint is healthy, or `grpc-status` 14 for gRPC.
 #[derive(Clone, Debug)]
 pub struct Channel {
     inner: mesh_tower::Channel,
-    /// The target's configuration is followed for as long as it is used.
+    /// Keeps the configuration of the target up to date.
     _subscription: Option<Subscription>,
     _mesh: Mesh,
 }

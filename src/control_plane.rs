@@ -1,7 +1,7 @@
-//! Configuration from a control plane, by xDS.
+//! Configuration from a control plane, over xDS.
 //!
-//! The agent subscribes to all listeners, because their names are the targets and sockets that the mesh knows. It
-//! subscribes by name to the routes, clusters and endpoints of the listeners that channels use.
+//! The agent subscribes to all listeners, because their names are the targets and sockets of the mesh. It subscribes
+//! by name to the routes, clusters and endpoints of the listeners that channels use.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ use crate::{
     error::Kind,
 };
 
-/// How long the first configuration may take to come into force.
+/// Timeout of the first configuration.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 impl MeshBuilder {
-    /// Takes the configuration from the control plane that `transport` leads to, over one ADS stream (Envoy's "Aggregated
+    /// Takes the configuration from the control plane behind `transport`, over one ADS stream (Envoy's "Aggregated
     /// Discovery Service"), and follows it as it changes. The program identifies itself as Istio's agent does for a client
-    /// of gRPC. A transport is anything that moves discovery messages: `mesh-xds` has one within the process,
+    /// of gRPC. A transport carries discovery messages: `mesh-xds` has one within the process,
     /// `mesh_xds::client::transport::in_process`.
     ///
     /// [`build`](Self::build) fails if the first configuration is not in force within 30 s.
@@ -47,14 +47,14 @@ impl<T> fmt::Debug for ControlPlane<T> {
     }
 }
 
-/// An agent and what else runs for the control plane.
+/// A running agent and the other tasks of its source.
 #[derive(Debug)]
-struct Agency {
+struct RunningAgent {
     subscriber: Subscriber,
     _tasks: JoinSet<()>,
 }
 
-impl Followed for Agency {
+impl Followed for RunningAgent {
     fn subscribe(&self, listener: &Arc<str>) -> Subscription {
         Arc::new(self.subscriber.subscribe(listener))
     }
@@ -73,31 +73,31 @@ pub(crate) async fn follow(
     let subscriber = agent.subscriber();
     let (events, mut changes) = (member.events.clone(), Changes::default());
     tasks.spawn(agent.run(move |notice| {
-        if let Some(applied) = changes.note(notice) {
+        if let Some(applied) = changes.add(notice) {
             send(&events, ConfigEvent::Applied(applied));
         }
     }));
     let first = timeout(START_LIMIT, settled.changed()).await;
     first.map_err(|_| Kind::NotInForce { limit: START_LIMIT })?;
-    Ok(Box::new(Agency { subscriber, _tasks: tasks }))
+    Ok(Box::new(RunningAgent { subscriber, _tasks: tasks }))
 }
 
 pub(crate) fn send(events: &broadcast::Sender<ConfigEvent>, event: ConfigEvent) {
-    // It fails if there is no receiver.
+    // Fails if there is no receiver.
     drop(events.send(event));
 }
 
-/// Collects what an agent reports until all of it is in force.
+/// Collects the reports of an agent until all changes are in force.
 #[derive(Debug, Default)]
 struct Changes {
     applied: Applied,
-    /// Whether the configuration has changed. Resources that come because they are used for the first time are no change.
+    /// Whether the configuration has changed. Resources that are loaded because of a new subscription are no change.
     is_change: bool,
 }
 
 impl Changes {
-    /// Takes a notice. Yields the changes when all of them are in force, if there are any.
-    fn note(&mut self, notice: Notice) -> Option<Applied> {
+    /// Adds a notice; returns the changes when all of them are in force, if there are any.
+    fn add(&mut self, notice: Notice) -> Option<Applied> {
         match notice {
             Notice::Settled => {
                 let Self { applied, is_change } = std::mem::take(self);

@@ -1,4 +1,4 @@
-//! Why a mesh cannot be joined or used.
+//! Errors of joining and using a mesh.
 
 use mesh_core::{
     node::NodeError,
@@ -8,7 +8,7 @@ use mesh_core::{
 use mesh_tower::server::ServeError;
 use thiserror::Error as ThisError;
 
-/// Why a mesh cannot be joined or used. The source, if any, says more.
+/// A mesh cannot be joined or used. The source, if any, is the cause.
 #[derive(Debug, ThisError)]
 #[error(transparent)]
 pub struct Error(#[from] Kind);
@@ -36,19 +36,19 @@ pub(crate) enum Kind {
 }
 
 impl Error {
-    /// Whether the configuration is at fault: where it comes from, a file, a route, or none that came into force.
+    /// Whether the configuration is the cause: its sources, a file, a route, or a timeout before it was in force.
     #[must_use]
     pub fn is_config(&self) -> bool {
         !matches!(&self.0, Kind::Node(_) | Kind::Target(_) | Kind::UnknownTarget(_) | Kind::Serve(_))
     }
 
-    /// Whether a name is at fault: one that no service, namespace or label can have.
+    /// Whether the name of a service, a namespace or a label is invalid.
     #[must_use]
     pub fn is_invalid_name(&self) -> bool {
         matches!(&self.0, Kind::Node(_) | Kind::Target(_))
     }
 
-    /// Whether a service was asked for that the configuration in force does not have.
+    /// Whether the configuration in force has no such service.
     #[must_use]
     pub fn is_unknown_target(&self) -> bool {
         matches!(&self.0, Kind::UnknownTarget(_))

@@ -14,7 +14,7 @@ pub enum ConfigEvent {
     /// The files of a directory are valid, and their changes are about to come into force. Sent after edits without effect,
     /// too.
     Accepted(Accepted),
-    /// A change of something that this program uses is in force: requests that start now obey it.
+    /// A change of resources that this program uses is in force for requests that start now.
     Applied(Applied),
     /// The files of a directory have errors; the last good configuration stays in force.
     Rejected(Rejected),
@@ -25,7 +25,7 @@ pub enum ConfigEvent {
 pub struct Accepted {
     /// Counts the valid configurations of this process, from 1.
     pub version: u64,
-    /// Warnings about the files, one text each.
+    /// Warnings about the files, one string each.
     pub warnings: Vec<String>,
 }
 
@@ -43,9 +43,9 @@ pub struct Applied {
 /// See [`ConfigEvent::Rejected`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// The errors, one text each: `file:line:column: field: reason`.
+    /// The errors, one string each: `file:line:column: field: reason`.
     pub errors: Vec<String>,
-    /// The same for people at a terminal, with the offending lines quoted; of more than 20 the first, errors before warnings.
+    /// The errors and warnings for a terminal, with the lines that they refer to: at most 20, errors first.
     pub report: String,
 }
 
@@ -54,7 +54,7 @@ pub struct Rejected {
 pub struct ConfigEvents(pub(crate) broadcast::Receiver<ConfigEvent>);
 
 impl ConfigEvents {
-    /// The next event; `None` when the mesh is not in use any more. A reader that is more than 64 events behind misses the
+    /// The next event; `None` when the mesh is no longer in use. A reader that is more than 64 events behind misses the
     /// oldest.
     ///
     /// # Cancel safety

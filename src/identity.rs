@@ -1,11 +1,11 @@
-//! Who this program is.
+//! The identity of this program.
 
 use std::sync::Arc;
 
 use mesh_core::node::Node;
 use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
 
-/// The configuration of a member, and what the admin endpoint shows of it.
+/// The node of a member, and the facts that the admin endpoint shows.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) node: Node,
@@ -23,7 +23,7 @@ impl Identity {
     }
 }
 
-/// Counts what `node` does in its name.
+/// Telemetry with the workload and the service of `node`.
 pub(crate) fn telemetry(node: &Node) -> Telemetry {
     let workload = node.workload();
     Telemetry {

@@ -1,7 +1,7 @@
 //! The layers on their own, for any tower stack: no mesh, no configuration source.
 //!
-//! Each layer is made from a piece of [`model`](crate::model), or takes what an earlier layer found out about the request:
-//! `from_route` and `from_selected`. `examples/layers_only.rs` has a whole stack.
+//! Each layer is made from a piece of [`model`](crate::model), or uses the result of an earlier layer: `from_route` and
+//! `from_selected`. `examples/layers_only.rs` has a whole stack.
 //!
 //! ```
 //! use http::{Request, Response};

@@ -16,8 +16,8 @@
 //! // A client: any HTTP request, or a tonic client with the channel as its transport.
 //! let reviews = mesh.channel("reviews:9080")?;
 //! let request = http::Request::get("/reviews/0").body(String::new())?;
-//! let answer = reviews.oneshot(request).await?;
-//! println!("{}: {:?}", answer.status(), answer.into_body().collect().await?.to_bytes());
+//! let response = reviews.oneshot(request).await?;
+//! println!("{}: {:?}", response.status(), response.into_body().collect().await?.to_bytes());
 //!
 //! // A server: an axum router, tonic routes, or any other tower service.
 //! let app = Router::new().route("/productpage", get(async || "hello"));
@@ -37,12 +37,12 @@
 //! | `istio` | yes | `MeshBuilder::config_dir`: a directory of Istio resources, translated in process; implies `xds` |
 //! | `xds` | with `istio` | `MeshBuilder::control_plane`: the client of a control plane |
 //! | `admin` | yes | `Mesh::admin`: Envoy's admin endpoint |
-//! | `dns` | yes | resolution of host names as the system is configured; without it, see `MeshBuilder::resolver` |
+//! | `dns` | yes | resolution of host names with the system's configuration; without it, see `MeshBuilder::resolver` |
 //! | `tls` | no | nothing yet |
 //!
 //! Without any, configuration comes from code, and neither protobuf nor YAML is compiled.
 //!
-//! Nothing here decides anything: the facade only puts the other crates together.
+//! This crate is a facade: it connects the other crates and has no logic of its own.
 
 #[cfg(feature = "admin")]
 mod admin;

@@ -18,7 +18,7 @@ use crate::{
     identity::{self, Identity},
 };
 
-/// A program's membership in a mesh: what it may call, how it is called, and what is counted about both.
+/// A program's membership in a mesh: its channels, its servers and its telemetry.
 ///
 /// Clones are the same membership. Configuration is followed for as long as the mesh, one of its channels or one of its
 /// servers is in use.
@@ -32,7 +32,7 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Says who joins and where the configuration comes from.
+    /// Configures a new member.
     pub fn builder() -> MeshBuilder {
         MeshBuilder::default()
     }
@@ -58,15 +58,15 @@ impl Mesh {
 
     /// A client of the service `target`.
     ///
-    /// Names are looked up as in Kubernetes: `reviews`, `reviews.default`, the fully qualified name, a host outside;
-    /// with `:PORT`, or without if the service has one port. gRPC's spelling `xds:///reviews:9080` is understood too.
+    /// Names are looked up as in Kubernetes: `reviews`, `reviews.default`, the fully qualified name, an external host;
+    /// with `:PORT`, or without if the service has one port. gRPC's form `xds:///reviews:9080` is accepted too.
     ///
     /// The first requests wait until the routes, clusters and endpoints of the target are loaded. A minute after the last
     /// channel to a target is dropped, its clusters are unloaded and their connections closed, so keep channels that are
     /// used often.
     ///
     /// # Errors
-    /// If `target` cannot be a name, or the configuration in force has no such service.
+    /// If `target` is not a valid name, or the configuration in force has no such service.
     #[expect(clippy::missing_panics_doc, reason = "the host and port of a target make an authority")]
     pub fn channel(&self, target: &str) -> Result<Channel, Error> {
         let target: Target = target.parse()?;
@@ -82,7 +82,7 @@ impl Mesh {
     /// `tower::Service<http::Request<Body>>`. [`Server::serve`] takes the socket.
     ///
     /// # Errors
-    /// If `service` cannot be the name of a service.
+    /// If `service` is not a valid name.
     pub fn server(&self, service: &str) -> Result<Server, Error> {
         let node = Node::new(Role::Library, Some(service), Some(self.namespace()), Labels::new())?;
         let service = node.destination_service().map(Arc::new);
@@ -91,8 +91,7 @@ impl Mesh {
         Ok(Server::new(server, self.clone()))
     }
 
-    /// What is counted about requests and connections, in Prometheus' text format: Istio's metrics, and Envoy's of
-    /// listeners and clusters.
+    /// Metrics in Prometheus' text format: Istio's standard metrics, and Envoy's statistics of listeners and clusters.
     #[must_use]
     pub fn metrics(&self) -> String {
         let clusters = ClusterStatSource::new(Arc::clone(&self.store));
@@ -100,7 +99,7 @@ impl Mesh {
         prometheus_text(&Stat::collect(sources)) + &self.telemetry.istio.prometheus_text()
     }
 
-    /// What becomes of changes of the configuration from now on.
+    /// The outcomes of changes of the configuration, from now on.
     #[must_use]
     pub fn events(&self) -> ConfigEvents {
         ConfigEvents(self.background.events())

@@ -1,16 +1,16 @@
-//! How host names are resolved if a program does not say.
+//! The default resolver of host names.
 
 use std::sync::Arc;
 
 use mesh_tower::dns::Resolve;
 
-/// As the system is configured.
+/// Resolves names with the system's configuration.
 #[cfg(feature = "dns")]
 pub(crate) fn default() -> Arc<dyn Resolve> {
     Arc::new(mesh_tower::dns::SystemResolver::new())
 }
 
-/// Not at all: every query fails, and the log says why.
+/// Fails every query, with the reason.
 #[cfg(not(feature = "dns"))]
 pub(crate) fn default() -> Arc<dyn Resolve> {
     use mesh_core::model::DnsLookupFamily;

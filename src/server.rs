@@ -12,8 +12,8 @@ use crate::{Error, Mesh};
 
 /// A server of one of this program's services, made by [`Mesh::server`].
 ///
-/// Which listener of the configuration it obeys is found by the address of the socket it serves. Requests are made
-/// canonical, counted, delayed or aborted, and routed as in a sidecar, but in process.
+/// The listener of the configuration is looked up by the address of the socket. Requests are normalized, counted,
+/// delayed or aborted, and routed as in a sidecar, but in process.
 #[must_use]
 pub struct Server {
     inner: mesh_tower::server::Server,
@@ -29,28 +29,28 @@ impl Server {
         Self { inner, drain_times: DrainTimes::default(), shutdown, _mesh: mesh }
     }
 
-    /// Ends when `signal` resolves: it accepts no more connections, answers the requests in flight and closes the connections.
-    /// Default never.
+    /// Shuts down when `signal` resolves: accepts no more connections, finishes the requests in flight and closes the
+    /// connections. Default never.
     pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.shutdown = Box::pin(signal);
         self
     }
 
-    /// How long requests in flight may take once it ends; then their connections are cut. Default 600 s.
+    /// How long requests in flight may take after the shutdown; then their connections are closed. Default 600 s.
     pub fn with_drain_time(mut self, drain_time: Duration) -> Self {
         self.drain_times.drain_time = drain_time;
         self
     }
 
-    /// The address by which the listener of the configuration is found. Default that of the socket; connections that have
-    /// no address, such as those of a Unix socket, are served with the defaults.
+    /// The address by which the listener of the configuration is looked up. Default: that of the socket. Connections
+    /// without an address, such as those of a Unix socket, are served with the defaults.
     pub fn with_address(mut self, address: SocketAddr) -> Self {
         self.inner = self.inner.with_address(address);
         self
     }
 
     /// Serves the requests of `incoming` with `service`: an axum `Router`, tonic `Routes`, or any other tower service. An
-    /// error of the service is logged and answered with status 500.
+    /// error of the service is logged and becomes a response with status 500.
     ///
     /// Connections come from a `TcpListener`, a `UnixListener`, or anything else that yields byte streams: see [`Accept`].
     ///
@@ -87,7 +87,7 @@ impl Server {
     }
 
     /// A `tower::Layer` that does the same for a service that another server serves on `address`: `axum::serve`, tonic's
-    /// `Server`, hyper. Connections are that server's: protocols, limits, idle time and draining.
+    /// `Server`, hyper. That server manages the connections: protocols, limits, idle timeouts and draining.
     ///
     /// ```no_run
     /// use std::net::SocketAddr;
@@ -99,7 +99,7 @@ impl Server {
     /// let mesh = Mesh::builder().config_dir("mesh").service("reviews").build().await?;
     /// let socket = tokio::net::TcpListener::bind("127.0.0.1:9083").await?;
     /// let layer = mesh.server("reviews")?.layer(socket.local_addr()?)?;
-    /// // Only the other server knows the client; this is where axum leaves its address.
+    /// // axum puts the client's address into the extensions of requests.
     /// let layer = layer.with_remote_address(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0));
     /// let app = Router::new().route("/reviews/{id}", get(async || "five stars")).layer(layer);
     /// axum::serve(socket, app.into_make_service_with_connect_info::<SocketAddr>()).await?;

@@ -19,25 +19,25 @@ spec:
   endpoints: [{address: 127.0.0.1, ports: {http: 7}, labels: {version: v1}}]
 ";
 
-async fn ask(admin: &Admin, method: Method, target: &str) -> (StatusCode, String) {
+async fn send(admin: &Admin, method: Method, target: &str) -> (StatusCode, String) {
     let request = Request::builder().method(method).uri(target).body(String::new()).unwrap();
-    let answer = admin.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-    let status = answer.status();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let response = admin.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
 #[tokio::test]
-async fn a_member_answers_envoys_admin_paths() {
+async fn a_member_serves_envoys_admin_paths() {
     let dir = ConfigDir::new();
     dir.write("shop.yaml", SHOP);
     let mesh = Mesh::builder().config_dir(dir.path()).service("client").build().await.unwrap();
     let admin = mesh.admin();
-    let (_, unused) = ask(&admin, Method::GET, "/stats").await;
-    assert!(unused.contains("cluster_manager.active_clusters: 0"), "nobody has a channel to it: {unused}");
+    let (_, unused) = send(&admin, Method::GET, "/stats").await;
+    assert!(unused.contains("cluster_manager.active_clusters: 0"), "there is no channel to it: {unused}");
     let channel = mesh.channel("shop").unwrap();
-    assert_eq!(get(&channel, "/").await.0, 503, "nobody listens there");
-    // axum takes it as it is.
+    assert_eq!(get(&channel, "/").await.0, 503, "nothing listens there");
+    // axum accepts it as a fallback service.
     let _: Router = Router::new().fallback_service(admin.clone());
     for (target, part) in [
         ("/ready", "LIVE"),
@@ -48,12 +48,12 @@ async fn a_member_answers_envoys_admin_paths() {
         ("/stats", "cluster_manager.active_clusters: 1"),
         ("/help", "/stats/prometheus: "),
     ] {
-        let (status, body) = ask(&admin, Method::GET, target).await;
+        let (status, body) = send(&admin, Method::GET, target).await;
         assert!(status == StatusCode::OK && body.contains(part), "{target}: {status} {body}");
     }
-    let (_, metrics) = ask(&admin, Method::GET, "/stats/prometheus").await;
-    assert!(mesh.metrics().lines().all(|line| metrics.lines().any(|told| told == line)), "{metrics}");
-    assert_eq!(ask(&admin, Method::GET, "/reset_counters").await.0, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(ask(&admin, Method::POST, "/reset_counters").await.0, StatusCode::OK);
-    assert_eq!(ask(&admin, Method::POST, "/quitquitquit").await.0, StatusCode::NOT_FOUND);
+    let (_, metrics) = send(&admin, Method::GET, "/stats/prometheus").await;
+    assert!(mesh.metrics().lines().all(|line| metrics.lines().any(|other| other == line)), "{metrics}");
+    assert_eq!(send(&admin, Method::GET, "/reset_counters").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(send(&admin, Method::POST, "/reset_counters").await.0, StatusCode::OK);
+    assert_eq!(send(&admin, Method::POST, "/quitquitquit").await.0, StatusCode::NOT_FOUND);
 }

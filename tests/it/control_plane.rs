@@ -22,13 +22,13 @@ use crate::support::{ConfigDir, get, serve};
 /// A control plane with one service, `shop:80`, whose only endpoint is at the newest address.
 fn control_plane(addresses: watch::Receiver<SocketAddr>) -> InProcess {
     let (transport, acceptor) = in_process::pair();
-    tokio::spawn(answer(acceptor, addresses));
+    tokio::spawn(serve_discovery(acceptor, addresses));
     transport
 }
 
-async fn answer(mut acceptor: Acceptor, mut addresses: watch::Receiver<SocketAddr>) {
+async fn serve_discovery(mut acceptor: Acceptor, mut addresses: watch::Receiver<SocketAddr>) {
     let mut stream = acceptor.accept().await.unwrap();
-    let (mut version, mut asked) = (1, BTreeMap::new());
+    let (mut version, mut requested) = (1, BTreeMap::new());
     loop {
         let kind = tokio::select! {
             request = stream.requests.recv() => {
@@ -38,8 +38,8 @@ async fn answer(mut acceptor: Acceptor, mut addresses: watch::Receiver<SocketAdd
                     assert_eq!((&*node.id, &*node.cluster), ("sidecar~127.0.0.1~client.books~books.svc.cluster.local", ""));
                 }
                 let names = request.resource_names;
-                // Without news it acknowledges.
-                if asked.insert(request.resource_type, names.clone()) == Some(names) {
+                // A request for the same names acknowledges the last response.
+                if requested.insert(request.resource_type, names.clone()) == Some(names) {
                     continue;
                 }
                 request.resource_type
@@ -96,7 +96,7 @@ virtual_hosts: [{name: all, domains: ['*'], routes: [{match: {prefix: /}, route:
 const CLUSTER: &str = "{name: shop, type: EDS, eds_cluster_config: {eds_config: {ads: {}}}}";
 
 #[tokio::test]
-async fn a_control_plane_is_obeyed_and_followed() {
+async fn the_configuration_of_a_control_plane_applies_and_may_change() {
     let servers = Mesh::builder().service("shop").build().await.unwrap();
     let (first, second) = (serve(&servers, "first").await, serve(&servers, "second").await);
     let (addresses, newest) = watch::channel(first);

@@ -50,7 +50,7 @@ spec:
     )
 }
 
-/// The next event that says what became of an edit.
+/// The next event with the outcome of an edit.
 async fn outcome(events: &mut ConfigEvents) -> ConfigEvent {
     let outcome = async {
         loop {
@@ -64,7 +64,7 @@ async fn outcome(events: &mut ConfigEvents) -> ConfigEvent {
 }
 
 #[tokio::test]
-async fn edits_are_followed_and_broken_ones_change_nothing() {
+async fn edits_are_applied_and_invalid_ones_change_nothing() {
     let servers = Mesh::builder().service("shop").build().await.unwrap();
     let (v1, v2) = (serve(&servers, "v1").await, serve(&servers, "v2").await);
     let dir = ConfigDir::new();
@@ -85,7 +85,7 @@ async fn edits_are_followed_and_broken_ones_change_nothing() {
     assert_eq!(get(&channel, "/").await, (200, "v2 /".to_owned()));
 
     dir.write("shop.yaml", &rules("some", "100"));
-    let ConfigEvent::Rejected(rejected) = outcome(&mut events).await else { panic!("a broken edit was taken") };
+    let ConfigEvent::Rejected(rejected) = outcome(&mut events).await else { panic!("an invalid edit was accepted") };
     let [error] = rejected.errors.try_into().unwrap();
     assert!(error.contains("shop.yaml:17:55: ") && error.contains("weight") && error.contains("some"), "{error}");
     assert_eq!(get(&channel, "/").await, (200, "v2 /".to_owned()));
@@ -107,7 +107,7 @@ async fn the_first_request_waits_for_the_addresses_of_host_names() {
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_be_used_is_an_error_that_says_where_and_why() {
+async fn a_directory_that_cannot_be_used_is_an_error_with_place_and_cause() {
     let dir = ConfigDir::new();
     dir.write("shop.yaml", &rules("50", "50"));
     for (path, expected) in [(dir.path().to_owned(), "shop.yaml:"), (dir.path().join("absent"), "absent")] {

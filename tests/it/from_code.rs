@@ -13,7 +13,7 @@ use mesh::{
 use crate::support::{get, serve};
 
 #[tokio::test]
-async fn clusters_and_routes_from_code_are_obeyed() {
+async fn clusters_and_routes_can_come_from_code() {
     let servers = Mesh::builder().service("shop").build().await.unwrap();
     let mut builder = Mesh::builder();
     for name in ["v1", "v2"] {
@@ -30,17 +30,17 @@ async fn clusters_and_routes_from_code_are_obeyed() {
 
     let channel = mesh.channel("shop").unwrap();
     assert_eq!(get(&channel, "/v2/a").await, (200, "v2 /v2/a".to_owned()));
-    let mut answers = Vec::new();
+    let mut bodies = Vec::new();
     for _ in 0..64 {
-        answers.push(get(&channel, "/").await.1);
+        bodies.push(get(&channel, "/").await.1);
     }
-    let v1 = answers.iter().filter(|answer| *answer == "v1 /").count();
+    let v1 = bodies.iter().filter(|body| *body == "v1 /").count();
     assert!((1..64).contains(&v1), "{v1} of 64 went to v1");
     assert!(mesh.metrics().contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"v2\"}"));
 }
 
 #[tokio::test]
-async fn names_that_cannot_be_are_told_from_those_that_are_not_there() {
+async fn invalid_names_and_unknown_targets_are_distinguished() {
     let mesh = Mesh::builder().build().await.unwrap();
     let error = mesh.channel("not a name").unwrap_err();
     assert!(error.is_invalid_name() && !error.is_unknown_target(), "{error}");
@@ -50,7 +50,7 @@ async fn names_that_cannot_be_are_told_from_those_that_are_not_there() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_be_called_is_named_with_its_rule() {
+async fn an_invalid_name_is_reported_with_its_rule() {
     for (builder, expected) in [
         (Mesh::builder().service("shop").namespace("Bad Name"), "invalid namespace \"Bad Name\": expected at most 63"),
         (Mesh::builder().namespace(""), "invalid namespace \"\": expected"),

@@ -1,4 +1,4 @@
-//! tonic on both sides.
+//! A tonic client and a tonic server.
 
 #[path = "../../examples/generated/helloworld.rs"]
 mod helloworld;
@@ -24,7 +24,7 @@ use self::helloworld::{
     greeter_server::{Greeter, GreeterServer},
 };
 
-/// Greets; it greets `slow` only when released, and never `nobody`.
+/// A greeter: `slow` waits for `may_end`, and `nobody` is an error.
 #[derive(Clone, Default)]
 struct Host {
     has_begun: Arc<Notify>,
@@ -72,8 +72,8 @@ async fn calls_pass_with_their_status_and_a_server_drains_before_it_ends() {
     let status = greeter.say_hello(hello("nobody")).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::NotFound, "there is nobody"));
 
-    let mut patient = greeter.clone();
-    let slow = tokio::spawn(async move { patient.say_hello(hello("slow")).await });
+    let mut slow_greeter = greeter.clone();
+    let slow = tokio::spawn(async move { slow_greeter.say_hello(hello("slow")).await });
     host.has_begun.notified().await;
     drop(stop);
     tokio::task::yield_now().await;

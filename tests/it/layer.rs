@@ -1,4 +1,4 @@
-//! Services that are served by another server than the mesh's.
+//! Services that another server than the mesh's serves.
 
 use std::net::SocketAddr;
 
@@ -12,16 +12,16 @@ use tokio::net::TcpListener;
 use crate::support;
 
 #[tokio::test]
-async fn axum_serves_what_the_mesh_counts() {
+async fn requests_that_axum_serves_are_counted() {
     let mesh = Mesh::builder().service("shop").label("app", "shop").build().await.unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let layer = mesh.server("shop").unwrap().layer(address).unwrap();
     let layer = layer.with_remote_address(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0));
-    let answer = async |ConnectInfo(client): ConnectInfo<SocketAddr>, headers: HeaderMap| {
+    let handler = async |ConnectInfo(client): ConnectInfo<SocketAddr>, headers: HeaderMap| {
         format!("{} {}", client.ip(), headers["x-request-id"].len())
     };
-    let app = Router::new().route("/", get(answer)).layer(layer);
+    let app = Router::new().route("/", get(handler)).layer(layer);
     let serving = axum::serve(socket, app.into_make_service_with_connect_info::<SocketAddr>());
     tokio::spawn(async move { serving.await });
 

@@ -1,4 +1,4 @@
-//! The facade as its users see it: real sockets, real files, the whole way from YAML to an answer.
+//! The facade as its users see it: real sockets, real files, the whole path from YAML to a response.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like the tests themselves")]
 

@@ -1,4 +1,4 @@
-//! What the tests serve and how they ask.
+//! Servers and clients for the tests.
 
 use std::{
     convert::Infallible,
@@ -13,7 +13,7 @@ use mesh::{Body, Channel, Mesh};
 use tokio::net::TcpListener;
 use tower::{ServiceExt as _, service_fn};
 
-/// A directory of configuration files that is gone after the test.
+/// A directory of configuration files that is deleted after the test.
 pub(crate) struct ConfigDir(PathBuf);
 
 impl ConfigDir {
@@ -40,7 +40,7 @@ impl Drop for ConfigDir {
     }
 }
 
-/// Serves `name` and the path that was asked for, as the mesh's service `shop`.
+/// Serves the service `shop` of the mesh; responds with `name` and the path of the request.
 pub(crate) async fn serve(mesh: &Mesh, name: &'static str) -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! What is counted about a request at both of its ends.
+//! The metrics of a request at both of its ends.
 
 use std::convert::Infallible;
 
@@ -27,11 +27,11 @@ fn labels(mesh: &Mesh, reporter: &str) -> String {
     let metrics = mesh.metrics();
     let start = format!("istio_requests_total{{reporter=\"{reporter}\",");
     let mut series = metrics.lines().filter_map(|line| line.strip_prefix(&start));
-    let (Some(only), None) = (series.next(), series.next()) else { panic!("not one series in {metrics}") };
+    let (Some(only), None) = (series.next(), series.next()) else { panic!("expected one series in {metrics}") };
     only.to_owned()
 }
 
-fn has_introduction(headers: &HeaderMap) -> bool {
+fn has_peer_metadata(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str().starts_with("x-envoy-peer-metadata"))
 }
 
@@ -42,25 +42,25 @@ fn label<'a>(labels: &'a str, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn both_ends_of_a_request_tell_the_same() {
+async fn both_ends_of_a_request_report_the_same_labels() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dir = ConfigDir::new();
     dir.write("services.yaml", &SERVICES.replace("PORT", &socket.local_addr().unwrap().port().to_string()));
     let shop = Mesh::builder().config_dir(dir.path()).service("shop").build().await.unwrap();
     let server = shop.server("shop").unwrap();
     let service = service_fn(|request: Request<Body>| async move {
-        let seen = if has_introduction(request.headers()) { "introduced" } else { "nobody" };
+        let seen = if has_peer_metadata(request.headers()) { "peer metadata" } else { "none" };
         Ok::<_, Infallible>(Response::new(seen.to_owned()))
     });
     tokio::spawn(async move { server.serve(socket, service).await });
 
     let client = Mesh::builder().config_dir(dir.path()).service("client").label("version", "v2").build().await.unwrap();
     let channel = client.channel("shop").unwrap();
-    assert_eq!(get(&channel, "/").await, (200, "nobody".to_owned()), "the service does not see what the mesh tells");
+    assert_eq!(get(&channel, "/").await, (200, "none".to_owned()), "the service does not see peer metadata");
     let forged = Request::get("/").header("x-envoy-peer-metadata", "forged").body(String::new()).unwrap();
-    let answer = channel.oneshot(forged).await.unwrap_or_else(|never| match never {});
-    assert!(!has_introduction(answer.headers()), "{answer:?}");
-    answer.into_body().collect().await.unwrap();
+    let response = channel.oneshot(forged).await.unwrap_or_else(|never| match never {});
+    assert!(!has_peer_metadata(response.headers()), "{response:?}");
+    response.into_body().collect().await.unwrap();
 
     let (source, destination) = (labels(&client, "source"), labels(&shop, "destination"));
     for (name, value) in [
