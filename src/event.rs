@@ -94,7 +94,7 @@ impl fmt::Display for Applied {
         f.write_str("in force now:")?;
         self.changed.iter().try_for_each(|name| write!(f, "\n  {name}"))?;
         self.removed.iter().try_for_each(|name| write!(f, "\n  removed: {name}"))?;
-        self.refused.iter().try_for_each(|reason| write!(f, "\n  refused, the one before stays: {reason}"))
+        self.refused.iter().try_for_each(|reason| write!(f, "\n  refused, the previous one stays: {reason}"))
     }
 }
 

@@ -1,7 +1,7 @@
-//! `--istio DIR`: a directory of Istio resources, translated, served and followed within this process.
+//! `--istio DIR`: configuration from a directory of Istio resources.
 //!
-//! The configuration takes the same path as one from a remote control plane, within one process: directory, translation,
-//! ADS server, agent, store. This module connects the parts and logs what happens.
+//! The configuration takes the same path as one from a remote control plane, within this process: directory,
+//! translation, ADS server, agent, store. This module connects the parts and logs their events.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -38,12 +38,12 @@ pub(crate) enum IstioError {
     /// A sidecar serves a service.
     #[error("--role sidecar needs --service NAME[.NAMESPACE]")]
     NoService,
-    /// The service, the namespace or a label is impossible.
+    /// The service, the namespace or a label is invalid.
     #[error("{}", with_cause(.0))]
     Node(#[from] NodeError),
 }
 
-/// A directory read for the first time, and who this proxy is in its mesh.
+/// A directory after its first read, and the node of this proxy.
 #[derive(Debug)]
 pub(crate) struct Istio {
     directory: Directory,
@@ -71,7 +71,7 @@ fn node(args: &Args) -> Result<Node, IstioError> {
 }
 
 impl Istio {
-    /// Telemetry in the name of the proxy's workload.
+    /// Telemetry with the workload of the proxy.
     pub(crate) fn telemetry(&self) -> Telemetry {
         // The labels of the first configuration: metrics of one process keep one name.
         let node = with_labels(self.node.clone(), &self.meshes.borrow().registry);
@@ -110,7 +110,7 @@ impl Istio {
         tokio::spawn(server::serve(acceptor, self.meshes));
         tokio::spawn(agent.run(move |notice| {
             if notice == Notice::Settled && store.listeners().is_empty() {
-                tracing::warn!("{}", listens_nowhere(&node, &meshes.borrow()));
+                tracing::warn!("{}", no_listeners(&node, &meshes.borrow()));
             }
             log(&notice);
         }));
@@ -120,19 +120,19 @@ impl Istio {
 }
 
 /// The warning about a configuration without listeners for `node`. A missing label is the usual cause.
-fn listens_nowhere(node: &Node, mesh: &Mesh) -> String {
+fn no_listeners(node: &Node, mesh: &Mesh) -> String {
     let Node { role, labels, namespace, .. } = with_labels(node.clone(), &mesh.registry);
     let is_selected = mesh.config.gateways.iter().any(|gateway| selects(&gateway.selector, &labels));
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let labels = if labels.is_empty() { "it has none".to_owned() } else { labels.join(", ") };
     match role {
-        NodeRole::Gateway if is_selected => format!(
-            "this proxy listens nowhere: no VirtualService has rules for the Gateways that select its labels ({labels})"
-        ),
-        NodeRole::Gateway => format!("this proxy listens nowhere: no Gateway selects its labels ({labels})"),
-        NodeRole::Sidecar(_) | NodeRole::Library => format!(
-            "this proxy listens nowhere: no Sidecar of namespace {namespace} that selects its labels ({labels}) has ports"
-        ),
+        NodeRole::Gateway if is_selected => {
+            format!("no listeners: no VirtualService has rules for the Gateways that select its labels ({labels})")
+        }
+        NodeRole::Gateway => format!("no listeners: no Gateway selects its labels ({labels})"),
+        NodeRole::Sidecar(_) | NodeRole::Library => {
+            format!("no listeners: no Sidecar of namespace {namespace} that selects its labels ({labels}) has ports")
+        }
     }
 }
 
@@ -146,13 +146,13 @@ fn log(notice: &Notice) {
                 tracing::info!("{} {name}: removed", report.resource_type);
             }
             for error in &report.rejected {
-                tracing::warn!("{error}: refused, the one before stays");
+                tracing::warn!("{error}: refused, the previous one stays");
             }
             for (name, ignored) in &report.ignored {
                 tracing::debug!("{} {name}: {} has no effect: {}", report.resource_type, ignored.path, ignored.reason);
             }
         }
-        Notice::NotApplied(error) => tracing::warn!("{error}: not applied, the one before stays"),
+        Notice::NotApplied(error) => tracing::warn!("{error}: not applied, the previous one stays"),
         Notice::Missing { resource_type, name } => tracing::debug!("{resource_type} {name}: does not exist"),
         Notice::Disconnected(reason) => tracing::warn!("{reason}"),
         _ => {}
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_say_who_the_proxy_is() {
+    fn the_flags_determine_the_node() {
         let sidecar = node_of("mesh-proxy --istio d --service ratings --namespace books --label version=v1").unwrap();
         assert_eq!(sidecar.service.unwrap().as_str(), "ratings.books.svc.cluster.local");
         assert_eq!((sidecar.namespace.as_str(), sidecar.labels["version"].as_str()), ("books", "v1"));

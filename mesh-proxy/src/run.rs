@@ -1,4 +1,4 @@
-//! The life of the process: configuration, workers, listeners, and an orderly end.
+//! The life of the process: configuration, workers, listeners and shutdown.
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -39,12 +39,12 @@ use crate::{
 /// How long listeners wait for the addresses of the first clusters.
 const FIRST_ANSWERS_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the proxy waits before it tries a listener again that could not be brought up: the first time, and at most.
-/// The port that it needs may become free without a change of the configuration.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_MOST: Duration = Duration::from_secs(8);
+/// First and longest delay before listeners that could not be started are retried. A port may become free without a
+/// change of the configuration.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(8);
 
-/// Why the process ends before its time.
+/// An error that ends the process.
 #[derive(Debug, Error)]
 pub(crate) enum RunError {
     /// The bootstrap cannot be used.
@@ -56,17 +56,17 @@ pub(crate) enum RunError {
     /// A resource of the bootstrap cannot be used.
     #[error(transparent)]
     Resource(#[from] ResourceError),
-    /// A listener cannot be brought up.
+    /// A listener cannot be started.
     #[error(transparent)]
     Listener(#[from] ListenerError),
-    /// The admin endpoint cannot be brought up.
+    /// The admin endpoint cannot be started.
     #[error("admin endpoint: {0}")]
     Admin(#[from] BindError),
     /// The file for the admin endpoint's address cannot be written.
     #[error("cannot write {path}: {source}")]
     AdminAddressPath { path: String, source: io::Error },
-    /// The system gives no threads, sockets or signals.
-    #[error("the system refused: {0}")]
+    /// The operating system provides no threads, sockets or signals.
+    #[error("system error: {0}")]
     System(#[from] io::Error),
 }
 
@@ -76,7 +76,7 @@ enum Source {
     Istio(Box<Istio>),
 }
 
-/// What serves the connections of a listener.
+/// The server of a listener.
 type Server = ListenerServer<Upstream>;
 
 /// Runs the process to its end.
@@ -167,7 +167,7 @@ async fn serve(
     let dns = DnsDiscovery::start(Arc::clone(&state.store), SystemResolver::new());
     state.lifecycle.enter(Phase::Initializing);
     let mut settled = source.follow(state)?;
-    let mut retry_in = RETRY_FIRST;
+    let mut retry_in = RETRY_MIN;
     let reason = loop {
         let is_complete = listeners.is_complete();
         tokio::select! {
@@ -176,11 +176,11 @@ async fn serve(
                     dns.first_answers(FIRST_ANSWERS_LIMIT).await;
                 }
                 apply_listeners(state, &mut listeners).await?;
-                retry_in = RETRY_FIRST;
+                retry_in = RETRY_MIN;
             }
             () = tokio::time::sleep(retry_in), if !is_complete => {
                 apply_listeners(state, &mut listeners).await?;
-                retry_in = (retry_in * 2).min(RETRY_MOST);
+                retry_in = (retry_in * 2).min(RETRY_MAX);
             }
             signal = signals.next() => break signal,
             Some(request) = requests.recv() => match request {
@@ -197,7 +197,7 @@ async fn serve(
     Ok(())
 }
 
-/// What serves a listener on each worker.
+/// For each worker, its runtime and the function that makes the server of a listener.
 fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Server>)> {
     let count = NonZeroUsize::new(workers.handles().count()).unwrap_or(NonZeroUsize::MIN);
     let server = |(index, handle): (usize, &Handle)| {
@@ -217,14 +217,14 @@ fn servers(state: &Arc<State>, workers: &Workers) -> Vec<(Handle, MakeServer<Ser
     workers.handles().enumerate().map(server).collect()
 }
 
-/// Brings the listeners into the state that the store describes. At the start all of them must come up. Later, a failure is
-/// logged and tried again, and the other listeners continue.
+/// Updates the listeners to those of the store. At the start of the process all of them must start. Later, a listener
+/// that fails is logged and retried, and the others continue.
 async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Result<(), ListenerError> {
     let is_start = state.lifecycle.phase() == Phase::Initializing;
     for change in listeners.apply(state.store.listeners().values()).await {
         match change {
             ListenerChange::Failed(error) if is_start => return Err(error),
-            ListenerChange::Failed(error) => tracing::error!("{error}; trying again until it can"),
+            ListenerChange::Failed(error) => tracing::error!("{error}; retrying"),
             change => tracing::info!("{change}"),
         }
     }

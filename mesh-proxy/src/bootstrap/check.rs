@@ -53,7 +53,7 @@ pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<()
     if faults.is_empty() { Ok(()) } else { Err(BootstrapError { faults }) }
 }
 
-/// The paths of the filters that serve connections, chain by chain: they are the last ones.
+/// The path of the last filter of each chain, which serves the connections.
 fn paths_of_last_filters(listener: &ProtoListener) -> Vec<String> {
     if listener.api_listener.is_some() {
         return vec!["api_listener.api_listener".to_owned()];

@@ -1,4 +1,4 @@
-//! `-c envoy.yaml`: an Envoy bootstrap, read, checked and put into the store.
+//! `-c envoy.yaml`: reads an Envoy bootstrap, checks it and applies it to the store.
 
 mod check;
 mod text;
@@ -24,7 +24,7 @@ pub(crate) enum LoadError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    /// It is not what a bootstrap is, asks for what is not supported, or its parts do not fit together.
+    /// It is invalid or inconsistent, or uses features that are not supported.
     #[error("the bootstrap has errors\n{}", report(.0))]
     Invalid(Vec<Diagnostic>),
 }
@@ -34,7 +34,7 @@ fn report(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(|diagnostic| diagnostic.render(style)).collect()
 }
 
-/// A bootstrap, as it was given and as it is meant.
+/// A bootstrap: the message and its decoded form.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) proto: ProtoBootstrap,
@@ -55,13 +55,13 @@ pub(crate) fn load(args: &Args) -> Result<Loaded, LoadError> {
     for text in &mut texts {
         text.merge_into(&mut proto)?;
     }
-    let refused = |error: BootstrapError| {
+    let invalid = |error: BootstrapError| {
         let mut diagnostics: Vec<_> = error.faults.iter().map(|fault| text::diagnostic(&texts, fault)).collect();
         diagnostics.sort_by_key(|diagnostic| (diagnostic.position.line, diagnostic.position.column));
         LoadError::Invalid(diagnostics)
     };
-    let bootstrap = bootstrap::from_proto(&proto).map_err(refused)?;
-    check::routes(&proto, &bootstrap).map_err(refused)?;
+    let bootstrap = bootstrap::from_proto(&proto).map_err(invalid)?;
+    check::routes(&proto, &bootstrap).map_err(invalid)?;
     Ok(Loaded { proto, bootstrap })
 }
 
@@ -100,7 +100,7 @@ static_resources:
     }
 
     #[test]
-    fn a_route_to_a_cluster_that_no_one_brings_is_refused() {
+    fn a_reference_to_an_unknown_cluster_is_refused() {
         let error = load_yaml(LISTENER).unwrap_err().to_string();
         let (place, field) = ("--> --config-yaml:12:", "routes[0].route.cluster of listener main");
         assert!(
@@ -128,7 +128,7 @@ static_resources:
     }
 
     #[test]
-    fn what_is_refused_is_shown_where_it_stands() {
+    fn errors_are_shown_with_their_position() {
         let file = std::env::temp_dir().join(format!("mesh-proxy-bootstrap-{}.yaml", std::process::id()));
         let check = |from: &str, to: &str, over: &str, expected: &[&str]| {
             let whole = format!("{LISTENER}  clusters: [{{name: up, type: STATIC, connect_timeout: 1s}}]\n");

@@ -8,7 +8,7 @@ use std::{
 
 use crate::process::{Directory, Proxy, Upstream, connect, get};
 
-/// A server that answers each connection with its name and with what the client has sent until it is done.
+/// A server that sends its name on each connection, and then echoes everything that the client has sent.
 fn echo(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -17,7 +17,7 @@ fn echo(name: &'static str) -> SocketAddr {
             let mut stream = stream.unwrap();
             let mut received = Vec::new();
             if stream.write_all(name.as_bytes()).is_ok() && stream.read_to_end(&mut received).is_ok() {
-                // A client that has closed its connection needs no answer.
+                // Fails if the client has closed its connection.
                 let _ = stream.write_all(&received);
             }
         }
@@ -25,7 +25,7 @@ fn echo(name: &'static str) -> SocketAddr {
     address
 }
 
-/// What the other end sends until it closes the connection, if it gets these bytes.
+/// Sends these bytes; returns everything that is received until the connection ends.
 fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     stream.write_all(bytes).unwrap();
@@ -36,7 +36,7 @@ fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     received
 }
 
-/// The first record of a TLS client that asks for a server name. RFC 8446 section 4.1.2, RFC 6066 section 3.
+/// The first record of a TLS client that requests a server name. RFC 8446 section 4.1.2, RFC 6066 section 3.
 fn client_hello(server_name: &str) -> Vec<u8> {
     fn with_length(bytes: usize, content: &[u8]) -> Vec<u8> {
         let length = u32::try_from(content.len()).unwrap().to_be_bytes();
@@ -118,8 +118,8 @@ spec:
         let hello = client_hello(name);
         assert_eq!(exchange(address(tls), &hello), [server.as_bytes(), &hello].concat(), "{name}");
     }
-    for nobody in [client_hello("first.test"), b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
-        assert_eq!(exchange(address(tls), &nobody), b"", "{:?}", String::from_utf8_lossy(&nobody));
+    for unmatched in [client_hello("first.test"), b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
+        assert_eq!(exchange(address(tls), &unmatched), b"", "{:?}", String::from_utf8_lossy(&unmatched));
     }
     let metrics = get(admin, "/stats/prometheus");
     for part in ["istio_tcp_connections_opened_total{", "destination_service=\"db.example\""] {
@@ -153,17 +153,17 @@ spec:
     assert_eq!(exchange(address(inbound), b"order"), b"program:order");
     assert_eq!(exchange(address(outbound), b"select 1"), b"db:select 1");
 
-    // A server that speaks first is heard before the client says anything.
-    let mut silent = connect(address(outbound));
+    // The server's first bytes arrive before the client sends any.
+    let mut client = connect(address(outbound));
     let mut greeting = [0; 3];
-    silent.read_exact(&mut greeting).unwrap();
+    client.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"db:");
-    drop(silent);
+    drop(client);
     assert!(TcpStream::connect(address(outbound)).is_ok());
 }
 
 #[test]
-fn a_gateway_without_rules_for_its_ports_says_so() {
+fn a_gateway_without_rules_for_its_ports_logs_a_warning() {
     let directory = Directory::new("no-rules");
     let gateway = format!(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec:\n  selector: {{istio: \

@@ -8,8 +8,8 @@ use std::{
 
 use crate::process::{Directory, Proxy, Upstream, connect};
 
-/// The whole answer to a request with these headers.
-fn ask(address: SocketAddr, method: &str, headers: &str) -> String {
+/// The whole response to a request with these headers.
+fn send(address: SocketAddr, method: &str, headers: &str) -> String {
     let mut stream = connect(address);
     write!(stream, "{method} / HTTP/1.1\r\nhost: api.example\r\nconnection: close\r\n{headers}\r\n").unwrap();
     let mut answer = String::new();
@@ -74,7 +74,7 @@ fn a_gateway_answers_preflights_of_allowed_origins() {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
 
     let preflight =
-        |origin: &str| ask(address, "OPTIONS", &format!("origin: {origin}\r\naccess-control-request-method: PUT\r\n"));
+        |origin: &str| send(address, "OPTIONS", &format!("origin: {origin}\r\naccess-control-request-method: PUT\r\n"));
     for origin in ["https://a.example", "https://b.test"] {
         let answer = preflight(origin);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -92,8 +92,8 @@ fn a_gateway_answers_preflights_of_allowed_origins() {
     let other = preflight("https://other.example");
     assert!(!other.contains("access-control-allow-origin") && !other.ends_with("api"), "{other}");
 
-    let simple = ask(address, "GET", "origin: https://a.example\r\n");
+    let simple = send(address, "GET", "origin: https://a.example\r\n");
     assert!(simple.ends_with("api") && simple.contains("access-control-expose-headers: x-trace\r\n"), "{simple}");
-    let unmarked = ask(address, "GET", "");
-    assert!(unmarked.ends_with("api") && !unmarked.contains("access-control-"), "{unmarked}");
+    let same_origin = send(address, "GET", "");
+    assert!(same_origin.ends_with("api") && !same_origin.contains("access-control-"), "{same_origin}");
 }

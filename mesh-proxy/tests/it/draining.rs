@@ -1,4 +1,4 @@
-//! SIGTERM and what it means for requests and connections.
+//! The effect of SIGTERM on requests and connections.
 
 use std::io::{Read, Write};
 
@@ -33,7 +33,7 @@ fn sigterm_lets_requests_finish_closes_idle_connections_and_exits_0() {
 }
 
 #[test]
-fn a_request_that_never_ends_is_cut_when_the_drain_time_is_over() {
+fn a_request_that_does_not_end_is_aborted_after_the_drain_time() {
     let upstream = Upstream::new();
     let proxy = Proxy::start(&["--config-yaml", &bootstrap(upstream.address()), "--drain-time-s", "1"]);
     let address = proxy.address_in("listener main: listening");
@@ -43,7 +43,7 @@ fn a_request_that_never_ends_is_cut_when_the_drain_time_is_over() {
     proxy.terminate();
     assert_eq!(proxy.wait().code(), Some(0));
     let mut nothing = Vec::new();
-    // A reset is as good an end as a close.
+    // The connection may be closed or reset.
     let _ = busy.read_to_end(&mut nothing);
     assert!(nothing.is_empty());
 }

@@ -44,7 +44,7 @@ fn a_sidecar_follows_its_directory_and_keeps_the_last_good_configuration() {
     thread::spawn(move || {
         loop {
             let mut request = upstream.accept();
-            // The client may be gone; the next one is not.
+            // Fails if the client has closed its connection.
             let _ = write!(request, "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nstars");
         }
     });
@@ -81,13 +81,13 @@ fn a_sidecar_follows_its_directory_and_keeps_the_last_good_configuration() {
     let taken = owner.address();
     directory.write("mesh.yaml", &mesh(taken.port(), program));
     proxy.line_with("address already in use");
-    assert!(TcpStream::connect(moved).is_err(), "what an edit removes is gone, also if what it adds cannot listen");
+    assert!(TcpStream::connect(moved).is_err(), "the old address is closed even if the new one is in use");
     drop(owner);
-    assert_eq!(proxy.address_in(": listening on 127.0.0.1"), taken, "what cannot listen is tried again");
+    assert_eq!(proxy.address_in(": listening on 127.0.0.1"), taken, "the bind is retried");
     assert!(get(taken, "/").ends_with("stars"));
 }
 
-/// Gateways for the hosts `a.test` and `b.test` on these ports; each answers with its host.
+/// Gateways for the hosts `a.test` and `b.test` on these ports; each responds with its host.
 fn gateways(ports: [u16; 2]) -> String {
     let gateway = |(host, port): (&str, u16)| {
         format!(
@@ -113,21 +113,21 @@ spec:
 }
 
 #[test]
-fn a_proxy_that_the_configuration_gives_no_listener_says_so() {
+fn a_proxy_without_listeners_logs_a_warning() {
     let directory = Directory::new("idle");
     directory.write("mesh.yaml", &mesh(free_port(), Upstream::new().address()));
     let path = directory.0.to_str().unwrap();
     let gateway = Proxy::start(&["--istio", path, "--role", "gateway", "--label", "zone=b", "--label", "role=edge"]);
-    gateway.line_with("listens nowhere: no Gateway selects its labels (role=edge, zone=b)");
+    gateway.line_with("no listeners: no Gateway selects its labels (role=edge, zone=b)");
     let sidecar = Proxy::start(&["--istio", path, "--service", "other.shop"]);
-    sidecar.line_with("listens nowhere: no Sidecar of namespace shop that selects its labels (it has none) has ports");
+    sidecar.line_with("no listeners: no Sidecar of namespace shop that selects its labels (it has none) has ports");
     let own = gateways([free_port(); 2]).replace("istio: ingressgateway", "role: edge");
     directory.write("mesh.yaml", &own);
     gateway.address_in(": listening on 127.0.0.1");
 }
 
 #[test]
-fn a_gateway_that_leaves_a_shared_port_is_gone_there_at_once() {
+fn a_gateway_that_moves_from_a_shared_port_is_removed_there_at_once() {
     let directory = Directory::new("gateways");
     let shared = free_port();
     directory.write("mesh.yaml", &gateways([shared; 2]));
@@ -150,14 +150,14 @@ fn a_gateway_that_leaves_a_shared_port_is_gone_there_at_once() {
 
 #[test]
 fn an_endpoint_that_refuses_connections_is_named_with_the_cause() {
-    let (nobody, port) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port());
+    let (closed, port) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port());
     let directory = Directory::new("refused");
-    directory.write("mesh.yaml", &mesh(port, nobody));
+    directory.write("mesh.yaml", &mesh(port, closed));
     let path = directory.0.to_str().unwrap().to_owned();
     let proxy = Proxy::start(&["--istio", &path, "--service", "ratings"]);
     proxy.line_with("admin endpoint: listening");
     let address = proxy.address_in(": listening on 127.0.0.1");
     assert!(get(address, "/").starts_with("HTTP/1.1 503 "));
     let line = proxy.line_with("cannot connect");
-    assert!(line.contains(&nobody.to_string()) && line.contains("Connection refused"), "{line}");
+    assert!(line.contains(&closed.to_string()) && line.contains("Connection refused"), "{line}");
 }

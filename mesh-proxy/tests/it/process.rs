@@ -1,4 +1,4 @@
-//! Starting the program, upstreams for it, and asking it.
+//! Processes of the program, and their upstreams and clients.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-/// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of each step of a test.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running proxy; killed at the end of the test.
 pub(crate) struct Proxy {
@@ -36,7 +36,7 @@ impl Proxy {
     pub(crate) fn line_with(&self, part: &str) -> String {
         let mut seen = Vec::new();
         loop {
-            match self.log.recv_timeout(PATIENCE) {
+            match self.log.recv_timeout(TIMEOUT) {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("no line with {part:?} in {seen:#?}"),
@@ -61,7 +61,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Fails if it has ended, which is as well.
+        // Fails if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -71,14 +71,14 @@ fn follow(stderr: ChildStderr) -> Receiver<String> {
     let (sender, log) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            // Nobody reads any more once the test is over.
+            // Fails when the test is over.
             let _ = sender.send(line);
         }
     });
     log
 }
 
-/// An upstream whose answers the test gives.
+/// An upstream whose responses the test writes.
 pub(crate) struct Upstream(TcpListener);
 
 impl Upstream {
@@ -93,7 +93,7 @@ impl Upstream {
     /// The next request, whose head has arrived.
     pub(crate) fn accept(&self) -> TcpStream {
         let (mut stream, _) = self.0.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         read_head(&mut stream);
         stream
     }
@@ -101,11 +101,11 @@ impl Upstream {
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
-/// Everything up to the empty line.
+/// Reads the head of a message, with the empty line.
 pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -116,12 +116,12 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// The whole answer to a GET on a connection of its own.
+/// The whole response to a GET on a new connection.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     get_of("test", address, path)
 }
 
-/// [`get`] of this host.
+/// [`get`] with this host.
 pub(crate) fn get_of(host: &str, address: SocketAddr, path: &str) -> String {
     let mut stream = connect(address);
     write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
@@ -130,7 +130,7 @@ pub(crate) fn get_of(host: &str, address: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// A directory that is gone at the end of the test.
+/// A directory that is deleted at the end of the test.
 pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
@@ -140,7 +140,7 @@ impl Directory {
         Self(path)
     }
 
-    /// Writes a file whole: it is never seen half-written.
+    /// Replaces a file atomically, so that it is never read half-written.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let draft = self.0.join(format!(".{name}"));
         std::fs::write(&draft, text).unwrap();

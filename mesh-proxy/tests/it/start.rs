@@ -1,4 +1,4 @@
-//! What prevents a start, and checking without starting.
+//! Errors at the start, and validation without a start.
 
 use std::{net::TcpListener, process::Command};
 
@@ -10,7 +10,7 @@ fn run(args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn what_prevents_a_start_is_named_and_the_exit_code_is_1() {
+fn errors_at_the_start_are_reported_and_the_exit_code_is_1() {
     let owner = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = owner.local_addr().unwrap();
     let taken =
@@ -31,7 +31,7 @@ fn what_prevents_a_start_is_named_and_the_exit_code_is_1() {
 }
 
 #[test]
-fn a_good_configuration_validates_without_touching_its_ports() {
+fn validation_does_not_bind_ports() {
     let upstream = Upstream::new();
     let yaml = bootstrap(upstream.address());
     let proxy = Proxy::start(&["--config-yaml", &yaml]);

@@ -20,7 +20,7 @@ use crate::proto::envoy::extensions::filters::network::http_connection_manager::
 pub(crate) struct Chain {
     /// The filters before the router that have an effect.
     pub(crate) filters: Vec<HttpFilter>,
-    /// What Istio's metadata exchange reads and writes.
+    /// The configuration of Istio's metadata exchange.
     pub(crate) peer_metadata: PeerMetadata,
     /// The router's `suppress_envoy_headers`.
     pub(crate) suppress_envoy_headers: bool,
@@ -34,7 +34,7 @@ pub(crate) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<C
     for (index, filter) in filters.iter().enumerate() {
         let at = at.item("http_filters", index);
         if has_router {
-            return Err(at.refuse(format_args!("{:?} stands after the router, which must be last", filter.name)));
+            return Err(at.refuse(format_args!("{:?} follows the router, which must be last", filter.name)));
         }
         if !names.insert(filter.name.as_str()) {
             return Err(at.field("name").refuse(format_args!("{:?} is used twice", filter.name)));

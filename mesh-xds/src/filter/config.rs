@@ -19,8 +19,8 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Unwraps `any`. The name of a wrapped message that has to come without a wrapper becomes one that no filter has, and a
-    /// message that has to come wrapped is refused without.
+    /// Unwraps `any`. A message that must not be wrapped gets a name that no filter has. A message that must be wrapped
+    /// is refused without a wrapper.
     pub(super) fn unwrap(at: &At<'_>, any: &Any) -> Result<Self> {
         let (inner, value) = match type_name(&any.type_url) {
             "udpa.type.v1.TypedStruct" => {

@@ -1,9 +1,9 @@
 //! The HTTP filters that can be configured, and how their messages are decoded.
 //!
 //! One file per filter implements [`Decode`] for the filter's configuration in `mesh_core::filter`; [`CODECS`] is the list of
-//! them. A filter whose message is in the list is obeyed. Others are known to be without effect
-//! ([`without_effect`]), skipped because they are unknown and optional, or refused by name: a policy that nobody would
-//! enforce is never accepted.
+//! them. A filter whose message is in the list is supported. Others are known to be without effect
+//! ([`without_effect`]), skipped because they are unknown and optional, or refused by name: a policy that is
+//! not enforced is never accepted.
 
 mod chain;
 mod config;
@@ -34,7 +34,7 @@ use crate::decode::{
 };
 use crate::json;
 
-/// Every filter that is obeyed.
+/// All supported filters.
 const CODECS: &[Codec] = &[Codec::of::<Fault>(), Codec::of::<Cors>(), Codec::of::<HeaderMutation>()];
 
 /// How the messages of a filter are decoded. Implemented by the filter's configuration in a chain.
@@ -82,8 +82,8 @@ impl Codec {
     }
 }
 
-/// Whether a filter that is not obeyed may be skipped: it must be optional, and unknown. A filter of Envoy's that is not
-/// supported is not unknown.
+/// Whether a filter that is not supported may be skipped: it must be optional and unknown. Envoy's own filters are
+/// known.
 fn may_skip(is_optional: bool, message_name: &str) -> bool {
     is_optional && !json::is_known(message_name)
 }

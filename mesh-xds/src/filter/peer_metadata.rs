@@ -10,10 +10,10 @@ use crate::json::snake_case;
 /// Its full name.
 pub(super) const MESSAGE_NAME: &str = "io.istio.http.peer_metadata.Config";
 
-/// What a method reads that has no effect, and why.
-const WORKLOAD_DISCOVERY: &str = "workloads are not looked up by address; a peer says itself who it is";
+/// Why `workload_discovery` has no effect.
+const WORKLOAD_DISCOVERY: &str = "workloads are not looked up by address; peers send their metadata";
 
-/// Which headers are read and written.
+/// Decodes which headers are read and written.
 pub(super) fn decode(at: &At<'_>, config: &Struct) -> Result<PeerMetadata> {
     let mut model = PeerMetadata::default();
     for (key, value) in &config.fields {
@@ -23,7 +23,7 @@ pub(super) fn decode(at: &At<'_>, config: &Struct) -> Result<PeerMetadata> {
             "upstream_discovery" => model.upstream_discovery = discovery(&at, value)?,
             "downstream_propagation" => model.downstream_propagation = propagation(&at, value)?.is_some(),
             "upstream_propagation" => model.upstream_propagation = propagation(&at, value)?,
-            "shared_with_upstream" => at.ignore("connections are not chosen by who calls"),
+            "shared_with_upstream" => at.ignore("connections are not chosen by the caller"),
             "additional_labels" => at.ignore("no metric has a label for them"),
             _ => return Err(at.refuse(format_args!("unknown field of {MESSAGE_NAME}"))),
         }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_istiod_sends_is_obeyed() {
+    fn the_configurations_of_istiod_are_decoded() {
         let headers = |skip_external_clusters| Some(UpstreamPropagation { skip_external_clusters });
         let inbound =
             PeerMetadata { downstream_discovery: true, downstream_propagation: true, ..PeerMetadata::default() };
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_by_name() {
+    fn unknown_fields_and_methods_are_refused_by_name() {
         for (config, expected) in [
             ("{x: 1}", "x: unknown field of io.istio.http.peer_metadata.Config"),
             ("{downstream_discovery: {}}", "downstream_discovery: expected a list"),
@@ -172,9 +172,9 @@ mod tests {
         }
     }
 
-    /// The core writes the message by hand; protobuf's own encoder writes maps in the order of their keys.
+    /// `mesh-core` encodes the message by hand. prost encodes maps in the order of their keys.
     #[test]
-    fn the_header_is_what_protobuf_makes_of_it() {
+    fn the_header_is_the_protobuf_encoding_of_the_metadata() {
         let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
         let object = |fields: &[(&str, Value)]| Struct {
             fields: fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),

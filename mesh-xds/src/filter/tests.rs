@@ -75,7 +75,7 @@ fn a_chain_is_refused_at_its_first_faulty_filter() {
             &[&*typed("rbac", "udpa.type.v1.TypedStruct", &wrapped), ROUTER],
             "http_filters[0]: http filter rbac: not supported",
         ),
-        (&[ROUTER, &fault], "http_filters[1]: \"a\" stands after the router, which must be last"),
+        (&[ROUTER, &fault], "http_filters[1]: \"a\" follows the router, which must be last"),
         (&[&fault, &fault, ROUTER], "http_filters[1].name: \"a\" is used twice"),
         (&[&fault], "http_filters: the last filter must be envoy.filters.http.router"),
         (&[&off], "http_filters[0].disabled: http filter router cannot be disabled"),
@@ -89,7 +89,7 @@ fn a_chain_is_refused_at_its_first_faulty_filter() {
 }
 
 #[test]
-fn an_unknown_filter_is_skipped_only_if_it_is_optional_and_really_unknown() {
+fn a_filter_is_skipped_only_if_it_is_optional_and_unknown() {
     let chain = |type_url: &str, is_optional: bool| {
         let filter = |name: &str, config: Any| HttpFilter {
             name: name.to_owned(),
@@ -108,7 +108,7 @@ fn an_unknown_filter_is_skipped_only_if_it_is_optional_and_really_unknown() {
         "http_filters[0]: http filter x: not supported"
     );
     let known = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
-    assert!(chain(known, true).is_err(), "a policy that exists is not skipped");
+    assert!(chain(known, true).is_err(), "a filter of Envoy is not skipped");
 }
 
 #[test]
