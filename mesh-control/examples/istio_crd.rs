@@ -1,8 +1,8 @@
-//! Whether Istio's own example documents are taken or refused as they should be.
+//! Checks that Istio's own example documents are accepted or refused as they should be.
 //!
 //! Reads a folder with `istio-crd/*-{valid,invalid}.yaml`, whose invalid documents say in `_err` what is wrong, and
-//! `bookinfo/*.yaml`, the samples of Istio's Bookinfo. A valid document must be taken, or refused as not supported by
-//! name; an invalid one must be refused, and if `_err` names a field, for that field.
+//! `bookinfo/*.yaml`, the samples of Istio's Bookinfo. A valid document must be accepted, or refused as not supported
+//! by name; an invalid one must be refused, and if `_err` names a field, for that field.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports on the terminal")]
 
@@ -119,7 +119,7 @@ fn judge(document: &Document, is_valid: bool) -> Verdict {
         return verdict_of_valid(&errors);
     }
     let field = document.error.split(':').next().filter(|field| field.starts_with("spec")).unwrap_or_default();
-    // A block that is not supported is refused before anybody looks at what is wrong inside.
+    // A block that is not supported is refused before its contents are checked.
     let names_field = |error: &Diagnostic| {
         let is_block = error.code == Code::Unsupported && field.starts_with(&error.field);
         error.field.starts_with(field) || is_block

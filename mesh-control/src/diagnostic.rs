@@ -23,7 +23,7 @@ pub struct Source {
     pub path: PathBuf,
     /// The whole text, from which excerpts are quoted.
     pub text: String,
-    /// Where lines begin, once one has been asked for: a file may have as many mistakes as lines.
+    /// Where lines begin, computed once: a file may have as many mistakes as lines.
     lines: OnceLock<Vec<usize>>,
 }
 
@@ -99,7 +99,7 @@ pub enum Severity {
     Error,
     /// The configuration is accepted, but part of it is unlikely to do what was meant.
     Warning,
-    /// Worth knowing.
+    /// A note.
     Info,
 }
 
@@ -148,7 +148,7 @@ pub enum Code {
     VirtualServiceIneffectiveMatch,
     /// `IST0132`: a VirtualService's host is not served by its gateway.
     VirtualServiceHostNotFoundInGateway,
-    /// `IST0134`: a ServiceEntry needs addresses to be told apart from others.
+    /// `IST0134`: a ServiceEntry needs addresses to be distinguished from others.
     ServiceEntryAddressesRequired,
     /// `IST0145`: two gateways claim one port and host.
     ConflictingGateways,
@@ -191,13 +191,13 @@ impl Code {
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// What kind of problem it is.
     pub code: Code,
     /// What is wrong, with the value: lower case, no full stop.
     pub message: String,
-    /// Where.
+    /// Its position.
     pub position: Position,
     /// What was expected at that place, shown beside the underline; may be empty.
     pub label: String,
@@ -233,14 +233,14 @@ impl Diagnostic {
         }
     }
 
-    /// Says what was expected.
+    /// Sets what was expected.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// Says in which resource and field it is.
+    /// Sets the resource and the field.
     #[must_use]
     pub fn at(mut self, resource: impl Into<String>, field: impl Into<String>) -> Self {
         self.resource = resource.into();
@@ -381,7 +381,7 @@ impl<'a> Excerpt<'a> {
     }
 }
 
-/// Text of a file must not be able to drive the terminal, or fill the log.
+/// Escapes and shortens text of a file, which must not control the terminal or fill the log.
 fn plain(text: &str) -> String {
     let mut chars = text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
     // With the marks of an excerpt.
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_fields_cannot_drive_the_terminal() {
+    fn names_of_fields_cannot_control_the_terminal() {
         let diagnostic = diagnostic(1).at("Gateway a/\u{1b}[2J", "spec.\u{1b}[2J");
         let shown = [diagnostic.render(Style::Plain), diagnostic.to_string()];
         assert!(shown.iter().all(|text| text.contains("[2J") && !text.contains('\u{1b}')), "{shown:?}");

@@ -1,6 +1,6 @@
-//! The control plane of a mesh: what Pilot and Galley did.
+//! The control plane of a mesh, in the role of istiod.
 //!
-//! [`load`] reads a directory of Istio resources and says what is wrong with it. It yields a [`mesh::Mesh`]: the resources
+//! [`load`] reads a directory of Istio resources and reports its mistakes. It yields a [`mesh::Mesh`]: the resources
 //! ([`config`]), the services that they declare ([`registry`]) and the policies of the services
 //! ([`destination_rules`]). [`translate`] turns a mesh into the xDS resources of one node. All this is without I/O, except
 //! that `load` reads files. `source` follows a directory as it changes, and [`server`] sends each change to the clients.

@@ -1,4 +1,4 @@
-//! `mesh-control`: checks a directory of Istio resources and shows what becomes of it.
+//! `mesh-control`: checks a directory of Istio resources and prints its translation.
 
 mod cli;
 

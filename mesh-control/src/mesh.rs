@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::destination_rules::DestinationRules;
 use crate::registry::Registry;
 
-/// The resources of a configuration and what follows from them.
+/// The resources of a configuration, with their services and policies.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Mesh {

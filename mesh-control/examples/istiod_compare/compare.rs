@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::normalize;
 use crate::recorded::Answers;
 
-/// What became of a resource.
+/// The outcome for a resource.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Equal,
@@ -17,11 +17,11 @@ pub(crate) enum Outcome {
     Missing,
     /// We have it and istiod does not.
     Extra,
-    /// It needs what this version has not.
+    /// It requires features that are not supported.
     NotCovered(&'static str),
 }
 
-/// A service that needs what this version has not, so the loader has left it out with a warning.
+/// A service that requires features that are not supported, so the loader has left it out with a warning.
 const LEFT_OUT: &str = "its service is left out of the configuration";
 
 type Outcomes = BTreeMap<String, Outcome>;
@@ -63,7 +63,7 @@ fn clusters(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
                 if is_hashed {
                     theirs["lb_policy"] = own["lb_policy"].clone();
                 }
-                // Proxyless clusters say little; what they say must hold.
+                // Proxyless clusters have few fields; only those are compared.
                 let matching = if node.role == Role::Library { Match::Part } else { Match::Whole };
                 differences(&theirs, &own, matching)
             }
@@ -87,7 +87,7 @@ fn routes(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
         }
         for host in value["virtual_hosts"].as_array().into_iter().flatten() {
             let name = host["name"].as_str().unwrap_or_default();
-            // A library asks by the name of the service; the other hosts of the port are never looked at.
+            // A library requests its routes by service; the other hosts of the port have no effect.
             if node.role == Role::Library && name != normalize::virtual_host_of_cluster(config) {
                 continue;
             }
@@ -136,7 +136,7 @@ fn virtual_host(path: &str, theirs: &Value, own: Option<&Value>, answers: &Answe
     }
 }
 
-/// The order of domains means nothing.
+/// The order of domains has no meaning.
 fn sorted(domains: &Value) -> Value {
     let mut domains: Vec<_> = domains.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     domains.sort_unstable();
@@ -187,7 +187,7 @@ fn serves_only_what_is_left_out(listener: &Value, ours: &Answers) -> bool {
     })
 }
 
-/// Our listener; istiod answers under the name that was asked for, which may be a short one.
+/// Our listener; istiod responds with the requested name, which may be a short one.
 fn listener_called<'a>(name: &str, ours: &'a Answers) -> Option<&'a Value> {
     let full = |suffix: &str| {
         let (host, port) = name.rsplit_once(':')?;
@@ -201,7 +201,7 @@ fn listener_called<'a>(name: &str, ours: &'a Answers) -> Option<&'a Value> {
 enum Match {
     /// All of it.
     Whole,
-    /// What istiod says; we may say more.
+    /// The fields that istiod sets; we may set more.
     Part,
 }
 

@@ -1,7 +1,7 @@
-//! Whether our translation means what a real istiod's answers to the same nodes mean.
+//! Compares our translation with the responses of a real istiod to the same nodes.
 //!
-//! Reads a folder with the configuration (`config/*.yaml`), the nodes that asked (`nodes.yaml`) and istiod's recorded
-//! answers (`NODE/{lds,rds,cds,eds}.pb`), translates the configuration for each node and compares, resource by
+//! Reads a folder with the configuration (`config/*.yaml`), the nodes (`nodes.yaml`) and istiod's recorded
+//! responses (`NODE/{lds,rds,cds,eds}.pb`), translates the configuration for each node and compares, resource by
 //! resource, what this version covers. Fields and kinds that it does not support are left out of the configuration with
 //! a warning, and of the comparison by [`normalize`]; everything else must be equal.
 //!
@@ -83,7 +83,7 @@ fn compare_all(folder: &Path) -> Result<Table, Error> {
     Ok(table)
 }
 
-/// Prints a row and what is behind it; gives the number of equal and of compared resources.
+/// Prints a row and its details; returns the number of equal and of compared resources.
 fn print(node: &str, kind: &str, outcomes: &BTreeMap<String, Outcome>) -> (usize, usize) {
     let count = |wanted: fn(&Outcome) -> bool| outcomes.values().filter(|outcome| wanted(outcome)).count();
     let equal = count(|outcome| matches!(outcome, Outcome::Equal));

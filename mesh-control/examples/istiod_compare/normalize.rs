@@ -1,4 +1,4 @@
-//! Takes out of a resource what this version does not cover, and what carries no meaning.
+//! Removes from a resource what is not supported, and what has no meaning.
 
 use serde_json::{Map, Value, json};
 
@@ -166,7 +166,7 @@ fn http_filters(manager: &Value) -> Value {
     required.filter(|name| !NOT_COVERED.iter().any(|other| *name == other)).cloned().collect()
 }
 
-/// What is told about workloads.
+/// The metadata of workloads.
 fn metadata_exchange(manager: &Value) -> Value {
     let mut filters = manager["http_filters"].as_array().into_iter().flatten();
     let exchange = filters.find(|filter| filter["name"] == "istio.metadata_exchange");

@@ -1,4 +1,4 @@
-//! What istiod was asked and what it answered, and our translation in the same form.
+//! Recorded requests to istiod and its responses, and our translation in the same form.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// The recorded answers of a node; a type that was not asked for is empty.
+    /// The recorded responses to a node; a type that was not requested is empty.
     pub(crate) fn read(folder: &Path) -> Result<Self, Error> {
         Ok(Self {
             listeners: by_name(&response::<listener::v3::Listener>(folder, "lds")?, "name"),
@@ -86,7 +86,7 @@ struct Metadata {
     labels: Labels,
 }
 
-/// The nodes that asked. istiod finds the service of a node by its address.
+/// The recorded nodes. istiod finds the service of a node by its address.
 pub(crate) fn nodes(folder: &Path, registry: &Registry) -> Result<Vec<(String, Node)>, Error> {
     let text = std::fs::read_to_string(folder.join("nodes.yaml"))?;
     let recorded: Vec<RecordedNode> = serde_saphyr::from_str(&text)?;

@@ -38,7 +38,7 @@ pub(crate) fn run() -> ExitCode {
 /// The exit code of a command, or of the failure to write its output.
 fn written(output: io::Result<()>, code: ExitCode) -> ExitCode {
     match output {
-        // A closed pipe is the reader's choice; a truncated file would be taken for the whole.
+        // A closed pipe is no error, but a truncated file must not look complete.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error),
         _ => code,
     }

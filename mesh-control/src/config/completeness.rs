@@ -1,8 +1,8 @@
 //! Which kinds of resources were read completely.
 //!
-//! A resource that could not be read looks as if it were missing, and one that was read in part looks as if its author had
-//! left something out. Checks between resources ask here first, so that one mistake does not cause reports of others that
-//! do not exist. Mistakes in fields that no other resource refers to ([`Resource::LOCAL_FIELDS`]) prevent no check.
+//! A resource that could not be read would be reported as missing, and one that was read in part as incomplete. Checks
+//! between resources look here first, so that one mistake does not cause reports of others that do not exist. Mistakes
+//! in fields that no other resource refers to ([`Resource::LOCAL_FIELDS`]) prevent no check.
 //!
 //! [`Resource::LOCAL_FIELDS`]: super::kind::Resource::LOCAL_FIELDS
 

@@ -89,7 +89,7 @@ pub enum LoadBalancer {
     LeastRequest,
     /// One after the other.
     RoundRobin,
-    /// Any.
+    /// A random one.
     Random,
 }
 
@@ -106,7 +106,7 @@ pub struct ConnectionPool {
     /// Age at which a connection is drained; none by default.
     pub max_connection_duration: Option<Duration>,
     /// Time without bytes after which a proxied TCP connection is closed, default 1 h; zero disables. It is also the default
-    /// of `idle_timeout`. TCP proxies obey the rule's own policy only, not that of a subset or a port, as in Istio.
+    /// of `idle_timeout`. TCP proxies use the rule's own policy only, not that of a subset or a port, as in Istio.
     pub tcp_idle_timeout: Option<Duration>,
     /// Requests that wait for a connection.
     pub http1_max_pending_requests: Option<u32>,
@@ -128,7 +128,7 @@ pub struct ConnectionPool {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct TcpKeepalive {
-    /// Probes without answer until the connection is dead.
+    /// Unanswered probes after which the connection is dead.
     pub probes: Option<u32>,
     /// Idle time before the first probe, whole seconds.
     pub time: Option<Duration>,
@@ -140,11 +140,11 @@ pub struct TcpKeepalive {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OutlierDetection {
-    /// 5xx answers and connection failures in a row that eject, default 5; 0 disables.
+    /// 5xx responses and connection failures in a row that eject, default 5; 0 disables.
     pub consecutive_5xx_errors: Option<u32>,
     /// 502, 503, 504 and connection failures in a row that eject; 0 or absent disables.
     pub consecutive_gateway_errors: Option<u32>,
-    /// Whether failures to connect are counted apart from answers; default false.
+    /// Whether failures to connect are counted apart from responses; default false.
     pub split_external_local_origin_errors: bool,
     /// Failures to connect in a row that eject, if counted apart; default 5.
     pub consecutive_local_origin_failures: Option<u32>,

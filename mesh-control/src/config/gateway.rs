@@ -120,7 +120,7 @@ impl FromNode for Server {
         let bind = read_bind(&object);
         let mode = port.as_ref().and_then(|port| ServerMode::read(&object, port.protocol));
         if port.is_none() {
-            // Its fields cannot be judged without the protocol.
+            // Its fields cannot be checked without the protocol.
             object.ignored(&["tls"]);
         }
         for (i, host) in hosts.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! The kinds of resources.
 //!
-//! [`for_each_kind`] is the one list of them. Everything that has to know every kind is generated from it: [`Kind`],
+//! [`for_each_kind`] is the one list of them. Code that covers every kind is generated from it: [`Kind`],
 //! [`Config`] and the function that reads a resource here, and the checks between resources in `validate`. Each row names
 //! the type of the kind, its field in [`Config`], its module in `validate`, and its API.
 

@@ -1,8 +1,8 @@
 //! Istio resources: read from files, checked one by one, and kept as typed values with their positions.
 //!
-//! What contradicts itself only between several resources is found by [`load`](crate::load), which is also the entry
-//! point. A field that is not understood is an error that names it: a mesh that ignored a field, or worse a security
-//! policy, would behave differently from its configuration. Reading does not stop at the first mistake.
+//! Contradictions between resources are found by [`load`](crate::load), which is also the entry point. An unknown field
+//! is an error that names it: a mesh that ignored a field, or worse a security policy, would behave differently from
+//! its configuration. Reading does not stop at the first mistake.
 //!
 //! `kind` has the table of kinds. A kind has a module here, with its type and its reader; fields that several kinds share
 //! are in `scalar`, `namespaced_host` and `port`.
@@ -49,7 +49,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Source};
 
-/// What was read of files; the resources have been checked one by one only.
+/// The resources of files, each of which has been checked on its own.
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) config: Config,

@@ -27,7 +27,7 @@ pub enum NamespaceScope {
 }
 
 impl NamespacedHost {
-    /// Whether what `namespace` declares for `host` is meant.
+    /// Whether it includes what `namespace` declares for `host`.
     pub fn admits(&self, namespace: &str, host: &Host) -> bool {
         self.namespace.includes(namespace) && self.host.intersects(host)
     }

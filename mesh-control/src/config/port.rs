@@ -90,7 +90,7 @@ pub(super) fn read_port(node: &Node, cx: Context<'_>) -> Option<Located<u16>> {
     Some(Located { value: number?, position: cx.position(mark) })
 }
 
-/// The protocol, in any case as Istio takes it; outer `None` if absent or empty, inner `None` if it was refused.
+/// The protocol, in upper or lower case as in Istio; outer `None` if absent or empty, inner `None` if it was refused.
 pub(super) fn read_protocol(object: &Object<'_>) -> Option<Option<Protocol>> {
     let cx = object.cx.field("protocol");
     let node = object.node("protocol")?;

@@ -119,7 +119,7 @@ fn read_header(node: &Node, cx: Context<'_>) -> Option<Header> {
     let (api_version, kind) = (object.required("apiVersion"), object.required("kind"));
     let (Some(api_version), Some(kind)): (Option<Located<String>>, Option<Located<String>>) = (api_version, kind)
     else {
-        // Most likely one of them is there, misspelt.
+        // Most likely the other one is misspelt.
         object.ignored(&["metadata", "spec", "status", "items"]);
         object.finish();
         return None;

@@ -9,7 +9,7 @@ use crate::document::{Context, FromNode, Key, Mark, Node, Object, Value};
 use crate::host::{Host, HostError};
 use crate::name::Name;
 
-/// Longest regular expression that Istio takes, in bytes.
+/// Longest regular expression that Istio accepts, in bytes.
 const MAX_REGEX_BYTES: usize = 1024;
 /// Longest duration: a century.
 const MAX_DURATION_HOURS: u64 = 36_525 * 24;
@@ -206,7 +206,7 @@ impl FromNode for Host {
     }
 }
 
-/// Who may see a resource. Istio `exportTo`.
+/// The namespaces that see a resource. Istio `exportTo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Visibility {
@@ -214,7 +214,7 @@ pub enum Visibility {
     Own,
     /// Every namespace: `*`; the default.
     All,
-    /// Nobody: `~`.
+    /// No namespace: `~`.
     None,
     /// The named namespace.
     Namespace(String),
@@ -253,7 +253,7 @@ impl FromNode for Visibility {
     }
 }
 
-/// Reads labels that a workload has or that select workloads, and refuses what no label can be.
+/// Reads labels that a workload has or that select workloads, and refuses invalid ones.
 pub(crate) fn labels(object: &Object<'_>, name: &'static str) -> Option<Labels> {
     let labels: Labels = object.optional(name)?;
     if let Value::Mapping(entries) = &object.node(name)?.value {

@@ -206,7 +206,7 @@ fn read_default_endpoint(object: &Object<'_>) -> Option<SocketAddr> {
     endpoint.filter(|_| is_itself)
 }
 
-/// Traffic is never intercepted, so only modes that do not ask for it are accepted.
+/// Traffic is never intercepted, so only modes without interception are accepted.
 fn read_capture_mode(object: &Object<'_>) {
     let cx = object.cx.field("captureMode");
     let table = [("DEFAULT", 0, Some(())), ("IPTABLES", 1, None), ("NONE", 2, Some(()))];

@@ -1,8 +1,8 @@
 //! YAML and JSON documents, and how typed values are read from them.
 //!
-//! [`parse`] turns the text of a file into a tree of [`Node`]s that keep their positions. A reader asks an [`Object`] for
-//! its fields, one after the other; what is wrong with a field is recorded as a diagnostic at its position, and reading
-//! goes on, so one run reports every mistake of a file. A field that no reader asked for is reported by
+//! [`parse`] turns the text of a file into a tree of [`Node`]s that keep their positions. A reader reads the fields
+//! of an [`Object`] one after the other; a mistake in a field is recorded as a diagnostic at its position, and reading
+//! goes on, so one run reports every mistake of a file. A field that no reader has read is reported by
 //! [`Object::finish`].
 
 mod number;

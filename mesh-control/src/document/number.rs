@@ -1,4 +1,4 @@
-//! Numbers, as protobuf's JSON mapping takes them.
+//! Numbers, in the forms that protobuf's JSON mapping accepts.
 //!
 //! The type of a field decides, not the notation: an integer may be a number or a string, with a fraction of zeros or an
 //! exponent, as long as its value is whole (`60`, `60.0`, `6e1`, `"60"`). A string must be a number by JSON's
@@ -8,7 +8,7 @@
 use super::Context;
 use super::yaml::{Node, Value};
 
-/// Most digits that an `i128` holds whatever they are.
+/// Number of digits that always fit into an `i128`.
 const MAX_DIGITS: usize = 38;
 
 impl Context<'_> {

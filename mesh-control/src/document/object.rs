@@ -147,7 +147,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Reports the fields that no reader has asked for.
+    /// Reports the fields that no reader has read.
     pub(crate) fn finish(self) {
         let known = self.known.borrow();
         for (key, node) in self.entries {

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn values_keep_type_and_place() {
+    fn values_keep_type_and_position() {
         assert_eq!(
             scalars("a: {b: [1, \"1\", true]}\n---\n# nothing\n---\nc: 0.5\nd: ~\ne: yes\n"),
             [
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_text_is_refused_with_its_place() {
+    fn invalid_text_is_refused_with_its_position() {
         for (text, place) in [
             ("a: [1, 2\nb: 3\n", "a.yaml:2:"),
             ("a: 1\na: 2\n", "a.yaml:2:1"),

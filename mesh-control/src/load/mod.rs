@@ -22,7 +22,7 @@ use crate::validate;
 pub struct Loaded {
     /// The mesh of the resources that could be read; complete and consistent only if [`Loaded::is_valid`].
     pub mesh: Mesh,
-    /// All that is wrong or doubtful, sorted by file, line and column.
+    /// All errors and warnings, sorted by file, line and column.
     pub diagnostics: Vec<Diagnostic>,
     /// The files, in the order in which they were read.
     pub sources: Vec<Arc<Source>>,

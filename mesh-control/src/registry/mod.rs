@@ -125,7 +125,7 @@ impl Registry {
         &self.services
     }
 
-    /// The service that a client in `namespace` means by `host`: its own namespace's before others', the exact name
+    /// The service of `host` for a client in `namespace`: its own namespace's before others', the exact name
     /// before the most specific wildcard.
     pub fn find(&self, host: &Host, namespace: &str) -> Option<&Service> {
         let exact = self.by_host.get(host).into_iter().flatten().map(|&i| &self.services[i]);

@@ -52,7 +52,7 @@ async fn serve_stream(mut stream: ServerStream, mut meshes: watch::Receiver<Arc<
             }
             changed = meshes.changed(), if is_followed => match changed {
                 Ok(()) => state.handle_mesh(Arc::clone(&meshes.borrow_and_update())),
-                // Nobody follows the source any more: what is in force stays.
+                // The source has ended; the last configuration stays in force.
                 Err(_) => is_followed = false,
             },
         }

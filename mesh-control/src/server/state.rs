@@ -40,7 +40,7 @@ struct TypeState {
     interest: Interest,
     /// Nonce of the last response.
     nonce: String,
-    /// What the client has, by name.
+    /// The resources that the client has, by name.
     sent: BTreeMap<Arc<str>, Any>,
 }
 
@@ -50,7 +50,7 @@ impl StreamState {
         Self { mesh, client: None, types: Default::default(), nonce: 0, responses: VecDeque::new() }
     }
 
-    /// Takes a subscription, or the answer to a response.
+    /// Handles a subscription, or the acknowledgement of a response.
     ///
     /// # Errors
     ///
@@ -62,12 +62,12 @@ impl StreamState {
             self.client = Some((node, snapshot));
         }
         let state = &mut self.types[request.resource_type as usize];
-        // An answer to an older response is about resources that have been replaced.
+        // An acknowledgement of an older response is about resources that have been replaced.
         if !request.response_nonce.is_empty() && *request.response_nonce != *state.nonce {
             return Ok(());
         }
         if let Some(error) = &request.error {
-            tracing::warn!(resource_type = %request.resource_type, "the client does not take a configuration: {error}");
+            tracing::warn!(resource_type = %request.resource_type, "the client has rejected a configuration: {error}");
         }
         let interest = match &state.interest {
             Interest::Nothing | Interest::Everything if request.resource_names.is_empty() => Interest::Everything,
@@ -81,7 +81,7 @@ impl StreamState {
         Ok(())
     }
 
-    /// The mesh has changed.
+    /// Handles a new version of the mesh.
     pub fn handle_mesh(&mut self, mesh: Arc<Mesh>) {
         self.mesh = mesh;
         let Some((node, snapshot)) = &mut self.client else { return };
@@ -103,7 +103,8 @@ impl StreamState {
         let changed: Vec<_> = wanted().filter(|(name, any)| state.sent.get(*name) != Some(any)).collect();
         let is_whole = matches!(kind, ResourceType::Cluster | ResourceType::Listener);
         let has_fewer = is_whole && is_missing(state, snapshot, kind);
-        // A subscription to all resources of a type is answered even if there are none, so that the client knows it.
+        // A subscription to all resources of a type gets a response even if there are none, so that the client need not
+        // wait.
         let is_due = !changed.is_empty() || has_fewer || (push == Push::Subscription && is_whole);
         if state.interest == Interest::Nothing || !is_due {
             return;
@@ -127,10 +128,10 @@ impl StreamState {
     }
 }
 
-/// Why something is sent.
+/// Why a response is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Push {
-    /// The client asks.
+    /// The client has subscribed.
     Subscription,
     /// The mesh has changed.
     Change,
@@ -256,7 +257,7 @@ spec:
     }
 
     #[test]
-    fn stale_and_negative_answers_change_nothing() {
+    fn stale_acknowledgements_and_nacks_change_nothing() {
         let mut state = StreamState::new(mesh(SERVICES, 1));
         state.handle_request(request(ResourceType::Cluster, &[])).unwrap();
         let nonce = Arc::from(state.poll_response().unwrap().nonce);
@@ -269,7 +270,7 @@ spec:
     }
 
     #[test]
-    fn a_client_must_say_who_it_is() {
+    fn a_client_must_identify_its_node() {
         let mut state = StreamState::new(mesh(SERVICES, 1));
         let anonymous = Request { node: None, ..request(ResourceType::Cluster, &[]) };
         assert_eq!(state.handle_request(anonymous).unwrap_err(), Refusal::Anonymous);

@@ -15,7 +15,7 @@ const MAX_DELAY: Duration = Duration::from_secs(10);
 pub(super) enum Settled {
     /// There was no change for [`QUIET`].
     Quiet,
-    /// Changes have gone on for [`MAX_DELAY`].
+    /// There were changes for [`MAX_DELAY`].
     Overdue,
     /// The watch has ended.
     Closed,

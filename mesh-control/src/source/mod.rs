@@ -4,8 +4,9 @@
 //! checked, and only a configuration without errors becomes the next [`Mesh`]; otherwise the last good one stays in force
 //! and the [`Reload`] has the reason. Nothing happens if the contents are the same as before.
 //!
-//! The operating system reports changes of the directory that was opened, not of its path. A directory that replaces it,
-//! because it was deleted and created again or because a symbolic link has changed, is noticed by looking once a second.
+//! The operating system reports changes of the directory that was opened, not of its path. A directory that replaces
+//! it, because it was deleted and created again or because a symbolic link has changed, is detected by a check once a
+//! second.
 
 mod debounce;
 mod presence;
@@ -51,7 +52,7 @@ pub enum OpenError {
     /// It cannot be listed.
     #[error(transparent)]
     Unreadable(#[from] LoadError),
-    /// What it holds has errors.
+    /// Its files have errors.
     #[error("{}", summary(.0))]
     Invalid(Vec<Diagnostic>),
     /// The operating system does not report changes.
@@ -59,7 +60,7 @@ pub enum OpenError {
     Watch {
         /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: notify::Error,
     },
 }
@@ -152,7 +153,7 @@ impl Directory {
         if presence.is_some() {
             match watch_changes(&self.path) {
                 Ok((watcher, changes)) => (self._watcher, self.changes) = (watcher, changes),
-                // It may have been deleted again; the next look finds out.
+                // It may have been deleted again; the next check detects it.
                 Err(_) => self.presence = None,
             }
         }

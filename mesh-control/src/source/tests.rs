@@ -33,7 +33,7 @@ impl Drop for TemporaryDirectory {
     }
 }
 
-/// Follows the directory beside the test; the receiver yields what became of each change.
+/// Follows the directory in the background; the receiver yields the outcome of each change.
 fn follow(directory: Directory) -> mpsc::UnboundedReceiver<Result<u64, String>> {
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(directory.run(move |reload| {
@@ -51,7 +51,7 @@ async fn next(reloads: &mut mpsc::UnboundedReceiver<Result<u64, String>>) -> Res
 }
 
 #[tokio::test]
-async fn a_broken_change_leaves_the_last_good_configuration_in_force() {
+async fn an_invalid_change_leaves_the_last_good_configuration_in_force() {
     let files = TemporaryDirectory::new("reload");
     files.write("a.yaml", &entry("80"));
     let (directory, meshes) = Directory::open(&files.0).unwrap();
@@ -70,7 +70,7 @@ async fn a_broken_change_leaves_the_last_good_configuration_in_force() {
 }
 
 #[tokio::test]
-async fn following_ends_when_nobody_listens() {
+async fn following_ends_without_receivers() {
     let files = TemporaryDirectory::new("end");
     files.write("a.yaml", &entry("80"));
     let (directory, meshes) = Directory::open(&files.0).unwrap();
@@ -103,7 +103,7 @@ async fn a_file_that_cannot_be_read_is_reported_by_name() {
 }
 
 #[tokio::test]
-async fn a_directory_that_takes_the_place_of_another_is_followed() {
+async fn a_directory_that_replaces_another_is_followed() {
     let place = TemporaryDirectory::new("place");
     let path = place.0.join("mesh");
     let put = |text: &str| {

@@ -54,7 +54,7 @@ impl Part<'_> {
         let policy = Policy::of(self.rule, self.subset.map(|subset| &subset.traffic_policy), self.port.number);
         let no_labels = Labels::new();
         let labels = self.subset.map_or(&no_labels, |subset| &subset.labels);
-        // Istio fails over between localities only where outlier detection can tell that one has failed.
+        // Istio fails over between localities only if outlier detection can find that one has failed.
         let failover_from = policy.outlier_detection.map(|_| view.locality());
         let assignment = load_assignment(&name, self.service, self.port.number, labels, failover_from);
         let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };

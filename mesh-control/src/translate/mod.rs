@@ -4,8 +4,8 @@
 //! so that Envoy or a gRPC client could use them as well. Differences are bugs, except these:
 //!
 //! - a listener with its own port (a Sidecar's `egress` with a port) has no original destination, so requests to unknown
-//!   hosts are answered with 502 there, whatever the outbound traffic policy is;
-//! - a destination without a port means the service's only port, whatever the port of the listener is. istiod takes the
+//!   hosts get the response 502 there, under any outbound traffic policy;
+//! - a destination without a port means the service's only port, not the port of the listener. istiod takes the
 //!   port of the listener, even if the service does not have it;
 //! - a library gets the routes of the called service only, not those of all services of the port;
 //! - a library's listeners also have filters that are optional for gRPC clients, such as Istio's exchange of peer

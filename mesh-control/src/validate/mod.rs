@@ -1,9 +1,9 @@
 //! Checks between resources.
 //!
-//! Codes and meaning are those of `istioctl analyze`, as far as they apply without a cluster. What would send requests
-//! nowhere (a missing host, subset, port or gateway) is an error; what has no effect is a warning.
+//! Codes and meaning are those of `istioctl analyze`, as far as they apply without a cluster. A missing host, subset,
+//! port or gateway is an error; a part without effect is a warning.
 //!
-//! Every kind has a module here with a function `check`, which reports what is wrong with the resources of the kind.
+//! Every kind has a module here with a function `check`, which reports mistakes in the resources of the kind.
 
 mod destination_rule;
 mod gateway;
@@ -19,11 +19,11 @@ use crate::host::Host;
 use crate::mesh::Mesh;
 use crate::registry::Registry;
 
-/// What is checked.
+/// The input of the checks.
 #[derive(Clone, Copy, Debug)]
 struct Scope<'a> {
     mesh: &'a Mesh,
-    /// What of the mesh could not be read, and must not be reported as missing.
+    /// The parts of the mesh that could not be read, and must not be reported as missing.
     completeness: &'a Completeness,
 }
 
@@ -37,7 +37,7 @@ macro_rules! define_check_all {
 }
 for_each_kind!(define_check_all);
 
-/// Everything that is wrong between resources, except what is only due to resources that could not be read.
+/// All mistakes between resources, except those that are only due to resources that could not be read.
 pub(crate) fn check(mesh: &Mesh, completeness: &Completeness) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     check_all(Scope { mesh, completeness }, &mut diagnostics);

@@ -1,4 +1,4 @@
-//! ServiceEntries that share a host, and ports that cannot be told apart.
+//! ServiceEntries that share a host, and ports that cannot be distinguished.
 
 use std::collections::HashMap;
 
@@ -108,7 +108,7 @@ fn shared_ports<'a>(
     })
 }
 
-/// Connections without a host name can only be told apart by address.
+/// Connections without a host name can only be distinguished by address.
 fn check_addresses(entry: &ServiceEntry, diagnostics: &mut Vec<Diagnostic>) {
     if !entry.addresses.is_empty() {
         return;

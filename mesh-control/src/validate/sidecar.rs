@@ -90,7 +90,8 @@ fn without_rules<'a>(
     services
 }
 
-/// Warns of services that a listener for connections cannot tell apart: unlike requests, connections do not name a service.
+/// Warns of services that a listener for connections cannot distinguish: unlike requests, connections do not name a
+/// service.
 fn indistinguishable(sidecar: &Sidecar, i: usize, port: &ListenerPort, services: &[&Service]) -> Option<Diagnostic> {
     let [first, others @ ..] = services else { return None };
     let hosts: Vec<_> = others.iter().map(|service| service.host.as_str()).collect();
@@ -103,7 +104,7 @@ fn indistinguishable(sidecar: &Sidecar, i: usize, port: &ListenerPort, services:
     Some(
         Diagnostic::warning(Code::NoEffect, position, message)
             .at(sidecar.metadata.resource(), format!("spec.egress[{i}].hosts"))
-            .label("cannot be told apart")
+            .label("cannot be distinguished")
             .help(format!("give each service a listener, or the hosts a VirtualService with {rules}")),
     )
 }
@@ -113,7 +114,7 @@ fn check_egress_hosts(sidecar: &Sidecar, i: usize, registry: &Registry, diagnost
     let listener = &sidecar.egress[i];
     for (j, meant) in listener.hosts.iter().enumerate().filter(|(_, meant)| !meant.host.is_wildcard()) {
         let namespace = &sidecar.metadata.namespace;
-        // Of several services with the host, the one that is found first need not be the one that is meant.
+        // A lookup by host alone may find another service with the same host.
         let mut others = registry.services().iter().filter(|service| service.is_visible_to(namespace));
         if meant.namespace == NamespaceScope::None
             || registry.find(&meant.host, namespace).is_some_and(|it| meant.admits(&it.namespace, &it.host))

@@ -39,7 +39,7 @@ impl Drop for Directory {
 }
 
 #[test]
-fn exit_codes_tell_good_bad_and_impossible_apart() {
+fn exit_codes_distinguish_valid_invalid_and_unusable_input() {
     let good = Directory::new("good", GATEWAY);
     let bad = Directory::new("bad", "kind: x\n");
     for (directory, command, more, expected) in [

@@ -1,4 +1,4 @@
-//! What the configuration means, seen through the decoder of the data plane.
+//! The translation of a configuration, decoded by the data plane.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn resources(role: Role) -> Resources {
     translate(&loaded.mesh, &node)
 }
 
-/// The data plane takes all of them.
+/// Decodes all of them as the data plane does.
 fn assert_decodable<M: Message + Name + std::fmt::Debug>(resources: &[M]) {
     assert!(!resources.is_empty(), "no {}", M::NAME);
     for resource in resources {
@@ -28,7 +28,7 @@ fn assert_decodable<M: Message + Name + std::fmt::Debug>(resources: &[M]) {
 }
 
 #[test]
-fn the_data_plane_takes_everything_that_is_generated() {
+fn the_data_plane_accepts_everything_that_is_generated() {
     for role in [Role::Library, Role::Gateway, Role::Sidecar(Interception::None)] {
         let Resources { listeners, routes, clusters, endpoints } = resources(role);
         assert_decodable(&listeners);
@@ -39,7 +39,7 @@ fn the_data_plane_takes_everything_that_is_generated() {
 }
 
 #[test]
-fn a_library_that_serves_lets_streams_be_silent() {
+fn servers_of_a_library_have_no_stream_idle_timeout() {
     let inbound: Vec<_> = (resources(Role::Library).listeners.into_iter())
         .filter(|listener| listener.name.starts_with("xds.istio.io/grpc/lds/inbound/"))
         .collect();

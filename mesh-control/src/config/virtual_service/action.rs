@@ -13,9 +13,9 @@ use crate::host::Host;
 pub enum HttpAction {
     /// It is sent to one of the destinations, chosen by weight for each request.
     Route(Vec<WeightedDestination>),
-    /// It is answered with a redirect.
+    /// The response is a redirect.
     Redirect(Redirect),
-    /// It is answered.
+    /// The response is configured.
     DirectResponse(DirectResponse),
 }
 
@@ -23,7 +23,7 @@ pub enum HttpAction {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WeightedDestination {
-    /// Where to.
+    /// The destination.
     pub destination: Destination,
     /// Share relative to the sum of the rule's weights, default 0; a single destination gets everything.
     pub weight: u32,
@@ -130,7 +130,7 @@ pub struct RetryPolicy {
 pub struct Fault {
     /// Delay before the request is sent.
     pub delay: Option<Delay>,
-    /// Answer instead of the service.
+    /// Response instead of that of the service.
     pub abort: Option<Abort>,
 }
 
@@ -144,17 +144,17 @@ pub struct Delay {
     pub fixed_delay: Duration,
 }
 
-/// An injected answer.
+/// An injected response.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Abort {
     /// Share of requests in millionths, 0-1 000 000.
     pub parts_per_million: u32,
-    /// The answer.
+    /// The status of the response.
     pub status: FaultStatus,
 }
 
-/// Status of an injected answer.
+/// Status of an injected response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultStatus {

@@ -47,7 +47,7 @@ pub struct TcpMatch {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TlsMatch {
-    /// Server names that the client asks for, at least one. Each is covered by a host of the VirtualService.
+    /// Server names that the client requests, at least one. Each is covered by a host of the VirtualService.
     pub sni_hosts: Vec<Located<SniHost>>,
     /// The other conditions.
     pub connection: TcpMatch,
@@ -57,19 +57,19 @@ pub struct TlsMatch {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RouteDestination {
-    /// Where to.
+    /// The destination.
     pub destination: Destination,
     /// Share relative to the sum of the rule's weights, default 0; a single destination gets everything.
     pub weight: u32,
 }
 
-/// A server name that a TLS client may ask for.
+/// A server name that a TLS client may request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SniHost {
-    /// As a client asks for it, in lower case; `*` for any name, `*.example.com` for the names below.
+    /// As a client requests it, in lower case; `*` for any name, `*.example.com` for the names below.
     pub name: String,
-    /// As hosts of resources are written: a name without a dot belongs to the namespace of the resource.
+    /// As a host of a resource: a name without a dot belongs to the namespace of the resource.
     pub host: Host,
 }
 

@@ -6,7 +6,7 @@ use crate::config::scalar::StringMatch;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Context, FromNode, Located, Node, Object};
 
-/// Methods that Istio takes, and `*` for any.
+/// Methods that Istio accepts, and `*` for any.
 const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
 /// Which cross-origin requests a browser may make. Istio `CorsPolicy`.
@@ -21,7 +21,7 @@ pub struct CorsPolicy {
     pub allow_headers: Vec<String>,
     /// `access-control-expose-headers`.
     pub expose_headers: Vec<String>,
-    /// `access-control-max-age`: how long a browser may keep the answer to a preflight request. Whole seconds.
+    /// `access-control-max-age`: how long a browser may cache the response to a preflight request. Whole seconds.
     pub max_age: Option<Duration>,
     /// `access-control-allow-credentials`, sent if it is true.
     pub allow_credentials: Option<bool>,
@@ -36,7 +36,7 @@ pub enum UnmatchedPreflights {
     /// They are sent on like other requests; the default.
     #[default]
     Forward,
-    /// They are answered without `access-control-allow-origin`.
+    /// The response is sent without `access-control-allow-origin`.
     Ignore,
 }
 

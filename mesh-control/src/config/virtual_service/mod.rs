@@ -107,6 +107,6 @@ pub struct HttpRoute {
     pub fault: Option<Fault>,
     /// Changes of headers.
     pub headers: Headers,
-    /// Which cross-origin requests are allowed; none means that the mesh does not look at their origin.
+    /// Which cross-origin requests are allowed; none means that origins are not checked.
     pub cors_policy: Option<CorsPolicy>,
 }

@@ -6,7 +6,7 @@ use super::{Abort, Delay, Fault, FaultStatus, RetryPolicy};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Context, FromNode, Node, Object};
 
-/// Conditions of `retryOn` that Istio takes.
+/// Conditions of `retryOn` that Istio accepts.
 const RETRY_CONDITIONS: [&str; 17] = [
     "5xx",
     "gateway-error",

@@ -1,11 +1,11 @@
-//! Each mistake with the one line that it must give, through the whole reader.
+//! Each mistake with the diagnostic that the whole reader gives for it.
 
 mod connections;
 
 use super::*;
 use crate::config::{HttpAction, LoadBalancer};
 
-/// A mesh that is right: every test breaks one thing of it, or adds one resource.
+/// A valid mesh: every test breaks one part of it, or adds one resource.
 const MESH: &str = "\
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -79,7 +79,7 @@ fn the_example_mesh_is_valid() {
 }
 
 #[test]
-fn what_is_no_known_resource_is_refused_by_name() {
+fn unknown_resources_are_refused_by_name() {
     for (text, expected) in [
         ("a: [", "MESH0002 1 `[` "),
         ("- 1\n", "IST0106 1 `-` : expected an object, found a list"),
@@ -120,7 +120,7 @@ fn what_is_no_known_resource_is_refused_by_name() {
 }
 
 #[test]
-fn lists_comments_and_what_a_server_adds_are_taken() {
+fn lists_comments_and_fields_of_an_api_server_are_accepted() {
     let text = "# nothing\n---\n---\napiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems:\n\
                 - apiVersion: networking.istio.io/v1beta1\n  kind: DestinationRule\n  metadata: {name: a, uid: x, \
                 managedFields: [{manager: y}]}\n  spec: {host: two.example}\n  status: {observedGeneration: 1}\n";
@@ -318,7 +318,7 @@ fn a_cors_policy_of_a_redirect_has_no_effect() {
 }
 
 #[test]
-fn integers_are_taken_however_protobuf_json_writes_them() {
+fn integers_are_read_in_all_forms_of_protobuf_json() {
     for number in ["60", "60.0", "6e1", "'60'", "'6e1'"] {
         let spec = format!(
             "{{hosts: [two.example], http: [{{route: [{{destination: {{host: reviews}}, weight: {number}}}]}}]}}"
@@ -338,7 +338,7 @@ fn a_virtual_service_without_a_route_is_refused() {
 }
 
 #[test]
-fn routes_must_lead_somewhere() {
+fn routes_must_have_a_destination_that_exists() {
     let route = |destinations: &str| {
         resource("VirtualService", &format!("\n  hosts: [two.example]\n  http:\n  - route: [{destinations}]"))
     };
@@ -655,7 +655,7 @@ fn a_file_that_cannot_be_read_is_the_only_mistake() {
 }
 
 #[test]
-fn nothing_is_doubted_because_of_what_is_wrong_elsewhere() {
+fn a_mistake_causes_no_reports_elsewhere() {
     let misspelt = "apiVersion: networking.istio.io/v1\nkind: DestinationRulez\nmetadata: {name: two}\n\
                     spec: {host: two.example, subsets: [{name: v1, labels: {version: v1}}]}\n---\n\
                     apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: two}\n\
@@ -673,7 +673,7 @@ fn nothing_is_doubted_because_of_what_is_wrong_elsewhere() {
     assert!(found.len() == 1 && found[0].contains("is not a regular expression"), "{found:?}");
 }
 
-/// A route to a subset, and what it needs; `broken` is written in place of what is there.
+/// The findings about a route to a subset, in whose configuration `right` is replaced by `broken`.
 fn route_to_a_subset((right, broken): (&str, &str)) -> Vec<String> {
     let text = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s}\n\
                 spec: {hosts: [s.example], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, \
@@ -692,7 +692,7 @@ fn route_to_a_subset((right, broken): (&str, &str)) -> Vec<String> {
 }
 
 #[test]
-fn one_mistake_is_told_once_and_hides_no_other() {
+fn a_mistake_is_reported_once_and_hides_no_other() {
     assert_eq!(route_to_a_subset(("", "")), Vec::<String>::new());
     for (right, broken, expected) in [
         ("subsets:", "subsetz:", "unknown field"),

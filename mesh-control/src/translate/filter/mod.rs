@@ -1,9 +1,9 @@
 //! The filters of a node's listeners.
 //!
-//! Every listener of a node takes its filters from here. A filter has a file, which adds it to a chain and says what the
-//! rules of VirtualServices configure for it. It is given the [`View`] of the node, so a kind of resource that selects
-//! workloads adds its filters like any other: it keeps the resources of `view.mesh.config` that select the node, and adds
-//! what they ask for. The order of the tables below is that of Istio's proxies.
+//! Every listener of a node takes its filters from here. A filter has a file, which adds it to a chain and says what
+//! the rules of VirtualServices configure for it. It gets the [`View`] of the node, so a kind of resource that selects
+//! workloads adds its filters like any other: for the resources of `view.mesh.config` that select the node. The order
+//! of the tables below is that of Istio's proxies.
 
 mod cors;
 mod fault;
@@ -20,7 +20,7 @@ use super::view::View;
 use crate::config::{HttpRoute, Protocol};
 use mesh_core::node::Role;
 
-/// Which way requests and connections go.
+/// The direction of requests and connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     /// To the workload.
@@ -58,7 +58,7 @@ type ConfigureRoute = fn(&HttpRoute) -> Option<(&'static str, Any)>;
 /// Filters that the rules of VirtualServices configure.
 const ROUTE_CONFIGS: &[ConfigureRoute] = &[fault::configure_route, cors::configure_route];
 
-/// Filters that every gRPC client knows. gRFC A33, gRFC A39.
+/// Filters that every gRPC client supports. gRFC A33, gRFC A39.
 const KNOWN_TO_GRPC: [&str; 2] = [fault::NAME, router::NAME];
 
 /// The HTTP filters of the node's connection managers on a side.
@@ -68,7 +68,7 @@ pub(super) fn http_filters(view: &View<'_>, side: Side) -> Vec<http::HttpFilter>
         add(view, side, &mut filters);
     }
     if view.node.role == Role::Library {
-        // A gRPC client refuses a listener with a filter that it does not know, unless the filter is optional.
+        // A gRPC client refuses a listener with an unknown filter, unless the filter is optional.
         for filter in &mut filters {
             filter.is_optional = !KNOWN_TO_GRPC.contains(&filter.name.as_str());
         }

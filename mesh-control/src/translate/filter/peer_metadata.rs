@@ -8,8 +8,8 @@ use prost_types::Struct;
 const NAME: &str = "istio.metadata_exchange";
 const TYPE_URL: &str = "type.googleapis.com/io.istio.http.peer_metadata.Config";
 
-/// On the inbound side the request tells who calls, and the response tells who answers; on the other sides it is the
-/// reverse. A peer that sends no header is looked up by its address, where a discovery service for workloads exists.
+/// On the inbound side, metadata is read from requests and written to responses; on the other sides it is the reverse.
+/// A peer that sends no header is looked up by its address, where a discovery service for workloads exists.
 pub(super) fn add_http(_: &View<'_>, side: Side, filters: &mut Vec<http::HttpFilter>) {
     let method = |name: &str| object([(name, structure(Struct::default()))]);
     let (discovery, propagation) = match side {

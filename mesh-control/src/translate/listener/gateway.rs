@@ -28,7 +28,7 @@ pub(super) fn build(view: &View<'_>) -> ListenerResources {
     let mut resources = ListenerResources::default();
     for ((port, bind), mut servers) in ports {
         let address = bind.map_or_else(|| ANY_ADDRESS.to_owned(), |bind| bind.to_string());
-        // Validation has refused servers that cannot share a port, as far as it knows which Gateways select one proxy.
+        // Validation refuses servers that cannot share a port, if it can determine that one proxy has both Gateways.
         let first = &servers[0];
         match first.server.mode {
             ServerMode::Http { .. } => {

@@ -55,7 +55,7 @@ fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
     let build = |(address, port): (String, u16)| {
         let manager = http::HttpConnectionManager {
             http_filters: http_filters(view, Side::Inbound),
-            // As in Istio's sidecars: streams may be silent for as long as they like.
+            // As in Istio's sidecars: streams have no idle timeout.
             stream_idle_timeout: Some(prost_types::Duration::default()),
             route_specifier: Some(inline(served_here())),
             ..http::HttpConnectionManager::default()

@@ -42,7 +42,7 @@ pub(super) fn retry_policy(policy: Option<&RetryPolicy>) -> Option<envoy::RetryP
     })
 }
 
-/// Conditions as Envoy wants them, and the status codes that stood among them.
+/// The conditions in Envoy's form, and the status codes that were listed among them.
 fn conditions(retry_on: &[String]) -> (String, Vec<u32>) {
     if retry_on.is_empty() {
         return (DEFAULT_RETRY_ON.to_owned(), Vec::new());

@@ -1,4 +1,4 @@
-//! Listeners of connections, written as the protobuf-JSON that they must be.
+//! The translation of listeners for connections, compared with protobuf-JSON.
 
 use mesh_xds::json::{from_text, to_json};
 use mesh_xds::proto::envoy::config::listener::v3::Listener;
@@ -7,7 +7,7 @@ use super::{resource, resources};
 use crate::config::Labels;
 use crate::translate::{Interception, Node, Role};
 
-/// What is no HTTP, beside the services of the other tests.
+/// Services that are not HTTP, beside those of the other tests.
 const SERVICES: &str = "
 ---
 apiVersion: networking.istio.io/v1
@@ -37,7 +37,7 @@ spec:
   subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
 ";
 
-/// What the TCP proxies to the database have by its DestinationRule.
+/// The fields of TCP proxies to the database that come from its DestinationRule.
 const POOL: &str = "idle_timeout: 0s, max_downstream_connection_duration: 3600s";
 const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
@@ -55,7 +55,7 @@ fn to_db(port: u16, subset: &str) -> String {
 
 const TLS_INSPECTOR: &str = "listener_filters: [{name: envoy.filters.listener.tls_inspector, typed_config: {'@type': \
      type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector, initial_read_buffer_size: 512}}]";
-const PATIENT: &str = "listener_filters_timeout: 0s, continue_on_listener_filters_timeout: true";
+const NO_TIMEOUT: &str = "listener_filters_timeout: 0s, continue_on_listener_filters_timeout: true";
 
 #[track_caller]
 fn check(listeners: &[Listener], name: &str, expected: &str) {
@@ -85,7 +85,7 @@ fn virtual_service(host: &str, rules: &str) -> String {
 #[test]
 fn a_port_of_a_sidecar_goes_to_the_service_that_has_it() {
     let chain =
-        |filters: &str| format!("traffic_direction: OUTBOUND, {PATIENT}, filter_chains: [{{filters: [{filters}]}}]");
+        |filters: &str| format!("traffic_direction: OUTBOUND, {NO_TIMEOUT}, filter_chains: [{{filters: [{filters}]}}]");
     check(
         &sidecar(&egress(5432, "TCP", "./db.default.svc.cluster.local"), ""),
         "127.0.0.1_5432",
@@ -119,7 +119,7 @@ fn tcp_rules_decide_in_their_order() {
     let prefixes =
         "prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}, {address_prefix: '::1', prefix_len: 128}]";
     let expected = format!(
-        "traffic_direction: OUTBOUND, {PATIENT}, filter_chains: [{{filter_chain_match: {{{prefixes}}}, filters: [{}]}}], \
+        "traffic_direction: OUTBOUND, {NO_TIMEOUT}, filter_chains: [{{filter_chain_match: {{{prefixes}}}, filters: [{}]}}], \
          default_filter_chain: {{filters: [{weighted}]}}",
         to_db(5432, "v1")
     );
@@ -137,7 +137,7 @@ fn tls_rules_match_the_server_name() {
         format!("{{filter_chain_match: {{server_names: ['{name}']}}, filters: [{}]}}", proxy_to(cluster, ""))
     };
     let expected = format!(
-        "traffic_direction: OUTBOUND, {PATIENT}, {TLS_INSPECTOR}, filter_chains: [{}, {}]",
+        "traffic_direction: OUTBOUND, {NO_TIMEOUT}, {TLS_INSPECTOR}, filter_chains: [{}, {}]",
         chain("b.web.example", "outbound|443||b.web.example"),
         chain("*.web.example", "outbound|443||a.web.example"),
     );
@@ -177,7 +177,7 @@ fn a_gateway_passes_connections_on_by_the_first_rule_for_its_port() {
     check(&listeners, "0.0.0.0_9000", &expected);
     check(&listeners, "127.0.0.1_9001", &expected);
     let unbound = virtual_service("x.test", "gateways: [edge], tcp: [{route: [{destination: {host: a}}]}]");
-    assert_eq!(gateway(&server(9000, ""), &unbound), [], "there is nowhere to pass connections on to");
+    assert_eq!(gateway(&server(9000, ""), &unbound), [], "there is no destination for connections");
 }
 
 #[test]

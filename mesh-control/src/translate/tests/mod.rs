@@ -1,4 +1,4 @@
-//! What a rule means, written as the protobuf-JSON that it must become.
+//! The translation of rules, compared with protobuf-JSON.
 
 mod connections;
 
@@ -59,7 +59,7 @@ fn routes(rules: &str, node: &Node) -> Vec<Route> {
     config.virtual_hosts.into_iter().flat_map(|host| host.routes).collect()
 }
 
-/// The first route of the rules is what is expected, apart from the metadata that all have.
+/// Checks the first route of the rules, without the metadata that all routes have.
 #[track_caller]
 fn check(rules: &str, expected: &str) {
     let mut found = routes(rules, &client()).swap_remove(0);

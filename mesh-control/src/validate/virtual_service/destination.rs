@@ -1,4 +1,4 @@
-//! Where VirtualServices send requests and connections to.
+//! The destinations of VirtualServices.
 
 use super::super::{Scope, similar_host};
 use crate::config::{Destination, HttpAction, Kind, VirtualService};

@@ -53,8 +53,8 @@ pub(super) fn by_rule(
     TcpProxy { stat_prefix, clusters, rule }.filters(entry.view, side(entry.view), protocol)
 }
 
-/// Filters for the connections to a service that no rule matches. If the service has only one port, it is used whatever
-/// the port of the listener is.
+/// Filters for the connections to a service that no rule matches. If the service has only one port, it is used on
+/// listeners of any port.
 pub(super) fn to_service(entry: &Entry<'_>, service: &Service, protocol: Protocol) -> Vec<envoy::Filter> {
     let port = if let [only] = service.ports.as_slice() { only.number } else { entry.port };
     let cluster = outbound_cluster(port, "", &service.host);
