@@ -1,4 +1,4 @@
-//! How long a client waits before it connects again.
+//! The back-off between attempts to connect.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const BASE: Duration = Duration::from_secs(1);
 const MAX: Duration = Duration::from_secs(120);
 /// Growth of the pause from one failure to the next.
 const FACTOR: f64 = 1.6;
-/// Share of the pause by which it is made longer or shorter, so that clients do not come back all at once.
+/// Jitter: the share of the pause by which it is made longer or shorter, so that clients do not reconnect at once.
 const JITTER: f64 = 0.2;
 
 /// The pause after `failures` failures in a row before this one. gRPC's connection back-off.

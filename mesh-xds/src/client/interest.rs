@@ -1,22 +1,22 @@
-//! What a client wants of a kind of resource.
+//! The interest of a client in a type of resource.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What is wanted of a kind of resource.
+/// The resources of a type that a client subscribes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Interest {
     /// Nothing: the kind is not requested.
     #[default]
     Nothing,
-    /// Whatever the control plane has for this node.
+    /// All that the control plane has for this node.
     Everything,
-    /// These.
+    /// The named ones.
     Names(Arc<BTreeSet<Arc<str>>>),
 }
 
 impl Interest {
-    /// Whether a resource of this name is wanted.
+    /// Whether it includes a resource of this name.
     #[must_use]
     pub fn includes(&self, name: &str) -> bool {
         match self {
@@ -26,7 +26,7 @@ impl Interest {
         }
     }
 
-    /// The names; none unless it is about names.
+    /// The names, empty for the other variants.
     pub(super) fn into_names(self) -> BTreeSet<Arc<str>> {
         match self {
             Self::Nothing | Self::Everything => BTreeSet::new(),

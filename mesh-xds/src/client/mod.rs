@@ -1,4 +1,4 @@
-//! The client of a control plane: one ADS stream over which all resources come, and what is made of them.
+//! The client of a control plane: one ADS stream for all resources, and their application.
 //!
 //! ```text
 //! control plane ◄─► Transport ◄─► Agent ─► Store
@@ -8,18 +8,18 @@
 //!                  requests, responses     order of changes
 //! ```
 //!
-//! - [`Agent`] is what programs use: built from a transport, a node, a scope and a store, it keeps the store as the
-//!   control plane says, reports [`Notice`]s, and signals whenever everything is in force. It does the I/O and decides
-//!   nothing.
-//! - [`ClientState`] decides, without I/O. It joins two state machines:
-//!   - [`Machine`] is the protocol: what to request, what to acknowledge, when to give up waiting, when to connect;
-//!   - [`Applier`](applier::Applier) puts what was accepted into force in an order that breaks nothing, and knows what is
-//!     referred to and therefore has to be requested.
-//! - [`transport`] carries the messages. There is one within the process; one over gRPC belongs beside it.
+//! - [`Agent`] is the interface for programs: built from a transport, a node, a scope and a store, it keeps the store up
+//!   to date with the control plane, reports [`Notice`]s, and signals whenever everything is in force. It does the I/O
+//!   and makes no decisions.
+//! - [`ClientState`] decides, without I/O. It combines two state machines:
+//!   - [`Machine`] is the protocol: requests, acknowledgements, timeouts and connection attempts;
+//!   - [`Applier`](applier::Applier) applies accepted resources in an order that breaks no request, and collects the
+//!     names that they refer to, which are requested next.
+//! - [`transport`] carries the messages. There is one within the process; one over gRPC is planned.
 //!
-//! Proxies ask for everything that the control plane has for them, libraries for what they use ([`Scope`]): a
-//! [`Subscription`] to a listener brings its routes, their clusters and the endpoints of these. The routes go with the last
-//! subscription, clusters that no route names any more [`UNUSED_CLUSTER_TIME`] later.
+//! Proxies subscribe to everything that the control plane has for them, libraries to what they use ([`Scope`]): a
+//! [`Subscription`] to a listener includes its routes, their clusters and the endpoints of these. The routes are
+//! removed with the last subscription, clusters that no route names any more [`UNUSED_CLUSTER_TIME`] later.
 
 mod agent;
 pub mod applier;

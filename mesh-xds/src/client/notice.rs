@@ -1,4 +1,4 @@
-//! What a client reports.
+//! Reports of a client.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,31 +6,31 @@ use std::sync::Arc;
 use super::transport::Disconnected;
 use crate::resource::{Ignored, ResourceError, ResourceType};
 
-/// Something an operator may want to know.
+/// An event for operators.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Notice {
     /// A stream to the control plane is open.
     Connected,
-    /// The stream ended or could not be opened. What is in force stays.
+    /// The stream ended or could not be opened. The configuration stays in force.
     Disconnected(Disconnected),
-    /// A response was taken, at least in part.
+    /// A response was accepted, at least in part.
     Applied(ApplyReport),
     /// An accepted resource could not be put into force; its predecessor stays.
     NotApplied(ResourceError),
-    /// A resource that was asked for does not exist, or not yet.
+    /// A resource that was requested does not exist, or not yet.
     Missing {
         /// The kind of resource.
         resource_type: ResourceType,
         /// Its name.
         name: Arc<str>,
     },
-    /// Everything that was asked for is in force. Comes after the first complete configuration, and again after every
+    /// Everything that was requested is in force. Comes after the first complete configuration, and again after every
     /// response and every subscription.
     Settled,
 }
 
-/// What became of a response.
+/// The outcome of a response.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ApplyReport {
@@ -38,14 +38,14 @@ pub struct ApplyReport {
     pub resource_type: ResourceType,
     /// The control plane's version.
     pub version: Arc<str>,
-    /// Whether the response only brings what has been asked for since the last one: the configuration has not changed,
-    /// more of it is used.
+    /// Whether the response only has resources that have been requested since the last one: the configuration has not
+    /// changed, more of it is used.
     pub is_answer: bool,
     /// Names of new and changed resources.
     pub accepted: Vec<Arc<str>>,
     /// Names of resources that no longer exist.
     pub removed: Vec<Arc<str>>,
-    /// Resources that are not taken; their predecessors stay in force.
+    /// Refused resources; their predecessors stay in force.
     pub rejected: Vec<ResourceError>,
     /// Fields of accepted resources that have no effect, with the name of the resource.
     pub ignored: Vec<(Arc<str>, Ignored)>,

@@ -1,4 +1,4 @@
-//! A discovery request before it is protobuf.
+//! A discovery request before it is encoded as protobuf.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use crate::proto::envoy::service::discovery::v3::DiscoveryRequest;
 use crate::proto::google::rpc::Status;
 use crate::resource::ResourceType;
 
-/// gRPC's code of a request that makes no sense, used in every NACK.
+/// gRPC's code INVALID_ARGUMENT, used in every NACK.
 const INVALID_ARGUMENT: i32 = 3;
 
-/// A subscription or an answer to a response, or both.
+/// A subscription, or the acknowledgement of a response, or both.
 ///
 /// The names are shared: an acknowledgement repeats all of them, and over an in-process transport that costs nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// What is asked for.
+    /// The type of the resources.
     pub resource_type: ResourceType,
-    /// The names asked for; empty on a first request = everything.
+    /// The requested names; empty on a first request = everything.
     pub resource_names: Arc<BTreeSet<Arc<str>>>,
-    /// Version of the last response that was taken whole; empty before the first.
+    /// Version of the last response that was accepted completely; empty before the first.
     pub version_info: Arc<str>,
-    /// Nonce of the response that is answered; empty if none is.
+    /// Nonce of the response that is acknowledged; empty if none is.
     pub response_nonce: Arc<str>,
-    /// Who asks; in the first request of a stream only.
+    /// The node of the client; in the first request of a stream only.
     pub node: Option<Arc<Node>>,
-    /// Why the response is not taken, or not whole: this makes the answer a NACK.
+    /// Why resources of the response are refused: the request is a NACK.
     pub error: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Which listeners a program uses.
+//! The listeners that a program uses.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hashbrown::HashMap;
 use mesh_core::store::{Version, Watch};
 
-/// Takes subscriptions for an [`Agent`](super::Agent). Clones take them for the same one.
+/// Subscribes to listeners for an [`Agent`](super::Agent). Clones share the agent.
 #[derive(Clone, Debug, Default)]
 pub struct Subscriber(Arc<Shared>);
 
@@ -25,7 +25,7 @@ pub struct Subscription {
 }
 
 impl Subscriber {
-    /// Asks for the API listener called `name`, and for all that it refers to.
+    /// Subscribes to the API listener called `name`, and to everything that it refers to.
     pub fn subscribe(&self, name: &Arc<str>) -> Subscription {
         *self.counts().entry(Arc::clone(name)).or_default() += 1;
         self.0.version.advance();
@@ -37,7 +37,7 @@ impl Subscriber {
         self.counts().keys().cloned().collect()
     }
 
-    /// Follows the listeners that are used.
+    /// Watches the listeners in use.
     pub(super) fn watch(&self) -> Watch {
         self.0.version.watch()
     }

@@ -1,4 +1,4 @@
-//! What control planes say in tests of the client.
+//! Resources and responses of control planes for tests of the client.
 
 use prost_types::Any;
 

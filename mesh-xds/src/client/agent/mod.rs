@@ -25,9 +25,9 @@ use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 /// Requests that may wait for a control plane that does not read; then its responses wait, too.
 const MAX_UNSENT: usize = 64;
 
-/// Keeps a [`Store`] as a control plane says.
+/// Keeps a [`Store`] up to date with a control plane.
 ///
-/// Clusters with host names get their addresses from someone else, such as `DnsDiscovery` of `mesh-tower`, through
+/// Clusters with host names get their addresses from another component, such as `DnsDiscovery` of `mesh-tower`, through
 /// [`Store::set_resolved_endpoints`]. Routes to a new one wait for that, 5 s at most.
 ///
 /// ```
@@ -61,7 +61,7 @@ pub struct Agent<T, R> {
     settled: Version,
 }
 
-/// The way to the control plane.
+/// The connection to the control plane.
 enum Link {
     Down,
     Connecting(Pin<Box<dyn Future<Output = Result<Stream, Disconnected>> + Send>>),
@@ -79,8 +79,8 @@ enum Input {
 }
 
 impl<T: Transport, R: Rng> Agent<T, R> {
-    /// An agent that asks for `scope` in the name of `node`, and puts what it is given into `store`. Nothing happens
-    /// before [`Agent::run`].
+    /// An agent that subscribes to `scope` as `node`, and applies the resources to `store`. It starts with
+    /// [`Agent::run`].
     #[must_use]
     pub fn new(transport: T, node: Node, scope: Scope, store: Arc<Store>, rng: R) -> Self {
         Self {
@@ -95,14 +95,14 @@ impl<T: Transport, R: Rng> Agent<T, R> {
         }
     }
 
-    /// Takes subscriptions to listeners. They matter unless the scope is [`Scope::Everything`].
+    /// A handle to subscribe to listeners, without effect if the scope is [`Scope::Everything`].
     #[must_use]
     pub fn subscriber(&self) -> Subscriber {
         self.subscriber.clone()
     }
 
-    /// Changes whenever everything that was asked for is in force: after the first complete configuration, and again after
-    /// every response and every subscription.
+    /// Changes whenever everything that was requested is in force: after the first complete configuration, and again
+    /// after every response and every subscription.
     #[must_use]
     pub fn settled(&self) -> Watch {
         self.settled.watch()
@@ -112,7 +112,7 @@ impl<T: Transport, R: Rng> Agent<T, R> {
     /// soon.
     ///
     /// # Cancel safety
-    /// Dropping the future ends the stream; what is in force stays.
+    /// Dropping the future ends the stream; the configuration stays in force.
     pub async fn run(mut self, mut on_notice: impl FnMut(Notice) + Send) {
         let mut resolved = self.store.watch_resolved();
         let mut used = self.subscriber.watch();
@@ -197,7 +197,7 @@ impl<T: Transport, R: Rng> Agent<T, R> {
 }
 
 impl Link {
-    /// The next thing that happens on it.
+    /// The next event of the connection.
     ///
     /// # Cancel safety
     /// Nothing is lost if the future is dropped.

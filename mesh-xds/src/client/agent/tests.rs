@@ -38,7 +38,7 @@ async fn a_subscription_fills_the_store_and_a_lost_stream_changes_nothing() {
     let (subscriber, mut settled) = (agent.subscriber(), agent.settled());
     let mut notices = start(agent);
     settled.changed().await;
-    assert_eq!(notices.recv().await, Some(Notice::Settled), "nothing is asked for, so nobody has to be asked");
+    assert_eq!(notices.recv().await, Some(Notice::Settled), "nothing is requested, so no response is awaited");
 
     let subscription = subscriber.subscribe(&"l".into());
     let mut server = acceptor.accept().await.unwrap();

@@ -1,14 +1,14 @@
-//! What is wanted, what is in force, and the steps from one to the other.
+//! Wanted resources, resources in force, and the steps from one to the other.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use mesh_core::model::{Cluster, ClusterName, Listener, LoadAssignment, RouteConfigName, RouteConfiguration};
 
-/// One step from what is in force to what is wanted. Steps are to be taken in the order they are given.
+/// One step from the resources in force to the wanted ones. Steps are made in the order in which they are returned.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Adds or replaces a cluster; what is known from using it stays.
+    /// Adds or replaces a cluster; its runtime state is kept.
     SetCluster(Arc<Cluster>),
     /// Replaces the endpoints of the EDS clusters of this service name, those to come included.
     SetEndpoints {
@@ -33,12 +33,12 @@ pub enum Change {
     RemoveEndpoints(Arc<str>),
 }
 
-/// A resource as it is wanted and as it is in force.
+/// The wanted version of a resource, and the one in force.
 #[derive(Debug)]
 pub(super) struct Slot<T> {
     pub(super) wanted: Option<Arc<T>>,
     pub(super) in_force: Option<Arc<T>>,
-    /// When `wanted` goes into force at the latest.
+    /// The latest time at which `wanted` goes into force.
     pub(super) until: Instant,
 }
 
@@ -47,7 +47,7 @@ impl<T> Slot<T> {
         Self { wanted: None, in_force: None, until: now }
     }
 
-    /// The resource as it is wanted and as it is in force, as far as it is.
+    /// The wanted version and the one in force, if they exist.
     pub(super) fn both(&self) -> impl Iterator<Item = &Arc<T>> {
         self.wanted.iter().chain(&self.in_force)
     }

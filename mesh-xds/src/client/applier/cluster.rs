@@ -13,10 +13,10 @@ use crate::client::machine::RESOURCE_TIMEOUT;
 /// How long routes wait for the addresses of a new cluster with host names.
 const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is known of clusters and endpoints.
+/// The state of clusters and endpoints.
 #[derive(Debug, Default)]
 pub(super) struct Clusters {
-    /// Whether clusters come because routes name them, instead of all at once.
+    /// Whether clusters are requested by the names in routes, instead of all at once.
     by_name: bool,
     slots: HashMap<ClusterName, Slot<Cluster>>,
     /// Endpoint resources in force.
@@ -39,17 +39,17 @@ pub(super) struct Clusters {
 }
 
 impl Clusters {
-    /// For clusters that are asked for one by one.
+    /// For clusters that are requested one by one.
     pub(super) fn by_name() -> Self {
         Self { by_name: true, ..Self::default() }
     }
 
-    /// Whether clusters are asked for one by one.
+    /// Whether clusters are requested one by one.
     pub(super) fn are_by_name(&self) -> bool {
         self.by_name
     }
 
-    /// Takes a new or changed cluster.
+    /// Handles a new or changed cluster.
     pub(super) fn want(&mut self, cluster: &Arc<Cluster>, now: Instant, changes: &mut VecDeque<Change>) {
         let name = cluster.name.clone();
         self.missing.remove(&name);
@@ -72,7 +72,7 @@ impl Clusters {
         }
     }
 
-    /// A cluster that the control plane no longer has, or that is not asked for any more.
+    /// Handles a cluster that the control plane no longer has, or that is no longer requested.
     pub(super) fn unwant(&mut self, name: &str, now: Instant) {
         self.is_endpoint_interest_stale = true;
         let Some((name, slot)) = self.slots.get_key_value(name) else { return };
@@ -89,7 +89,7 @@ impl Clusters {
         }
     }
 
-    /// Takes endpoints; clusters that waited for them go into force.
+    /// Handles endpoints; clusters that waited for them go into force.
     pub(super) fn set_endpoints(
         &mut self,
         service_name: &Arc<str>,
@@ -98,14 +98,14 @@ impl Clusters {
     ) {
         self.missing_endpoints.remove(service_name);
         self.endpoints.insert(Arc::clone(service_name));
-        // First the endpoints: a cluster finds those of its service and is never seen without.
+        // Endpoints first, so that no request sees the cluster without them.
         changes.push_back(Change::SetEndpoints { service_name: Arc::clone(service_name), assignment });
         for name in self.cold.remove(service_name).into_iter().flatten() {
             self.put_in_force(&name, changes);
         }
     }
 
-    /// Endpoints that do not exist: their clusters go into force without.
+    /// Handles endpoints that do not exist: their clusters go into force without.
     pub(super) fn set_endpoints_missing(&mut self, service_name: Arc<str>, changes: &mut VecDeque<Change>) {
         for name in self.cold.remove(&service_name).into_iter().flatten() {
             self.put_in_force(&name, changes);
@@ -113,7 +113,7 @@ impl Clusters {
         self.missing_endpoints.insert(service_name);
     }
 
-    /// A cluster that does not exist: nothing waits for it.
+    /// Handles a cluster that does not exist: nothing waits for it.
     pub(super) fn set_missing(&mut self, name: ClusterName) {
         self.missing.insert(name);
     }
@@ -123,7 +123,7 @@ impl Clusters {
         self.unresolved.keys()
     }
 
-    /// The host names of a cluster have been resolved: routes to it go into force.
+    /// Handles that the host names of a cluster have been resolved: routes to it go into force.
     pub(super) fn set_resolved(&mut self, name: &ClusterName) {
         self.unresolved.remove(name);
     }
@@ -163,8 +163,8 @@ impl Clusters {
         }
     }
 
-    /// Whether routes that name these clusters may go into force: each is there, or is not to be expected. Clusters that
-    /// were never heard of are expected only if they come by name.
+    /// Whether routes that name these clusters may go into force: each exists, or is not expected. Unknown clusters are
+    /// expected only if they are requested by name.
     pub(super) fn are_settled(&self, names: &BTreeSet<ClusterName>) -> bool {
         names.iter().all(|name| match self.slots.get(name) {
             Some(slot) => slot.in_force.is_some() && !self.unresolved.contains_key(name),
@@ -172,7 +172,7 @@ impl Clusters {
         })
     }
 
-    /// Only these clusters are asked for: of others it is not known whether they exist.
+    /// Handles that only these clusters are requested: whether others exist is unknown.
     pub(super) fn retain_missing(&mut self, names: &BTreeSet<ClusterName>) {
         self.missing.retain(|name| names.contains(name));
     }
@@ -184,7 +184,7 @@ impl Clusters {
         }
     }
 
-    /// Takes back [`Clusters::add_users`].
+    /// Reverts [`Clusters::add_users`].
     pub(super) fn remove_users(&mut self, names: &BTreeSet<ClusterName>) {
         for name in names {
             if let Some(count) = self.users.get_mut(name) {

@@ -1,7 +1,7 @@
-//! From accepted resources to what the data plane uses, in an order that breaks nothing.
+//! Applies accepted resources to the data plane, in an order that breaks no request.
 //!
-//! [`Applier`] knows what the control plane wants and what is in force, and yields the [`Change`]s that lead from one
-//! to the other. It never lets a request see a route to a cluster that is still on its way:
+//! [`Applier`] holds the wanted resources and those in force, and returns the [`Change`]s from one to the other. No
+//! request sees a route to a cluster that has not been received yet:
 //!
 //! - a new or changed EDS cluster waits for its endpoints;
 //! - routes to a new cluster with host names wait until these have been resolved, 5 s at most;
@@ -10,13 +10,13 @@
 //! - removals come last: a cluster goes when no route in force names it any more, a route configuration when no
 //!   listener does.
 //!
-//! Nothing waits longer than [`RESOURCE_TIMEOUT`](super::RESOURCE_TIMEOUT), nor for what the control plane says does not
-//! exist. The cost of an update is in proportion to what it changes and to what is waiting: an update of endpoints
-//! touches its clusters only.
+//! Nothing waits longer than [`RESOURCE_TIMEOUT`](super::RESOURCE_TIMEOUT), or for resources that do not exist. The
+//! cost of an update is in proportion to what it changes and to what is waiting: an update of endpoints touches its
+//! clusters only.
 //!
-//! It also knows what is referred to, and therefore what to ask for: route configurations by the names in listeners,
-//! endpoints by those in clusters, and clusters, unless all of them are asked for, by those in routes. What is wanted and
-//! what is in force both count, so that nothing is let go before its successor is there.
+//! It also collects the names to subscribe to: route configurations by the names in listeners,
+//! endpoints by those in clusters, and clusters, unless all of them are requested, by those in routes. The wanted
+//! resources and those in force both count, so that nothing is removed before its successor is in force.
 //!
 //! Like all state machines here it does no I/O: [`Applier::handle_update`] and [`Applier::handle_timeout`] are its
 //! inputs, [`Applier::poll_change`] and [`Applier::poll_interest`] its outputs.
@@ -51,14 +51,14 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// For clusters that are all asked for at once.
+    /// For clusters that are all requested at once.
     #[must_use]
     pub fn with_all_clusters() -> Self {
         Self::default()
     }
 
-    /// For clusters that are asked for by the names that routes have for them. A cluster that only a header of a request
-    /// names is not asked for.
+    /// For clusters that are requested by the names that routes have for them. A cluster that only a header of a
+    /// request names is not requested.
     #[must_use]
     pub fn with_clusters_by_name() -> Self {
         Self { clusters: Clusters::by_name(), ..Self::default() }
@@ -70,7 +70,7 @@ impl Applier {
         self.changes.is_empty() && self.clusters.is_idle() && self.routes.is_idle()
     }
 
-    /// Takes what a response brought.
+    /// Handles the changes of a response.
     pub fn handle_update(&mut self, update: Update, now: Instant) -> ApplyReport {
         let Update { resource_type, version, is_answer, accepted, removed, rejected } = update;
         let (mut names, mut all_ignored) = (Vec::new(), Vec::new());
@@ -90,7 +90,7 @@ impl Applier {
         ApplyReport { resource_type, version, is_answer, accepted: names, removed, rejected, ignored: all_ignored }
     }
 
-    /// A resource that was asked for does not exist: what waits for it goes on without.
+    /// Handles a requested resource that does not exist: resources no longer wait for it.
     pub fn handle_missing(&mut self, resource_type: ResourceType, name: Arc<str>, now: Instant) {
         match resource_type {
             ResourceType::Cluster => self.clusters.set_missing(ClusterName::from(&*name)),
@@ -101,7 +101,7 @@ impl Applier {
         self.settle(now);
     }
 
-    /// Resources that are no longer asked for go as if they had been removed.
+    /// Handles resources that are no longer requested: they are removed.
     pub fn handle_unsubscribed(&mut self, resource_type: ResourceType, names: &[Arc<str>], now: Instant) {
         for name in names {
             self.unwant(resource_type, name, now);
@@ -109,8 +109,8 @@ impl Applier {
         self.settle(now);
     }
 
-    /// Changes which API listeners are used; at first all are. Of the others neither routes nor clusters are wanted, and
-    /// they are in force without.
+    /// Changes which API listeners are used; at first all are. The others go into force without their routes and
+    /// clusters.
     pub fn set_used_listeners(&mut self, names: BTreeSet<Arc<str>>, now: Instant) {
         self.routes.set_used(names);
         self.settle(now);
@@ -127,7 +127,7 @@ impl Applier {
         self.settle(now);
     }
 
-    /// Acts on what [`Applier::poll_timeout`] announced.
+    /// Handles the time that [`Applier::poll_timeout`] has returned.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.clusters.handle_timeout(now, &mut self.changes);
         self.settle(now);
@@ -138,7 +138,7 @@ impl Applier {
         self.changes.pop_front()
     }
 
-    /// What is wanted of a kind of resource, if that may have changed since it was last yielded.
+    /// The interest in a type of resource, if it may have changed since it was last returned.
     pub fn poll_interest(&mut self) -> Option<(ResourceType, Interest)> {
         if let Some(names) = self.routes.route_interest() {
             return Some((ResourceType::RouteConfiguration, names.into_iter().collect()));

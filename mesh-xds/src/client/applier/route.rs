@@ -14,15 +14,15 @@ use super::change::{Change, Slot};
 use super::cluster::Clusters;
 use crate::client::machine::RESOURCE_TIMEOUT;
 
-/// What is known of route configurations and listeners.
+/// The state of route configurations and listeners.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     configs: HashMap<RouteConfigName, Slot<RouteConfiguration>>,
     listeners: HashMap<Arc<str>, Slot<Listener>>,
-    /// Wanted, and not in force as wanted.
+    /// Wanted, and not yet in force.
     waiting_configs: BTreeSet<RouteConfigName>,
     waiting_listeners: BTreeSet<Arc<str>>,
-    /// In force, and not wanted any more.
+    /// In force, and no longer wanted.
     gone_listeners: BTreeSet<Arc<str>>,
     /// Route configurations that the control plane does not have.
     missing: HashSet<RouteConfigName>,
@@ -37,7 +37,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Takes a new or changed route configuration.
+    /// Handles a new or changed route configuration.
     pub(super) fn want_config(&mut self, config: Arc<RouteConfiguration>, now: Instant) {
         let name = config.name.clone();
         self.missing.remove(&name);
@@ -47,7 +47,7 @@ impl Routes {
         self.configs.entry(name).or_insert_with(|| Slot::empty(now)).want(config, now + RESOURCE_TIMEOUT);
     }
 
-    /// Takes a new or changed listener.
+    /// Handles a new or changed listener.
     pub(super) fn want_listener(&mut self, listener: Arc<Listener>, now: Instant) {
         let name = Arc::clone(&listener.name);
         self.gone_listeners.remove(&name);
@@ -56,7 +56,7 @@ impl Routes {
         self.listeners.entry(name).or_insert_with(|| Slot::empty(now)).want(listener, now + RESOURCE_TIMEOUT);
     }
 
-    /// A listener that the control plane no longer has, or that is not asked for any more.
+    /// Handles a listener that the control plane no longer has, or that is no longer requested.
     pub(super) fn unwant_listener(&mut self, name: &Arc<str>) {
         self.waiting_listeners.remove(name);
         self.note_listener_change();
@@ -75,12 +75,12 @@ impl Routes {
         self.note_listener_change();
     }
 
-    /// A route configuration that does not exist: nothing waits for it.
+    /// Handles a route configuration that does not exist: nothing waits for it.
     pub(super) fn set_missing(&mut self, name: RouteConfigName) {
         self.missing.insert(name);
     }
 
-    /// Puts in force what has all it needs or has waited long enough.
+    /// Puts into force the resources that are complete or have waited long enough.
     pub(super) fn settle(&mut self, clusters: &mut Clusters, now: Instant, changes: &mut VecDeque<Change>) {
         self.settle_configs(clusters, now, changes);
         self.settle_listeners(clusters, now, changes);

@@ -1,4 +1,4 @@
-//! Changes made in the store that the data plane reads.
+//! Changes of the store that the data plane reads.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::resource::{Decoded, FieldError, Resource, ResourceError, ResourceType
 /// Makes one change.
 ///
 /// # Errors
-/// If routes cannot be compiled; then those before stay.
+/// If routes cannot be compiled; then the previous ones stay.
 pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) -> Result<(), ResourceError> {
     match change {
         Change::SetCluster(cluster) => store.set_cluster(cluster, now, rng),
@@ -33,8 +33,8 @@ pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) ->
     Ok(())
 }
 
-/// Puts into `store` resources that never change, such as those of a bootstrap file. What they name and is not among them
-/// does not exist.
+/// Applies resources that never change to `store`, such as those of a bootstrap file. Other resources that they name do
+/// not exist.
 ///
 /// # Errors
 /// The first resource that cannot be put into force.

@@ -95,5 +95,5 @@ fn routes_to_a_new_cluster_with_host_names_wait_until_these_are_resolved() {
     let until = applier.poll_timeout().unwrap();
     assert_eq!(until, now + Duration::from_secs(5));
     applier.handle_timeout(until);
-    assert!(matches!(changes(&mut applier).as_slice(), [Change::SetListener(_)]), "nobody resolves names");
+    assert!(matches!(changes(&mut applier).as_slice(), [Change::SetListener(_)]), "names are not resolved");
 }

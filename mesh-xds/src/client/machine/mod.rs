@@ -1,7 +1,7 @@
 //! The client's side of the protocol, without I/O.
 //!
 //! ```text
-//!              something is wanted,             the stream
+//!              a subscription exists,           the stream
 //!              the pause is over                is open
 //! Waiting ───────────────────────► Connecting ────────────► Streaming
 //!    ▲                                 │                        │
@@ -9,14 +9,13 @@
 //!        the attempt failed or took too long; the stream ended
 //! ```
 //!
-//! The variant spoken is state-of-the-world: a response for clusters or listeners is the whole truth about them, one for
-//! endpoints or routes is about the resources it names. A resource that is refused does not keep the others of its
-//! response from being taken; the response is then answered with a NACK that says why (gRFC A46, A57). What was accepted
-//! survives a lost stream: when the next one opens, everything that is wanted is asked for again, and only differences
-//! are passed on.
+//! The variant of the protocol is state-of-the-world: a response for clusters or listeners has all of them, a response
+//! for endpoints or routes has the resources that it names. If some resources of a response are refused, the others are
+//! accepted and the response gets a NACK with the reasons (gRFC A46, A57). Accepted resources survive a lost stream:
+//! the next stream requests them again, and only differences are reported.
 //!
-//! Connecting is an input like any other: the machine asks for it with [`Event::Connect`], and
-//! [`Machine::handle_stream_up`] or [`Machine::handle_stream_down`] takes the outcome.
+//! Connecting is an input like any other: the machine requests it with [`Event::Connect`], and
+//! [`Machine::handle_stream_up`] or [`Machine::handle_stream_down`] handles the outcome.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,14 +32,14 @@ use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::resource::{self, Decoded, FieldError, ResourceError, ResourceType};
 
-/// How long a resource that was asked for may take to come. Envoy `initial_fetch_timeout`, gRFC A57.
+/// Timeout of a requested resource. Envoy `initial_fetch_timeout`, gRFC A57.
 pub const RESOURCE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long opening a stream may take.
+/// Timeout of opening a stream.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest text of a NACK, in bytes; what is left out is counted in it.
+/// Longest text of a NACK, in bytes; it ends with the number of reasons that are left out.
 const MAX_ERROR_TEXT: usize = 4096;
 
-/// What a response brought.
+/// The changes of a response.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Update {
@@ -48,18 +47,18 @@ pub struct Update {
     pub resource_type: ResourceType,
     /// The control plane's version of the response.
     pub version: Arc<str>,
-    /// Whether it brings nothing but what has been asked for since the last response.
+    /// Whether it has only resources that have been requested since the last response.
     pub is_answer: bool,
     /// New and changed resources.
     pub accepted: Vec<Decoded>,
     /// Resources that no longer exist.
     pub removed: Vec<Arc<str>>,
-    /// Resources that are not taken; their predecessors stay in force.
+    /// Refused resources; their predecessors stay in force.
     pub rejected: Vec<ResourceError>,
 }
 
 impl Update {
-    /// An update that brings these resources.
+    /// An update with these resources.
     #[must_use]
     pub fn new(resource_type: ResourceType, accepted: Vec<Decoded>) -> Self {
         let (version, removed, rejected) = ("".into(), Vec::new(), Vec::new());
@@ -67,26 +66,26 @@ impl Update {
     }
 }
 
-/// Something to do.
+/// An action for the caller.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// Begin to open a stream.
     Connect,
-    /// Give up opening a stream: it took longer than [`CONNECT_TIMEOUT`].
+    /// Abandon opening a stream: it took longer than [`CONNECT_TIMEOUT`].
     Abandon,
     /// Send this.
     Send(Request),
     /// Apply this.
     Update(Update),
-    /// A resource that was asked for does not exist.
+    /// A resource that was requested does not exist.
     Missing {
         /// The kind of resource.
         resource_type: ResourceType,
         /// Its name.
         name: Arc<str>,
     },
-    /// Resources that were accepted are not wanted any more, and changes of them will not come.
+    /// Accepted resources that are no longer wanted; their changes will not be received.
     Unsubscribed {
         /// The kind of resource.
         resource_type: ResourceType,
@@ -120,21 +119,21 @@ struct TypeState {
     interest: Interest,
     /// Whether this stream has carried a request for the kind.
     is_requested: bool,
-    /// Version of the last response that was taken whole.
+    /// Version of the last response that was accepted completely.
     version: Arc<str>,
     /// Nonce of the last response of this stream.
     nonce: Arc<str>,
-    /// Bytes of the resources in force, by name; to pass over what has not changed.
+    /// Bytes of the resources in force, by name, to skip those that have not changed.
     accepted: HashMap<Arc<str>, Any>,
-    /// Names that have not come yet and are not known to be missing, and until when they may come. No time runs while
-    /// there is no stream.
+    /// Names that have not been received and are not known to be missing, with their deadlines, which are suspended
+    /// while there is no stream.
     awaited: HashMap<Arc<str>, Option<Instant>>,
-    /// Whether any response has come.
+    /// Whether a response has been received.
     is_answered: bool,
 }
 
 impl Machine {
-    /// A client that is not connected and wants nothing. It connects when something is wanted.
+    /// A client without connection and subscriptions. It connects with the first subscription.
     #[must_use]
     pub fn new(node: Node, now: Instant) -> Self {
         Self {
@@ -145,13 +144,13 @@ impl Machine {
         }
     }
 
-    /// Whether messages pass.
+    /// Whether a stream is open.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         matches!(self.stream, StreamState::Streaming { .. })
     }
 
-    /// Whether there is an answer to everything that is wanted: the resource, or that it does not exist.
+    /// Whether every wanted resource has been received, or is known not to exist.
     #[must_use]
     pub fn is_answered(&self) -> bool {
         self.types.iter().all(|state| match state.interest {
@@ -167,7 +166,7 @@ impl Machine {
         self.types[resource_type as usize].accepted.contains_key(name)
     }
 
-    /// Changes what is wanted of a kind of resource. Without a stream it is asked for when there is one.
+    /// Changes the interest in a type of resource. Without a stream, it is requested on the next one.
     pub fn subscribe(&mut self, resource_type: ResourceType, interest: Interest, now: Instant) {
         let until = self.is_streaming().then(|| now + RESOURCE_TIMEOUT);
         let state = &mut self.types[resource_type as usize];
@@ -181,7 +180,7 @@ impl Machine {
         self.send(resource_type, None);
     }
 
-    /// The stream that [`Event::Connect`] asked for is open.
+    /// Handles that the stream of [`Event::Connect`] is open.
     pub fn handle_stream_up(&mut self, now: Instant) {
         let StreamState::Connecting { failures, .. } = self.stream else { return };
         self.stream = StreamState::Streaming { failures, node_sent: false };
@@ -196,27 +195,27 @@ impl Machine {
         }
     }
 
-    /// The stream ended or could not be opened. `rng` spreads the reconnects of many clients.
+    /// Handles that the stream ended or could not be opened. `rng` spreads the reconnects of many clients.
     pub fn handle_stream_down(&mut self, now: Instant, rng: &mut impl Rng) {
         let (StreamState::Streaming { failures, .. } | StreamState::Connecting { failures, .. }) = self.stream else {
             return;
         };
-        // Requests and acknowledgements belong to the stream that is gone.
+        // Requests and acknowledgements belong to the lost stream.
         self.events.retain(|event| !matches!(event, Event::Send(_)));
         self.types.iter_mut().flat_map(|state| state.awaited.values_mut()).for_each(|until| *until = None);
         self.stream = StreamState::Waiting { until: now + back_off(failures, rng), failures: failures + 1 };
     }
 
-    /// Takes a response: each resource that is new or changed is decoded, and the whole is acknowledged or refused.
+    /// Handles a response: decodes new and changed resources, and acknowledges or refuses the response.
     pub fn handle_response(&mut self, response: DiscoveryResponse) {
         let StreamState::Streaming { failures, .. } = &mut self.stream else { return };
         *failures = 0;
         let Some(kind) = ResourceType::from_type_url(&response.type_url) else {
-            // Not asked for, and there is no way to refuse a type that is not spoken.
+            // Not requested, and a type that is not supported cannot be refused.
             return;
         };
         let state = &mut self.types[kind as usize];
-        // An acknowledgement without names would ask for everything.
+        // An acknowledgement without names would subscribe to everything.
         if !state.is_requested {
             return;
         }
@@ -231,10 +230,10 @@ impl Machine {
         self.events.push_back(Event::Update(update));
     }
 
-    /// Acts on what [`Machine::poll_timeout`] announced.
+    /// Handles the time that [`Machine::poll_timeout`] has returned.
     pub fn handle_timeout(&mut self, now: Instant, rng: &mut impl Rng) {
         match self.stream {
-            StreamState::Waiting { until, failures } if until <= now && self.wants_anything() => {
+            StreamState::Waiting { until, failures } if until <= now && self.has_interest() => {
                 self.stream = StreamState::Connecting { until: now + CONNECT_TIMEOUT, failures };
                 self.events.push_back(Event::Connect);
             }
@@ -253,7 +252,7 @@ impl Machine {
         }
     }
 
-    /// The next thing to do; `None` until the next input.
+    /// The next action; `None` until the next input.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -262,14 +261,14 @@ impl Machine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stream = match self.stream {
-            StreamState::Waiting { until, .. } => self.wants_anything().then_some(until),
+            StreamState::Waiting { until, .. } => self.has_interest().then_some(until),
             StreamState::Connecting { until, .. } => Some(until),
             StreamState::Streaming { .. } => None,
         };
         self.types.iter().flat_map(|state| state.awaited.values().copied().flatten()).chain(stream).min()
     }
 
-    fn wants_anything(&self) -> bool {
+    fn has_interest(&self) -> bool {
         self.types.iter().any(|state| state.interest != Interest::Nothing)
     }
 
@@ -294,8 +293,8 @@ impl Machine {
 }
 
 impl TypeState {
-    /// Wants something else; what is new may come `until` then. Yields the names of accepted resources that are not
-    /// wanted any more.
+    /// Changes the interest; new resources must be received `until` then. Returns the names of accepted resources that
+    /// are no longer wanted.
     fn change_interest(&mut self, interest: Interest, until: Option<Instant>) -> Vec<Arc<str>> {
         let unwanted = self.accepted.extract_if(|name, _| !interest.includes(name));
         let mut unwanted: Vec<_> = unwanted.map(|(name, _)| name).collect();
@@ -311,7 +310,7 @@ impl TypeState {
 
     fn take(&mut self, kind: ResourceType, version: Arc<str>, resources: Vec<Any>) -> Update {
         let (mut accepted, mut removed, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
-        // The first response about everything answers the subscription.
+        // The first response for everything completes the subscription.
         let is_first = !std::mem::replace(&mut self.is_answered, true) && self.interest == Interest::Everything;
         let mut is_answer = true;
         let mut present: HashSet<Arc<str>> = HashSet::new();
@@ -322,7 +321,7 @@ impl TypeState {
                 rejected.push(duplicate(kind, &name));
                 continue;
             }
-            // Control planes may send more than was asked for; it has no effect.
+            // Control planes may send more than was requested; it has no effect.
             if !name.is_empty() && !self.interest.includes(&name) {
                 continue;
             }

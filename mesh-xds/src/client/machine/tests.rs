@@ -15,14 +15,14 @@ fn rng() -> SplitMix64 {
     SplitMix64::new(11)
 }
 
-/// A client that wants all clusters and has no stream.
+/// A client that subscribes to all clusters and has no stream.
 fn unconnected(now: Instant) -> Machine {
     let mut machine = Machine::new(Node { id: "me".to_owned(), ..Node::default() }, now);
     machine.subscribe(CLUSTER, Interest::Everything, now);
     machine
 }
 
-/// A client that streams and wants all clusters; its first request is taken already.
+/// A client with a stream that has sent its subscription to all clusters.
 fn streaming(now: Instant) -> Machine {
     let mut machine = unconnected(now);
     connect(&mut machine, now);
@@ -56,7 +56,7 @@ fn accepted(update: &Update) -> Vec<&str> {
     update.accepted.iter().map(|decoded| decoded.resource.name()).collect()
 }
 
-fn asked(request: &Request) -> Vec<&str> {
+fn requested(request: &Request) -> Vec<&str> {
     request.resource_names.iter().map(|name| &**name).collect()
 }
 
@@ -80,7 +80,7 @@ fn a_good_response_is_acknowledged_and_only_changes_are_passed_on() {
 }
 
 #[test]
-fn a_bad_resource_is_refused_alone_and_its_predecessor_stays() {
+fn an_invalid_resource_is_refused_alone_and_its_predecessor_stays() {
     let now = Instant::now();
     let mut machine = streaming(now);
     machine.handle_response(response(CLUSTER, "1", vec![cluster("{name: a}")]));
@@ -114,8 +114,8 @@ fn a_name_that_does_not_come_is_missing_after_fifteen_seconds() {
     let now = Instant::now();
     let mut machine = streaming(now);
     machine.subscribe(ENDPOINTS, names(&["a", "b"]), now);
-    assert_eq!(asked(&sent(&mut machine)), ["a", "b"]);
-    machine.handle_response(response(ENDPOINTS, "1", vec![endpoints("a", 1), endpoints("unasked", 2)]));
+    assert_eq!(requested(&sent(&mut machine)), ["a", "b"]);
+    machine.handle_response(response(ENDPOINTS, "1", vec![endpoints("a", 1), endpoints("unrequested", 2)]));
     sent(&mut machine);
     let update = updated(&mut machine);
     assert_eq!((accepted(&update), update.is_answer), (vec!["a"], true));
@@ -151,7 +151,7 @@ fn the_time_for_a_resource_runs_only_while_there_is_a_stream() {
 }
 
 #[test]
-fn reconnecting_backs_off_asks_again_and_keeps_what_was_accepted() {
+fn reconnecting_backs_off_subscribes_again_and_keeps_accepted_resources() {
     let mut now = Instant::now();
     let mut machine = streaming(now);
     machine.handle_response(response(CLUSTER, "1", vec![cluster("{name: a}")]));
@@ -202,7 +202,7 @@ fn an_attempt_that_takes_too_long_is_given_up() {
 }
 
 #[test]
-fn a_client_that_wants_nothing_does_not_connect() {
+fn a_client_without_subscriptions_does_not_connect() {
     let now = Instant::now();
     let mut machine = Machine::new(Node::default(), now);
     machine.handle_timeout(now, &mut rng());
@@ -210,11 +210,11 @@ fn a_client_that_wants_nothing_does_not_connect() {
     machine.subscribe(CLUSTER, names(&["a"]), now);
     assert_eq!(machine.poll_timeout(), Some(now));
     connect(&mut machine, now);
-    assert_eq!(asked(&sent(&mut machine)), ["a"]);
+    assert_eq!(requested(&sent(&mut machine)), ["a"]);
 }
 
 #[test]
-fn a_subscription_changed_while_disconnected_is_asked_for_on_the_next_stream() {
+fn a_subscription_changed_while_disconnected_is_sent_on_the_next_stream() {
     let mut now = Instant::now();
     let mut machine = streaming(now);
     machine.subscribe(ENDPOINTS, names(&["a", "b"]), now);
@@ -232,7 +232,7 @@ fn a_subscription_changed_while_disconnected_is_asked_for_on_the_next_stream() {
     connect(&mut machine, now);
     assert_eq!(sent(&mut machine).resource_type, CLUSTER);
     let request = sent(&mut machine);
-    assert_eq!((asked(&request), &*request.version_info, &*request.response_nonce), (vec!["b", "c"], "1", ""));
+    assert_eq!((requested(&request), &*request.version_info, &*request.response_nonce), (vec!["b", "c"], "1", ""));
     machine.handle_response(response(ENDPOINTS, "1", vec![endpoints("b", 1), endpoints("c", 1)]));
     sent(&mut machine);
     let update = updated(&mut machine);
@@ -258,7 +258,7 @@ fn every_request_answers_the_last_response_of_its_kind() {
     machine.subscribe(ENDPOINTS, Interest::Nothing, now);
     assert!(matches!(machine.poll_event(), Some(Event::Unsubscribed { .. })));
     let request = sent(&mut machine);
-    assert_eq!((asked(&request).len(), &*request.response_nonce), (0, "nonce-1"));
+    assert_eq!((requested(&request).len(), &*request.response_nonce), (0, "nonce-1"));
     machine.handle_response(response(ENDPOINTS, "2", vec![endpoints("b", 1)]));
     assert_eq!(&*sent(&mut machine).response_nonce, "nonce-2", "or a later request would be out of date");
     assert!(updated(&mut machine).accepted.is_empty());
@@ -266,11 +266,11 @@ fn every_request_answers_the_last_response_of_its_kind() {
     assert_eq!(&*sent(&mut machine).response_nonce, "nonce-2");
 
     machine.handle_response(response(ResourceType::Listener, "1", vec![listener("l", "r")]));
-    assert_eq!(machine.poll_event(), None, "an acknowledgement of what was never asked for would ask for everything");
+    assert_eq!(machine.poll_event(), None, "an acknowledgement without a subscription would subscribe to everything");
 }
 
 #[test]
-fn what_is_asked_for_again_is_new_again() {
+fn a_resource_that_is_requested_again_is_new_again() {
     let now = Instant::now();
     let mut machine = streaming(now);
     for version in ["1", "2"] {

@@ -17,8 +17,8 @@ use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::resource::ResourceType;
 
-/// How long a client stays subscribed to a cluster after the last route that refers to it is gone. A route that refers to it
-/// again in the meantime finds its connections, ejections and statistics.
+/// How long a client stays subscribed to a cluster after the last route that refers to it was removed. A route that
+/// refers to it again in the meantime uses its connections, ejections and statistics.
 pub const UNUSED_CLUSTER_TIME: Duration = Duration::from_secs(60);
 
 /// Which resources a client subscribes to.
@@ -33,13 +33,13 @@ pub enum Scope {
     UsedListeners,
 }
 
-/// Something for the [`Agent`](super::Agent) to do.
+/// An action for the [`Agent`](super::Agent).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Output {
     /// Begin to open a stream.
     Connect,
-    /// Give up opening a stream.
+    /// Abandon opening a stream.
     Abandon,
     /// Send this.
     Send(Request),
@@ -49,7 +49,8 @@ pub enum Output {
     Notice(Notice),
 }
 
-/// A [`Machine`] and the [`Applier`] of what it accepts. Inputs are `handle_*`; after each, take all outputs.
+/// A [`Machine`], and the [`Applier`] of the resources that it accepts. Inputs are `handle_*`; after each, poll all
+/// outputs.
 #[derive(Debug)]
 pub struct ClientState {
     scope: Scope,
@@ -92,7 +93,7 @@ impl ClientState {
         client
     }
 
-    /// Takes the names of all listeners that are used.
+    /// Sets the names of all listeners in use.
     pub fn handle_used_listeners(&mut self, names: BTreeSet<Arc<str>>, now: Instant) {
         match self.scope {
             Scope::Everything => return,
@@ -104,13 +105,13 @@ impl ClientState {
         self.is_settled = false;
     }
 
-    /// The stream that [`Output::Connect`] asked for is open.
+    /// Handles that the stream of [`Output::Connect`] is open.
     pub fn handle_stream_up(&mut self, now: Instant) {
         self.machine.handle_stream_up(now);
         self.notify(Notice::Connected);
     }
 
-    /// The stream ended or could not be opened.
+    /// Handles that the stream ended or could not be opened.
     pub fn handle_stream_down(&mut self, reason: Disconnected, now: Instant, rng: &mut impl Rng) {
         self.machine.handle_stream_down(now, rng);
         self.notify(Notice::Disconnected(reason));
@@ -121,17 +122,17 @@ impl ClientState {
         self.applier.unresolved_clusters()
     }
 
-    /// Host names of clusters have been resolved, with or without addresses.
+    /// Handles that host names of clusters have been resolved, with or without addresses.
     pub fn handle_resolved(&mut self, clusters: &[ClusterName], now: Instant) {
         self.applier.handle_resolved(clusters, now);
     }
 
-    /// Takes a response.
+    /// Handles a response.
     pub fn handle_response(&mut self, response: DiscoveryResponse) {
         self.machine.handle_response(response);
     }
 
-    /// Acts on what [`ClientState::poll_timeout`] announced.
+    /// Handles the time that [`ClientState::poll_timeout`] has returned.
     pub fn handle_timeout(&mut self, now: Instant, rng: &mut impl Rng) {
         let before = self.unreferenced_clusters.len();
         self.unreferenced_clusters.retain(|_, until| *until > now);
@@ -142,7 +143,7 @@ impl ClientState {
         self.applier.handle_timeout(now);
     }
 
-    /// The next thing to do; `None` until the next input.
+    /// The next action; `None` until the next input.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         loop {
             if let Some(output) = self.outputs.pop_front() {

@@ -17,15 +17,15 @@ struct Plane {
     client: ClientState,
     now: Instant,
     seen: Vec<String>,
-    /// What was asked for last, of each kind.
-    asked: BTreeMap<String, String>,
+    /// The last request for each type.
+    requested: BTreeMap<String, String>,
 }
 
 impl Plane {
     fn new(scope: Scope) -> Self {
         let now = Instant::now();
         let client = ClientState::new(Node::default(), scope, now);
-        let mut plane = Self { client, now, seen: Vec::new(), asked: BTreeMap::new() };
+        let mut plane = Self { client, now, seen: Vec::new(), requested: BTreeMap::new() };
         plane.pass(Duration::ZERO);
         plane
     }
@@ -53,7 +53,7 @@ impl Plane {
                 Output::Send(request) => {
                     assert_eq!(request.error, None);
                     let names: Vec<&str> = request.resource_names.iter().map(|name| &**name).collect();
-                    self.asked.insert(request.resource_type.to_string(), names.join(" "));
+                    self.requested.insert(request.resource_type.to_string(), names.join(" "));
                 }
                 Output::Change(change) => self.seen.push(text(&change)),
                 Output::Notice(Notice::Settled) => self.seen.push("settled".to_owned()),
@@ -70,9 +70,9 @@ impl Plane {
         assert_eq!(std::mem::take(&mut self.seen), expected);
     }
 
-    /// What was asked for last, of this kind.
-    fn asked(&self, kind: ResourceType) -> Option<&str> {
-        self.asked.get(&kind.to_string()).map(String::as_str)
+    /// The last request for this type.
+    fn requested(&self, kind: ResourceType) -> Option<&str> {
+        self.requested.get(&kind.to_string()).map(String::as_str)
     }
 }
 
@@ -91,7 +91,7 @@ fn text(change: &Change) -> String {
 }
 
 #[test]
-fn nothing_is_in_force_before_what_it_needs() {
+fn a_resource_is_in_force_after_those_that_it_names() {
     let mut plane = Plane::new(Scope::Everything);
     plane.push(CLUSTER, "1", vec![eds_cluster("a")]);
     plane.check(&[]);
@@ -104,8 +104,8 @@ fn nothing_is_in_force_before_what_it_needs() {
 
     plane.push(ENDPOINTS, "2", vec![endpoints("a", 2)]);
     plane.check(&["endpoints a", "settled"]);
-    let asked = [CLUSTER, ENDPOINTS, LISTENER, ROUTES].map(|kind| plane.asked(kind).unwrap());
-    assert_eq!(asked, ["", "a", "", "r"]);
+    let requested = [CLUSTER, ENDPOINTS, LISTENER, ROUTES].map(|kind| plane.requested(kind).unwrap());
+    assert_eq!(requested, ["", "a", "", "r"]);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_cluster_that_routes_still_name_goes_after_fifteen_seconds() {
 }
 
 #[test]
-fn what_never_comes_is_not_waited_for_longer_than_fifteen_seconds() {
+fn resources_wait_fifteen_seconds_for_others_at_most() {
     let mut plane = Plane::new(Scope::Everything);
     plane.push(CLUSTER, "1", vec![eds_cluster("a")]);
     plane.push(LISTENER, "1", vec![listener("l", "r")]);
@@ -157,19 +157,19 @@ fn by_name(scope: Scope) -> Plane {
     let mut plane = Plane::new(scope);
     plane.use_listeners(&["l"]);
     plane.push(LISTENER, "1", vec![listener("l", "r")]);
-    assert_eq!(plane.asked(ROUTES), Some("r"));
+    assert_eq!(plane.requested(ROUTES), Some("r"));
     plane.push(ROUTES, "1", vec![routes("r", "a")]);
-    assert_eq!(plane.asked(CLUSTER), Some("a"));
+    assert_eq!(plane.requested(CLUSTER), Some("a"));
     plane.push(CLUSTER, "1", vec![eds_cluster("a")]);
-    assert_eq!(plane.asked(ENDPOINTS), Some("a"));
+    assert_eq!(plane.requested(ENDPOINTS), Some("a"));
     plane.push(ENDPOINTS, "1", vec![endpoints("a", 1)]);
     plane
 }
 
 #[test]
-fn a_used_listener_brings_what_it_refers_to_by_name() {
+fn the_names_in_a_used_listener_are_requested() {
     let mut plane = by_name(Scope::UsedListeners);
-    assert_eq!(plane.asked(LISTENER), Some("l"));
+    assert_eq!(plane.requested(LISTENER), Some("l"));
     plane.check(&["settled", "endpoints a", "cluster a", "routes r", "listener l", "settled"]);
 }
 
@@ -178,20 +178,20 @@ fn routes_by_name_change_only_when_their_new_cluster_is_there() {
     let mut plane = by_name(Scope::UsedListeners);
     plane.seen.clear();
     plane.push(ROUTES, "2", vec![routes("r", "b")]);
-    assert_eq!(plane.asked(CLUSTER), Some("a b"), "the old one is still used");
+    assert_eq!(plane.requested(CLUSTER), Some("a b"), "the old one is still used");
     plane.push(CLUSTER, "2", vec![eds_cluster("a"), cluster("{name: b}")]);
     plane.check(&["cluster b", "routes r", "settled"]);
     plane.pass(UNUSED_CLUSTER_TIME / 2);
     plane.push(ROUTES, "3", vec![routes("r", "a")]);
     plane.check(&["routes r", "settled"]);
-    assert_eq!(plane.asked(CLUSTER), Some("a b"), "traffic may come back to either");
+    assert_eq!(plane.requested(CLUSTER), Some("a b"), "traffic may come back to either");
     plane.pass(UNUSED_CLUSTER_TIME);
     plane.check(&["-cluster b"]);
-    assert_eq!((plane.asked(CLUSTER), plane.asked(ENDPOINTS)), (Some("a"), Some("a")));
+    assert_eq!((plane.requested(CLUSTER), plane.requested(ENDPOINTS)), (Some("a"), Some("a")));
 }
 
 #[test]
-fn what_nobody_uses_any_more_is_let_go() {
+fn unused_resources_are_unsubscribed() {
     let mut plane = by_name(Scope::UsedListeners);
     plane.seen.clear();
     plane.use_listeners(&[]);
@@ -199,7 +199,7 @@ fn what_nobody_uses_any_more_is_let_go() {
     plane.pass(UNUSED_CLUSTER_TIME);
     plane.check(&["-cluster a", "-endpoints a"]);
     for kind in ResourceType::ALL {
-        assert_eq!(plane.asked(kind), Some(""), "{kind}");
+        assert_eq!(plane.requested(kind), Some(""), "{kind}");
     }
     assert_eq!(plane.client.poll_timeout(), None);
 }
@@ -223,13 +223,13 @@ fn all_listeners_are_known_and_only_those_used_have_routes() {
     let mut plane = Plane::new(Scope::AllListeners);
     let listeners = || vec![listener("l", "r"), listener("other", "s"), socket_listener("inbound", "in")];
     plane.push(LISTENER, "1", listeners());
-    assert_eq!((plane.asked(LISTENER), plane.asked(ROUTES)), (Some(""), Some("in")), "a socket is always used");
+    assert_eq!((plane.requested(LISTENER), plane.requested(ROUTES)), (Some(""), Some("in")), "a socket is always used");
     plane.push(ROUTES, "1", vec![routes("in", "program")]);
     plane.push(CLUSTER, "1", vec![cluster("{name: program}")]);
     plane.check(&["listener l", "listener other", "cluster program", "routes in", "listener inbound", "settled"]);
 
     plane.use_listeners(&["l"]);
-    assert_eq!(plane.asked(ROUTES), Some("in r"));
+    assert_eq!(plane.requested(ROUTES), Some("in r"));
     plane.check(&[]);
     plane.push(ROUTES, "2", vec![routes("r", "a")]);
     plane.push(CLUSTER, "2", vec![cluster("{name: a}"), cluster("{name: program}")]);
@@ -239,5 +239,5 @@ fn all_listeners_are_known_and_only_those_used_have_routes() {
     plane.check(&["-routes r", "settled"]);
     plane.pass(UNUSED_CLUSTER_TIME);
     plane.check(&["-cluster a"]);
-    assert_eq!((plane.asked(ROUTES), plane.asked(CLUSTER)), (Some("in"), Some("program")));
+    assert_eq!((plane.requested(ROUTES), plane.requested(CLUSTER)), (Some("in"), Some("program")));
 }

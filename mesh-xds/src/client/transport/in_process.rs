@@ -33,7 +33,7 @@ pub struct Acceptor {
 /// The control plane's half of a [`Stream`].
 #[derive(Debug)]
 pub struct ServerStream {
-    /// Yields requests; `None` when the client is gone.
+    /// Yields requests; `None` when the client has dropped its half.
     pub requests: mpsc::Receiver<Request>,
     /// Takes responses.
     pub responses: mpsc::Sender<Result<DiscoveryResponse, Disconnected>>,
@@ -55,7 +55,7 @@ impl Transport for InProcess {
 }
 
 impl Acceptor {
-    /// The next stream; `None` when every client end is gone.
+    /// The next stream; `None` when all client ends are dropped.
     ///
     /// # Cancel safety
     /// No stream is lost if the future is dropped.

@@ -1,7 +1,7 @@
-//! What carries discovery messages.
+//! Transports of discovery messages.
 //!
-//! A transport connects and moves messages; when to connect, what to send and what to make of the answers is decided by the
-//! [`Machine`](super::Machine). Today there is one, [`in_process`].
+//! A transport connects and carries messages; the [`Machine`](super::Machine) decides when to connect and what to send.
+//! Today there is one, [`in_process`].
 
 pub mod in_process;
 
@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use super::request::Request;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 
-/// A way to a control plane.
+/// A transport to a control plane.
 pub trait Transport: Send + 'static {
     /// Opens a stream.
     ///
-    /// The future owns what it needs: the client does other things while it connects, and gives the attempt up when it takes
-    /// too long.
+    /// The future owns its data: the client does other work while it connects, and abandons the attempt after a
+    /// timeout.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the attempt.
@@ -28,7 +28,7 @@ pub trait Transport: Send + 'static {
 /// An open stream. It ends when either side drops its half.
 #[derive(Debug)]
 pub struct Stream {
-    /// Takes requests; bounded, so a control plane that reads nothing makes the client wait.
+    /// Sends requests; bounded, so the client waits for a control plane that reads nothing.
     pub requests: mpsc::Sender<Request>,
     /// Yields responses; the channel closes when the stream ends.
     pub responses: mpsc::Receiver<Result<DiscoveryResponse, Disconnected>>,
@@ -38,6 +38,6 @@ pub struct Stream {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("control plane: {reason}")]
 pub struct Disconnected {
-    /// The reason that the transport gives.
+    /// The reason from the transport.
     pub reason: String,
 }
