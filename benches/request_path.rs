@@ -1,9 +1,9 @@
 //! What does the mesh add to a request in process?
 //!
 //! A request goes through everything between a caller and a connection: listener, route, retry, choice of an endpoint,
-//! circuit breaker, outlier detection, metrics; the endpoint answers at once. Printed is what that costs beyond making the
-//! same request and answering it without the mesh. Neither the number of routes nor that of endpoints should matter. Two
-//! more rows tell what single features cost: retries, by leaving them out, and a header that the route adds.
+//! circuit breaker, outlier detection, metrics; the endpoint responds at once. It prints the cost beyond creating the
+//! same request and its response without the mesh. The cost should not depend on the number of routes or endpoints. Two
+//! more rows have the cost of single features: retries, by leaving them out, and a header that the route adds.
 
 #![expect(clippy::print_stdout, reason = "printing is what a bench is for")]
 
@@ -38,7 +38,7 @@ const CALLS: u32 = 1_024;
 const REQUESTS: usize = 1_024;
 
 fn main() {
-    // It is taken off every other number, so what disturbs it must not count: the least of what several moments tell.
+    // It is subtracted from all other numbers, so the minimum of several measurements excludes disturbances.
     let bases = (0..10).map(|_| without_mesh());
     let base = bases.min_by(|a, b| a.nanoseconds.total_cmp(&b.nanoseconds)).expect("there are some");
     println!("a request without the mesh: {base}");
@@ -59,7 +59,7 @@ fn main() {
 }
 
 impl Cost {
-    /// What is left without `base`.
+    /// The cost without `base`.
     fn beyond(self, base: Self) -> Self {
         Self { nanoseconds: self.nanoseconds - base.nanoseconds, allocations: self.allocations - base.allocations }
     }
@@ -71,7 +71,7 @@ struct Mesh {
     targets: Vec<Uri>,
 }
 
-/// What the routes do beside routing.
+/// The features of the routes beside routing.
 #[derive(Clone, Copy, PartialEq)]
 enum Feature {
     None,
@@ -108,14 +108,14 @@ fn targets(routes: u32) -> Vec<Uri> {
     (0..REQUESTS).map(path).collect()
 }
 
-/// What the same requests and their answers cost without the mesh.
+/// The cost of the same requests and their responses without the mesh.
 fn without_mesh() -> Cost {
     let targets = targets(1);
     let mut targets = targets.iter().cycle();
     measure(CALLS, || answer(request(targets.next().expect("endless")).into_body()))
 }
 
-/// Endpoints that answer at once.
+/// Endpoints that respond at once.
 #[derive(Debug)]
 struct NoNetwork;
 

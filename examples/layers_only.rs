@@ -78,7 +78,7 @@ async fn main() -> Result<(), BoxError> {
     for cluster in &clusters {
         println!("cluster {}:", cluster.name());
         cluster.for_each_stat(&mut |name, _, value| {
-            if value > 0 && TOLD.contains(&name) {
+            if value > 0 && SHOWN_STATS.contains(&name) {
                 println!("  {name}: {value}");
             }
         });
@@ -87,13 +87,13 @@ async fn main() -> Result<(), BoxError> {
     let text = metrics.prometheus_text();
     for line in text.lines().filter(|line| line.starts_with("istio_requests_total{")) {
         let (labels, count) = line.rsplit_once(' ').ok_or("a sample without a value")?;
-        let told: Vec<&str> = labels.split(',').filter(|label| label.starts_with("response_")).collect();
-        println!("  {} {count}", told.join(" "));
+        let shown: Vec<&str> = labels.split(',').filter(|label| label.starts_with("response_")).collect();
+        println!("  {} {count}", shown.join(" "));
     }
     Ok(())
 }
 
-const TOLD: [&str; 5] = [
+const SHOWN_STATS: [&str; 5] = [
     "upstream_rq_total",
     "upstream_rq_retry",
     "upstream_rq_retry_success",
@@ -103,9 +103,9 @@ const TOLD: [&str; 5] = [
 
 /// Serves a version of the service on its own port. If `fails_every` is `n` and not 0, every n-th request fails.
 async fn serve(version: &'static str, fails_every: u32) -> Result<SocketAddr, BoxError> {
-    let answer = async move |State(asked): State<Arc<AtomicU32>>| {
+    let answer = async move |State(requests): State<Arc<AtomicU32>>| {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let number = asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
         match number.checked_rem(fails_every) {
             Some(0) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Some(_) | None => (StatusCode::OK, version),

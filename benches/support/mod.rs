@@ -1,11 +1,11 @@
 //! Time and allocations of one call.
 //!
-//! The time is that of the fastest of many short rounds: whatever else runs on the machine only ever adds to it. Counting
+//! The time is that of the fastest of many short rounds: other load on the machine can only add to it. Counting
 //! costs a few nanoseconds per allocation, which the times contain.
 
 use std::{fmt, hint::black_box, time::Instant};
 
-/// What one call costs.
+/// The cost of one call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     /// Nanoseconds; the mean of the fastest round.
@@ -23,7 +23,7 @@ impl fmt::Display for Cost {
 
 const ROUNDS: u32 = 200;
 
-/// What a call of `call` costs; a round has `calls` of them.
+/// The cost of one call of `call`, with `calls` calls per round.
 #[expect(clippy::cast_precision_loss, reason = "numbers of calls are small")]
 pub(crate) fn measure<T>(calls: u32, mut call: impl FnMut() -> T) -> Cost {
     let mut round = || {

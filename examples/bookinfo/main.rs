@@ -96,13 +96,13 @@ async fn show(config: &Path) -> Result<ExitCode, Error> {
     println!("configuration {}: edit it and watch; Ctrl-C ends", config.display());
 
     let mut events = bookinfo.mesh.events();
-    let stop = asked_to_stop();
+    let stop = stop_signal();
     tokio::pin!(stop);
     loop {
         tokio::select! {
             Some(event) = events.next() => println!("{event}"),
             error = bookinfo.failed() => return Err(error),
-            asked = &mut stop => break asked?,
+            signal = &mut stop => break signal?,
         }
     }
     bookinfo.stop().await;
@@ -110,10 +110,10 @@ async fn show(config: &Path) -> Result<ExitCode, Error> {
 }
 
 /// Waits for Ctrl-C or SIGTERM.
-async fn asked_to_stop() -> std::io::Result<()> {
+async fn stop_signal() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        asked = tokio::signal::ctrl_c() => asked,
+        result = tokio::signal::ctrl_c() => result,
         _ = terminate.recv() => Ok(()),
     }
 }

@@ -32,7 +32,7 @@ pub struct ConfigDump {
     pub dynamic: Option<DynamicResources>,
 }
 
-/// What a control plane has for this process, read whenever it is asked for.
+/// The resources of a control plane for this process, read for each request.
 #[derive(Clone)]
 pub struct DynamicResources(Arc<dyn Fn() -> Resources + Send + Sync>);
 

@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn invalid_hosts_are_refused() {
         for text in ["", "a..b", "-a.b", "a b", "foo*", "*foo.com", "a.*.b", &"a".repeat(64), &"a.".repeat(130)] {
             assert!(Host::parse(text, "ns").is_err(), "{text:?} was taken");
         }
     }
 
     #[test]
-    fn wildcards_cover_what_is_below_them_only() {
+    fn wildcards_cover_only_names_below_them() {
         for (wide, narrow, expected) in [
             ("*", "foo.com", true),
             ("*.com", "*.foo.com", true),

@@ -57,7 +57,7 @@ impl Name {
     }
 }
 
-/// RFC 1123 label, in lower case as Kubernetes wants it.
+/// RFC 1123 label, in lower case as Kubernetes requires.
 fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL_BYTES && is_part(text)
 }

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_refused() {
         for text in ["", ":80", "reviews:", "reviews:0", "reviews:65536", "re views", "a..b", "http://reviews", "r/x"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }

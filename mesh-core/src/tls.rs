@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct TlsInfo {
     /// The version.
     pub version: TlsVersion,
-    /// The server name that the client asked for (SNI, RFC 6066), in lower case.
+    /// The server name that the client requested (SNI, RFC 6066), in lower case.
     pub server_name: Option<Arc<str>>,
     /// The application protocol that both sides agreed on (ALPN, RFC 7301), such as `h2`.
     pub application_protocol: Option<Arc<str>>,

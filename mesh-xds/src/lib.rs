@@ -4,10 +4,10 @@
 //! - [`json`]: protobuf-JSON and Envoy's YAML, in both directions.
 //! - [`bootstrap`]: Envoy's bootstrap file;
 //! - [`resource`]: listeners, routes, clusters and endpoints as model values;
-//! - [`node`]: the member of a mesh that a client of a control plane is;
+//! - [`node`]: the xDS form of a node, a member of a mesh;
 //! - [`client`]: the client of a control plane, in process or remote.
 //!
-//! Protobuf types stop here: what leaves this crate are model values and reports.
+//! Protobuf types stop here: other crates get model values and reports.
 
 pub mod bootstrap;
 pub mod client;

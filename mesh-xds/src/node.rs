@@ -19,7 +19,7 @@ const LABELS: &str = "LABELS";
 const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
 const REDIRECT: &str = "REDIRECT";
 
-/// Why an xDS node cannot be understood.
+/// An xDS node cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -29,9 +29,9 @@ pub enum IdentityError {
     /// The service is not a host.
     #[error("node cluster {cluster:?} is not a service")]
     Service {
-        /// The name as it was given.
+        /// The invalid name.
         cluster: String,
-        /// Why it is not a host.
+        /// The cause.
         source: HostError,
     },
 }
@@ -60,7 +60,7 @@ fn string(text: &str) -> Value {
     Value { kind: Some(Kind::StringValue(text.to_owned())) }
 }
 
-/// The node that identifies itself like this.
+/// Decodes a node.
 ///
 /// # Errors
 ///

@@ -182,7 +182,7 @@ struct Named {
 }
 
 impl Named {
-    /// Reads a part of a declaration. Whatever kind of item it is, its parts are lists of numbers under a few names, and a
+    /// Reads a part of a declaration. The parts of every kind of item are lists of numbers under a few names, and a
     /// type or trait is an object with a path and a number.
     fn read(&mut self, part: &Value) {
         match part {

@@ -70,7 +70,7 @@ fn a_cluster_of_ten_thousand_weighted_endpoints_keeps_every_share() {
     let endpoints = (0..10_000).map(|port| endpoint(port, weight_of(port), HealthStatus::Unknown)).collect();
     let mut bench = Bench::new(assignment(endpoints), |_| {});
     let tally = bench.tally(160_000);
-    assert_eq!(tally.len(), 10_000, "nobody is left out");
+    assert_eq!(tally.len(), 10_000, "every endpoint is picked");
     // With 16 slots per endpoint, the error is up to half a slot, of 32 for the average weight.
     let heavy: u32 = tally.iter().filter(|(port, _)| weight_of(**port) > 50).map(|(_, count)| count).sum();
     assert!((118_000..122_000).contains(&heavy), "{heavy} of 160000 where weights say 119604");
@@ -289,7 +289,7 @@ fn an_update_keeps_the_state_of_endpoints_that_stay() {
 
     bench.cluster.set_endpoints(&assignment(healthy([2])), &mut bench.rng);
     bench.cluster.set_endpoints(&assignment(healthy([1])), &mut bench.rng);
-    assert_ne!(bench.find(1).id(), before.id(), "who was gone comes back as another");
+    assert_ne!(bench.find(1).id(), before.id(), "an endpoint that was removed and added again is a new one");
 }
 
 #[test]

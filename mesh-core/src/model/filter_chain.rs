@@ -33,14 +33,14 @@ pub struct FilterChainMatch {
     pub destination_port: Option<u16>,
     /// Networks of the address that the connection was made to; the longest wins.
     pub prefix_ranges: Vec<IpNet>,
-    /// Server names that the client asks for, in lower case: the whole name, or a suffix such as `*.example.com`; the
+    /// Server names that the client requests, in lower case: the whole name, or a suffix such as `*.example.com`; the
     /// whole name wins, then the longest suffix.
     pub server_names: Vec<Arc<str>>,
     /// What the connection's first bytes are.
     pub transport_protocol: Option<TransportProtocol>,
     /// Application protocols, such as `h2`, of which the connection offers one.
     pub application_protocols: Vec<Arc<str>>,
-    /// Networks of the address that the connection comes from, whatever is believed of the client's.
+    /// Networks of the address of the peer of the connection, even if a proxy passes on another client address.
     pub direct_source_prefix_ranges: Vec<IpNet>,
     /// Whether the connection comes from this machine.
     pub source_type: SourceType,

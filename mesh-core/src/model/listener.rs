@@ -1,7 +1,7 @@
 //! Listeners. Envoy `listener.v3.Listener`.
 //!
 //! A listener accepts connections, its listener filters look at their first bytes, and one of its filter chains is
-//! chosen by what is then known of the connection. The chain says how the connection is secured and who serves it.
+//! chosen by what is then known about the connection. The chain has a transport socket and the filters that serve it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ pub enum ListenerAddress {
 /// Which way traffic goes. Envoy `core.v3.TrafficDirection`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrafficDirection {
-    /// Not said; a gateway.
+    /// Not specified, as on gateways.
     #[default]
     Unspecified,
     /// To the workload.

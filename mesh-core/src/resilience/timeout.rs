@@ -100,9 +100,9 @@ fn max_stream_duration(
 ) -> Option<Duration> {
     let Some(config) = limits.max_stream_duration else { return stream_default.and_then(limited) };
     if let Some(max) = config.grpc_timeout_header_max
-        && let Some(asked) = headers.get(grpc::GRPC_TIMEOUT).and_then(grpc::parse_timeout)
+        && let Some(requested) = headers.get(grpc::GRPC_TIMEOUT).and_then(grpc::parse_timeout)
     {
-        let capped = limited(max).map_or(asked, |max| asked.min(max));
+        let capped = limited(max).map_or(requested, |max| requested.min(max));
         // Zero is an expired deadline here, not an unlimited one.
         return Some(capped.saturating_sub(config.grpc_timeout_header_offset));
     }
@@ -132,15 +132,18 @@ mod tests {
     fn a_request_may_replace_the_routes_timeouts() {
         // (route, per try) in the configuration and in the request's headers; zero is unlimited.
         let check = |configured: (u64, u64),
-                     asked: (Option<u64>, Option<u64>),
+                     requested: (Option<u64>, Option<u64>),
                      expected: (Option<u64>, Option<u64>)| {
-            let overrides =
-                Overrides { timeout: asked.0.map(ms), per_try_timeout: asked.1.map(ms), ..Overrides::default() };
+            let overrides = Overrides {
+                timeout: requested.0.map(ms),
+                per_try_timeout: requested.1.map(ms),
+                ..Overrides::default()
+            };
             let policy = retry(ms(configured.1));
             let timeouts =
                 Timeouts::new((&action(ms(configured.0))).into(), Some(&policy), &overrides, &HeaderMap::new(), None);
             let actual = (timeouts.route, timeouts.per_try);
-            assert_eq!(actual, (expected.0.map(ms), expected.1.map(ms)), "{configured:?} asked {asked:?}");
+            assert_eq!(actual, (expected.0.map(ms), expected.1.map(ms)), "{configured:?} requested {requested:?}");
         };
         check((5_000, 0), (None, None), (Some(5_000), None));
         check((5_000, 200), (None, None), (Some(5_000), Some(200)));

@@ -173,7 +173,7 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
         cluster: &ClusterState,
         rng: &mut impl Rng,
     ) -> Decision {
-        let wanted = self.wants_retry_of_response(status, headers);
+        let wanted = self.retries_response(status, headers);
         let decision = self.decide(wanted, cluster, rng);
         if matches!(decision, Decision::Retry { .. }) {
             cluster.stats().count_retried_response(status);
@@ -189,11 +189,11 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
         cluster: &ClusterState,
         rng: &mut impl Rng,
     ) -> Decision {
-        let wanted = self.wants_retry_of_reset(reason, progress);
+        let wanted = self.retries_reset(reason, progress);
         self.decide(wanted, cluster, rng)
     }
 
-    fn wants_retry_of_response(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+    fn retries_response(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let on = |condition| self.retry_on.intersects(condition);
         let code = status.as_u16();
         let wanted = (on(RetryOn::FIVE_XX) && status.is_server_error())
@@ -233,7 +233,7 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
         self.retry_on.intersects(condition)
     }
 
-    fn wants_retry_of_reset(&self, reason: ResetReason, progress: RequestProgress) -> bool {
+    fn retries_reset(&self, reason: ResetReason, progress: RequestProgress) -> bool {
         const ANY_RESET: RetryOn = RetryOn::RESET.union(RetryOn::FIVE_XX).union(RetryOn::GATEWAY_ERROR);
         let on = |condition| self.retry_on.intersects(condition);
         match reason {

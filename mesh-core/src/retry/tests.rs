@@ -91,7 +91,7 @@ fn each_condition_retries_its_responses() {
         check(condition, 200, &[("grpc-status", "2")], false);
         check("5xx", 200, &[("grpc-status", status)], false);
     }
-    // A rate-limited response is retried under its own condition only, whatever its status.
+    // A rate-limited response is retried under its own condition only, not by its status.
     check("5xx,gateway-error", 503, &[("x-envoy-ratelimited", "true")], false);
     check("envoy-ratelimited", 429, &[("x-envoy-ratelimited", "true")], true);
     check("envoy-ratelimited", 429, &[], false);

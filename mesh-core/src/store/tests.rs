@@ -190,7 +190,7 @@ fn retired_resources_are_kept_while_they_are_referenced() {
     bench.store.retire_cluster(&"a".into());
     assert!(bench.store.cluster("a").is_some());
     drop(listener);
-    assert!(bench.store.cluster("a").is_none() && bench.store.clusters().is_empty(), "gone with the last that used it");
+    assert!(bench.store.cluster("a").is_none() && bench.store.clusters().is_empty(), "removed with its last user");
     assert!(bench.store.route_slot(&"r".into()).load().is_none());
 }
 

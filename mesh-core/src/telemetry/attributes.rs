@@ -107,7 +107,7 @@ pub struct Attributes<'a> {
     pub route_name: Option<&'a str>,
     /// Metadata of the route.
     pub route_metadata: Option<&'a Metadata>,
-    /// What HTTP filters have said about the request. Envoy `StreamInfo::dynamicMetadata`.
+    /// Metadata that HTTP filters have set for the request. Envoy `StreamInfo::dynamicMetadata`.
     pub dynamic_metadata: Option<&'a Metadata>,
     /// Name of the virtual host.
     pub virtual_host_name: Option<&'a str>,

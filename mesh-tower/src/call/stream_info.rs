@@ -49,7 +49,7 @@ struct Shared {
     request_aborted: AtomicBool,
     /// The request body violates the protocol.
     request_malformed: AtomicBool,
-    /// The request has asked for a protocol upgrade.
+    /// The request has an upgrade protocol.
     asks_for_upgrade: AtomicBool,
     state: Mutex<StreamState>,
 }
@@ -68,7 +68,7 @@ pub struct StreamState {
     pub downstream_local_address: Option<SocketAddr>,
     /// ID of the downstream connection.
     pub connection_id: Option<u64>,
-    /// The server name that the client asks for in TLS, also if the handshake is with the endpoint.
+    /// The server name (SNI) that the client requests, also if TLS is passed through.
     pub requested_server_name: Option<Arc<str>>,
     /// The result of the TLS handshake on the downstream connection; `None` = plain text.
     pub downstream_tls: Option<Arc<TlsInfo>>,
@@ -352,7 +352,7 @@ impl StreamInfo {
         self.0.request_malformed.load(Ordering::Relaxed)
     }
 
-    /// Records that the request asks for a protocol upgrade. The data of the upgraded connection belongs to the request, so
+    /// Records that the request has an upgrade protocol. The data of the upgraded connection belongs to the request, so
     /// it is not complete although it has no body.
     pub(crate) fn ask_for_upgrade(&self) {
         self.0.asks_for_upgrade.store(true, Ordering::Relaxed);

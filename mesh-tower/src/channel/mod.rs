@@ -222,7 +222,7 @@ impl<T: Transport> Shared<T> {
     /// `None` while the routes have not arrived.
     fn compile(&self, listeners: Watch, listener: &Listener) -> Result<Option<Ready<T>>, ListenerConfigError> {
         let Some(config) = listener.http_connection_manager() else {
-            tracing::warn!(target = %self.target, "the listener is not one HTTP connection manager");
+            tracing::warn!(target = %self.target, "expected one filter chain, with an HTTP connection manager");
             return Ok(None);
         };
         let http = HttpListener::new(facts(&self.target), Arc::clone(config), &self.store, &self.telemetry)?;

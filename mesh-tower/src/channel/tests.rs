@@ -147,7 +147,7 @@ async fn new_routes_apply_to_the_next_request_and_a_removed_listener_does_not_st
     assert_eq!(text(&mut channel, "/").await.1, format!("v1 {TARGET} /"));
     let old = Arc::downgrade(&store.routes()[0]);
     store.set_routes(&routes("v2")).unwrap();
-    assert!(old.upgrade().is_none(), "a channel that nobody uses keeps no old routes");
+    assert!(old.upgrade().is_none(), "an unused channel keeps no old routes");
     assert_eq!(text(&mut channel, "/").await.1, format!("v2 {TARGET} /"));
     store.remove_listener(TARGET);
     assert_eq!(text(&mut channel, "/").await.0, 200);

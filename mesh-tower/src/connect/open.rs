@@ -5,8 +5,8 @@ use mesh_core::{cluster::ClusterStats, retry::ResetReason};
 use super::{Connect, ConnectTo, EndedBy, UpstreamStream, stream::ConnectionCount};
 use crate::{Protocol, Target, TransportError};
 
-/// Connects to `target` within the cluster's `connect_timeout`. The caller asks the circuit breaker before, and adds the
-/// permit to the stream with [`UpstreamStream::holding`].
+/// Connects to `target` within the cluster's `connect_timeout`. The caller checks the circuit breaker before, and adds
+/// the permit to the stream with [`UpstreamStream::holding`].
 ///
 /// # Errors
 /// If the connection cannot be made in time.

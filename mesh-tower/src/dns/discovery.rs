@@ -157,13 +157,13 @@ impl Names {
     async fn resolve(&mut self, assignment: &LoadAssignment, options: &DnsOptions) -> Option<Duration> {
         let mut time_to_live = Some(Duration::from_secs(24 * 3600));
         let endpoints = assignment.localities.iter().flat_map(|locality| &locality.endpoints);
-        let mut asked: Vec<&Arc<str>> = Vec::new();
+        let mut queried: Vec<&Arc<str>> = Vec::new();
         for endpoint in endpoints {
             let EndpointAddress::Name { host, .. } = &endpoint.address else { continue };
-            if asked.contains(&host) {
+            if queried.contains(&host) {
                 continue;
             }
-            asked.push(host);
+            queried.push(host);
             self.count(|stats| stats.update_attempt.inc());
             match self.resolver.resolve(host, options.dns_lookup_family).await {
                 Ok(answer) => {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_cluster_that_is_gone_is_not_resolved_any_more() {
+    async fn a_removed_cluster_is_no_longer_resolved() {
         let (zone, store, dns) = start(Discovery::StrictDns(names(), DnsOptions::default()));
         zone.set(&["10.0.0.1"], 1);
         dns.first_answers(Duration::from_secs(1)).await;

@@ -1,7 +1,8 @@
 //! Resolution of host names, for DNS clusters.
 //!
-//! [`Resolve`] is the interface to the network. `SystemResolver` (feature `system-dns`) reads the hosts file and asks the name
-//! servers that the system is configured with. [`DnsDiscovery`] uses a resolver to keep the endpoints of DNS clusters up to date.
+//! [`Resolve`] is the interface to the network. `SystemResolver` (feature `system-dns`) reads the hosts file and
+//! queries the name servers that the system is configured with. [`DnsDiscovery`] uses a resolver to keep the endpoints
+//! of DNS clusters up to date.
 
 mod discovery;
 #[cfg(feature = "system-dns")]
@@ -21,7 +22,7 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = Result<Answer, ResolveError
 
 /// Resolves host names.
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
-    /// The addresses of `host` of the address families that `family` asks for.
+    /// The addresses of `host` of the address families that `family` selects.
     fn resolve<'a>(&'a self, host: &'a str, family: DnsLookupFamily) -> Resolving<'a>;
 }
 

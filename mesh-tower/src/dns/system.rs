@@ -11,7 +11,8 @@ use mesh_core::model::DnsLookupFamily;
 
 use super::{Answer, Resolve, ResolveError, Resolving};
 
-/// Asks the name servers of the system's configuration. Names in the hosts file and IP addresses need no name server.
+/// Queries the name servers of the system's configuration. Names in the hosts file and IP addresses need no name
+/// server.
 ///
 /// The configuration is read when the first name is resolved, so it may be missing if none is.
 #[derive(Debug, Default)]

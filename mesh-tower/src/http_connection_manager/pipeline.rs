@@ -39,7 +39,7 @@ use crate::{
 pub(crate) struct Served {
     /// Timeouts of the stream, which also apply to the response body.
     pub(crate) timeouts: StreamTimeouts,
-    /// The client's end of a tunnel, if the request asked for an upgrade.
+    /// The client's end of a tunnel, if the request has an upgrade protocol.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// The response is the program's own, so its `connection` header concerns this hop.
     pub(crate) by_program: bool,
@@ -165,7 +165,7 @@ impl HttpListener {
             return Ok(None);
         }
         let head = &mut call.head;
-        // As in Envoy, clients that ask for HTTP/2 by an upgrade get an HTTP/1.1 response.
+        // As in Envoy, clients that request an upgrade to HTTP/2 get an HTTP/1.1 response.
         let requested = upgrade::requested_upgrade(&head.headers).filter(|protocol| *protocol != "h2c");
         let Some(protocol) = requested else {
             remove_hop_by_hop(&mut head.headers, hop_by_hop::Upgrade::Remove);

@@ -62,7 +62,7 @@ async fn failures_in_a_row_eject_the_endpoint_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_other_layers_answer_says_nothing_about_the_endpoint() {
+async fn local_replies_of_other_layers_do_not_count_for_the_endpoint() {
     let cluster = strict();
     for _ in 0..3 {
         end_with(&cluster, Ok(local_reply(mesh_core::local_reply::LocalReply::NO_HEALTHY_UPSTREAM, false))).await;

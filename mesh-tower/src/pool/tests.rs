@@ -727,7 +727,7 @@ fn tls(application_protocol: &str) -> TlsInfo {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_speaks_what_its_handshake_has_chosen() {
+async fn a_connection_uses_the_protocol_of_its_handshake() {
     let cases = [
         (Serve::Http2 { max_streams: 100 }, model::HttpProtocol::Http1, "h2", Protocol::Http2),
         (Serve::Http1, model::HttpProtocol::Http2, "http/1.1", Protocol::Http1),

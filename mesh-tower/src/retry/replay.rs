@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stopped_recording_lets_the_rest_pass() {
+    async fn after_a_stopped_recording_the_rest_passes() {
         let mut body = stream("hello");
         let replay = Replay::beside(&mut body, 4);
         replay.stop();

@@ -11,10 +11,10 @@ pub(crate) fn reset_reason(error: &BoxError) -> ResetReason {
     let error: &(dyn Error + 'static) = &**error;
     let chain = std::iter::successors(Some(error), |&error| error.source());
     // The innermost error is the most specific: a client's error contains hyper's, which contains that of the system.
-    chain.filter_map(told_by).last().unwrap_or(ResetReason::ConnectionTermination)
+    chain.filter_map(reason_of).last().unwrap_or(ResetReason::ConnectionTermination)
 }
 
-fn told_by(error: &(dyn Error + 'static)) -> Option<ResetReason> {
+fn reason_of(error: &(dyn Error + 'static)) -> Option<ResetReason> {
     if let Some(error) = error.downcast_ref::<TransportError>() {
         return Some(error.reason());
     }
@@ -43,7 +43,7 @@ mod tests {
     struct Client(#[source] io::Error);
 
     #[test]
-    fn the_deepest_error_that_tells_something_counts() {
+    fn the_innermost_known_error_determines_the_reason() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert_eq!(reset_reason(&Client(refused).into()), ResetReason::ConnectionFailure);
         let ended = io::Error::from(io::ErrorKind::UnexpectedEof);

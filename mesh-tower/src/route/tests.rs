@@ -75,7 +75,7 @@ async fn a_split_leads_to_the_service_of_the_chosen_cluster() {
 }
 
 #[tokio::test]
-async fn what_needs_no_cluster_is_answered() {
+async fn requests_without_a_cluster_get_a_local_reply() {
     let (moved, _) = ask(get("/moved")).await;
     assert_eq!((moved.status().as_u16(), moved.headers()["location"].to_str().unwrap()), (301, "http://shop.test/new"));
     let (pot, text) = ask(get("/pot")).await;

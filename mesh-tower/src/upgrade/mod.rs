@@ -32,7 +32,7 @@ pub(crate) enum EndedBy {
     Drain,
 }
 
-/// The protocol that a request asks to upgrade to: the header `upgrade`, if `connection` lists `upgrade`.
+/// The upgrade protocol of a request: the header `upgrade`, if `connection` lists `upgrade`.
 #[must_use]
 pub(crate) fn requested_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
     let upgrade = headers.get(header::UPGRADE)?;

@@ -588,21 +588,21 @@ async fn path_host_and_headers_are_rewritten() {
 #[tokio::test(start_paused = true)]
 async fn header_values_have_the_attempt_count_and_the_headers_as_sent() {
     let add = |format: &str| HeaderMutation {
-        name: http::HeaderName::from_static("x-told"),
+        name: http::HeaderName::from_static("x-sent"),
         value: Format::parse(format).unwrap(),
         append_action: model::AppendAction::default(),
         keep_empty_value: false,
     };
     let route = |host: &mut VirtualHost| {
         retry(host, "5xx", 1);
-        let told = "%UPSTREAM_REQUEST_ATTEMPT_COUNT% %REQ(x-envoy-attempt-count)% on %UPSTREAM_HOST%";
-        host.request_headers.add.push(add(told));
-        host.response_headers.add.push(add(told));
+        let format = "%UPSTREAM_REQUEST_ATTEMPT_COUNT% %REQ(x-envoy-attempt-count)% on %UPSTREAM_HOST%";
+        host.request_headers.add.push(add(format));
+        host.response_headers.add.push(add(format));
     };
     let mut fixture = Fixture::with([Step::Answer(503), Step::Answer(200)], 1, |_| {}, route);
     let response = fixture.send(get("/")).await;
-    assert_eq!(value(response.headers(), "x-told"), "2 2 on 127.0.0.1:1");
-    assert!(fixture.seen().iter().all(|seen| value(&seen.headers, "x-told") == "1 1 on "), "made once");
+    assert_eq!(value(response.headers(), "x-sent"), "2 2 on 127.0.0.1:1");
+    assert!(fixture.seen().iter().all(|seen| value(&seen.headers, "x-sent") == "1 1 on "), "evaluated once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -182,7 +182,7 @@ pub(crate) fn regex(at: &At<'_>, value: &RegexMatcher) -> Result<SafeRegex> {
     fields! {
         RegexMatcher = value, at;
         use { regex }
-        ignore { engine_type: "expressions are RE2's whatever the engine" }
+        ignore { engine_type: "expressions have RE2's syntax with any engine" }
         refuse {}
     }
     let at = at.field("regex");

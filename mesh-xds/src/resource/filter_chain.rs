@@ -1,4 +1,4 @@
-//! `envoy.config.listener.v3.FilterChain`: which connections, how they are secured, what serves them.
+//! `envoy.config.listener.v3.FilterChain`: the connections that it matches, its transport socket and its filters.
 
 use std::sync::Arc;
 

@@ -82,7 +82,7 @@ fn api_listener_of(at: &At<'_>, name: &str, api: &ApiListener) -> Result<Listene
     let config = required(&at, api.api_listener.as_ref())?;
     let config = unpack(&at, config)?;
     let mut http = http_connection_manager::decode(&at, &config)?;
-    // Envoy's default of 5 minutes is for sockets: streams of gRPC clients may be idle for as long as they like.
+    // Envoy's default of 5 minutes is for sockets: streams of gRPC clients have no idle timeout.
     if config.stream_idle_timeout.is_none() {
         http.stream_idle_timeout = None;
     }

@@ -1,4 +1,4 @@
-//! `envoy.config.listener.v3.ListenerFilter`: what looks at the first bytes of a connection.
+//! `envoy.config.listener.v3.ListenerFilter`: filters that inspect the first bytes of a connection.
 
 use mesh_core::model::{ListenerFilter, ListenerFilterConfig, ListenerFilterMatch, TlsInspector};
 use prost_types::Any;

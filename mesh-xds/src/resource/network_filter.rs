@@ -25,7 +25,7 @@ const FILTERS: &[(&str, Decode)] = &[
     }),
 ];
 
-/// The filters of a chain with their positions, without those that have nothing to do here.
+/// The filters of a chain with their positions, without those that have no effect.
 pub(super) fn decode_chain(at: &At<'_>, filters: &[Filter]) -> Result<Vec<(usize, NetworkFilter)>> {
     let mut decoded = Vec::new();
     for (index, filter) in filters.iter().enumerate() {

@@ -477,7 +477,7 @@ fn a_tcp_proxy_has_one_cluster_or_several_by_weight() {
 }
 
 #[test]
-fn a_listener_has_filter_chains_by_what_connections_are() {
+fn filter_chain_matches_are_decoded() {
     let filter = proxy_filter("cluster: a");
     let matches = "{destination_port: 443, prefix_ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], server_names: \
                    [A.test, '*.B.test'], transport_protocol: tls, application_protocols: [h2], \

@@ -1,5 +1,5 @@
-//! Transport sockets and config sources: what a connection and a subscription run over. Only plain text and the one
-//! aggregated stream are spoken, so decoding is checking.
+//! Transport sockets and config sources. Only plain text and the one aggregated stream are supported, so decoding only
+//! checks them.
 
 use mesh_core::model::UpstreamTransportSocket;
 

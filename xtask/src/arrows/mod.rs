@@ -1,9 +1,9 @@
 //! `cargo xtask arrows CRATE`: which top-level modules of a crate use which others.
 //!
-//! The top-level modules of a crate are its rooms. If two of them use each other, directly or through others, neither can
-//! be understood, moved or tested without the other, so `cargo xtask tidy` refuses such circles in the crates of
-//! [`WITHOUT_CIRCLES`]. An arrow is a path that leads through the crate root; a name that `lib.rs` re-exports belongs to
-//! the module that defines it. `lib.rs` and `main.rs` themselves put the modules together and belong to none of them.
+//! If two top-level modules of a crate use each other, directly or through others, neither can be understood, moved or
+//! tested without the other, so `cargo xtask tidy` refuses such circles in the crates of [`WITHOUT_CIRCLES`]. An arrow
+//! is a path that leads through the crate root; a name that `lib.rs` re-exports belongs to the module that defines it.
+//! `lib.rs` and `main.rs` themselves put the modules together and belong to none of them.
 
 mod source;
 

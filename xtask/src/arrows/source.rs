@@ -1,7 +1,7 @@
 //! The paths of a Rust source file that begin at the root of its crate.
 //!
-//! The file is read as tokens, not as syntax: comments and strings are gone, groups are balanced, and the bodies of macros
-//! are read like any other code. Items under `#[cfg(test)]` are left out, because tests may use what they like.
+//! The file is read as tokens, not as syntax: comments and strings are removed, groups are balanced, and the bodies of
+//! macros are read like any other code. Items under `#[cfg(test)]` are left out, because tests may use what they like.
 
 use std::iter::Peekable;
 

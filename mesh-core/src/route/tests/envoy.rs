@@ -359,12 +359,12 @@ fn authorities_are_rewritten_as_envoy_does() {
         substitution: r"\1.test".into(),
     };
     let of_path = |host| AuthorityRewrite::Set(Cow::Owned(HeaderValue::from_static(host)));
-    let told = HeaderValue::from_static("from-header.test");
+    let from_header = HeaderValue::from_static("from-header.test");
     for (host_rewrite, expected) in [
         (HostRewrite::None, AuthorityRewrite::Keep),
         (HostRewrite::Literal(value.clone()), AuthorityRewrite::Set(Cow::Borrowed(&value))),
         (HostRewrite::Auto, AuthorityRewrite::EndpointHostname),
-        (HostRewrite::Header(HeaderName::from_static("x-host")), AuthorityRewrite::Set(Cow::Borrowed(&told))),
+        (HostRewrite::Header(HeaderName::from_static("x-host")), AuthorityRewrite::Set(Cow::Borrowed(&from_header))),
         (HostRewrite::Header(HeaderName::from_static("x-none")), AuthorityRewrite::Keep),
         (by_path("^/h/([^/]+)/.*$"), of_path("a.test")),
         (by_path("^/none/(.*)$"), of_path("/h/a/b")),

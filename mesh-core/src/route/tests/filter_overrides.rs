@@ -15,11 +15,11 @@ fn numbered(number: u64) -> FilterOverride {
     FilterOverride::Config(Arc::new(Fault::default().with_delay(delay)).into())
 }
 
-fn overrides(said: &[(&str, FilterOverride)]) -> FilterOverrides {
-    said.iter().cloned().collect()
+fn overrides(entries: &[(&str, FilterOverride)]) -> FilterOverrides {
+    entries.iter().cloned().collect()
 }
 
-/// What an entry says about a filter: whether it is disabled, and the numbers of the configurations.
+/// The resolved override of a filter in an entry: whether it is disabled, and the numbers of the configurations.
 fn resolved(entry: &RouteEntry<ClusterName>, weighted: Option<usize>, name: &str) -> Option<(bool, Vec<u64>)> {
     let resolved = entry.filter_override(weighted, name)?;
     let number = |fault: &Arc<Fault>| fault.delay.unwrap().fixed_delay.unwrap().as_secs();
@@ -72,7 +72,7 @@ fn a_filter_runs_as_its_route_says_and_else_as_its_chain_says() {
 }
 
 #[test]
-fn routes_share_what_they_say_about_filters_only_if_it_is_the_same() {
+fn routes_share_equal_filter_overrides() {
     let route = |path: &str, number| {
         let mut route = forward(PathMatcher::Exact(path.into()), RouteAction::to_cluster("a"));
         if let Some(number) = number {
@@ -82,9 +82,9 @@ fn routes_share_what_they_say_about_filters_only_if_it_is_the_same() {
     };
     let table = table(vec![route("/1", Some(1)), route("/none", None), route("/2", Some(2)), route("/1b", Some(1))]);
     let entries = ["/1", "/none", "/2", "/1b"].map(|path| matched(&table, &Request::get(path)));
-    let said = entries.each_ref().map(|entry| resolved(entry, None, "one").map(|(_, numbers)| numbers));
-    assert_eq!(said, [Some(vec![1]), None, Some(vec![2]), Some(vec![1])]);
+    let numbers = entries.each_ref().map(|entry| resolved(entry, None, "one").map(|(_, numbers)| numbers));
+    assert_eq!(numbers, [Some(vec![1]), None, Some(vec![2]), Some(vec![1])]);
     assert!(!entries[1].has_filter_overrides());
     let addresses = entries.each_ref().map(|entry| entry.filter_override(None, "one").map(std::ptr::from_ref));
-    assert_eq!(addresses[0], addresses[3], "said once");
+    assert_eq!(addresses[0], addresses[3], "equal overrides are shared");
 }

@@ -110,7 +110,8 @@ pub fn decode(value: &[u8]) -> Result<Workload, PeerMetadataError> {
 }
 
 fn read_labels(labels: &[u8], workload: &mut Workload) -> Result<(), Malformed> {
-    // Of two labels with one meaning, the first one of the list takes precedence, in whatever order they are sent.
+    // Of two labels with one meaning, the first one of the list takes precedence, independent of the order in the
+    // message.
     let (mut app, mut version) = ([""; 2], [""; 2]);
     for entry in wire::entries(labels) {
         let (key, Value::String(text)) = entry? else { continue };

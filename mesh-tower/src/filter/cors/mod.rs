@@ -1,5 +1,5 @@
-//! Cross-origin resource sharing: answers preflight requests and changes responses, as [`mesh_core::filter::cors`] decides.
-//! Envoy `envoy.filters.http.cors`.
+//! Cross-origin resource sharing: responds to preflight requests and changes responses, as [`mesh_core::filter::cors`]
+//! decides. Envoy `envoy.filters.http.cors`.
 
 use std::sync::Arc;
 
