@@ -6,81 +6,81 @@ use ipnet::IpNet;
 
 use super::{HttpConnectionManager, TcpProxy};
 
-/// How the connections that it matches are secured and served.
+/// The transport socket and the filters of the connections that it matches.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FilterChain {
     /// Name in logs and messages; may be empty.
     pub name: Arc<str>,
-    /// Which connections.
+    /// The connections that it matches.
     pub filter_chain_match: FilterChainMatch,
-    /// How they are secured.
+    /// The security of the connections.
     pub transport_socket: DownstreamTransportSocket,
-    /// What serves them, in order; the last is the one that [ends the chain](NetworkFilter::is_terminal).
+    /// The filters, in order; the last is the one that [ends the chain](NetworkFilter::is_terminal).
     pub filters: Vec<NetworkFilter>,
 }
 
-/// Which connections a filter chain takes. An empty list or `None` matches every connection.
+/// The criteria of a filter chain. An empty list or `None` matches every connection.
 ///
-/// The criteria are looked at in the order of the fields, and each by the most specific value first: a connection goes
-/// to the chains with its destination port, or else to those without one; among these to those with the longest prefix
-/// of its destination address; and so on. There is no way back: a chain that was left behind by an earlier criterion is
-/// not taken because no other matches a later one. Envoy `listener.v3.FilterChainMatch`.
+/// The criteria are applied in the order of the fields, each with the most specific value first: a connection is
+/// matched with the chains of its destination port, or else with those without one; among these with those of the
+/// longest prefix of its destination address; and so on. There is no backtracking: a chain that an earlier criterion
+/// has excluded is not used even if no other chain matches a later one. Envoy `listener.v3.FilterChainMatch`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FilterChainMatch {
-    /// Port that the connection was made to.
+    /// Destination port of the connection.
     pub destination_port: Option<u16>,
-    /// Networks of the address that the connection was made to; the longest wins.
+    /// Networks of the destination address; the longest prefix wins.
     pub prefix_ranges: Vec<IpNet>,
     /// Server names that the client requests, in lower case: the whole name, or a suffix such as `*.example.com`; the
     /// whole name wins, then the longest suffix.
     pub server_names: Vec<Arc<str>>,
-    /// What the connection's first bytes are.
+    /// The protocol of the connection's first bytes.
     pub transport_protocol: Option<TransportProtocol>,
     /// Application protocols, such as `h2`, of which the connection offers one.
     pub application_protocols: Vec<Arc<str>>,
-    /// Networks of the address of the peer of the connection, even if a proxy passes on another client address.
+    /// Networks of the peer's address, even if the peer is a proxy that passes on another client address.
     pub direct_source_prefix_ranges: Vec<IpNet>,
-    /// Whether the connection comes from this machine.
+    /// Whether the client is on this machine.
     pub source_type: SourceType,
-    /// Networks of the client's address; the longest wins.
+    /// Networks of the client's address; the longest prefix wins.
     pub source_prefix_ranges: Vec<IpNet>,
     /// Ports of the client.
     pub source_ports: Vec<u16>,
 }
 
-/// What the first bytes of a connection are.
+/// The protocol of the first bytes of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TransportProtocol {
-    /// Not TLS, or no listener filter has looked. Envoy `raw_buffer`.
+    /// Not TLS, or not inspected by a listener filter. Envoy `raw_buffer`.
     #[default]
     RawBuffer,
     /// A TLS client hello. Envoy `tls`.
     Tls,
 }
 
-/// Where a connection comes from. Envoy `FilterChainMatch.ConnectionSourceType`.
+/// The source of a connection. Envoy `FilterChainMatch.ConnectionSourceType`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SourceType {
     /// Anywhere.
     #[default]
     Any,
-    /// This machine: from a loopback address, or from the address that it goes to.
+    /// This machine: a loopback address, or the destination address.
     SameIpOrLoopback,
     /// Another machine.
     External,
 }
 
-/// How the connections of a filter chain are secured. Envoy `FilterChain.transport_socket`.
+/// The security of the connections of a filter chain. Envoy `FilterChain.transport_socket`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DownstreamTransportSocket {
-    /// They are not: bytes are taken as they come. Envoy `raw_buffer`.
+    /// No security. Envoy `raw_buffer`.
     #[default]
     PlainText,
 }
 
-/// What a connection passes. Envoy `listener.v3.Filter`.
+/// A filter of a filter chain. Envoy `listener.v3.Filter`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NetworkFilter {
     /// Serves HTTP.
@@ -123,14 +123,14 @@ impl FilterChain {
         Self::new(vec![NetworkFilter::TcpProxy(proxy.into())])
     }
 
-    /// The same for other connections.
+    /// Sets the connections that it matches.
     #[must_use]
     pub fn matching(mut self, filter_chain_match: FilterChainMatch) -> Self {
         self.filter_chain_match = filter_chain_match;
         self
     }
 
-    /// The same with this name.
+    /// Sets the name.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();

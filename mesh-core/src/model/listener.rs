@@ -1,40 +1,40 @@
 //! Listeners. Envoy `listener.v3.Listener`.
 //!
-//! A listener accepts connections, its listener filters look at their first bytes, and one of its filter chains is
+//! A listener accepts connections, its listener filters inspect their first bytes, and one of its filter chains is
 //! chosen by what is then known about the connection. The chain has a transport socket and the filters that serve it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{AccessLog, FilterChain, HttpConnectionManager, ListenerFilter, NetworkFilter, TcpProxy};
 
-/// A place where connections or requests come in.
+/// Accepts connections or requests, and serves them.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Listener {
     /// Unique name, such as `0.0.0.0_9080`.
     pub name: Arc<str>,
-    /// Where connections or requests come in.
+    /// The address on which it accepts connections or requests.
     pub address: ListenerAddress,
-    /// Which way traffic goes, for telemetry. Default unspecified.
+    /// The direction of its traffic, for telemetry. Default unspecified.
     pub traffic_direction: TrafficDirection,
     /// Prefix of statistics; defaults to the address. Envoy `stat_prefix`.
     pub stat_prefix: Arc<str>,
-    /// What looks at the first bytes of each connection, in order. Default none.
+    /// Filters that inspect the first bytes of each connection, in order. Default none.
     pub listener_filters: Vec<ListenerFilter>,
-    /// How long listener filters may wait for bytes; `None` = without a limit. Default 15 s.
+    /// Timeout of the listener filters of a connection; `None` = unlimited. Default 15 s.
     pub listener_filters_timeout: Option<Duration>,
-    /// Whether a connection is served all the same when that time is over, with what is known by then. Default false:
-    /// it is closed.
+    /// Serve a connection whose listener filters have timed out, with their results so far. Default false: it is
+    /// closed.
     pub continue_on_listener_filters_timeout: bool,
-    /// How connections are served; the most specific match decides.
+    /// The filter chains, of which the one with the most specific match serves a connection.
     pub filter_chains: Vec<FilterChain>,
-    /// How connections are served that no chain matches; its own match is ignored. `None` = they are closed.
+    /// The filter chain of connections that no other chain matches; its own match is ignored. `None` = they are closed.
     pub default_filter_chain: Option<FilterChain>,
     /// Access logs written at the end of each connection. Default none.
     pub access_log: Vec<AccessLog>,
 }
 
-/// Where connections or requests come in.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerAddress {
     /// A TCP socket; port 0 = one chosen by the system.
@@ -43,7 +43,7 @@ pub enum ListenerAddress {
     Api,
 }
 
-/// Which way traffic goes. Envoy `core.v3.TrafficDirection`.
+/// The direction of traffic. Envoy `core.v3.TrafficDirection`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrafficDirection {
     /// Not specified, as on gateways.
@@ -91,28 +91,28 @@ impl Listener {
             .with_filter_chain(FilterChain::http(http))
     }
 
-    /// The same for traffic in another direction.
+    /// Sets the direction of its traffic.
     #[must_use]
     pub fn with_traffic_direction(mut self, direction: TrafficDirection) -> Self {
         self.traffic_direction = direction;
         self
     }
 
-    /// The same with another prefix of statistics.
+    /// Sets the prefix of statistics.
     #[must_use]
     pub fn with_stat_prefix(mut self, stat_prefix: &str) -> Self {
         self.stat_prefix = stat_prefix.into();
         self
     }
 
-    /// The same with one more filter chain.
+    /// Adds a filter chain.
     #[must_use]
     pub fn with_filter_chain(mut self, chain: FilterChain) -> Self {
         self.filter_chains.push(chain);
         self
     }
 
-    /// The same with every HTTP connection manager replaced by what `f` makes of it.
+    /// Replaces every HTTP connection manager by the result of `f`.
     #[must_use]
     pub fn map_http(mut self, mut f: impl FnMut(&HttpConnectionManager) -> HttpConnectionManager) -> Self {
         for chain in self.filter_chains.iter_mut().chain(&mut self.default_filter_chain) {

@@ -2,16 +2,16 @@
 
 use std::{net::SocketAddr, ops::Range};
 
-/// What looks at the first bytes of a connection, without taking them.
+/// A filter that inspects the first bytes of a connection without consuming them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerFilter {
-    /// What it looks for.
+    /// The kind of filter and its configuration.
     pub config: ListenerFilterConfig,
-    /// Connections that it does not look at; `None` = it looks at all.
+    /// Connections that it does not inspect; `None` = it inspects all.
     pub disabled: Option<ListenerFilterMatch>,
 }
 
-/// What a listener filter looks for.
+/// The kinds of listener filters, by what they detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerFilterConfig {
     /// TLS, its server name and application protocols. Envoy `tls_inspector`.
@@ -23,7 +23,7 @@ pub enum ListenerFilterConfig {
 /// How TLS is recognized. Envoy `filters.listener.tls_inspector.v3.TlsInspector`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsInspector {
-    /// Bytes in which a client hello must be complete, at most [`Self::MAX_CLIENT_HELLO`], the default. A connection
+    /// Maximum size of a client hello in bytes, at most [`Self::MAX_CLIENT_HELLO`], the default. A connection
     /// with a longer one is closed.
     pub max_client_hello_size: usize,
     /// Whether a connection is closed that does not begin with a TLS client hello, instead of being served as plain
@@ -47,13 +47,13 @@ pub enum ListenerFilterMatch {
 }
 
 impl ListenerFilter {
-    /// A filter that looks at all connections.
+    /// A filter for all connections.
     #[must_use]
     pub fn new(config: ListenerFilterConfig) -> Self {
         Self { config, disabled: None }
     }
 
-    /// Whether it does not look at a connection to `destination`.
+    /// Whether it does not inspect a connection to `destination`.
     #[must_use]
     pub fn is_disabled(&self, destination: Option<SocketAddr>) -> bool {
         self.disabled.as_ref().is_some_and(|connections| connections.matches(destination))
@@ -73,7 +73,7 @@ impl ListenerFilterMatch {
 }
 
 impl TlsInspector {
-    /// Bytes in which every client hello must be complete.
+    /// Largest `max_client_hello_size`, in bytes.
     pub const MAX_CLIENT_HELLO: usize = 16 * 1024;
 }
 

@@ -1,27 +1,27 @@
 //! Certificates and keys. Envoy `transport_sockets.tls.v3.Secret`.
 //!
-//! The bytes are kept as they came, in PEM; the code that does handshakes reads them.
+//! The bytes are PEM and are not parsed here; the code that does handshakes parses them.
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
-/// A secret under its name, by which transport sockets refer to it.
+/// A named secret, to which transport sockets refer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secret {
     /// Unique name, such as `default`.
     pub name: Arc<str>,
-    /// What it is.
+    /// The secret.
     pub value: SecretValue,
 }
 
-/// What a secret is.
+/// A kind of secret and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecretValue {
-    /// What this side shows to its peers.
+    /// The certificate that this side presents to its peers.
     TlsCertificate(TlsCertificate),
-    /// Whom this side trusts.
+    /// The authorities that this side trusts.
     ValidationContext(CertificateValidationContext),
 }
 
@@ -29,13 +29,13 @@ pub enum SecretValue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsCertificate {
-    /// The certificate, then those of the authorities that lead from it to a trusted one.
+    /// The certificate, then the intermediate ones up to a trusted authority.
     pub certificate_chain: Bytes,
     /// Its private key.
     pub private_key: PrivateKey,
 }
 
-/// A private key, which no log shows.
+/// A private key, whose `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKey(Bytes);
 

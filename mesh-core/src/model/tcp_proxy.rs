@@ -10,13 +10,13 @@ use super::{AccessLog, ClusterName};
 pub struct TcpProxy {
     /// Prefix of statistics: `tcp.<stat_prefix>.downstream_cx_total`.
     pub stat_prefix: Arc<str>,
-    /// Where connections go; never empty. One of them is chosen for each connection, by weight.
+    /// The clusters, at least one. One of them is chosen for each connection, by weight.
     pub clusters: Vec<WeightedTcpCluster>,
     /// A connection that carries no bytes in either direction for this long is closed; `None` = never. Default 1 h.
     pub idle_timeout: Option<Duration>,
-    /// Upstream connections that are tried before the downstream one is given up. Default 1.
+    /// Attempts to connect before the downstream connection is closed. Default 1.
     pub max_connect_attempts: NonZeroU32,
-    /// The downstream connection is closed after this; `None` = never, the default.
+    /// Maximum duration of a downstream connection, which is then closed; `None` = unlimited, the default.
     pub max_downstream_connection_duration: Option<Duration>,
     /// Access logs written at the end of each connection.
     pub access_log: Vec<AccessLog>,
@@ -25,7 +25,7 @@ pub struct TcpProxy {
 /// A share of a TCP proxy's connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedTcpCluster {
-    /// Where these connections go.
+    /// The cluster.
     pub name: ClusterName,
     /// The share, relative to the sum of all weights.
     pub weight: NonZeroU32,

@@ -1,4 +1,4 @@
-//! The members of a mesh: what a program or proxy is called by its control plane and in telemetry.
+//! The members of a mesh: their identity for control planes and in telemetry.
 
 mod telemetry;
 
@@ -9,7 +9,7 @@ use crate::{
     name::Name,
 };
 
-/// Namespace of what names none.
+/// The default namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Name of the cluster of workloads in telemetry, as istiod calls its only one.
@@ -18,7 +18,7 @@ pub const CLUSTER_ID: &str = "Kubernetes";
 /// Labels of a workload, or a selector of labels.
 pub type Labels = BTreeMap<String, String>;
 
-/// What a node does with its resources.
+/// The role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A proxy beside one workload.
@@ -41,7 +41,7 @@ pub enum Interception {
 /// A program or proxy of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// What it does.
+    /// Its role.
     pub role: Role,
     /// Its namespace, in which short names are looked up.
     pub namespace: String,

@@ -22,9 +22,9 @@ impl Node {
         workload
     }
 
-    /// The service that requests to the node ask for, named as in the metadata of clusters: both ends of a request
-    /// then count it under one `destination_service_name`. Istio names a service of a ServiceEntry by its host; short
-    /// names belong to services of Kubernetes.
+    /// The service of requests to the node, named as in the metadata of clusters, so that both ends of a request count
+    /// it under one `destination_service_name`. Istio names a service of a ServiceEntry by its host; short names belong
+    /// to services of Kubernetes.
     #[must_use]
     pub fn destination_service(&self) -> Option<DestinationService> {
         let host: Arc<str> = self.service.as_ref()?.as_str().into();

@@ -1,4 +1,4 @@
-//! What a proxy does to a request besides routing it: header changes, sanitizing, path normalization.
+//! Processing of requests besides routing: header changes, sanitizing, path normalization.
 
 pub mod forwarded;
 pub mod header_mutation;

@@ -1,4 +1,4 @@
-//! What the parts of a route configuration say about filters, put together for each route.
+//! The filter overrides of the parts of a route configuration, resolved for each route.
 
 use std::time::Duration;
 

@@ -132,13 +132,13 @@ fn read_labels(labels: &[u8], workload: &mut Workload) -> Result<(), Malformed> 
     Ok(())
 }
 
-/// What a server believes of a client without a certificate: everything except its identity.
+/// The part of a client's metadata that a server trusts without a certificate: everything except its identity.
 #[must_use]
 pub fn of_client(workload: Workload) -> Workload {
     Workload { principal: Workload::default().principal, ..workload }
 }
 
-/// What a client believes of a server: everything. The namespace in its identity takes precedence.
+/// The part of a server's metadata that a client trusts: everything. The namespace in its identity takes precedence.
 #[must_use]
 pub fn of_server(workload: Workload) -> Workload {
     match namespace_of(&workload.principal).map(Into::into) {
