@@ -24,6 +24,7 @@ pub mod retry;
 mod rng;
 pub mod route;
 pub mod server;
+mod span;
 mod tcp_proxy;
 pub mod telemetry;
 #[cfg(test)]

@@ -77,8 +77,8 @@ pub fn sanitize(config: &ForwardedFor, peer: &Peer, headers: &mut HeaderMap) -> 
     if has_envoy_headers {
         headers.remove(X_ENVOY_INTERNAL);
     }
-    let is_first_hop = !headers.contains_key(&X_FORWARDED_FOR);
     let (address, single) = if config.use_remote_address {
+        let is_first_hop = !headers.contains_key(&X_FORWARDED_FOR);
         let trusted = config.xff_num_trusted_hops.checked_sub(1).and_then(|skip| forwarded_address(headers, skip));
         if !config.skip_xff_append {
             append(headers, written_address(peer));

@@ -17,36 +17,104 @@ pub enum Upgrade {
     Remove,
 }
 
+/// Which hop-by-hop headers a message has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HopByHop(u8);
+
+impl HopByHop {
+    /// `connection`.
+    pub const CONNECTION: Self = Self(1);
+    /// `upgrade`.
+    pub const UPGRADE: Self = Self(1 << 1);
+    /// `keep-alive`.
+    pub const KEEP_ALIVE: Self = Self(1 << 2);
+    /// `proxy-connection`.
+    pub const PROXY_CONNECTION: Self = Self(1 << 3);
+    /// `transfer-encoding`.
+    pub const TRANSFER_ENCODING: Self = Self(1 << 4);
+    /// `te`.
+    pub const TE: Self = Self(1 << 5);
+
+    /// The hop-by-hop headers among `headers`.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            present.insert(name.as_str());
+        }
+        present
+    }
+
+    /// Adds the header called `name`, if it is a hop-by-hop header.
+    pub(super) fn insert(&mut self, name: &str) {
+        let added = match name {
+            "connection" => Self::CONNECTION,
+            "upgrade" => Self::UPGRADE,
+            "keep-alive" => Self::KEEP_ALIVE,
+            "proxy-connection" => Self::PROXY_CONNECTION,
+            "transfer-encoding" => Self::TRANSFER_ENCODING,
+            "te" => Self::TE,
+            _ => return,
+        };
+        self.0 |= added.0;
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether there is one of `others`.
+    #[must_use]
+    pub fn has(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+}
+
 /// Removes the hop-by-hop headers of a request or response, including the ones named by `connection`. Of `te` only
-/// `trailers` is kept. `trailer` is kept, because trailers are forwarded.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: Upgrade) {
-    // Most messages have none of them, and one scan is cheaper than a lookup for each.
-    if headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
-        remove_present(headers, upgrade);
+/// `trailers` is kept. `trailer` is kept, because trailers are forwarded. `present` has the hop-by-hop headers of the
+/// message.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: HopByHop, upgrade: Upgrade) {
+    // Most messages have none of them, or only the `te: trailers` of gRPC.
+    if !present.is_empty() {
+        remove_present(headers, present, upgrade);
     }
 }
 
 #[inline(never)]
-fn remove_present(headers: &mut HeaderMap, upgrade: Upgrade) {
-    if upgrade == Upgrade::Remove {
+fn remove_present(headers: &mut HeaderMap, present: HopByHop, upgrade: Upgrade) {
+    if upgrade == Upgrade::Remove && present.has(HopByHop::CONNECTION) {
         remove_named_by_connection(headers);
-        headers.remove(CONNECTION);
-        headers.remove(UPGRADE);
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
-    if headers.contains_key(TE) {
-        let trailers = headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
-        headers.remove(TE);
-        if trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
+    let mut remove = |header: HopByHop, name: HeaderName| {
+        if present.has(header) {
+            headers.remove(name);
         }
+    };
+    if upgrade == Upgrade::Remove {
+        remove(HopByHop::CONNECTION, CONNECTION);
+        remove(HopByHop::UPGRADE, UPGRADE);
+    }
+    remove(HopByHop::KEEP_ALIVE, KEEP_ALIVE);
+    remove(HopByHop::PROXY_CONNECTION, PROXY_CONNECTION);
+    remove(HopByHop::TRANSFER_ENCODING, TRANSFER_ENCODING);
+    if present.has(HopByHop::TE) {
+        keep_trailers_of_te(headers);
     }
 }
 
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
-    matches!(name, "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
+/// Reduces `te` to `trailers`, or removes it.
+fn keep_trailers_of_te(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(TE).iter();
+    if values.next().is_some_and(|value| value == "trailers") && values.next().is_none() {
+        return;
+    }
+    let trailers = headers.get_all(TE).iter().any(|value| has_token(value, "trailers"));
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
 }
 
 /// Whether a comma-separated header value contains `token`, ignoring case.
@@ -84,7 +152,8 @@ mod tests {
         for (name, value) in before {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        remove_hop_by_hop(&mut headers, upgrade);
+        let present = HopByHop::of(&headers);
+        remove_hop_by_hop(&mut headers, present, upgrade);
         let mut left: Vec<_> =
             headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
         left.sort();

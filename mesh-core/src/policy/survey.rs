@@ -5,7 +5,7 @@
 
 use http::HeaderMap;
 
-use super::hop_by_hop::is_hop_by_hop;
+use super::hop_by_hop::HopByHop;
 use crate::{grpc, request::X_ENVOY_PREFIX};
 
 /// Which headers a request has. It is valid until headers are added.
@@ -20,10 +20,13 @@ pub struct HeaderSurvey {
     pub has_host: bool,
     /// There is an `x-request-id` header.
     pub has_request_id: bool,
-    /// There are headers for [`remove_hop_by_hop`](super::hop_by_hop::remove_hop_by_hop) to remove.
-    pub has_hop_by_hop: bool,
-    /// There may be headers for [`Overrides::take_from`](crate::resilience::overrides::Overrides::take_from).
-    pub may_have_overrides: bool,
+    /// There is an `expect` header.
+    pub has_expect: bool,
+    /// There are `x-envoy-*` headers, such as those that
+    /// [`Overrides::take_from`](crate::resilience::overrides::Overrides::take_from) reads.
+    pub has_envoy_headers: bool,
+    /// The hop-by-hop headers.
+    pub hop_by_hop: HopByHop,
 }
 
 impl HeaderSurvey {
@@ -40,8 +43,9 @@ impl HeaderSurvey {
                 "host" => survey.has_host = true,
                 "content-type" => is_grpc = is_grpc.or_else(|| Some(grpc::is_grpc_content_type(value.as_bytes()))),
                 "x-request-id" => survey.has_request_id = true,
-                _ if name.starts_with(X_ENVOY_PREFIX) => survey.may_have_overrides = true,
-                _ => survey.has_hop_by_hop |= is_hop_by_hop(name),
+                "expect" => survey.has_expect = true,
+                _ if name.starts_with(X_ENVOY_PREFIX) => survey.has_envoy_headers = true,
+                _ => survey.hop_by_hop.insert(name),
             }
         }
         survey.is_grpc = is_grpc.unwrap_or_default();
@@ -86,8 +90,9 @@ mod tests {
             ("content-type", "application/grpc+proto", HeaderSurvey { is_grpc: true, ..none }),
             ("content-type", "application/grpc-web", none),
             ("x-request-id", "1", HeaderSurvey { has_request_id: true, ..none }),
-            ("x-envoy-max-retries", "1", HeaderSurvey { may_have_overrides: true, ..none }),
-            ("te", "trailers", HeaderSurvey { has_hop_by_hop: true, ..none }),
+            ("x-envoy-max-retries", "1", HeaderSurvey { has_envoy_headers: true, ..none }),
+            ("expect", "100-continue", HeaderSurvey { has_expect: true, ..none }),
+            ("te", "trailers", HeaderSurvey { hop_by_hop: HopByHop::TE, ..none }),
         ] {
             let bytes = (name.len() + value.len() + 4) as u64;
             assert_eq!(
@@ -103,7 +108,7 @@ mod tests {
     fn the_first_content_type_counts() {
         let lines = [("content-type", "application/grpc"), ("content-type", "text/plain"), ("connection", "close")];
         let survey = HeaderSurvey::of(&headers(&lines));
-        assert_eq!((survey.is_grpc, survey.has_hop_by_hop), (true, true));
+        assert_eq!((survey.is_grpc, survey.hop_by_hop), (true, HopByHop::CONNECTION));
         assert_eq!(survey.bytes, header_bytes(&headers(&lines)));
         assert!(!HeaderSurvey::of(&headers(&[lines[1], lines[0]])).is_grpc);
     }
@@ -118,10 +123,10 @@ mod tests {
             let before = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static("true"))]);
             let survey = HeaderSurvey::of(&before);
             let mut after = before.clone();
-            if !survey.has_hop_by_hop {
-                remove_hop_by_hop(&mut after, Upgrade::Remove);
+            if survey.hop_by_hop.is_empty() {
+                remove_hop_by_hop(&mut after, HopByHop::of(&before), Upgrade::Remove);
             }
-            if !survey.may_have_overrides {
+            if !survey.has_envoy_headers {
                 assert_eq!(Overrides::take_from(&mut after), Overrides::default(), "{name}");
             }
             assert_eq!(after, before, "{name}");

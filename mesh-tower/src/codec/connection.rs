@@ -19,7 +19,7 @@ use http::{Request, Response};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
-    service::HttpService,
+    service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
 use mesh_core::{local_reply::LocalReply, model::Codec};
@@ -202,7 +202,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
         B: http_body::Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        StreamExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+        StreamExecutor: hyper::rt::bounds::Http2ServerConnExec<Pin<Box<S::Future>>, B>,
     {
         let Self { io, info, stats, lifetime, head_limit, mut drain } = self;
         let counted = CountedConnection::new(Arc::clone(&stats));
@@ -223,6 +223,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
             }
             Protocol::Http2 => {
                 let _active = counted.http2();
+                // hyper moves the future of a stream several times before it runs, and those of requests are some
+                // kilobytes. With the box, a gRPC request of the proxy needs 5 % fewer instructions.
+                let service = service_fn(|request| Box::pin(service.call(request)));
                 driver.drive(pin!(codecs.http2.serve_connection(TokioIo::new(io.ending_later()), service))).await
             }
         };

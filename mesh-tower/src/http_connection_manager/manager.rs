@@ -206,7 +206,7 @@ impl<S: Respond> ConnectionManager<S> {
             &self.listener.config,
             connection.downstream.local_address().map_or(0, |address| address.port()),
         )?;
-        self.sanitize(&mut call.head, connection, recorder.info());
+        self.sanitize(call, connection, recorder.info());
         let mut metadata = self.listener.peers.receive_request(&mut call.head.headers);
         recorder.observe_client(metadata.client.take());
         Ok(metadata)
@@ -237,11 +237,11 @@ impl<S: Respond> ConnectionManager<S> {
     }
 
     /// Sanitizes the headers about the client, and sets the request id.
-    fn sanitize(&self, parts: &mut Parts, connection: &ConnectionInfo, info: &StreamInfo) {
+    fn sanitize(&self, call: &mut Call, connection: &ConnectionInfo, info: &StreamInfo) {
         let config = &self.listener.config;
         let address = connection.downstream.remote_address().map_or(UNKNOWN_ADDRESS, |remote| remote.ip());
         let peer = Peer { address, local_address: self.edge.local_address, tls: connection.downstream.tls.is_some() };
-        let headers = &mut parts.headers;
+        let headers = &mut call.head.headers;
         let client = forwarded::sanitize(&config.forwarded_for, &peer, headers);
         if config.generate_request_id {
             let replace = client.edge && !config.preserve_external_request_id;
@@ -252,7 +252,9 @@ impl<S: Respond> ConnectionManager<S> {
             response::append_via(headers, via);
         }
         // The codec sends `100 Continue` when the body is polled.
-        if headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        if call.survey.has_expect
+            && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        {
             headers.remove(header::EXPECT);
         }
         let mut state = info.state();

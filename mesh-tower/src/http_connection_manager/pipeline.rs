@@ -20,10 +20,9 @@ use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     local_reply::LocalReply,
     model::Action,
-    policy::hop_by_hop::{self, remove_hop_by_hop},
+    policy::hop_by_hop::{self, HopByHop, remove_hop_by_hop},
     rng::Rng as _,
 };
-use tracing::Instrument as _;
 
 use super::{HttpListener, RequestContext, Respond};
 use crate::{
@@ -31,6 +30,7 @@ use crate::{
     filter::FilterRun,
     rng::ThreadRng,
     route::{self, Matched, Router, Routing},
+    span::within,
     upgrade,
 };
 
@@ -50,14 +50,9 @@ impl HttpListener {
     ///
     /// # Cancel safety
     /// Dropping the future aborts the request.
-    pub(crate) fn serve<R: Respond>(
-        &self,
-        service: &R,
-        call: &mut Call,
-        recorder: &mut Recorder,
-    ) -> impl Future<Output = Served> + Send {
+    pub(crate) async fn serve<R: Respond>(&self, service: &R, call: &mut Call, recorder: &mut Recorder) -> Served {
         let span = tracing::debug_span!("request", method = %call.head.method, uri = %call.head.uri);
-        self.serve_in_span(service, call, recorder).instrument(span)
+        within(span, pin!(self.serve_in_span(service, call, recorder))).await
     }
 
     async fn serve_in_span<R: Respond>(&self, service: &R, call: &mut Call, recorder: &mut Recorder) -> Served {
@@ -161,19 +156,17 @@ impl HttpListener {
         matched: Option<&Matched<'_>>,
         info: &StreamInfo,
     ) -> Result<Option<OnUpgrade>, LocalReply> {
-        if !call.survey.has_hop_by_hop {
-            return Ok(None);
-        }
-        let head = &mut call.head;
+        let Call { head, survey, .. } = call;
+        let present = survey.hop_by_hop;
+        let requested = if present.has(HopByHop::UPGRADE) { upgrade::requested_upgrade(&head.headers) } else { None };
         // As in Envoy, clients that request an upgrade to HTTP/2 get an HTTP/1.1 response.
-        let requested = upgrade::requested_upgrade(&head.headers).filter(|protocol| *protocol != "h2c");
-        let Some(protocol) = requested else {
-            remove_hop_by_hop(&mut head.headers, hop_by_hop::Upgrade::Remove);
+        let Some(protocol) = requested.filter(|protocol| *protocol != "h2c") else {
+            remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Remove);
             return Ok(None);
         };
         // A program may upgrade connections itself, so the end of the tunnel stays with the request.
         if matched.is_some_and(is_served_here) {
-            remove_hop_by_hop(&mut head.headers, hop_by_hop::Upgrade::Pass);
+            remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Pass);
             return Ok(None);
         }
         info.ask_for_upgrade();
@@ -181,7 +174,7 @@ impl HttpListener {
             self.stats.downstream_rq_ws_on_non_ws_route.inc();
             return Err(LocalReply::UPGRADE_FAILED);
         }
-        remove_hop_by_hop(&mut head.headers, hop_by_hop::Upgrade::Pass);
+        remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Pass);
         Ok(head.extensions.remove::<OnUpgrade>())
     }
 

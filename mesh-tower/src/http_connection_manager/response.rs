@@ -5,7 +5,7 @@ use http_body::Body as _;
 use mesh_core::{
     model::{HttpConnectionManager, ServerHeader},
     policy::{
-        hop_by_hop::{Upgrade, remove_hop_by_hop},
+        hop_by_hop::{HopByHop, Upgrade, remove_hop_by_hop},
         request_id::X_REQUEST_ID,
     },
 };
@@ -50,7 +50,7 @@ pub(super) fn finish(
     let upgrade =
         if response.status == http::StatusCode::SWITCHING_PROTOCOLS { Upgrade::Pass } else { Upgrade::Remove };
     if !is_local {
-        remove_hop_by_hop(headers, upgrade);
+        remove_hop_by_hop(headers, HopByHop::of(headers), upgrade);
     }
     match config.server_header_transformation {
         ServerHeader::Overwrite => {

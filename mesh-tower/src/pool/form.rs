@@ -12,20 +12,19 @@ use crate::{Body, TransportError};
 
 /// HTTP/1.1: a path, and the authority in `host`. The target of CONNECT is its authority. A request without a body whose
 /// method could have one gets `content-length: 0`, as in Envoy, because some servers insist on it (RFC 9110 section 8.6).
-pub(super) fn http1(mut request: Request<Body>) -> Request<Body> {
+pub(super) fn http1(request: &mut Request<Body>) {
     *request.version_mut() = Version::HTTP_11;
     if may_have_body(request.method()) && request.body().is_end_stream() {
         request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }
     if request.uri().authority().is_none() || request.method() == Method::CONNECT {
-        return request;
+        return;
     }
     let target = std::mem::take(request.uri_mut()).into_parts();
     if let Some(host) = target.authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
         request.headers_mut().insert(HOST, host);
     }
     *request.uri_mut() = target.path_and_query.map_or_else(Uri::default, Uri::from);
-    request
 }
 
 fn may_have_body(method: &Method) -> bool {
@@ -33,11 +32,11 @@ fn may_have_body(method: &Method) -> bool {
 }
 
 /// HTTP/2: scheme, authority and path in the target; no `host`.
-pub(super) fn http2(mut request: Request<Body>) -> Result<Request<Body>, TransportError> {
+pub(super) fn http2(request: &mut Request<Body>) -> Result<(), TransportError> {
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);
     if request.uri().scheme().is_some() && request.uri().authority().is_some() {
-        return Ok(request);
+        return Ok(());
     }
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     if target.authority.is_none() {
@@ -49,19 +48,20 @@ pub(super) fn http2(mut request: Request<Body>) -> Result<Request<Body>, Transpo
         target.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     }
     *request.uri_mut() = Uri::from_parts(target).map_err(|_| TransportError::new(ResetReason::LocalReset))?;
-    Ok(request)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(form: fn(Request<Body>) -> Request<Body>, uri: &str, host: Option<&'static str>, expected: (&str, &str)) {
+    fn check(form: fn(&mut Request<Body>), uri: &str, host: Option<&'static str>, expected: (&str, &str)) {
         let mut request = Request::builder().uri(uri);
         if let Some(host) = host {
             request = request.header(HOST, host);
         }
-        let request = form(request.body(Body::empty()).unwrap());
+        let mut request = request.body(Body::empty()).unwrap();
+        form(&mut request);
         let host = request.headers().get(HOST).map_or("-", |host| host.to_str().unwrap());
         assert_eq!((request.uri().to_string().as_str(), host), expected, "{uri}");
     }
@@ -71,10 +71,10 @@ mod tests {
         check(http1, "/a?b", Some("x.test"), ("/a?b", "x.test"));
         check(http1, "http://y.test/a", None, ("/a", "y.test"));
         check(http1, "http://y.test", Some("x.test"), ("/", "y.test"));
-        let http2 = |request| http2(request).unwrap();
+        let http2 = |request: &mut Request<Body>| http2(request).unwrap();
         check(http2, "/a?b", Some("x.test:80"), ("http://x.test:80/a?b", "-"));
         check(http2, "https://y.test/a", Some("x.test"), ("https://y.test/a", "-"));
-        assert!(super::http2(Request::new(Body::empty())).is_err(), "no authority at all");
+        assert!(super::http2(&mut Request::new(Body::empty())).is_err(), "no authority at all");
     }
 
     #[test]
@@ -88,8 +88,9 @@ mod tests {
             ("POST", "text", None),
         ];
         for (method, body, expected) in cases {
-            let request = Request::builder().method(method).uri("/").body(Body::from(body)).unwrap();
-            let length = http1(request).headers().get(CONTENT_LENGTH).cloned();
+            let mut request = Request::builder().method(method).uri("/").body(Body::from(body)).unwrap();
+            http1(&mut request);
+            let length = request.headers().get(CONTENT_LENGTH).cloned();
             assert_eq!(length.as_ref().map(|length| length.to_str().unwrap()), expected, "{method} {body}");
         }
     }

@@ -18,16 +18,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header::UPGRADE};
+use http::{Method, Request, header::UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{
     body::Incoming,
-    client::conn::http1::{Builder, Connection, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{Builder, Connection, SendRequest},
+    },
 };
 use hyper_util::rt::TokioIo;
 
-use super::{ResetReason, SendError, connecting::PooledStream, lifetime::Lifetime};
-use crate::{Body, BoxError, ConnectionInfo, TransportError};
+use super::{ResetReason, connecting::PooledStream, lifetime::Lifetime};
+use crate::{Body, BoxError, Call, ConnectionInfo, TransportError};
 
 /// A connection, idle or with a request.
 pub(crate) struct Http1Connection {
@@ -83,10 +86,15 @@ impl Http1Connection {
         }
     }
 
-    /// Sends `request` and waits for the response headers. The body of the response returns the connection to its pool.
-    pub(super) async fn exchange(mut self: Box<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    /// Sends `request`, waits for the response headers and puts the response into `call`. The body of the response returns
+    /// the connection to its pool. A request of which nothing was sent is given back to `call`.
+    pub(super) async fn exchange(
+        mut self: Box<Self>,
+        request: Request<Body>,
+        call: &mut Call,
+    ) -> Result<(), TransportError> {
         if asks_for_upgrade(&request) {
-            return self.upgrade(request).await;
+            return self.upgrade(request, call).await;
         }
         self.requests += 1;
         self.lifetime.set_in_use(true);
@@ -96,33 +104,51 @@ impl Http1Connection {
             poll_within_task(cx, |cx| response.as_mut().poll(cx))
         })
         .await;
-        let response = outcome.map_err(SendError::from).inspect_err(|failed| {
-            self.lifetime.set_in_use(failed.unsent.is_none());
-        })?;
-        let mut connection = Some(self);
-        if response.body().is_end_stream() {
-            poll_fn(|cx| {
-                finish(&mut connection, cx);
-                Poll::Ready(())
-            })
-            .await;
+        match outcome {
+            Ok(response) if response.body().is_end_stream() => {
+                let mut connection = Some(self);
+                poll_fn(|cx| Poll::Ready(connection.take().map(|connection| connection.finish(cx)))).await;
+                call.respond(response.map(|_| Body::empty()));
+            }
+            Ok(response) => {
+                call.respond(response.map(|incoming| Body::new(Http1Body { incoming, connection: Some(self) })));
+            }
+            Err(error) => {
+                let error = failed(error, call);
+                self.lifetime.set_in_use(call.is_sent());
+                return Err(error);
+            }
         }
-        Ok(response.map(|incoming| {
-            let body = Http1Body { incoming, connection };
-            if body.is_end_stream() { Body::empty() } else { Body::new(body) }
-        }))
+        Ok(())
     }
 
     /// Sends a request that may switch protocols. The connection does not return to its pool. Its driver is spawned, because
     /// an upgraded connection has no response body that would poll it.
-    async fn upgrade(self: Box<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    async fn upgrade(self: Box<Self>, request: Request<Body>, call: &mut Call) -> Result<(), TransportError> {
         let Self { mut sender, driver, lifetime, .. } = *self;
         lifetime.set_in_use(true);
         tokio::spawn(async move {
             // The response or the upgraded stream gets the error.
             let _ = driver.with_upgrades().await;
         });
-        Ok(sender.try_send_request(request).await?.map(Body::from))
+        let response = sender.try_send_request(request).await.map_err(|error| failed(error, call))?;
+        call.respond(response.map(Body::from));
+        Ok(())
+    }
+
+    /// Returns the connection to its pool after the response. Closes it if it cannot be used again, such as when the endpoint
+    /// responded before it had received the whole request.
+    fn finish(mut self: Box<Self>, cx: &mut Context<'_>) {
+        let is_spent = self.lifetime.has_reached_max_requests(self.requests);
+        if !is_spent && self.is_alive(cx) && self.sender.is_ready() {
+            self.lifetime.set_in_use(false);
+            self.release();
+        } else if is_spent || self.ended.is_some() {
+            self.lifetime.set_in_use(false);
+            if self.ended == Some(Ended::Well) {
+                self.lifetime.count_close_notify();
+            }
+        }
     }
 }
 
@@ -145,20 +171,12 @@ fn poll_driver(driver: &mut Connection<TokioIo<PooledStream>, Body>, ended: &mut
     }
 }
 
-/// Returns a connection to its pool after the response. Closes it if it cannot be used again, such as when the endpoint
-/// responded before it had received the whole request.
-fn finish(connection: &mut Option<Box<Http1Connection>>, cx: &mut Context<'_>) {
-    let Some(mut connection) = connection.take() else { return };
-    let is_spent = connection.lifetime.has_reached_max_requests(connection.requests);
-    if !is_spent && connection.is_alive(cx) && connection.sender.is_ready() {
-        connection.lifetime.set_in_use(false);
-        connection.release();
-    } else if is_spent || connection.ended.is_some() {
-        connection.lifetime.set_in_use(false);
-        if connection.ended == Some(Ended::Well) {
-            connection.lifetime.count_close_notify();
-        }
+/// The error of a request that a connection failed to serve. If no byte of the request was sent, `call` gets it back.
+fn failed(mut error: TrySendError<Request<Body>>, call: &mut Call) -> TransportError {
+    if let Some(request) = error.take_message() {
+        call.restore(request);
     }
+    TransportError::from_hyper(&error.into_error())
 }
 
 /// Polls, without a waker, what only the driver in the same task can make ready.
@@ -193,8 +211,8 @@ impl HttpBody for Http1Body {
             frame = this.poll_incoming(cx);
         }
         match &frame {
-            Poll::Ready(None) => finish(&mut this.connection, cx),
-            Poll::Ready(Some(Ok(_))) if this.incoming.is_end_stream() => finish(&mut this.connection, cx),
+            Poll::Ready(None) => this.finish(cx),
+            Poll::Ready(Some(Ok(_))) if this.incoming.is_end_stream() => this.finish(cx),
             Poll::Ready(Some(Err(_))) => this.connection = None,
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
@@ -212,6 +230,12 @@ impl HttpBody for Http1Body {
 }
 
 impl Http1Body {
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = self.connection.take() {
+            connection.finish(cx);
+        }
+    }
+
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         poll_within_task(cx, |cx| Pin::new(&mut self.incoming).poll_frame(cx))
     }

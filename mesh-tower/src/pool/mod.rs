@@ -13,21 +13,18 @@ mod http1;
 mod http2;
 mod http2_body;
 mod lifetime;
-mod send_error;
 mod worker;
 
 use std::{future::Future, sync::Arc};
 
-use http::{Request, Response};
 use mesh_core::cluster::{ClusterState, ClusterStats, EndpointState};
 use mesh_core::model::RoutingPriority;
 use mesh_core::retry::ResetReason;
 use tokio::runtime::Handle;
 
-use send_error::SendError;
 pub use worker::Worker;
 
-use crate::{Body, Call, ConnectionInfo, Protocol, Target, Transport, TransportError};
+use crate::{Call, ConnectionInfo, Protocol, Target, Transport, TransportError};
 
 /// The connection pools of a worker, as a [`Transport`].
 #[derive(Clone, Debug)]
@@ -63,19 +60,7 @@ impl Transport for Pool {
     }
 
     async fn send(&self, connection: Connection, call: &mut Call) -> Result<(), TransportError> {
-        let Some(request) = call.take_request() else { return Err(TransportError::new(ResetReason::LocalReset)) };
-        match connection.send(request).await {
-            Ok(response) => {
-                call.respond(response);
-                Ok(())
-            }
-            Err(SendError { error, unsent }) => {
-                if let Some(request) = unsent {
-                    call.restore(*request);
-                }
-                Err(error)
-            }
-        }
+        connection.send(call).await
     }
 }
 
@@ -123,12 +108,20 @@ enum Kind {
 }
 
 impl Connection {
-    /// Sends `request` and waits for the response headers.
-    async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+    /// Sends the request of `call`, waits for the response headers and puts the response into `call`.
+    async fn send(mut self, call: &mut Call) -> Result<(), TransportError> {
+        let Some(mut request) = call.take_request() else { return Err(TransportError::new(ResetReason::LocalReset)) };
         match self.0.take() {
-            Some(Kind::Http1(connection)) => connection.exchange(form::http1(request)).await,
-            Some(Kind::Http2(stream)) => Ok(stream.exchange(form::http2(request)?).await?),
-            None => Err(TransportError::new(ResetReason::ConnectionTermination).into()),
+            Some(Kind::Http1(connection)) => {
+                form::http1(&mut request);
+                connection.exchange(request, call).await
+            }
+            Some(Kind::Http2(stream)) => {
+                form::http2(&mut request)?;
+                call.respond(stream.exchange(request).await?);
+                Ok(())
+            }
+            None => Err(TransportError::new(ResetReason::ConnectionTermination)),
         }
     }
 

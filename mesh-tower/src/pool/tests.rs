@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{BoxError, Connect, ConnectTo, Connected, Connecting, Io, timer::now};
+use crate::{Body, BoxError, Connect, ConnectTo, Connected, Connecting, Io, timer::now};
 
 /// An endpoint in memory.
 #[derive(Clone, Debug)]
@@ -285,7 +285,13 @@ async fn send(target: &OwnedTarget, path: &str, body: Body) -> Result<Response<B
     let protocol = Protocol::choose(target.cluster.config().http_protocol_options.protocol, Version::HTTP_11);
     let connection = connect(target, protocol).await?;
     let uri = if protocol == Protocol::Http2 { format!("http://test{path}") } else { path.to_owned() };
-    connection.send(Request::post(uri).body(body).unwrap()).await.map_err(|failed| failed.error)
+    exchange(connection, Request::post(uri).body(body).unwrap()).await
+}
+
+async fn exchange(connection: Connection, request: Request<Body>) -> Result<Response<Body>, TransportError> {
+    let mut call = Call::new(request);
+    connection.send(&mut call).await?;
+    Ok(call.response.unwrap())
 }
 
 fn limit(cluster: &mut Cluster, max_connections: u32, max_pending_requests: u32) {
@@ -705,7 +711,7 @@ async fn an_upgraded_connection_carries_bytes_and_never_comes_back() {
     let fixture = Fixture::new(Serve::Upgrade);
     let connection = connect(&fixture.target, Protocol::Http1).await.unwrap();
     let request = Request::get("/").header(header::UPGRADE, "shout").header(header::CONNECTION, "upgrade");
-    let mut response = connection.send(request.body(Body::empty()).unwrap()).await.map_err(|e| e.error).unwrap();
+    let mut response = exchange(connection, request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     let mut io = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
     io.write_all(b"hello").await.unwrap();
@@ -744,7 +750,7 @@ async fn a_connection_uses_the_protocol_of_its_handshake() {
             assert_eq!(info.protocol, Some(spoken));
             assert_eq!(info.tls.map(|tls| &**tls), Some(&tls(negotiated)));
             let request = Request::get("http://test/").body(Body::empty()).unwrap();
-            let response = connection.send(request).await.map_err(|failed| failed.error).unwrap();
+            let response = exchange(connection, request).await.unwrap();
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
         }
         assert_eq!(fixture.endpoint.accepted(), 1, "{negotiated}");

@@ -4,7 +4,6 @@
 
 use std::{
     borrow::Cow,
-    future::Future,
     net::SocketAddr,
     ops::DerefMut,
     pin::pin,
@@ -23,7 +22,6 @@ use mesh_core::{
     telemetry::{ResponseFlags, details},
     tls::TlsInfo,
 };
-use tracing::Instrument as _;
 
 use super::{
     exchange::Exchange,
@@ -37,6 +35,7 @@ use crate::{
     outlier::{outcome_of_response, record},
     retry::{Attempt, Outcome, Retries, repeat},
     rng::ThreadRng,
+    span::within,
     timeout::{Expired, Limits, TryLimits},
     timer::{Timers, now},
 };
@@ -86,7 +85,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         cluster: &'a Arc<ClusterState>,
         call: &mut Call,
     ) -> Self {
-        let has_overrides = call.survey.may_have_overrides;
+        let has_overrides = call.survey.has_envoy_headers;
         let headers = &mut call.head.headers;
         let overrides = if has_overrides { Overrides::take_from(headers) } else { Overrides::default() };
         let route = exchange.route;
@@ -337,13 +336,13 @@ impl<'a, T: Transport> Attempt for Tries<'a, T> {
         self.cluster
     }
 
-    fn attempt(
+    async fn attempt(
         &mut self,
         call: &mut Call,
         retry: Option<&mut RetryState<&'a RetryPolicy>>,
-    ) -> impl Future<Output = Result<(), Failure>> + Send {
+    ) -> Result<(), Failure> {
         let span = tracing::debug_span!("try", cluster = %self.cluster.config().name, number = self.attempt + 1);
-        self.try_once(call, retry).instrument(span)
+        within(span, pin!(self.try_once(call, retry))).await
     }
 
     fn outcome<'c>(&self, call: &'c Call, result: &'c Result<(), Failure>) -> Outcome<'c> {
