@@ -19,7 +19,7 @@ use http::{Request, Response};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
-    service::{HttpService, service_fn},
+    service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use mesh_core::{local_reply::LocalReply, model::Codec};
@@ -151,38 +151,6 @@ impl DownstreamConnection for ConnectionInfo {
     }
 }
 
-/// A hyper connection that can be shut down after its requests in flight.
-trait Graceful: Future<Output = hyper::Result<()>> {
-    fn graceful_shutdown(self: Pin<&mut Self>);
-}
-
-impl<I, S> Graceful for http1::UpgradeableConnection<I, S>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    S: HttpService<Incoming>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::ResBody: 'static,
-    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        Self::graceful_shutdown(self);
-    }
-}
-
-impl<I, S> Graceful for http2::Connection<I, S, StreamExecutor>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: HttpService<Incoming>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::ResBody: http_body::Body + 'static,
-    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    StreamExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        Self::graceful_shutdown(self);
-    }
-}
-
 /// Serves one connection to its end.
 pub(crate) struct Connection<I> {
     pub(crate) io: I,
@@ -219,14 +187,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
                 let io = TokioIo::new(if head_limit.is_some() { io.timing_heads() } else { io });
                 driver.head = HeadTimer::new(head_limit);
                 let _active = counted.http1();
-                driver.drive(pin!(codecs.http1.serve_connection(io, service).with_upgrades())).await
+                let connection = pin!(codecs.http1.serve_connection(io, service).with_upgrades());
+                driver.drive(connection, http1::UpgradeableConnection::graceful_shutdown).await
             }
             Protocol::Http2 => {
                 let _active = counted.http2();
                 // hyper moves the future of a stream several times before it runs, and those of requests are some
                 // kilobytes. With the box, a gRPC request of the proxy needs 5 % fewer instructions.
                 let service = service_fn(|request| Box::pin(service.call(request)));
-                driver.drive(pin!(codecs.http2.serve_connection(TokioIo::new(io.ending_later()), service))).await
+                let connection = pin!(codecs.http2.serve_connection(TokioIo::new(io.ending_later()), service));
+                driver.drive(connection, http2::Connection::graceful_shutdown).await
             }
         };
         let error = ended.err()?;
@@ -255,7 +225,7 @@ async fn detect<I: AsyncRead + Unpin>(
     drain: &mut DrainWatch,
     idle_timeout: Option<Duration>,
 ) -> Option<Protocol> {
-    let drained = async { while drain.changed().await < Phase::Closing {} };
+    let drained = drain.reached(Phase::Closing);
     let idle = async {
         match idle_timeout {
             Some(idle_timeout) => tokio::time::sleep(idle_timeout).await,
@@ -305,8 +275,13 @@ impl Driver {
         driver
     }
 
-    async fn drive<C: Graceful>(&mut self, mut connection: Pin<&mut C>) -> hyper::Result<()> {
+    /// Polls `connection` to its end. `graceful_shutdown` lets it finish its requests and take no more.
+    async fn drive<C>(&mut self, mut connection: Pin<&mut C>, graceful_shutdown: fn(Pin<&mut C>)) -> hyper::Result<()>
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
         let ended = std::future::poll_fn(|cx| {
+            let mut closes = false;
             while let Poll::Ready(phase) = self.drain.poll_change(cx) {
                 match phase {
                     // The client of an idle HTTP/1 connection may be sending a request; the next response closes it.
@@ -314,12 +289,16 @@ impl Driver {
                     Phase::Closed => return Poll::Ready(Ok(())),
                     _ => {
                         self.stats.downstream_cx_drain_close.inc();
-                        self.close(connection.as_mut());
+                        closes = true;
                     }
                 }
             }
             while self.poll_timer(cx) {
-                self.handle_timeout(connection.as_mut());
+                closes |= self.handle_timeout();
+            }
+            if closes {
+                self.close();
+                graceful_shutdown(connection.as_mut());
             }
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended);
@@ -328,7 +307,8 @@ impl Driver {
                 && self.info.last_request_seen.load(Ordering::Relaxed)
                 && !self.is_closing
             {
-                self.close(connection.as_mut());
+                self.close();
+                graceful_shutdown(connection.as_mut());
                 return connection.as_mut().poll(cx);
             }
             if let Poll::Ready(answer) = self.head.poll_expired(&self.info, cx)
@@ -344,10 +324,9 @@ impl Driver {
         ended
     }
 
-    fn close<C: Graceful>(&mut self, connection: Pin<&mut C>) {
+    fn close(&mut self) {
         self.is_closing = true;
         self.timer = None;
-        connection.graceful_shutdown();
     }
 
     /// Whether the timer has fired. Once polled, it wakes the task, so that later only its state is checked.
@@ -360,7 +339,8 @@ impl Driver {
         timer.as_mut().poll(cx).is_ready()
     }
 
-    fn handle_timeout<C: Graceful>(&mut self, connection: Pin<&mut C>) {
+    /// Whether the connection is to be closed. Otherwise the timer is set again.
+    fn handle_timeout(&mut self) -> bool {
         let now = Instant::now();
         let is_old = self.lifetime.max_connection_duration.is_some_and(|max| self.info.start + max <= now);
         let is_idle = self.lifetime.idle_timeout.is_some_and(|timeout| self.info.idle_until(timeout) <= now);
@@ -370,11 +350,14 @@ impl Driver {
             self.stats.downstream_cx_idle_timeout.inc();
         }
         if is_old || is_idle {
-            self.close(connection);
-        } else if let (Some(at), Some(timer)) = (self.deadline(), &mut self.timer) {
+            self.timer = None;
+            return true;
+        }
+        if let (Some(at), Some(timer)) = (self.deadline(), &mut self.timer) {
             timer.as_mut().reset(at);
             self.timer_is_armed = false;
         }
+        false
     }
 
     fn deadline(&self) -> Option<Instant> {

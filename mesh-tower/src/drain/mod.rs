@@ -230,6 +230,11 @@ impl DrainWatch {
         poll_fn(|cx| self.poll_change(cx)).await
     }
 
+    /// Waits until the group is in `phase` or a later one.
+    pub(crate) async fn reached(&mut self, phase: Phase) {
+        while self.changed().await < phase {}
+    }
+
     /// Whether responses should ask clients to close the connection.
     #[must_use]
     pub fn is_draining(&self) -> bool {

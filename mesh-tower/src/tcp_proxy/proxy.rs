@@ -77,7 +77,7 @@ impl TcpProxy {
         self.stats.downstream_cx_total.inc();
         let mut record = Record::new(&self.telemetry, downstream);
         let too_old = self.too_old();
-        let drained = async { while drain.changed().await < Phase::Closed {} };
+        let drained = drain.reached(Phase::Closed);
         let ended = tokio::select! {
             biased;
             () = too_old => Ended::TooOld,

@@ -76,7 +76,7 @@ where
     let downstream = End { io: downstream, meters: Meters { received: &[&received], sent: &[] } };
     let upstream = End { io: upstream, meters: Meters { received: &[&sent], sent: &[] } };
     let pipe = Pipe::new();
-    let closed = async { while drain.changed().await < Phase::Closed {} };
+    let closed = drain.reached(Phase::Closed);
     tokio::select! {
         () = pipe.run(downstream, upstream) => {}
         () = closed => {}
