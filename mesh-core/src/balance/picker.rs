@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{candidate::Candidate, context::PickContext, policy::Policy, turns::Turns};
-use crate::{endpoint::EndpointState, rng::Rng};
+use crate::{
+    endpoint::{EndpointId, EndpointState},
+    rng::Rng,
+};
 
 /// The result of a pick.
 #[derive(Debug)]
@@ -49,6 +52,15 @@ impl Picker {
             &list.candidates[picked].endpoint
         });
         Picked { endpoint, in_panic: source.in_panic }
+    }
+
+    /// Whether an endpoint may be picked that is not one of `tried`.
+    pub(crate) fn has_endpoint_besides(&self, tried: &[EndpointId]) -> bool {
+        let lists = self.shares.iter().flat_map(|(_, source)| match &source.lists {
+            Lists::One(list) => std::slice::from_ref(list),
+            Lists::ByLocality { localities, .. } => localities,
+        });
+        lists.flat_map(|list| &list.candidates).any(|candidate| !tried.contains(&candidate.endpoint.id()))
     }
 
     /// Selects the priority and health.

@@ -155,6 +155,12 @@ impl ClusterState {
         }
     }
 
+    /// Whether an endpoint may be picked that is not one of `tried`.
+    #[must_use]
+    pub fn has_endpoint_besides(&self, tried: &[EndpointId]) -> bool {
+        self.runtime.endpoints.load().picker().has_endpoint_besides(tried)
+    }
+
     /// Acquires a permit for a connection. `upstream_cx_overflow` counts overflows.
     ///
     /// # Errors

@@ -275,3 +275,26 @@ fn delays_grow_with_the_number_of_the_retry() {
         assert!(*longest < window && *longest > window.mul_f64(0.9), "{longest:?} of {window:?}");
     }
 }
+
+#[test]
+fn another_endpoint_is_tried_at_once_after_a_failed_connection() {
+    let check = |previous_hosts, tried: &[u16], reason, at_once| {
+        let mut bench = Bench::new(assignment(healthy([1, 2])), |_| {});
+        let policy = RetryPolicy { previous_hosts, num_retries: 100, ..policy("5xx") };
+        let mut state = state(policy, &Overrides::default()).unwrap();
+        tried.iter().for_each(|port| state.handle_pick(bench.find(*port).id()));
+        let mut delays = (0..20).map(|_| {
+            match state.handle_reset(reason, RequestProgress::NotStarted, &bench.cluster, &mut bench.rng) {
+                Decision::Retry { after } => after,
+                decision => panic!("{decision:?} instead of a retry"),
+            }
+        });
+        assert_eq!(delays.all(|delay| delay.is_zero()), at_once, "{previous_hosts} {tried:?} {reason:?}");
+    };
+    check(true, &[1], ResetReason::ConnectionFailure, true);
+    check(true, &[1, 1], ResetReason::ConnectionTimeout, true);
+    check(true, &[1, 2], ResetReason::ConnectionFailure, false);
+    check(true, &[1], ResetReason::ConnectionTermination, false);
+    // The next try may go to the same endpoint.
+    check(false, &[1], ResetReason::ConnectionFailure, false);
+}
