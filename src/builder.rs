@@ -1,14 +1,17 @@
 //! Joining a mesh.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use mesh_core::{
-    model::{Cluster, HttpConnectionManager, Listener, RouteConfiguration, RouteSource},
+    model::{Cluster, Http2Keepalive, HttpConnectionManager, Listener, RouteConfiguration, RouteSource},
     node::{Labels, Node, Role},
     store::Store,
     target::Target,
 };
-use mesh_tower::dns::Resolve;
+use mesh_tower::{Worker, dns::Resolve};
 
 use crate::{
     Mesh,
@@ -29,6 +32,7 @@ pub struct MeshBuilder {
     clusters: Vec<Cluster>,
     routes: Vec<(String, RouteConfiguration)>,
     resolver: Option<Arc<dyn Resolve>>,
+    http2_keepalive: Option<Http2Keepalive>,
 }
 
 impl MeshBuilder {
@@ -71,6 +75,16 @@ impl MeshBuilder {
         self
     }
 
+    /// Sends a PING on each HTTP/2 connection to an endpoint every `interval`, and closes a connection whose PING is not
+    /// answered within `timeout`: its requests fail, and later ones get a new connection. Default as the cluster is configured
+    /// (Envoy `http2_protocol_options.connection_keepalive`), which has precedence; else there are none.
+    ///
+    /// It is a setting of all channels, because they share their connections.
+    pub fn http2_keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.http2_keepalive = Some(Http2Keepalive::new(interval, timeout));
+        self
+    }
+
     /// Joins the mesh; returns when all listeners are in force: the targets that can be called, and the sockets of this
     /// program. The routes, clusters and endpoints of a target are loaded when the first channel to it is created.
     ///
@@ -89,7 +103,8 @@ impl MeshBuilder {
         }
         let resolver = self.resolver.unwrap_or_else(resolver::default);
         let background = Background::start(source, resolver, &mut member).await?;
-        Ok(Mesh::new(member, background))
+        let worker = Worker::single().with_http2_keepalive(self.http2_keepalive);
+        Ok(Mesh::new(member, background, worker))
     }
 
     /// Adds a source of configuration.

@@ -37,14 +37,14 @@ impl Mesh {
         MeshBuilder::default()
     }
 
-    pub(crate) fn new(member: Joining, background: Background) -> Self {
+    pub(crate) fn new(member: Joining, background: Background, worker: Worker) -> Self {
         let Joining { identity, labelled, store, .. } = member;
         Self {
             store,
             background: Arc::new(background),
             telemetry: identity::telemetry(&labelled),
             identity: Arc::new(identity),
-            worker: Worker::single(),
+            worker,
         }
     }
 

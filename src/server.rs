@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, pin::Pin, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+use mesh_core::model::Http2Keepalive;
 use mesh_tower::{Accept, Body, BoxError, drain::DrainTimes, server::ServerLayer};
 use tower_service::Service;
 
@@ -46,6 +47,14 @@ impl Server {
     /// without an address, such as those of a Unix socket, are served with the defaults.
     pub fn with_address(mut self, address: SocketAddr) -> Self {
         self.inner = self.inner.with_address(address);
+        self
+    }
+
+    /// Sends a PING on each HTTP/2 connection every `interval`, and closes a connection whose PING is not answered within
+    /// `timeout`. Default as the listener is configured (Envoy `http2_protocol_options.connection_keepalive`), which has
+    /// precedence; else there are none.
+    pub fn with_http2_keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.inner = self.inner.with_http2_keepalive(Http2Keepalive::new(interval, timeout));
         self
     }
 

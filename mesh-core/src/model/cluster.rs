@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ClusterName, LoadAssignment, MetadataExchange, Percent, RetryBudget};
+use super::{ClusterName, Http2Keepalive, LoadAssignment, MetadataExchange, Percent, RetryBudget};
 
 /// A group of equivalent endpoints and how to use them.
 #[derive(Clone, Debug, PartialEq)]
@@ -300,6 +300,8 @@ pub struct HttpProtocolOptions {
     pub initial_stream_window_size: u32,
     /// HTTP/2 flow-control window of a connection in bytes. Default 24 MiB.
     pub initial_connection_window_size: u32,
+    /// PINGs on HTTP/2 connections; `None` = none, the default.
+    pub connection_keepalive: Option<Http2Keepalive>,
 }
 
 impl Default for HttpProtocolOptions {
@@ -312,6 +314,7 @@ impl Default for HttpProtocolOptions {
             max_concurrent_streams: 1024,
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,
+            connection_keepalive: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use http::HeaderValue;
 use ipnet::IpNet;
 
-use super::{AccessLog, PeerMetadata, RouteConfigName, RouteConfiguration, UpgradeConfig};
+use super::{AccessLog, Http2Keepalive, PeerMetadata, RouteConfigName, RouteConfiguration, UpgradeConfig};
 use crate::filter::HttpFilter;
 
 /// How HTTP connections of a listener are served.
@@ -77,6 +77,8 @@ pub struct HttpConnectionManager {
     pub initial_stream_window_size: u32,
     /// HTTP/2 flow-control window of a connection in bytes. Default 24 MiB.
     pub initial_connection_window_size: u32,
+    /// PINGs on HTTP/2 connections; `None` = none, the default.
+    pub connection_keepalive: Option<Http2Keepalive>,
 }
 
 impl HttpConnectionManager {
@@ -115,6 +117,7 @@ impl HttpConnectionManager {
             max_concurrent_streams: 1024,
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,
+            connection_keepalive: None,
         }
     }
 }

@@ -8,6 +8,7 @@ mod access_log;
 mod cluster;
 mod endpoint;
 mod filter_chain;
+mod http2_keepalive;
 mod http_connection_manager;
 mod listener;
 mod listener_filter;
@@ -36,6 +37,7 @@ pub use filter_chain::{
 pub use http_connection_manager::{
     Codec, ForwardedFor, HttpConnectionManager, PathNormalization, RouteSource, ServerHeader,
 };
+pub use http2_keepalive::Http2Keepalive;
 pub use listener::{Listener, ListenerAddress, TrafficDirection};
 pub use listener_filter::{ListenerFilter, ListenerFilterConfig, ListenerFilterMatch, TlsInspector};
 pub(crate) use metadata::json_string;

@@ -98,6 +98,8 @@ cluster_counters! {
     upstream_cx_close_notify => "upstream_cx_close_notify",
     /// Connections closed because the endpoint violated the protocol.
     upstream_cx_protocol_error => "upstream_cx_protocol_error",
+    /// HTTP/2 connections closed because a PING was not answered in time.
+    http2_keepalive_timeout => "http2.keepalive_timeout",
     /// Bytes received.
     upstream_cx_rx_bytes_total => "upstream_cx_rx_bytes_total",
     /// Bytes sent.

@@ -1,11 +1,15 @@
 //! The HTTP codecs of a listener, configured once from its connection manager.
 
+use std::borrow::Cow;
+
 use hyper::{
     rt::Executor,
     server::conn::{http1, http2},
 };
 use hyper_util::rt::TokioTimer;
-use mesh_core::model::{Codec, HttpConnectionManager};
+use mesh_core::model::{Codec, Http2Keepalive, HttpConnectionManager};
+
+use crate::rng::ThreadRng;
 
 /// How many headers hyper parses without an allocation per request.
 const HEADERS_ON_STACK: u32 = 100;
@@ -29,7 +33,8 @@ where
 pub(crate) struct Codecs {
     pub(crate) codec_type: Codec,
     pub(crate) http1: http1::Builder,
-    pub(crate) http2: http2::Builder<StreamExecutor>,
+    http2: http2::Builder<StreamExecutor>,
+    keepalive: Option<Http2Keepalive>,
 }
 
 impl Codecs {
@@ -51,6 +56,18 @@ impl Codecs {
             .max_concurrent_streams(config.max_concurrent_streams)
             .initial_stream_window_size(config.initial_stream_window_size)
             .initial_connection_window_size(config.initial_connection_window_size);
-        Self { codec_type: config.codec_type, http1, http2 }
+        let keepalive = config.connection_keepalive.filter(|keepalive| keepalive.interval.is_some());
+        if let Some(keepalive) = keepalive {
+            http2.keep_alive_timeout(keepalive.timeout);
+        }
+        Self { codec_type: config.codec_type, http1, http2, keepalive }
+    }
+
+    /// HTTP/2 for one connection, whose PINGs have times of their own.
+    pub(crate) fn http2(&self) -> Cow<'_, http2::Builder<StreamExecutor>> {
+        let Some(keepalive) = &self.keepalive else { return Cow::Borrowed(&self.http2) };
+        let mut http2 = self.http2.clone();
+        http2.keep_alive_interval(keepalive.next_interval(&mut ThreadRng));
+        Cow::Owned(http2)
     }
 }

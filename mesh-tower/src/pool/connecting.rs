@@ -98,7 +98,7 @@ impl Attempt {
         Ok(match protocol {
             Protocol::Http1 => NewConnection::Http1(Http1Connection::handshake(stream, lifetime).await?),
             Protocol::Http2 => {
-                NewConnection::Http2(Http2Connection::handshake(stream, &config.http_protocol_options, lifetime).await?)
+                NewConnection::Http2(Http2Connection::handshake(stream, &worker.http2_options(config), lifetime).await?)
             }
         })
     }

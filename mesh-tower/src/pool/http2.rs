@@ -28,7 +28,12 @@ use http::{Request, Response};
 use http_body::Body as _;
 use mesh_core::model::HttpProtocolOptions;
 
-use super::{connecting::PooledStream, http2_body::Http2Body, lifetime::Lifetime};
+use super::{
+    connecting::PooledStream,
+    http2_body::Http2Body,
+    http2_keepalive::{AskedPing, Keepalive},
+    lifetime::Lifetime,
+};
 use crate::{Body, ConnectionInfo, TransportError, timer::now};
 
 /// A connection.
@@ -41,6 +46,8 @@ pub(crate) struct Http2Connection {
     unused_since: AtomicU64,
     is_closed: AtomicBool,
     lifetime: Lifetime,
+    /// To ask for a PING ahead of a request after a silence of this time.
+    ping_after_silence: Option<(Duration, Arc<AskedPing>)>,
 }
 
 impl Http2Connection {
@@ -52,7 +59,7 @@ impl Http2Connection {
         options: &HttpProtocolOptions,
         lifetime: Lifetime,
     ) -> Result<Arc<Self>, TransportError> {
-        let (sender, driver) = Builder::new()
+        let (sender, mut driver) = Builder::new()
             .enable_push(false)
             .initial_window_size(options.initial_stream_window_size)
             .initial_connection_window_size(options.initial_connection_window_size)
@@ -60,7 +67,11 @@ impl Http2Connection {
             .handshake(stream)
             .await
             .map_err(|error| TransportError::from_h2(&error))?;
+        let pings = options.connection_keepalive.and_then(|settings| Some((settings, driver.ping_pong()?)));
+        let keepalive = pings.map(|(settings, pings)| Keepalive::new(settings, pings));
+        let idle_interval = options.connection_keepalive.and_then(|settings| settings.connection_idle_interval);
         let connection = Arc::new(Self {
+            ping_after_silence: idle_interval.zip(keepalive.as_ref().map(Keepalive::asked)),
             sender,
             max_concurrent_streams: usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX),
             streams: AtomicUsize::new(0),
@@ -69,7 +80,7 @@ impl Http2Connection {
             is_closed: AtomicBool::new(false),
             lifetime,
         });
-        tokio::spawn(Driving { connection: Arc::downgrade(&connection), driver });
+        tokio::spawn(Driving { connection: Arc::downgrade(&connection), driver, keepalive });
         Ok(connection)
     }
 
@@ -77,6 +88,11 @@ impl Http2Connection {
     pub(super) fn try_reserve(self: &Arc<Self>, now: Instant) -> Option<Http2Stream> {
         if self.is_closed() || self.lifetime.has_expired(Duration::ZERO, now) {
             return None;
+        }
+        if let Some((silence, ping)) = &self.ping_after_silence
+            && self.unused(now).is_some_and(|unused| unused >= *silence)
+        {
+            ping.ask();
         }
         let limit = self.max_concurrent_streams.min(self.sender.current_max_send_streams());
         self.streams
@@ -149,15 +165,22 @@ impl Http2Connection {
 struct Driving {
     connection: Weak<Http2Connection>,
     driver: h2::client::Connection<PooledStream>,
+    keepalive: Option<Keepalive>,
 }
 
 impl Future for Driving {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { connection, driver, keepalive } = &mut *self;
+        if keepalive.as_mut().is_some_and(|keepalive| keepalive.poll_expired(cx).is_ready()) {
+            if let Some(connection) = connection.upgrade() {
+                connection.lifetime.count_keepalive_timeout();
+            }
+            return Poll::Ready(());
+        }
         // Each stream gets the error from h2.
-        if let (Err(error), Some(connection)) = (ready!(Pin::new(&mut self.driver).poll(cx)), self.connection.upgrade())
-        {
+        if let (Err(error), Some(connection)) = (ready!(Pin::new(driver).poll(cx)), connection.upgrade()) {
             connection.count_go_away(&error);
         }
         Poll::Ready(())

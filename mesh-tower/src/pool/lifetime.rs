@@ -82,6 +82,11 @@ impl Lifetime {
         }
     }
 
+    /// Counts a connection that is closed because a PING was not answered in time.
+    pub(super) fn count_keepalive_timeout(&self) {
+        self.stats.http2_keepalive_timeout.inc();
+    }
+
     /// Whether a connection that has served `requests` requests has reached `max_requests_per_connection`. Counts it if so.
     pub(super) fn has_reached_max_requests(&self, requests: u32) -> bool {
         let is_reached = self.options.max_requests_per_connection.is_some_and(|limit| requests >= limit.get());

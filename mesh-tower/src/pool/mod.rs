@@ -12,6 +12,7 @@ mod form;
 mod http1;
 mod http2;
 mod http2_body;
+mod http2_keepalive;
 mod lifetime;
 mod worker;
 

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::{
-    model::{self, Cluster, Discovery},
+    model::{self, Cluster, Discovery, Http2Keepalive},
     rng::SplitMix64,
     tls::TlsInfo,
 };
@@ -57,6 +57,8 @@ enum Serve {
     Http2Cut {
         goaway: bool,
     },
+    /// Answers the first request, and then nothing, not even a PING.
+    Http2Silent,
     Refuse,
     Never,
 }
@@ -107,6 +109,13 @@ impl Endpoint {
                     connection.accept().await;
                 }
                 return;
+            }
+            Serve::Http2Silent => {
+                let mut connection = h2::server::handshake(io).await.unwrap();
+                let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+                respond.send_response(Response::new(()), true).unwrap();
+                let _ = tokio::time::timeout(Duration::from_millis(10), connection.accept()).await;
+                return std::future::pending().await;
             }
             Serve::Refuse | Serve::Never => return,
         };
@@ -231,7 +240,7 @@ impl Fixture {
         let endpoint = Endpoint::new(serve);
         let addresses = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let mut config = Cluster::new("c", Discovery::Static(addresses.into_iter().collect()));
-        if let Serve::Http2 { .. } | Serve::Http2Cut { .. } = serve {
+        if let Serve::Http2 { .. } | Serve::Http2Cut { .. } | Serve::Http2Silent = serve {
             config.http_protocol_options.protocol = model::HttpProtocol::Http2;
         }
         change(&mut config);
@@ -434,6 +443,50 @@ async fn which_side_ends_a_connection_is_counted() {
     for (serve, expected) in cases {
         assert_eq!(ends_counted(serve).await, expected, "{serve:?}");
     }
+}
+
+const INTERVAL: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_answers_no_ping_loses_its_connection() {
+    let keepalive = Http2Keepalive::new(INTERVAL, ANSWER_WITHIN);
+    for (serve, is_lost) in [(Serve::Http2Silent, true), (Serve::Http2 { max_streams: 100 }, false)] {
+        let fixture = Fixture::with(serve, |c| c.http_protocol_options.connection_keepalive = Some(keepalive));
+        fixture.get_to_end().await;
+        tokio::time::sleep(INTERVAL).await;
+        assert_eq!(fixture.stats().http2_keepalive_timeout.get(), 0, "{serve:?}");
+        tokio::time::sleep(INTERVAL).await;
+        assert_eq!(fixture.stats().http2_keepalive_timeout.get(), u64::from(is_lost), "{serve:?}");
+        fixture.get("/").await.unwrap();
+        assert_eq!(fixture.endpoint.accepted(), 1 + usize::from(is_lost), "{serve:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_after_a_silence_is_preceded_by_a_ping() {
+    for (silence, is_lost) in [(2 * INTERVAL, true), (INTERVAL / 2, false)] {
+        let mut keepalive = Http2Keepalive::with_timeout(ANSWER_WITHIN);
+        keepalive.connection_idle_interval = Some(INTERVAL);
+        let fixture = Fixture::with(Serve::Http2Silent, |c| {
+            c.http_protocol_options.connection_keepalive = Some(keepalive);
+        });
+        fixture.get_to_end().await;
+        tokio::time::sleep(silence).await;
+        let answer = tokio::time::timeout(2 * ANSWER_WITHIN, fixture.get("/")).await;
+        let reason = answer.ok().map(|answer| answer.unwrap_err().reason());
+        assert_eq!(reason, is_lost.then_some(ResetReason::ConnectionTermination), "{silence:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_has_a_keepalive_for_clusters_without() {
+    let mut fixture = Fixture::new(Serve::Http2Silent);
+    let keepalive = Http2Keepalive::new(INTERVAL, ANSWER_WITHIN);
+    fixture.target.worker = fixture.target.worker.clone().with_http2_keepalive(Some(keepalive));
+    fixture.get_to_end().await;
+    tokio::time::sleep(2 * INTERVAL).await;
+    assert_eq!(fixture.stats().http2_keepalive_timeout.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]

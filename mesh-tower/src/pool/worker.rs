@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use mesh_core::{model::UpstreamTransportSocket, resilience::breaker::Permit, retry::ResetReason};
+use mesh_core::{
+    model::{Cluster, Http2Keepalive, HttpProtocolOptions, UpstreamTransportSocket},
+    resilience::breaker::Permit,
+    retry::ResetReason,
+};
 use parking_lot::Mutex;
 
 use super::{Connection, endpoint_pool::EndpointPool};
@@ -20,7 +24,10 @@ use crate::{
 ///
 /// A multi-threaded runtime is one worker; of several single-threaded runtimes each is one.
 #[derive(Clone, Debug)]
-pub struct Worker(Arc<Shared>);
+pub struct Worker {
+    shared: Arc<Shared>,
+    http2_keepalive: Option<Http2Keepalive>,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -52,15 +59,30 @@ impl Worker {
     #[must_use]
     pub fn new(index: usize, count: NonZeroUsize, connector: impl Connect) -> Self {
         let sweeper = Mutex::default();
-        Self(Arc::new(Shared { index, count, connector: Box::new(connector), timers: Timers::default(), sweeper }))
+        let timers = Timers::default();
+        let shared = Arc::new(Shared { index, count, connector: Box::new(connector), timers, sweeper });
+        Self { shared, http2_keepalive: None }
+    }
+
+    /// The same worker, which sends PINGs on HTTP/2 connections to clusters that have no keepalive of their own. Default none.
+    #[must_use]
+    pub fn with_http2_keepalive(self, http2_keepalive: Option<Http2Keepalive>) -> Self {
+        Self { http2_keepalive, ..self }
+    }
+
+    /// The options of HTTP/2 connections to `cluster`.
+    pub(super) fn http2_options(&self, cluster: &Cluster) -> HttpProtocolOptions {
+        let mut options = cluster.http_protocol_options;
+        options.connection_keepalive = options.connection_keepalive.or(self.http2_keepalive);
+        options
     }
 
     pub(crate) fn timers(&self) -> &Timers {
-        &self.0.timers
+        &self.shared.timers
     }
 
     pub(super) fn connector(&self) -> &dyn Connect {
-        &*self.0.connector
+        &*self.shared.connector
     }
 
     /// Waits for a connection for one request.
@@ -89,8 +111,8 @@ impl Worker {
     /// This worker's pool for connections to `target`. It is created at its first use.
     fn pool(&self, target: &Target<'_>, protocol: Protocol) -> Arc<EndpointPool> {
         let transport_socket = &target.cluster.config().transport_socket;
-        let attached = target.endpoint.attachment().get_or_init(|| Arc::new(EndpointPools::new(self.0.count)));
-        let pools = (**attached).downcast_ref::<EndpointPools>().and_then(|pools| pools.0.get(self.0.index));
+        let attached = target.endpoint.attachment().get_or_init(|| Arc::new(EndpointPools::new(self.shared.count)));
+        let pools = (**attached).downcast_ref::<EndpointPools>().and_then(|pools| pools.0.get(self.shared.index));
         match pools {
             Some(pools) => Arc::clone(pools.get_or_make(protocol, transport_socket, || {
                 let pool = EndpointPool::new(protocol);
@@ -103,11 +125,11 @@ impl Worker {
     }
 
     fn watch(&self, pool: &Arc<EndpointPool>) {
-        let mut sweeper = self.0.sweeper.lock();
+        let mut sweeper = self.shared.sweeper.lock();
         sweeper.pools.push(Arc::downgrade(pool));
         if !sweeper.is_running {
             sweeper.is_running = true;
-            tokio::spawn(sweep(Arc::downgrade(&self.0)));
+            tokio::spawn(sweep(Arc::downgrade(&self.shared)));
         }
     }
 }

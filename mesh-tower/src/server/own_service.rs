@@ -6,6 +6,7 @@
 //! serve before it is configured.
 
 use std::{
+    borrow::Cow,
     error::Error as StdError,
     fmt,
     future::poll_fn,
@@ -19,8 +20,8 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use mesh_core::{
     model::{
-        Action, HttpConnectionManager, Listener, PathMatcher, Route, RouteConfiguration, RouteMatch, RouteSource,
-        ServerHeader, TrafficDirection, VirtualHost,
+        Action, Http2Keepalive, HttpConnectionManager, Listener, PathMatcher, Route, RouteConfiguration, RouteMatch,
+        RouteSource, ServerHeader, TrafficDirection, VirtualHost,
     },
     store::{ListenerMap, Store},
     target,
@@ -43,6 +44,7 @@ pub struct Server {
     telemetry: Telemetry,
     times: DrainTimes,
     address: Option<SocketAddr>,
+    http2_keepalive: Option<Http2Keepalive>,
 }
 
 /// A listener cannot be served.
@@ -63,7 +65,7 @@ impl Server {
     /// A server under the configuration in `store`.
     #[must_use]
     pub fn new(store: Arc<Store>, telemetry: Telemetry) -> Self {
-        Self { store, telemetry, times: DrainTimes::default(), address: None }
+        Self { store, telemetry, times: DrainTimes::default(), address: None, http2_keepalive: None }
     }
 
     /// How long connections may drain. Default [`DrainTimes::default`].
@@ -78,6 +80,13 @@ impl Server {
     #[must_use]
     pub fn with_address(mut self, address: SocketAddr) -> Self {
         self.address = Some(address);
+        self
+    }
+
+    /// PINGs on HTTP/2 connections whose listener has no keepalive. Default none.
+    #[must_use]
+    pub fn with_http2_keepalive(mut self, keepalive: Http2Keepalive) -> Self {
+        self.http2_keepalive = Some(keepalive);
         self
     }
 
@@ -155,9 +164,19 @@ impl Server {
     where
         S: Respond + Clone,
     {
-        let server = ListenerServer::new(&listener, &self.context(), |_| service.clone());
+        let server = ListenerServer::new(&self.completed(&listener), &self.context(), |_| service.clone());
         let server = Arc::new(server.map_err(|source| ServeError { address, source })?);
         Ok(Arc::new(Generation { listener, server, connections: Drain::new() }))
+    }
+
+    /// `listener` with the settings of this server that it does not have.
+    fn completed<'a>(&self, listener: &'a Listener) -> Cow<'a, Listener> {
+        let Some(keepalive) = self.http2_keepalive else { return Cow::Borrowed(listener) };
+        Cow::Owned(listener.clone().map_http(|http| {
+            let mut http = http.clone();
+            http.connection_keepalive.get_or_insert(keepalive);
+            http
+        }))
     }
 
     /// The connection manager of `listener` for requests on another server's connections.
@@ -265,6 +284,8 @@ fn failed(error: &BoxError) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpStream},
@@ -342,6 +363,24 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_answers_no_ping_loses_its_connection() {
+        let (interval, timeout) = (Duration::from_secs(10), Duration::from_secs(2));
+        let (connect, incoming) = tokio::sync::mpsc::channel(1);
+        let server = Server::new(Arc::default(), Telemetry::default());
+        let server = server.with_http2_keepalive(Http2Keepalive::new(interval, timeout));
+        let service = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+        tokio::spawn(server.serve(incoming, service, std::future::pending()));
+        let (mut client, io) = tokio::io::duplex(64 * 1024);
+        connect.send(io).await.unwrap();
+        // The preface, and SETTINGS without any.
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let start = tokio::time::Instant::now();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        let open = start.elapsed();
+        assert!((interval..interval.mul_f64(1.15) + 2 * timeout).contains(&open), "{open:?}");
     }
 
     #[tokio::test]

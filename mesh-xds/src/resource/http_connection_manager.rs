@@ -130,6 +130,7 @@ fn set_protocol_options(
         model.max_concurrent_streams = limits.max_concurrent_streams;
         model.initial_stream_window_size = limits.initial_stream_window_size;
         model.initial_connection_window_size = limits.initial_connection_window_size;
+        model.connection_keepalive = limits.connection_keepalive;
     }
     Ok(())
 }

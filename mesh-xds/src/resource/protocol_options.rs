@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
-use mesh_core::model::{HttpProtocol, HttpProtocolOptions, TcpKeepalive};
+use mesh_core::model::{Http2Keepalive, HttpProtocol, HttpProtocolOptions, TcpKeepalive};
 use prost_types::Any;
 
 use super::field::{At, Result, fields};
-use super::value::{enumeration, in_range, limit, optional, unpack};
+use super::value::{duration, enumeration, in_range, limit, optional, share, unpack};
 use crate::proto::envoy::config::cluster::v3::{UpstreamConnectionOptions, cluster::ClusterProtocolSelection};
 use crate::proto::envoy::config::core::v3::{
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpProtocolOptions,
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpProtocolOptions, KeepaliveSettings,
     TcpKeepalive as ProtoTcpKeepalive,
 };
 use crate::proto::envoy::extensions::upstreams::http::v3::{
@@ -165,6 +165,7 @@ fn set_http2(at: &At<'_>, value: &Http2ProtocolOptions, options: &mut HttpProtoc
     options.max_concurrent_streams = limits.max_concurrent_streams;
     options.initial_stream_window_size = limits.initial_stream_window_size;
     options.initial_connection_window_size = limits.initial_connection_window_size;
+    options.connection_keepalive = limits.connection_keepalive;
     Ok(())
 }
 
@@ -173,6 +174,7 @@ pub(super) struct Http2Limits {
     pub(super) max_concurrent_streams: u32,
     pub(super) initial_stream_window_size: u32,
     pub(super) initial_connection_window_size: u32,
+    pub(super) connection_keepalive: Option<Http2Keepalive>,
 }
 
 /// Why Envoy's flood limits have no effect.
@@ -182,7 +184,9 @@ const FLOOD: &str = "the HTTP/2 implementation has flood limits of its own";
 pub(super) fn http2(at: &At<'_>, value: &Http2ProtocolOptions) -> Result<Http2Limits> {
     fields! {
         Http2ProtocolOptions = value, at;
-        use { max_concurrent_streams, initial_stream_window_size, initial_connection_window_size }
+        use {
+            max_concurrent_streams, initial_stream_window_size, initial_connection_window_size, connection_keepalive,
+        }
         ignore {
             hpack_table_size: "the header table has its default size",
             allow_connect: "upgrade_configs allow extended CONNECT",
@@ -199,7 +203,7 @@ pub(super) fn http2(at: &At<'_>, value: &Http2ProtocolOptions) -> Result<Http2Li
             stream_reset_rate: FLOOD,
         }
         refuse {
-            allow_metadata, custom_settings_parameters, connection_keepalive, max_metadata_size,
+            allow_metadata, custom_settings_parameters, max_metadata_size,
             max_header_field_size_kb, disallow_obs_text,
         }
     }
@@ -220,7 +224,27 @@ pub(super) fn http2(at: &At<'_>, value: &Http2ProtocolOptions) -> Result<Http2Li
             *initial_connection_window_size,
             defaults.initial_connection_window_size,
         )?,
+        connection_keepalive: optional(&at.field("connection_keepalive"), connection_keepalive.as_ref(), keepalive)?,
     })
+}
+
+fn keepalive(at: &At<'_>, value: &KeepaliveSettings) -> Result<Http2Keepalive> {
+    let KeepaliveSettings { interval, timeout, interval_jitter, connection_idle_interval } = value;
+    let at_least_a_millisecond = |name, value: &Option<_>| {
+        optional(&at.field(name), value.as_ref(), |at, value| match duration(at, value)? {
+            duration if duration < Duration::from_millis(1) => Err(at.refuse("it is less than 1 ms")),
+            duration => Ok(duration),
+        })
+    };
+    let timeout = at_least_a_millisecond("timeout", timeout)?;
+    let timeout = timeout.ok_or_else(|| at.field("timeout").refuse("it is missing"))?;
+    let mut keepalive = Http2Keepalive::with_timeout(timeout);
+    keepalive.interval = at_least_a_millisecond("interval", interval)?;
+    keepalive.connection_idle_interval = at_least_a_millisecond("connection_idle_interval", connection_idle_interval)?;
+    if let Some(jitter) = interval_jitter {
+        keepalive.interval_jitter = share(&at.field("interval_jitter"), jitter)?;
+    }
+    Ok(keepalive)
 }
 
 fn http1_upstream(at: &At<'_>, value: &Http1ProtocolOptions) -> Result<()> {

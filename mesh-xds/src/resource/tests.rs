@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mesh_core::filter::{FilterOverride, PerRouteConfig};
 use mesh_core::model::{
-    Action, ClusterSpecifier, Discovery, EndpointAddress, HeaderMatch, HttpProtocol, LbPolicy, MaxStreamDuration,
-    PathMatcher, PathRewrite, RetryOn, RouteSource,
+    Action, ClusterSpecifier, Discovery, EndpointAddress, FractionalPercent, HeaderMatch, Http2Keepalive, HttpProtocol,
+    LbPolicy, MaxStreamDuration, PathMatcher, PathRewrite, RetryOn, RouteSource,
 };
 
 use super::*;
@@ -211,6 +211,31 @@ fn protocol_options_choose_the_http_version() {
     let old = cluster("{name: a, http2_protocol_options: {}}").unwrap();
     assert_eq!(old.http_protocol_options.protocol, HttpProtocol::Http2);
     assert!(options("auto_config: {}").unwrap_err().contains("auto_config: not supported"));
+}
+
+#[test]
+fn http2_connections_have_a_keepalive() {
+    let decode = |fields: &str| {
+        cluster(&format!("{{name: a, http2_protocol_options: {{connection_keepalive: {{{fields}}}}}}}"))
+            .map(|cluster| cluster.http_protocol_options.connection_keepalive.unwrap())
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(decode("interval: 60s, timeout: 1s").unwrap(), Http2Keepalive::new(60 * second, second));
+    let all = "interval: 60s, timeout: 1s, interval_jitter: {value: 50}, connection_idle_interval: 5s";
+    let mut expected = Http2Keepalive::new(60 * second, second);
+    expected.interval_jitter = FractionalPercent::from_parts_per_million(500_000);
+    expected.connection_idle_interval = Some(5 * second);
+    assert_eq!(decode(all).unwrap(), expected);
+    let at = "http2_protocol_options.connection_keepalive.";
+    for (fields, refused) in [
+        ("interval: 60s", "timeout: it is missing"),
+        ("timeout: 0s", "timeout: it is less than 1 ms"),
+        ("timeout: 1s, interval: 0.0005s", "interval: it is less than 1 ms"),
+        ("timeout: 1s, interval_jitter: {value: 101}", "interval_jitter: 101 is not in 0..=100"),
+    ] {
+        let error = decode(fields).unwrap_err();
+        assert!(error.contains(&format!("{at}{refused}")), "{fields}: {error}");
+    }
 }
 
 #[test]
