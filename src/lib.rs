@@ -72,7 +72,7 @@ pub use mesh::Mesh;
 pub use mesh_core::model;
 pub use mesh_core::telemetry::ResponseFlags;
 pub use mesh_tower::{
-    Accept, AcceptedConnection, Body, BoxError, ResponseBody, ResponseDetails,
+    Accept, AcceptedConnection, Body, BoxError, ResponseBody, ResponseCause, ResponseDetails,
     server::{ServerLayer, ServerService},
 };
 pub use server::Server;

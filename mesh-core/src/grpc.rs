@@ -15,6 +15,11 @@ pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// `content-type` of gRPC responses.
 pub const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
+/// The status of a call whose deadline has passed.
+pub const DEADLINE_EXCEEDED: u32 = 4;
+/// The status of a call that could not reach the service, or lost it.
+pub const UNAVAILABLE: u32 = 14;
+
 /// Names of the status codes in camel case and in snake case, by number.
 const STATUS_NAMES: [(&str, &str); 17] = [
     ("OK", "OK"),
@@ -58,6 +63,22 @@ pub fn status_of_http(status: StatusCode) -> u32 {
         404 => 12,
         429 | 502 | 503 | 504 => 14,
         _ => 2,
+    }
+}
+
+/// The gRPC status that the error code of an HTTP/2 reset is mapped to.
+#[must_use]
+pub fn status_of_reset(error_code: u32) -> u32 {
+    match error_code {
+        // REFUSED_STREAM
+        0x7 => UNAVAILABLE,
+        // CANCEL
+        0x8 => 1,
+        // ENHANCE_YOUR_CALM
+        0xb => 8,
+        // INADEQUATE_SECURITY
+        0xc => 7,
+        _ => 13,
     }
 }
 

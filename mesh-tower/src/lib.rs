@@ -36,7 +36,8 @@ mod upgrade;
 mod upstream;
 
 pub use call::{
-    Body, BoxError, Call, ResponseBody, ResponseDetails, ResponseSource, StreamInfo, StreamState, UpstreamTiming,
+    Body, BoxError, Call, ResponseBody, ResponseCause, ResponseDetails, ResponseSource, StreamInfo, StreamState,
+    UpstreamTiming,
 };
 pub use channel::Channel;
 pub use cluster::ClusterHandle;

@@ -20,9 +20,10 @@ use mesh_core::policy::survey::HeaderSurvey;
 pub use body::{Body, BoxError};
 pub(crate) use held_body::HeldBody;
 pub(crate) use recorder::{DownstreamConnection, HttpTelemetry, Recorder, RequestTelemetry};
-pub use reply::ResponseDetails;
+pub use reply::{ResponseCause, ResponseDetails};
 pub(crate) use reply::{add_flags, flags_of, local_reply};
 pub use response_body::ResponseBody;
+pub(crate) use response_body::{OnFailure, ResponseCutOff};
 pub use stream_info::{ResponseSource, StreamInfo, StreamState, UpstreamTiming};
 pub(crate) use stream_timeouts::{StreamExpired, StreamTimeouts};
 

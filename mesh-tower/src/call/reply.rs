@@ -3,7 +3,7 @@
 //! A local reply has its [`ResponseFlags`] and [`ResponseDetails`] in its extensions. The response of an endpoint has
 //! [`ResponseFlags`] if any are set, for example because no retries were left.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error, sync::Arc};
 
 use bytes::Bytes;
 use http::Response;
@@ -13,6 +13,29 @@ use mesh_core::{local_reply::LocalReply, telemetry::ResponseFlags};
 /// `%RESPONSE_CODE_DETAILS%`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseDetails(pub Cow<'static, str>);
+
+/// The error because of which the mesh answers in place of an endpoint, such as that of the connection, in the extensions of
+/// the response. Its sources are those of the library that failed, such as an [`io::Error`](std::io::Error).
+#[derive(Clone, Debug)]
+pub struct ResponseCause(Arc<dyn Error + Send + Sync>);
+
+impl ResponseCause {
+    pub(crate) fn new(error: impl Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// The error.
+    #[must_use]
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
+    }
+
+    /// The error, to be kept.
+    #[must_use]
+    pub fn into_error(self) -> Arc<dyn Error + Send + Sync> {
+        self.0
+    }
+}
 
 /// The response of a local reply. `is_grpc` is whether the request is gRPC.
 pub(crate) fn local_reply<R: From<Bytes>>(reply: LocalReply, is_grpc: bool) -> Response<R> {

@@ -19,7 +19,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, request::Parts, uri::Authority};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header::USER_AGENT, request::Parts, uri::Authority};
 use http_body::Body as HttpBody;
 use mesh_core::{
     local_reply::LocalReply,
@@ -32,7 +32,7 @@ use tower_service::Service;
 
 use crate::{
     Body, BoxError, Pool, Transport, Upstream, UpstreamOptions,
-    call::{Call, Recorder, ResponseBody, StreamInfo},
+    call::{Call, OnFailure, Recorder, ResponseBody, StreamInfo},
     http_connection_manager::{HttpListener, ListenerConfigError, ListenerFacts, Served},
     peer_metadata::PeerExchange,
     telemetry::Telemetry,
@@ -101,7 +101,8 @@ impl<T: Transport> Channel<T> {
         let mut call = Call::new(request);
         async move {
             let (recorder, served) = self.serve(&mut call).await;
-            ResponseBody::wrap(call.response.take().unwrap_or_default(), recorder, served.timeouts)
+            let on_failure = OnFailure::of(call.is_grpc());
+            ResponseBody::wrap(call.response.take().unwrap_or_default(), recorder, served.timeouts, on_failure)
         }
     }
 
@@ -140,6 +141,9 @@ impl<T: Transport> Channel<T> {
             target.scheme.get_or_insert(http::uri::Scheme::HTTP);
             target.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
             parts.uri = Uri::from_parts(target).expect("scheme, authority and path make a URI");
+        }
+        if survey.is_grpc && !parts.headers.contains_key(USER_AGENT) {
+            parts.headers.insert(USER_AGENT, GRPC_USER_AGENT);
         }
         if config.generate_request_id && !survey.has_request_id {
             let random = || [fastrand::u64(..), fastrand::u64(..)];
@@ -237,6 +241,9 @@ impl<T: Transport> Shared<T> {
     }
 }
 
+/// The user agent of gRPC calls that name none, in the form of gRPC's "PROTOCOL-HTTP2", section "User Agents".
+const GRPC_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("grpc-rust-mesh/", env!("CARGO_PKG_VERSION")));
+
 /// The facts about the listener of `target`.
 fn facts(target: &Authority) -> ListenerFacts {
     ListenerFacts {
@@ -282,5 +289,7 @@ where
     }
 }
 
+#[cfg(test)]
+mod grpc_tests;
 #[cfg(test)]
 mod tests;

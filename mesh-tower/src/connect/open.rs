@@ -1,5 +1,7 @@
 //! Making a connection with a time limit and statistics.
 
+use std::error::Error;
+
 use mesh_core::{cluster::ClusterStats, retry::ResetReason};
 
 use super::{Connect, ConnectTo, EndedBy, UpstreamStream, stream::ConnectionCount};
@@ -26,7 +28,7 @@ pub(crate) async fn open(
         Ok(Ok(connected)) => Ok(UpstreamStream::new(connected, count)),
         Ok(Err(error)) => {
             count.end().note(EndedBy::Endpoint);
-            Err(TransportError::from_connect(&error))
+            Err(TransportError::from_connect(error))
         }
         Err(_) => {
             stats(target).upstream_cx_connect_timeout.inc();
@@ -46,7 +48,7 @@ fn log(target: &Target<'_>, failure: Option<&TransportError>) {
     let (cluster, address) = (&target.cluster.config().name, target.endpoint.address());
     match failure {
         Some(error) if target.endpoint.runtime().note_reachable(false) => {
-            tracing::warn!("cluster {cluster}: cannot connect to {address}: {error}");
+            tracing::warn!(error = error as &dyn Error, "cluster {cluster}: cannot connect to {address}");
         }
         None if target.endpoint.runtime().note_reachable(true) => {
             tracing::info!("cluster {cluster}: connected to {address} again");

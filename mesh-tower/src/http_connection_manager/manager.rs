@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     Body, Downstream,
-    call::{Call, Recorder, ResponseBody, StreamInfo},
+    call::{Call, OnFailure, Recorder, ResponseBody, StreamInfo},
     codec::{Codecs, Connection, ConnectionInfo, HeadLimit, Lifetime},
     drain::DrainWatch,
     machine::local_address,
@@ -157,6 +157,7 @@ impl<S: Respond> ConnectionManager<S> {
                 (ClientMetadata::default(), Served::default())
             }
         };
+        let on_failure = OnFailure::of(call.is_grpc() && served.by_program);
         let info = recorder.info();
         if info.is_request_malformed() && info.state().is_local_reply() {
             self.reply_malformed(&mut call, info);
@@ -191,7 +192,7 @@ impl<S: Respond> ConnectionManager<S> {
             self.spawn_tunnel(Tunnel { downstream, upstream, held }, &connection, recorder);
             return Ok(Response::from_parts(response, ResponseBody::unrecorded(Body::empty())));
         }
-        Ok(ResponseBody::wrap(Response::from_parts(response, body), recorder, served.timeouts))
+        Ok(ResponseBody::wrap(Response::from_parts(response, body), recorder, served.timeouts, on_failure))
     }
 
     /// Brings a request into canonical form and sanitizes its headers, or refuses it.

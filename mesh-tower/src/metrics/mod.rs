@@ -10,7 +10,7 @@ use mesh_core::model::{DestinationService, Workload};
 
 use crate::{
     Body, BoxError,
-    call::{Call, Recorder, RequestTelemetry, ResponseBody, StreamInfo, StreamTimeouts, flags_of},
+    call::{Call, OnFailure, Recorder, RequestTelemetry, ResponseBody, StreamInfo, StreamTimeouts, flags_of},
     layer::{HttpService, Middleware, layers},
     telemetry::{AccessLogs, IstioMetrics, Reporter},
     timer::now,
@@ -113,7 +113,7 @@ impl Middleware for MetricsLayer {
             Ok(response) => {
                 recorder.info().state().response_flags.insert(flags_of(&response));
                 recorder.observe_response(response.status(), response.headers());
-                Ok(ResponseBody::wrap(response, recorder, StreamTimeouts::default()).map(Body::new))
+                Ok(ResponseBody::wrap(response, recorder, StreamTimeouts::default(), OnFailure::Error).map(Body::new))
             }
             Err(error) => {
                 recorder.service_failed();

@@ -53,7 +53,7 @@ enum Ended {
 impl Http1Connection {
     pub(super) async fn handshake(stream: PooledStream, lifetime: Lifetime) -> Result<Box<Self>, TransportError> {
         let (sender, driver) =
-            Builder::new().handshake(TokioIo::new(stream)).await.map_err(|error| TransportError::from_hyper(&error))?;
+            Builder::new().handshake(TokioIo::new(stream)).await.map_err(TransportError::from_hyper)?;
         let unused_since = lifetime.opened();
         Ok(Box::new(Self { sender, driver, ended: None, requests: 0, unused_since, lifetime }))
     }
@@ -176,7 +176,7 @@ fn failed(mut error: TrySendError<Request<Body>>, call: &mut Call) -> TransportE
     if let Some(request) = error.take_message() {
         call.restore(request);
     }
-    TransportError::from_hyper(&error.into_error())
+    TransportError::from_hyper(error.into_error())
 }
 
 /// Polls, without a waker, what only the driver in the same task can make ready.
@@ -217,7 +217,7 @@ impl HttpBody for Http1Body {
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         // Envoy, too, treats a body that ends too early as a protocol error.
-        frame.map_err(|_| TransportError::new(ResetReason::ProtocolError).into())
+        frame.map_err(|error| TransportError::new(ResetReason::ProtocolError).with_source(error).into())
     }
 
     fn is_end_stream(&self) -> bool {

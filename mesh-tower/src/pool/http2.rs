@@ -66,7 +66,7 @@ impl Http2Connection {
             .max_header_list_size(Self::MAX_HEADER_LIST_SIZE)
             .handshake(stream)
             .await
-            .map_err(|error| TransportError::from_h2(&error))?;
+            .map_err(TransportError::from_h2)?;
         let pings = options.connection_keepalive.and_then(|settings| Some((settings, driver.ping_pong()?)));
         let keepalive = pings.map(|(settings, pings)| Keepalive::new(settings, pings));
         let idle_interval = options.connection_keepalive.and_then(|settings| settings.connection_idle_interval);
@@ -227,7 +227,7 @@ impl Http2Stream {
             Ok(sent) => sent,
             Err(error) => {
                 self.connection.close_after(&error);
-                return Err(TransportError::from_h2(&error));
+                return Err(TransportError::from_h2(error));
             }
         };
         let mut upload = (!ends_with_headers).then(|| Upload::new(body, send));
@@ -240,7 +240,7 @@ impl Http2Stream {
             Pin::new(&mut response).poll(cx)
         })
         .await
-        .map_err(|error| self.failed(&error))?;
+        .map_err(|error| self.failed(error))?;
         let is_request_sent = upload.is_none();
         if let Some(upload) = upload {
             tokio::spawn(upload);
@@ -251,9 +251,9 @@ impl Http2Stream {
         Ok(Response::from_parts(parts, body))
     }
 
-    pub(super) fn failed(&self, error: &h2::Error) -> TransportError {
+    pub(super) fn failed(&self, error: h2::Error) -> TransportError {
         if error.is_go_away() || error.is_io() {
-            self.connection.close_after(error);
+            self.connection.close_after(&error);
         }
         TransportError::from_h2(error)
     }

@@ -63,7 +63,7 @@ impl Http2Body {
         (!is_early_end).then_some(error)
     }
 
-    fn failed(&mut self, error: &h2::Error) -> BoxError {
+    fn failed(&mut self, error: h2::Error) -> BoxError {
         match self.stream.take() {
             Some(stream) => stream.failed(error).into(),
             None => TransportError::from_h2(error).into(),
@@ -80,7 +80,7 @@ impl HttpBody for Http2Body {
         if frame.is_none() || self.receive.is_end_stream() {
             self.stream = None;
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(|error| self.failed(&error))))
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| self.failed(error))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -19,10 +19,10 @@ fn reason_of(error: &(dyn Error + 'static)) -> Option<ResetReason> {
         return Some(error.reason());
     }
     if let Some(error) = error.downcast_ref::<h2::Error>() {
-        return Some(TransportError::from_h2(error).reason());
+        return Some(TransportError::reason_of_h2(error));
     }
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
-        return Some(TransportError::from_hyper(error).reason());
+        return Some(TransportError::reason_of_hyper(error));
     }
     match error.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::ConnectionRefused

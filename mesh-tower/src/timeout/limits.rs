@@ -12,12 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use mesh_core::resilience::timeout::Timeouts;
+use mesh_core::{grpc, local_reply::LocalReply, resilience::timeout::Timeouts};
 
-use super::ResponseCutOff;
 use crate::{
     Body, BoxError,
-    call::StreamInfo,
+    call::{ResponseCutOff, StreamInfo},
     timer::{Deadline, Timers},
 };
 
@@ -30,6 +29,19 @@ pub(crate) enum Expired {
     PerTry,
     /// The maximum duration of the stream.
     MaxStreamDuration,
+}
+
+impl Expired {
+    /// The local reply, if no response has begun.
+    pub(crate) fn reply(self) -> LocalReply {
+        match self {
+            Self::Route => LocalReply::RESPONSE_TIMEOUT,
+            Self::PerTry => LocalReply::PER_TRY_TIMEOUT,
+            Self::MaxStreamDuration => {
+                LocalReply { grpc_status: Some(grpc::DEADLINE_EXCEEDED), ..LocalReply::MAX_DURATION_TIMEOUT }
+            }
+        }
+    }
 }
 
 /// The timeouts of a request. Default none.

@@ -13,8 +13,3 @@ mod time_is_up;
 pub use layer::TimeoutLayer;
 pub(crate) use limits::{Expired, LimitedBody, Limits, TryLimits};
 pub(crate) use time_is_up::TimeIsUp;
-
-/// The timeout has expired while the response body was sent.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("upstream request timeout after the response began")]
-pub(crate) struct ResponseCutOff;

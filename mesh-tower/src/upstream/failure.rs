@@ -1,7 +1,5 @@
 //! Failures of tries, and their consequences for the client, the endpoint and the statistics.
 
-use std::sync::Arc;
-
 use http::Version;
 use mesh_core::{
     cluster::ClusterStats,
@@ -24,20 +22,28 @@ pub(super) enum Failure {
         reason: ResetReason,
         progress: RequestProgress,
         /// The error of the transport.
-        transport_failure: Option<Arc<str>>,
+        error: Option<TransportError>,
     },
 }
 
 impl Failure {
-    pub(super) fn reset(error: &TransportError, progress: RequestProgress) -> Self {
-        Self::Reset { reason: error.reason(), progress, transport_failure: error.transport_failure().cloned() }
+    pub(super) fn reset(error: TransportError, progress: RequestProgress) -> Self {
+        Self::Reset { reason: error.reason(), progress, error: Some(error) }
     }
 
     /// The failure for a timeout. A timeout of the try may be retried.
     pub(super) fn expired(expired: Expired, progress: RequestProgress) -> Self {
         match expired {
             Expired::Route | Expired::MaxStreamDuration => Self::Expired(expired),
-            Expired::PerTry => Self::Reset { reason: ResetReason::PerTryTimeout, progress, transport_failure: None },
+            Expired::PerTry => Self::Reset { reason: ResetReason::PerTryTimeout, progress, error: None },
+        }
+    }
+
+    /// The error of the transport, if there is one.
+    pub(super) fn error(&self) -> Option<&TransportError> {
+        match self {
+            Self::NoHealthyUpstream | Self::Expired(_) => None,
+            Self::Reset { error, .. } => error.as_ref(),
         }
     }
 
@@ -63,21 +69,17 @@ impl Failure {
     pub(super) fn reply(&self, attempts: u32) -> LocalReply {
         match self {
             Self::NoHealthyUpstream => LocalReply::NO_HEALTHY_UPSTREAM,
-            Self::Expired(Expired::MaxStreamDuration) => {
-                LocalReply { grpc_status: Some(GRPC_DEADLINE_EXCEEDED), ..LocalReply::MAX_DURATION_TIMEOUT }
-            }
-            Self::Expired(_) => LocalReply::RESPONSE_TIMEOUT,
-            Self::Reset { reason, transport_failure, .. } => match upstream_reset(*reason) {
+            Self::Expired(expired) => expired.reply(),
+            Self::Reset { reason, error, .. } => match upstream_reset(*reason) {
                 Some(reset) => {
-                    LocalReply::upstream_reset(reset, transport_failure.as_deref().unwrap_or_default(), attempts > 1)
+                    let text = error.as_ref().and_then(TransportError::transport_failure);
+                    LocalReply::upstream_reset(reset, text.map_or("", |text| text), attempts > 1)
                 }
-                None => LocalReply::PER_TRY_TIMEOUT,
+                None => Expired::PerTry.reply(),
             },
         }
     }
 }
-
-const GRPC_DEADLINE_EXCEEDED: u32 = 4;
 
 pub(super) fn count_expired(expired: Expired, stats: &ClusterStats, protocol: Option<Version>) {
     count_local_reset(stats, protocol);

@@ -18,8 +18,8 @@ use mesh_core::{
 use super::failure;
 use crate::{
     Body, BoxError, TransportError,
-    call::{ResponseSource, StreamInfo},
-    timeout::{Expired, Limits, ResponseCutOff},
+    call::{ResponseCutOff, ResponseSource, StreamInfo},
+    timeout::{Expired, Limits},
     timer::{Timers, now},
 };
 

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     Protocol, Target, Transport, TransportError,
-    call::{Call, ResponseSource, StreamState, add_flags},
+    call::{Call, ResponseCause, ResponseSource, StreamState, add_flags},
     outlier::{outcome_of_response, record},
     retry::{Attempt, Outcome, Retries, repeat},
     rng::ThreadRng,
@@ -178,11 +178,11 @@ impl<'a, T: Transport> Tries<'a, T> {
                 return Ok(());
             };
             if call.is_sent() {
-                return Err(Failure::reset(&error, RequestProgress::Started));
+                return Err(Failure::reset(error, RequestProgress::Started));
             }
             // The connection was closed before it accepted the request, so the endpoint has not seen it.
             if connections_left == 0 {
-                return Err(Failure::reset(&error, RequestProgress::NotStarted));
+                return Err(Failure::reset(error, RequestProgress::NotStarted));
             }
         }
     }
@@ -196,7 +196,7 @@ impl<'a, T: Transport> Tries<'a, T> {
             self.limits.bound(None, info, self.timers, |cx| connecting.as_mut().poll(cx)).await
         };
         let connected = connected.map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?;
-        connected.map_err(|error| self.not_connected(&error))
+        connected.map_err(|error| self.not_connected(error))
     }
 
     async fn send(
@@ -249,7 +249,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         complete.map_or(Duration::ZERO, |complete| now().saturating_duration_since(complete))
     }
 
-    fn not_connected(&mut self, error: &TransportError) -> Failure {
+    fn not_connected(&mut self, error: TransportError) -> Failure {
         if error.reason() == ResetReason::Overflow {
             // The request has not been sent, so the endpoint is not responsible.
             self.latest.endpoint = None;
@@ -284,6 +284,9 @@ impl<'a, T: Transport> Tries<'a, T> {
                 }
                 self.record().response_flags.insert(flags);
                 self.exchange.reply(call, reply);
+                if let (Some(error), Some(response)) = (failure.error(), &mut call.response) {
+                    response.extensions_mut().insert(ResponseCause::new(error.clone()));
+                }
                 if !is_upstreams {
                     self.exchange.info.state().response_source = Some(ResponseSource::MaxStreamDuration);
                 }
@@ -431,7 +434,7 @@ impl<T> Drop for Tries<'_, T> {
 const MAX_CONNECTIONS_PER_TRY: u32 = 3;
 
 const NOTHING_TO_SEND: Failure =
-    Failure::Reset { reason: ResetReason::LocalReset, progress: RequestProgress::NotStarted, transport_failure: None };
+    Failure::Reset { reason: ResetReason::LocalReset, progress: RequestProgress::NotStarted, error: None };
 
 const OVERFLOW: Failure =
-    Failure::Reset { reason: ResetReason::Overflow, progress: RequestProgress::NotStarted, transport_failure: None };
+    Failure::Reset { reason: ResetReason::Overflow, progress: RequestProgress::NotStarted, error: None };
