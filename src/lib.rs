@@ -37,6 +37,8 @@
 //! | `istio` | yes | `MeshBuilder::config_dir`: a directory of Istio resources, translated in process; implies `xds` |
 //! | `xds` | with `istio` | `MeshBuilder::control_plane`: the client of a control plane |
 //! | `admin` | yes | `Mesh::admin`: Envoy's admin endpoint |
+//! | `axum` | no | axum's `ConnectInfo<SocketAddr>` under [`Server::serve`] |
+//! | `tonic` | no | tonic's `remote_addr()` under [`Server::serve`], and `Channel::with_status_source` |
 //! | `dns` | yes | resolution of host names with the system's configuration; without it, see `MeshBuilder::resolver` |
 //! | `tls` | no | nothing yet |
 //!
@@ -49,6 +51,8 @@ mod admin;
 mod background;
 mod builder;
 mod channel;
+#[cfg(any(feature = "axum", feature = "tonic"))]
+mod connect_info;
 #[cfg(feature = "xds")]
 mod control_plane;
 mod error;
@@ -60,6 +64,8 @@ pub mod layers;
 mod mesh;
 mod resolver;
 mod server;
+#[cfg(feature = "tonic")]
+mod status_channel;
 
 #[cfg(feature = "admin")]
 pub use admin::Admin;
@@ -73,9 +79,11 @@ pub use mesh_core::model;
 pub use mesh_core::telemetry::ResponseFlags;
 pub use mesh_tower::{
     Accept, AcceptedConnection, Body, BoxError, ResponseBody, ResponseCause, ResponseDetails,
-    server::{ServerLayer, ServerService},
+    server::{Connection, ServerLayer, ServerService},
 };
 pub use server::Server;
+#[cfg(feature = "tonic")]
+pub use status_channel::StatusChannel;
 
 /// Compiles the example in the README.
 #[cfg(doctest)]

@@ -63,6 +63,13 @@ impl Server {
     ///
     /// Connections come from a `TcpListener`, a `UnixListener`, or anything else that yields byte streams: see [`Accept`].
     ///
+    /// Each request has a [`Connection`](crate::Connection) in its extensions, which knows the addresses of both ends. With the
+    /// feature `axum` handlers may extract `ConnectInfo<SocketAddr>`, and with the feature `tonic` a request knows its
+    /// `remote_addr()`, as with the servers of these libraries. A handler may upgrade its connection, such as for a websocket.
+    ///
+    /// A gRPC call is answered with `DEADLINE_EXCEEDED` when its `grpc-timeout` is over; routes of the listener that have
+    /// timeouts (`timeout`, `max_stream_duration`) apply them, as a sidecar does.
+    ///
     /// ```no_run
     /// use axum::{Router, routing::get};
     /// use mesh::Mesh;
@@ -92,6 +99,8 @@ impl Server {
         B::Error: Into<BoxError>,
     {
         let server = self.inner.with_drain_times(self.drain_times);
+        #[cfg(any(feature = "axum", feature = "tonic"))]
+        let service = crate::connect_info::WithConnectInfo(service);
         Ok(server.serve(incoming, service, self.shutdown).await?)
     }
 

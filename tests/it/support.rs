@@ -9,7 +9,13 @@ use std::{
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
-use mesh::{Body, Channel, Mesh};
+use mesh::{
+    Body, Channel, Mesh,
+    model::{
+        Action, Cluster, Discovery, HttpProtocol, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch,
+        VirtualHost,
+    },
+};
 use tokio::net::TcpListener;
 use tower::{ServiceExt as _, service_fn};
 
@@ -59,4 +65,17 @@ pub(crate) async fn get(channel: &Channel, path: &str) -> (u16, String) {
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// A channel to `address`, on a route that `configure` changes.
+pub(crate) async fn channel_to(address: SocketAddr, http2: bool, configure: impl FnOnce(&mut RouteAction)) -> Channel {
+    let mut cluster = Cluster::new("c", Discovery::Static([address].into_iter().collect()));
+    cluster.http_protocol_options.protocol = if http2 { HttpProtocol::Http2 } else { HttpProtocol::Http1 };
+    let mut action = RouteAction::to_cluster("c");
+    configure(&mut action);
+    let everything = RouteMatch::path(PathMatcher::Prefix("/".into()));
+    let route = Route::new(everything, Action::Route(Box::new(action)));
+    let routes = RouteConfiguration::new("target", vec![VirtualHost::new("target", vec![route])]);
+    let mesh = Mesh::builder().cluster(cluster).routes("target:80", routes).build().await.unwrap();
+    mesh.channel("target").unwrap()
 }

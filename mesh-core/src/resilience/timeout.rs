@@ -68,6 +68,21 @@ impl Timeouts {
         }
     }
 
+    /// The timeouts of a request that a program answers itself, by the `action` of its route. A route that does not forward
+    /// (`None`) has none of its own: a call lasts as long as its client wants, which `grpc-timeout` says, as at any gRPC
+    /// server, and at most as long as the connection manager's `max_stream_duration`, which is `stream_default`.
+    ///
+    /// A gRPC server obeys the deadline of its client without being asked to; gRFC A31 leaves it to the program.
+    #[must_use]
+    pub fn of_program(action: Option<&RouteAction>, headers: &HeaderMap, stream_default: Option<Duration>) -> Self {
+        let by_client = MaxStreamDuration {
+            grpc_timeout_header_max: Some(stream_default.unwrap_or(Duration::ZERO)),
+            ..MaxStreamDuration::default()
+        };
+        let own = RouteLimits { timeout: Duration::ZERO, max_stream_duration: Some(&by_client) };
+        Self::new(action.map_or(own, RouteLimits::from), None, &Overrides::default(), headers, stream_default)
+    }
+
     /// The value of `x-envoy-expected-rq-timeout-ms` for a try that starts after `elapsed`: the time that the upstream has
     /// to respond.
     #[must_use]
@@ -204,5 +219,26 @@ mod tests {
         check(grpc(0, 0), Some("1S"), Some(1_000));
         check(grpc(0, 100), Some("1S"), Some(900));
         check(grpc(0, 100), Some("50m"), Some(0));
+    }
+
+    #[test]
+    fn a_program_answers_within_the_deadline_of_its_client() {
+        let check = |action: Option<&RouteAction>,
+                     header: Option<&'static str>,
+                     listener,
+                     expected: (Option<u64>, _)| {
+            let mut headers = HeaderMap::new();
+            headers.extend(header.map(|value| (grpc::GRPC_TIMEOUT, HeaderValue::from_static(value))));
+            let timeouts = Timeouts::of_program(action, &headers, Option::map(listener, ms));
+            let actual = (timeouts.route, timeouts.max_stream_duration);
+            assert_eq!(actual, (expected.0.map(ms), Option::map(expected.1, ms)), "{action:?} {header:?} {listener:?}");
+        };
+        check(None, None, None, (None, None));
+        check(None, None, Some(300), (None, Some(300)));
+        check(None, Some("200m"), None, (None, Some(200)));
+        check(None, Some("200m"), Some(300), (None, Some(200)));
+        check(None, Some("1S"), Some(300), (None, Some(300)));
+        // A route with an action says what it wants, as in a sidecar.
+        check(Some(&action(ms(500))), Some("200m"), None, (Some(500), None));
     }
 }

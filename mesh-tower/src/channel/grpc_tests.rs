@@ -15,10 +15,13 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{Protocol, Target, TransportError};
 
+/// How a body ends.
+type End = fn(&mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+
 /// An endpoint that begins a response of one message, and ends it in this way. It keeps the `user-agent` of requests.
 #[derive(Debug)]
 struct Endpoint {
-    end: fn(&mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>,
+    end: End,
     user_agents: Arc<Mutex<Vec<Option<HeaderValue>>>>,
 }
 
@@ -40,7 +43,7 @@ impl Transport for Endpoint {
 /// A body that does not end well.
 struct Half {
     message: Option<Bytes>,
-    end: fn(&mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>,
+    end: End,
 }
 
 impl HttpBody for Half {

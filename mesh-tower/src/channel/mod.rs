@@ -247,6 +247,7 @@ const GRPC_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("grpc-rust
 /// The facts about the listener of `target`.
 fn facts(target: &Authority) -> ListenerFacts {
     ListenerFacts {
+        name: target.as_str().into(),
         stat_prefix: target.as_str().into(),
         traffic_direction: TrafficDirection::Outbound,
         service: Some(Arc::new(DestinationService::by_authority(target.as_str()))),

@@ -33,6 +33,8 @@ pub enum ListenerConfigError {
 /// The facts about a listener that its connection managers need.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerFacts {
+    /// Name of the listener.
+    pub(crate) name: Arc<str>,
     /// Prefix of the listener's statistics.
     pub(crate) stat_prefix: Arc<str>,
     pub(crate) traffic_direction: TrafficDirection,
@@ -45,6 +47,7 @@ pub(crate) struct ListenerFacts {
 /// The state that all requests of a connection manager share. Channels, library servers and listeners of a proxy have one.
 #[derive(Debug)]
 pub(crate) struct HttpListener {
+    pub(crate) name: Arc<str>,
     pub(crate) config: Arc<HttpConnectionManager>,
     pub(super) routes: RouteConfigProvider,
     pub(super) default_authority: Option<Arc<str>>,
@@ -54,7 +57,7 @@ pub(crate) struct HttpListener {
     pub(crate) stats: Arc<HttpStats>,
     pub(crate) telemetry: Arc<RequestTelemetry>,
     pub(crate) peers: PeerExchange,
-    pub(super) timers: Timers,
+    pub(crate) timers: Timers,
 }
 
 impl HttpListener {
@@ -86,6 +89,7 @@ impl HttpListener {
             http: Some(HttpTelemetry { stats: Arc::clone(&stats), listener }),
         };
         Ok(Self {
+            name: facts.name,
             routes: RouteConfigProvider::new(&config.routes, store)?,
             default_authority: facts.default_authority,
             store: Arc::clone(store),

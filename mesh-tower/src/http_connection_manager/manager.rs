@@ -81,6 +81,7 @@ impl<S> ConnectionManager<S> {
     ) -> Result<Self, ListenerConfigError> {
         let is_inbound = listener.traffic_direction == TrafficDirection::Inbound;
         let facts = ListenerFacts {
+            name: Arc::clone(&listener.name),
             stat_prefix: Arc::clone(&listener.stat_prefix),
             traffic_direction: listener.traffic_direction,
             service: telemetry.service.clone().filter(|_| is_inbound),

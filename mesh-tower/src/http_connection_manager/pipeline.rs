@@ -60,7 +60,7 @@ impl HttpListener {
         let (authority, store) = (self.default_authority.as_deref(), Some(&*self.store));
         let mut router = Router::new(routes.as_deref(), authority, store, ThreadRng.next_u64());
         router.route(&call.head);
-        let upgrade = self.upgrade(call, router.matched(), recorder.info());
+        let upgrade = self.upgrade::<R>(call, router.matched(), recorder.info());
         recorder.observe_request(&call.head);
         let info = recorder.info();
         if recorder.reads_route()
@@ -71,7 +71,7 @@ impl HttpListener {
         let mut served = Served {
             timeouts: self.timeouts(router.matched(), info),
             upgrade: None,
-            by_program: router.matched().is_some_and(is_served_here),
+            by_program: R::IS_PROGRAM || router.matched().is_some_and(is_served_here),
         };
         let mut run = if self.filters.is_empty() { None } else { Some(self.filters.start()) };
         match upgrade {
@@ -90,7 +90,7 @@ impl HttpListener {
                     return;
                 }
                 if let Some(matched) = router.matched() {
-                    service.respond(call, RequestContext { info, matched }).await;
+                    service.respond(call, RequestContext { listener: self, info, matched }).await;
                 }
             });
             poll_fn(|cx| match answering.as_mut().poll(cx) {
@@ -150,7 +150,7 @@ impl HttpListener {
     }
 
     /// The client's end of the tunnel if the request may upgrade its connection. Removes hop-by-hop headers.
-    fn upgrade(
+    fn upgrade<R: Respond>(
         &self,
         call: &mut Call,
         matched: Option<&Matched<'_>>,
@@ -175,7 +175,7 @@ impl HttpListener {
             return Err(LocalReply::UPGRADE_FAILED);
         }
         remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Pass);
-        Ok(head.extensions.remove::<OnUpgrade>())
+        Ok(if R::IS_PROGRAM { None } else { head.extensions.remove::<OnUpgrade>() })
     }
 
     fn allows_upgrade(&self, protocol: &HeaderValue, matched: Option<&Matched<'_>>) -> bool {

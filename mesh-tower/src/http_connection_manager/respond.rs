@@ -5,6 +5,7 @@ use std::{convert::Infallible, future::poll_fn};
 use http::{Request, Response};
 use tower_service::Service;
 
+use super::HttpListener;
 use crate::{
     Body, Transport, Upstream,
     call::{Call, ResponseSource, StreamInfo},
@@ -14,6 +15,7 @@ use crate::{
 /// What is known about a request at the end of the pipeline.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
+    pub(crate) listener: &'a HttpListener,
     pub(crate) info: &'a StreamInfo,
     pub(crate) matched: &'a Matched<'a>,
 }
@@ -23,6 +25,10 @@ pub struct RequestContext<'a> {
 /// This is not a `tower::Service`, because the future borrows the responder and the call, so that a request needs neither
 /// a box nor a clone. [`ServiceResponder`] adapts any infallible service.
 pub trait Respond: Send + Sync + 'static {
+    /// Whether this is the program that the listener belongs to. Its connections are the client's, so it may upgrade them
+    /// itself and close them. Default false.
+    const IS_PROGRAM: bool = false;
+
     /// Responds to the request of `call`.
     fn respond(&self, call: &mut Call, request: RequestContext<'_>) -> impl Future<Output = ()> + Send;
 }

@@ -171,7 +171,10 @@ impl<S> fmt::Debug for ServerService<S> {
 #[cfg(test)]
 mod tests {
     use http::{HeaderValue, StatusCode};
-    use http_body_util::{BodyExt as _, Full};
+    use std::future::pending;
+
+    use http::HeaderMap;
+    use http_body_util::{BodyExt as _, Empty, Full};
     use mesh_core::{
         model::{Action, PathMatcher, RouteSource},
         store::Store,
@@ -207,6 +210,43 @@ mod tests {
         let response = service.oneshot(request).await.unwrap_or_else(|never| match never {});
         let status = response.status();
         (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
+
+    /// The `grpc-status` with which a call ends that may take 200 ms, and whether that was in its trailers.
+    async fn end_of_call(
+        service: impl FnOnce() -> Body + Clone + Send + Sync + 'static,
+        has_begun: bool,
+    ) -> (String, bool) {
+        let service = service_fn(move |_: Request<Body>| {
+            let service = service.clone();
+            async move {
+                if !has_begun {
+                    pending::<()>().await;
+                }
+                Ok::<_, Infallible>(Response::new(service()))
+            }
+        });
+        let server = Server::new(Arc::default(), Telemetry::default());
+        let service = server.layer("127.0.0.1:9083".parse().unwrap()).unwrap().layer(service);
+        let request = Request::post("/a.A/B").header("host", "a").header("content-type", "application/grpc");
+        let request = request.header("grpc-timeout", "200m").body(Full::<Bytes>::default()).unwrap();
+        let answer = tokio::time::timeout(std::time::Duration::from_millis(201), async {
+            let response = service.oneshot(request).await.unwrap_or_else(|never| match never {});
+            let status = response.headers().get("grpc-status").cloned();
+            let collected = response.into_body().collect().await.unwrap();
+            let trailer = collected.trailers().and_then(|trailers| trailers.get("grpc-status")).cloned();
+            let is_trailer = trailer.is_some();
+            (status.or(trailer).unwrap().to_str().unwrap().to_owned(), is_trailer)
+        });
+        answer.await.expect("the call ends in time")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grpc_call_ends_when_its_timeout_is_over() {
+        assert_eq!(end_of_call(Body::empty, false).await, ("4".to_owned(), false));
+        let endless =
+            || Body::new(Empty::<Bytes>::new().with_trailers(pending::<Option<Result<HeaderMap, Infallible>>>()));
+        assert_eq!(end_of_call(endless, true).await, ("4".to_owned(), true));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Serving: listening sockets, the accept loop, and the listeners of a process.
 
 mod accept;
+mod connection;
 mod layer;
 mod listen;
 mod listener_change;
@@ -9,6 +10,7 @@ mod listeners;
 mod own_service;
 mod workers;
 
+pub use connection::Connection;
 pub use layer::{ServerLayer, ServerService};
 pub use listen::{BindError, bind};
 pub use listener_change::{ListenerChange, ListenerError};

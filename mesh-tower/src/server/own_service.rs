@@ -11,6 +11,7 @@ use std::{
     fmt,
     future::poll_fn,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::Arc,
 };
 
@@ -23,18 +24,21 @@ use mesh_core::{
         Action, Http2Keepalive, HttpConnectionManager, Listener, PathMatcher, Route, RouteConfiguration, RouteMatch,
         RouteSource, ServerHeader, TrafficDirection, VirtualHost,
     },
+    resilience::timeout::Timeouts,
     store::{ListenerMap, Store},
     target,
 };
 use thiserror::Error;
 use tower_service::Service;
 
-use super::{FilterChainError, ListenerContext, ListenerServer, ServeConnection as _, accept::accept};
+use super::{Connection, FilterChainError, ListenerContext, ListenerServer, ServeConnection as _, accept::accept};
 use crate::{
     Accept, Body, BoxError, ConnectionManager, RequestContext, Respond,
     call::{Call, ResponseSource},
     drain::{Drain, DrainTimes},
     telemetry::Telemetry,
+    timeout::{Expired, Limits},
+    upstream,
 };
 
 /// Serves the sockets of a program.
@@ -254,18 +258,38 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    const IS_PROGRAM: bool = true;
+
     async fn respond(&self, call: &mut Call, request: RequestContext<'_>) {
-        let Some(sent) = request.take_request(call) else { return };
-        // A service that is not ready delays its own request, not the connection.
+        let RequestContext { listener, info, matched } = request;
+        let most = listener.config.max_stream_duration;
+        let timeouts = Timeouts::of_program(matched.route.action(), &call.head.headers, most);
+        let mut limits = Limits::new(info, &timeouts);
+        let Some(mut sent) = request.take_request(call) else { return };
+        sent.extensions_mut().insert(Connection::new(info, &listener.name));
         let mut service = self.0.clone();
-        // Errors are converted before the next await, so that `S::Error` need not be `Send`.
-        let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into);
-        let answer = match ready {
-            Ok(()) => service.call(sent).await.map_err(Into::into),
-            Err(error) => Err(error),
-        };
-        request.info.state().response_source = Some(ResponseSource::Upstream);
-        call.respond(answer.map_or_else(|error| failed(&error), |response| response.map(Body::new)));
+        let mut answering = pin!(async move {
+            // A service that is not ready delays its own request, not the connection. Errors are converted before the next
+            // await, so that `S::Error` need not be `Send`.
+            let ready = poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into);
+            match ready {
+                Ok(()) => service.call(sent).await.map_err(Into::into),
+                Err(error) => Err(error),
+            }
+        });
+        match limits.bound(None, info, &listener.timers, |cx| answering.as_mut().poll(cx)).await {
+            Ok(answer) => {
+                info.state().response_source = Some(ResponseSource::Upstream);
+                let response = answer.map_or_else(|error| failed(&error), |response| response.map(Body::new));
+                call.respond(upstream::limited(response, info, limits, &listener.timers));
+            }
+            Err(expired) => {
+                call.reply(info, expired.reply());
+                if expired == Expired::MaxStreamDuration {
+                    info.state().response_source = Some(ResponseSource::MaxStreamDuration);
+                }
+            }
+        }
     }
 }
 

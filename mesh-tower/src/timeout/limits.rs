@@ -74,6 +74,11 @@ impl Limits {
         Self { route: timeouts.route, max_stream_duration, deadline: None }
     }
 
+    /// Whether there is no timeout.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.route.is_none() && self.max_stream_duration.is_none()
+    }
+
     /// Polls until there is a result or a timeout expires.
     pub(crate) async fn bound<R>(
         &mut self,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
@@ -123,6 +124,14 @@ impl GuardedBody {
         self.has_ended = true;
         self.active = None;
     }
+}
+
+/// Lets the body of a program's own response fail when a timeout of the request expires.
+pub(crate) fn limited(response: Response<Body>, info: &StreamInfo, limits: Limits, timers: &Timers) -> Response<Body> {
+    if limits.is_unlimited() || response.body().is_end_stream() {
+        return response;
+    }
+    response.map(|body| GuardedBody::wrap(body, info, limits, timers, None))
 }
 
 impl HttpBody for GuardedBody {

@@ -1,0 +1,146 @@
+//! What a program's handlers find under `serve`: who asks, how long the answer may take, and a connection to upgrade.
+
+#[path = "../../examples/generated/helloworld.rs"]
+mod helloworld;
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    response::IntoResponse as _,
+    routing::get,
+};
+use http::{StatusCode, header};
+use mesh::{Connection, Mesh};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tonic::{Code, Response, Status, service::Routes};
+
+use self::helloworld::{
+    HelloReply, HelloRequest,
+    greeter_client::GreeterClient,
+    greeter_server::{Greeter, GreeterServer},
+};
+use crate::support::{self, ConfigDir};
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Sends `request` on a connection of its own; returns what comes until the connection ends, and its local address.
+async fn exchange(address: SocketAddr, request: &str) -> (String, SocketAddr) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let local = stream.local_addr().unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    (answer, local)
+}
+
+#[tokio::test]
+async fn a_handler_knows_who_asks() {
+    let (socket, address) = listen().await;
+    let handler = async |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+        let connection = request.extensions().get::<Connection>().unwrap();
+        assert_eq!(connection.client_address(), Some(peer));
+        let told = [Some(peer), connection.peer_address(), connection.local_address()];
+        format!("{told:?} {}", connection.listener())
+    };
+    let app = Router::new().route("/", get(handler));
+    let mesh = Mesh::builder().service("shop").build().await.unwrap();
+    tokio::spawn(async move { mesh.server("shop").unwrap().serve(socket, app).await });
+    let (answer, local) = exchange(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let expected = format!("{:?} {address}", [Some(local), Some(local), Some(address)]);
+    assert!(answer.ends_with(&expected), "{answer} does not end with {expected}");
+}
+
+/// Greets the address that asks; for `nobody`, never.
+#[derive(Clone, Copy, Debug)]
+struct Host;
+
+#[tonic::async_trait]
+impl Greeter for Host {
+    async fn say_hello(&self, request: tonic::Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        if request.get_ref().name == "nobody" {
+            std::future::pending::<()>().await;
+        }
+        let (remote, local) = (request.remote_addr(), request.local_addr());
+        Ok(Response::new(HelloReply { message: format!("{:?} {local:?}", remote.map(|remote| remote.ip())) }))
+    }
+}
+
+#[tokio::test]
+async fn tonic_knows_who_asks_and_a_call_ends_with_its_deadline() {
+    for by_layer in [false, true] {
+        let (socket, address) = listen().await;
+        let mesh = Mesh::builder().service("greeter").build().await.unwrap();
+        let server = mesh.server("greeter").unwrap();
+        let service = Routes::new(GreeterServer::new(Host));
+        if by_layer {
+            // axum's server does not know `grpc-timeout`.
+            let app = service.into_axum_router().layer(server.layer(address).unwrap());
+            tokio::spawn(async move { axum::serve(socket, app).await });
+        } else {
+            tokio::spawn(server.serve(socket, service));
+        }
+        let mut greeter = GreeterClient::new(support::channel_to(address, true, |_| {}).await);
+        if !by_layer {
+            let greeting = greeter.say_hello(HelloRequest { name: "Ada".to_owned() }).await.unwrap().into_inner();
+            assert_eq!(greeting.message, format!("Some(127.0.0.1) {:?}", Some(address)));
+        }
+        let mut request = tonic::Request::new(HelloRequest { name: "nobody".to_owned() });
+        request.set_timeout(Duration::from_millis(50));
+        let status = greeter.say_hello(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    }
+}
+
+const SERVICES: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints:
+  - {address: 127.0.0.1, ports: {http: PORT}}
+";
+
+/// Says what it hears on a connection that is upgraded to the protocol that is asked for.
+async fn echo(mut request: Request) -> axum::response::Response {
+    let protocol = request.headers()[header::UPGRADE].clone();
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let mut io = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+        let mut heard = [0; 4];
+        io.read_exact(&mut heard).await.unwrap();
+        io.write_all(&heard).await.unwrap();
+    });
+    let headers = [(header::CONNECTION, "upgrade".parse().unwrap()), (header::UPGRADE, protocol)];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+#[tokio::test]
+async fn a_handler_may_upgrade_its_connection() {
+    let dir = ConfigDir::new();
+    for is_configured in [false, true] {
+        let (socket, address) = listen().await;
+        let mut builder = Mesh::builder().service("shop");
+        if is_configured {
+            dir.write("services.yaml", &SERVICES.replace("PORT", &address.port().to_string()));
+            builder = builder.config_dir(dir.path());
+        }
+        let mesh = builder.build().await.unwrap();
+        let app = Router::new().route("/ws", get(echo));
+        tokio::spawn(async move { mesh.server("shop").unwrap().serve(socket, app).await });
+        let request = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nping";
+        let (answer, _) = exchange(address, request).await;
+        assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nping"), "{answer}");
+    }
+}
