@@ -54,30 +54,14 @@ mod server {
 mod client {
     use std::{net::SocketAddr, time::Duration};
 
-    use mesh::{
-        Mesh,
-        model::{
-            Cluster, Discovery, HttpProtocol, PathMatcher, RetryOn, RetryPolicy, Route, RouteAction,
-            RouteConfiguration, RouteMatch, VirtualHost,
-        },
-    };
+    use mesh::{Mesh, Protocol};
 
     use crate::helloworld::{HelloRequest, greeter_client::GreeterClient};
 
     #[expect(clippy::print_stdout, reason = "the example's output")]
     pub(super) async fn run(ports: &[u16]) -> Result<(), crate::Error> {
-        let servers = ports.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect();
-        let mut cluster = Cluster::new("greeters", Discovery::Static(servers));
-        cluster.http_protocol_options.protocol = HttpProtocol::Http2;
-
-        let retry_on = RetryOn::parse("connect-failure,reset,unavailable")?;
-        let retry_policy = RetryPolicy::new(retry_on).with_num_retries(3);
-        let to_greeters = RouteAction::to_cluster("greeters").with_retry_policy(retry_policy);
-        let all = RouteMatch::path(PathMatcher::Prefix("/".into()));
-        let route = Route::new(all, to_greeters);
-        let routes = RouteConfiguration::new("greeter", vec![VirtualHost::new("greeter", vec![route])]);
-
-        let mesh = Mesh::builder().cluster(cluster).routes("greeter:50051", routes).build().await?;
+        let servers = ports.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port)));
+        let mesh = Mesh::builder().endpoints("greeter:50051", Protocol::Grpc, servers).build().await?;
         let mut greeter = GreeterClient::new(mesh.channel("greeter")?);
         for number in 1.. {
             let reply = greeter.say_hello(HelloRequest { name: format!("caller {number}") }).await?;

@@ -11,8 +11,12 @@ use std::{
     sync::Arc,
 };
 
-use mesh_core::{node::Node, rng::SplitMix64, store::Store};
-use mesh_tower::dns::{DnsDiscovery, Resolve};
+use mesh_core::{node::Node, rng::SplitMix64, store::Store, target::Target};
+use mesh_tower::{
+    Worker,
+    dns::{DnsDiscovery, Resolve},
+    telemetry::LogFiles,
+};
 use tokio::sync::broadcast;
 
 use crate::{ConfigEvent, Error, event, identity::Identity};
@@ -41,13 +45,25 @@ pub(crate) struct Joining {
     /// The node with the labels that the source has for it, if it has none of its own.
     pub(crate) labelled: Node,
     pub(crate) store: Arc<Store>,
+    /// The services whose endpoints come from code.
+    pub(crate) endpoints: Vec<Target>,
+    pub(crate) logs: Arc<LogFiles>,
+    pub(crate) worker: Worker,
     pub(crate) events: broadcast::Sender<ConfigEvent>,
 }
 
 impl Joining {
     pub(crate) fn new(node: Node) -> Self {
         let (store, events) = (Arc::new(Store::new()), broadcast::channel(event::CAPACITY).0);
-        Self { labelled: node.clone(), identity: Identity::new(node), store, events }
+        Self {
+            labelled: node.clone(),
+            identity: Identity::new(node),
+            store,
+            endpoints: Vec::new(),
+            logs: Arc::default(),
+            worker: Worker::single(),
+            events,
+        }
     }
 }
 

@@ -1,21 +1,28 @@
 //! Joining a mesh.
 
 use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use mesh_core::{
-    model::{Cluster, Http2Keepalive, HttpConnectionManager, Listener, RouteConfiguration, RouteSource},
+    model::{
+        AccessLog, Cluster, Http2Keepalive, HttpConnectionManager, Listener, LoadAssignment, RouteConfiguration,
+        RouteSource,
+    },
     node::{Labels, Node, Role},
+    route::RouteTable,
     store::Store,
     target::Target,
 };
-use mesh_tower::{Worker, dns::Resolve};
+use mesh_tower::{Connect, Worker, dns::Resolve, telemetry::LogFiles};
 
 use crate::{
-    Mesh,
+    Mesh, Protocol,
     background::{Background, Joining, Source, rng},
+    endpoints,
     error::{Error, Kind},
     resolver,
 };
@@ -31,8 +38,11 @@ pub struct MeshBuilder {
     labels: Labels,
     clusters: Vec<Cluster>,
     routes: Vec<(String, RouteConfiguration)>,
+    endpoints: Vec<(String, Protocol, LoadAssignment)>,
+    access_logs: Vec<AccessLog>,
     resolver: Option<Arc<dyn Resolve>>,
     http2_keepalive: Option<Http2Keepalive>,
+    worker: Option<Worker>,
 }
 
 impl MeshBuilder {
@@ -56,13 +66,41 @@ impl MeshBuilder {
         self
     }
 
+    /// Adds a service from code: `target` is its `HOST:PORT`, `protocol` what its endpoints at `addresses` speak. Its requests
+    /// have Istio's defaults: the endpoint with the fewest active requests, two retries of what the service cannot have
+    /// handled, no timeout and no limits. [`Mesh::endpoints`] changes the addresses later. The name of its cluster, for
+    /// [`routes`](Self::routes) to the same target, is `outbound|PORT||HOST`.
+    ///
+    /// ```
+    /// use mesh::{Mesh, Protocol};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), mesh::Error> {
+    /// let addresses = [([10, 0, 0, 1], 50051).into(), ([10, 0, 0, 2], 50051).into()];
+    /// let mesh = Mesh::builder().endpoints("echo:80", Protocol::Grpc, addresses).build().await?;
+    /// let echo = mesh.channel("echo")?; // a transport: EchoClient::new(echo)
+    ///
+    /// mesh.endpoints("echo")?.set([([10, 0, 0, 3], 50051).into()]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn endpoints(
+        mut self,
+        target: impl Into<String>,
+        protocol: Protocol,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+    ) -> Self {
+        self.endpoints.push((target.into(), protocol, addresses.into_iter().collect()));
+        self
+    }
+
     /// Adds a cluster from code, beside those of other sources.
     pub fn cluster(mut self, cluster: Cluster) -> Self {
         self.clusters.push(cluster);
         self
     }
 
-    /// Adds the routes of calls to `target`, a `HOST:PORT`, from code.
+    /// Adds the routes of calls to `target`, a `HOST:PORT`, from code. Their clusters come from code, too.
     pub fn routes(mut self, target: impl Into<String>, routes: RouteConfiguration) -> Self {
         self.routes.push((target.into(), routes));
         self
@@ -72,6 +110,26 @@ impl MeshBuilder {
     /// the system. Without the feature, names are not resolved by default.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// Writes an access log of all requests that this program sends through channels and takes through servers, beside the logs
+    /// that the configuration says. Default none.
+    ///
+    /// ```
+    /// use mesh::model::{AccessLog, AccessLogSink};
+    ///
+    /// // As Istio with `accessLogFile: /dev/stdout` in MeshConfig.
+    /// let builder = mesh::Mesh::builder().access_log(AccessLog::istio(AccessLogSink::Stdout));
+    /// ```
+    pub fn access_log(mut self, log: AccessLog) -> Self {
+        self.access_logs.push(log);
+        self
+    }
+
+    /// Makes the connections of channels. Default plain TCP; tests use a [`MemoryNetwork`](crate::MemoryNetwork).
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.worker = Some(Worker::new(0, NonZeroUsize::MIN, connector));
         self
     }
 
@@ -95,7 +153,9 @@ impl MeshBuilder {
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Mesh, Error> {
         let mut member = Joining::new(self.node()?);
-        self.configure(&member.store)?;
+        self.configure(&mut member)?;
+        member.logs = Arc::new(LogFiles::default().with_common(self.access_logs)?);
+        member.worker = self.worker.unwrap_or_else(Worker::single).with_http2_keepalive(self.http2_keepalive);
         let mut sources = self.sources;
         let source = sources.pop();
         if !sources.is_empty() {
@@ -103,8 +163,7 @@ impl MeshBuilder {
         }
         let resolver = self.resolver.unwrap_or_else(resolver::default);
         let background = Background::start(source, resolver, &mut member).await?;
-        let worker = Worker::single().with_http2_keepalive(self.http2_keepalive);
-        Ok(Mesh::new(member, background, worker))
+        Ok(Mesh::new(member, background))
     }
 
     /// Adds a source of configuration.
@@ -120,19 +179,52 @@ impl MeshBuilder {
     }
 
     /// Applies the configuration from code.
-    fn configure(&self, store: &Store) -> Result<(), Error> {
-        let (now, mut rng) = (Instant::now(), rng());
+    fn configure(&self, member: &mut Joining) -> Result<(), Error> {
+        let (store, now, mut rng) = (&*member.store, Instant::now(), rng());
         for cluster in &self.clusters {
             store.set_cluster(Arc::new(cluster.clone()), now, &mut rng);
         }
-        for (target, routes) in &self.routes {
-            let name: Arc<str> = target.parse::<Target>().map_err(Kind::from)?.to_string().into();
-            let failed = |source| Kind::Routes { target: target.clone(), source };
-            store.set_routes(&Arc::new(routes.clone())).map_err(failed)?;
-            let mut http = HttpConnectionManager::new(&name, RouteSource::Rds(routes.name.clone()));
-            http.stream_idle_timeout = None;
-            store.set_listener(Arc::new(Listener::api(&name, http)));
+        for (text, protocol, assignment) in &self.endpoints {
+            let target = with_port(text)?;
+            let cluster = endpoints::cluster(&target, *protocol, &member.identity.node.namespace);
+            store.set_endpoints(cluster.name.as_str(), &Arc::new(assignment.clone()), &mut rng);
+            store.set_cluster(Arc::new(cluster), now, &mut rng);
+            route(store, &target, endpoints::routes(&target))?;
+            member.endpoints.push(target);
+        }
+        for (text, routes) in &self.routes {
+            route(store, &with_port(text)?, routes.clone())?;
         }
         Ok(())
     }
+}
+
+/// A target that can be the name of a listener.
+fn with_port(text: &str) -> Result<Target, Error> {
+    let target: Target = text.parse().map_err(Kind::from)?;
+    if target.port().is_none() { Err(Kind::NoPort(target).into()) } else { Ok(target) }
+}
+
+/// Puts the routes of a target in force.
+fn route(store: &Store, target: &Target, routes: RouteConfiguration) -> Result<(), Error> {
+    let failed = |source| Kind::Routes { target: target.clone(), source };
+    let routes = Arc::new(routes);
+    let mut missing = None;
+    RouteTable::compile(Arc::clone(&routes), &mut |cluster| {
+        if store.cluster(cluster.as_str()).is_none() {
+            missing.get_or_insert_with(|| cluster.clone());
+        }
+    })
+    .map_err(failed)?;
+    if let Some(cluster) = missing {
+        let mut known: Vec<String> = store.clusters().iter().map(|known| known.config().name.to_string()).collect();
+        known.sort_unstable();
+        return Err(Kind::NoCluster { target: target.clone(), cluster, known: known.join(", ") }.into());
+    }
+    store.set_routes(&routes).map_err(failed)?;
+    let name = target.to_string();
+    let mut http = HttpConnectionManager::new(&name, RouteSource::Rds(routes.name.clone()));
+    http.stream_idle_timeout = None;
+    store.set_listener(Arc::new(Listener::api(&name, http)));
+    Ok(())
 }

@@ -113,10 +113,7 @@ impl Changes {
                 self.is_change = true;
                 self.applied.refused.push(error.to_string());
             }
-            Notice::Missing { resource_type, name } => {
-                tracing::debug!(%resource_type, %name, "the control plane has no such resource");
-            }
-            Notice::Disconnected(reason) => tracing::warn!("{reason}"),
+            // The agent logs the others.
             _ => {}
         }
         None

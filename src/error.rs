@@ -1,15 +1,20 @@
 //! Errors of joining and using a mesh.
 
+use std::fmt;
+
 use mesh_core::{
+    model::ClusterName,
     node::NodeError,
     route::RouteTableError,
-    target::{InvalidTarget, UnknownTarget},
+    target::{InvalidTarget, Target, UnknownTarget},
 };
-use mesh_tower::server::ServeError;
+use mesh_tower::{server::ServeError, telemetry::OpenError};
 use thiserror::Error as ThisError;
 
 /// A mesh cannot be joined or used. The source, if any, is the cause.
-#[derive(Debug, ThisError)]
+///
+/// `Display` is one line. `Debug`, which a `main` that returns an error prints, is the [`report`](Self::report).
+#[derive(ThisError)]
 #[error(transparent)]
 pub struct Error(#[from] Kind);
 
@@ -22,8 +27,16 @@ pub(crate) enum Kind {
     #[cfg(feature = "istio")]
     #[error("cannot use the configuration in {}", path.display())]
     Config { path: std::path::PathBuf, source: mesh_control::source::OpenError },
-    #[error("the routes of {target:?} cannot be used")]
-    Routes { target: String, source: RouteTableError },
+    #[error("the routes of {target} cannot be used")]
+    Routes { target: Target, source: RouteTableError },
+    #[error("the routes of {target} name the cluster {cluster}, which MeshBuilder does not add; it adds {known}")]
+    NoCluster { target: Target, cluster: ClusterName, known: String },
+    #[error("the target {0} needs a port, such as {0}:80, to be configured from code")]
+    NoPort(Target),
+    #[error("the endpoints of {0} do not come from MeshBuilder::endpoints, so they cannot be set")]
+    NotFromCode(Target),
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
     #[cfg(feature = "xds")]
     #[error("the configuration was not in force within {limit:?}")]
     NotInForce { limit: std::time::Duration },
@@ -36,22 +49,60 @@ pub(crate) enum Kind {
 }
 
 impl Error {
+    /// The error with all that is known about it, for people at a terminal: its causes, and of mistakes in files the lines with
+    /// what was expected, as `mesh-control validate` prints them; of more than 20 mistakes the first.
+    ///
+    /// ```text
+    /// cannot use the configuration in mesh: the configuration has errors
+    ///
+    /// error[IST0101]: reviews.default.svc.cluster.local has no subset "v4"
+    ///   --> mesh/reviews.yaml:21:44
+    ///    |
+    /// 21 |     - destination: {host: reviews, subset: v4}
+    ///    |                                            ^^ expected one of v1, v2, v3
+    ///    |
+    ///    = in: spec.http[1].route[2].destination.subset of VirtualService default/reviews
+    /// ```
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut report = self.to_string();
+        #[cfg(feature = "istio")]
+        if let Kind::Config { source, .. } = &self.0 {
+            let reason = source.report(mesh_control::diagnostic::Style::Plain);
+            return format!("{report}: {reason}");
+        }
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            report += &format!(": {cause}");
+            source = cause.source();
+        }
+        report
+    }
+
     /// Whether the configuration is the cause: its sources, a file, a route, or a timeout before it was in force.
     #[must_use]
     pub fn is_config(&self) -> bool {
-        !matches!(&self.0, Kind::Node(_) | Kind::Target(_) | Kind::UnknownTarget(_) | Kind::Serve(_))
+        let is_other =
+            matches!(&self.0, Kind::UnknownTarget(_) | Kind::NotFromCode(_) | Kind::Serve(_)) || self.is_invalid_name();
+        !is_other
     }
 
     /// Whether the name of a service, a namespace or a label is invalid.
     #[must_use]
     pub fn is_invalid_name(&self) -> bool {
-        matches!(&self.0, Kind::Node(_) | Kind::Target(_))
+        matches!(&self.0, Kind::Node(_) | Kind::Target(_) | Kind::NoPort(_))
     }
 
     /// Whether the configuration in force has no such service.
     #[must_use]
     pub fn is_unknown_target(&self) -> bool {
         matches!(&self.0, Kind::UnknownTarget(_))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.report())
     }
 }
 
@@ -65,4 +116,4 @@ macro_rules! from_kind {
     )+};
 }
 
-from_kind!(NodeError, InvalidTarget, UnknownTarget, ServeError);
+from_kind!(NodeError, InvalidTarget, UnknownTarget, ServeError, OpenError);

@@ -9,7 +9,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use mesh_control::{
-    diagnostic::{self, Style},
+    diagnostic::Style,
     mesh::Mesh as Config,
     server,
     source::{Directory, Reload},
@@ -75,29 +75,16 @@ fn describe(_: &mut Joining, _: &watch::Receiver<Arc<Config>>) {}
 
 impl From<&Reload> for ConfigEvent {
     fn from(reload: &Reload) -> Self {
+        let report = reload.report(Style::Plain).unwrap_or_default();
         match reload {
             Reload::Applied { mesh, diagnostics } => {
                 let warnings = diagnostics.iter().map(ToString::to_string).collect();
                 Self::Accepted(Accepted { version: mesh.version, warnings })
             }
-            Reload::Rejected { diagnostics } => Self::Rejected(Rejected {
-                errors: diagnostics.iter().map(ToString::to_string).collect(),
-                report: diagnostic::report(diagnostics, Style::Plain),
-            }),
-            Reload::Unreadable(error) => {
-                let error = chain(error);
-                Self::Rejected(Rejected { report: error.clone(), errors: vec![error] })
+            Reload::Rejected { diagnostics } => {
+                Self::Rejected(Rejected { errors: diagnostics.iter().map(ToString::to_string).collect(), report })
             }
+            Reload::Unreadable(_) => Self::Rejected(Rejected { errors: vec![report.clone()], report }),
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }

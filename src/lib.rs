@@ -27,8 +27,8 @@
 //! # }
 //! ```
 //!
-//! Configuration can also come from code, as values of [`model`]: see [`MeshBuilder::cluster`]. The [`layers`] work
-//! on any tower stack without a mesh.
+//! The [`guide`] has a page for each of: a first program, `serve` and `layer`, access logs, tests without a network,
+//! configuration from code, logging. The [`layers`] work on any tower stack without a mesh.
 //!
 //! # Features
 //!
@@ -55,8 +55,10 @@ mod channel;
 mod connect_info;
 #[cfg(feature = "xds")]
 mod control_plane;
+mod endpoints;
 mod error;
 mod event;
+pub mod guide;
 mod identity;
 #[cfg(feature = "istio")]
 mod istio;
@@ -71,6 +73,7 @@ mod status_channel;
 pub use admin::Admin;
 pub use builder::MeshBuilder;
 pub use channel::Channel;
+pub use endpoints::{Endpoints, Protocol};
 pub use error::Error;
 pub use event::{Accepted, Applied, ConfigEvent, ConfigEvents, Rejected};
 pub use mesh::Mesh;
@@ -78,7 +81,8 @@ pub use mesh::Mesh;
 pub use mesh_core::model;
 pub use mesh_core::telemetry::ResponseFlags;
 pub use mesh_tower::{
-    Accept, AcceptedConnection, Body, BoxError, ResponseBody, ResponseCause, ResponseDetails,
+    Accept, AcceptedConnection, Body, BoxError, Connect, ConnectTo, Connected, Connecting, MemoryListener,
+    MemoryNetwork, ResponseBody, ResponseCause, ResponseDetails,
     server::{Connection, ServerLayer, ServerService},
 };
 pub use server::Server;

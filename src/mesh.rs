@@ -13,8 +13,9 @@ use mesh_tower::{
 };
 
 use crate::{
-    Channel, ConfigEvents, Error, MeshBuilder, Server,
+    Channel, ConfigEvents, Endpoints, Error, MeshBuilder, Server,
     background::{Background, Joining},
+    error::Kind,
     identity::{self, Identity},
 };
 
@@ -28,6 +29,8 @@ pub struct Mesh {
     background: Arc<Background>,
     pub(crate) telemetry: Telemetry,
     pub(crate) identity: Arc<Identity>,
+    /// The services whose endpoints come from code.
+    endpoints: Arc<[Target]>,
     worker: Worker,
 }
 
@@ -37,13 +40,14 @@ impl Mesh {
         MeshBuilder::default()
     }
 
-    pub(crate) fn new(member: Joining, background: Background, worker: Worker) -> Self {
-        let Joining { identity, labelled, store, .. } = member;
+    pub(crate) fn new(member: Joining, background: Background) -> Self {
+        let Joining { identity, labelled, store, endpoints, logs, worker, .. } = member;
         Self {
             store,
             background: Arc::new(background),
-            telemetry: identity::telemetry(&labelled),
+            telemetry: Telemetry { logs, ..identity::telemetry(&labelled) },
             identity: Arc::new(identity),
+            endpoints: endpoints.into(),
             worker,
         }
     }
@@ -76,6 +80,21 @@ impl Mesh {
         let upstream = Upstream::new(self.worker.clone());
         let channel = mesh_tower::Channel::new(authority, self.store(), upstream, self.telemetry.clone());
         Ok(Channel::new(channel, self.background.subscribe(&listener.name), self.clone()))
+    }
+
+    /// The endpoints of a service that [`MeshBuilder::endpoints`] has added, to change them. `target` is as for
+    /// [`channel`](Self::channel).
+    ///
+    /// # Errors
+    /// If `target` cannot be a name, or no such service comes from code.
+    pub fn endpoints(&self, target: &str) -> Result<Endpoints, Error> {
+        let target: Target = target.parse()?;
+        let listeners = self.store.listeners();
+        let found = target.find(&listeners, self.namespace())?.name.parse()?;
+        if !self.endpoints.contains(&found) {
+            return Err(Kind::NotFromCode(found).into());
+        }
+        Ok(Endpoints::new(&found, self.store()))
     }
 
     /// A server for `service`, one of this program's: wraps an axum `Router`, tonic `Routes` or any other

@@ -392,18 +392,25 @@ fn plain(text: &str) -> String {
     shown
 }
 
-/// The problems for a log, as [`Diagnostic::render`] shows them: errors first, and of many only the first with the number
-/// of the others.
+/// All problems in their order, as [`Diagnostic::render`] shows them, with an empty line after each.
+pub fn report_all(diagnostics: &[Diagnostic], style: Style) -> String {
+    render_all(diagnostics.iter(), style)
+}
+
+/// The same, bounded, for errors and logs: errors first, and of many problems only the first 20 with the number of the others.
 pub fn report(diagnostics: &[Diagnostic], style: Style) -> String {
     let mut by_severity: Vec<_> = diagnostics.iter().collect();
     by_severity.sort_by_key(|diagnostic| diagnostic.severity);
-    let shown = by_severity.iter().take(MAX_REPORTED);
-    let mut report: String = shown.map(|diagnostic| diagnostic.render(style)).collect();
+    let mut report = render_all(by_severity.into_iter().take(MAX_REPORTED), style);
     let others = diagnostics.len().saturating_sub(MAX_REPORTED);
     if others > 0 {
         let _ = writeln!(report, "... and {others} more; `mesh-control validate` shows all");
     }
     report
+}
+
+fn render_all<'a>(diagnostics: impl Iterator<Item = &'a Diagnostic>, style: Style) -> String {
+    diagnostics.map(|diagnostic| diagnostic.render(style) + "\n").collect()
 }
 
 /// Severity, then file, line and column: the order in which a user works through them.

@@ -18,6 +18,7 @@ pub mod listener;
 pub mod local_reply;
 pub mod model;
 pub mod name;
+pub mod nearest;
 pub mod node;
 pub mod policy;
 pub mod request;

@@ -1,17 +1,17 @@
 //! `--istio DIR`: configuration from a directory of Istio resources.
 //!
 //! The configuration takes the same path as one from a remote control plane, within this process: directory,
-//! translation, ADS server, agent, store. This module connects the parts and logs their events.
+//! translation, ADS server, agent, store. This module connects the parts; they log their events.
 
 use std::{io, path::PathBuf, sync::Arc};
 
 use mesh_admin::DynamicResources;
 use mesh_control::{
     config::selects,
-    diagnostic::{self, Style},
+    diagnostic::Style,
     mesh::Mesh,
     server,
-    source::{Directory, OpenError, Reload},
+    source::{Directory, OpenError},
     translate::{Resources, translate, with_labels},
 };
 use mesh_core::{
@@ -33,7 +33,7 @@ use crate::args::{Args, Role};
 #[derive(Debug, Error)]
 pub(crate) enum IstioError {
     /// The directory cannot be used.
-    #[error("{}: {}", path.display(), report(source))]
+    #[error("{}: {}", path.display(), source.report(Style::of(&io::stderr())))]
     Directory { path: PathBuf, source: OpenError },
     /// A sidecar serves a service.
     #[error("--role sidecar needs --service NAME[.NAMESPACE]")]
@@ -112,9 +112,8 @@ impl Istio {
             if notice == Notice::Settled && store.listeners().is_empty() {
                 tracing::warn!("{}", no_listeners(&node, &meshes.borrow()));
             }
-            log(&notice);
         }));
-        tokio::spawn(self.directory.run(log_reload));
+        tokio::spawn(self.directory.run(|_| {}));
         settled
     }
 }
@@ -133,58 +132,6 @@ fn no_listeners(node: &Node, mesh: &Mesh) -> String {
         NodeRole::Sidecar(_) | NodeRole::Library => {
             format!("no listeners: no Sidecar of namespace {namespace} that selects its labels ({labels}) has ports")
         }
-    }
-}
-
-fn log(notice: &Notice) {
-    match notice {
-        Notice::Applied(report) => {
-            for name in &report.accepted {
-                tracing::info!("{} {name}: applied", report.resource_type);
-            }
-            for name in &report.removed {
-                tracing::info!("{} {name}: removed", report.resource_type);
-            }
-            for error in &report.rejected {
-                tracing::warn!("{error}: refused, the previous one stays");
-            }
-            for (name, ignored) in &report.ignored {
-                tracing::debug!("{} {name}: {} has no effect: {}", report.resource_type, ignored.path, ignored.reason);
-            }
-        }
-        Notice::NotApplied(error) => tracing::warn!("{error}: not applied, the previous one stays"),
-        Notice::Missing { resource_type, name } => tracing::debug!("{resource_type} {name}: does not exist"),
-        Notice::Disconnected(reason) => tracing::warn!("{reason}"),
-        _ => {}
-    }
-}
-
-fn log_reload(reload: &Reload) {
-    match reload {
-        Reload::Applied { mesh, diagnostics } => {
-            tracing::info!("configuration {} read", mesh.version);
-            for diagnostic in diagnostics {
-                tracing::warn!("{diagnostic}");
-            }
-        }
-        Reload::Rejected { diagnostics } => {
-            let report = diagnostic::report(diagnostics, Style::Plain);
-            tracing::error!("the configuration has errors, the last good one stays:\n{report}");
-        }
-        Reload::Unreadable(error) => {
-            tracing::error!("the configuration cannot be read, the last good one stays: {}", with_cause(error));
-        }
-    }
-}
-
-/// The reason why a directory cannot be opened, with the offending lines if there are any.
-fn report(error: &OpenError) -> String {
-    match error {
-        OpenError::Invalid(diagnostics) => {
-            let report = diagnostic::report(diagnostics, Style::of(&io::stderr()));
-            format!("the configuration has errors\n{report}")
-        }
-        other => with_cause(other),
     }
 }
 

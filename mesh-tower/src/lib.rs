@@ -15,6 +15,7 @@ pub mod headers;
 mod http_connection_manager;
 mod layer;
 mod machine;
+mod memory;
 pub mod metrics;
 pub mod outlier;
 pub mod peer_metadata;
@@ -45,6 +46,7 @@ pub use connect::{AsyncReadWrite, Connect, ConnectTo, Connected, Connecting, Io,
 pub use downstream::{Accept, AcceptedConnection, Downstream};
 pub use http_connection_manager::{ConnectionManager, ListenerConfigError, RequestContext, Respond, ServiceResponder};
 pub use layer::{HttpService, Layered, Middleware};
+pub use memory::{MemoryListener, MemoryNetwork};
 pub use pool::{Connection, Pool, Worker};
 pub use transport::{ConnectionInfo, Protocol, Target, Transport, TransportError};
 pub use upstream::{Upstream, UpstreamOptions};

@@ -119,6 +119,44 @@ async fn a_directory_that_cannot_be_used_is_an_error_with_place_and_cause() {
 }
 
 #[tokio::test]
+async fn an_error_is_printed_with_the_lines_that_are_wrong() {
+    let dir = ConfigDir::new();
+    dir.write("services.yaml", &services(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()));
+    dir.write("shop.yaml", &rules("some", "100"));
+    let error = Mesh::builder().config_dir(dir.path()).build().await.unwrap_err();
+    let report = error.report();
+    let start =
+        format!("cannot use the configuration in {}: the configuration has errors\n\nerror[", dir.path().display());
+    assert!(report.starts_with(&start), "{report}");
+    let line = "17 |     - {destination: {host: shop, subset: v1}, weight: some}\n";
+    let caret = format!("   | {}^^^^ ", " ".repeat(54));
+    assert!(report.contains("shop.yaml:17:55\n") && report.contains(line) && report.contains(&caret), "{report}");
+    assert_eq!(format!("{error:?}"), report, "it is what `main` prints");
+    assert!(!error.to_string().contains('\n'), "{error}");
+
+    let error = Mesh::builder().config_dir(dir.path().join("absent")).build().await.unwrap_err();
+    assert!(error.report().ends_with("(os error 2)"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_be_called_is_told_with_what_can_be() {
+    let dir = ConfigDir::new();
+    dir.write("services.yaml", &services(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()));
+    let mesh = Mesh::builder().config_dir(dir.path()).build().await.unwrap();
+    for (target, expected) in [
+        ("shop:81", "the service shop has no port 81; it has 80"),
+        ("shopp", "the mesh has no service shopp; did you mean shop:80?"),
+        ("cart", "the mesh has no service cart; known are shop:80"),
+        (
+            "http://shop:80",
+            "invalid target \"http://shop:80\": a target is no URL; expected HOST[:PORT], such as \"shop:80\"",
+        ),
+    ] {
+        assert_eq!(mesh.channel(target).unwrap_err().to_string(), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_channel_keeps_following_when_the_mesh_is_dropped() {
     let servers = Mesh::builder().service("shop").build().await.unwrap();
     let (v1, v2) = (serve(&servers, "v1").await, serve(&servers, "v2").await);

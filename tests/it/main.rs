@@ -9,6 +9,7 @@ mod from_code;
 mod grpc;
 mod grpc_failures;
 mod layer;
+mod logging;
 mod serve;
 mod support;
 mod telemetry;

@@ -17,7 +17,7 @@ use mesh::{
     },
 };
 use tokio::net::TcpListener;
-use tower::{ServiceExt as _, service_fn};
+use tower::{Service, ServiceExt as _, service_fn};
 
 /// A directory of configuration files that is deleted after the test.
 pub(crate) struct ConfigDir(PathBuf);
@@ -50,12 +50,26 @@ impl Drop for ConfigDir {
 pub(crate) async fn serve(mesh: &Mesh, name: &'static str) -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let service = service_fn(move |request: Request<Body>| async move {
-        Ok::<_, Infallible>(Response::new(format!("{name} {}", request.uri().path())))
-    });
     let server = mesh.server("shop").unwrap();
-    tokio::spawn(async move { server.serve(socket, service).await });
+    tokio::spawn(async move { server.serve(socket, named(name)).await });
     address
+}
+
+/// Answers with `name` and the path that was asked for.
+pub(crate) fn named(
+    name: &'static str,
+) -> impl Service<
+    Request<Body>,
+    Response = Response<String>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<String>, Infallible>> + Send,
+> + Clone
++ Send
++ Sync
++ 'static {
+    service_fn(
+        move |request: Request<Body>| async move { Ok(Response::new(format!("{name} {}", request.uri().path()))) },
+    )
 }
 
 /// `GET path`: status and body.

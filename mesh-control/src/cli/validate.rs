@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use mesh_control::config::Strictness;
-use mesh_control::diagnostic::{Severity, Style};
+use mesh_control::diagnostic::{Severity, Style, report_all};
 use mesh_control::load::Loaded;
 
 /// Arguments of `validate`.
@@ -28,9 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 fn print(loaded: &Loaded, out: &mut io::StdoutLock<'_>) -> io::Result<()> {
     let style = Style::of(out);
-    for diagnostic in &loaded.diagnostics {
-        writeln!(out, "{}", diagnostic.render(style))?;
-    }
+    out.write_all(report_all(&loaded.diagnostics, style).as_bytes())?;
     let counted = |severity, noun| match loaded.count(severity) {
         1 => format!("1 {noun}"),
         count => format!("{count} {noun}s"),

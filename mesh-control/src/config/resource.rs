@@ -7,8 +7,10 @@ use std::sync::Arc;
 use super::completeness::Completeness;
 use super::metadata::Metadata;
 use super::{Config, Kind, Read, Strictness};
+use mesh_core::nearest::nearest;
+
 use crate::diagnostic::{Code, Diagnostic, Position, Source};
-use crate::document::{Context, Document, Located, Node, Object, Value, nearest, parse};
+use crate::document::{Context, Document, Located, Node, Object, Value, parse};
 
 /// The group of the kinds that protect workloads: a mesh must not start without enforcing them.
 const SECURITY_GROUP: &str = "security.istio.io";

@@ -12,7 +12,6 @@ mod values;
 mod yaml;
 
 pub(crate) use object::Object;
-pub(crate) use suggest::nearest;
 pub(crate) use yaml::{Key, MAX_FILE_BYTES, Mark, Node, Value, parse};
 
 use std::cell::RefCell;

@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::suggest::{nearest, suggest};
+use mesh_core::nearest::nearest;
+
+use super::suggest::suggest;
 use super::yaml::{Key, Mark, Node, Value};
 use super::{Context, FromNode};
 use crate::diagnostic::{Code, Diagnostic, Position};

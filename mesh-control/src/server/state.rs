@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use mesh_core::node::Node;
+use mesh_core::target::Suggestion;
 use mesh_xds::client::{Interest, Request};
 use mesh_xds::node::{self, IdentityError};
 use mesh_xds::proto::envoy::service::discovery::v3::DiscoveryResponse;
@@ -30,6 +31,8 @@ pub enum Refusal {
 pub struct StreamState {
     mesh: Arc<Mesh>,
     client: Option<(Node, Snapshot)>,
+    /// Whether the mesh declares the service of the client, as far as is known.
+    is_declared: bool,
     types: [TypeState; ResourceType::ALL.len()],
     nonce: u64,
     responses: VecDeque<DiscoveryResponse>,
@@ -47,7 +50,7 @@ struct TypeState {
 impl StreamState {
     /// A new stream, with the mesh in force.
     pub fn new(mesh: Arc<Mesh>) -> Self {
-        Self { mesh, client: None, types: Default::default(), nonce: 0, responses: VecDeque::new() }
+        Self { mesh, client: None, is_declared: true, types: Default::default(), nonce: 0, responses: VecDeque::new() }
     }
 
     /// Handles a subscription, or the acknowledgement of a response.
@@ -60,6 +63,7 @@ impl StreamState {
             let node = node::from_xds(request.node.as_ref().ok_or(Refusal::Anonymous)?)?;
             let snapshot = Snapshot::of(&self.mesh, &node);
             self.client = Some((node, snapshot));
+            self.look_for_service();
         }
         let state = &mut self.types[request.resource_type as usize];
         // An acknowledgement of an older response is about resources that have been replaced.
@@ -86,9 +90,20 @@ impl StreamState {
         self.mesh = mesh;
         let Some((node, snapshot)) = &mut self.client else { return };
         *snapshot = Snapshot::of(&self.mesh, node);
+        self.look_for_service();
         // A resource is sent before the resources that refer to it.
         for kind in ResourceType::ALL {
             self.push(kind, Push::Change);
+        }
+    }
+
+    /// Warns once if the mesh does not declare the service of the client, or does not any more.
+    fn look_for_service(&mut self) {
+        let Some((node, _)) = &self.client else { return };
+        let undeclared = undeclared(&self.mesh, node);
+        let was_declared = std::mem::replace(&mut self.is_declared, undeclared.is_none());
+        if let (true, Some(warning)) = (was_declared, undeclared) {
+            tracing::warn!("{warning}");
         }
     }
 
@@ -126,6 +141,17 @@ impl StreamState {
             ..DiscoveryResponse::default()
         });
     }
+}
+
+/// The warning about a node whose service is not declared. A name misspelt is the usual cause.
+fn undeclared(mesh: &Mesh, node: &Node) -> Option<String> {
+    let host = node.service.as_ref()?;
+    if mesh.registry.find(host, &node.namespace).is_some() {
+        return None;
+    }
+    let services = mesh.registry.visible_to(&node.namespace).map(|service| service.host.as_str());
+    let suggestion = Suggestion::new(host.as_str(), services, &node.namespace);
+    Some(format!("no ServiceEntry declares the service {host} of this program, so nobody can call it; {suggestion}"))
 }
 
 /// Why a response is sent.
@@ -221,6 +247,24 @@ spec:
             ResourceType::Listener => listener::v3::Listener::decode(bytes).unwrap().name,
             ResourceType::RouteConfiguration => route::v3::RouteConfiguration::decode(bytes).unwrap().name,
         }
+    }
+
+    #[test]
+    fn a_service_that_nothing_declares_is_told_once_with_similar_names() {
+        let mesh = mesh(SERVICES, 1);
+        let node = |service| Node::new(Role::Library, service, None, Default::default()).unwrap();
+        assert_eq!(undeclared(&mesh, &node(Some("a.example"))), None);
+        assert_eq!(undeclared(&mesh, &node(None)), None);
+        assert_eq!(
+            undeclared(&mesh, &node(Some("a.exmple"))).unwrap(),
+            "no ServiceEntry declares the service a.exmple of this program, so nobody can call it; \
+             did you mean a.example, b.example?"
+        );
+        let mut state = StreamState::new(Arc::clone(&mesh));
+        let mut first = request(ResourceType::Listener, &[]);
+        first.node = Some(Arc::new(node::to_xds(&node(Some("shop")))));
+        state.handle_request(first).unwrap();
+        assert!(!state.is_declared);
     }
 
     #[test]

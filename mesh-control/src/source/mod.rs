@@ -14,6 +14,7 @@ mod presence;
 use debounce::Settled;
 use presence::Presence;
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Strictness;
-use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::diagnostic::{self, Code, Diagnostic, Severity, Style};
 use crate::load::{LoadError, Loaded, is_config_file};
 use crate::mesh::Mesh;
 
@@ -45,6 +46,38 @@ pub enum Reload {
     Unreadable(LoadError),
 }
 
+impl Reload {
+    /// Why it is not in force, for people at a terminal; `None` if it is.
+    #[must_use]
+    pub fn report(&self, style: Style) -> Option<String> {
+        match self {
+            Self::Applied { .. } => None,
+            Self::Rejected { diagnostics } => Some(diagnostic::report(diagnostics, style)),
+            Self::Unreadable(error) => Some(with_causes(error)),
+        }
+    }
+
+    /// Logs the outcome: WARN if the change is refused, INFO if it is taken, WARN for each warning about it.
+    fn log(&self) {
+        match self {
+            Self::Applied { mesh, diagnostics } => {
+                tracing::info!("configuration {} is valid", mesh.version);
+                warn_of(diagnostics);
+            }
+            Self::Rejected { .. } | Self::Unreadable(_) => {
+                let report = self.report(Style::Plain).unwrap_or_default();
+                tracing::warn!("configuration refused, the last good one stays in force:\n{}", report.trim_end());
+            }
+        }
+    }
+}
+
+fn warn_of(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        tracing::warn!("{diagnostic}");
+    }
+}
+
 /// The directory cannot be the source of a mesh.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,6 +96,29 @@ pub enum OpenError {
         /// The cause.
         source: notify::Error,
     },
+}
+
+impl OpenError {
+    /// The reason with its causes. Mistakes in files are shown as `mesh-control validate` shows them; of more than 20 the first.
+    pub fn report(&self, style: Style) -> String {
+        match self {
+            Self::Invalid(diagnostics) => {
+                format!("the configuration has errors\n\n{}", diagnostic::report(diagnostics, style).trim_end())
+            }
+            Self::Unreadable(_) | Self::Watch { .. } => with_causes(self),
+        }
+    }
+}
+
+/// An error with all of its causes, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// Most errors in the message about a directory that cannot be opened.
@@ -112,15 +168,14 @@ impl Directory {
         if !loaded.is_valid() {
             return Err(OpenError::Invalid(loaded.diagnostics));
         }
-        for diagnostic in &loaded.diagnostics {
-            tracing::warn!("{diagnostic}");
-        }
+        warn_of(&loaded.diagnostics);
         let fingerprint = fingerprint(&loaded);
         let (meshes, receiver) = watch::channel(Arc::new(loaded.mesh));
         Ok((Self { path: path.to_owned(), fingerprint, meshes, changes, _watcher: watcher, presence }, receiver))
     }
 
-    /// Follows the directory and reports the outcome of each change, until every receiver has been dropped.
+    /// Follows the directory, logs the outcome of each change and passes it to `on_reload`, until every receiver has been
+    /// dropped.
     ///
     /// # Cancel safety
     ///
@@ -142,6 +197,7 @@ impl Directory {
             // If files have changed while they were read, the result may be half of a change.
             let is_whole = self.changes.is_empty() || settled == Settled::Overdue;
             if is_whole && let Some(reload) = self.take(loaded) {
+                reload.log();
                 on_reload(&reload);
             }
         }

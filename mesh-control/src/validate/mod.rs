@@ -12,9 +12,10 @@ mod sidecar;
 mod virtual_service;
 mod workload_entry;
 
+use mesh_core::nearest::nearest;
+
 use crate::config::{Completeness, Visibility, for_each_kind};
 use crate::diagnostic::Diagnostic;
-use crate::document::nearest;
 use crate::host::Host;
 use crate::mesh::Mesh;
 use crate::registry::Registry;

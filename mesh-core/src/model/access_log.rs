@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::format::Format;
+use super::format::{Format, ISTIO_TEXT};
 
 /// One access log. A line is written when a request has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,15 @@ impl AccessLog {
     #[must_use]
     pub fn new(sink: AccessLogSink, format: AccessLogFormat) -> Self {
         Self { sink, format }
+    }
+
+    /// Creates an access log with Istio's default text format. Istio `MeshConfig.accessLogFile`, with the default of
+    /// `accessLogFormat` and `accessLogEncoding`.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the format is a constant")]
+    pub fn istio(sink: AccessLogSink) -> Self {
+        let format = Format::parse(ISTIO_TEXT).expect("Istio's format is valid");
+        Self::new(sink, AccessLogFormat::Text(format))
     }
 }
 

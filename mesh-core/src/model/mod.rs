@@ -10,6 +10,7 @@ mod endpoint;
 mod filter_chain;
 mod http2_keepalive;
 mod http_connection_manager;
+mod istio;
 mod listener;
 mod listener_filter;
 mod metadata;

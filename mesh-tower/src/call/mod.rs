@@ -13,6 +13,7 @@ mod reply;
 mod response_body;
 mod stream_info;
 mod stream_timeouts;
+mod trace;
 
 use http::{Request, Response, request::Parts};
 use mesh_core::policy::survey::HeaderSurvey;

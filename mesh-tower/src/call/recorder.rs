@@ -13,7 +13,9 @@ use mesh_core::{
     telemetry::{Attributes, ResponseFlags, details},
 };
 
-use super::{Call, ResponseSource, StreamInfo, StreamState, UpstreamTiming};
+use tracing::Span;
+
+use super::{Call, ResponseSource, StreamInfo, StreamState, UpstreamTiming, trace};
 use crate::{
     telemetry::{
         AccessLogs, HttpStats, IstioMetrics, ListenerHttpStats, NamedHost, Reporter, RequestProtocol, RequestSample,
@@ -74,6 +76,8 @@ pub(crate) struct Recorder {
     response: Option<ResponseFacts>,
     grpc_status: Option<u32>,
     logged: Option<Box<LoggedResponse>>,
+    /// The span of the request, if a subscriber takes it.
+    span: Option<Box<Span>>,
     ended: bool,
     /// The response was forwarded completely.
     completed: bool,
@@ -119,6 +123,7 @@ impl Recorder {
             response: None,
             grpc_status: None,
             logged,
+            span: None,
             ended: false,
             completed: false,
         }
@@ -126,6 +131,15 @@ impl Recorder {
 
     pub(crate) fn info(&self) -> &StreamInfo {
         &self.info
+    }
+
+    /// The span of the request: empty unless a subscriber takes it.
+    pub(crate) fn follow(&mut self, request: &request::Parts) -> Span {
+        let span = trace::span(self.telemetry.reporter, request);
+        if !span.is_disabled() {
+            self.span = Some(Box::new(span.clone()));
+        }
+        span
     }
 
     /// Records the client's workload.
@@ -150,7 +164,7 @@ impl Recorder {
 
     /// Whether the name of the route is needed.
     pub(crate) fn reads_route(&self) -> bool {
-        self.telemetry.host_header_fallback || self.logged.is_some()
+        self.telemetry.host_header_fallback || self.logged.is_some() || self.span.is_some()
     }
 
     /// Records the parts of the response that metrics and access logs need.
@@ -281,6 +295,9 @@ impl Recorder {
         self.telemetry.istio.record(SeriesKey { service: unregistered.as_ref().or(key.service), ..key }, sample);
         if let Some(logged) = &self.logged {
             self.telemetry.access_logs.write(&self.attributes(logged, &state, ended_at));
+        }
+        if let Some(span) = &self.span {
+            trace::end(span, &state, status, self.grpc_status, duration);
         }
     }
 

@@ -75,6 +75,7 @@ impl HttpListener {
         let listener = telemetry.stats.listener_http(&facts.stat_prefix, &config.stat_prefix);
         let timers = Timers::default();
         let is_outbound = facts.traffic_direction == TrafficDirection::Outbound;
+        let access_logs = config.access_log.iter().chain(telemetry.logs.common());
         let request_telemetry = RequestTelemetry {
             istio: telemetry.istio.clone(),
             reporter: match facts.traffic_direction {
@@ -85,7 +86,7 @@ impl HttpListener {
             peer: None,
             service: facts.service,
             host_header_fallback: telemetry.host_header_fallback && is_outbound && facts.default_authority.is_none(),
-            access_logs: AccessLogs::open(&config.access_log, &telemetry.logs)?,
+            access_logs: AccessLogs::open(access_logs, &telemetry.logs)?,
             http: Some(HttpTelemetry { stats: Arc::clone(&stats), listener }),
         };
         Ok(Self {

@@ -51,7 +51,7 @@ impl HttpListener {
     /// # Cancel safety
     /// Dropping the future aborts the request.
     pub(crate) async fn serve<R: Respond>(&self, service: &R, call: &mut Call, recorder: &mut Recorder) -> Served {
-        let span = tracing::debug_span!("request", method = %call.head.method, uri = %call.head.uri);
+        let span = recorder.follow(&call.head);
         within(span, pin!(self.serve_in_span(service, call, recorder))).await
     }
 

@@ -19,7 +19,10 @@ pub(crate) struct AccessLogs {
 }
 
 impl AccessLogs {
-    pub(crate) fn open(configs: &[AccessLog], files: &LogFiles) -> Result<Self, OpenError> {
+    pub(crate) fn open<'a>(
+        configs: impl IntoIterator<Item = &'a AccessLog>,
+        files: &LogFiles,
+    ) -> Result<Self, OpenError> {
         let mut logs = Self::default();
         let mut request_headers = Vec::new();
         for config in configs {

@@ -14,7 +14,10 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use mesh_core::{model::AccessLogSink, telemetry::Counter};
+use mesh_core::{
+    model::{AccessLog, AccessLogSink},
+    telemetry::Counter,
+};
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 
@@ -40,6 +43,8 @@ pub struct OpenError {
 /// The open access logs of a process. Listeners that log to the same sink share it.
 #[derive(Debug, Default)]
 pub struct LogFiles {
+    /// Written for every request, beside the logs that listeners configure.
+    common: Vec<AccessLog>,
     open: Mutex<HashMap<AccessLogSink, Arc<LogFile>>>,
 }
 
@@ -64,6 +69,23 @@ struct Lines {
 }
 
 impl LogFiles {
+    /// The same with access logs of all requests, beside those that listeners configure. They are opened at once.
+    ///
+    /// # Errors
+    /// If a file cannot be opened for appending.
+    pub fn with_common(mut self, logs: Vec<AccessLog>) -> Result<Self, OpenError> {
+        for log in &logs {
+            self.open(&log.sink)?;
+        }
+        self.common = logs;
+        Ok(self)
+    }
+
+    /// The access logs of all requests.
+    pub(crate) fn common(&self) -> &[AccessLog] {
+        &self.common
+    }
+
     /// The sink, which is opened if it is not open yet.
     ///
     /// # Errors

@@ -134,7 +134,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         if let Some(retry) = retry {
             retry.handle_pick(endpoint.id());
         }
-        tracing::debug!(endpoint = %endpoint.address(), "picked");
+        tracing::trace!(endpoint = %endpoint.address(), "picked");
         self.latest = Try { endpoint: Some(endpoint), ..Try::default() };
         let result = self.exchange(call).await;
         if result.is_err() {

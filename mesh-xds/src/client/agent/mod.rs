@@ -1,5 +1,7 @@
 //! The client with its I/O: moves messages and time between a [`ClientState`] and a [`Transport`], and keeps a store.
 
+mod log;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, pending};
@@ -108,12 +110,16 @@ impl<T: Transport, R: Rng> Agent<T, R> {
         self.settled.watch()
     }
 
-    /// Follows the control plane for as long as the future is polled. `on_notice` is called in between and should return
-    /// soon.
+    /// Follows the control plane for as long as the future is polled. Every notice is logged and passed to `on_notice`, which
+    /// should return soon.
     ///
     /// # Cancel safety
     /// Dropping the future ends the stream; the configuration stays in force.
     pub async fn run(mut self, mut on_notice: impl FnMut(Notice) + Send) {
+        let mut on_notice = |notice: Notice| {
+            log::log(&notice);
+            on_notice(notice);
+        };
         let mut resolved = self.store.watch_resolved();
         let mut used = self.subscriber.watch();
         self.state.handle_used_listeners(self.subscriber.names(), now());

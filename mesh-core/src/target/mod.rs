@@ -5,6 +5,8 @@
 //! name and, for external services, `api.books.example` are all valid, each with `:PORT`, which may be omitted if the
 //! service has only one port. gRPC's form `xds:///reviews:9080` is equivalent.
 
+mod error;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,12 +15,12 @@ use std::{
     sync::Arc,
 };
 
-use thiserror::Error;
-
 use crate::{
     model::{Listener, ListenerAddress},
     store::ListenerMap,
 };
+
+pub use error::{InvalidTarget, Suggestion, UnknownTarget};
 
 /// The domain that is appended to short service names. The default of Kubernetes.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -40,34 +42,19 @@ pub struct Target {
     port: Option<NonZeroU16>,
 }
 
-/// A string is not a valid target.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("invalid target {target:?}: {reason}; expected HOST[:PORT], such as \"reviews:9080\"")]
-pub struct InvalidTarget {
-    /// The string.
-    pub target: String,
-    /// What is wrong with it.
-    pub reason: &'static str,
-}
-
-/// A target has no listener.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum UnknownTarget {
-    /// The mesh has no service of this name and port.
-    #[error("the mesh has no service {0}")]
-    NoService(Target),
-    /// The target has no port, and the service has several.
-    #[error("the service {target} has several ports ({ports}); add the port")]
-    SeveralPorts {
-        /// The target.
-        target: Target,
-        /// The ports, in ascending order.
-        ports: String,
-    },
-}
-
 impl Target {
+    /// The host, in lower case.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; `None` = the only one of the service.
+    #[must_use]
+    pub fn port(&self) -> Option<NonZeroU16> {
+        self.port
+    }
+
     /// The listener of the target, if it is called from a workload of `namespace`.
     ///
     /// # Errors
@@ -79,12 +66,19 @@ impl Target {
             if found.next().is_none() {
                 return Ok(listener);
             }
-            let mut ports: Vec<NonZeroU16> = ports(listeners, &host).map(|(port, _)| port).collect();
-            ports.sort_unstable();
-            let ports = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(UnknownTarget::SeveralPorts { target: self.clone(), ports });
+            return Err(UnknownTarget::SeveralPorts { target: self.clone(), ports: list_ports(listeners, &host) });
         }
-        Err(UnknownTarget::NoService(self.clone()))
+        let mut hosts = self.hosts(namespace).into_iter();
+        match (self.port, hosts.find(|host| ports(listeners, host).next().is_some())) {
+            (Some(port), Some(host)) => {
+                Err(UnknownTarget::NoPort { host: self.host.clone(), port, ports: list_ports(listeners, &host) })
+            }
+            _ => {
+                let targets = listeners.values().filter(|listener| listener.address == ListenerAddress::Api);
+                let suggestion = Suggestion::new(&self.host, targets.map(|listener| &*listener.name), namespace);
+                Err(UnknownTarget::NoService { target: self.clone(), suggestion })
+            }
+        }
     }
 
     /// The names that the host may stand for, the likeliest first.
@@ -112,6 +106,13 @@ pub fn inbound_listener(listeners: &ListenerMap, address: SocketAddr) -> Option<
         .find_map(|address| listeners.get(format!("{INBOUND_LISTENER_PREFIX}{address}").as_str()))
 }
 
+/// The ports of a service in ascending order, for people.
+fn list_ports(listeners: &ListenerMap, host: &str) -> String {
+    let mut ports: Vec<NonZeroU16> = ports(listeners, host).map(|(port, _)| port).collect();
+    ports.sort_unstable();
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// The API listeners of `host` with their ports.
 fn ports<'a>(
     listeners: &'a ListenerMap,
@@ -130,8 +131,16 @@ impl FromStr for Target {
     type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
-        let fail = |reason| Err(InvalidTarget { target: text.to_owned(), reason });
+        let fail = |reason| Err(InvalidTarget::new(text, reason));
         let rest = text.strip_prefix(XDS_SCHEME).unwrap_or(text);
+        if let Some((_, of_url)) = rest.split_once("://") {
+            let authority = of_url.split(['/', '?', '#']).next().unwrap_or_default();
+            let mut error = InvalidTarget::new(text, "a target is no URL");
+            if let Ok(meant) = authority.parse::<Self>() {
+                error.example = meant.to_string();
+            }
+            return Err(error);
+        }
         let (host, port) = match rest.split_once(':') {
             None => (rest, None),
             Some((host, port)) => match port.parse() {
@@ -194,13 +203,47 @@ mod tests {
             assert_eq!(found.map(|listener| &*listener.name), Ok(expected), "{target}");
         }
         for (target, expected) in [
-            ("reviews:80", "the mesh has no service reviews:80"),
-            ("review", "the mesh has no service review"),
+            ("reviews:80", "the service reviews has no port 80; it has 9080"),
+            ("ratings.default:81", "the service ratings.default has no port 81; it has 80, 9080"),
+            ("review", "the mesh has no service review; did you mean reviews:9080, reviews.books:9080?"),
+            ("revews.books:80", "the mesh has no service revews.books:80; did you mean reviews.books:9080?"),
+            ("api.book.example", "the mesh has no service api.book.example; did you mean api.books.example:443?"),
+            (
+                "shop",
+                "the mesh has no service shop; known are api.books.example:443, ratings:80, ratings:9080, \
+                 reviews.books:9080, reviews:9080",
+            ),
             ("ratings", "the service ratings has several ports (80, 9080); add the port"),
         ] {
             let error = target.parse::<Target>().unwrap().find(&listeners, "default").unwrap_err();
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn of_many_services_the_first_are_named() {
+        let names: Vec<String> = (0..9).map(|number| format!("s{number}.default.svc.cluster.local:80")).collect();
+        let many = listeners(&names.iter().map(|name| &**name).collect::<Vec<_>>());
+        let error = |listeners| "shop".parse::<Target>().unwrap().find(listeners, "default").unwrap_err().to_string();
+        assert_eq!(
+            error(&many),
+            "the mesh has no service shop; known are s0:80, s1:80, s2:80, s3:80, s4:80 and 4 more"
+        );
+        assert_eq!(error(&listeners(&[])), "the mesh has no service shop; none is known");
+    }
+
+    #[test]
+    fn an_url_is_told_from_a_name() {
+        for (text, example) in [
+            ("http://echo:80", "echo:80"),
+            ("https://echo.books/a?b", "echo.books"),
+            ("xds:///dns:///echo:80", "reviews:9080"),
+        ] {
+            let error = text.parse::<Target>().unwrap_err();
+            assert_eq!((error.reason, &*error.example), ("a target is no URL", example), "{text}");
+        }
+        let error = "http://echo:80".parse::<Target>().unwrap_err().to_string();
+        assert!(error.ends_with("a target is no URL; expected HOST[:PORT], such as \"echo:80\""), "{error}");
     }
 
     #[test]

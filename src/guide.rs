@@ -1,0 +1,20 @@
+//! How to use the library, by topic.
+
+#[doc = include_str!("../docs/guide/start.md")]
+#[cfg(feature = "istio")]
+pub mod start {}
+
+#[doc = include_str!("../docs/guide/serving.md")]
+pub mod serving {}
+
+#[doc = include_str!("../docs/guide/access_logs.md")]
+pub mod access_logs {}
+
+#[doc = include_str!("../docs/guide/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("../docs/guide/from_code.md")]
+pub mod from_code {}
+
+#[doc = include_str!("../docs/guide/logging.md")]
+pub mod logging {}

@@ -1,0 +1,108 @@
+//! What the library logs.
+
+use std::{cell::RefCell, io, sync::Once};
+
+use mesh::{ConfigEvent, Mesh};
+use tracing_subscriber::EnvFilter;
+
+use crate::support::{ConfigDir, get, serve};
+
+thread_local! {
+    /// What was logged on this thread. Every test has one, and its runtime has no other.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Starts logging as with `RUST_LOG=mesh=debug`.
+fn start() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let filter = EnvFilter::new("mesh=debug");
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Writer).with_ansi(false).without_time().init();
+    });
+    lines("");
+}
+
+struct Writer;
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOGGED.with_borrow_mut(|logged| logged.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines of `level` since the last call.
+fn lines(level: &str) -> Vec<String> {
+    let text = String::from_utf8(LOGGED.take()).unwrap();
+    text.lines().filter_map(|line| line.trim_start().strip_prefix(level)).map(str::to_owned).collect()
+}
+
+const SHOP: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 127.0.0.1, ports: {http: PORT}}]
+";
+
+#[tokio::test]
+async fn edits_are_logged_as_the_proxy_logs_them() {
+    let dir = ConfigDir::new();
+    dir.write("shop.yaml", &SHOP.replace("PORT", "7"));
+    start();
+    let mesh = Mesh::builder().config_dir(dir.path()).service("shopp").build().await.unwrap();
+    let [warning] = lines("WARN").try_into().unwrap();
+    let expected = "no ServiceEntry declares the service shopp.default.svc.cluster.local of this program, \
+                    so nobody can call it; did you mean shop?";
+    assert!(warning.ends_with(expected), "{warning}");
+
+    let mut events = mesh.events();
+    let _channel = mesh.channel("shop").unwrap();
+    dir.write("shop.yaml", &SHOP.replace("PORT", "some"));
+    while !matches!(events.next().await.unwrap(), ConfigEvent::Rejected(_)) {}
+    let [refused] = lines("WARN").try_into().unwrap();
+    assert!(refused.ends_with("configuration refused, the last good one stays in force:"), "{refused}");
+
+    dir.write("shop.yaml", &SHOP.replace("PORT", "8"));
+    while !matches!(events.next().await.unwrap(), ConfigEvent::Applied(_)) {}
+    let applied = lines("INFO");
+    assert!(applied.iter().any(|line| line.ends_with("configuration 2 is valid")), "{applied:?}");
+    let endpoints = "outbound|80||shop.default.svc.cluster.local: applied";
+    assert!(applied.iter().any(|line| line.ends_with(endpoints)), "{applied:?}");
+}
+
+#[tokio::test]
+async fn a_request_is_one_line_with_what_has_become_of_it() {
+    let servers = Mesh::builder().service("shop").build().await.unwrap();
+    let address = serve(&servers, "v1").await;
+    let dir = ConfigDir::new();
+    dir.write("shop.yaml", &SHOP.replace("PORT", &address.port().to_string()));
+    let mesh = Mesh::builder().config_dir(dir.path()).build().await.unwrap();
+    let channel = mesh.channel("shop").unwrap();
+    get(&channel, "/first").await;
+
+    start();
+    get(&channel, "/a").await;
+    let mut of_requests = Vec::new();
+    // The server may know a little later than the client that the response has ended.
+    while of_requests.len() < 2 {
+        of_requests.extend(lines("DEBUG").into_iter().filter(|line| line.contains("request{")));
+        tokio::task::yield_now().await;
+    }
+    of_requests.sort_unstable();
+    let [inbound, outbound] = of_requests.try_into().unwrap();
+    let expected = format!(
+        "request{{direction=\"outbound\" method=GET uri=http://shop.default.svc.cluster.local:80/a route=default \
+         cluster=outbound|80||shop.default.svc.cluster.local endpoint={address} tries=1 status=200 \
+         details=via_upstream duration_ms="
+    );
+    assert!(outbound.contains(&expected), "{outbound}\n{expected}");
+    let expected = "request{direction=\"inbound\" method=GET uri=";
+    assert!(inbound.contains(expected) && inbound.contains("/a tries=0 status=200 duration_ms="), "{inbound}");
+}
