@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -23,16 +24,12 @@ use crate::{Mesh, background::Subscription};
 /// A gRPC response that fails after it has begun ends with trailers: `DEADLINE_EXCEEDED` if a timeout of the route has ended
 /// it, `UNAVAILABLE` if the connection was lost. The body of any other response ends with an error.
 #[derive(Clone, Debug)]
-pub struct Channel {
-    inner: mesh_tower::Channel,
-    /// Keeps the configuration of the target up to date.
-    _subscription: Option<Subscription>,
-    _mesh: Mesh,
-}
+pub struct Channel(mesh_tower::Channel);
 
 impl Channel {
-    pub(crate) fn new(inner: mesh_tower::Channel, subscription: Option<Subscription>, mesh: Mesh) -> Self {
-        Self { inner, _subscription: subscription, _mesh: mesh }
+    pub(crate) fn new(inner: &mesh_tower::Channel, subscription: Option<Subscription>, mesh: Mesh) -> Self {
+        // A request may outlive the channel that it was sent by, and waits for the configuration.
+        Self(inner.holding(Arc::new((subscription, mesh))))
     }
 }
 
@@ -46,10 +43,10 @@ where
     type Future = <mesh_tower::Channel as Service<Request<B>>>::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<B>>::poll_ready(&mut self.inner, cx)
+        Service::<Request<B>>::poll_ready(&mut self.0, cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.inner.call(request)
+        self.0.call(request)
     }
 }

@@ -79,7 +79,7 @@ impl Mesh {
         let authority = listener.name.parse().expect("a listener found by host and port has them as its name");
         let upstream = Upstream::new(self.worker.clone());
         let channel = mesh_tower::Channel::new(authority, self.store(), upstream, self.telemetry.clone());
-        Ok(Channel::new(channel, self.background.subscribe(&listener.name), self.clone()))
+        Ok(Channel::new(&channel, self.background.subscribe(&listener.name), self.clone()))
     }
 
     /// The endpoints of a service that [`MeshBuilder::endpoints`] has added, to change them. `target` is as for

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use mesh::{ConfigEvent, ConfigEvents, Mesh};
 use tokio::time::timeout;
+use tower::ServiceExt as _;
 
 use crate::support::{ConfigDir, get, serve};
 
@@ -92,6 +93,18 @@ async fn edits_are_applied_and_invalid_ones_change_nothing() {
 
     let labels = "source_canonical_service=\"client\"";
     assert!(mesh.metrics().lines().any(|line| line.starts_with("istio_requests_total{") && line.contains(labels)));
+}
+
+#[tokio::test]
+async fn a_request_gets_its_configuration_although_its_channel_has_been_dropped() {
+    let servers = Mesh::builder().service("shop").build().await.unwrap();
+    let address = serve(&servers, "v1").await;
+    let dir = ConfigDir::new();
+    dir.write("services.yaml", &services(address, address));
+    let mesh = Mesh::builder().config_dir(dir.path()).build().await.unwrap();
+    let request = http::Request::get("/").body(String::new()).unwrap();
+    let answer = mesh.channel("shop").unwrap().oneshot(request).await.unwrap_or_else(|never| match never {});
+    assert_eq!(answer.status(), 200);
 }
 
 #[tokio::test]

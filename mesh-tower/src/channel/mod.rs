@@ -8,6 +8,7 @@
 //! requests use the newest.
 
 use std::{
+    any::Any,
     convert::Infallible,
     error::Error as StdError,
     future::{Future, poll_fn},
@@ -54,6 +55,8 @@ struct Shared<T> {
     /// The listener of requests whose configuration does not arrive in time. It has no routes.
     unconfigured: HttpListener,
     ready: ArcSwapOption<Ready<T>>,
+    /// Kept while the channel or one of its requests is in use.
+    held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The target's configuration, ready for use.
@@ -80,9 +83,21 @@ impl<T: Transport> Channel<T> {
     /// endpoint without a proxy needs them.
     #[must_use]
     pub fn with_envoy_headers(&self, envoy_headers: bool) -> Self {
+        self.with(envoy_headers, self.0.held.clone())
+    }
+
+    /// A channel to the same target that keeps `held` until it and its requests have ended, such as a subscription to the
+    /// target's configuration.
+    #[must_use]
+    pub fn holding(&self, held: Arc<dyn Any + Send + Sync>) -> Self {
+        self.with(self.0.envoy_headers, Some(held))
+    }
+
+    fn with(&self, envoy_headers: bool, held: Option<Arc<dyn Any + Send + Sync>>) -> Self {
         let Shared { target, store, upstream, telemetry, .. } = &*self.0;
         let (store, upstream) = (Arc::clone(store), upstream.clone());
-        Self(Arc::new(Shared::new(target.clone(), store, upstream, telemetry.clone(), envoy_headers)))
+        let shared = Shared::new(target.clone(), store, upstream, telemetry.clone(), envoy_headers);
+        Self(Arc::new(Shared { held, ..shared }))
     }
 
     /// The name of the listener.
@@ -190,7 +205,16 @@ impl<T: Transport> Shared<T> {
         let http = Arc::new(HttpConnectionManager::new("", no_routes));
         let unconfigured = HttpListener::new(facts(&target), http, &store, &telemetry);
         let unconfigured = unconfigured.expect("a listener without routes and access logs cannot fail");
-        Self { target, store, upstream, telemetry, envoy_headers, unconfigured, ready: ArcSwapOption::empty() }
+        Self {
+            target,
+            store,
+            upstream,
+            telemetry,
+            envoy_headers,
+            unconfigured,
+            ready: ArcSwapOption::empty(),
+            held: None,
+        }
     }
 
     #[cold]
