@@ -19,6 +19,7 @@ mod memory;
 pub mod metrics;
 pub mod outlier;
 pub mod peer_metadata;
+mod pick;
 mod pipe;
 mod pool;
 pub mod retry;

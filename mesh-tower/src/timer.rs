@@ -4,52 +4,33 @@
 //! lock of the timer driver twice (388 ns). A [`Deadline`] therefore uses a timer only when it is polled, and takes it from
 //! a free list. A timer that is still registered for an earlier time is moved with one atomic store and never deregistered.
 //! In return, a timer in the free list may wake the task that used it last without need.
+//!
+//! Each thread has its own free list. A timer belongs to a runtime and panics when the runtime has shut down, so the list has
+//! the timers of one runtime only: the one that last took a timer on this thread.
 
 use std::{
-    fmt,
-    future::Future,
+    cell::RefCell,
+    future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-use tokio::time::Sleep;
+use tokio::{
+    runtime::{self, Handle},
+    time::Sleep,
+};
 
 /// The current time, which is virtual in tests with paused time.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The free list of timers of one worker.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Timers(Arc<FreeList>);
-
-#[derive(Default)]
-struct FreeList(Mutex<Vec<Pin<Box<Sleep>>>>);
-
-impl Timers {
-    /// Maximum number of timers in the list. Further timers are freed.
-    const MAX_FREE: usize = 4096;
-
-    /// Creates a deadline at `at`; `None` = never.
-    pub(crate) fn deadline(&self, at: Option<Instant>) -> Deadline {
-        Deadline { at, timer: None, timers: self.clone() }
-    }
-
-    /// Waits for `duration`.
-    pub(crate) async fn sleep(&self, duration: Duration) {
-        if !duration.is_zero() {
-            let mut deadline = self.deadline(now().checked_add(duration));
-            std::future::poll_fn(|cx| deadline.poll_expired(cx)).await;
-        }
-    }
-}
-
-impl fmt::Debug for FreeList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FreeList").field(&self.0.lock().len()).finish()
+/// Waits for `duration`.
+pub(crate) async fn sleep(duration: Duration) {
+    if !duration.is_zero() {
+        let mut deadline = Deadline::new(now().checked_add(duration));
+        poll_fn(|cx| deadline.poll_expired(cx)).await;
     }
 }
 
@@ -57,17 +38,21 @@ impl fmt::Debug for FreeList {
 #[derive(Debug)]
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-    timers: Timers,
+    timer: Option<Timer>,
 }
 
 impl Deadline {
+    /// A deadline at `at`; `None` = never.
+    pub(crate) fn new(at: Option<Instant>) -> Self {
+        Self { at, timer: None }
+    }
+
     /// Changes the deadline; `None` = never.
     pub(crate) fn set(&mut self, at: Option<Instant>) {
         if self.at != at {
             self.at = at;
             if let (Some(timer), Some(at)) = (&mut self.timer, at) {
-                timer.as_mut().reset(at.into());
+                timer.sleep.as_mut().reset(at.into());
             }
         }
     }
@@ -75,60 +60,107 @@ impl Deadline {
     /// Ready when the deadline has passed. Until then, the task is registered to be woken.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| {
-            let free = self.timers.0.0.lock().pop();
-            match free {
-                Some(mut timer) => {
-                    timer.as_mut().reset(at.into());
-                    timer
-                }
-                None => Box::pin(tokio::time::sleep_until(at.into())),
-            }
-        });
-        timer.as_mut().poll(cx)
+        self.timer.get_or_insert_with(|| Timer::take(at)).sleep.as_mut().poll(cx)
     }
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
         if let Some(timer) = self.timer.take() {
-            let mut free = self.timers.0.0.lock();
-            if free.len() < Timers::MAX_FREE {
-                free.push(timer);
-            }
+            timer.release();
         }
+    }
+}
+
+/// A timer of one runtime.
+#[derive(Debug)]
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    runtime: runtime::Id,
+}
+
+impl Timer {
+    /// Takes a timer of the current runtime from this thread's free list, or makes one.
+    fn take(at: Instant) -> Self {
+        let runtime = Handle::current().id();
+        match FREE.with(|free| free.borrow_mut().take(runtime)) {
+            Ok(Some(mut sleep)) => {
+                sleep.as_mut().reset(at.into());
+                Self { sleep, runtime }
+            }
+            // What is left of another runtime is dropped here, not under the borrow: it may hold the last waker of a task.
+            Ok(None) | Err(OtherRuntime(_)) => Self { sleep: Box::pin(tokio::time::sleep_until(at.into())), runtime },
+        }
+    }
+
+    /// Returns the timer to this thread's free list; frees it if the list is full or of another runtime.
+    fn release(self) {
+        // It fails while the thread ends. What is not kept is dropped after the borrow.
+        let _freed = FREE.try_with(|free| free.borrow_mut().keep(self)).ok().flatten();
+    }
+}
+
+thread_local! {
+    static FREE: RefCell<FreeList> = const { RefCell::new(FreeList { runtime: None, timers: Vec::new() }) };
+}
+
+/// Unused timers of one runtime.
+struct FreeList {
+    runtime: Option<runtime::Id>,
+    timers: Vec<Pin<Box<Sleep>>>,
+}
+
+/// The timers that were in the list of another runtime.
+struct OtherRuntime(#[expect(dead_code, reason = "held until the list is not borrowed")] Vec<Pin<Box<Sleep>>>);
+
+impl FreeList {
+    /// Maximum number of timers in the list. Further timers are freed.
+    const MAX_FREE: usize = 4096;
+
+    /// A timer of `runtime`. The list is of this runtime from now on.
+    fn take(&mut self, runtime: runtime::Id) -> Result<Option<Pin<Box<Sleep>>>, OtherRuntime> {
+        if self.runtime == Some(runtime) {
+            return Ok(self.timers.pop());
+        }
+        self.runtime = Some(runtime);
+        Err(OtherRuntime(std::mem::take(&mut self.timers)))
+    }
+
+    /// Returns the timer if it is not kept.
+    fn keep(&mut self, timer: Timer) -> Option<Timer> {
+        if self.runtime != Some(timer.runtime) || self.timers.len() >= Self::MAX_FREE {
+            return Some(timer);
+        }
+        self.timers.push(timer.sleep);
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use super::*;
 
-    fn free(timers: &Timers) -> usize {
-        timers.0.0.lock().len()
+    fn free() -> usize {
+        FREE.with(|free| free.borrow().timers.len())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reused_timer_keeps_each_deadline() {
-        let timers = Timers::default();
         let start = now();
         for millis in [50, 20, 300, 5] {
             let at = now() + Duration::from_millis(millis);
-            let mut deadline = timers.deadline(Some(at));
+            let mut deadline = Deadline::new(Some(at));
             poll_fn(|cx| deadline.poll_expired(cx)).await;
             assert_eq!(now(), at);
         }
         assert_eq!(now() - start, Duration::from_millis(375));
-        assert_eq!(free(&timers), 1, "one timer served all");
+        assert_eq!(free(), 1, "one timer served all");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_moved_deadline_counts_from_its_last_position() {
-        let timers = Timers::default();
         let start = now();
-        let mut deadline = timers.deadline(Some(start + Duration::from_secs(1)));
+        let mut deadline = Deadline::new(Some(start + Duration::from_secs(1)));
         let polled = poll_fn(|cx| Poll::Ready(deadline.poll_expired(cx))).await;
         assert!(polled.is_pending());
         deadline.set(Some(start + Duration::from_secs(3)));
@@ -138,11 +170,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_that_is_never_waited_for_takes_no_timer() {
-        let timers = Timers::default();
-        drop(timers.deadline(Some(now() + Duration::from_secs(1))));
-        let mut never = timers.deadline(None);
+        drop(Deadline::new(Some(now() + Duration::from_secs(1))));
+        let mut never = Deadline::new(None);
         assert!(poll_fn(|cx| Poll::Ready(never.poll_expired(cx))).await.is_pending());
         drop(never);
-        assert_eq!(free(&timers), 0);
+        assert_eq!(free(), 0);
+    }
+
+    #[test]
+    fn a_runtime_uses_no_timer_of_another_one() {
+        let run = || {
+            let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                sleep(Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(1)).await;
+            });
+            assert_eq!(free(), 1);
+            runtime
+        };
+        drop(run());
+        let (one, other) = (run(), run());
+        let mut deadline = Deadline::new(Some(now() + Duration::from_secs(60)));
+        one.block_on(poll_fn(|cx| Poll::Ready(deadline.poll_expired(cx).is_pending())));
+        other.block_on(sleep(Duration::from_millis(1)));
+        drop(deadline);
+        assert_eq!(free(), 1, "a timer that comes back too late is freed");
     }
 }

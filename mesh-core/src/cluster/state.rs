@@ -35,6 +35,7 @@ struct Runtime {
     breaker: Arc<CircuitBreaker>,
     endpoints: ArcSwap<EndpointSet>,
     is_initialized: AtomicBool,
+    is_sweeping_suspended: AtomicBool,
     control: Mutex<Control>,
 }
 
@@ -68,6 +69,7 @@ impl ClusterState {
             breaker: Arc::default(),
             endpoints: ArcSwap::from_pointee(endpoints),
             is_initialized: AtomicBool::new(matches!(config.discovery, Discovery::Static(_))),
+            is_sweeping_suspended: AtomicBool::new(false),
             control: Mutex::new(control),
         };
         Self { config, runtime: Arc::new(runtime) }
@@ -308,6 +310,21 @@ impl ClusterState {
             let members = Arc::clone(self.runtime.endpoints.load().members());
             self.publish(&mut control, members, rng);
         }
+    }
+
+    /// Says that nobody calls [`ClusterState::handle_timeout`] any more. If a sweep is scheduled, the next caller of
+    /// [`ClusterState::resume_sweeping`] is told to.
+    pub fn suspend_sweeping(&self) {
+        if self.poll_timeout().is_some() {
+            self.runtime.is_sweeping_suspended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether sweeping was suspended. Then the caller must see to it as after [`Ejected::starts_sweeping`].
+    #[must_use]
+    pub fn resume_sweeping(&self) -> bool {
+        let suspended = &self.runtime.is_sweeping_suspended;
+        suspended.load(Ordering::Relaxed) && suspended.swap(false, Ordering::Relaxed)
     }
 
     /// Calls `visit` with the name without `cluster.<name>.`, the kind and the value of each statistic.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Extensions, Response};
 use mesh_core::{
-    balance::PickContext,
+    balance::Avoid,
     cluster::{ClusterState, EndpointState},
     local_reply::LocalReply,
 };
@@ -13,8 +13,8 @@ use crate::{
     Body, BoxError, ClusterHandle,
     call::{Call, HeldBody, local_reply},
     layer::{HttpService, Middleware, layers},
+    pick::pick,
     retry::TriedEndpoints,
-    rng::ThreadRng,
     route::{RouteMatched, not_found_status},
 };
 
@@ -73,7 +73,7 @@ impl BalanceLayer {
         };
         let picked = match extensions.get::<TriedEndpoints>() {
             Some(tried) => tried.pick_another(cluster),
-            None => cluster.pick(PickContext::new(&mut ThreadRng)),
+            None => pick(cluster, Avoid::NONE),
         };
         let endpoint = picked.map_err(|_| LocalReply::NO_HEALTHY_UPSTREAM)?;
         Ok(SelectedEndpoint { cluster: Arc::clone(cluster), endpoint })

@@ -8,7 +8,7 @@ use std::{
 use mesh_core::local_reply::LocalReply;
 
 use super::StreamInfo;
-use crate::timer::{Deadline, Timers, now};
+use crate::timer::{Deadline, now};
 
 /// The timeouts of a stream. A timer is used only while there is something to wait for.
 #[derive(Debug, Default)]
@@ -16,7 +16,6 @@ pub(crate) struct StreamTimeouts {
     idle_timeout: Option<Duration>,
     request_deadline: Option<Instant>,
     deadline: Option<Deadline>,
-    timers: Option<Timers>,
     /// When the stream became idle; `None` = there was activity since the timer was last checked.
     idle_since: Option<Instant>,
     received: u64,
@@ -44,20 +43,14 @@ impl StreamExpired {
 
 impl StreamTimeouts {
     /// The timeouts of the stream of `info`; `None` and zero are unlimited.
-    pub(crate) fn new(
-        idle_timeout: Option<Duration>,
-        request_timeout: Option<Duration>,
-        info: &StreamInfo,
-        timers: &Timers,
-    ) -> Self {
+    pub(crate) fn new(idle_timeout: Option<Duration>, request_timeout: Option<Duration>, info: &StreamInfo) -> Self {
         let limited = |timeout: Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
         let idle_timeout = limited(idle_timeout);
         let request_deadline = limited(request_timeout).and_then(|timeout| info.start().checked_add(timeout));
         if idle_timeout.is_none() && request_deadline.is_none() {
             return Self::default();
         }
-        let (timers, idle_since) = (Some(timers.clone()), Some(info.start()));
-        Self { idle_timeout, request_deadline, deadline: None, timers, idle_since, received: 0 }
+        Self { idle_timeout, request_deadline, deadline: None, idle_since: Some(info.start()), received: 0 }
     }
 
     /// Records activity on the stream.
@@ -67,7 +60,9 @@ impl StreamTimeouts {
 
     /// Ready when a timeout has expired. Call it when nothing else is ready.
     pub(crate) fn poll_expired(&mut self, info: &StreamInfo, cx: &mut Context<'_>) -> Poll<StreamExpired> {
-        let Some(timers) = &self.timers else { return Poll::Pending };
+        if self.idle_timeout.is_none() && self.request_deadline.is_none() {
+            return Poll::Pending;
+        }
         loop {
             let received = info.bytes_received();
             if received != self.received {
@@ -78,7 +73,7 @@ impl StreamTimeouts {
             let idle_at = self.idle_timeout.and_then(|timeout| idle_since.checked_add(timeout));
             let request_at = self.request_deadline.filter(|_| !info.is_request_complete());
             let Some(at) = idle_at.into_iter().chain(request_at).min() else { return Poll::Pending };
-            let deadline = self.deadline.get_or_insert_with(|| timers.deadline(None));
+            let deadline = self.deadline.get_or_insert_with(|| Deadline::new(None));
             deadline.set(Some(at));
             if deadline.poll_expired(cx).is_pending() {
                 return Poll::Pending;

@@ -12,7 +12,7 @@ use crate::{
     layer::{HttpService, Middleware, layers},
     route::{RouteMatched, Router, Routing},
     telemetry::HttpStats,
-    timer::{Timers, now},
+    timer::now,
 };
 
 /// Any HTTP filter as a layer. Behind a [`RouteLayer`](crate::route::RouteLayer) it obeys the overrides that routes have for
@@ -54,8 +54,7 @@ impl FilterLayer {
 
 impl From<HttpFilter> for FilterLayer {
     fn from(filter: HttpFilter) -> Self {
-        let (stats, timers) = (HttpStats::default(), Timers::default());
-        Self { chain: single(filter, &FilterFactory { stats: &stats, timers: &timers }) }
+        Self { chain: single(filter, &FilterFactory { stats: &HttpStats::default() }) }
     }
 }
 

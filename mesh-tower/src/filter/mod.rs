@@ -35,7 +35,6 @@ use crate::{
     call::{Call, StreamInfo},
     route::Matched,
     telemetry::HttpStats,
-    timer::Timers,
 };
 
 /// Makes the types that run every filter. Each line is the variant of [`FilterConfig`] and the type that runs it.
@@ -112,7 +111,6 @@ pub(crate) trait HttpFilter: fmt::Debug + Send + Sync + Sized {
 pub(crate) struct FilterFactory<'a> {
     /// Statistics of the connection manager. A filter registers its own in them.
     pub(crate) stats: &'a HttpStats,
-    pub(crate) timers: &'a Timers,
 }
 
 /// What happens to a request after a filter has handled it.

@@ -15,7 +15,6 @@ use crate::{
     peer_metadata::PeerExchange,
     route::RouteConfigProvider,
     telemetry::{AccessLogs, HttpStats, OpenError, Reporter, Telemetry},
-    timer::Timers,
 };
 
 /// A listener that cannot be served as configured.
@@ -57,7 +56,6 @@ pub(crate) struct HttpListener {
     pub(crate) stats: Arc<HttpStats>,
     pub(crate) telemetry: Arc<RequestTelemetry>,
     pub(crate) peers: PeerExchange,
-    pub(crate) timers: Timers,
 }
 
 impl HttpListener {
@@ -73,7 +71,6 @@ impl HttpListener {
     ) -> Result<Self, ListenerConfigError> {
         let stats = telemetry.stats.http(&config.stat_prefix);
         let listener = telemetry.stats.listener_http(&facts.stat_prefix, &config.stat_prefix);
-        let timers = Timers::default();
         let is_outbound = facts.traffic_direction == TrafficDirection::Outbound;
         let access_logs = config.access_log.iter().chain(telemetry.logs.common());
         let request_telemetry = RequestTelemetry {
@@ -94,11 +91,10 @@ impl HttpListener {
             routes: RouteConfigProvider::new(&config.routes, store)?,
             default_authority: facts.default_authority,
             store: Arc::clone(store),
-            filters: FilterChain::new(&config.http_filters, &FilterFactory { stats: &stats, timers: &timers }),
+            filters: FilterChain::new(&config.http_filters, &FilterFactory { stats: &stats }),
             stats,
             telemetry: Arc::new(request_telemetry),
             peers: PeerExchange::new(config.peer_metadata, telemetry.peer.clone()),
-            timers,
             config,
         })
     }

@@ -139,7 +139,7 @@ impl HttpListener {
     fn timeouts(&self, matched: Option<&Matched<'_>>, info: &StreamInfo) -> StreamTimeouts {
         let of_route = matched.and_then(|matched| matched.route.idle_timeout());
         let idle_timeout = of_route.or(self.config.stream_idle_timeout);
-        StreamTimeouts::new(idle_timeout, self.config.request_timeout, info, &self.timers)
+        StreamTimeouts::new(idle_timeout, self.config.request_timeout, info)
     }
 
     fn count_expired(&self, expired: StreamExpired) {

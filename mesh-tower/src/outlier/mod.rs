@@ -19,7 +19,7 @@ use mesh_core::{
 
 pub use layer::OutlierLayer;
 
-use crate::{rng::ThreadRng, timer::now};
+use crate::{pick::sweep, rng::ThreadRng};
 
 /// The outcome of a response. A gRPC status is used if it is in the headers, not in trailers, as in Envoy.
 pub(crate) fn outcome_of_response<B>(response: &Response<B>, is_grpc: bool) -> Outcome {
@@ -58,14 +58,6 @@ fn handle_ejection(cluster: &Arc<ClusterState>, ejected: &Ejected) {
         "endpoint ejected"
     );
     if ejected.starts_sweeping {
-        tokio::spawn(sweep(Arc::clone(cluster)));
-    }
-}
-
-/// Sweeps a cluster until no sweep is scheduled.
-async fn sweep(cluster: Arc<ClusterState>) {
-    while let Some(due) = cluster.poll_timeout() {
-        tokio::time::sleep_until(due.into()).await;
-        cluster.handle_timeout(now(), &mut ThreadRng);
+        sweep(cluster);
     }
 }

@@ -1,13 +1,14 @@
 //! Connection pools.
 //!
-//! An endpoint has one pool for each worker and each kind of connection. The pools are attached to its `EndpointState` and
-//! live as long as it does. In the proxy a worker is one single-threaded runtime, and connections never move to another
-//! thread. A library has one worker for its whole runtime.
+//! An endpoint has one pool for each worker, runtime and kind of connection. The pools are attached to its `EndpointState`,
+//! and live as long as it and their runtime do. In the proxy a worker is one single-threaded runtime, and connections never
+//! move to another thread. A library has one worker for all of its runtimes.
 //!
 //! The rest of the crate uses the pools as a [`Transport`], which is [`Pool`].
 
 mod connecting;
 mod endpoint_pool;
+mod endpoint_pools;
 mod form;
 mod http1;
 mod http2;

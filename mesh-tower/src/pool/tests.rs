@@ -624,6 +624,26 @@ fn connections_of_a_runtime_that_has_ended_are_not_used() {
 }
 
 #[test]
+fn two_runtimes_have_connections_of_their_own_until_they_end() {
+    for serve in BOTH_PROTOCOLS {
+        let (first, second) = (single_threaded(), single_threaded());
+        let fixture = first.block_on(async { Fixture::new(serve) });
+        let open = || fixture.endpoint.open.now.load(Ordering::SeqCst);
+        for _ in 0..2 {
+            first.block_on(get_within(Duration::from_secs(60), &fixture.target, "/"));
+            second.block_on(get_within(Duration::from_secs(60), &fixture.target, "/"));
+        }
+        assert_eq!((fixture.endpoint.accepted(), open()), (2, 2), "{serve:?}");
+        drop(first);
+        assert_eq!(open(), 1, "{serve:?}");
+        second.block_on(get_within(Duration::from_secs(60), &fixture.target, "/"));
+        drop(second);
+        assert_eq!((fixture.endpoint.accepted(), open()), (2, 0), "{serve:?}");
+        assert_eq!(in_use(&fixture), 0, "{serve:?}");
+    }
+}
+
+#[test]
 fn a_connection_that_its_runtime_does_not_finish_is_not_waited_for() {
     let first = single_threaded();
     let fixture = first.block_on(async { Fixture::with(Serve::Never, |c| limit(c, 1, 8)) });

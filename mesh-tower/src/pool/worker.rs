@@ -1,28 +1,36 @@
-//! One runtime's share of the data plane: its pools, its timers, its connector.
+//! [`Worker`]: the pools and the connector of a part of the data plane.
 
 use std::{
+    collections::HashMap,
     num::NonZeroUsize,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use mesh_core::{
-    model::{Cluster, Http2Keepalive, HttpProtocolOptions, UpstreamTransportSocket},
+    model::{Cluster, Http2Keepalive, HttpProtocolOptions},
     resilience::breaker::Permit,
     retry::ResetReason,
 };
 use parking_lot::Mutex;
+use tokio::runtime::{self, Handle};
 
-use super::{Connection, endpoint_pool::EndpointPool};
+use super::{
+    Connection,
+    endpoint_pool::EndpointPool,
+    endpoint_pools::{ConnectionKey, EndpointPools, Pools},
+};
 use crate::{
     Connect, Protocol, Target, TcpConnector, TransportError,
     connect::{self, UpstreamStream},
-    timer::{Timers, now},
+    timer::now,
 };
 
-/// One runtime's share of the data plane. Cheap to clone; clones are the same worker.
+/// The connections of a part of the data plane. Cheap to clone; clones are the same worker.
 ///
-/// A multi-threaded runtime is one worker; of several single-threaded runtimes each is one.
+/// Of several single-threaded runtimes that share a `Store` each is a worker, so that they do not get in each other's way. A
+/// worker may also be used by several runtimes, at once or one after the other. Each of them has connections of its own, which
+/// are closed when it shuts down.
 #[derive(Clone, Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
@@ -34,15 +42,15 @@ struct Shared {
     index: usize,
     count: NonZeroUsize,
     connector: Box<dyn Connect>,
-    timers: Timers,
-    sweeper: Mutex<Sweeper>,
+    /// The pools that are swept every [`Worker::SWEEP_INTERVAL`]. Each runtime sweeps its own.
+    swept: Mutex<HashMap<runtime::Id, Vec<Swept>>>,
 }
 
-/// The pools of a worker, which are swept every [`Worker::SWEEP_INTERVAL`].
-#[derive(Debug, Default)]
-struct Sweeper {
-    pools: Vec<Weak<EndpointPool>>,
-    is_running: bool,
+/// A pool, and the list it is in.
+#[derive(Debug)]
+struct Swept {
+    pool: Weak<EndpointPool>,
+    pools: Weak<Pools>,
 }
 
 impl Worker {
@@ -58,9 +66,7 @@ impl Worker {
     /// Worker number `index` of `count` that share a `Store`.
     #[must_use]
     pub fn new(index: usize, count: NonZeroUsize, connector: impl Connect) -> Self {
-        let sweeper = Mutex::default();
-        let timers = Timers::default();
-        let shared = Arc::new(Shared { index, count, connector: Box::new(connector), timers, sweeper });
+        let shared = Arc::new(Shared { index, count, connector: Box::new(connector), swept: Mutex::default() });
         Self { shared, http2_keepalive: None }
     }
 
@@ -75,10 +81,6 @@ impl Worker {
         let mut options = cluster.http_protocol_options;
         options.connection_keepalive = options.connection_keepalive.or(self.http2_keepalive);
         options
-    }
-
-    pub(crate) fn timers(&self) -> &Timers {
-        &self.shared.timers
     }
 
     pub(super) fn connector(&self) -> &dyn Connect {
@@ -108,102 +110,87 @@ impl Worker {
         Ok(connect::open(self.connector(), target, None).await?.holding(permit))
     }
 
-    /// This worker's pool for connections to `target`. It is created at its first use.
+    /// The pool of this worker and the current runtime for connections to `target`. It is created at its first use.
     fn pool(&self, target: &Target<'_>, protocol: Protocol) -> Arc<EndpointPool> {
         let transport_socket = &target.cluster.config().transport_socket;
-        let attached = target.endpoint.attachment().get_or_init(|| Arc::new(EndpointPools::new(self.shared.count)));
-        let pools = (**attached).downcast_ref::<EndpointPools>().and_then(|pools| pools.0.get(self.shared.index));
-        match pools {
-            Some(pools) => Arc::clone(pools.get_or_make(protocol, transport_socket, || {
-                let pool = EndpointPool::new(protocol);
-                self.watch(&pool);
-                pool
-            })),
-            // There are more workers than announced, or something else is attached. Connections work, but are not kept.
+        let key = ConnectionKey { runtime: Handle::current().id(), protocol, transport_socket };
+        match EndpointPools::of_worker(target.endpoint, self.shared.index, self.shared.count) {
+            Some(pools) => pools.get(key).unwrap_or_else(|| self.add_pool(pools, key)),
+            // Connections work, but are not kept.
             None => EndpointPool::new(protocol),
         }
     }
 
-    fn watch(&self, pool: &Arc<EndpointPool>) {
-        let mut sweeper = self.shared.sweeper.lock();
-        sweeper.pools.push(Arc::downgrade(pool));
-        if !sweeper.is_running {
-            sweeper.is_running = true;
-            tokio::spawn(sweep(Arc::downgrade(&self.shared)));
+    #[cold]
+    fn add_pool(&self, pools: &Arc<Pools>, key: ConnectionKey<'_>) -> Arc<EndpointPool> {
+        let pool = EndpointPool::new(key.protocol);
+        if let Some(other) = pools.add(key, &pool) {
+            return other;
         }
+        let mut swept = self.shared.swept.lock();
+        let of_runtime = swept.entry(key.runtime).or_default();
+        let is_first = of_runtime.is_empty();
+        of_runtime.push(Swept { pool: Arc::downgrade(&pool), pools: Arc::downgrade(pools) });
+        // Released first, because a runtime that shuts down drops the task at once, and that takes the lock.
+        drop(swept);
+        if is_first {
+            tokio::spawn(Sweeper { worker: Arc::downgrade(&self.shared), runtime: key.runtime }.run());
+        }
+        pool
     }
 }
 
-/// The pools of one endpoint, by worker. Attached to its `EndpointState`.
-#[derive(Debug)]
-struct EndpointPools(Box<[Pools]>);
-
-impl EndpointPools {
-    fn new(workers: NonZeroUsize) -> Self {
-        Self((0..workers.get()).map(|_| Pools::default()).collect())
-    }
-}
-
-/// What connections to one endpoint must have in common to serve each other's requests.
-///
-/// Settings of the whole cluster, such as keep-alive, are not part of it: when they change, the endpoints get new pools.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ConnectionKey {
-    protocol: Protocol,
-    transport_socket: UpstreamTransportSocket,
-}
-
-/// The pools of one endpoint and worker: a linked list that is read without a lock. It only grows, to one pool for each
-/// key in the configuration.
-#[derive(Debug, Default)]
-struct Pools(OnceLock<Box<Entry>>);
-
-#[derive(Debug)]
-struct Entry {
-    key: ConnectionKey,
-    pool: Arc<EndpointPool>,
-    next: Pools,
-}
-
-impl Pools {
-    fn get_or_make(
-        &self,
-        protocol: Protocol,
-        transport_socket: &UpstreamTransportSocket,
-        make: impl Fn() -> Arc<EndpointPool>,
-    ) -> &Arc<EndpointPool> {
-        let mut rest = self;
-        loop {
-            let entry = rest.0.get_or_init(|| {
-                let key = ConnectionKey { protocol, transport_socket: transport_socket.clone() };
-                Box::new(Entry { key, pool: make(), next: Self::default() })
+impl Shared {
+    /// The pools of a runtime that still exist. If there is none, the runtime has nothing to sweep any more.
+    fn pools(&self, runtime: runtime::Id) -> Vec<Arc<EndpointPool>> {
+        let mut pools = Vec::new();
+        let mut swept = self.swept.lock();
+        if let Some(of_runtime) = swept.get_mut(&runtime) {
+            of_runtime.retain(|swept| {
+                let pool = swept.pool.upgrade();
+                pool.map(|pool| pools.push(pool)).is_some()
             });
-            if entry.key.protocol == protocol && entry.key.transport_socket == *transport_socket {
-                return &entry.pool;
+            if pools.is_empty() {
+                swept.remove(&runtime);
             }
-            rest = &entry.next;
+        }
+        pools
+    }
+}
+
+/// Sweeps the pools of a worker and a runtime. If it ends with the runtime, it removes them.
+struct Sweeper {
+    worker: Weak<Shared>,
+    runtime: runtime::Id,
+}
+
+impl Sweeper {
+    /// Sweeps until the worker or all of the pools are dropped.
+    async fn run(mut self) {
+        loop {
+            tokio::time::sleep(Worker::SWEEP_INTERVAL).await;
+            let Some(worker) = self.worker.upgrade() else { return };
+            let pools = worker.pools(self.runtime);
+            if pools.is_empty() {
+                // Another sweeper may have begun already.
+                self.worker = Weak::new();
+                return;
+            }
+            for pool in pools {
+                pool.sweep(now());
+            }
         }
     }
 }
 
-/// Sweeps the pools until the worker or all of its pools are dropped.
-async fn sweep(worker: Weak<Shared>) {
-    loop {
-        tokio::time::sleep(Worker::SWEEP_INTERVAL).await;
-        let Some(worker) = worker.upgrade() else { return };
-        let mut pools: Vec<Arc<EndpointPool>> = Vec::new();
-        let mut sweeper = worker.sweeper.lock();
-        sweeper.pools.retain(|pool| {
-            let pool = pool.upgrade();
-            pool.map(|pool| pools.push(pool)).is_some()
-        });
-        if pools.is_empty() {
-            sweeper.is_running = false;
-            return;
-        }
-        drop(sweeper);
-        for pool in pools {
-            pool.sweep(now());
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        let Some(worker) = self.worker.upgrade() else { return };
+        let swept = worker.swept.lock().remove(&self.runtime);
+        for Swept { pools, .. } in swept.into_iter().flatten() {
+            if let Some(pools) = pools.upgrade() {
+                pools.remove_runtime(self.runtime);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     layer::{HttpService, Middleware, layers},
     route::RouteMatched,
     timeout::{Limits, TimeIsUp, TryLimits},
-    timer::{Timers, now},
+    timer::{self, now},
 };
 
 /// Retries requests under a [`RetryPolicy`] and within a budget. Local replies of other layers of this crate (an
@@ -52,7 +52,6 @@ pub struct RetryLayer {
     policy: Option<Arc<RetryPolicy>>,
     limits: RetryLimits,
     retry_buffer_bytes: usize,
-    timers: Timers,
 }
 
 layers!(RetryLayer);
@@ -103,7 +102,7 @@ impl RetryLayer {
 
     fn with_policy(policy: Option<Arc<RetryPolicy>>) -> Self {
         let retry_buffer_bytes = Cluster::DEFAULT_RETRY_BUFFER_BYTES;
-        Self { policy, limits: RetryLimits::Route, retry_buffer_bytes, timers: Timers::default() }
+        Self { policy, limits: RetryLimits::Route, retry_buffer_bytes }
     }
 
     fn policy(&self, extensions: &Extensions) -> Option<Arc<RetryPolicy>> {
@@ -146,7 +145,6 @@ impl Middleware for RetryLayer {
             extensions: std::mem::take(&mut call.head.extensions),
             service,
             info,
-            timers: self.timers.clone(),
             cluster,
         };
         self.run(attempts, priority, &mut retries, call).await
@@ -203,7 +201,6 @@ struct Attempts<S> {
     tried: Option<TriedEndpoints>,
     /// Those of the request, cloned for every try.
     extensions: Extensions,
-    timers: Timers,
     cluster: Arc<ClusterState>,
 }
 
@@ -236,7 +233,7 @@ impl<S: HttpService> Attempt for Attempts<S> {
         let of_try = TryLimits::new(now, &self.timeouts);
         let sent = {
             let mut sending = pin!(self.service.send(request));
-            self.limits.bound(of_try, &self.info, &self.timers, |cx| sending.as_mut().poll(cx)).await
+            self.limits.bound(of_try, &self.info, |cx| sending.as_mut().poll(cx)).await
         };
         match sent {
             Ok(Ok(response)) => {
@@ -276,7 +273,7 @@ impl<S: HttpService> Attempt for Attempts<S> {
     async fn back_off(&mut self, call: &mut Call, duration: Duration) -> Result<(), Attempted> {
         // A response that is not passed on must not hold its connection meanwhile.
         call.response = None;
-        self.timers.sleep(duration).await;
+        timer::sleep(duration).await;
         Ok(())
     }
 }

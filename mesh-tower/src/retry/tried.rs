@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use mesh_core::{
-    balance::{Avoid, NoHealthyEndpoint, PickContext},
+    balance::{Avoid, NoHealthyEndpoint},
     cluster::{ClusterState, EndpointId, EndpointState},
 };
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::rng::ThreadRng;
+use crate::pick::pick;
 
 /// The endpoints of earlier tries, in the extensions of each try of a request whose policy has `previous_hosts`. The retry
 /// layer passes them to the balance layer.
@@ -25,10 +25,10 @@ impl TriedEndpoints {
     }
 
     /// Picks an endpoint that was not tried before, if one is found in a few attempts.
-    pub(crate) fn pick_another(&self, cluster: &ClusterState) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
+    pub(crate) fn pick_another(&self, cluster: &Arc<ClusterState>) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
         let mut endpoints = self.endpoints.lock();
         let avoid = Avoid { endpoints: &endpoints, max_attempts: self.max_attempts };
-        let picked = cluster.pick(PickContext::new(&mut ThreadRng).avoiding(avoid))?;
+        let picked = pick(cluster, avoid)?;
         endpoints.push(picked.id());
         Ok(picked)
     }

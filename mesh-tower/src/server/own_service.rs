@@ -277,11 +277,11 @@ where
                 Err(error) => Err(error),
             }
         });
-        match limits.bound(None, info, &listener.timers, |cx| answering.as_mut().poll(cx)).await {
+        match limits.bound(None, info, |cx| answering.as_mut().poll(cx)).await {
             Ok(answer) => {
                 info.state().response_source = Some(ResponseSource::Upstream);
                 let response = answer.map_or_else(|error| failed(&error), |response| response.map(Body::new));
-                call.respond(upstream::limited(response, info, limits, &listener.timers));
+                call.respond(upstream::limited(response, info, limits));
             }
             Err(expired) => {
                 call.reply(info, expired.reply());

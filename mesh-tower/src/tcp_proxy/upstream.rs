@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_core::{
-    balance::PickContext,
+    balance::Avoid,
     cluster::{ActiveRequest, ClusterState, ClusterStats, EndpointState},
     health::outlier::{LocalOriginFailure, Outcome},
     model::RoutingPriority,
@@ -13,7 +13,7 @@ use mesh_core::{
 };
 
 use super::record::Record;
-use crate::{Target, TransportError, Worker, connect::UpstreamStream, outlier, rng::ThreadRng, timer::now};
+use crate::{Target, TransportError, Worker, connect::UpstreamStream, outlier, pick::pick, timer::now};
 
 const PRIORITY: RoutingPriority = RoutingPriority::Default;
 
@@ -52,7 +52,7 @@ pub(super) async fn connect(
             cluster.stats().upstream_cx_connect_attempts_exceeded.inc();
             return Err(record.fail(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED));
         }
-        let Ok(endpoint) = cluster.pick(PickContext::new(&mut ThreadRng)) else {
+        let Ok(endpoint) = pick(&cluster, Avoid::NONE) else {
             return Err(record.fail(ResponseFlags::NO_HEALTHY_UPSTREAM));
         };
         record.attempts += 1;

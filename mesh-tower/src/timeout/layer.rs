@@ -11,7 +11,7 @@ use crate::{
     call::{Call, StreamInfo, local_reply},
     layer::{HttpService, Middleware, layers},
     route::RouteMatched,
-    timer::{Timers, now},
+    timer::now,
 };
 
 /// Applies timeouts to requests; see the [module](super).
@@ -38,7 +38,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct TimeoutLayer {
     timeout: Option<Duration>,
-    timers: Timers,
 }
 
 layers!(TimeoutLayer);
@@ -47,13 +46,13 @@ impl TimeoutLayer {
     /// Creates a layer with a timeout for every request until the end of its response; zero = unlimited.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout: Some(timeout), timers: Timers::default() }
+        Self { timeout: Some(timeout) }
     }
 
     /// Creates a layer with the timeout of the route that [`RouteLayer`](crate::route::RouteLayer) has found.
     #[must_use]
     pub fn from_route() -> Self {
-        Self { timeout: None, timers: Timers::default() }
+        Self { timeout: None }
     }
 
     /// The timeout of a request: the layer's, or else the route's.
@@ -75,8 +74,8 @@ impl Middleware for TimeoutLayer {
         request.body_mut().count(&info);
         let mut limits = Limits::new(&info, &Timeouts { route: timeout, ..Timeouts::default() });
         let mut sending = pin!(service.send(request));
-        match limits.bound(None, &info, &self.timers, |cx| sending.as_mut().poll(cx)).await {
-            Ok(response) => Ok(response?.map(|body| LimitedBody::wrap(body, limits, info, self.timers))),
+        match limits.bound(None, &info, |cx| sending.as_mut().poll(cx)).await {
+            Ok(response) => Ok(response?.map(|body| LimitedBody::wrap(body, limits, info))),
             Err(_) => {
                 if let Some(time_is_up) = time_is_up {
                     time_is_up.set();

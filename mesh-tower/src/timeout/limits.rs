@@ -17,7 +17,7 @@ use mesh_core::{grpc, local_reply::LocalReply, resilience::timeout::Timeouts};
 use crate::{
     Body, BoxError,
     call::{ResponseCutOff, StreamInfo},
-    timer::{Deadline, Timers},
+    timer::Deadline,
 };
 
 /// The timeout that has expired.
@@ -84,12 +84,11 @@ impl Limits {
         &mut self,
         of_try: Option<TryLimits>,
         info: &StreamInfo,
-        timers: &Timers,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
     ) -> Result<R, Expired> {
         poll_fn(|cx| match poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => self.poll_expired(of_try, info, timers, cx).map(Err),
+            Poll::Pending => self.poll_expired(of_try, info, cx).map(Err),
         })
         .await
     }
@@ -99,11 +98,10 @@ impl Limits {
         &mut self,
         of_try: Option<TryLimits>,
         info: &StreamInfo,
-        timers: &Timers,
         cx: &mut Context<'_>,
     ) -> Poll<Expired> {
         let Some((at, which)) = self.nearest(of_try, info) else { return Poll::Pending };
-        let deadline = self.deadline.get_or_insert_with(|| timers.deadline(None));
+        let deadline = self.deadline.get_or_insert_with(|| Deadline::new(None));
         deadline.set(Some(at));
         deadline.poll_expired(cx).map(|()| which)
     }
@@ -129,12 +127,11 @@ pub(crate) struct LimitedBody {
     inner: Body,
     limits: Limits,
     info: StreamInfo,
-    timers: Timers,
 }
 
 impl LimitedBody {
-    pub(crate) fn wrap(inner: Body, limits: Limits, info: StreamInfo, timers: Timers) -> Body {
-        if inner.is_end_stream() { inner } else { Body::new(Self { inner, limits, info, timers }) }
+    pub(crate) fn wrap(inner: Body, limits: Limits, info: StreamInfo) -> Body {
+        if inner.is_end_stream() { inner } else { Body::new(Self { inner, limits, info }) }
     }
 }
 
@@ -143,11 +140,11 @@ impl HttpBody for LimitedBody {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self { inner, limits, info, timers } = &mut *self;
+        let Self { inner, limits, info } = &mut *self;
         if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
             return Poll::Ready(frame);
         }
-        limits.poll_expired(None, info, timers, cx).map(|_| Some(Err(ResponseCutOff.into())))
+        limits.poll_expired(None, info, cx).map(|_| Some(Err(ResponseCutOff.into())))
     }
 
     fn is_end_stream(&self) -> bool {

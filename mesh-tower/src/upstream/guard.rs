@@ -21,7 +21,7 @@ use crate::{
     Body, BoxError, TransportError,
     call::{ResponseCutOff, ResponseSource, StreamInfo},
     timeout::{Expired, Limits},
-    timer::{Timers, now},
+    timer::now,
 };
 
 /// The guard of a response: the request counts in the circuit breaker and at the endpoint, as [`ClusterState::begin_try`]
@@ -57,27 +57,20 @@ pub(super) struct GuardedBody {
     inner: Body,
     info: StreamInfo,
     limits: Limits,
-    timers: Timers,
     active: Option<ActiveTry>,
     /// The end of the body has been counted.
     has_ended: bool,
 }
 
 impl GuardedBody {
-    pub(super) fn wrap(
-        inner: Body,
-        info: &StreamInfo,
-        limits: Limits,
-        timers: &Timers,
-        active: Option<ActiveTry>,
-    ) -> Body {
-        let (info, timers) = (info.clone(), timers.clone());
-        Body::new(Self { inner, info, limits, timers, active, has_ended: false })
+    pub(super) fn wrap(inner: Body, info: &StreamInfo, limits: Limits, active: Option<ActiveTry>) -> Body {
+        let info = info.clone();
+        Body::new(Self { inner, info, limits, active, has_ended: false })
     }
 
     /// An error when a timeout has expired.
     fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
-        self.limits.poll_expired(None, &self.info, &self.timers, cx).map(|expired| {
+        self.limits.poll_expired(None, &self.info, cx).map(|expired| {
             self.end();
             let state = &mut *self.info.state();
             if let Some(cluster) = &state.upstream_cluster {
@@ -127,11 +120,11 @@ impl GuardedBody {
 }
 
 /// Lets the body of a program's own response fail when a timeout of the request expires.
-pub(crate) fn limited(response: Response<Body>, info: &StreamInfo, limits: Limits, timers: &Timers) -> Response<Body> {
+pub(crate) fn limited(response: Response<Body>, info: &StreamInfo, limits: Limits) -> Response<Body> {
     if limits.is_unlimited() || response.body().is_end_stream() {
         return response;
     }
-    response.map(|body| GuardedBody::wrap(body, info, limits, timers, None))
+    response.map(|body| GuardedBody::wrap(body, info, limits, None))
 }
 
 impl HttpBody for GuardedBody {

@@ -29,7 +29,6 @@ use crate::{
     peer_metadata::PeerExchange,
     pool::{Pool, Worker},
     route::Matched,
-    timer::Timers,
 };
 
 /// Options of an [`Upstream`].
@@ -56,23 +55,16 @@ impl From<&HttpConnectionManager> for UpstreamOptions {
 /// Sends requests to the clusters of their routes. Clones share connections.
 #[derive(Debug)]
 pub struct Upstream<T = Pool> {
-    shared: Arc<Shared<T>>,
+    transport: Arc<T>,
     options: UpstreamOptions,
     peers: PeerExchange,
-}
-
-#[derive(Debug)]
-struct Shared<T> {
-    transport: T,
-    timers: Timers,
 }
 
 impl Upstream {
     /// Creates an upstream with the connection pools of `worker`.
     #[must_use]
     pub fn new(worker: Worker) -> Self {
-        let timers = worker.timers().clone();
-        Self::from_parts(Pool::new(worker), timers)
+        Self::with_transport(Pool::new(worker))
     }
 }
 
@@ -80,21 +72,14 @@ impl<T: Transport> Upstream<T> {
     /// Creates an upstream with another transport.
     #[must_use]
     pub fn with_transport(transport: T) -> Self {
-        Self::from_parts(transport, Timers::default())
-    }
-
-    fn from_parts(transport: T, timers: Timers) -> Self {
-        Self {
-            shared: Arc::new(Shared { transport, timers }),
-            options: UpstreamOptions::default(),
-            peers: PeerExchange::default(),
-        }
+        let transport = Arc::new(transport);
+        Self { transport, options: UpstreamOptions::default(), peers: PeerExchange::default() }
     }
 
     /// Sets the options.
     #[must_use]
     pub fn with_options(&self, options: UpstreamOptions) -> Self {
-        Self { shared: Arc::clone(&self.shared), options, peers: self.peers.clone() }
+        Self { transport: Arc::clone(&self.transport), options, peers: self.peers.clone() }
     }
 
     /// Sets the exchange of peer metadata. Default none.
@@ -121,8 +106,7 @@ impl<T: Transport> Upstream<T> {
             return exchange.reply(call, LocalReply::cluster_not_found(status));
         };
         self.peers.send_request(&mut call.head.headers, cluster.config().metadata_exchange);
-        let through = (&self.shared.transport, &self.shared.timers);
-        let mut tries = Tries::new(&exchange, through, cluster, call);
+        let mut tries = Tries::new(&exchange, &*self.transport, cluster, call);
         request::prepare(&mut call.head, &exchange);
         info.observe_request(&call.head);
         tries.run(call).await;
@@ -131,7 +115,7 @@ impl<T: Transport> Upstream<T> {
 
 impl<T> Clone for Upstream<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), options: self.options, peers: self.peers.clone() }
+        Self { transport: Arc::clone(&self.transport), options: self.options, peers: self.peers.clone() }
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use http::StatusCode;
 use http_body::Body as _;
 use mesh_core::{
-    balance::{Avoid, PickContext},
+    balance::Avoid,
     cluster::{ClusterState, EndpointState, RequestOrigin},
     model::{RetryPolicy, RoutingPriority},
     resilience::{overrides::Overrides, timeout::Timeouts},
@@ -33,11 +33,11 @@ use crate::{
     Protocol, Target, Transport, TransportError,
     call::{Call, ResponseCause, ResponseSource, StreamState, add_flags},
     outlier::{outcome_of_response, record},
+    pick::pick,
     retry::{Attempt, Outcome, Retries, repeat},
-    rng::ThreadRng,
     span::within,
     timeout::{Expired, Limits, TryLimits},
-    timer::{Timers, now},
+    timer::{self, now},
 };
 
 /// The tries of a request.
@@ -45,7 +45,6 @@ use crate::{
 pub(super) struct Tries<'a, T> {
     exchange: &'a Exchange<'a>,
     transport: &'a T,
-    timers: &'a Timers,
     cluster: &'a Arc<ClusterState>,
     priority: RoutingPriority,
     origin: RequestOrigin,
@@ -81,7 +80,7 @@ impl<'a, T: Transport> Tries<'a, T> {
     /// Reads timeouts and the retry policy from the route and the request. Headers that are meant for this hop are removed.
     pub(super) fn new(
         exchange: &'a Exchange<'a>,
-        (transport, timers): (&'a T, &'a Timers),
+        transport: &'a T,
         cluster: &'a Arc<ClusterState>,
         call: &mut Call,
     ) -> Self {
@@ -99,7 +98,6 @@ impl<'a, T: Transport> Tries<'a, T> {
         Self {
             exchange,
             transport,
-            timers,
             cluster,
             priority,
             origin: if overrides.internal { RequestOrigin::Internal } else { RequestOrigin::External },
@@ -129,7 +127,7 @@ impl<'a, T: Transport> Tries<'a, T> {
     ) -> Result<(), Failure> {
         self.attempt += 1;
         let avoid = retry.as_deref().map_or(Avoid::NONE, RetryState::avoid);
-        let picked = self.cluster.pick(PickContext::new(&mut ThreadRng).avoiding(avoid));
+        let picked = pick(self.cluster, avoid);
         let endpoint = picked.map_err(|_| Failure::NoHealthyUpstream)?;
         if let Some(retry) = retry {
             retry.handle_pick(endpoint.id());
@@ -193,7 +191,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         let connected = {
             let mut connecting = pin!(self.transport.connection(&target, protocol));
             let info = self.exchange.info;
-            self.limits.bound(None, info, self.timers, |cx| connecting.as_mut().poll(cx)).await
+            self.limits.bound(None, info, |cx| connecting.as_mut().poll(cx)).await
         };
         let connected = connected.map_err(|expired| Failure::expired(expired, RequestProgress::NotStarted))?;
         connected.map_err(|error| self.not_connected(error))
@@ -206,8 +204,8 @@ impl<'a, T: Transport> Tries<'a, T> {
     ) -> Result<Result<(), TransportError>, Failure> {
         let of_try = TryLimits::new(now, &self.timeouts);
         let mut sending = pin!(self.transport.send(connection, call));
-        let (info, timers) = (self.exchange.info, self.timers);
-        let sent = self.limits.bound(of_try, info, timers, |cx| sending.as_mut().poll(cx)).await;
+        let info = self.exchange.info;
+        let sent = self.limits.bound(of_try, info, |cx| sending.as_mut().poll(cx)).await;
         sent.map_err(|expired| Failure::expired(expired, RequestProgress::Started))
     }
 
@@ -312,7 +310,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         } else {
             let limits = std::mem::take(&mut self.limits);
             let inner = std::mem::take(response.body_mut());
-            let guarded = GuardedBody::wrap(inner, self.exchange.info, limits, self.timers, self.hand_over());
+            let guarded = GuardedBody::wrap(inner, self.exchange.info, limits, self.hand_over());
             *response.body_mut() = guarded;
         }
         let mut state = self.record();
@@ -368,9 +366,9 @@ impl<'a, T: Transport> Attempt for Tries<'a, T> {
         if call.response.take().is_some_and(|response| !response.body().is_end_stream()) {
             failure::count_local_reset(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
         }
-        let (info, timers) = (self.exchange.info, self.timers);
-        let mut wait = pin!(timers.sleep(duration));
-        let waited = self.limits.bound(None, info, timers, |cx| wait.as_mut().poll(cx)).await;
+        let info = self.exchange.info;
+        let mut wait = pin!(timer::sleep(duration));
+        let waited = self.limits.bound(None, info, |cx| wait.as_mut().poll(cx)).await;
         waited.map_err(|expired| {
             let failure = Failure::expired(expired, RequestProgress::Started);
             failure.count(self.cluster.stats(), None);

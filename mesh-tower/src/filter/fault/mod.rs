@@ -12,14 +12,13 @@ use mesh_core::{
 };
 
 use super::{FilterFactory, FilterReply, FilterRequest, FilterStatus, HttpFilter, most_specific};
-use crate::{rng::ThreadRng, timer::Timers};
+use crate::{rng::ThreadRng, timer};
 
 /// Injects faults.
 #[derive(Debug)]
 pub(crate) struct FaultFilter {
     config: Arc<Fault>,
     stats: FaultStats,
-    timers: Timers,
 }
 
 /// Envoy `http.<stat_prefix>.fault.`.
@@ -51,7 +50,7 @@ impl HttpFilter for FaultFilter {
             faults_overflow: factory.stats.counter("fault.faults_overflow"),
             active_faults: factory.stats.gauge("fault.active_faults"),
         };
-        Self { config: Arc::clone(config), stats, timers: factory.timers.clone() }
+        Self { config: Arc::clone(config), stats }
     }
 
     fn on_request<'a>(&'a self, (): &'a mut (), request: FilterRequest<'a>) -> FilterStatus<'a> {
@@ -84,7 +83,7 @@ impl HttpFilter for FaultFilter {
         request.info().state().response_flags.insert(ResponseFlags::DELAY_INJECTED);
         FilterStatus::Wait(Box::pin(async move {
             let _active = active;
-            self.timers.sleep(delay).await;
+            timer::sleep(delay).await;
             fail()
         }))
     }

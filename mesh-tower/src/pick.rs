@@ -1,0 +1,88 @@
+//! Picking an endpoint of a cluster, and the sweeps that end ejections of endpoints when their time is over.
+//!
+//! A cluster is swept by a task of the runtime of the request that had the first endpoint ejected. If that runtime shuts down,
+//! the next request that needs an endpoint has the sweeping go on in its own runtime.
+
+use std::sync::Arc;
+
+use mesh_core::{
+    balance::{Avoid, NoHealthyEndpoint, PickContext},
+    cluster::{ClusterState, EndpointState},
+};
+
+use crate::{rng::ThreadRng, timer::now};
+
+/// Picks an endpoint for a request.
+pub(crate) fn pick(cluster: &Arc<ClusterState>, avoid: Avoid<'_>) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
+    if cluster.resume_sweeping() {
+        sweep(cluster);
+    }
+    cluster.pick(PickContext::new(&mut ThreadRng).avoiding(avoid))
+}
+
+/// Starts a task that sweeps a cluster until no sweep is scheduled.
+pub(crate) fn sweep(cluster: &Arc<ClusterState>) {
+    tokio::spawn(Sweeper(Arc::clone(cluster)).run());
+}
+
+struct Sweeper(Arc<ClusterState>);
+
+impl Sweeper {
+    async fn run(self) {
+        while let Some(due) = self.0.poll_timeout() {
+            tokio::time::sleep_until(due.into()).await;
+            self.0.handle_timeout(now(), &mut ThreadRng);
+        }
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.0.suspend_sweeping();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mesh_core::{
+        health::outlier::Outcome,
+        model::{Cluster, Discovery, Endpoint, EndpointAddress, OutlierDetection, Percent},
+    };
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+    use crate::outlier::record;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    }
+
+    #[test]
+    fn an_ejection_ends_in_another_runtime_than_it_began_in() {
+        let (first, second) = (runtime(), runtime());
+        let mut outlier_detection = OutlierDetection::default();
+        outlier_detection.max_ejection_percent = Percent::HUNDRED;
+        let address = EndpointAddress::Socket(([192, 0, 2, 1], 80).into());
+        let mut config = Cluster::new("one", Discovery::Static(vec![Endpoint::new(address)].into()));
+        config.outlier_detection = Some(outlier_detection);
+        let cluster = {
+            let _entered = first.enter();
+            Arc::new(ClusterState::new(Arc::new(config), now(), &mut ThreadRng))
+        };
+        let endpoint = Arc::clone(&cluster.endpoints().endpoints()[0]);
+        first.block_on(async {
+            for _ in 0..5 {
+                record(&cluster, &endpoint, Outcome::Status(http::StatusCode::BAD_GATEWAY), now());
+            }
+        });
+        assert!(endpoint.is_ejected());
+        drop(first);
+        second.block_on(async {
+            drop(pick(&cluster, Avoid::NONE));
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        });
+        assert!(!endpoint.is_ejected());
+    }
+}

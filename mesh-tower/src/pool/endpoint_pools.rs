@@ -1,0 +1,81 @@
+//! The pools of one endpoint: one for each worker, runtime and kind of connection.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use arc_swap::ArcSwap;
+use mesh_core::{cluster::EndpointState, model::UpstreamTransportSocket};
+use tokio::runtime;
+
+use super::endpoint_pool::EndpointPool;
+use crate::Protocol;
+
+/// The pools of one endpoint, by worker. Attached to its `EndpointState`.
+#[derive(Debug)]
+pub(super) struct EndpointPools(Box<[Arc<Pools>]>);
+
+impl EndpointPools {
+    /// The pools of worker `index` of `workers`. `None` if there are more workers than were announced when the first of them
+    /// used the endpoint, or if something else is attached to the endpoint.
+    pub(super) fn of_worker(endpoint: &EndpointState, index: usize, workers: NonZeroUsize) -> Option<&Arc<Pools>> {
+        let attached = endpoint.attachment().get_or_init(|| Arc::new(Self::new(workers)));
+        (**attached).downcast_ref::<Self>()?.0.get(index)
+    }
+
+    fn new(workers: NonZeroUsize) -> Self {
+        Self((0..workers.get()).map(|_| Arc::default()).collect())
+    }
+}
+
+/// What connections to one endpoint must have in common to serve each other's requests.
+///
+/// Settings of the whole cluster, such as keep-alive, are not part of it: when they change, the endpoints get new pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ConnectionKey<'a> {
+    /// A socket is driven by the runtime that made it, so no other one may use it.
+    pub(super) runtime: runtime::Id,
+    pub(super) protocol: Protocol,
+    pub(super) transport_socket: &'a UpstreamTransportSocket,
+}
+
+/// The pools of one endpoint and worker, which are read without a lock. Pools are added for each key in the configuration, and
+/// removed with their runtime.
+#[derive(Debug, Default)]
+pub(super) struct Pools(ArcSwap<Vec<Entry>>);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    runtime: runtime::Id,
+    transport_socket: UpstreamTransportSocket,
+    pool: Arc<EndpointPool>,
+}
+
+impl Pools {
+    pub(super) fn get(&self, key: ConnectionKey<'_>) -> Option<Arc<EndpointPool>> {
+        find(&self.0.load(), key).cloned()
+    }
+
+    /// Adds `pool`. Returns the pool that another task has added meanwhile, if one has.
+    pub(super) fn add(&self, key: ConnectionKey<'_>, pool: &Arc<EndpointPool>) -> Option<Arc<EndpointPool>> {
+        let (runtime, transport_socket) = (key.runtime, key.transport_socket.clone());
+        let entry = Entry { runtime, transport_socket, pool: Arc::clone(pool) };
+        let before = self.0.rcu(|entries| match find(entries, key) {
+            Some(_) => Arc::clone(entries),
+            None => Arc::new(entries.iter().chain([&entry]).cloned().collect()),
+        });
+        find(&before, key).cloned()
+    }
+
+    /// Removes the pools of a runtime, and closes their idle connections.
+    pub(super) fn remove_runtime(&self, runtime: runtime::Id) {
+        self.0.rcu(|entries| entries.iter().filter(|entry| entry.runtime != runtime).cloned().collect::<Vec<_>>());
+    }
+}
+
+fn find<'a>(entries: &'a [Entry], key: ConnectionKey<'_>) -> Option<&'a Arc<EndpointPool>> {
+    let matches = |entry: &&Entry| {
+        entry.runtime == key.runtime
+            && entry.pool.protocol() == key.protocol
+            && entry.transport_socket == *key.transport_socket
+    };
+    entries.iter().find(matches).map(|entry| &entry.pool)
+}
