@@ -1,14 +1,21 @@
 //! The tasks that run for as long as a mesh is used. They resolve host names, and keep its store up to date with a source of
 //! configuration.
 //!
+//! They run on a thread of their own, because a program may use a mesh in several runtimes, and none of these need live as long
+//! as the mesh.
+//!
 //! Sources are optional features, so this module has only their traits; each source is a module of its own.
 
 use std::{
     any::Any,
+    convert::Infallible,
     fmt::Debug,
     hash::{BuildHasher as _, RandomState},
+    io,
+    panic::resume_unwind,
     pin::Pin,
     sync::Arc,
+    thread,
 };
 
 use mesh_core::{node::Node, rng::SplitMix64, store::Store, target::Target};
@@ -17,9 +24,12 @@ use mesh_tower::{
     dns::{DnsDiscovery, Resolve},
     telemetry::LogFiles,
 };
-use tokio::sync::broadcast;
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::{broadcast, oneshot},
+};
 
-use crate::{ConfigEvent, Error, event, identity::Identity};
+use crate::{ConfigEvent, Error, error::Kind, event, identity::Identity};
 
 /// A source of configuration, beside code.
 pub(crate) trait Source: Debug + Send {
@@ -73,6 +83,7 @@ pub(crate) struct Background {
     events: broadcast::Sender<ConfigEvent>,
     followed: Option<Box<dyn Followed>>,
     _dns: DnsDiscovery,
+    _thread: Thread,
 }
 
 impl Background {
@@ -80,14 +91,22 @@ impl Background {
     pub(crate) async fn start(
         source: Option<Box<dyn Source>>,
         resolver: Arc<dyn Resolve>,
-        member: &mut Joining,
-    ) -> Result<Self, Error> {
-        let dns = DnsDiscovery::start(Arc::clone(&member.store), resolver);
-        let followed = match source {
-            Some(source) => Some(source.follow(member).await?),
-            None => None,
-        };
-        Ok(Self { events: member.events.clone(), followed, _dns: dns })
+        mut member: Joining,
+    ) -> Result<(Joining, Self), Error> {
+        let thread = Thread::start().map_err(Kind::Thread)?;
+        let starting = thread.runtime.spawn(async move {
+            let dns = DnsDiscovery::start(Arc::clone(&member.store), resolver);
+            let followed = match source {
+                Some(source) => Some(source.follow(&mut member).await?),
+                None => None,
+            };
+            Ok::<_, Error>((member, dns, followed))
+        });
+        // The task is not aborted, so an error is a panic.
+        let started = starting.await.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+        let (member, dns, followed) = started?;
+        let events = member.events.clone();
+        Ok((member, Self { events, followed, _dns: dns, _thread: thread }))
     }
 
     /// Subscribes to everything that the listener called `name` refers to; to nothing if all configuration is from code.
@@ -97,6 +116,22 @@ impl Background {
 
     pub(crate) fn events(&self) -> broadcast::Receiver<ConfigEvent> {
         self.events.subscribe()
+    }
+}
+
+/// A thread that runs tasks until this is dropped.
+#[derive(Debug)]
+struct Thread {
+    runtime: Handle,
+    _stop: oneshot::Sender<Infallible>,
+}
+
+impl Thread {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel());
+        thread::Builder::new().name("mesh".to_owned()).spawn(move || drop(runtime.block_on(stopped)))?;
+        Ok(Self { runtime: handle, _stop: stop })
     }
 }
 

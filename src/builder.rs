@@ -146,11 +146,11 @@ impl MeshBuilder {
     /// Joins the mesh; returns when all listeners are in force: the targets that can be called, and the sockets of this
     /// program. The routes, clusters and endpoints of a target are loaded when the first channel to it is created.
     ///
+    /// The mesh follows its configuration and resolves host names on a thread of its own. So it can be built in one tokio
+    /// runtime and used in others, such as a `static` in several `#[tokio::test]`s; each has connections of its own.
+    ///
     /// # Errors
     /// If the configuration or a name in it cannot be used, or comes from more than one directory or control plane.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Mesh, Error> {
         let mut member = Joining::new(self.node()?);
         self.configure(&mut member)?;
@@ -162,7 +162,7 @@ impl MeshBuilder {
             return Err(Kind::Sources.into());
         }
         let resolver = self.resolver.unwrap_or_else(resolver::default);
-        let background = Background::start(source, resolver, &mut member).await?;
+        let (member, background) = Background::start(source, resolver, member).await?;
         Ok(Mesh::new(member, background))
     }
 

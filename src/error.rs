@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     #[cfg(feature = "istio")]
     #[error("cannot use the configuration in {}", path.display())]
     Config { path: std::path::PathBuf, source: mesh_control::source::OpenError },
+    #[error("cannot start the thread that follows the configuration")]
+    Thread(#[source] std::io::Error),
     #[error("the routes of {target} cannot be used")]
     Routes { target: Target, source: RouteTableError },
     #[error("the routes of {target} name the cluster {cluster}, which MeshBuilder does not add; it adds {known}")]
@@ -83,7 +85,8 @@ impl Error {
     #[must_use]
     pub fn is_config(&self) -> bool {
         let is_other =
-            matches!(&self.0, Kind::UnknownTarget(_) | Kind::NotFromCode(_) | Kind::Serve(_)) || self.is_invalid_name();
+            matches!(&self.0, Kind::Thread(_) | Kind::UnknownTarget(_) | Kind::NotFromCode(_) | Kind::Serve(_))
+                || self.is_invalid_name();
         !is_other
     }
 

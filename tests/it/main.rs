@@ -10,6 +10,7 @@ mod grpc;
 mod grpc_failures;
 mod layer;
 mod logging;
+mod runtimes;
 mod serve;
 mod support;
 mod telemetry;
