@@ -106,8 +106,8 @@ impl MeshBuilder {
         self
     }
 
-    /// Resolves the host names of DNS clusters. Default with the feature `dns`: the hosts file and the name servers of
-    /// the system. Without the feature, names are not resolved by default.
+    /// Resolves the host names of DNS clusters. Default: the system's resolver, `getaddrinfo`, whose answers are valid for 60 s.
+    /// Default with the feature `dns`: the hosts file and the name servers of the system, whose answers have a TTL.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self

@@ -36,13 +36,13 @@
 //! |---|---|---|
 //! | `istio` | yes | `MeshBuilder::config_dir`: a directory of Istio resources, translated in process; implies `xds` |
 //! | `xds` | with `istio` | `MeshBuilder::control_plane`: the client of a control plane |
-//! | `admin` | yes | `Mesh::admin`: Envoy's admin endpoint |
+//! | `admin` | no | `Mesh::admin`: Envoy's admin endpoint |
 //! | `axum` | no | axum's `ConnectInfo<SocketAddr>` under [`Server::serve`] |
 //! | `tonic` | no | tonic's `remote_addr()` under [`Server::serve`], and `Channel::with_status_source` |
-//! | `dns` | yes | resolution of host names with the system's configuration; without it, see `MeshBuilder::resolver` |
+//! | `dns` | no | an asynchronous resolver of host names, which respects the TTL of answers |
 //! | `tls` | no | nothing yet |
 //!
-//! Without any, configuration comes from code, and neither protobuf nor YAML is compiled.
+//! With `default-features = false`, configuration comes from code, and neither protobuf nor YAML is compiled.
 //!
 //! This crate is a facade: it connects the other crates and has no logic of its own.
 

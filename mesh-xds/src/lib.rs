@@ -1,8 +1,9 @@
 //! xDS for the mesh: Envoy's protobuf API, and everything that turns it into values of `mesh-core`.
 //!
 //! - [`proto`]: the generated messages and their descriptors;
-//! - [`json`]: protobuf-JSON and Envoy's YAML, in both directions.
+//! - `json`: protobuf-JSON and Envoy's YAML, in both directions (feature `json`);
 //! - [`bootstrap`]: Envoy's bootstrap file;
+//! - [`descriptor`], [`unknown`]: names of messages, and fields that the generated messages do not have;
 //! - [`resource`]: listeners, routes, clusters and endpoints as model values;
 //! - [`node`]: the xDS form of a node, a member of a mesh;
 //! - [`client`]: the client of a control plane, in process or remote.
@@ -12,8 +13,11 @@
 pub mod bootstrap;
 pub mod client;
 mod decode;
+pub mod descriptor;
 mod filter;
+#[cfg(feature = "json")]
 pub mod json;
 pub mod node;
 pub mod proto;
 pub mod resource;
+pub mod unknown;

@@ -1,10 +1,11 @@
 //! Resolution of host names, for DNS clusters.
 //!
-//! [`Resolve`] is the interface to the network. `SystemResolver` (feature `system-dns`) reads the hosts file and
-//! queries the name servers that the system is configured with. [`DnsDiscovery`] uses a resolver to keep the endpoints
-//! of DNS clusters up to date.
+//! [`Resolve`] is the interface to the network. [`GetAddrInfoResolver`] calls the system's resolver. `SystemResolver` (feature
+//! `system-dns`) reads the hosts file and queries the name servers that the system is configured with, and respects the TTL
+//! of answers. [`DnsDiscovery`] uses a resolver to keep the endpoints of DNS clusters up to date.
 
 mod discovery;
+mod getaddrinfo;
 #[cfg(feature = "system-dns")]
 mod system;
 
@@ -14,6 +15,7 @@ use mesh_core::model::DnsLookupFamily;
 use thiserror::Error;
 
 pub use discovery::DnsDiscovery;
+pub use getaddrinfo::GetAddrInfoResolver;
 #[cfg(feature = "system-dns")]
 pub use system::SystemResolver;
 

@@ -1,6 +1,6 @@
 //! Envoy's bootstrap file: listeners, clusters, the admin address and the node.
 //!
-//! The file is YAML or JSON and is read by [`json`](crate::json). Its resources are decoded as those of a control plane.
+//! The file is YAML or JSON and is read by `json`. Its resources are decoded as those of a control plane.
 //! A field that is not supported is an error with its path, and a field without effect is reported with the reason.
 
 use std::net::SocketAddr;

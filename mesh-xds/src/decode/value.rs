@@ -13,7 +13,7 @@ use prost::{Message, Name};
 use prost_types::{Any, Duration as ProtoDuration};
 
 use super::field::{At, Result, fields};
-use crate::json::type_name;
+use crate::descriptor::type_name;
 use crate::proto::envoy::config::core::v3::{
     Address, CidrRange, RuntimeFractionalPercent, SocketAddress, address, socket_address,
 };

@@ -7,7 +7,7 @@ use crate::decode::{
     field::{At, Result},
     value::unpack,
 };
-use crate::json::type_name;
+use crate::descriptor::type_name;
 use crate::proto::{udpa, xds};
 
 /// A filter's configuration.

@@ -32,7 +32,7 @@ use crate::decode::{
     field::{At, Result},
     value::unpack,
 };
-use crate::json;
+use crate::descriptor::is_known;
 
 /// All supported filters.
 const CODECS: &[Codec] = &[Codec::of::<Fault>(), Codec::of::<Cors>(), Codec::of::<HeaderMutation>()];
@@ -85,7 +85,7 @@ impl Codec {
 /// Whether a filter that is not supported may be skipped: it must be optional and unknown. Envoy's own filters are
 /// known.
 fn may_skip(is_optional: bool, message_name: &str) -> bool {
-    is_optional && !json::is_known(message_name)
+    is_optional && !is_known(message_name)
 }
 
 #[cfg(test)]

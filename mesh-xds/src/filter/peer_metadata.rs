@@ -5,7 +5,7 @@ use mesh_core::model::{PeerMetadata, UpstreamPropagation};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 
 use crate::decode::field::{At, Result};
-use crate::json::snake_case;
+use crate::descriptor::snake_case;
 
 /// Its full name.
 pub(super) const MESSAGE_NAME: &str = "io.istio.http.peer_metadata.Config";

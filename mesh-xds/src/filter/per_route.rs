@@ -10,7 +10,7 @@ use crate::decode::{
     field::{At, Result},
     value::{required, unpack},
 };
-use crate::json::type_name;
+use crate::descriptor::type_name;
 use crate::proto::envoy::config::route::v3::FilterConfig;
 
 /// The overrides in the field `typed_per_filter_config` of a message.

@@ -13,6 +13,7 @@ use prost_types::Any;
 
 use super::{chain::Chain, *};
 use crate::decode::field::Notes;
+use crate::json;
 use crate::proto::envoy::config::route::v3::VirtualHost;
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, http_filter::ConfigType,

@@ -4,6 +4,7 @@ use prost::{Message, Name};
 
 use super::text::{self, Key, Node, Value};
 use super::{Mark, TextError, descriptor, read, transcode};
+use crate::descriptor::snake_case;
 
 /// A parsed YAML or JSON text.
 #[derive(Debug)]
@@ -92,18 +93,6 @@ fn after_key<'p>(key: &str, path: &'p str) -> Option<&'p str> {
     let path = path.strip_prefix('.').unwrap_or(path);
     let rest = path.strip_prefix(key).or_else(|| path.strip_prefix(&*snake_case(key)))?;
     (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
-}
-
-/// Converts a field name from lowerCamelCase to snake_case.
-pub(crate) fn snake_case(name: &str) -> String {
-    let mut snake = String::with_capacity(name.len());
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(letter.to_ascii_lowercase());
-    }
-    snake
 }
 
 #[cfg(test)]

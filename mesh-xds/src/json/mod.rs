@@ -15,24 +15,17 @@ mod error;
 mod read;
 mod scalar;
 mod text;
-mod unknown;
 mod write;
 
-use std::sync::LazyLock;
-
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use prost_types::Any;
 
-pub(crate) use document::snake_case;
 pub use document::{Document, Located};
 pub use error::{Mark, TextError};
-pub use unknown::{UnknownField, unknown_fields};
 pub use write::Json;
 
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("the checked-in descriptor set is well-formed")
-});
+use crate::descriptor::POOL;
 
 /// Reads YAML or JSON `text` into a message. `source_name`, usually a file path, is shown in errors.
 ///
@@ -60,18 +53,6 @@ pub fn to_json<M: Message + Name>(message: &M) -> Json {
 #[must_use]
 pub fn any_to_json(any: &Any) -> Json {
     to_json(any)
-}
-
-/// The full message name in a type URL such as `type.googleapis.com/envoy.config.cluster.v3.Cluster`.
-#[must_use]
-pub fn type_name(type_url: &str) -> &str {
-    type_url.rsplit_once('/').map_or(type_url, |(_, name)| name)
-}
-
-/// Whether there is a generated message of this full name.
-#[must_use]
-pub fn is_known(full_name: &str) -> bool {
-    POOL.get_message_by_name(full_name).is_some()
 }
 
 fn descriptor<M: Name>() -> MessageDescriptor {

@@ -6,8 +6,9 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 use super::error::{Fault, Result, Step};
+use super::scalar;
 use super::text::{self, Key, Node};
-use super::{POOL, scalar, type_name};
+use crate::descriptor::{POOL, type_name};
 
 const ANY: &str = "google.protobuf.Any";
 const TYPE: &str = "@type";

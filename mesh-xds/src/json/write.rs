@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use prost_reflect::{DynamicMessage, Kind, MapKey, ReflectMessage as _, Value};
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
-use super::{POOL, scalar, type_name};
+use super::scalar;
+use crate::descriptor::{POOL, type_name};
 
 /// A message that is serialized as protobuf-JSON. `Display` writes it indented.
 #[derive(Clone, Debug)]

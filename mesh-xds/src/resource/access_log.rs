@@ -9,7 +9,7 @@ use prost_types::{Struct, Value, value::Kind};
 use super::data_source;
 use super::field::{At, Result, fields};
 use super::value::{format, unpack};
-use crate::json::type_name;
+use crate::descriptor::type_name;
 use crate::proto::envoy::config::accesslog::v3::{AccessLog as ProtoAccessLog, access_log::ConfigType};
 use crate::proto::envoy::config::core::v3::{DataSource, SubstitutionFormatString, substitution_format_string::Format};
 use crate::proto::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};

@@ -11,8 +11,8 @@ use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
 use super::value::{duration, enumeration, optional, positive_duration, required, whole_percent};
 use super::{lb_policy, metadata, protocol_options, resilience, transport_socket};
+use crate::descriptor::type_name;
 use crate::filter::decode_without_effect;
-use crate::json::type_name;
 use crate::proto::envoy::config::cluster::v3::{
     Cluster as ProtoCluster,
     cluster::{

@@ -5,7 +5,7 @@ use prost_types::Any;
 
 use super::field::{At, Result, fields};
 use super::value::{in_range, list, optional, unpack};
-use crate::json::type_name;
+use crate::descriptor::type_name;
 use crate::proto::envoy::config::listener::v3::{
     ListenerFilter as ProtoListenerFilter, ListenerFilterChainMatchPredicate,
     listener_filter::ConfigType,

@@ -39,12 +39,12 @@ pub use field::{FieldError, Ignored};
 use crate::decode::{field, header, value};
 use field::{At, Notes};
 
-use crate::json::{type_name, unknown_fields};
 use crate::proto::envoy::config::cluster::v3::Cluster;
 use crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use crate::proto::envoy::config::listener::v3::Listener;
 use crate::proto::envoy::config::route::v3::RouteConfiguration;
 use crate::proto::envoy::service::discovery::v3::Resource as Wrapper;
+use crate::{descriptor::type_name, unknown::unknown_fields};
 
 /// The types of resources, in the order in which they must be added so that no resource refers to one that is not added
 /// yet. They are removed in reverse order.

@@ -8,8 +8,8 @@ use prost_types::Any;
 use super::field::{At, Result};
 use super::value::unpack;
 use super::{http_connection_manager, tcp_proxy};
+use crate::descriptor::type_name;
 use crate::filter::decode_without_effect;
-use crate::json::type_name;
 use crate::proto::envoy::config::listener::v3::{Filter, filter::ConfigType};
 
 type Decode = fn(&At<'_>, &Any) -> Result<NetworkFilter>;

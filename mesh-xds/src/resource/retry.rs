@@ -8,7 +8,7 @@ use mesh_core::model::{BackOff, RetryOn, RetryPolicy};
 use super::field::{At, Result, fields};
 use super::header;
 use super::value::{duration, in_range, limit, list, optional, required};
-use crate::json::type_name;
+use crate::descriptor::type_name;
 use crate::proto::envoy::config::route::v3::{
     RetryPolicy as ProtoRetryPolicy,
     retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate::ConfigType},

@@ -4,7 +4,7 @@
 use mesh_core::model::UpstreamTransportSocket;
 
 use super::field::{At, Result, fields};
-use crate::json::type_name;
+use crate::descriptor::type_name;
 use crate::proto::envoy::config::core::v3::{
     ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier, transport_socket,
 };

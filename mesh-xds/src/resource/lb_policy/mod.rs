@@ -14,7 +14,7 @@ use prost_types::Any;
 
 use crate::decode::field::{At, Result};
 use crate::decode::value::{enumeration, required};
-use crate::json::type_name;
+use crate::descriptor::type_name;
 use crate::proto::envoy::config::cluster::v3::{
     LoadBalancingPolicy,
     cluster::{LbConfig, LbPolicy as ProtoLbPolicy},

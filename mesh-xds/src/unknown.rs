@@ -6,7 +6,7 @@
 use prost::encoding::{WireType, decode_key, decode_varint};
 use prost_reflect::{Kind, MessageDescriptor};
 
-use super::{POOL, type_name};
+use crate::descriptor::{POOL, type_name};
 
 /// Maximum depth of nested messages. prost refuses deeper ones.
 const MAX_DEPTH: usize = 100;
