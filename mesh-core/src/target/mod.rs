@@ -206,7 +206,10 @@ mod tests {
             ("reviews:80", "the service reviews has no port 80; it has 9080"),
             ("ratings.default:81", "the service ratings.default has no port 81; it has 80, 9080"),
             ("review", "the mesh has no service review; did you mean reviews:9080, reviews.books:9080?"),
-            ("revews.books:80", "the mesh has no service revews.books:80; did you mean reviews.books:9080?"),
+            (
+                "revews.books:80",
+                "the mesh has no service revews.books:80; did you mean reviews.books:9080, reviews:9080?",
+            ),
             ("api.book.example", "the mesh has no service api.book.example; did you mean api.books.example:443?"),
             (
                 "shop",
