@@ -1,16 +1,19 @@
 //! What the library logs.
 
-use std::{cell::RefCell, io, sync::Once};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Mutex, Once},
+    thread::{self, ThreadId},
+};
 
 use mesh::{ConfigEvent, Mesh};
 use tracing_subscriber::EnvFilter;
 
 use crate::support::{ConfigDir, get, serve};
 
-thread_local! {
-    /// What was logged on this thread. Every test has one, and its runtime has no other.
-    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
+/// What each thread has logged. A mesh follows its configuration on a thread of its own, and each test has one for requests.
+static LOGGED: Mutex<Option<HashMap<ThreadId, String>>> = Mutex::new(None);
 
 /// Starts logging as with `RUST_LOG=mesh=debug`.
 fn start() {
@@ -19,14 +22,16 @@ fn start() {
         let filter = EnvFilter::new("mesh=debug");
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Writer).with_ansi(false).without_time().init();
     });
-    lines("");
 }
 
 struct Writer;
 
 impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        LOGGED.with_borrow_mut(|logged| logged.write(bytes))
+        let mut logged = LOGGED.lock().unwrap();
+        let of_thread = logged.get_or_insert_default().entry(thread::current().id()).or_default();
+        of_thread.push_str(str::from_utf8(bytes).unwrap());
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -34,9 +39,15 @@ impl io::Write for Writer {
     }
 }
 
-/// The lines of `level` since the last call.
-fn lines(level: &str) -> Vec<String> {
-    let text = String::from_utf8(LOGGED.take()).unwrap();
+/// The thread that has logged `text`.
+fn thread_that_logged(text: &str) -> ThreadId {
+    let logged = LOGGED.lock().unwrap();
+    *logged.as_ref().unwrap().iter().find(|(_, logged)| logged.contains(text)).unwrap().0
+}
+
+/// The lines of `level` that `thread` has logged since the last call.
+fn lines(thread: ThreadId, level: &str) -> Vec<String> {
+    let text = LOGGED.lock().unwrap().get_or_insert_default().remove(&thread).unwrap_or_default();
     text.lines().filter_map(|line| line.trim_start().strip_prefix(level)).map(str::to_owned).collect()
 }
 
@@ -57,7 +68,8 @@ async fn edits_are_logged_as_the_proxy_logs_them() {
     dir.write("shop.yaml", &SHOP.replace("PORT", "7"));
     start();
     let mesh = Mesh::builder().config_dir(dir.path()).service("shopp").build().await.unwrap();
-    let [warning] = lines("WARN").try_into().unwrap();
+    let follower = thread_that_logged("shopp");
+    let [warning] = lines(follower, "WARN").try_into().unwrap();
     let expected = "no ServiceEntry declares the service shopp.default.svc.cluster.local of this program, \
                     so nobody can call it; did you mean shop?";
     assert!(warning.ends_with(expected), "{warning}");
@@ -66,12 +78,12 @@ async fn edits_are_logged_as_the_proxy_logs_them() {
     let _channel = mesh.channel("shop").unwrap();
     dir.write("shop.yaml", &SHOP.replace("PORT", "some"));
     while !matches!(events.next().await.unwrap(), ConfigEvent::Rejected(_)) {}
-    let [refused] = lines("WARN").try_into().unwrap();
+    let [refused] = lines(follower, "WARN").try_into().unwrap();
     assert!(refused.ends_with("configuration refused, the last good one stays in force:"), "{refused}");
 
     dir.write("shop.yaml", &SHOP.replace("PORT", "8"));
     while !matches!(events.next().await.unwrap(), ConfigEvent::Applied(_)) {}
-    let applied = lines("INFO");
+    let applied = lines(follower, "INFO");
     assert!(applied.iter().any(|line| line.ends_with("configuration 2 is valid")), "{applied:?}");
     let endpoints = "outbound|80||shop.default.svc.cluster.local: applied";
     assert!(applied.iter().any(|line| line.ends_with(endpoints)), "{applied:?}");
@@ -88,11 +100,13 @@ async fn a_request_is_one_line_with_what_has_become_of_it() {
     get(&channel, "/first").await;
 
     start();
+    let this = thread::current().id();
+    lines(this, "");
     get(&channel, "/a").await;
     let mut of_requests = Vec::new();
     // The server may know a little later than the client that the response has ended.
     while of_requests.len() < 2 {
-        of_requests.extend(lines("DEBUG").into_iter().filter(|line| line.contains("request{")));
+        of_requests.extend(lines(this, "DEBUG").into_iter().filter(|line| line.contains("request{")));
         tokio::task::yield_now().await;
     }
     of_requests.sort_unstable();

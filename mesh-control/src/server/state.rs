@@ -250,19 +250,19 @@ spec:
     }
 
     #[test]
-    fn a_service_that_nothing_declares_is_told_once_with_similar_names() {
-        let mesh = mesh(SERVICES, 1);
+    fn an_undeclared_service_is_reported_with_similar_names() {
+        let mesh = mesh(&SERVICES.replace("a.example", "shop.default.svc.cluster.local"), 1);
         let node = |service| Node::new(Role::Library, service, None, Default::default()).unwrap();
-        assert_eq!(undeclared(&mesh, &node(Some("a.example"))), None);
+        assert_eq!(undeclared(&mesh, &node(Some("shop"))), None);
         assert_eq!(undeclared(&mesh, &node(None)), None);
         assert_eq!(
-            undeclared(&mesh, &node(Some("a.exmple"))).unwrap(),
-            "no ServiceEntry declares the service a.exmple of this program, so nobody can call it; \
-             did you mean a.example, b.example?"
+            undeclared(&mesh, &node(Some("shopp"))).unwrap(),
+            "no ServiceEntry declares the service shopp.default.svc.cluster.local of this program, \
+             so nobody can call it; did you mean shop?"
         );
         let mut state = StreamState::new(Arc::clone(&mesh));
         let mut first = request(ResourceType::Listener, &[]);
-        first.node = Some(Arc::new(node::to_xds(&node(Some("shop")))));
+        first.node = Some(Arc::new(node::to_xds(&node(Some("shopp")))));
         state.handle_request(first).unwrap();
         assert!(!state.is_declared);
     }
