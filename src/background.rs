@@ -1,8 +1,6 @@
-//! The tasks that run for as long as a mesh is used. They resolve host names, and keep its store up to date with a source of
-//! configuration.
+//! The background tasks of a mesh. They resolve host names, and keep the store up to date with a source of configuration.
 //!
-//! They run on a thread of their own, because a program may use a mesh in several runtimes, and none of these need live as long
-//! as the mesh.
+//! They run on a dedicated thread, because a program may use a mesh in several runtimes, and the mesh may outlive each of them.
 //!
 //! Sources are optional features, so this module has only their traits; each source is a module of its own.
 
@@ -31,7 +29,7 @@ use tokio::{
 
 use crate::{ConfigEvent, Error, error::Kind, event, identity::Identity};
 
-/// A source of configuration, beside code.
+/// A source of configuration other than code.
 pub(crate) trait Source: Debug + Send {
     /// Starts keeping the store of `member` up to date with the source; resolves when the first configuration is in force.
     fn follow(self: Box<Self>, member: &mut Joining) -> Following<'_>;
@@ -55,7 +53,7 @@ pub(crate) struct Joining {
     /// The node with the labels that the source has for it, if it has none of its own.
     pub(crate) labelled: Node,
     pub(crate) store: Arc<Store>,
-    /// The services whose endpoints come from code.
+    /// The services that [`MeshBuilder::endpoints`](crate::MeshBuilder::endpoints) has added.
     pub(crate) endpoints: Vec<Target>,
     pub(crate) logs: Arc<LogFiles>,
     pub(crate) worker: Worker,
@@ -119,7 +117,7 @@ impl Background {
     }
 }
 
-/// A thread that runs tasks until this is dropped.
+/// A thread with a runtime, which ends when this value is dropped.
 #[derive(Debug)]
 struct Thread {
     runtime: Handle,

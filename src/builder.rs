@@ -66,9 +66,9 @@ impl MeshBuilder {
         self
     }
 
-    /// Adds a service from code: `target` is its `HOST:PORT`, `protocol` what its endpoints at `addresses` speak. Its requests
-    /// have Istio's defaults: the endpoint with the fewest active requests, two retries of what the service cannot have
-    /// handled, no timeout and no limits. [`Mesh::endpoints`] changes the addresses later. The name of its cluster, for
+    /// Adds a service from code. `target` is its `HOST:PORT`, and `protocol` is the protocol of its endpoints at `addresses`.
+    /// Istio's defaults apply: least-request load balancing, two retries of requests that the service cannot have processed,
+    /// no timeout and no limits. [`Mesh::endpoints`] changes the addresses later. The name of its cluster, for
     /// [`routes`](Self::routes) to the same target, is `outbound|PORT||HOST`.
     ///
     /// ```
@@ -100,21 +100,21 @@ impl MeshBuilder {
         self
     }
 
-    /// Adds the routes of calls to `target`, a `HOST:PORT`, from code. Their clusters come from code, too.
+    /// Adds the routes of calls to `target`, a `HOST:PORT`, from code. Their clusters must come from code, too.
     pub fn routes(mut self, target: impl Into<String>, routes: RouteConfiguration) -> Self {
         self.routes.push((target.into(), routes));
         self
     }
 
-    /// Resolves the host names of DNS clusters. Default: the system's resolver, `getaddrinfo`, whose answers are valid for 60 s.
-    /// Default with the feature `dns`: the hosts file and the name servers of the system, whose answers have a TTL.
+    /// Resolves the host names of DNS clusters. Default: the system's resolver, `getaddrinfo`, with a TTL of 60 s.
+    /// Default with the feature `dns`: the system's hosts file and name servers, with the TTL of their responses.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
-    /// Writes an access log of all requests that this program sends through channels and takes through servers, beside the logs
-    /// that the configuration says. Default none.
+    /// Writes an access log of all requests that this program sends through channels and receives through servers, in addition
+    /// to the access logs in the configuration. Default none.
     ///
     /// ```
     /// use mesh::model::{AccessLog, AccessLogSink};
@@ -127,17 +127,17 @@ impl MeshBuilder {
         self
     }
 
-    /// Makes the connections of channels. Default plain TCP; tests use a [`MemoryNetwork`](crate::MemoryNetwork).
+    /// Establishes the connections of channels. Default plain TCP; tests use a [`MemoryNetwork`](crate::MemoryNetwork).
     pub fn connector(mut self, connector: impl Connect) -> Self {
         self.worker = Some(Worker::new(0, NonZeroUsize::MIN, connector));
         self
     }
 
-    /// Sends a PING on each HTTP/2 connection to an endpoint every `interval`, and closes a connection whose PING is not
-    /// answered within `timeout`: its requests fail, and later ones get a new connection. Default as the cluster is configured
-    /// (Envoy `http2_protocol_options.connection_keepalive`), which has precedence; else there are none.
+    /// Sends a PING on each HTTP/2 connection to an endpoint every `interval`. If no PONG arrives within `timeout`, the
+    /// connection is closed, and its requests fail. Applies to clusters without a keepalive of their own (Envoy
+    /// `http2_protocol_options.connection_keepalive`). Default none.
     ///
-    /// It is a setting of all channels, because they share their connections.
+    /// The setting applies to all channels, because they share connections.
     pub fn http2_keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.http2_keepalive = Some(Http2Keepalive::new(interval, timeout));
         self
@@ -146,8 +146,8 @@ impl MeshBuilder {
     /// Joins the mesh; returns when all listeners are in force: the targets that can be called, and the sockets of this
     /// program. The routes, clusters and endpoints of a target are loaded when the first channel to it is created.
     ///
-    /// The mesh follows its configuration and resolves host names on a thread of its own. So it can be built in one tokio
-    /// runtime and used in others, such as a `static` in several `#[tokio::test]`s; each has connections of its own.
+    /// The mesh follows its configuration and resolves host names on its own thread. It can therefore be built in one tokio
+    /// runtime and used in others, such as a `static` in several `#[tokio::test]`s. Each runtime has its own connections.
     ///
     /// # Errors
     /// If the configuration or a name in it cannot be used, or comes from more than one directory or control plane.
@@ -199,7 +199,7 @@ impl MeshBuilder {
     }
 }
 
-/// A target that can be the name of a listener.
+/// Parses a target, which must have a port because it is the name of a listener.
 fn with_port(text: &str) -> Result<Target, Error> {
     let target: Target = text.parse().map_err(Kind::from)?;
     if target.port().is_none() { Err(Kind::NoPort(target).into()) } else { Ok(target) }

@@ -18,17 +18,17 @@ use crate::{Mesh, background::Subscription};
 ///
 /// It is a transport for tonic (`GreeterClient::new(channel)`) and a `tower::Service` for HTTP requests with any body.
 /// A request without an authority gets that of the service. Every request gets a response: failures become the local
-/// reply of a sidecar, such as 503 if no endpoint is healthy, or `grpc-status` 14 for gRPC. The error behind it, if there is one, is
-/// a [`ResponseCause`](crate::ResponseCause) in the extensions of the response.
+/// reply of a sidecar, such as 503 if no endpoint is healthy, or `grpc-status` 14 for gRPC. If an error caused the reply, it is a
+/// [`ResponseCause`](crate::ResponseCause) in the extensions of the response.
 ///
-/// A gRPC response that fails after it has begun ends with trailers: `DEADLINE_EXCEEDED` if a timeout of the route has ended
-/// it, `UNAVAILABLE` if the connection was lost. The body of any other response ends with an error.
+/// A gRPC response that fails after it has begun ends with trailers: `DEADLINE_EXCEEDED` if a timeout of the route has
+/// expired, `UNAVAILABLE` if the connection was lost. The body of any other response ends with an error.
 #[derive(Clone, Debug)]
 pub struct Channel(mesh_tower::Channel);
 
 impl Channel {
     pub(crate) fn new(inner: &mesh_tower::Channel, subscription: Option<Subscription>, mesh: Mesh) -> Self {
-        // A request may outlive the channel that it was sent by, and waits for the configuration.
+        // A request may outlive its channel, and may still be waiting for the configuration.
         Self(inner.holding(Arc::new((subscription, mesh))))
     }
 }

@@ -1,4 +1,4 @@
-//! The extensions in which axum and tonic look for the addresses of a connection, each by a feature of its name.
+//! The request extensions from which axum and tonic read the addresses of a connection, each behind a feature of its name.
 
 use std::task::{Context, Poll};
 
@@ -6,7 +6,7 @@ use http::{Extensions, Request};
 use mesh_tower::{Body, server::Connection};
 use tower_service::Service;
 
-/// A service whose requests say where they come from in the way that other libraries do.
+/// Adds the extensions of axum and tonic to the requests of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct WithConnectInfo<S>(pub(crate) S);
 
@@ -20,14 +20,14 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for WithConnectInfo<S> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> S::Future {
-        tell(request.extensions_mut());
+        insert_addresses(request.extensions_mut());
         self.0.call(request)
     }
 }
 
-fn tell(extensions: &mut Extensions) {
+fn insert_addresses(extensions: &mut Extensions) {
     let Some(connection) = extensions.get::<Connection>() else { return };
-    // What has no address is left out, as those libraries do for Unix sockets.
+    // Without an address nothing is inserted, as in these libraries for Unix sockets.
     let (Some(peer), local) = (connection.peer_address(), connection.local_address()) else { return };
     #[cfg(feature = "axum")]
     extensions.insert(axum::extract::ConnectInfo(peer));

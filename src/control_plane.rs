@@ -113,7 +113,7 @@ impl Changes {
                 self.is_change = true;
                 self.applied.refused.push(error.to_string());
             }
-            // The agent logs the others.
+            // The agent logs all other notices.
             _ => {}
         }
         None

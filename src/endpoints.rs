@@ -14,7 +14,7 @@ use mesh_core::{
 
 use crate::background::rng;
 
-/// What the endpoints of a service speak. Istio's protocols of ports.
+/// The protocol of a service's endpoints. Istio's protocols of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Protocol {
@@ -26,8 +26,8 @@ pub enum Protocol {
     Grpc,
 }
 
-/// The endpoints of one service, which can be replaced at any time; from [`Mesh::endpoints`](crate::Mesh::endpoints). Clones are
-/// the same.
+/// A handle to the endpoints of one service, which can be replaced at any time. It is returned by
+/// [`Mesh::endpoints`](crate::Mesh::endpoints). Clones refer to the same endpoints.
 #[derive(Clone)]
 pub struct Endpoints {
     service: Arc<str>,
@@ -39,8 +39,8 @@ impl Endpoints {
         Self { service: cluster_name(target).into(), store }
     }
 
-    /// Replaces all endpoints. Requests that start now use the new ones; those under way end where they are. An endpoint that
-    /// stays keeps its connections and its state.
+    /// Replaces all endpoints. New requests use the new endpoints; requests in flight are not affected. An endpoint that
+    /// remains keeps its connections and its state.
     pub fn set(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         let assignment = Arc::new(addresses.into_iter().collect::<LoadAssignment>());
         self.store.set_endpoints(&self.service, &assignment, &mut rng());
@@ -53,7 +53,7 @@ impl fmt::Debug for Endpoints {
     }
 }
 
-/// The name of the cluster of a target: that of a whole service in Istio.
+/// The name of the cluster of a target, which is Istio's name for a service without subset.
 pub(crate) fn cluster_name(target: &Target) -> String {
     let port = target.port().map(|port| port.to_string()).unwrap_or_default();
     format!("outbound|{port}||{}", target.host())
@@ -75,7 +75,7 @@ pub(crate) fn cluster(target: &Target, protocol: Protocol, namespace: &str) -> C
     cluster
 }
 
-/// The routes of a target: all requests to its cluster, with Istio's defaults.
+/// The routes of a target: one route for all requests to its cluster, with Istio's defaults.
 pub(crate) fn routes(target: &Target) -> RouteConfiguration {
     let name = cluster_name(target);
     let everything = RouteMatch::path(PathMatcher::Prefix("/".into()));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_from_code_is_configured_as_one_from_a_directory() {
+    async fn a_service_from_code_is_configured_like_one_from_a_directory() {
         let dir = std::env::temp_dir().join(format!("mesh-endpoints-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         for (name, protocol) in [("HTTP", Protocol::Http), ("HTTP2", Protocol::Http2), ("GRPC", Protocol::Grpc)] {
@@ -130,7 +130,7 @@ spec:
             let (expected, expected_routes) = in_force(&of_directory, &cluster);
             let (actual, mut actual_routes) = in_force(&of_code, &cluster);
             assert_eq!(actual, expected, "{name}");
-            // From code every authority is taken, from a directory the names of the service.
+            // Routes from code match every authority, those from a directory only the names of the service.
             actual_routes.virtual_hosts[0].domains.clone_from(&expected_routes.virtual_hosts[0].domains);
             actual_routes.ignore_port_in_host_matching = true;
             assert_eq!(actual_routes, expected_routes, "{name}");

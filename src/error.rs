@@ -13,7 +13,7 @@ use thiserror::Error as ThisError;
 
 /// A mesh cannot be joined or used. The source, if any, is the cause.
 ///
-/// `Display` is one line. `Debug`, which a `main` that returns an error prints, is the [`report`](Self::report).
+/// `Display` is one line. `Debug` is the [`report`](Self::report), because Rust prints it if `main` returns the error.
 #[derive(ThisError)]
 #[error(transparent)]
 pub struct Error(#[from] Kind);
@@ -31,11 +31,13 @@ pub(crate) enum Kind {
     Thread(#[source] std::io::Error),
     #[error("the routes of {target} cannot be used")]
     Routes { target: Target, source: RouteTableError },
-    #[error("the routes of {target} name the cluster {cluster}, which MeshBuilder does not add; it adds {known}")]
+    #[error(
+        "the routes of {target} refer to the cluster {cluster}, which is not added to MeshBuilder; its clusters are {known}"
+    )]
     NoCluster { target: Target, cluster: ClusterName, known: String },
     #[error("the target {0} needs a port, such as {0}:80, to be configured from code")]
     NoPort(Target),
-    #[error("the endpoints of {0} do not come from MeshBuilder::endpoints, so they cannot be set")]
+    #[error("the endpoints of {0} were not added with MeshBuilder::endpoints, so they cannot be set")]
     NotFromCode(Target),
     #[error(transparent)]
     AccessLog(#[from] OpenError),
@@ -51,8 +53,8 @@ pub(crate) enum Kind {
 }
 
 impl Error {
-    /// The error with all that is known about it, for people at a terminal: its causes, and of mistakes in files the lines with
-    /// what was expected, as `mesh-control validate` prints them; of more than 20 mistakes the first.
+    /// The error with its causes, for display in a terminal. Mistakes in files include the line and the expected values, as in
+    /// the output of `mesh-control validate`; at most 20 mistakes are included.
     ///
     /// ```text
     /// cannot use the configuration in mesh: the configuration has errors

@@ -1,4 +1,4 @@
-//! How to use the library, by topic.
+//! The user guide, by topic.
 
 #[doc = include_str!("../docs/guide/start.md")]
 #[cfg(feature = "istio")]

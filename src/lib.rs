@@ -32,14 +32,14 @@
 //!
 //! # Features
 //!
-//! | feature | default | gives |
+//! | feature | default | enables |
 //! |---|---|---|
 //! | `istio` | yes | `MeshBuilder::config_dir`: a directory of Istio resources, translated in process; implies `xds` |
 //! | `xds` | with `istio` | `MeshBuilder::control_plane`: the client of a control plane |
 //! | `admin` | no | `Mesh::admin`: Envoy's admin endpoint |
 //! | `axum` | no | axum's `ConnectInfo<SocketAddr>` under [`Server::serve`] |
 //! | `tonic` | no | tonic's `remote_addr()` under [`Server::serve`], and `Channel::with_status_source` |
-//! | `dns` | no | an asynchronous resolver of host names, which respects the TTL of answers |
+//! | `dns` | no | an asynchronous DNS resolver, which respects the TTL of responses; without it, `getaddrinfo` is used |
 //! | `tls` | no | nothing yet |
 //!
 //! With `default-features = false`, configuration comes from code, and neither protobuf nor YAML is compiled.

@@ -29,7 +29,7 @@ pub struct Mesh {
     background: Arc<Background>,
     pub(crate) telemetry: Telemetry,
     pub(crate) identity: Arc<Identity>,
-    /// The services whose endpoints come from code.
+    /// The services that [`MeshBuilder::endpoints`] has added.
     endpoints: Arc<[Target]>,
     worker: Worker,
 }
@@ -82,11 +82,11 @@ impl Mesh {
         Ok(Channel::new(&channel, self.background.subscribe(&listener.name), self.clone()))
     }
 
-    /// The endpoints of a service that [`MeshBuilder::endpoints`] has added, to change them. `target` is as for
-    /// [`channel`](Self::channel).
+    /// A handle to change the endpoints of a service that [`MeshBuilder::endpoints`] has added. `target` has the same form as
+    /// for [`channel`](Self::channel).
     ///
     /// # Errors
-    /// If `target` cannot be a name, or no such service comes from code.
+    /// If `target` is not a valid name, or [`MeshBuilder::endpoints`] has not added such a service.
     pub fn endpoints(&self, target: &str) -> Result<Endpoints, Error> {
         let target: Target = target.parse()?;
         let listeners = self.store.listeners();

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use mesh_tower::dns::Resolve;
 
-/// Queries the name servers that the system is configured with.
+/// The default resolver: queries the name servers that the system is configured with.
 #[cfg(feature = "dns")]
 pub(crate) fn default() -> Arc<dyn Resolve> {
     Arc::new(mesh_tower::dns::SystemResolver::new())
 }
 
-/// Calls the system's resolver.
+/// The default resolver: calls the system's resolver.
 #[cfg(not(feature = "dns"))]
 pub(crate) fn default() -> Arc<dyn Resolve> {
     Arc::new(mesh_tower::dns::GetAddrInfoResolver::new())

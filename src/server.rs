@@ -50,9 +50,9 @@ impl Server {
         self
     }
 
-    /// Sends a PING on each HTTP/2 connection every `interval`, and closes a connection whose PING is not answered within
-    /// `timeout`. Default as the listener is configured (Envoy `http2_protocol_options.connection_keepalive`), which has
-    /// precedence; else there are none.
+    /// Sends a PING on each HTTP/2 connection every `interval`, and closes the connection if no PONG arrives within `timeout`.
+    /// Applies to listeners without a keepalive of their own (Envoy `http2_protocol_options.connection_keepalive`). Default
+    /// none.
     pub fn with_http2_keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.inner = self.inner.with_http2_keepalive(Http2Keepalive::new(interval, timeout));
         self
@@ -63,12 +63,12 @@ impl Server {
     ///
     /// Connections come from a `TcpListener`, a `UnixListener`, or anything else that yields byte streams: see [`Accept`].
     ///
-    /// Each request has a [`Connection`](crate::Connection) in its extensions, which knows the addresses of both ends. With the
-    /// feature `axum` handlers may extract `ConnectInfo<SocketAddr>`, and with the feature `tonic` a request knows its
+    /// Each request has a [`Connection`](crate::Connection) in its extensions, with the local and the peer address. With the
+    /// feature `axum` handlers can extract `ConnectInfo<SocketAddr>`, and with the feature `tonic` a request has its
     /// `remote_addr()`, as with the servers of these libraries. A handler may upgrade its connection, such as for a websocket.
     ///
-    /// A gRPC call is answered with `DEADLINE_EXCEEDED` when its `grpc-timeout` is over; routes of the listener that have
-    /// timeouts (`timeout`, `max_stream_duration`) apply them, as a sidecar does.
+    /// A gRPC call ends with `DEADLINE_EXCEEDED` when its `grpc-timeout` expires. The timeouts of the listener's routes
+    /// (`timeout`, `max_stream_duration`) apply, as in a sidecar.
     ///
     /// ```no_run
     /// use axum::{Router, routing::get};

@@ -1,4 +1,4 @@
-//! Failed gRPC calls as errors, for tonic.
+//! A channel that returns failed gRPC calls as errors, for tonic.
 
 use std::{
     pin::Pin,
@@ -14,16 +14,16 @@ use tower_service::Service;
 
 use crate::Channel;
 
-/// A [`Channel`] whose failed gRPC calls are errors with a cause, made by [`Channel::with_status_source`].
+/// A [`Channel`] that returns an error with a source if a gRPC call fails. Created by [`Channel::with_status_source`].
 #[derive(Clone, Debug)]
 pub struct StatusChannel(Channel);
 
 impl Channel {
-    /// The same channel for clients of tonic that look at the `source` of a `Status`.
+    /// Converts the channel for tonic clients that read the `source` of a `Status`.
     ///
-    /// A call that fails because of its connection is answered by a channel with `grpc-status`, in which there is no room for
-    /// a cause. Here it is an error instead: a `tonic::Status` of the same code and message, whose source is the
-    /// [`ResponseCause`]: that of a refused connection is an [`io::Error`](std::io::Error).
+    /// If the connection of a call fails, a channel responds with a `grpc-status`, which has no source. The returned channel
+    /// instead fails with a `tonic::Status` of the same code and message. Its source is the error of the [`ResponseCause`], such
+    /// as an [`io::Error`](std::io::Error) if the connection is refused.
     #[must_use]
     pub fn with_status_source(self) -> StatusChannel {
         StatusChannel(self)

@@ -392,12 +392,12 @@ fn plain(text: &str) -> String {
     shown
 }
 
-/// All problems in their order, as [`Diagnostic::render`] shows them, with an empty line after each.
+/// All diagnostics in order, in the format of [`Diagnostic::render`], each followed by an empty line.
 pub fn report_all(diagnostics: &[Diagnostic], style: Style) -> String {
     render_all(diagnostics.iter(), style)
 }
 
-/// The same, bounded, for errors and logs: errors first, and of many problems only the first 20 with the number of the others.
+/// Like [`report_all`], but limited, for errors and logs: errors first, at most 20 diagnostics, and the number of the others.
 pub fn report(diagnostics: &[Diagnostic], style: Style) -> String {
     let mut by_severity: Vec<_> = diagnostics.iter().collect();
     by_severity.sort_by_key(|diagnostic| diagnostic.severity);

@@ -17,7 +17,7 @@ pub const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/
 
 /// The status of a call whose deadline has passed.
 pub const DEADLINE_EXCEEDED: u32 = 4;
-/// The status of a call that could not reach the service, or lost it.
+/// The status of a call that could not connect to the service, or lost the connection.
 pub const UNAVAILABLE: u32 = 14;
 
 /// Names of the status codes in camel case and in snake case, by number.

@@ -1,21 +1,21 @@
 //! Suggestions for misspelt names.
 
-/// The name that was most likely meant: the most similar one, if it differs in a third of the letters at most. Case, `_` and
-/// `-` do not matter.
+/// The name that is most similar to `text`, if their edit distance is at most a third of the length of `text`. Case, `_` and
+/// `-` are ignored.
 pub fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = plain(text);
-    let (distance, name) = names.map(|name| (distance(&plain(name), &wanted), name)).min()?;
+    let wanted = normalize(text);
+    let (distance, name) = names.map(|name| (distance(&normalize(name), &wanted), name)).min()?;
     is_near(distance, &wanted).then_some(name)
 }
 
-/// How much `name` differs from `text`, if it may have been meant.
+/// The edit distance of `name` and `text`, if it is small enough for a suggestion.
 pub(crate) fn difference(text: &str, name: &str) -> Option<usize> {
-    let wanted = plain(text);
-    let distance = distance(&plain(name), &wanted);
+    let wanted = normalize(text);
+    let distance = distance(&normalize(name), &wanted);
     is_near(distance, &wanted).then_some(distance)
 }
 
-fn plain(name: &str) -> String {
+fn normalize(name: &str) -> String {
     name.replace(['_', '-'], "").to_ascii_lowercase()
 }
 
@@ -23,7 +23,7 @@ fn is_near(distance: usize, wanted: &str) -> bool {
     distance <= wanted.len() / 3
 }
 
-/// Levenshtein distance: edits that turn one name into the other.
+/// Levenshtein distance: the minimum number of edits that turn one name into the other.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
     for (i, a) in from.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! A network in memory, for tests of programs: connections are pipes, so no port is taken and time may be paused.
+//! An in-memory network for tests of programs. Connections are pipes, so no port is used and time may be paused.
 
 use std::{
     io::{Error, ErrorKind, Result},
@@ -16,27 +16,27 @@ use tokio::{
 
 use crate::{Accept, AcceptedConnection, Connect, ConnectTo, Connected, Connecting, Io};
 
-/// Bytes that each direction of a connection holds.
+/// Buffer size of each direction of a connection, in bytes.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// Connections that wait to be accepted; more of them wait to be made.
+/// Maximum number of connections that wait to be accepted. Further connection attempts wait.
 const BACKLOG: usize = 128;
 
-/// The first port that port 0, and a client, gets.
+/// The first ephemeral port, for port 0 and for clients.
 const FIRST_EPHEMERAL_PORT: u16 = 32768;
 
-/// A network in memory. Clones are the same network.
+/// An in-memory network for tests. Clones share the same network.
 ///
-/// What [`bind`](Self::bind) returns is served as a socket is, and the network itself is the connector of those who call.
-/// Addresses are any that the configuration names; nothing outside of the network is reached.
+/// [`bind`](Self::bind) returns a listener, which a server accepts connections from as from a socket. The network itself is the
+/// connector of clients. Any address can be used, such as those in the configuration. No connection leaves the network.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryNetwork(Arc<Mutex<Addresses>>);
 
 #[derive(Debug, Default)]
 struct Addresses {
     listeners: HashMap<SocketAddr, mpsc::Sender<AcceptedConnection<DuplexStream>>>,
-    /// How many ports have been chosen.
-    chosen: u16,
+    /// Number of ephemeral ports that have been allocated.
+    allocated: u16,
 }
 
 /// A listening socket of a [`MemoryNetwork`]. When it is dropped, connections to its address are refused.
@@ -53,14 +53,14 @@ impl MemoryNetwork {
         Self::default()
     }
 
-    /// Listens on `address`. Port 0 takes a free one.
+    /// Listens on `address`. Port 0 selects an ephemeral port.
     ///
     /// # Errors
-    /// If somebody else listens there.
+    /// If another listener is bound to `address`.
     pub fn bind(&self, mut address: SocketAddr) -> Result<MemoryListener> {
         let mut addresses = self.0.lock();
         if address.port() == 0 {
-            address.set_port(addresses.choose_port());
+            address.set_port(addresses.allocate_port());
         }
         let (sender, accepted) = mpsc::channel(BACKLOG);
         if addresses.listeners.get(&address).is_some_and(|listener| !listener.is_closed()) {
@@ -71,10 +71,10 @@ impl MemoryNetwork {
     }
 
     async fn dial(&self, address: SocketAddr) -> Result<DuplexStream> {
-        let refused = || Error::new(ErrorKind::ConnectionRefused, format!("nobody listens on {address}"));
+        let refused = || Error::new(ErrorKind::ConnectionRefused, format!("nothing is listening on {address}"));
         let (listener, port) = {
             let mut addresses = self.0.lock();
-            (addresses.listeners.get(&address).cloned().ok_or_else(refused)?, addresses.choose_port())
+            (addresses.listeners.get(&address).cloned().ok_or_else(refused)?, addresses.allocate_port())
         };
         let (io, other) = duplex(PIPE_BYTES);
         let mut accepted = AcceptedConnection::new(other);
@@ -86,9 +86,9 @@ impl MemoryNetwork {
 }
 
 impl Addresses {
-    fn choose_port(&mut self) -> u16 {
-        let port = FIRST_EPHEMERAL_PORT + self.chosen % FIRST_EPHEMERAL_PORT;
-        self.chosen = self.chosen.wrapping_add(1);
+    fn allocate_port(&mut self) -> u16 {
+        let port = FIRST_EPHEMERAL_PORT + self.allocated % FIRST_EPHEMERAL_PORT;
+        self.allocated = self.allocated.wrapping_add(1);
         port
     }
 }
@@ -106,7 +106,7 @@ impl Connect for MemoryNetwork {
 }
 
 impl MemoryListener {
-    /// The address.
+    /// The address that it is bound to.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address

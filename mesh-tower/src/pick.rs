@@ -1,7 +1,7 @@
-//! Picking an endpoint of a cluster, and the sweeps that end ejections of endpoints when their time is over.
+//! Picks an endpoint of a cluster, and sweeps clusters to end ejections when their ejection time has passed.
 //!
-//! A cluster is swept by a task of the runtime of the request that had the first endpoint ejected. If that runtime shuts down,
-//! the next request that needs an endpoint has the sweeping go on in its own runtime.
+//! A task sweeps the cluster. It is spawned in the runtime of the request that caused the first ejection. If that runtime shuts
+//! down, the next pick spawns a task in its own runtime.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ejection_ends_in_another_runtime_than_it_began_in() {
+    fn an_ejection_ends_after_its_runtime_has_shut_down() {
         let (first, second) = (runtime(), runtime());
         let mut outlier_detection = OutlierDetection::default();
         outlier_detection.max_ejection_percent = Percent::HUNDRED;

@@ -5,8 +5,8 @@
 //! a free list. A timer that is still registered for an earlier time is moved with one atomic store and never deregistered.
 //! In return, a timer in the free list may wake the task that used it last without need.
 //!
-//! Each thread has its own free list. A timer belongs to a runtime and panics when the runtime has shut down, so the list has
-//! the timers of one runtime only: the one that last took a timer on this thread.
+//! Each thread has its own free list. A timer belongs to a runtime, and panics if it is polled after the runtime has shut down.
+//! The list therefore contains timers of one runtime only: the one that last took a timer on this thread.
 
 use std::{
     cell::RefCell,
@@ -88,14 +88,14 @@ impl Timer {
                 sleep.as_mut().reset(at.into());
                 Self { sleep, runtime }
             }
-            // What is left of another runtime is dropped here, not under the borrow: it may hold the last waker of a task.
+            // Timers of another runtime are dropped here, after the borrow has ended: they may hold the last waker of a task.
             Ok(None) | Err(OtherRuntime(_)) => Self { sleep: Box::pin(tokio::time::sleep_until(at.into())), runtime },
         }
     }
 
-    /// Returns the timer to this thread's free list; frees it if the list is full or of another runtime.
+    /// Returns the timer to this thread's free list; drops it if the list is full or belongs to another runtime.
     fn release(self) {
-        // It fails while the thread ends. What is not kept is dropped after the borrow.
+        // `try_with` fails while the thread exits. A timer that is not kept is dropped after the borrow has ended.
         let _freed = FREE.try_with(|free| free.borrow_mut().keep(self)).ok().flatten();
     }
 }
@@ -110,14 +110,14 @@ struct FreeList {
     timers: Vec<Pin<Box<Sleep>>>,
 }
 
-/// The timers that were in the list of another runtime.
-struct OtherRuntime(#[expect(dead_code, reason = "held until the list is not borrowed")] Vec<Pin<Box<Sleep>>>);
+/// The previous contents of the list, which belong to another runtime.
+struct OtherRuntime(#[expect(dead_code, reason = "dropped after the borrow has ended")] Vec<Pin<Box<Sleep>>>);
 
 impl FreeList {
     /// Maximum number of timers in the list. Further timers are freed.
     const MAX_FREE: usize = 4096;
 
-    /// A timer of `runtime`. The list is of this runtime from now on.
+    /// Takes a timer of `runtime`. From now on the list belongs to this runtime.
     fn take(&mut self, runtime: runtime::Id) -> Result<Option<Pin<Box<Sleep>>>, OtherRuntime> {
         if self.runtime == Some(runtime) {
             return Ok(self.timers.pop());
@@ -126,7 +126,7 @@ impl FreeList {
         Err(OtherRuntime(std::mem::take(&mut self.timers)))
     }
 
-    /// Returns the timer if it is not kept.
+    /// Keeps the timer, or returns it if the list is full or belongs to another runtime.
     fn keep(&mut self, timer: Timer) -> Option<Timer> {
         if self.runtime != Some(timer.runtime) || self.timers.len() >= Self::MAX_FREE {
             return Some(timer);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_uses_no_timer_of_another_one() {
+    fn timers_are_not_shared_between_runtimes() {
         let run = || {
             let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
@@ -194,6 +194,6 @@ mod tests {
         one.block_on(poll_fn(|cx| Poll::Ready(deadline.poll_expired(cx).is_pending())));
         other.block_on(sleep(Duration::from_millis(1)));
         drop(deadline);
-        assert_eq!(free(), 1, "a timer that comes back too late is freed");
+        assert_eq!(free(), 1, "a timer of another runtime is freed");
     }
 }

@@ -132,7 +132,7 @@ async fn a_directory_that_cannot_be_used_is_an_error_with_place_and_cause() {
 }
 
 #[tokio::test]
-async fn an_error_is_printed_with_the_lines_that_are_wrong() {
+async fn an_error_is_printed_with_the_invalid_lines() {
     let dir = ConfigDir::new();
     dir.write("services.yaml", &services(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()));
     dir.write("shop.yaml", &rules("some", "100"));
@@ -152,17 +152,17 @@ async fn an_error_is_printed_with_the_lines_that_are_wrong() {
 }
 
 #[tokio::test]
-async fn a_target_that_cannot_be_called_is_told_with_what_can_be() {
+async fn an_unknown_target_is_an_error_with_suggestions() {
     let dir = ConfigDir::new();
     dir.write("services.yaml", &services(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()));
     let mesh = Mesh::builder().config_dir(dir.path()).build().await.unwrap();
     for (target, expected) in [
         ("shop:81", "the service shop has no port 81; it has 80"),
         ("shopp", "the mesh has no service shopp; did you mean shop:80?"),
-        ("cart", "the mesh has no service cart; known are shop:80"),
+        ("cart", "the mesh has no service cart; known services: shop:80"),
         (
             "http://shop:80",
-            "invalid target \"http://shop:80\": a target is no URL; expected HOST[:PORT], such as \"shop:80\"",
+            "invalid target \"http://shop:80\": a target is not a URL; expected HOST[:PORT], such as \"shop:80\"",
         ),
     ] {
         assert_eq!(mesh.channel(target).unwrap_err().to_string(), expected);

@@ -62,15 +62,15 @@ async fn endpoints_from_code_can_be_replaced_and_need_no_network_in_tests() {
 }
 
 #[tokio::test]
-async fn what_comes_from_code_is_checked() {
+async fn configuration_from_code_is_checked() {
     let to = |cluster: &str| {
         let all = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), RouteAction::to_cluster(cluster));
         RouteConfiguration::new("shop", vec![VirtualHost::new("shop", vec![all])])
     };
     let builder = || Mesh::builder().endpoints("shop:80", Protocol::Http, []);
     let error = builder().routes("cart:80", to("cart")).build().await.unwrap_err();
-    let expected =
-        "the routes of cart:80 name the cluster cart, which MeshBuilder does not add; it adds outbound|80||shop";
+    let expected = "the routes of cart:80 refer to the cluster cart, which is not added to MeshBuilder; \
+                    its clusters are outbound|80||shop";
     assert!(error.is_config() && error.to_string() == expected, "{error}");
     let error = Mesh::builder().endpoints("shop", Protocol::Http, []).build().await.unwrap_err();
     assert!(error.is_invalid_name(), "{error}");
@@ -78,11 +78,11 @@ async fn what_comes_from_code_is_checked() {
 
     let mesh = builder().routes("cart:80", to("outbound|80||shop")).build().await.unwrap();
     let error = mesh.endpoints("cart").unwrap_err().to_string();
-    assert_eq!(error, "the endpoints of cart:80 do not come from MeshBuilder::endpoints, so they cannot be set");
+    assert_eq!(error, "the endpoints of cart:80 were not added with MeshBuilder::endpoints, so they cannot be set");
 }
 
 #[tokio::test]
-async fn an_access_log_from_code_has_the_requests_of_channels_and_servers() {
+async fn an_access_log_from_code_contains_the_requests_of_channels_and_servers() {
     let path = std::env::temp_dir().join(format!("mesh-access-log-{}", std::process::id()));
     let log = || AccessLog::istio(AccessLogSink::File(path.clone()));
     let servers = Mesh::builder().service("shop").access_log(log()).build().await.unwrap();

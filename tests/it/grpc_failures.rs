@@ -1,4 +1,4 @@
-//! How calls that fail look to a client of tonic.
+//! Failed calls, as a tonic client sees them.
 
 use std::{error::Error, io, net::SocketAddr, time::Duration};
 
@@ -31,7 +31,7 @@ fn shop() -> HealthCheckRequest {
 }
 
 #[tokio::test]
-async fn a_stream_that_the_routes_timeout_ends_has_exceeded_its_deadline() {
+async fn a_stream_that_exceeds_the_route_timeout_is_deadline_exceeded() {
     let timeout = Duration::from_millis(100);
     let channel = support::channel_to(serve().await, true, |route| route.timeout = timeout).await;
     let mut watched = HealthClient::new(channel).watch(shop()).await.unwrap().into_inner();
@@ -41,7 +41,7 @@ async fn a_stream_that_the_routes_timeout_ends_has_exceeded_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_connection_breaks_is_unavailable() {
+async fn a_stream_whose_connection_is_lost_is_unavailable() {
     let server = serve().await;
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -61,9 +61,9 @@ async fn a_stream_whose_connection_breaks_is_unavailable() {
 #[tokio::test]
 async fn a_service_that_cannot_be_reached_is_unavailable_with_a_cause() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = socket.local_addr().unwrap();
+    let unused = socket.local_addr().unwrap();
     drop(socket);
-    let channel = support::channel_to(nobody, true, |_| {}).await;
+    let channel = support::channel_to(unused, true, |_| {}).await;
     let status = HealthClient::new(channel.clone()).check(shop()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
 

@@ -1,4 +1,4 @@
-//! What the library logs.
+//! The logs of the library.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::support::{ConfigDir, get, serve};
 
-/// What each thread has logged. A mesh follows its configuration on a thread of its own, and each test has one for requests.
+/// The log of each thread. A mesh follows its configuration on its own thread, and each test runs on its own thread.
 static LOGGED: Mutex<Option<HashMap<ThreadId, String>>> = Mutex::new(None);
 
 /// Starts logging as with `RUST_LOG=mesh=debug`.
@@ -71,7 +71,7 @@ async fn edits_are_logged_as_the_proxy_logs_them() {
     let follower = thread_that_logged("shopp");
     let [warning] = lines(follower, "WARN").try_into().unwrap();
     let expected = "no ServiceEntry declares the service shopp.default.svc.cluster.local of this program, \
-                    so nobody can call it; did you mean shop?";
+                    so other programs cannot call it; did you mean shop?";
     assert!(warning.ends_with(expected), "{warning}");
 
     let mut events = mesh.events();
@@ -90,7 +90,7 @@ async fn edits_are_logged_as_the_proxy_logs_them() {
 }
 
 #[tokio::test]
-async fn a_request_is_one_line_with_what_has_become_of_it() {
+async fn a_request_is_one_line_with_its_outcome() {
     let servers = Mesh::builder().service("shop").build().await.unwrap();
     let address = serve(&servers, "v1").await;
     let dir = ConfigDir::new();
@@ -104,7 +104,7 @@ async fn a_request_is_one_line_with_what_has_become_of_it() {
     lines(this, "");
     get(&channel, "/a").await;
     let mut of_requests = Vec::new();
-    // The server may know a little later than the client that the response has ended.
+    // The server may record the end of the response slightly later than the client.
     while of_requests.len() < 2 {
         of_requests.extend(lines(this, "DEBUG").into_iter().filter(|line| line.contains("request{")));
         tokio::task::yield_now().await;

@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 use crate::support::{ConfigDir, get};
 
-/// An endpoint of both protocols that is not in any runtime of the test. `/fails` fails each time, `/slow` takes too long.
+/// An endpoint of both protocols, outside of the runtimes of the test. `/fails` always fails, `/slow` exceeds the timeout.
 fn endpoint() -> SocketAddr {
     let (send, address) = mpsc::channel();
     thread::spawn(move || {
@@ -33,7 +33,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// `shop` by HTTP/1.1 and `grpc` by HTTP/2, both at `address`; with a timeout and retries.
+/// Declares `shop` with HTTP/1.1 and `grpc` with HTTP/2, both at `address`, with a timeout and retries.
 fn write_config(dir: &ConfigDir, address: SocketAddr) {
     for (name, protocol) in [("shop", "HTTP"), ("grpc", "HTTP2")] {
         dir.write(&format!("{name}.yaml"), &config(name, protocol, address.port(), "/"));
@@ -66,7 +66,7 @@ spec:
     )
 }
 
-/// Both protocols answer, retry and time out as in any runtime.
+/// Checks responses, retries and timeouts of both protocols.
 async fn check(mesh: &Mesh) {
     for name in ["shop", "grpc"] {
         let channel = mesh.channel(name).unwrap();
@@ -83,7 +83,7 @@ async fn check(mesh: &Mesh) {
 }
 
 #[test]
-fn a_mesh_survives_the_runtime_that_it_was_built_in() {
+fn a_mesh_can_outlive_the_runtime_that_it_was_built_in() {
     let dir = ConfigDir::new();
     let address = endpoint();
     write_config(&dir, address);
@@ -111,7 +111,7 @@ fn a_mesh_survives_the_runtime_that_it_was_built_in() {
 }
 
 #[test]
-fn a_mesh_is_used_by_two_runtimes_at_once() {
+fn two_runtimes_can_use_a_mesh_concurrently() {
     let dir = ConfigDir::new();
     write_config(&dir, endpoint());
     let (first, second) = (runtime(), runtime());

@@ -1,4 +1,4 @@
-//! What a program's handlers find under `serve`: who asks, how long the answer may take, and a connection to upgrade.
+//! Handlers of a program under `serve`: the addresses of the connection, the deadline of a call, and upgrades.
 
 #[path = "../../examples/generated/helloworld.rs"]
 mod helloworld;
@@ -32,41 +32,41 @@ async fn listen() -> (TcpListener, SocketAddr) {
     (socket, address)
 }
 
-/// Sends `request` on a connection of its own; returns what comes until the connection ends, and its local address.
+/// Sends `request` on a new connection; returns everything that is received until it is closed, and its local address.
 async fn exchange(address: SocketAddr, request: &str) -> (String, SocketAddr) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let local = stream.local_addr().unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    (answer, local)
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    (response, local)
 }
 
 #[tokio::test]
-async fn a_handler_knows_who_asks() {
+async fn a_handler_gets_the_addresses_of_the_connection() {
     let (socket, address) = listen().await;
     let handler = async |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
         let connection = request.extensions().get::<Connection>().unwrap();
         assert_eq!(connection.client_address(), Some(peer));
-        let told = [Some(peer), connection.peer_address(), connection.local_address()];
-        format!("{told:?} {}", connection.listener())
+        let addresses = [Some(peer), connection.peer_address(), connection.local_address()];
+        format!("{addresses:?} {}", connection.listener())
     };
     let app = Router::new().route("/", get(handler));
     let mesh = Mesh::builder().service("shop").build().await.unwrap();
     tokio::spawn(async move { mesh.server("shop").unwrap().serve(socket, app).await });
-    let (answer, local) = exchange(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let (response, local) = exchange(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
     let expected = format!("{:?} {address}", [Some(local), Some(local), Some(address)]);
-    assert!(answer.ends_with(&expected), "{answer} does not end with {expected}");
+    assert!(response.ends_with(&expected), "{response} does not end with {expected}");
 }
 
-/// Greets the address that asks; for `nobody`, never.
+/// Greets the address of the client; for the name `slow`, never responds.
 #[derive(Clone, Copy, Debug)]
 struct Host;
 
 #[tonic::async_trait]
 impl Greeter for Host {
     async fn say_hello(&self, request: tonic::Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        if request.get_ref().name == "nobody" {
+        if request.get_ref().name == "slow" {
             std::future::pending::<()>().await;
         }
         let (remote, local) = (request.remote_addr(), request.local_addr());
@@ -75,14 +75,14 @@ impl Greeter for Host {
 }
 
 #[tokio::test]
-async fn tonic_knows_who_asks_and_a_call_ends_with_its_deadline() {
+async fn tonic_gets_the_addresses_and_a_call_ends_at_its_deadline() {
     for by_layer in [false, true] {
         let (socket, address) = listen().await;
         let mesh = Mesh::builder().service("greeter").build().await.unwrap();
         let server = mesh.server("greeter").unwrap();
         let service = Routes::new(GreeterServer::new(Host));
         if by_layer {
-            // axum's server does not know `grpc-timeout`.
+            // axum's server does not support `grpc-timeout`.
             let app = service.into_axum_router().layer(server.layer(address).unwrap());
             tokio::spawn(async move { axum::serve(socket, app).await });
         } else {
@@ -93,7 +93,7 @@ async fn tonic_knows_who_asks_and_a_call_ends_with_its_deadline() {
             let greeting = greeter.say_hello(HelloRequest { name: "Ada".to_owned() }).await.unwrap().into_inner();
             assert_eq!(greeting.message, format!("Some(127.0.0.1) {:?}", Some(address)));
         }
-        let mut request = tonic::Request::new(HelloRequest { name: "nobody".to_owned() });
+        let mut request = tonic::Request::new(HelloRequest { name: "slow".to_owned() });
         request.set_timeout(Duration::from_millis(50));
         let status = greeter.say_hello(request).await.unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
@@ -112,15 +112,15 @@ spec:
   - {address: 127.0.0.1, ports: {http: PORT}}
 ";
 
-/// Says what it hears on a connection that is upgraded to the protocol that is asked for.
+/// Upgrades the connection to the requested protocol, and echoes the received bytes.
 async fn echo(mut request: Request) -> axum::response::Response {
     let protocol = request.headers()[header::UPGRADE].clone();
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let mut io = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
-        let mut heard = [0; 4];
-        io.read_exact(&mut heard).await.unwrap();
-        io.write_all(&heard).await.unwrap();
+        let mut received = [0; 4];
+        io.read_exact(&mut received).await.unwrap();
+        io.write_all(&received).await.unwrap();
     });
     let headers = [(header::CONNECTION, "upgrade".parse().unwrap()), (header::UPGRADE, protocol)];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()

@@ -55,7 +55,7 @@ pub(crate) async fn serve(mesh: &Mesh, name: &'static str) -> SocketAddr {
     address
 }
 
-/// Answers with `name` and the path that was asked for.
+/// Responds with `name` and the requested path.
 pub(crate) fn named(
     name: &'static str,
 ) -> impl Service<

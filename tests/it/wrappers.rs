@@ -1,5 +1,5 @@
-//! What programs put around a channel and around a service: tonic's interceptors and services, tower-http's layers, axum's
-//! extractors. Most of this is proven by compiling.
+//! Channels and services wrapped by other libraries: tonic's interceptors and services, tower-http's layers, axum's
+//! extractors. Most of these tests check that the types fit together.
 
 #[path = "../../examples/generated/helloworld.rs"]
 mod helloworld;
@@ -40,7 +40,7 @@ const LONG: Duration = Duration::from_secs(60);
 const X_LAYER: HeaderName = HeaderName::from_static("x-layer");
 const AUTHORIZATION: &str = "Bearer secret";
 
-/// Greets with the headers that it has got.
+/// Greets with the headers that it has received.
 #[derive(Clone, Copy, Debug)]
 struct Echo;
 
@@ -142,8 +142,8 @@ async fn a_server_takes_the_services_of_tonic_under_layers() {
     let reply = GreeterClient::new(channel.clone()).say_hello(hello()).await.unwrap();
     assert_eq!(reply.metadata().get("x-layer").unwrap(), "seen");
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
-    let asked = tonic_health::pb::HealthCheckRequest { service: "echo".to_owned() };
-    let answer = health.check(asked).await.unwrap().into_inner();
+    let request = tonic_health::pb::HealthCheckRequest { service: "echo".to_owned() };
+    let answer = health.check(request).await.unwrap().into_inner();
     assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
 
     // A browser: gRPC-Web on HTTP/1.1.
@@ -158,7 +158,7 @@ async fn a_server_takes_the_services_of_tonic_under_layers() {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert!(body.windows(13).any(|part| part == b"grpc-status:0"), "{body:?}");
 
-    // The same service by a layer, to be served by another server.
+    // The same service behind the layer, served by another server.
     let mesh = Mesh::builder().service("echo").build().await.unwrap();
     let layer = mesh.server("echo").unwrap().layer(address).unwrap();
     let response = layer.layer(service).oneshot(request()).await.unwrap_or_else(|never| match never {});

@@ -31,7 +31,7 @@ pub enum Refusal {
 pub struct StreamState {
     mesh: Arc<Mesh>,
     client: Option<(Node, Snapshot)>,
-    /// Whether the mesh declares the service of the client, as far as is known.
+    /// Whether the mesh declared the service of the client at the last check; true before the first one.
     is_declared: bool,
     types: [TypeState; ResourceType::ALL.len()],
     nonce: u64,
@@ -63,7 +63,7 @@ impl StreamState {
             let node = node::from_xds(request.node.as_ref().ok_or(Refusal::Anonymous)?)?;
             let snapshot = Snapshot::of(&self.mesh, &node);
             self.client = Some((node, snapshot));
-            self.look_for_service();
+            self.check_service();
         }
         let state = &mut self.types[request.resource_type as usize];
         // An acknowledgement of an older response is about resources that have been replaced.
@@ -90,15 +90,15 @@ impl StreamState {
         self.mesh = mesh;
         let Some((node, snapshot)) = &mut self.client else { return };
         *snapshot = Snapshot::of(&self.mesh, node);
-        self.look_for_service();
+        self.check_service();
         // A resource is sent before the resources that refer to it.
         for kind in ResourceType::ALL {
             self.push(kind, Push::Change);
         }
     }
 
-    /// Warns once if the mesh does not declare the service of the client, or does not any more.
-    fn look_for_service(&mut self) {
+    /// Warns if the mesh does not declare the service of the client. Warns again only after the service has been declared.
+    fn check_service(&mut self) {
         let Some((node, _)) = &self.client else { return };
         let undeclared = undeclared(&self.mesh, node);
         let was_declared = std::mem::replace(&mut self.is_declared, undeclared.is_none());
@@ -143,7 +143,7 @@ impl StreamState {
     }
 }
 
-/// The warning about a node whose service is not declared. A name misspelt is the usual cause.
+/// The warning about a node whose service is not declared. The usual cause is a misspelt name.
 fn undeclared(mesh: &Mesh, node: &Node) -> Option<String> {
     let host = node.service.as_ref()?;
     if mesh.registry.find(host, &node.namespace).is_some() {
@@ -151,7 +151,9 @@ fn undeclared(mesh: &Mesh, node: &Node) -> Option<String> {
     }
     let services = mesh.registry.visible_to(&node.namespace).map(|service| service.host.as_str());
     let suggestion = Suggestion::new(host.as_str(), services, &node.namespace);
-    Some(format!("no ServiceEntry declares the service {host} of this program, so nobody can call it; {suggestion}"))
+    Some(format!(
+        "no ServiceEntry declares the service {host} of this program, so other programs cannot call it; {suggestion}"
+    ))
 }
 
 /// Why a response is sent.
@@ -258,7 +260,7 @@ spec:
         assert_eq!(
             undeclared(&mesh, &node(Some("shopp"))).unwrap(),
             "no ServiceEntry declares the service shopp.default.svc.cluster.local of this program, \
-             so nobody can call it; did you mean shop?"
+             so other programs cannot call it; did you mean shop?"
         );
         let mut state = StreamState::new(Arc::clone(&mesh));
         let mut first = request(ResourceType::Listener, &[]);

@@ -47,7 +47,7 @@ pub enum Reload {
 }
 
 impl Reload {
-    /// Why it is not in force, for people at a terminal; `None` if it is.
+    /// The reason why the change is not in force, for display in a terminal; `None` if it is in force.
     #[must_use]
     pub fn report(&self, style: Style) -> Option<String> {
         match self {
@@ -57,7 +57,7 @@ impl Reload {
         }
     }
 
-    /// Logs the outcome: WARN if the change is refused, INFO if it is taken, WARN for each warning about it.
+    /// Logs the outcome: WARN if the change is refused, INFO if it is applied, and WARN for each warning.
     fn log(&self) {
         match self {
             Self::Applied { mesh, diagnostics } => {
@@ -99,7 +99,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// The reason with its causes. Mistakes in files are shown as `mesh-control validate` shows them; of more than 20 the first.
+    /// The reason with its causes. Mistakes in files have the format of `mesh-control validate`; at most 20 are included.
     pub fn report(&self, style: Style) -> String {
         match self {
             Self::Invalid(diagnostics) => {
@@ -121,14 +121,14 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Most errors in the message about a directory that cannot be opened.
-const MAX_TOLD: usize = 20;
+/// Maximum number of errors in the message about a directory that cannot be opened.
+const MAX_LISTED: usize = 20;
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
     let mut lines: Vec<_> = errors.map(ToString::to_string).collect();
-    let others = lines.len().saturating_sub(MAX_TOLD);
-    lines.truncate(MAX_TOLD);
+    let others = lines.len().saturating_sub(MAX_LISTED);
+    lines.truncate(MAX_LISTED);
     if others > 0 {
         lines.push(format!("... and {others} more"));
     }

@@ -54,7 +54,7 @@ impl Picker {
         Picked { endpoint, in_panic: source.in_panic }
     }
 
-    /// Whether an endpoint may be picked that is not one of `tried`.
+    /// Whether an endpoint other than `tried` can be picked.
     pub(crate) fn has_endpoint_besides(&self, tried: &[EndpointId]) -> bool {
         let lists = self.shares.iter().flat_map(|(_, source)| match &source.lists {
             Lists::One(list) => std::slice::from_ref(list),

@@ -157,7 +157,7 @@ impl ClusterState {
         }
     }
 
-    /// Whether an endpoint may be picked that is not one of `tried`.
+    /// Whether an endpoint other than `tried` can be picked.
     #[must_use]
     pub fn has_endpoint_besides(&self, tried: &[EndpointId]) -> bool {
         self.runtime.endpoints.load().picker().has_endpoint_besides(tried)
@@ -312,15 +312,15 @@ impl ClusterState {
         }
     }
 
-    /// Says that nobody calls [`ClusterState::handle_timeout`] any more. If a sweep is scheduled, the next caller of
-    /// [`ClusterState::resume_sweeping`] is told to.
+    /// Records that [`ClusterState::handle_timeout`] is no longer called. If a sweep is scheduled, the next call of
+    /// [`ClusterState::resume_sweeping`] returns true.
     pub fn suspend_sweeping(&self) {
         if self.poll_timeout().is_some() {
             self.runtime.is_sweeping_suspended.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether sweeping was suspended. Then the caller must see to it as after [`Ejected::starts_sweeping`].
+    /// Whether sweeping was suspended. If so, the caller must start sweeping as after [`Ejected::starts_sweeping`].
     #[must_use]
     pub fn resume_sweeping(&self) -> bool {
         let suspended = &self.runtime.is_sweeping_suspended;

@@ -5,19 +5,19 @@ use std::time::Duration;
 use super::FractionalPercent;
 use crate::rng::Rng;
 
-/// PINGs by which one end of an HTTP/2 connection finds out whether the other is still there. A connection whose PING is
-/// not answered in time is closed, and its requests fail.
+/// PINGs that check whether the peer of an HTTP/2 connection still responds. If no PONG arrives within the timeout, the
+/// connection is closed and its requests fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Http2Keepalive {
-    /// Time between PINGs, whether there are requests or not; `None` = none at regular times.
+    /// Time between PINGs, with or without active requests; `None` = no periodic PINGs.
     pub interval: Option<Duration>,
-    /// How long an answer may take.
+    /// Maximum time to wait for a PONG.
     pub timeout: Duration,
-    /// A random time up to this share of `interval` is added to it, so that the PINGs of many connections are spread.
+    /// Maximum random time that is added to `interval`, as a share of it, so that the PINGs of many connections are spread.
     /// Default 15 %.
     pub interval_jitter: FractionalPercent,
-    /// A connection that had no request for this time sends a PING ahead of the next one; `None` = it does not, the default.
+    /// If a connection has had no request for this time, a PING is sent before the next request; `None` = none, the default.
     /// Without effect for servers, as in Envoy.
     pub connection_idle_interval: Option<Duration>,
 }
@@ -26,13 +26,13 @@ impl Http2Keepalive {
     /// Envoy's default of [`Http2Keepalive::interval_jitter`], in parts per million.
     const DEFAULT_JITTER: u32 = 150_000;
 
-    /// A PING every `interval`, to be answered within `timeout`.
+    /// Creates a keepalive that sends a PING every `interval` and waits `timeout` for the PONG.
     #[must_use]
     pub fn new(interval: Duration, timeout: Duration) -> Self {
         Self { interval: Some(interval), ..Self::with_timeout(timeout) }
     }
 
-    /// No PINGs, until another field says when; to be answered within `timeout`.
+    /// Creates a keepalive that waits `timeout` for each PONG. No PINGs are sent unless another field is set.
     #[must_use]
     pub fn with_timeout(timeout: Duration) -> Self {
         let interval_jitter = FractionalPercent::from_parts_per_million(Self::DEFAULT_JITTER);

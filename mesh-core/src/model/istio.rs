@@ -1,4 +1,5 @@
-//! Istio's defaults where they differ from Envoy's: what istiod writes for a service without DestinationRule and VirtualService.
+//! Istio's defaults where they differ from Envoy's. They match what istiod generates for a service without DestinationRule and
+//! VirtualService.
 
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ impl Cluster {
 }
 
 impl RouteAction {
-    /// Creates an action for one cluster with Istio's defaults: no timeout, so streams may last; `grpc-timeout` is obeyed; and
-    /// [`RetryPolicy::with_istio_defaults`].
+    /// Creates an action for one cluster with Istio's defaults: no timeout, so that streams can be long-lived; `grpc-timeout`
+    /// is applied; and [`RetryPolicy::with_istio_defaults`].
     #[must_use]
     pub fn with_istio_defaults(cluster: impl Into<ClusterName>) -> Self {
         let mut action = Self::to_cluster(cluster)
@@ -49,7 +50,7 @@ impl RouteAction {
 }
 
 impl RetryPolicy {
-    /// Retries twice what the service cannot have handled, at other endpoints if there are any. Istio
+    /// Retries requests that the service cannot have processed, up to twice, on other endpoints if there are any. Istio
     /// `MeshConfig.defaultHttpRetryPolicy`.
     #[must_use]
     pub fn with_istio_defaults() -> Self {

@@ -17,7 +17,7 @@ pub enum Upgrade {
     Remove,
 }
 
-/// Which hop-by-hop headers a message has.
+/// A set of hop-by-hop headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HopByHop(u8);
 
@@ -45,7 +45,7 @@ impl HopByHop {
         present
     }
 
-    /// Adds the header called `name`, if it is a hop-by-hop header.
+    /// Adds the header `name`, if it is a hop-by-hop header.
     pub(super) fn insert(&mut self, name: &str) {
         let added = match name {
             "connection" => Self::CONNECTION,
@@ -59,13 +59,13 @@ impl HopByHop {
         self.0 |= added.0;
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether there is one of `others`.
+    /// Whether the set contains any of `others`.
     #[must_use]
     pub fn has(self, others: Self) -> bool {
         self.0 & others.0 != 0
@@ -73,7 +73,7 @@ impl HopByHop {
 }
 
 /// Removes the hop-by-hop headers of a request or response, including the ones named by `connection`. Of `te` only
-/// `trailers` is kept. `trailer` is kept, because trailers are forwarded. `present` has the hop-by-hop headers of the
+/// `trailers` is kept. `trailer` is kept, because trailers are forwarded. `present` is the set of hop-by-hop headers in the
 /// message.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, present: HopByHop, upgrade: Upgrade) {
     // Most messages have none of them, or only the `te: trailers` of gRPC.

@@ -68,11 +68,11 @@ impl Timeouts {
         }
     }
 
-    /// The timeouts of a request that a program answers itself, by the `action` of its route. A route that does not forward
-    /// (`None`) has none of its own: a call lasts as long as its client wants, which `grpc-timeout` says, as at any gRPC
-    /// server, and at most as long as the connection manager's `max_stream_duration`, which is `stream_default`.
+    /// The timeouts of a request that a program responds to itself, from the `action` of its route. A route that does not
+    /// forward (`None`) has no timeouts of its own. Its requests are limited by `grpc-timeout`, as in any gRPC server, and by
+    /// `stream_default`, the connection manager's `max_stream_duration`.
     ///
-    /// A gRPC server obeys the deadline of its client without being asked to; gRFC A31 leaves it to the program.
+    /// A gRPC server enforces the deadline of its client by default; gRFC A31 leaves this to the program.
     #[must_use]
     pub fn of_program(action: Option<&RouteAction>, headers: &HeaderMap, stream_default: Option<Duration>) -> Self {
         let by_client = MaxStreamDuration {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_answers_within_the_deadline_of_its_client() {
+    fn the_deadline_of_the_client_applies_to_a_program() {
         let check = |action: Option<&RouteAction>,
                      header: Option<&'static str>,
                      listener,
@@ -238,7 +238,7 @@ mod tests {
         check(None, Some("200m"), None, (None, Some(200)));
         check(None, Some("200m"), Some(300), (None, Some(200)));
         check(None, Some("1S"), Some(300), (None, Some(300)));
-        // A route with an action says what it wants, as in a sidecar.
+        // The timeouts of a route with an action apply, as in a sidecar.
         check(Some(&action(ms(500))), Some("200m"), None, (Some(500), None));
     }
 }

@@ -12,12 +12,12 @@
 //!                             Retry { after }
 //! ```
 //!
-//! A back-off protects an endpoint that is overloaded. An endpoint that could not be connected to has seen nothing, so after
-//! a failed connection another endpoint is tried at once, if the policy retries these (`connect-failure` and what includes
-//! it), avoids the endpoints of earlier tries (`previous_hosts`), and the cluster has an available endpoint that the request
-//! has not tried. So do Istio's default retries; Envoy's defaults avoid no endpoint, and back off. Such a try is a retry like
-//! any other for `num_retries`, `max_retries` and statistics. Envoy itself waits in this case, 12 ms on average; gRPC picks
-//! from the endpoints only that it is connected to.
+//! A back-off protects an endpoint that is overloaded. After a failed connection it is not needed for another endpoint. That
+//! endpoint is tried immediately if the policy retries failed connections (`connect-failure` or a condition that includes it)
+//! and avoids the endpoints of earlier tries (`previous_hosts`), and if the cluster has an available endpoint that the request
+//! has not tried. Istio's default policy meets these conditions. Envoy's does not avoid endpoints, so its retries back off.
+//! An immediate try counts as a retry for `num_retries`, `max_retries` and statistics. Envoy itself waits in this case, 12 ms
+//! on average; gRPC picks only from endpoints that it is connected to.
 //!
 //! It holds a retry permit of the cluster from the decision to retry until the next decision, so the limit applies to
 //! active retries. The caller must check that no response has been sent downstream, that the request body can be

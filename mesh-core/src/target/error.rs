@@ -1,4 +1,4 @@
-//! Why a target cannot be called.
+//! Errors of targets, with suggestions.
 
 use std::{fmt, num::NonZeroU16};
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 use super::{CLUSTER_DOMAIN, Target};
 use crate::nearest::difference;
 
-/// Most names in a [`Suggestion`].
+/// Maximum number of names in a [`Suggestion`].
 const MAX_SUGGESTED: usize = 5;
 
-/// The example of a target, unless one is probably meant.
+/// The example of a valid target, if none can be suggested.
 const EXAMPLE: &str = "reviews:9080";
 
 /// A string is not a valid target.
@@ -22,7 +22,7 @@ pub struct InvalidTarget {
     pub target: String,
     /// What is wrong with it.
     pub reason: &'static str,
-    /// A valid target; the one that was probably meant, if that can be told.
+    /// A valid target: the one that was probably intended, if there is one.
     pub example: String,
 }
 
@@ -41,17 +41,17 @@ pub enum UnknownTarget {
     NoService {
         /// The target.
         target: Target,
-        /// What there is.
+        /// Similar or existing services.
         suggestion: Suggestion,
     },
     /// The service has no such port.
     #[error("the service {host} has no port {port}; it has {ports}")]
     NoPort {
-        /// The service, as it was named.
+        /// The service, as given in the target.
         host: Box<str>,
-        /// The port that was asked for.
+        /// The requested port.
         port: NonZeroU16,
-        /// The ports that it has, in ascending order.
+        /// The ports of the service, in ascending order.
         ports: String,
     },
     /// The target has no port, and the service has several.
@@ -64,7 +64,7 @@ pub enum UnknownTarget {
     },
 }
 
-/// What may have been meant instead of a name that does not exist: the names that are similar, or else some that exist.
+/// Suggestions for a name that does not exist: similar names, or else some of the names that exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suggestion {
     are_similar: bool,
@@ -74,8 +74,8 @@ pub struct Suggestion {
 }
 
 impl Suggestion {
-    /// What of `names`, each `HOST` or `HOST:PORT`, may have been meant by `host` in `namespace`. They are shown in the
-    /// shortest form that is understood there.
+    /// Suggests some of `names`, each `HOST` or `HOST:PORT`, for `host` in `namespace`. They are displayed in the shortest form
+    /// that is valid in `namespace`.
     #[must_use]
     pub fn new<'a>(host: &str, names: impl IntoIterator<Item = &'a str>, namespace: &str) -> Self {
         let (here, anywhere) = (format!(".{namespace}.svc.{CLUSTER_DOMAIN}"), format!(".svc.{CLUSTER_DOMAIN}"));
@@ -83,10 +83,10 @@ impl Suggestion {
             |host: &str| host.strip_suffix(&here).or_else(|| host.strip_suffix(&anywhere)).unwrap_or(host).to_owned();
         let host = short(host);
         let names = names.into_iter().map(|name| match name.rsplit_once(':') {
-            Some((name, port)) => (unlikeness(&host, &short(name)), format!("{}:{port}", short(name))),
-            None => (unlikeness(&host, &short(name)), short(name)),
+            Some((name, port)) => (dissimilarity(&host, &short(name)), format!("{}:{port}", short(name))),
+            None => (dissimilarity(&host, &short(name)), short(name)),
         });
-        let (mut similar, others): (Vec<_>, Vec<_>) = names.partition(|(unlikeness, _)| unlikeness.is_some());
+        let (mut similar, others): (Vec<_>, Vec<_>) = names.partition(|(dissimilarity, _)| dissimilarity.is_some());
         similar.sort();
         let are_similar = !similar.is_empty();
         let found = if are_similar { similar } else { others };
@@ -96,8 +96,9 @@ impl Suggestion {
     }
 }
 
-/// How much a name differs from `host`: as a whole, or else in its first label, as it does with a wrong namespace.
-fn unlikeness(host: &str, name: &str) -> Option<(bool, usize)> {
+/// The difference between a name and `host`: of the whole names, or else of their first labels, which are similar if only the
+/// namespace is wrong. `None` if neither is similar.
+fn dissimilarity(host: &str, name: &str) -> Option<(bool, usize)> {
     let label = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let as_a_whole = difference(host, name).map(|difference| (false, difference));
     as_a_whole.or_else(|| difference(&label(host), &label(name)).map(|difference| (true, difference)))
@@ -107,9 +108,9 @@ impl fmt::Display for Suggestion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { are_similar, names, others } = self;
         if names.is_empty() {
-            return f.write_str("none is known");
+            return f.write_str("no services are known");
         }
-        f.write_str(if *are_similar { "did you mean " } else { "known are " })?;
+        f.write_str(if *are_similar { "did you mean " } else { "known services: " })?;
         f.write_str(&names.join(", "))?;
         if *others > 0 {
             write!(f, " and {others} more")?;

@@ -106,7 +106,7 @@ pub fn inbound_listener(listeners: &ListenerMap, address: SocketAddr) -> Option<
         .find_map(|address| listeners.get(format!("{INBOUND_LISTENER_PREFIX}{address}").as_str()))
 }
 
-/// The ports of a service in ascending order, for people.
+/// The ports of a service in ascending order, for error messages.
 fn list_ports(listeners: &ListenerMap, host: &str) -> String {
     let mut ports: Vec<NonZeroU16> = ports(listeners, host).map(|(port, _)| port).collect();
     ports.sort_unstable();
@@ -135,7 +135,7 @@ impl FromStr for Target {
         let rest = text.strip_prefix(XDS_SCHEME).unwrap_or(text);
         if let Some((_, of_url)) = rest.split_once("://") {
             let authority = of_url.split(['/', '?', '#']).next().unwrap_or_default();
-            let mut error = InvalidTarget::new(text, "a target is no URL");
+            let mut error = InvalidTarget::new(text, "a target is not a URL");
             if let Ok(meant) = authority.parse::<Self>() {
                 error.example = meant.to_string();
             }
@@ -213,7 +213,7 @@ mod tests {
             ("api.book.example", "the mesh has no service api.book.example; did you mean api.books.example:443?"),
             (
                 "shop",
-                "the mesh has no service shop; known are api.books.example:443, ratings:80, ratings:9080, \
+                "the mesh has no service shop; known services: api.books.example:443, ratings:80, ratings:9080, \
                  reviews.books:9080, reviews:9080",
             ),
             ("ratings", "the service ratings has several ports (80, 9080); add the port"),
@@ -224,29 +224,29 @@ mod tests {
     }
 
     #[test]
-    fn of_many_services_the_first_are_named() {
+    fn the_number_of_suggestions_is_limited() {
         let names: Vec<String> = (0..9).map(|number| format!("s{number}.default.svc.cluster.local:80")).collect();
         let many = listeners(&names.iter().map(|name| &**name).collect::<Vec<_>>());
         let error = |listeners| "shop".parse::<Target>().unwrap().find(listeners, "default").unwrap_err().to_string();
         assert_eq!(
             error(&many),
-            "the mesh has no service shop; known are s0:80, s1:80, s2:80, s3:80, s4:80 and 4 more"
+            "the mesh has no service shop; known services: s0:80, s1:80, s2:80, s3:80, s4:80 and 4 more"
         );
-        assert_eq!(error(&listeners(&[])), "the mesh has no service shop; none is known");
+        assert_eq!(error(&listeners(&[])), "the mesh has no service shop; no services are known");
     }
 
     #[test]
-    fn an_url_is_told_from_a_name() {
+    fn a_url_is_not_a_target() {
         for (text, example) in [
             ("http://echo:80", "echo:80"),
             ("https://echo.books/a?b", "echo.books"),
             ("xds:///dns:///echo:80", "reviews:9080"),
         ] {
             let error = text.parse::<Target>().unwrap_err();
-            assert_eq!((error.reason, &*error.example), ("a target is no URL", example), "{text}");
+            assert_eq!((error.reason, &*error.example), ("a target is not a URL", example), "{text}");
         }
         let error = "http://echo:80".parse::<Target>().unwrap_err().to_string();
-        assert!(error.ends_with("a target is no URL; expected HOST[:PORT], such as \"echo:80\""), "{error}");
+        assert!(error.ends_with("a target is not a URL; expected HOST[:PORT], such as \"echo:80\""), "{error}");
     }
 
     #[test]

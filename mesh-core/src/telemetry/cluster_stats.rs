@@ -98,7 +98,7 @@ cluster_counters! {
     upstream_cx_close_notify => "upstream_cx_close_notify",
     /// Connections closed because the endpoint violated the protocol.
     upstream_cx_protocol_error => "upstream_cx_protocol_error",
-    /// HTTP/2 connections closed because a PING was not answered in time.
+    /// HTTP/2 connections closed because no PONG arrived within the keepalive timeout.
     http2_keepalive_timeout => "http2.keepalive_timeout",
     /// Bytes received.
     upstream_cx_rx_bytes_total => "upstream_cx_rx_bytes_total",

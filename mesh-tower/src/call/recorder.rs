@@ -76,7 +76,7 @@ pub(crate) struct Recorder {
     response: Option<ResponseFacts>,
     grpc_status: Option<u32>,
     logged: Option<Box<LoggedResponse>>,
-    /// The span of the request, if a subscriber takes it.
+    /// The span of the request, if a subscriber enables it.
     span: Option<Box<Span>>,
     ended: bool,
     /// The response was forwarded completely.
@@ -133,7 +133,7 @@ impl Recorder {
         &self.info
     }
 
-    /// The span of the request: empty unless a subscriber takes it.
+    /// The span of the request; disabled unless a subscriber enables it.
     pub(crate) fn follow(&mut self, request: &request::Parts) -> Span {
         let span = trace::span(self.telemetry.reporter, request);
         if !span.is_disabled() {

@@ -14,8 +14,8 @@ use mesh_core::{local_reply::LocalReply, telemetry::ResponseFlags};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseDetails(pub Cow<'static, str>);
 
-/// The error because of which the mesh answers in place of an endpoint, such as that of the connection, in the extensions of
-/// the response. Its sources are those of the library that failed, such as an [`io::Error`](std::io::Error).
+/// The error that caused a local reply, such as a failed connection. It is in the extensions of the response. Its sources are
+/// the errors of the underlying library, such as an [`io::Error`](std::io::Error).
 #[derive(Clone, Debug)]
 pub struct ResponseCause(Arc<dyn Error + Send + Sync>);
 
@@ -30,7 +30,7 @@ impl ResponseCause {
         &*self.0
     }
 
-    /// The error, to be kept.
+    /// Converts this into the error.
     #[must_use]
     pub fn into_error(self) -> Arc<dyn Error + Send + Sync> {
         self.0

@@ -33,12 +33,12 @@ struct Open {
 pub(crate) enum OnFailure {
     /// With an error, which resets the client's stream, as in a proxy.
     Error,
-    /// With trailers that say why: the status of a gRPC call that ends in this process.
+    /// With trailers that carry a gRPC status, for a gRPC call that ends in this process.
     GrpcStatus,
 }
 
 impl OnFailure {
-    /// How the response of a call ends that ends in this process.
+    /// The behaviour for a call that ends in this process.
     pub(crate) fn of(is_grpc: bool) -> Self {
         if is_grpc { Self::GrpcStatus } else { Self::Error }
     }
@@ -96,7 +96,7 @@ impl ResponseBody {
     }
 }
 
-/// The timeout has expired while the response body was sent.
+/// The timeout expired after the response had begun.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("upstream request timeout after the response began")]
 pub(crate) struct ResponseCutOff;
@@ -106,8 +106,8 @@ pub(crate) struct ResponseCutOff;
 #[error("the stream was idle for too long")]
 struct StreamIdle;
 
-/// The trailers of a gRPC call whose response has failed with `error`: the deadline has passed, or else the status that
-/// gRPC's "PROTOCOL-HTTP2" maps a lost connection or a reset to.
+/// The trailers of a gRPC call whose response has failed with `error`. The status is `DEADLINE_EXCEEDED` after a timeout, else
+/// the one that gRPC's "PROTOCOL-HTTP2" maps a lost connection or a reset to.
 fn grpc_failure(error: &(dyn Error + 'static)) -> HeaderMap {
     let chain = || std::iter::successors(Some(error), |&error| error.source());
     let status = if chain().any(|error| error.is::<ResponseCutOff>()) {

@@ -1,7 +1,7 @@
-//! The span of a request, for `tracing`: how it was asked for, and when it has ended what has become of it.
+//! The `tracing` span of a request. It has the method and the URI, and from the end of the request also its outcome.
 //!
-//! The span `request` is at level DEBUG. One event is logged in it when it is complete, so a request is one line in a log with
-//! `RUST_LOG=mesh=debug`. If no subscriber takes the span, a request costs the comparison of a level.
+//! The span `request` is at level DEBUG. One event is logged in it when the request ends, so with `RUST_LOG=mesh=debug` each
+//! request is one line. If no subscriber enables the span, its cost is one comparison of levels.
 
 use std::{fmt, time::Duration};
 
@@ -34,7 +34,7 @@ pub(super) fn span(reporter: Reporter, request: &request::Parts) -> Span {
     )
 }
 
-/// Writes into the span what has become of the request, and logs its end. Fields without a value are left out.
+/// Records the outcome of the request in the span, and logs the end of the request. Fields without a value are omitted.
 #[cold]
 pub(super) fn end(
     span: &Span,

@@ -1,4 +1,4 @@
-//! What is different for gRPC: who calls, and how a stream that fails ends.
+//! Behaviour that is specific to gRPC: the `user-agent`, and the status of a stream that fails.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{Protocol, Target, TransportError};
 /// How a body ends.
 type End = fn(&mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
-/// An endpoint that begins a response of one message, and ends it in this way. It keeps the `user-agent` of requests.
+/// An endpoint that sends one message and then ends the response with `end`. It records the `user-agent` of requests.
 #[derive(Debug)]
 struct Endpoint {
     end: End,
@@ -40,7 +40,7 @@ impl Transport for Endpoint {
     }
 }
 
-/// A body that does not end well.
+/// A body of one message that then ends with `end`.
 struct Half {
     message: Option<Bytes>,
     end: End,
@@ -100,7 +100,7 @@ async fn a_stream_that_fails_ends_with_a_status() {
         assert!(metrics.contains(&format!("grpc_response_status=\"{status}\"")), "{metrics}");
 
         let body = call(&channel, &[]).await.into_body();
-        assert!(body.collect().await.is_err(), "what is not gRPC ends with an error");
+        assert!(body.collect().await.is_err(), "other than gRPC, the body ends with an error");
     };
     check(|_| Poll::Pending, "4", "upstream request timeout after the response began").await;
     let lost = |_: &mut Context<'_>| {
@@ -112,7 +112,7 @@ async fn a_stream_that_fails_ends_with_a_status() {
 }
 
 #[tokio::test]
-async fn a_grpc_call_says_what_it_comes_from() {
+async fn a_grpc_call_has_a_user_agent() {
     let user_agents = Arc::default();
     let endpoint = Endpoint { end: |_| Poll::Ready(None), user_agents: Arc::clone(&user_agents) };
     let channel = channel(endpoint, &Telemetry::default());

@@ -55,7 +55,7 @@ struct Shared<T> {
     /// The listener of requests whose configuration does not arrive in time. It has no routes.
     unconfigured: HttpListener,
     ready: ArcSwapOption<Ready<T>>,
-    /// Kept while the channel or one of its requests is in use.
+    /// Held while the channel or one of its requests is in use.
     held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -86,8 +86,8 @@ impl<T: Transport> Channel<T> {
         self.with(envoy_headers, self.0.held.clone())
     }
 
-    /// A channel to the same target that keeps `held` until it and its requests have ended, such as a subscription to the
-    /// target's configuration.
+    /// A channel to the same target that holds `held`, such as a subscription to the target's configuration, until the channel
+    /// is dropped and its requests have ended.
     #[must_use]
     pub fn holding(&self, held: Arc<dyn Any + Send + Sync>) -> Self {
         self.with(self.0.envoy_headers, Some(held))
@@ -265,7 +265,7 @@ impl<T: Transport> Shared<T> {
     }
 }
 
-/// The user agent of gRPC calls that name none, in the form of gRPC's "PROTOCOL-HTTP2", section "User Agents".
+/// The default user agent of gRPC calls, in the form of gRPC's "PROTOCOL-HTTP2", section "User Agents".
 const GRPC_USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("grpc-rust-mesh/", env!("CARGO_PKG_VERSION")));
 
 /// The facts about the listener of `target`.

@@ -63,7 +63,7 @@ impl Codecs {
         Self { codec_type: config.codec_type, http1, http2, keepalive }
     }
 
-    /// HTTP/2 for one connection, whose PINGs have times of their own.
+    /// HTTP/2 for one connection. Each connection has its own jitter of the PING interval.
     pub(crate) fn http2(&self) -> Cow<'_, http2::Builder<StreamExecutor>> {
         let Some(keepalive) = &self.keepalive else { return Cow::Borrowed(&self.http2) };
         let mut http2 = self.http2.clone();

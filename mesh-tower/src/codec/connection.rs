@@ -275,7 +275,7 @@ impl Driver {
         driver
     }
 
-    /// Polls `connection` to its end. `graceful_shutdown` lets it finish its requests and take no more.
+    /// Polls `connection` to its end. `graceful_shutdown` makes it finish the requests in flight and accept no more.
     async fn drive<C>(&mut self, mut connection: Pin<&mut C>, graceful_shutdown: fn(Pin<&mut C>)) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,

@@ -1,4 +1,4 @@
-//! A resolver that asks the system's own, `getaddrinfo`.
+//! A resolver that calls the system's resolver, `getaddrinfo`.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,15 +9,16 @@ use mesh_core::model::DnsLookupFamily;
 
 use super::{Answer, Resolve, ResolveError, Resolving};
 
-/// Asks the system's resolver, in a thread for blocking work, because it blocks. Envoy `envoy.network.dns_resolver.getaddrinfo`.
+/// Calls the system's resolver, `getaddrinfo`, on a thread for blocking operations. Envoy
+/// `envoy.network.dns_resolver.getaddrinfo`.
 ///
-/// It knows all sources of names that the system does, but tells neither how long an answer is valid nor a name without
-/// addresses from a failure.
+/// It supports all sources of names that the system is configured with. `getaddrinfo` does not return the TTL of a response,
+/// and a name without addresses cannot be distinguished from a failure.
 #[derive(Debug, Default)]
 pub struct GetAddrInfoResolver(());
 
 impl GetAddrInfoResolver {
-    /// Time to live of all answers, as in Envoy.
+    /// TTL of all responses, as in Envoy.
     const TIME_TO_LIVE: Duration = Duration::from_secs(60);
 
     /// Creates a resolver.
@@ -38,7 +39,7 @@ impl Resolve for GetAddrInfoResolver {
     }
 }
 
-/// The addresses that `family` asks for, each once.
+/// The addresses that `family` selects, without duplicates.
 fn of_family(found: impl Iterator<Item = IpAddr>, family: DnsLookupFamily) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in found {

@@ -2,7 +2,7 @@
 //!
 //! [`Resolve`] is the interface to the network. [`GetAddrInfoResolver`] calls the system's resolver. `SystemResolver` (feature
 //! `system-dns`) reads the hosts file and queries the name servers that the system is configured with, and respects the TTL
-//! of answers. [`DnsDiscovery`] uses a resolver to keep the endpoints of DNS clusters up to date.
+//! of responses. [`DnsDiscovery`] uses a resolver to keep the endpoints of DNS clusters up to date.
 
 mod discovery;
 mod getaddrinfo;

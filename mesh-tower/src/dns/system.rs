@@ -1,5 +1,5 @@
-//! A resolver with the system's configuration. The system's own resolver is not used, because it blocks, and does not tell how
-//! long an answer is valid.
+//! A resolver with the system's configuration. The system's own resolver is not used, because it blocks and does not return the
+//! TTL of a response.
 
 use std::{
     net::IpAddr,

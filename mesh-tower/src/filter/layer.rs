@@ -15,7 +15,7 @@ use crate::{
     timer::now,
 };
 
-/// Any HTTP filter as a layer. Behind a [`RouteLayer`](crate::route::RouteLayer) it obeys the overrides that routes have for
+/// Any HTTP filter as a layer. Behind a [`RouteLayer`](crate::route::RouteLayer) it applies the overrides that routes have for
 /// the filter's name.
 ///
 /// ```

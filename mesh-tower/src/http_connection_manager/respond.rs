@@ -25,8 +25,8 @@ pub struct RequestContext<'a> {
 /// This is not a `tower::Service`, because the future borrows the responder and the call, so that a request needs neither
 /// a box nor a clone. [`ServiceResponder`] adapts any infallible service.
 pub trait Respond: Send + Sync + 'static {
-    /// Whether this is the program that the listener belongs to. Its connections are the client's, so it may upgrade them
-    /// itself and close them. Default false.
+    /// Whether this is the program that the listener belongs to. Such a program responds on the client's connection itself, so
+    /// it may upgrade or close the connection. Default false.
     const IS_PROGRAM: bool = false;
 
     /// Responds to the request of `call`.

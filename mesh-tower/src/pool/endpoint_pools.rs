@@ -14,8 +14,8 @@ use crate::Protocol;
 pub(super) struct EndpointPools(Box<[Arc<Pools>]>);
 
 impl EndpointPools {
-    /// The pools of worker `index` of `workers`. `None` if there are more workers than were announced when the first of them
-    /// used the endpoint, or if something else is attached to the endpoint.
+    /// The pools of worker `index` of `workers`. `None` if `index` is not less than the number of workers that the first
+    /// use of the endpoint specified, or if a value of another type is attached to the endpoint.
     pub(super) fn of_worker(endpoint: &EndpointState, index: usize, workers: NonZeroUsize) -> Option<&Arc<Pools>> {
         let attached = endpoint.attachment().get_or_init(|| Arc::new(Self::new(workers)));
         (**attached).downcast_ref::<Self>()?.0.get(index)
@@ -26,19 +26,19 @@ impl EndpointPools {
     }
 }
 
-/// What connections to one endpoint must have in common to serve each other's requests.
+/// The key of a pool: the properties that all connections in the pool share.
 ///
-/// Settings of the whole cluster, such as keep-alive, are not part of it: when they change, the endpoints get new pools.
+/// Settings of the whole cluster, such as keepalive, are not part of the key: when they change, the endpoints get new pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionKey<'a> {
-    /// A socket is driven by the runtime that made it, so no other one may use it.
+    /// A socket is driven by the runtime that created it, so other runtimes must not use it.
     pub(super) runtime: runtime::Id,
     pub(super) protocol: Protocol,
     pub(super) transport_socket: &'a UpstreamTransportSocket,
 }
 
-/// The pools of one endpoint and worker, which are read without a lock. Pools are added for each key in the configuration, and
-/// removed with their runtime.
+/// The pools of one endpoint and worker. Reads take no lock. A pool is added when its key is first used, and removed when its
+/// runtime shuts down.
 #[derive(Debug, Default)]
 pub(super) struct Pools(ArcSwap<Vec<Entry>>);
 
@@ -54,7 +54,7 @@ impl Pools {
         find(&self.0.load(), key).cloned()
     }
 
-    /// Adds `pool`. Returns the pool that another task has added meanwhile, if one has.
+    /// Adds `pool`, unless another task has added a pool with this key in the meantime; then returns that pool.
     pub(super) fn add(&self, key: ConnectionKey<'_>, pool: &Arc<EndpointPool>) -> Option<Arc<EndpointPool>> {
         let (runtime, transport_socket) = (key.runtime, key.transport_socket.clone());
         let entry = Entry { runtime, transport_socket, pool: Arc::clone(pool) };

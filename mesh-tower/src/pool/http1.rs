@@ -87,7 +87,7 @@ impl Http1Connection {
     }
 
     /// Sends `request`, waits for the response headers and puts the response into `call`. The body of the response returns
-    /// the connection to its pool. A request of which nothing was sent is given back to `call`.
+    /// the connection to its pool. If no byte of the request was sent, the request is returned to `call`.
     pub(super) async fn exchange(
         mut self: Box<Self>,
         request: Request<Body>,
@@ -171,7 +171,7 @@ fn poll_driver(driver: &mut Connection<TokioIo<PooledStream>, Body>, ended: &mut
     }
 }
 
-/// The error of a request that a connection failed to serve. If no byte of the request was sent, `call` gets it back.
+/// The error of a request that failed on a connection. If no byte of the request was sent, the request is returned to `call`.
 fn failed(mut error: TrySendError<Request<Body>>, call: &mut Call) -> TransportError {
     if let Some(request) = error.take_message() {
         call.restore(request);

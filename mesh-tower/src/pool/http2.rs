@@ -31,7 +31,7 @@ use mesh_core::model::HttpProtocolOptions;
 use super::{
     connecting::PooledStream,
     http2_body::Http2Body,
-    http2_keepalive::{AskedPing, Keepalive},
+    http2_keepalive::{Keepalive, PingRequest},
     lifetime::Lifetime,
 };
 use crate::{Body, ConnectionInfo, TransportError, timer::now};
@@ -46,8 +46,8 @@ pub(crate) struct Http2Connection {
     unused_since: AtomicU64,
     is_closed: AtomicBool,
     lifetime: Lifetime,
-    /// To ask for a PING ahead of a request after a silence of this time.
-    ping_after_silence: Option<(Duration, Arc<AskedPing>)>,
+    /// Requests a PING before a request, if the connection has been idle for this time.
+    ping_after_idle: Option<(Duration, Arc<PingRequest>)>,
 }
 
 impl Http2Connection {
@@ -71,7 +71,7 @@ impl Http2Connection {
         let keepalive = pings.map(|(settings, pings)| Keepalive::new(settings, pings));
         let idle_interval = options.connection_keepalive.and_then(|settings| settings.connection_idle_interval);
         let connection = Arc::new(Self {
-            ping_after_silence: idle_interval.zip(keepalive.as_ref().map(Keepalive::asked)),
+            ping_after_idle: idle_interval.zip(keepalive.as_ref().map(Keepalive::ping_request)),
             sender,
             max_concurrent_streams: usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX),
             streams: AtomicUsize::new(0),
@@ -89,10 +89,10 @@ impl Http2Connection {
         if self.is_closed() || self.lifetime.has_expired(Duration::ZERO, now) {
             return None;
         }
-        if let Some((silence, ping)) = &self.ping_after_silence
-            && self.unused(now).is_some_and(|unused| unused >= *silence)
+        if let Some((idle_time, ping)) = &self.ping_after_idle
+            && self.unused(now).is_some_and(|unused| unused >= *idle_time)
         {
-            ping.ask();
+            ping.request();
         }
         let limit = self.max_concurrent_streams.min(self.sender.current_max_send_streams());
         self.streams

@@ -1,7 +1,7 @@
 //! PINGs on an HTTP/2 connection to an endpoint. Envoy `http2_protocol_options.connection_keepalive`.
 //!
 //! ```text
-//!              interval is over, or a request after a long silence
+//!          interval elapses, or a request after an idle time
 //!   Waiting ────────────────────────────────────────────────────────► Sent ──timeout──► the connection is closed
 //!      ▲                                                                │
 //!      └───────────────────────────── PONG ─────────────────────────────┘
@@ -29,58 +29,58 @@ use crate::rng::ThreadRng;
 pub(super) struct Keepalive {
     settings: Http2Keepalive,
     pings: PingPong,
-    /// When the next PING is sent, or the latest must have been answered; `None` = not before it is asked for.
+    /// Time of the next PING, or the deadline of the PONG if a PING is sent; `None` = the next PING is sent on request only.
     timer: Option<Pin<Box<Sleep>>>,
     is_sent: bool,
-    asked: Arc<AskedPing>,
+    ping_request: Arc<PingRequest>,
 }
 
-/// Asks the task of a connection for a PING.
+/// Requests a PING from the task of a connection.
 #[derive(Debug, Default)]
-pub(super) struct AskedPing {
-    is_asked: AtomicBool,
+pub(super) struct PingRequest {
+    is_requested: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
-impl AskedPing {
-    pub(super) fn ask(&self) {
-        self.is_asked.store(true, Ordering::Release);
+impl PingRequest {
+    pub(super) fn request(&self) {
+        self.is_requested.store(true, Ordering::Release);
         if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
     }
 
-    /// Whether a PING was asked for since the last time. Until then, the task is registered to be woken.
+    /// Whether a PING has been requested since the last call. If not, the task is woken by the next request.
     fn take(&self, cx: &mut Context<'_>) -> bool {
         *self.waker.lock() = Some(cx.waker().clone());
-        self.is_asked.swap(false, Ordering::AcqRel)
+        self.is_requested.swap(false, Ordering::AcqRel)
     }
 }
 
 impl Keepalive {
     pub(super) fn new(settings: Http2Keepalive, pings: PingPong) -> Self {
-        let mut keepalive = Self { settings, pings, timer: None, is_sent: false, asked: Arc::default() };
+        let mut keepalive = Self { settings, pings, timer: None, is_sent: false, ping_request: Arc::default() };
         keepalive.wait();
         keepalive
     }
 
-    /// To ask for a PING.
-    pub(super) fn asked(&self) -> Arc<AskedPing> {
-        Arc::clone(&self.asked)
+    /// The handle to request a PING.
+    pub(super) fn ping_request(&self) -> Arc<PingRequest> {
+        Arc::clone(&self.ping_request)
     }
 
-    /// Ready when a PING was not answered in time. Poll it before the connection, which sends the PING.
+    /// Ready when no PONG has arrived within the timeout. Poll this before the connection, because the connection sends the PING.
     pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.is_sent {
                 match self.pings.poll_pong(cx) {
                     Poll::Ready(Ok(_)) => self.wait(),
-                    // The connection has ended, and says so itself.
+                    // The connection has ended. Its own future reports this.
                     Poll::Ready(Err(_)) => return Poll::Pending,
                     Poll::Pending => return self.poll_timer(cx),
                 }
             }
-            if !self.asked.take(cx) && self.poll_timer(cx).is_pending() {
+            if !self.ping_request.take(cx) && self.poll_timer(cx).is_pending() {
                 return Poll::Pending;
             }
             self.send();
@@ -94,7 +94,7 @@ impl Keepalive {
     }
 
     fn send(&mut self) {
-        // It fails if the connection has ended, which `poll_pong` reports.
+        // This fails if the connection has ended, which `poll_pong` reports.
         let _ = self.pings.send_ping(Ping::opaque());
         self.is_sent = true;
         self.timer = Some(Box::pin(tokio::time::sleep(self.settings.timeout)));

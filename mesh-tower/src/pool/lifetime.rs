@@ -82,7 +82,7 @@ impl Lifetime {
         }
     }
 
-    /// Counts a connection that is closed because a PING was not answered in time.
+    /// Counts a connection that is closed because of a keepalive timeout.
     pub(super) fn count_keepalive_timeout(&self) {
         self.stats.http2_keepalive_timeout.inc();
     }

@@ -1,8 +1,8 @@
 //! Connection pools.
 //!
-//! An endpoint has one pool for each worker, runtime and kind of connection. The pools are attached to its `EndpointState`,
-//! and live as long as it and their runtime do. In the proxy a worker is one single-threaded runtime, and connections never
-//! move to another thread. A library has one worker for all of its runtimes.
+//! An endpoint has one pool for each worker, runtime and kind of connection. The pools are attached to its `EndpointState`.
+//! They are dropped with it or when their runtime shuts down. In the proxy a worker is one single-threaded runtime, and
+//! connections never move to another thread. A library has one worker for all of its runtimes.
 //!
 //! The rest of the crate uses the pools as a [`Transport`], which is [`Pool`].
 

@@ -57,7 +57,7 @@ enum Serve {
     Http2Cut {
         goaway: bool,
     },
-    /// Answers the first request, and then nothing, not even a PING.
+    /// Responds to the first request, and then to nothing, not even to a PING.
     Http2Silent,
     Refuse,
     Never,
@@ -449,7 +449,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_answers_no_ping_loses_its_connection() {
+async fn a_connection_without_pong_is_closed() {
     let keepalive = Http2Keepalive::new(INTERVAL, ANSWER_WITHIN);
     for (serve, is_lost) in [(Serve::Http2Silent, true), (Serve::Http2 { max_streams: 100 }, false)] {
         let fixture = Fixture::with(serve, |c| c.http_protocol_options.connection_keepalive = Some(keepalive));
@@ -464,7 +464,7 @@ async fn an_endpoint_that_answers_no_ping_loses_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_after_a_silence_is_preceded_by_a_ping() {
+async fn a_request_after_an_idle_time_is_preceded_by_a_ping() {
     for (silence, is_lost) in [(2 * INTERVAL, true), (INTERVAL / 2, false)] {
         let mut keepalive = Http2Keepalive::with_timeout(ANSWER_WITHIN);
         keepalive.connection_idle_interval = Some(INTERVAL);
@@ -480,7 +480,7 @@ async fn a_request_after_a_silence_is_preceded_by_a_ping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_has_a_keepalive_for_clusters_without() {
+async fn the_keepalive_of_a_worker_applies_to_clusters_without_one() {
     let mut fixture = Fixture::new(Serve::Http2Silent);
     let keepalive = Http2Keepalive::new(INTERVAL, ANSWER_WITHIN);
     fixture.target.worker = fixture.target.worker.clone().with_http2_keepalive(Some(keepalive));
@@ -624,7 +624,7 @@ fn connections_of_a_runtime_that_has_ended_are_not_used() {
 }
 
 #[test]
-fn two_runtimes_have_connections_of_their_own_until_they_end() {
+fn each_runtime_has_its_own_connections_until_it_shuts_down() {
     for serve in BOTH_PROTOCOLS {
         let (first, second) = (single_threaded(), single_threaded());
         let fixture = first.block_on(async { Fixture::new(serve) });

@@ -1,4 +1,4 @@
-//! [`Worker`]: the pools and the connector of a part of the data plane.
+//! [`Worker`]: the connection pools and the connector of one part of the data plane, such as a thread of a proxy.
 
 use std::{
     collections::HashMap,
@@ -26,11 +26,11 @@ use crate::{
     timer::now,
 };
 
-/// The connections of a part of the data plane. Cheap to clone; clones are the same worker.
+/// The connections of one part of the data plane. Cheap to clone; clones are the same worker.
 ///
-/// Of several single-threaded runtimes that share a `Store` each is a worker, so that they do not get in each other's way. A
-/// worker may also be used by several runtimes, at once or one after the other. Each of them has connections of its own, which
-/// are closed when it shuts down.
+/// If several single-threaded runtimes share a `Store`, each of them has its own worker, which avoids contention. A worker may
+/// also be used by several runtimes, concurrently or one after another. Each runtime has its own connections, which are closed
+/// when the runtime shuts down.
 #[derive(Clone, Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
@@ -42,11 +42,11 @@ struct Shared {
     index: usize,
     count: NonZeroUsize,
     connector: Box<dyn Connect>,
-    /// The pools that are swept every [`Worker::SWEEP_INTERVAL`]. Each runtime sweeps its own.
+    /// The pools by runtime. Each runtime sweeps its pools every [`Worker::SWEEP_INTERVAL`].
     swept: Mutex<HashMap<runtime::Id, Vec<Swept>>>,
 }
 
-/// A pool, and the list it is in.
+/// A pool, and the list that contains it.
 #[derive(Debug)]
 struct Swept {
     pool: Weak<EndpointPool>,
@@ -70,7 +70,7 @@ impl Worker {
         Self { shared, http2_keepalive: None }
     }
 
-    /// The same worker, which sends PINGs on HTTP/2 connections to clusters that have no keepalive of their own. Default none.
+    /// Sets the HTTP/2 keepalive for clusters that do not configure one. Default none.
     #[must_use]
     pub fn with_http2_keepalive(self, http2_keepalive: Option<Http2Keepalive>) -> Self {
         Self { http2_keepalive, ..self }
@@ -110,13 +110,13 @@ impl Worker {
         Ok(connect::open(self.connector(), target, None).await?.holding(permit))
     }
 
-    /// The pool of this worker and the current runtime for connections to `target`. It is created at its first use.
+    /// The pool of this worker and the current runtime for connections to `target`. It is created when first used.
     fn pool(&self, target: &Target<'_>, protocol: Protocol) -> Arc<EndpointPool> {
         let transport_socket = &target.cluster.config().transport_socket;
         let key = ConnectionKey { runtime: Handle::current().id(), protocol, transport_socket };
         match EndpointPools::of_worker(target.endpoint, self.shared.index, self.shared.count) {
             Some(pools) => pools.get(key).unwrap_or_else(|| self.add_pool(pools, key)),
-            // Connections work, but are not kept.
+            // Connections can be used, but are not pooled.
             None => EndpointPool::new(protocol),
         }
     }
@@ -131,7 +131,8 @@ impl Worker {
         let of_runtime = swept.entry(key.runtime).or_default();
         let is_first = of_runtime.is_empty();
         of_runtime.push(Swept { pool: Arc::downgrade(&pool), pools: Arc::downgrade(pools) });
-        // Released first, because a runtime that shuts down drops the task at once, and that takes the lock.
+        // Release the lock before the spawn: a runtime that is shutting down drops the task immediately, and the drop takes the
+        // lock.
         drop(swept);
         if is_first {
             tokio::spawn(Sweeper { worker: Arc::downgrade(&self.shared), runtime: key.runtime }.run());
@@ -141,7 +142,7 @@ impl Worker {
 }
 
 impl Shared {
-    /// The pools of a runtime that still exist. If there is none, the runtime has nothing to sweep any more.
+    /// The pools of a runtime that have not been dropped. If there are none, removes the entry of the runtime.
     fn pools(&self, runtime: runtime::Id) -> Vec<Arc<EndpointPool>> {
         let mut pools = Vec::new();
         let mut swept = self.swept.lock();
@@ -158,21 +159,21 @@ impl Shared {
     }
 }
 
-/// Sweeps the pools of a worker and a runtime. If it ends with the runtime, it removes them.
+/// Sweeps the pools of a worker and a runtime. If the runtime shuts down, removes these pools.
 struct Sweeper {
     worker: Weak<Shared>,
     runtime: runtime::Id,
 }
 
 impl Sweeper {
-    /// Sweeps until the worker or all of the pools are dropped.
+    /// Sweeps until the worker or all of its pools are dropped.
     async fn run(mut self) {
         loop {
             tokio::time::sleep(Worker::SWEEP_INTERVAL).await;
             let Some(worker) = self.worker.upgrade() else { return };
             let pools = worker.pools(self.runtime);
             if pools.is_empty() {
-                // Another sweeper may have begun already.
+                // Another sweeper may already have started, so `drop` must not remove its pools.
                 self.worker = Weak::new();
                 return;
             }

@@ -1,11 +1,11 @@
-//! [`Connection`]: what a program's service learns about where its request comes from.
+//! [`Connection`]: the addresses and the listener of a request, for the program's service.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use crate::call::StreamInfo;
 
-/// The connection that a request has come on, in the extensions of every request that a program's service gets. Clones are
-/// cheap.
+/// The connection on which a request was received. It is in the extensions of every request that a program's service receives.
+/// Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct Connection {
     peer_address: Option<SocketAddr>,
@@ -25,8 +25,8 @@ impl Connection {
         }
     }
 
-    /// The address at the other end of the connection; `None` if it has none, such as that of a Unix socket, or if it is
-    /// not known: see [`ServerLayer::with_remote_address`](super::ServerLayer::with_remote_address).
+    /// The address of the peer; `None` if it has none, such as that of a Unix socket, or if it is not known:
+    /// see [`ServerLayer::with_remote_address`](super::ServerLayer::with_remote_address).
     #[must_use]
     pub fn peer_address(&self) -> Option<SocketAddr> {
         self.peer_address
@@ -39,14 +39,14 @@ impl Connection {
         self.client_address
     }
 
-    /// The address that the peer has connected to; `None` if it has none.
+    /// The local address of the connection; `None` if it has none.
     #[must_use]
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.local_address
     }
 
-    /// The name of the listener whose configuration the request was served by; the address of the socket, if it is not
-    /// configured.
+    /// The name of the listener whose configuration applies to the request; the address of the socket if no listener is
+    /// configured for it.
     #[must_use]
     pub fn listener(&self) -> &str {
         &self.listener

@@ -212,7 +212,7 @@ mod tests {
         (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
     }
 
-    /// The `grpc-status` with which a call ends that may take 200 ms, and whether that was in its trailers.
+    /// The `grpc-status` of a call with a `grpc-timeout` of 200 ms, and whether it is in the trailers.
     async fn end_of_call(
         service: impl FnOnce() -> Body + Clone + Send + Sync + 'static,
         has_begun: bool,
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_grpc_call_ends_when_its_timeout_is_over() {
+    async fn a_grpc_call_ends_when_its_timeout_expires() {
         assert_eq!(end_of_call(Body::empty, false).await, ("4".to_owned(), false));
         let endless =
             || Body::new(Empty::<Bytes>::new().with_trailers(pending::<Option<Result<HeaderMap, Infallible>>>()));

@@ -87,7 +87,7 @@ impl Server {
         self
     }
 
-    /// PINGs on HTTP/2 connections whose listener has no keepalive. Default none.
+    /// Sets the HTTP/2 keepalive for listeners that do not configure one. Default none.
     #[must_use]
     pub fn with_http2_keepalive(mut self, keepalive: Http2Keepalive) -> Self {
         self.http2_keepalive = Some(keepalive);
@@ -173,7 +173,7 @@ impl Server {
         Ok(Arc::new(Generation { listener, server, connections: Drain::new() }))
     }
 
-    /// `listener` with the settings of this server that it does not have.
+    /// `listener`, with this server's defaults for settings that it does not configure.
     fn completed<'a>(&self, listener: &'a Listener) -> Cow<'a, Listener> {
         let Some(keepalive) = self.http2_keepalive else { return Cow::Borrowed(listener) };
         Cow::Owned(listener.clone().map_http(|http| {
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_answers_no_ping_loses_its_connection() {
+    async fn a_connection_to_a_client_without_pong_is_closed() {
         let (interval, timeout) = (Duration::from_secs(10), Duration::from_secs(2));
         let (connect, incoming) = tokio::sync::mpsc::channel(1);
         let server = Server::new(Arc::default(), Telemetry::default());
@@ -399,7 +399,7 @@ mod tests {
         tokio::spawn(server.serve(incoming, service, std::future::pending()));
         let (mut client, io) = tokio::io::duplex(64 * 1024);
         connect.send(io).await.unwrap();
-        // The preface, and SETTINGS without any.
+        // The connection preface and an empty SETTINGS frame.
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         let start = tokio::time::Instant::now();
         client.read_to_end(&mut Vec::new()).await.unwrap();

@@ -43,7 +43,7 @@ pub struct OpenError {
 /// The open access logs of a process. Listeners that log to the same sink share it.
 #[derive(Debug, Default)]
 pub struct LogFiles {
-    /// Written for every request, beside the logs that listeners configure.
+    /// Access logs of all requests, in addition to those that listeners configure.
     common: Vec<AccessLog>,
     open: Mutex<HashMap<AccessLogSink, Arc<LogFile>>>,
 }
@@ -69,7 +69,7 @@ struct Lines {
 }
 
 impl LogFiles {
-    /// The same with access logs of all requests, beside those that listeners configure. They are opened at once.
+    /// Adds access logs of all requests, in addition to those that listeners configure. They are opened immediately.
     ///
     /// # Errors
     /// If a file cannot be opened for appending.

@@ -19,7 +19,7 @@ impl TransportError {
         Self { reason, transport_failure: None, source: None }
     }
 
-    /// An error with its cause.
+    /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
@@ -87,7 +87,7 @@ impl fmt::Display for TransportError {
             ResetReason::LocalReset => "the stream was reset",
             ResetReason::ProtocolError => "the endpoint violated the protocol",
             ResetReason::ConnectionTermination => "the connection to the endpoint was lost",
-            ResetReason::PerTryTimeout => "the endpoint did not answer in time",
+            ResetReason::PerTryTimeout => "the endpoint did not respond in time",
             ResetReason::Overflow => "a limit of the cluster is reached",
         })
     }

@@ -119,7 +119,7 @@ impl GuardedBody {
     }
 }
 
-/// Lets the body of a program's own response fail when a timeout of the request expires.
+/// Wraps the response of a program. The body fails when a timeout of the request expires.
 pub(crate) fn limited(response: Response<Body>, info: &StreamInfo, limits: Limits) -> Response<Body> {
     if limits.is_unlimited() || response.body().is_end_stream() {
         return response;

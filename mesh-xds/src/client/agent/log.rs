@@ -1,13 +1,13 @@
-//! What an agent logs, in every program.
+//! The logs of an agent, in the proxy and in the library.
 
 use crate::client::notice::{ApplyReport, Notice};
 
-/// Logs a notice: INFO for a change that is in force, WARN for one that is refused, DEBUG for what is only used for the first
+/// Logs a notice: INFO for a change that is in force, WARN for a refused one, DEBUG for a resource that is used for the first
 /// time.
 pub(super) fn log(notice: &Notice) {
     match notice {
         Notice::Applied(report) => log_report(report),
-        Notice::NotApplied(error) => tracing::warn!("{error}: not applied, the one before stays"),
+        Notice::NotApplied(error) => tracing::warn!("{error}: not applied, the previous version stays in force"),
         Notice::Missing { resource_type, name } => tracing::debug!("{resource_type} {name}: does not exist"),
         Notice::Disconnected(reason) => tracing::warn!("{reason}"),
         Notice::Connected | Notice::Settled => {}
@@ -27,7 +27,7 @@ fn log_report(report: &ApplyReport) {
         tracing::info!("{resource_type} {name}: removed");
     }
     for error in rejected {
-        tracing::warn!("{error}: refused, the one before stays");
+        tracing::warn!("{error}: refused, the previous version stays in force");
     }
     for (name, ignored) in ignored {
         tracing::debug!("{resource_type} {name}: {} has no effect: {}", ignored.path, ignored.reason);

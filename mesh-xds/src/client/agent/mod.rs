@@ -111,7 +111,7 @@ impl<T: Transport, R: Rng> Agent<T, R> {
     }
 
     /// Follows the control plane for as long as the future is polled. Every notice is logged and passed to `on_notice`, which
-    /// should return soon.
+    /// should return quickly.
     ///
     /// # Cancel safety
     /// Dropping the future ends the stream; the configuration stays in force.
