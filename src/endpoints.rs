@@ -121,10 +121,15 @@ spec:
             let of_directory = Mesh::builder().config_dir(&dir).build().await.unwrap();
             let _channel = of_directory.channel(target).unwrap();
             let cluster = format!("outbound|80||{}", "echo.default.svc.cluster.local");
-            let slot = of_directory.store.cluster_slot(&cluster.as_str().into());
-            let mut watch = slot.watch();
+            let store = &of_directory.store;
+            let (slot, routes) =
+                (store.cluster_slot(&cluster.as_str().into()), store.route_slot(&cluster.as_str().into()));
+            let (mut cluster_watch, mut route_watch) = (slot.watch(), routes.watch());
             while slot.load().is_none_or(|cluster| cluster.endpoints().endpoints().is_empty()) {
-                watch.changed().await;
+                cluster_watch.changed().await;
+            }
+            while routes.load().is_none() {
+                route_watch.changed().await;
             }
             let of_code = Mesh::builder().endpoints(target, protocol, [address]).build().await.unwrap();
             let (expected, expected_routes) = in_force(&of_directory, &cluster);
