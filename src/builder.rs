@@ -10,7 +10,7 @@ use std::{
 use mesh_core::{
     model::{
         AccessLog, Cluster, Http2Keepalive, HttpConnectionManager, Listener, LoadAssignment, RouteConfiguration,
-        RouteSource,
+        RouteSource, UpgradeConfig,
     },
     node::{Labels, Node, Role},
     route::RouteTable,
@@ -225,6 +225,7 @@ fn route(store: &Store, target: &Target, routes: RouteConfiguration) -> Result<(
     let name = target.to_string();
     let mut http = HttpConnectionManager::new(&name, RouteSource::Rds(routes.name.clone()));
     http.stream_idle_timeout = None;
+    http.upgrade_configs.push(UpgradeConfig::new("websocket"));
     store.set_listener(Arc::new(Listener::api(&name, http)));
     Ok(())
 }

@@ -51,6 +51,8 @@ impl<T> fmt::Debug for ControlPlane<T> {
 #[derive(Debug)]
 struct RunningAgent {
     subscriber: Subscriber,
+    /// Ends before the other tasks: otherwise it would report that its control plane has closed the stream.
+    _agent: JoinSet<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -65,21 +67,21 @@ impl Followed for RunningAgent {
 pub(crate) async fn follow(
     transport: impl Transport,
     member: &Joining,
-    mut tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 ) -> Result<Box<dyn Followed>, Error> {
     let store = Arc::clone(&member.store);
     let agent = Agent::new(transport, to_xds(&member.identity.node), Scope::AllListeners, store, rng());
     let mut settled = agent.settled();
     let subscriber = agent.subscriber();
-    let (events, mut changes) = (member.events.clone(), Changes::default());
-    tasks.spawn(agent.run(move |notice| {
+    let (events, mut changes, mut running) = (member.events.clone(), Changes::default(), JoinSet::new());
+    running.spawn(agent.run(move |notice| {
         if let Some(applied) = changes.add(notice) {
             send(&events, ConfigEvent::Applied(applied));
         }
     }));
     let first = timeout(START_LIMIT, settled.changed()).await;
     first.map_err(|_| Kind::NotInForce { limit: START_LIMIT })?;
-    Ok(Box::new(RunningAgent { subscriber, _tasks: tasks }))
+    Ok(Box::new(RunningAgent { subscriber, _agent: running, _tasks: tasks }))
 }
 
 pub(crate) fn send(events: &broadcast::Sender<ConfigEvent>, event: ConfigEvent) {

@@ -4,6 +4,9 @@
 #[cfg(feature = "istio")]
 pub mod start {}
 
+#[doc = include_str!("../docs/guide/adopting.md")]
+pub mod adopting {}
+
 #[doc = include_str!("../docs/guide/serving.md")]
 pub mod serving {}
 

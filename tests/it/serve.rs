@@ -18,6 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tonic::{Code, Response, Status, service::Routes};
+use tower::ServiceExt as _;
 
 use self::helloworld::{
     HelloReply, HelloRequest,
@@ -142,5 +143,33 @@ async fn a_handler_may_upgrade_its_connection() {
         let request = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nping";
         let (answer, _) = exchange(address, request).await;
         assert!(answer.starts_with("HTTP/1.1 101 ") && answer.ends_with("\r\n\r\nping"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_upgrade_a_connection_through_a_channel() {
+    let dir = ConfigDir::new();
+    for is_directory in [false, true] {
+        let (socket, address) = listen().await;
+        dir.write("services.yaml", &SERVICES.replace("PORT", &address.port().to_string()));
+        let server = Mesh::builder().service("shop").build().await.unwrap();
+        let app = Router::new().route("/ws", get(echo));
+        tokio::spawn(async move { server.server("shop").unwrap().serve(socket, app).await });
+
+        let builder = Mesh::builder();
+        let mesh = if is_directory {
+            builder.config_dir(dir.path()).build().await.unwrap()
+        } else {
+            builder.endpoints("shop:80", mesh::Protocol::Http, [address]).build().await.unwrap()
+        };
+        let request = http::Request::get("/ws").header(header::CONNECTION, "upgrade");
+        let request = request.header(header::UPGRADE, "websocket").body(axum::body::Body::empty()).unwrap();
+        let Ok(mut response) = mesh.channel("shop").unwrap().oneshot(request).await;
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let mut io = hyper_util::rt::TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+        io.write_all(b"ping").await.unwrap();
+        let mut received = [0; 4];
+        io.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"ping");
     }
 }

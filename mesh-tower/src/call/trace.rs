@@ -59,6 +59,6 @@ pub(super) fn end(
     show("grpc_status", grpc_status.as_ref().map(|status| status as _));
     show("flags", (!state.response_flags.is_empty()).then_some(&state.response_flags as _));
     show("details", state.response_code_details.as_ref().map(|details| details as _));
-    span.record("duration_ms", duration.as_secs_f64() * 1000.0);
+    span.record("duration_ms", (duration.as_secs_f64() * 1e6).round() / 1e3);
     span.in_scope(|| tracing::debug!("ended"));
 }

@@ -38,10 +38,15 @@ pub(super) fn manager(
         normalize_path: Some(true),
         stream_idle_timeout: Some(prost_types::Duration::default()),
         proxy_100_continue: true,
-        upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }],
+        upgrade_configs: vec![websocket()],
         route_specifier: Some(routes),
         ..http::HttpConnectionManager::default()
     }
+}
+
+/// Allows websockets, as Istio does everywhere.
+pub(super) fn websocket() -> UpgradeConfig {
+    UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }
 }
 
 /// A chain with the manager as its only filter.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::ListenerResources;
-use super::http_connection_manager::{filter_chain, inline, listener, rds};
+use super::http_connection_manager::{filter_chain, inline, listener, rds, websocket};
 use crate::registry::Service;
 use crate::translate::filter::{Side, http_filters};
 use crate::translate::names::{LIBRARY_INBOUND_PREFIX, outbound_cluster};
@@ -31,6 +31,7 @@ pub(super) fn build(view: &View<'_>) -> ListenerResources {
 fn outbound(view: &View<'_>, service: &Service, port: u16) -> envoy::Listener {
     let manager = http::HttpConnectionManager {
         http_filters: http_filters(view, Side::Outbound),
+        upgrade_configs: vec![websocket()],
         route_specifier: Some(rds(outbound_cluster(port, "", &service.host))),
         ..http::HttpConnectionManager::default()
     };
