@@ -3,6 +3,7 @@
 use std::fmt;
 
 use mesh_core::{
+    causes::with_causes,
     model::ClusterName,
     node::NodeError,
     route::RouteTableError,
@@ -69,18 +70,11 @@ impl Error {
     /// ```
     #[must_use]
     pub fn report(&self) -> String {
-        let mut report = self.to_string();
         #[cfg(feature = "istio")]
         if let Kind::Config { source, .. } = &self.0 {
-            let reason = source.report(mesh_control::diagnostic::Style::Plain);
-            return format!("{report}: {reason}");
+            return format!("{self}: {}", source.report(mesh_control::diagnostic::Style::Plain));
         }
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            report += &format!(": {cause}");
-            source = cause.source();
-        }
-        report
+        with_causes(self)
     }
 
     /// Whether the configuration is the cause: its sources, a file, a route, or a timeout before it was in force.

@@ -8,6 +8,7 @@
 //! * everything else: what is compiled from them, and the state machines that act on them.
 
 pub mod balance;
+pub mod causes;
 pub mod cluster;
 mod endpoint;
 pub mod filter;

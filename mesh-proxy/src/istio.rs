@@ -15,6 +15,7 @@ use mesh_control::{
     translate::{Resources, translate, with_labels},
 };
 use mesh_core::{
+    causes::with_causes,
     node::{Interception, Labels, Node, NodeError, Role as NodeRole},
     rng::SplitMix64,
     store::{Store, Watch},
@@ -39,7 +40,7 @@ pub(crate) enum IstioError {
     #[error("--role sidecar needs --service NAME[.NAMESPACE]")]
     NoService,
     /// The service, the namespace or a label is invalid.
-    #[error("{}", with_cause(.0))]
+    #[error("{}", with_causes(.0))]
     Node(#[from] NodeError),
 }
 
@@ -133,10 +134,6 @@ fn no_listeners(node: &Node, mesh: &Mesh) -> String {
             format!("no listeners: no Sidecar of namespace {namespace} that selects its labels ({labels}) has ports")
         }
     }
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 #[cfg(test)]

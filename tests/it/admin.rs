@@ -6,18 +6,7 @@ use http_body_util::BodyExt as _;
 use mesh::{Admin, Mesh};
 use tower::ServiceExt as _;
 
-use crate::support::{ConfigDir, get};
-
-const SHOP: &str = "apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: shop}
-spec:
-  hosts: [shop.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{number: 80, name: http, protocol: HTTP}]
-  endpoints: [{address: 127.0.0.1, ports: {http: 7}, labels: {version: v1}}]
-";
+use crate::support::{ConfigDir, get, shop};
 
 async fn send(admin: &Admin, method: Method, target: &str) -> (StatusCode, String) {
     let request = Request::builder().method(method).uri(target).body(String::new()).unwrap();
@@ -30,7 +19,7 @@ async fn send(admin: &Admin, method: Method, target: &str) -> (StatusCode, Strin
 #[tokio::test]
 async fn a_member_serves_envoys_admin_paths() {
     let dir = ConfigDir::new();
-    dir.write("shop.yaml", SHOP);
+    dir.write("shop.yaml", &shop(7));
     let mesh = Mesh::builder().config_dir(dir.path()).service("client").build().await.unwrap();
     let admin = mesh.admin();
     let (_, unused) = send(&admin, Method::GET, "/stats").await;

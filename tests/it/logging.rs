@@ -10,7 +10,7 @@ use std::{
 use mesh::{ConfigEvent, Mesh};
 use tracing_subscriber::EnvFilter;
 
-use crate::support::{ConfigDir, get, serve};
+use crate::support::{ConfigDir, get, serve, shop};
 
 /// The log of each thread. A mesh follows its configuration on its own thread, and each test runs on its own thread.
 static LOGGED: Mutex<Option<HashMap<ThreadId, String>>> = Mutex::new(None);
@@ -51,21 +51,10 @@ fn lines(thread: ThreadId, level: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.trim_start().strip_prefix(level)).map(str::to_owned).collect()
 }
 
-const SHOP: &str = "apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: shop}
-spec:
-  hosts: [shop.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{number: 80, name: http, protocol: HTTP}]
-  endpoints: [{address: 127.0.0.1, ports: {http: PORT}}]
-";
-
 #[tokio::test]
 async fn edits_are_logged_as_the_proxy_logs_them() {
     let dir = ConfigDir::new();
-    dir.write("shop.yaml", &SHOP.replace("PORT", "7"));
+    dir.write("shop.yaml", &shop(7));
     start();
     let mesh = Mesh::builder().config_dir(dir.path()).service("shopp").build().await.unwrap();
     let follower = thread_that_logged("shopp");
@@ -76,12 +65,12 @@ async fn edits_are_logged_as_the_proxy_logs_them() {
 
     let mut events = mesh.events();
     let _channel = mesh.channel("shop").unwrap();
-    dir.write("shop.yaml", &SHOP.replace("PORT", "some"));
+    dir.write("shop.yaml", &shop("some"));
     while !matches!(events.next().await.unwrap(), ConfigEvent::Rejected(_)) {}
     let [refused] = lines(follower, "WARN").try_into().unwrap();
     assert!(refused.ends_with("configuration refused, the last good one stays in force:"), "{refused}");
 
-    dir.write("shop.yaml", &SHOP.replace("PORT", "8"));
+    dir.write("shop.yaml", &shop(8));
     while !matches!(events.next().await.unwrap(), ConfigEvent::Applied(_)) {}
     let applied = lines(follower, "INFO");
     assert!(applied.iter().any(|line| line.ends_with("configuration 2 is valid")), "{applied:?}");
@@ -94,7 +83,7 @@ async fn a_request_is_one_line_with_its_outcome() {
     let servers = Mesh::builder().service("shop").build().await.unwrap();
     let address = serve(&servers, "v1").await;
     let dir = ConfigDir::new();
-    dir.write("shop.yaml", &SHOP.replace("PORT", &address.port().to_string()));
+    dir.write("shop.yaml", &shop(address.port()));
     let mesh = Mesh::builder().config_dir(dir.path()).build().await.unwrap();
     let channel = mesh.channel("shop").unwrap();
     get(&channel, "/first").await;

@@ -25,7 +25,7 @@ use self::helloworld::{
     greeter_client::GreeterClient,
     greeter_server::{Greeter, GreeterServer},
 };
-use crate::support::{self, ConfigDir};
+use crate::support::{self, ConfigDir, shop};
 
 async fn listen() -> (TcpListener, SocketAddr) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -101,18 +101,6 @@ async fn tonic_gets_the_addresses_and_a_call_ends_at_its_deadline() {
     }
 }
 
-const SERVICES: &str = "apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: shop}
-spec:
-  hosts: [shop.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{number: 80, name: http, protocol: HTTP}]
-  endpoints:
-  - {address: 127.0.0.1, ports: {http: PORT}}
-";
-
 /// Upgrades the connection to the requested protocol, and echoes the received bytes.
 async fn echo(mut request: Request) -> axum::response::Response {
     let protocol = request.headers()[header::UPGRADE].clone();
@@ -134,7 +122,7 @@ async fn a_handler_may_upgrade_its_connection() {
         let (socket, address) = listen().await;
         let mut builder = Mesh::builder().service("shop");
         if is_configured {
-            dir.write("services.yaml", &SERVICES.replace("PORT", &address.port().to_string()));
+            dir.write("services.yaml", &shop(address.port()));
             builder = builder.config_dir(dir.path());
         }
         let mesh = builder.build().await.unwrap();
@@ -151,7 +139,7 @@ async fn a_client_may_upgrade_a_connection_through_a_channel() {
     let dir = ConfigDir::new();
     for is_directory in [false, true] {
         let (socket, address) = listen().await;
-        dir.write("services.yaml", &SERVICES.replace("PORT", &address.port().to_string()));
+        dir.write("services.yaml", &shop(address.port()));
         let server = Mesh::builder().service("shop").build().await.unwrap();
         let app = Router::new().route("/ws", get(echo));
         tokio::spawn(async move { server.server("shop").unwrap().serve(socket, app).await });

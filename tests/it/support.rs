@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fmt::Display,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -18,6 +19,22 @@ use mesh::{
 };
 use tokio::net::TcpListener;
 use tower::{Service, ServiceExt as _, service_fn};
+
+/// A service `shop` with one endpoint on this machine at `port`.
+pub(crate) fn shop(port: impl Display) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: shop}}
+spec:
+  hosts: [shop.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  endpoints: [{{address: 127.0.0.1, ports: {{http: {port}}}, labels: {{app: shop, version: v1}}}}]
+"
+    )
+}
 
 /// A directory of configuration files that is deleted after the test.
 pub(crate) struct ConfigDir(PathBuf);

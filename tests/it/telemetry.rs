@@ -8,19 +8,7 @@ use mesh::{Body, Mesh};
 use tokio::net::TcpListener;
 use tower::{ServiceExt as _, service_fn};
 
-use crate::support::{ConfigDir, get};
-
-const SERVICES: &str = "apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: shop}
-spec:
-  hosts: [shop.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{number: 80, name: http, protocol: HTTP}]
-  endpoints:
-  - {address: 127.0.0.1, ports: {http: PORT}, labels: {app: shop, version: v1}}
-";
+use crate::support::{ConfigDir, get, shop};
 
 /// The labels of the only `istio_requests_total` of this reporter.
 fn labels(mesh: &Mesh, reporter: &str) -> String {
@@ -45,7 +33,7 @@ fn label<'a>(labels: &'a str, name: &str) -> &'a str {
 async fn both_ends_of_a_request_report_the_same_labels() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dir = ConfigDir::new();
-    dir.write("services.yaml", &SERVICES.replace("PORT", &socket.local_addr().unwrap().port().to_string()));
+    dir.write("services.yaml", &shop(socket.local_addr().unwrap().port()));
     let shop = Mesh::builder().config_dir(dir.path()).service("shop").build().await.unwrap();
     let server = shop.server("shop").unwrap();
     let service = service_fn(|request: Request<Body>| async move {

@@ -7,6 +7,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mesh_core::causes::with_causes;
 
 /// Exit code when the arguments or the directory cannot be used; 1 means that the configuration has errors.
 const EXIT_USAGE: u8 = 2;
@@ -46,13 +47,7 @@ fn written(output: io::Result<()>, code: ExitCode) -> ExitCode {
 
 /// Prints an error with its causes.
 #[expect(clippy::print_stderr, reason = "a command line tool reports on the terminal")]
-fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprint!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprint!(": {error}");
-        cause = error.source();
-    }
-    eprintln!();
+fn fail(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("error: {}", with_causes(error));
     ExitCode::from(EXIT_USAGE)
 }

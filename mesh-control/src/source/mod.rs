@@ -14,11 +14,11 @@ mod presence;
 use debounce::Settled;
 use presence::Presence;
 
-use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mesh_core::causes::with_causes;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
@@ -108,17 +108,6 @@ impl OpenError {
             Self::Unreadable(_) | Self::Watch { .. } => with_causes(self),
         }
     }
-}
-
-/// An error with all of its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Maximum number of errors in the message about a directory that cannot be opened.

@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use mesh_core::grpc;
+use mesh_core::{
+    causes::{chain, with_causes},
+    grpc,
+};
 
 use super::{Body, BoxError, Recorder, StreamTimeouts};
 
@@ -109,17 +112,15 @@ struct StreamIdle;
 /// The trailers of a gRPC call whose response has failed with `error`. The status is `DEADLINE_EXCEEDED` after a timeout, else
 /// the one that gRPC's "PROTOCOL-HTTP2" maps a lost connection or a reset to.
 fn grpc_failure(error: &(dyn Error + 'static)) -> HeaderMap {
-    let chain = || std::iter::successors(Some(error), |&error| error.source());
-    let status = if chain().any(|error| error.is::<ResponseCutOff>()) {
+    let status = if chain(error).any(|error| error.is::<ResponseCutOff>()) {
         grpc::DEADLINE_EXCEEDED
     } else {
-        let reset = chain().find_map(|error| error.downcast_ref::<h2::Error>()).filter(|error| error.is_reset());
+        let reset = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()).filter(|error| error.is_reset());
         reset.and_then(h2::Error::reason).map_or(grpc::UNAVAILABLE, |reason| grpc::status_of_reset(reason.into()))
     };
-    let texts: Vec<String> = chain().map(ToString::to_string).collect();
     let mut trailers = HeaderMap::with_capacity(2);
     trailers.insert(grpc::GRPC_STATUS, HeaderValue::from(status));
-    trailers.insert(grpc::GRPC_MESSAGE, grpc::message_value(&texts.join(": ")));
+    trailers.insert(grpc::GRPC_MESSAGE, grpc::message_value(&with_causes(error)));
     trailers
 }
 

@@ -2,16 +2,14 @@
 
 use std::{error::Error, io};
 
-use mesh_core::retry::ResetReason;
+use mesh_core::{causes::chain, retry::ResetReason};
 
 use crate::{BoxError, TransportError};
 
 /// Why there was no response, from the chain of an error's sources. An unknown error counts as a closed connection.
 pub(crate) fn reset_reason(error: &BoxError) -> ResetReason {
-    let error: &(dyn Error + 'static) = &**error;
-    let chain = std::iter::successors(Some(error), |&error| error.source());
     // The innermost error is the most specific: a client's error contains hyper's, which contains that of the system.
-    chain.filter_map(reason_of).last().unwrap_or(ResetReason::ConnectionTermination)
+    chain(&**error).filter_map(reason_of).last().unwrap_or(ResetReason::ConnectionTermination)
 }
 
 fn reason_of(error: &(dyn Error + 'static)) -> Option<ResetReason> {
