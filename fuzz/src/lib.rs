@@ -1,5 +1,7 @@
 //! Decoding of arbitrary input as an xDS resource, shared by the targets.
 
+pub mod http1;
+
 use mesh_xds::json;
 use mesh_xds::resource::{self, ResourceType};
 use prost::{Message, Name};

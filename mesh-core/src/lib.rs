@@ -15,6 +15,7 @@ pub mod filter;
 pub mod grpc;
 pub mod health;
 pub mod host;
+pub mod http1;
 pub mod listener;
 pub mod local_reply;
 pub mod model;

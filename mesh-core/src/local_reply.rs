@@ -154,8 +154,12 @@ impl LocalReply {
     /// The upgrade is not allowed.
     pub const UPGRADE_FAILED: Self = Self::new(StatusCode::FORBIDDEN, "", ResponseFlags::NONE, details::UPGRADE_FAILED);
     /// HTTP/1.0 is not accepted.
-    pub const UPGRADE_REQUIRED: Self =
-        Self::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", ResponseFlags::NONE, details::LOW_VERSION);
+    pub const UPGRADE_REQUIRED: Self = Self::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "Upgrade Required",
+        ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
+        details::LOW_VERSION,
+    );
     /// The request has no host.
     pub const MISSING_HOST: Self = Self::new(StatusCode::BAD_REQUEST, "", ResponseFlags::NONE, details::MISSING_HOST);
     /// The request target is not an absolute path.
@@ -165,12 +169,7 @@ impl LocalReply {
     pub const PATH_NORMALIZATION_FAILED: Self =
         Self::new(StatusCode::BAD_REQUEST, "", ResponseFlags::NONE, details::PATH_NORMALIZATION_FAILED);
     /// The client violated HTTP/1.1.
-    pub const BAD_REQUEST: Self = Self::new(
-        StatusCode::BAD_REQUEST,
-        "Bad Request",
-        ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
-        details::HTTP1_CODEC_ERROR,
-    );
+    pub const BAD_REQUEST: Self = Self::bad_request(details::HTTP1_CODEC_ERROR);
     /// The request headers are larger than the limit.
     pub const HEADERS_TOO_LARGE: Self = Self::new(
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -207,6 +206,12 @@ impl LocalReply {
     pub const fn new(status: StatusCode, body: &'static str, flags: ResponseFlags, details: &'static str) -> Self {
         let (body, details) = (Cow::Borrowed(body), Cow::Borrowed(details));
         Self { status, body, flags, details, grpc_status: None, overloaded: false }
+    }
+
+    /// The client violated the protocol.
+    #[must_use]
+    pub const fn bad_request(details: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Bad Request", ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details)
     }
 
     /// The route's cluster does not exist. `status` is the route's `cluster_not_found_response_code`.

@@ -12,6 +12,8 @@ mod downstream;
 pub mod drain;
 pub mod filter;
 pub mod headers;
+mod http1;
+mod http2;
 mod http_connection_manager;
 mod layer;
 mod machine;

@@ -47,6 +47,11 @@ impl Deadline {
         Self { at, timer: None }
     }
 
+    /// Whether there is no deadline.
+    pub(crate) fn is_never(&self) -> bool {
+        self.at.is_none()
+    }
+
     /// Changes the deadline; `None` = never.
     pub(crate) fn set(&mut self, at: Option<Instant>) {
         if self.at != at {
@@ -55,6 +60,11 @@ impl Deadline {
                 timer.sleep.as_mut().reset(at.into());
             }
         }
+    }
+
+    /// Sets the deadline if there is none.
+    pub(crate) fn set_if_never(&mut self, at: Instant) {
+        self.at.get_or_insert(at);
     }
 
     /// Ready when the deadline has passed. Until then, the task is registered to be woken.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ClusterName, Http2Keepalive, LoadAssignment, MetadataExchange, Percent, RetryBudget};
+use super::{ClusterName, Http1Options, Http2Keepalive, LoadAssignment, MetadataExchange, Percent, RetryBudget};
 
 /// A group of equivalent endpoints and how to use them.
 #[derive(Clone, Debug, PartialEq)]
@@ -302,6 +302,13 @@ pub struct HttpProtocolOptions {
     pub initial_connection_window_size: u32,
     /// PINGs on HTTP/2 connections; `None` = none, the default.
     pub connection_keepalive: Option<Http2Keepalive>,
+    /// Options of HTTP/1 connections.
+    pub http1: Http1Options,
+    /// Maximum size of the response headers in KiB. Larger ones fail the request. `None` = Envoy's default, the default: 80 for
+    /// HTTP/1, 60 for HTTP/2.
+    pub max_response_headers_kb: Option<u32>,
+    /// Maximum number of response headers. More fail the request. Default 100.
+    pub max_headers_count: u32,
 }
 
 impl Default for HttpProtocolOptions {
@@ -315,6 +322,9 @@ impl Default for HttpProtocolOptions {
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,
             connection_keepalive: None,
+            http1: Http1Options::default(),
+            max_response_headers_kb: None,
+            max_headers_count: 100,
         }
     }
 }

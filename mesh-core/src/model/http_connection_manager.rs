@@ -5,7 +5,9 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use http::HeaderValue;
 use ipnet::IpNet;
 
-use super::{AccessLog, Http2Keepalive, PeerMetadata, RouteConfigName, RouteConfiguration, UpgradeConfig};
+use super::{
+    AccessLog, Http1Options, Http2Keepalive, PeerMetadata, RouteConfigName, RouteConfiguration, UpgradeConfig,
+};
 use crate::filter::HttpFilter;
 
 /// How HTTP connections of a listener are served.
@@ -71,6 +73,11 @@ pub struct HttpConnectionManager {
     /// Accept HTTP/1.0, and use this host for requests without one (empty: refuse them). `None` = answer HTTP/1.0 with
     /// 426, the default.
     pub accept_http_10: Option<Box<str>>,
+    /// Options of HTTP/1 connections.
+    pub http1: Http1Options,
+    /// Pass `expect: 100-continue` on, and the endpoint's `100 Continue` back. Otherwise the connection manager answers the
+    /// expectation itself. Default false.
+    pub proxy_100_continue: bool,
     /// Concurrent streams per HTTP/2 connection. Default 1024.
     pub max_concurrent_streams: u32,
     /// HTTP/2 flow-control window of a stream in bytes. Default 16 MiB.
@@ -114,6 +121,8 @@ impl HttpConnectionManager {
             max_request_headers_kb: 60,
             max_headers_count: 100,
             accept_http_10: None,
+            http1: Http1Options::default(),
+            proxy_100_continue: false,
             max_concurrent_streams: 1024,
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,

@@ -8,6 +8,7 @@ mod access_log;
 mod cluster;
 mod endpoint;
 mod filter_chain;
+mod http1_options;
 mod http2_keepalive;
 mod http_connection_manager;
 mod istio;
@@ -38,6 +39,7 @@ pub use filter_chain::{
 pub use http_connection_manager::{
     Codec, ForwardedFor, HttpConnectionManager, PathNormalization, RouteSource, ServerHeader,
 };
+pub use http1_options::{HeaderKeyFormat, Http1Options};
 pub use http2_keepalive::Http2Keepalive;
 pub use listener::{Listener, ListenerAddress, TrafficDirection};
 pub use listener_filter::{ListenerFilter, ListenerFilterConfig, ListenerFilterMatch, TlsInspector};

@@ -248,7 +248,9 @@ impl<P: Deref<Target = RetryPolicy>> RetryState<P> {
         self.retry_on.intersects(condition)
     }
 
-    fn retries_reset(&self, reason: ResetReason, progress: RequestProgress) -> bool {
+    /// Whether the policy retries after `reason`, as far as its limits allow.
+    #[must_use]
+    pub fn retries_reset(&self, reason: ResetReason, progress: RequestProgress) -> bool {
         const ANY_RESET: RetryOn = RetryOn::RESET.union(RetryOn::FIVE_XX).union(RetryOn::GATEWAY_ERROR);
         let on = |condition| self.retry_on.intersects(condition);
         match reason {

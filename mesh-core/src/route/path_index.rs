@@ -96,9 +96,12 @@ impl PathIndex {
                 }
             }
         };
-        self.case_sensitive.walk(Plain(path), &mut visit);
-        if !self.case_insensitive.is_empty() {
-            self.case_insensitive.walk(Lowercase(path), &mut visit);
+        // The target of CONNECT has no path, which even an empty prefix does not match. Envoy `supportsPathlessHeaders`.
+        if !request.path_and_query.is_empty() {
+            self.case_sensitive.walk(Plain(path), &mut visit);
+            if !self.case_insensitive.is_empty() {
+                self.case_insensitive.walk(Lowercase(path), &mut visit);
+            }
         }
         if *request.method == Method::CONNECT {
             let earlier = self.connect.iter().copied().take_while(|&route| route < best);

@@ -36,6 +36,18 @@ pub const UPGRADE_FAILED: &str = "upgrade_failed";
 pub const LOW_VERSION: &str = "low_version";
 /// The request has no host.
 pub const MISSING_HOST: &str = "missing_host_header";
+/// The host of an HTTP/1 request has invalid characters.
+pub const HTTP_INVALID_AUTHORITY: &str = "http.invalid_authority";
+/// The target of an HTTP/1 request has an invalid authority, or is of a form that its method does not have.
+pub const HTTP1_INVALID_URL: &str = "http1.invalid_url";
+/// The scheme of an absolute HTTP/1 target is neither `http` nor `https`.
+pub const HTTP1_INVALID_SCHEME: &str = "http1.invalid_scheme";
+/// The `connection` header nominates headers that a client may not remove, or too many.
+pub const HTTP1_CONNECTION_HEADER_REJECTED: &str = "http1.connection_header_rejected";
+/// A field of an HTTP/2 request has an invalid value.
+pub const HTTP2_INVALID_HEADER_FIELD: &str = "http2.invalid.header.field";
+/// The fields of an HTTP/2 request do not make a request.
+pub const HTTP2_VIOLATION_OF_MESSAGING_RULE: &str = "http2.violation.of.messaging.rule";
 /// The request target is not an absolute path, as in `OPTIONS *`.
 pub const ABSOLUTE_PATH_REJECTED: &str = "absolute_path_rejected";
 /// The path cannot be normalized.
@@ -46,6 +58,14 @@ pub const HEADERS_TOO_LARGE: &str = "http1.headers_too_large";
 pub const TOO_MANY_HEADERS: &str = "http1.too_many_headers";
 /// The client violated HTTP/1.1.
 pub const HTTP1_CODEC_ERROR: &str = "http1.codec_error";
+/// The head of a request has a control character.
+pub const HTTP1_INVALID_CHARACTERS: &str = "http1.invalid_characters";
+/// A request has a transfer coding other than chunked.
+pub const HTTP1_INVALID_TRANSFER_ENCODING: &str = "http1.invalid_transfer_encoding";
+/// A request has both `transfer-encoding` and `content-length`.
+pub const HTTP1_CHUNKED_CONTENT_LENGTH: &str = "http1.content_length_and_chunked_not_allowed";
+/// A request has a body that its method does not allow.
+pub const HTTP1_BODY_DISALLOWED: &str = "http1.body_disallowed";
 /// The client disconnected.
 pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
 /// The client reset its stream.

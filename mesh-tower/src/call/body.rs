@@ -18,6 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::StreamInfo;
+use crate::http1::{RequestBody, RequestBodyError};
 
 /// The error type of [`Body`].
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -28,6 +29,8 @@ pub struct Body {
     kind: Kind,
     /// Counts the bytes of a request and records its end.
     counted_by: Option<StreamInfo>,
+    /// A buffer that counts when it is read: see [`Body::received`].
+    counts_when_read: bool,
 }
 
 #[derive(Default)]
@@ -35,6 +38,9 @@ enum Kind {
     #[default]
     Empty,
     Full(Bytes),
+    /// From a client, over HTTP/1.
+    Received(RequestBody),
+    /// From hyper.
     Incoming(Incoming),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
 }
@@ -62,16 +68,22 @@ impl Body {
         body.map_or_else(Self::empty, |body| Kind::Boxed(Box::pin(Boxable { body })).into())
     }
 
+    /// A body that a client has sent in one piece. The request counts as received when the body is read, as if it had been
+    /// streamed: what happens before, such as a local reply, must not depend on how many bytes came with the head.
+    pub(crate) fn received(bytes: Bytes) -> Self {
+        Self { counts_when_read: true, ..Self::from(bytes) }
+    }
+
     /// Lets `info` count the bytes of this request body and record its end. A body of one buffer is complete already, and is
     /// counted once even if it is sent several times.
     pub(crate) fn count(&mut self, info: &StreamInfo) {
         match self.as_bytes() {
-            Some(bytes) => {
+            Some(bytes) if !self.counts_when_read => {
                 info.add_bytes_received(bytes.len() as u64);
                 info.complete_at_start();
             }
             None if self.is_end_stream() => info.complete_at_start(),
-            None => self.counted_by = Some(info.clone()),
+            _ => self.counted_by = Some(info.clone()),
         }
     }
 
@@ -81,20 +93,26 @@ impl Body {
         match &self.kind {
             Kind::Empty => Some(&EMPTY),
             Kind::Full(bytes) => Some(bytes),
-            Kind::Incoming(_) | Kind::Boxed(_) => None,
+            Kind::Received(_) | Kind::Incoming(_) | Kind::Boxed(_) => None,
         }
     }
 }
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Self { kind, counted_by: None }
+        Self { kind, counted_by: None, counts_when_read: false }
     }
 }
 
 impl From<Incoming> for Body {
     fn from(incoming: Incoming) -> Self {
         Kind::Incoming(incoming).into()
+    }
+}
+
+impl From<RequestBody> for Body {
+    fn from(body: RequestBody) -> Self {
+        Kind::Received(body).into()
     }
 }
 
@@ -127,7 +145,7 @@ impl HttpBody for Body {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Self { kind, counted_by } = &mut *self;
+        let Self { kind, counted_by, .. } = &mut *self;
         let frame = kind.poll_frame(cx);
         if let (Some(info), Poll::Ready(frame)) = (&counted_by, &frame)
             && count_request(info, frame.as_ref(), kind)
@@ -160,7 +178,9 @@ fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError
         }
         None => {}
     }
-    let is_complete = frame.is_none() || kind.is_end_stream();
+    // A reader does not poll again after trailers.
+    let has_trailers = matches!(frame, Some(Ok(frame)) if frame.is_trailers());
+    let is_complete = frame.is_none() || has_trailers || kind.is_end_stream();
     if is_complete {
         info.complete_request();
     }
@@ -169,6 +189,9 @@ fn count_request(info: &StreamInfo, frame: Option<&Result<Frame<Bytes>, BoxError
 
 /// Whether `error` is a violation of HTTP/1, such as a chunk size that is not a number.
 fn is_malformed(error: &BoxError) -> bool {
+    if let Some(RequestBodyError::Malformed(_)) = error.downcast_ref() {
+        return true;
+    }
     let hyper = error.downcast_ref::<hyper::Error>();
     let of_codec = hyper.and_then(|error| error.source()?.downcast_ref::<std::io::Error>());
     of_codec.is_some_and(|error| matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
@@ -183,6 +206,9 @@ impl Kind {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Self::Received(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
             Self::Incoming(incoming) => {
                 Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
@@ -194,6 +220,7 @@ impl Kind {
         match self {
             Self::Empty => true,
             Self::Full(_) => false,
+            Self::Received(body) => body.is_end_stream(),
             Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
@@ -203,6 +230,7 @@ impl Kind {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Received(body) => body.size_hint(),
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Boxed(body) => body.size_hint(),
         }
@@ -214,6 +242,7 @@ impl fmt::Debug for Body {
         let kind = match &self.kind {
             Kind::Empty => "Empty",
             Kind::Full(_) => "Full",
+            Kind::Received(_) => "Received",
             Kind::Incoming(_) => "Incoming",
             Kind::Boxed(_) => "Boxed",
         };
@@ -254,6 +283,7 @@ where
 mod tests {
     use http::{HeaderMap, HeaderValue};
     use http_body_util::{BodyExt, Full};
+    use mesh_core::http1::{BodyLength, BodyPart};
 
     use super::*;
 
@@ -272,6 +302,17 @@ mod tests {
         assert!(matches!(body.kind, Kind::Boxed(_)));
         assert!(matches!(Body::new(Body::from("abc")).kind, Kind::Full(_)));
         assert_eq!(Body::new(body).size_hint().exact(), Some(3));
+    }
+
+    #[tokio::test]
+    async fn a_request_has_been_received_with_its_trailers() {
+        let parts = [BodyPart::Data(Bytes::from("a")), BodyPart::Trailers(HeaderMap::new()), BodyPart::End];
+        let mut body = Body::from(RequestBody::new(BodyLength::Chunked, parts.into()).1);
+        let info = StreamInfo::new(crate::timer::now());
+        body.count(&info);
+        assert!(body.frame().await.unwrap().unwrap().is_data() && !info.is_request_complete());
+        assert!(body.frame().await.unwrap().unwrap().is_trailers() && info.is_request_complete());
+        assert_eq!(info.bytes_received(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod body;
 mod held_body;
+mod interim;
 mod recorder;
 mod reply;
 mod response_body;
@@ -15,11 +16,12 @@ mod stream_info;
 mod stream_timeouts;
 mod trace;
 
-use http::{Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, request::Parts};
 use mesh_core::policy::survey::HeaderSurvey;
 
 pub use body::{Body, BoxError};
 pub(crate) use held_body::HeldBody;
+pub(crate) use interim::Interim;
 pub(crate) use recorder::{DownstreamConnection, HttpTelemetry, Recorder, RequestTelemetry};
 pub use reply::{ResponseCause, ResponseDetails};
 pub(crate) use reply::{add_flags, flags_of, local_reply};
@@ -36,6 +38,8 @@ pub struct Call {
     pub(crate) body: Option<Body>,
     /// The response, once there is one.
     pub(crate) response: Option<Response<Body>>,
+    /// Passes interim responses to the client's connection; `None` = they are dropped, as in channels.
+    pub(crate) interim: Option<Interim>,
     /// The survey of the request headers when the call began.
     pub(crate) survey: HeaderSurvey,
     /// Whether the head is needed after the request has been sent.
@@ -48,7 +52,7 @@ impl Call {
     pub fn new(request: Request<Body>) -> Self {
         let survey = HeaderSurvey::of(request.headers());
         let (head, body) = request.into_parts();
-        Self { head, body: Some(body), response: None, survey, keeps_head: false }
+        Self { head, body: Some(body), response: None, interim: None, survey, keeps_head: false }
     }
 
     /// Method, target and headers of the request.
@@ -90,10 +94,22 @@ impl Call {
         self.body = Some(body);
     }
 
+    /// Returns the body of a request of which nothing has been sent, and whose head was not taken.
+    pub(crate) fn restore_body(&mut self, body: Body) {
+        self.body = Some(body);
+    }
+
     /// Whether the request was taken and not returned.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.body.is_none()
+    }
+
+    /// Passes an interim response of the endpoint on to the client.
+    pub(crate) fn respond_interim(&mut self, status: StatusCode, headers: HeaderMap) {
+        if let Some(interim) = &self.interim {
+            interim.push(status, headers);
+        }
     }
 
     /// Sets the response.

@@ -5,9 +5,11 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use h2::Reason;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_core::{
@@ -16,6 +18,7 @@ use mesh_core::{
 };
 
 use super::{Body, BoxError, Recorder, StreamTimeouts};
+use crate::http2::{Outgoing, reason_of};
 
 /// The body of a response to the client. When it ends or is dropped, the request is recorded.
 #[derive(Default)]
@@ -157,6 +160,21 @@ impl HttpBody for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// Used by HTTP/2 connections to clients.
+impl Outgoing for ResponseBody {
+    fn stall_timeout(&self) -> Option<Duration> {
+        self.open.as_ref().and_then(|open| open.timeouts.idle_timeout())
+    }
+
+    fn stalled(&mut self) {
+        self.record(Recorder::idled);
+    }
+
+    fn reset_reason(error: &BoxError) -> Reason {
+        reason_of(&**error)
     }
 }
 

@@ -53,6 +53,11 @@ impl StreamTimeouts {
         Self { idle_timeout, request_deadline, deadline: None, idle_since: Some(info.start()), received: 0 }
     }
 
+    /// The idle timeout of the stream; `None` = unlimited.
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout
+    }
+
     /// Records activity on the stream.
     pub(crate) fn moved(&mut self) {
         self.idle_since = None;

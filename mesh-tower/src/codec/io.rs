@@ -2,31 +2,30 @@
 //! bytes. It records the end of the stream before the codec ends the requests, because their access logs depend on it.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ConnectionInfo;
-use crate::telemetry::HttpStats;
+use crate::{http1::Input, telemetry::HttpStats};
 
 /// The connection preface of HTTP/2, RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The part of the preface that no HTTP/1 request begins with.
+const HTTP2_LINE: &[u8] = b"PRI * HTTP/2.0";
+
 /// A byte stream that replays the bytes which were read ahead.
 pub(crate) struct DownstreamIo<I> {
     inner: I,
-    read_ahead: [u8; PREFACE.len()],
-    read_ahead_start: usize,
-    read_ahead_end: usize,
+    ahead: Input,
     info: Arc<ConnectionInfo>,
     stats: Arc<HttpStats>,
-    times_heads: bool,
-    /// The last write was incomplete.
-    is_congested: bool,
     end: End,
 }
 
@@ -45,24 +44,20 @@ pub(crate) enum Protocol {
     Http2,
 }
 
+/// What a read has shown about the protocol of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// The connection has ended without a byte.
+    Ended,
+    /// More bytes are needed.
+    Unsure,
+    /// The protocol. If it is HTTP/2, the preface may be broken.
+    Certain(Protocol),
+}
+
 impl<I> DownstreamIo<I> {
     pub(crate) fn new(inner: I, info: Arc<ConnectionInfo>, stats: Arc<HttpStats>) -> Self {
-        Self {
-            inner,
-            read_ahead: [0; PREFACE.len()],
-            read_ahead_start: 0,
-            read_ahead_end: 0,
-            info,
-            stats,
-            times_heads: false,
-            is_congested: false,
-            end: End::AtOnce,
-        }
-    }
-
-    /// Records when the heads of requests begin.
-    pub(crate) fn timing_heads(self) -> Self {
-        Self { times_heads: true, ..self }
+        Self { inner, ahead: Input::default(), info, stats, end: End::AtOnce }
     }
 
     /// Delays the end of the stream: see [`End::Later`].
@@ -70,57 +65,58 @@ impl<I> DownstreamIo<I> {
         Self { end: End::Later, ..self }
     }
 
-    /// Counts the bytes written, and records whether the write of `offered` bytes was incomplete.
-    fn wrote(&mut self, offered: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Counts the bytes written.
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
-            Poll::Ready(Ok(written)) => {
-                self.stats.downstream_cx_tx_bytes_total.add(*written as u64);
-                self.is_congested = *written < offered;
-            }
+            Poll::Ready(Ok(written)) => self.stats.downstream_cx_tx_bytes_total.add(*written as u64),
             Poll::Ready(Err(_)) => self.info.closed(),
-            Poll::Pending => self.is_congested = true,
+            Poll::Pending => {}
         }
         written
     }
 }
 
 impl<I: AsyncRead + Unpin> DownstreamIo<I> {
-    /// Reads until the connection's protocol is certain; `None` if it ended before.
-    pub(crate) async fn detect(&mut self) -> io::Result<Option<Protocol>> {
-        while self.read_ahead_end < PREFACE.len() {
-            let read = self.inner.read(&mut self.read_ahead[self.read_ahead_end..]).await?;
-            if read == 0 && self.read_ahead_end == 0 {
-                return Ok(None);
-            }
-            self.read_ahead_end += read;
-            if read == 0 || !PREFACE.starts_with(&self.read_ahead[..self.read_ahead_end]) {
-                return Ok(Some(Protocol::Http1));
-            }
-        }
-        Ok(Some(Protocol::Http2))
+    /// Reads once, to detect the protocol.
+    ///
+    /// # Cancel safety
+    /// No byte is lost.
+    pub(crate) async fn look(&mut self) -> io::Result<Look> {
+        let read = poll_fn(|cx| self.ahead.poll_read(&mut self.inner, cx)).await?;
+        let ahead = &**self.ahead.bytes();
+        Ok(if ahead.is_empty() {
+            Look::Ended
+        } else if ahead.starts_with(PREFACE) {
+            Look::Certain(Protocol::Http2)
+        } else if read > 0 && PREFACE.starts_with(ahead) {
+            Look::Unsure
+        } else if ahead.starts_with(HTTP2_LINE) {
+            Look::Certain(Protocol::Http2)
+        } else {
+            Look::Certain(Protocol::Http1)
+        })
+    }
+
+    /// Whether the connection, whose protocol has been detected, does not begin with the preface of HTTP/2.
+    pub(crate) fn lacks_preface(&mut self) -> bool {
+        !self.ahead.bytes().starts_with(PREFACE)
+    }
+
+    /// Takes the bytes that were read to detect the protocol.
+    pub(crate) fn take_ahead(&mut self) -> Input {
+        self.stats.downstream_cx_rx_bytes_total.add(self.ahead.len() as u64);
+        std::mem::take(&mut self.ahead)
     }
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(answer) = this.info.last_answer() {
-            // Nothing waits for a client that does not read.
-            if !this.is_congested {
-                let written = Pin::new(&mut this.inner).poll_write(cx, answer);
-                if let Poll::Ready(Ok(written)) = written {
-                    this.stats.downstream_cx_tx_bytes_total.add(written as u64);
-                }
-            }
-            this.info.closed();
-            return Poll::Ready(Ok(()));
-        }
         let before = buf.filled().len();
-        if this.read_ahead_start < this.read_ahead_end {
-            let ahead = &this.read_ahead[this.read_ahead_start..this.read_ahead_end];
-            let taken = ahead.len().min(buf.remaining());
-            buf.put_slice(&ahead[..taken]);
-            this.read_ahead_start += taken;
+        if !this.ahead.is_empty() {
+            let taken = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead.bytes().split_to(taken));
+            this.ahead.release();
         } else {
             let read = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
             if read.is_err() || buf.filled().len() == before {
@@ -133,9 +129,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
             }
             read?;
         }
-        if this.times_heads {
-            this.info.received();
-        }
         this.stats.downstream_cx_rx_bytes_total.add((buf.filled().len() - before) as u64);
         Poll::Ready(Ok(()))
     }
@@ -144,7 +137,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for DownstreamIo<I> {
 impl<I: AsyncWrite + Unpin> AsyncWrite for DownstreamIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.wrote(buf.len(), written)
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -153,7 +146,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for DownstreamIo<I> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.wrote(bufs.iter().map(|buf| buf.len()).sum(), written)
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -171,7 +164,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for DownstreamIo<I> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use mesh_core::listener::ConnectionFacts;
 
@@ -191,7 +184,17 @@ mod tests {
             drop(client);
         };
         let read = async {
-            let protocol = server.detect().await.unwrap();
+            let protocol = loop {
+                match server.look().await.unwrap() {
+                    Look::Ended => break None,
+                    Look::Unsure => {}
+                    Look::Certain(protocol) => {
+                        let is_whole = chunks.concat().starts_with(PREFACE);
+                        assert_eq!(server.lacks_preface(), !is_whole, "{chunks:?}");
+                        break Some(protocol);
+                    }
+                }
+            };
             let mut rest = Vec::new();
             server.read_to_end(&mut rest).await.unwrap();
             (protocol, rest)
@@ -201,13 +204,16 @@ mod tests {
 
     #[tokio::test]
     async fn the_protocol_is_detected_in_any_fragmentation_and_no_byte_is_lost() {
-        let cases: [(&[&[u8]], Option<Protocol>); 6] = [
+        let cases: [(&[&[u8]], Option<Protocol>); 9] = [
             (&[], None),
             (&[b"GET / HTTP/1.1\r\n\r\n"], Some(Protocol::Http1)),
             (&[b"P", b"RI * HTTP/2.0\r\n\r\nSM\r\n", b"\r\nframe"], Some(Protocol::Http2)),
             (&[PREFACE, b"0123456789"], Some(Protocol::Http2)),
             (&[b"PR", b"OPFIND / HTTP/1.1\r\n\r\n"], Some(Protocol::Http1)),
             (&[b"PRI * HTTP"], Some(Protocol::Http1)),
+            (&[b"PRI * HTTP/2.0\r\n\r\nno preface"], Some(Protocol::Http2)),
+            (&[b"PRI * HTTP", b"/2.0\r\n\r\nSM"], Some(Protocol::Http2)),
+            (&[b"PRI * HTTP/1.1\r\n\r\n"], Some(Protocol::Http1)),
         ];
         for (chunks, protocol) in cases {
             assert_eq!(detect(chunks).await, (protocol, chunks.concat()), "{chunks:?}");

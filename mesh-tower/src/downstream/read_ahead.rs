@@ -25,6 +25,11 @@ impl<I> ReadAhead<I> {
         Self { inner, ahead: Vec::new(), taken: 0 }
     }
 
+    /// A stream of which `ahead` was read.
+    pub(crate) fn replaying(inner: I, ahead: Vec<u8>) -> Self {
+        Self { inner, ahead, taken: 0 }
+    }
+
     /// The bytes that were read ahead and not yet replayed.
     pub(super) fn ahead(&self) -> &[u8] {
         &self.ahead[self.taken..]

@@ -2,14 +2,13 @@
 //! headers that every response of the listener has.
 
 use std::{
-    convert::Infallible,
     fmt,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
-use hyper::{service::service_fn, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     local_reply::LocalReply,
     model::{HttpConnectionManager, Listener, TrafficDirection},
@@ -28,18 +27,17 @@ use super::{
     canonical::{Refusal, canonicalize},
     pipeline::Served,
     response::{self, Persistence, RequestFacts},
-    unserved,
 };
 use crate::{
     Body, Downstream,
-    call::{Call, OnFailure, Recorder, ResponseBody, StreamInfo},
-    codec::{Codecs, Connection, ConnectionInfo, HeadLimit, Lifetime},
+    call::{Call, Interim, OnFailure, Recorder, ResponseBody, StreamInfo},
+    codec::{Codecs, Connection, ConnectionInfo, Lifetime, Refuse},
     drain::DrainWatch,
     machine::local_address,
     peer_metadata::ClientMetadata,
     telemetry::Telemetry,
     timer::now,
-    upgrade::{self, EndedBy},
+    upgrade::{self, EndedBy, Tunnel},
     upstream::HeldByTunnel,
 };
 
@@ -56,15 +54,7 @@ pub struct ConnectionManager<S> {
 /// What the connections of the listener need.
 pub(super) struct Edge {
     codecs: Codecs,
-    head_limit: Option<HeadLimit>,
     local_address: Option<IpAddr>,
-}
-
-/// The ends of an upgraded connection, and the resources that it holds.
-struct Tunnel {
-    downstream: OnUpgrade,
-    upstream: OnUpgrade,
-    held: Option<HeldByTunnel>,
 }
 
 impl<S> ConnectionManager<S> {
@@ -87,11 +77,7 @@ impl<S> ConnectionManager<S> {
             service: telemetry.service.clone().filter(|_| is_inbound),
             default_authority: None,
         };
-        let edge = Edge {
-            codecs: Codecs::new(&http),
-            head_limit: unserved::head_limit(&http),
-            local_address: local_address(),
-        };
+        let edge = Edge { codecs: Codecs::new(&http), local_address: local_address() };
         let listener = Arc::new(HttpListener::new(facts, http, store, telemetry)?);
         Ok(Self { listener, edge: Arc::new(edge), service })
     }
@@ -121,22 +107,22 @@ impl<S: Respond> ConnectionManager<S> {
                 idle_timeout: listener.config.idle_timeout,
                 max_connection_duration: listener.config.max_connection_duration,
             },
-            head_limit: edge.head_limit.clone(),
             drain,
         };
-        let service = service_fn(|request| Arc::clone(&self).handle(Arc::clone(&info), request));
-        if let Some(unserved) = connection.serve(&edge.codecs, service).await {
-            self.record_unserved(&info, unserved);
-        }
+        let service = |request, interim| Arc::clone(&self).handle(Arc::clone(&info), request, interim);
+        let answer = |reply, since| self.answer_unserved(&info, reply, since);
+        connection.serve(&edge.codecs, service, Refuse { answer: &answer, is_program: S::IS_PROGRAM }).await;
     }
 
-    /// Answers `request`.
+    /// Answers `request`. Interim responses go to `interim`, if the connection sends them.
     pub(crate) async fn handle(
         self: Arc<Self>,
         connection: Arc<ConnectionInfo>,
-        request: Request<impl Into<Body>>,
-    ) -> Result<Response<ResponseBody>, Infallible> {
-        let mut call = Call::new(request.map(Into::into));
+        request: Request<Body>,
+        interim: Option<Interim>,
+    ) -> Response<ResponseBody> {
+        let mut call = Call::new(request);
+        call.interim = interim;
         let mut recorder = self.recorder(&connection, StreamInfo::new(now()), &mut call);
         let is_last = self.is_last(connection.request_started());
         if is_last {
@@ -183,17 +169,18 @@ impl<S: Respond> ConnectionManager<S> {
         response::finish(&mut response, &self.listener.config, facts, is_local);
         if has_disconnected {
             recorder.client_disconnected();
-            return Ok(Response::from_parts(response, ResponseBody::unrecorded(body)));
+            return Response::from_parts(response, ResponseBody::unrecorded(body));
         }
         recorder.observe_response_head(&response);
         if response.status == StatusCode::SWITCHING_PROTOCOLS
-            && let (Some(downstream), Some(upstream)) = (served.upgrade, response.extensions.remove::<OnUpgrade>())
+            && served.upgrades
+            && let Some(upstream) = response.extensions.remove::<OnUpgrade>()
         {
             let held = response.extensions.remove::<HeldByTunnel>();
-            self.spawn_tunnel(Tunnel { downstream, upstream, held }, &connection, recorder);
-            return Ok(Response::from_parts(response, ResponseBody::unrecorded(Body::empty())));
+            response.extensions.insert(self.tunnel(upstream, held, &connection, recorder));
+            return Response::from_parts(response, ResponseBody::unrecorded(Body::empty()));
         }
-        Ok(ResponseBody::wrap(Response::from_parts(response, body), recorder, served.timeouts, on_failure))
+        ResponseBody::wrap(Response::from_parts(response, body), recorder, served.timeouts, on_failure)
     }
 
     /// Brings a request into canonical form and sanitizes its headers, or refuses it.
@@ -205,6 +192,7 @@ impl<S: Respond> ConnectionManager<S> {
     ) -> Result<ClientMetadata, Refusal> {
         canonicalize(
             &mut call.head,
+            call.survey.hop_by_hop,
             &self.listener.config,
             connection.downstream.local_address().map_or(0, |address| address.port()),
         )?;
@@ -216,14 +204,17 @@ impl<S: Respond> ConnectionManager<S> {
 
     fn refuse(&self, refusal: Refusal, call: &mut Call, recorder: &mut Recorder) {
         recorder.observe_request(&call.head);
-        let reply = reply_to(refusal);
-        if reply.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
+        let reply = refusal.reply();
+        let is_violation = reply.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR);
+        if is_violation {
             self.listener.stats.downstream_cx_protocol_error.inc();
         }
         call.reply(recorder.info(), reply);
+        let may_stay = self.listener.config.http1.override_stream_error_on_invalid_http_message && !is_violation;
         // What follows an invalid request on the connection may be anything.
         if call.head.version < Version::HTTP_2
             && refusal != Refusal::AbsolutePathRejected
+            && !may_stay
             && let Some(response) = &mut call.response
         {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -253,11 +244,8 @@ impl<S: Respond> ConnectionManager<S> {
         if let Some(via) = &config.via {
             response::append_via(headers, via);
         }
-        // The codec sends `100 Continue` when the body is polled.
-        if call.survey.has_expect
-            && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-        {
-            headers.remove(header::EXPECT);
+        if !config.proxy_100_continue {
+            answer_expectation(call);
         }
         let mut state = info.state();
         if client.address != address {
@@ -280,15 +268,21 @@ impl<S: Respond> ConnectionManager<S> {
         is_last
     }
 
-    /// Starts the tunnel of an upgraded request, which is recorded when the tunnel ends.
-    fn spawn_tunnel(&self, tunnel: Tunnel, connection: &ConnectionInfo, recorder: Recorder) {
+    /// The tunnel of an upgraded request, which is recorded when the tunnel ends.
+    fn tunnel(
+        &self,
+        upstream: OnUpgrade,
+        held: Option<HeldByTunnel>,
+        connection: &ConnectionInfo,
+        recorder: Recorder,
+    ) -> Tunnel {
         let stats = Arc::clone(&self.listener.stats);
         let drain = connection.drain.watch();
-        tokio::spawn(async move {
+        Tunnel::new(async move |downstream| {
             stats.downstream_cx_upgrades_total.inc();
             stats.downstream_cx_upgrades_active.inc();
-            let tunnelled = upgrade::tunnel(tunnel.downstream, tunnel.upstream, drain).await;
-            drop(tunnel.held);
+            let tunnelled = upgrade::tunnel(downstream, upstream, drain).await;
+            drop(held);
             stats.downstream_cx_upgrades_active.dec();
             recorder.info().add_bytes_received(tunnelled.received);
             recorder.info().add_bytes_sent(tunnelled.sent);
@@ -297,7 +291,7 @@ impl<S: Respond> ConnectionManager<S> {
                 EndedBy::Upstream => recorder.upstream_closed_tunnel(),
                 EndedBy::Drain => recorder.complete(),
             }
-        });
+        })
     }
 }
 
@@ -326,14 +320,18 @@ impl<S> fmt::Debug for ConnectionManager<S> {
     }
 }
 
-fn reply_to(refusal: Refusal) -> LocalReply {
-    match refusal {
-        Refusal::LowVersion => LocalReply::UPGRADE_REQUIRED,
-        Refusal::MissingHost => LocalReply::MISSING_HOST,
-        Refusal::InvalidHost | Refusal::InvalidTarget => LocalReply::BAD_REQUEST,
-        Refusal::AbsolutePathRejected => LocalReply::ABSOLUTE_PATH_REJECTED,
-        Refusal::PathNormalizationFailed => LocalReply::PATH_NORMALIZATION_FAILED,
-        Refusal::TooManyHeaders => LocalReply::TOO_MANY_HEADERS,
+/// Answers `expect: 100-continue`. The endpoint does not see it then. As in Envoy, the client gets no other interim responses.
+fn answer_expectation(call: &mut Call) {
+    let interim = call.interim.take();
+    if !call.survey.has_expect {
+        return;
+    }
+    let headers = &mut call.head.headers;
+    if headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        headers.remove(header::EXPECT);
+        if let Some(interim) = interim {
+            interim.push(StatusCode::CONTINUE, HeaderMap::new());
+        }
     }
 }
 

@@ -26,4 +26,14 @@ pub use respond::{RequestContext, Respond, ServiceResponder};
 #[cfg(test)]
 mod filter_tests;
 #[cfg(test)]
+mod http1_request_tests;
+#[cfg(test)]
+mod http1_tests;
+#[cfg(test)]
+mod http2_proxy_tests;
+#[cfg(test)]
+mod http2_slow_tests;
+#[cfg(test)]
+mod http2_tests;
+#[cfg(test)]
 mod tests;

@@ -16,7 +16,6 @@ use std::{
 };
 
 use http::HeaderValue;
-use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     local_reply::LocalReply,
     model::Action,
@@ -39,8 +38,8 @@ use crate::{
 pub(crate) struct Served {
     /// Timeouts of the stream, which also apply to the response body.
     pub(crate) timeouts: StreamTimeouts,
-    /// The client's end of a tunnel, if the request has an upgrade protocol.
-    pub(crate) upgrade: Option<OnUpgrade>,
+    /// The connection of the client may become a tunnel.
+    pub(crate) upgrades: bool,
     /// The response is the program's own, so its `connection` header concerns this hop.
     pub(crate) by_program: bool,
 }
@@ -70,12 +69,12 @@ impl HttpListener {
         }
         let mut served = Served {
             timeouts: self.timeouts(router.matched(), info),
-            upgrade: None,
+            upgrades: false,
             by_program: R::IS_PROGRAM || router.matched().is_some_and(is_served_here),
         };
         let mut run = if self.filters.is_empty() { None } else { Some(self.filters.start()) };
         match upgrade {
-            Ok(upgrade) => served.upgrade = upgrade,
+            Ok(upgrades) => served.upgrades = upgrades,
             Err(reply) => {
                 call.reply(info, reply);
                 if let Some(run) = &mut run {
@@ -149,25 +148,25 @@ impl HttpListener {
         }
     }
 
-    /// The client's end of the tunnel if the request may upgrade its connection. Removes hop-by-hop headers.
+    /// Whether the request may upgrade its connection to a tunnel. Removes hop-by-hop headers.
     fn upgrade<R: Respond>(
         &self,
         call: &mut Call,
         matched: Option<&Matched<'_>>,
         info: &StreamInfo,
-    ) -> Result<Option<OnUpgrade>, LocalReply> {
+    ) -> Result<bool, LocalReply> {
         let Call { head, survey, .. } = call;
         let present = survey.hop_by_hop;
         let requested = if present.has(HopByHop::UPGRADE) { upgrade::requested_upgrade(&head.headers) } else { None };
         // As in Envoy, clients that request an upgrade to HTTP/2 get an HTTP/1.1 response.
         let Some(protocol) = requested.filter(|protocol| *protocol != "h2c") else {
             remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Remove);
-            return Ok(None);
+            return Ok(false);
         };
         // A program may upgrade connections itself, so the end of the tunnel stays with the request.
         if matched.is_some_and(is_served_here) {
             remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Pass);
-            return Ok(None);
+            return Ok(false);
         }
         info.ask_for_upgrade();
         if !self.allows_upgrade(protocol, matched) {
@@ -175,7 +174,7 @@ impl HttpListener {
             return Err(LocalReply::UPGRADE_FAILED);
         }
         remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Pass);
-        Ok(if R::IS_PROGRAM { None } else { head.extensions.remove::<OnUpgrade>() })
+        Ok(!R::IS_PROGRAM)
     }
 
     fn allows_upgrade(&self, protocol: &HeaderValue, matched: Option<&Matched<'_>>) -> bool {

@@ -36,7 +36,7 @@ pub(super) type TestService = BoxCloneSyncService<Request<Body>, Response<Body>,
 pub(super) struct Fixture {
     manager: Arc<ConnectionManager<ServiceResponder<TestService>>>,
     pub(super) telemetry: Telemetry,
-    drain: Drain,
+    pub(super) drain: Drain,
 }
 
 impl Fixture {
@@ -51,7 +51,7 @@ impl Fixture {
         Self { manager: Arc::new(manager), telemetry, drain: Drain::new() }
     }
 
-    fn connect(&self) -> DuplexStream {
+    pub(super) fn connect(&self) -> DuplexStream {
         self.connect_over(None)
     }
 
@@ -66,11 +66,16 @@ impl Fixture {
 
     /// Sends `request` and returns everything until the connection ends, without the date.
     pub(super) async fn exchange(&self, request: &str) -> String {
+        normalized(&self.exchange_raw(request).await)
+    }
+
+    /// Sends `request` and returns everything until the connection ends.
+    pub(super) async fn exchange_raw(&self, request: &str) -> String {
         let mut client = self.connect();
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
-        normalized(&answer)
+        answer
     }
 
     pub(super) fn stat(&self, name: &str) -> u64 {
@@ -87,7 +92,7 @@ impl Fixture {
 }
 
 /// Lines sorted within each head, without the date.
-fn normalized(answer: &str) -> String {
+pub(super) fn normalized(answer: &str) -> String {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut lines: Vec<_> = head.lines().filter(|line| !line.starts_with("date:")).collect();
     if lines.len() > 1 {
@@ -210,7 +215,7 @@ async fn local_replies_are_envoys() {
     }
     assert_eq!(
         fixture.exchange("GET / HTTP/1.0\r\n\r\n").await,
-        "HTTP/1.0 426 Upgrade Required | connection: close | content-length: 16 | content-type: text/plain | server: envoy | Upgrade Required"
+        "HTTP/1.1 426 Upgrade Required | connection: close | content-length: 16 | content-type: text/plain | server: envoy | Upgrade Required"
     );
     let websocket = "GET /direct HTTP/1.1\r\nhost: a.test\r\nconnection: close, upgrade\r\nupgrade: websocket\r\n\r\n";
     assert!(fixture.exchange(websocket).await.starts_with("HTTP/1.1 403 Forbidden"));
@@ -266,10 +271,10 @@ async fn an_access_log_line_is_written_when_the_response_has_ended() {
 }
 
 /// A file that requests are logged to.
-struct Log(std::path::PathBuf);
+pub(super) struct Log(std::path::PathBuf);
 
 impl Log {
-    fn new(name: &str, config: &mut HttpConnectionManager, format: &str) -> Self {
+    pub(super) fn new(name: &str, config: &mut HttpConnectionManager, format: &str) -> Self {
         let path = std::env::temp_dir().join(format!("mesh-hcm-{name}-{}", std::process::id()));
         let format = AccessLogFormat::Text(Format::parse(format).unwrap());
         config.access_log.push(AccessLog::new(AccessLogSink::File(path.clone()), format));
@@ -277,7 +282,7 @@ impl Log {
     }
 
     /// What has been written.
-    fn read(&self, fixture: &Fixture) -> String {
+    pub(super) fn read(&self, fixture: &Fixture) -> String {
         fixture.telemetry.logs.flush();
         std::fs::read_to_string(&self.0).unwrap()
     }
@@ -338,7 +343,7 @@ async fn switch_protocols(request: Request<Body>) -> Response<Body> {
     sender.send_request(request.map(|_| Body::empty())).await.unwrap().map(Body::from)
 }
 
-async fn read_until(stream: &mut DuplexStream, end: &str) -> String {
+pub(super) async fn read_until(stream: &mut DuplexStream, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
         read.push(stream.read_u8().await.unwrap());
@@ -446,6 +451,18 @@ async fn a_refused_request_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_may_outlive_requests_that_are_complete_and_refused() {
+    let mut config = http(everything_to_the_service());
+    config.http1.override_stream_error_on_invalid_http_message = true;
+    let fixture = Fixture::new(config, echo());
+    for (request, outlives) in [("GET / HTTP/1.1\r\n\r\n", true), ("GET * HTTP/1.1\r\nhost: a.test\r\n\r\n", false)] {
+        let answers = fixture.exchange(&format!("{request}{GET}")).await;
+        assert!(answers.starts_with("HTTP/1.1 400 "), "{answers}");
+        assert_eq!(answers.contains("HTTP/1.1 200 OK"), outlives, "{answers}");
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_request_is_counted_and_logged() {
     let mut config = http(everything_to_the_service());
     config.max_request_headers_kb = 1;
@@ -456,7 +473,9 @@ async fn an_invalid_request_is_counted_and_logged() {
     let cases = [("nonsense\r\n\r\n", "400 Bad Request"), (&*too_large, "431 Request Header Fields Too Large")];
     for (request, status) in cases {
         let answer = fixture.exchange(request).await;
-        assert_eq!(answer, format!("HTTP/1.1 {status} | connection: close | content-length: 0 | "));
+        let text = status.split_once(' ').unwrap().1;
+        let headers = format!("connection: close | content-length: {} | content-type: text/plain", text.len());
+        assert_eq!(answer, format!("HTTP/1.1 {status} | {headers} | server: envoy | {text}"));
     }
     fixture.drain.emptied().await;
     assert_eq!(log.read(&fixture), "- 400 DPE http1.codec_error\n- 431 DPE http1.headers_too_large\n");

@@ -1,10 +1,10 @@
-//! Records what the codec responds to itself, because it is not a valid request or was not complete in time.
+//! Responses to what is no valid request, or was not complete in time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::{Request, Version, header};
-use mesh_core::{local_reply::LocalReply, model::HttpConnectionManager};
+use http::{Request, Response, Version};
+use mesh_core::local_reply::LocalReply;
 
 use super::{
     ConnectionManager,
@@ -13,46 +13,28 @@ use super::{
 use crate::{
     Body,
     call::{Call, StreamInfo},
-    codec::{ConnectionInfo, HeadLimit, Unserved},
+    codec::ConnectionInfo,
 };
 
 impl<S> ConnectionManager<S> {
-    /// Counts and logs a response of the codec.
-    pub(super) fn record_unserved(&self, connection: &Arc<ConnectionInfo>, unserved: Unserved) {
+    /// Counts and logs a response to what is no request, and returns it. `since` is the time of its first byte.
+    pub(super) fn answer_unserved(
+        &self,
+        connection: &Arc<ConnectionInfo>,
+        reply: LocalReply,
+        since: Instant,
+    ) -> Response<Bytes> {
+        let (mut response, body) = reply.clone().into_response(false).into_parts();
+        let facts = RequestFacts { version: Version::HTTP_11, request_id: None, persistence: Persistence::Close };
+        response::finish(&mut response, &self.listener.config, facts, true);
         let mut call = Call::new(Request::new(Body::empty()));
         connection.request_started();
-        let mut recorder = self.recorder(connection, StreamInfo::new(unserved.since), &mut call);
+        let mut recorder = self.recorder(connection, StreamInfo::new(since), &mut call);
         let info = recorder.info();
-        let body = unserved.reply.body.clone();
         info.add_bytes_sent(body.len() as u64);
-        call.reply(info, unserved.reply);
-        if let Some(response) = &call.response {
-            recorder.observe_response(response.status(), response.headers());
-        }
+        call.reply(info, reply);
+        recorder.observe_response(response.status, &response.headers);
         recorder.complete();
+        Response::from_parts(response, body)
     }
-}
-
-/// The timeout of request headers, if there is one.
-pub(super) fn head_limit(config: &HttpConnectionManager) -> Option<HeadLimit> {
-    let request_headers_timeout = config.request_headers_timeout.filter(|timeout| !timeout.is_zero())?;
-    let (mut response, body) = LocalReply::REQUEST_HEADER_TIMEOUT.into_response(false).into_parts();
-    response.headers.insert(header::CONTENT_LENGTH, body.len().into());
-    let facts = RequestFacts { version: Version::HTTP_11, request_id: None, persistence: Persistence::Close };
-    response::finish(&mut response, config, facts, true);
-    Some(HeadLimit { request_headers_timeout, answer: encode(&response, &body) })
-}
-
-/// Encodes an HTTP/1.1 response.
-fn encode(response: &http::response::Parts, body: &[u8]) -> Bytes {
-    let reason = response.status.canonical_reason().unwrap_or_default();
-    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", response.status.as_str()).into_bytes();
-    for (name, value) in &response.headers {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            bytes.extend_from_slice(part);
-        }
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(body);
-    bytes.into()
 }

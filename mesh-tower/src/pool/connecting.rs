@@ -96,7 +96,7 @@ impl Attempt {
         let stream = stream.holding(self.open.take().expect("an attempt makes one connection"));
         let lifetime = Lifetime::new(pool, cluster, protocol, &stream);
         Ok(match protocol {
-            Protocol::Http1 => NewConnection::Http1(Http1Connection::handshake(stream, lifetime).await?),
+            Protocol::Http1 => NewConnection::Http1(Http1Connection::new(stream, lifetime)),
             Protocol::Http2 => {
                 NewConnection::Http2(Http2Connection::handshake(stream, &worker.http2_options(config), lifetime).await?)
             }

@@ -1,61 +1,78 @@
 //! HTTP/1.1 connections.
 //!
-//! hyper splits a connection into a handle that takes requests and a future that does the I/O, the driver. The driver is
-//! meant to be spawned, but then every request would have to switch tasks twice. Here the task of the request polls the
-//! driver: [`Http1Connection::exchange`] polls it until it has the response headers, then [`Http1Body`] until the body has
-//! ended. Then the connection returns to its pool. An idle connection is not polled; whether the endpoint has closed it
-//! meanwhile is found out before the next request ([`Http1Connection::is_usable`]).
+//! The task of the request does the I/O of the connection: [`Http1Connection::exchange`] sends the request and reads until it has
+//! the response headers, then [`Http1Body`] until the body has ended. Then the connection returns to its pool. So a request needs
+//! no other task, and no channel. An idle connection is not polled; whether the endpoint has closed it meanwhile is found out before
+//! the next request ([`Http1Connection::is_usable`]) and by the pool's sweep.
 //!
-//! Driver and response are polled by the same task. So the response is polled without a waker; with one, the task would
-//! only wake itself.
+//! The upload goes on while the response is read. If the endpoint has sent the whole response before it has received the
+//! whole request, the connection is closed.
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
 use bytes::Bytes;
-use http::{Method, Request, header::UPGRADE};
+use http::{Method, Response, StatusCode, header::UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    client::conn::{
-        TrySendError,
-        http1::{Builder, Connection, SendRequest},
-    },
+use mesh_core::{
+    http1::{self, BodyLength, BodyPart, BodyWriter, Limits, ResponseHead, ResponseReader},
+    model::HttpProtocolOptions,
 };
-use hyper_util::rt::TokioIo;
 
-use super::{ResetReason, connecting::PooledStream, lifetime::Lifetime};
-use crate::{Body, BoxError, Call, ConnectionInfo, TransportError};
+use super::{ResetReason, connecting::PooledStream, http1_upgrade, lifetime::Lifetime};
+use crate::{
+    Body, BoxError, Call, ConnectionInfo, TransportError,
+    http1::{Input, Output},
+};
 
 /// A connection, idle or with a request.
 pub(crate) struct Http1Connection {
-    sender: SendRequest<Body>,
-    driver: Connection<TokioIo<PooledStream>, Body>,
-    /// How the driver has ended, if it has.
-    ended: Option<Ended>,
+    pub(super) stream: PooledStream,
+    reader: ResponseReader,
+    input: Input,
+    output: Output,
+    /// The request body, while it is being sent.
+    upload: Option<Upload>,
+    /// Bytes of the request that have been sent.
+    sent: u64,
+    /// The last response allows another request.
+    is_persistent: bool,
+    /// The request could not be sent.
+    is_broken: bool,
     requests: u32,
     unused_since: Instant,
-    lifetime: Lifetime,
+    pub(super) lifetime: Lifetime,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// Without an error: after the last exchange, or because the endpoint has closed the connection.
-    Well,
-    Broken,
+/// A request body that is being sent.
+struct Upload {
+    body: Body,
+    writer: BodyWriter,
 }
 
 impl Http1Connection {
-    pub(super) async fn handshake(stream: PooledStream, lifetime: Lifetime) -> Result<Box<Self>, TransportError> {
-        let (sender, driver) =
-            Builder::new().handshake(TokioIo::new(stream)).await.map_err(TransportError::from_hyper)?;
+    pub(super) fn new(stream: PooledStream, lifetime: Lifetime) -> Box<Self> {
+        let options = lifetime.options();
         let unused_since = lifetime.opened();
-        Ok(Box::new(Self { sender, driver, ended: None, requests: 0, unused_since, lifetime }))
+        Box::new(Self {
+            stream,
+            reader: ResponseReader::new(options.http1, limits(options)),
+            input: Input::default(),
+            output: Output::default(),
+            upload: None,
+            sent: 0,
+            is_persistent: true,
+            is_broken: false,
+            requests: 0,
+            unused_since,
+            lifetime,
+        })
     }
 
     /// Whether the idle connection can take a request: it has reached no time limit, and the endpoint has neither closed it
@@ -66,8 +83,7 @@ impl Http1Connection {
     }
 
     fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
-        poll_driver(&mut self.driver, &mut self.ended, cx);
-        self.ended.is_none() && !self.sender.is_closed()
+        self.input.poll_read(&mut self.stream, cx).is_pending()
     }
 
     pub(super) fn info(&self) -> ConnectionInfo<'_> {
@@ -86,68 +102,178 @@ impl Http1Connection {
         }
     }
 
-    /// Sends `request`, waits for the response headers and puts the response into `call`. The body of the response returns
-    /// the connection to its pool. If no byte of the request was sent, the request is returned to `call`.
-    pub(super) async fn exchange(
-        mut self: Box<Self>,
-        request: Request<Body>,
-        call: &mut Call,
-    ) -> Result<(), TransportError> {
-        if asks_for_upgrade(&request) {
-            return self.upgrade(request, call).await;
+    /// Sends the request of `call`, waits for the response headers and puts the response into `call`. The body of the response
+    /// returns the connection to its pool. If no byte of the request was sent, the body is returned to `call`.
+    pub(super) async fn exchange(mut self: Box<Self>, call: &mut Call) -> Result<(), TransportError> {
+        if asks_for_upgrade(call) {
+            return http1_upgrade::exchange(self, call).await;
         }
+        let Some(body) = call.take_body() else { return Err(TransportError::new(ResetReason::LocalReset)) };
         self.requests += 1;
         self.lifetime.set_in_use(true);
-        let mut response = pin!(self.sender.try_send_request(request));
-        let outcome = poll_fn(|cx| {
-            poll_driver(&mut self.driver, &mut self.ended, cx);
-            poll_within_task(cx, |cx| response.as_mut().poll(cx))
-        })
-        .await;
+        let at_hand = body.as_bytes().cloned();
+        self.begin(call, body);
+        let outcome = poll_fn(|cx| self.poll_response(call, cx)).await;
         match outcome {
-            Ok(response) if response.body().is_end_stream() => {
-                let mut connection = Some(self);
-                poll_fn(|cx| Poll::Ready(connection.take().map(|connection| connection.finish(cx)))).await;
-                call.respond(response.map(|_| Body::empty()));
-            }
-            Ok(response) => {
-                call.respond(response.map(|incoming| Body::new(Http1Body { incoming, connection: Some(self) })));
+            Ok(head) => {
+                let (parts, length) = (head.parts, head.body);
+                self.is_persistent = head.is_persistent;
+                let body = self.response_body(length);
+                call.respond(Response::from_parts(parts, body));
+                Ok(())
             }
             Err(error) => {
-                let error = failed(error, call);
-                self.lifetime.set_in_use(call.is_sent());
-                return Err(error);
+                if self.sent == 0
+                    && let Some(body) = at_hand
+                {
+                    call.restore_body(Body::from(body));
+                    self.lifetime.set_in_use(false);
+                }
+                Err(error)
             }
         }
-        Ok(())
     }
 
-    /// Sends a request that may switch protocols. The connection does not return to its pool. Its driver is spawned, because
-    /// an upgraded connection has no response body that would poll it.
-    async fn upgrade(self: Box<Self>, request: Request<Body>, call: &mut Call) -> Result<(), TransportError> {
-        let Self { mut sender, driver, lifetime, .. } = *self;
-        lifetime.set_in_use(true);
-        tokio::spawn(async move {
-            // The response or the upgraded stream gets the error.
-            let _ = driver.with_upgrades().await;
-        });
-        let response = sender.try_send_request(request).await.map_err(|error| failed(error, call))?;
-        call.respond(response.map(Body::from));
-        Ok(())
+    /// Puts the head of the request into the output.
+    fn begin(&mut self, call: &Call, body: Body) {
+        let options = self.lifetime.options().http1;
+        let length = body.size_hint().exact();
+        let writer = http1::write_request(call.head(), length, options, self.output.head());
+        self.upload = Some(Upload { body, writer });
+        self.sent = 0;
     }
 
-    /// Returns the connection to its pool after the response. Closes it if it cannot be used again, such as when the endpoint
-    /// responded before it had received the whole request.
-    fn finish(mut self: Box<Self>, cx: &mut Context<'_>) {
-        let is_spent = self.lifetime.has_reached_max_requests(self.requests);
-        if !is_spent && self.is_alive(cx) && self.sender.is_ready() {
-            self.lifetime.set_in_use(false);
-            self.release();
-        } else if is_spent || self.ended.is_some() {
-            self.lifetime.set_in_use(false);
-            if self.ended == Some(Ended::Well) {
-                self.lifetime.count_close_notify();
+    /// Sends the request and reads the response headers.
+    fn poll_response(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, TransportError>> {
+        self.drive_upload(cx)?;
+        loop {
+            let head = self.reader.read_head(self.input.bytes(), &call.head().method).map_err(malformed)?;
+            match head {
+                // Nobody has asked for another protocol.
+                Some(head) if head.parts.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Poll::Ready(Err(TransportError::new(ResetReason::ProtocolError)));
+                }
+                Some(head) if head.parts.status.is_informational() => {
+                    call.respond_interim(head.parts.status, head.parts.headers);
+                }
+                Some(head) => return Poll::Ready(Ok(head)),
+                None => match ready!(self.input.poll_read(&mut self.stream, cx)) {
+                    Ok(1..) => {}
+                    Ok(0) if !self.input.is_empty() => return Poll::Ready(Err(malformed(http1::Error::Incomplete))),
+                    Ok(0) => return Poll::Ready(Err(TransportError::new(ResetReason::ConnectionTermination))),
+                    Err(error) => return Poll::Ready(Err(lost(error))),
+                },
             }
+        }
+    }
+
+    /// Sends what can be sent of the request.
+    ///
+    /// # Errors
+    /// If the body fails, or has another length than its `content-length`. If the connection fails, the upload ends, but the
+    /// endpoint may have responded before.
+    fn drive_upload(&mut self, cx: &mut Context<'_>) -> Result<(), TransportError> {
+        if self.upload.is_none() && self.output.is_empty() {
+            return Ok(());
+        }
+        loop {
+            let waits = self.fill_output(cx)?;
+            match self.output.poll_send(&mut self.stream, cx, &mut self.sent) {
+                Poll::Ready(Ok(())) if waits || self.upload.is_none() => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    self.is_broken = true;
+                    self.upload = None;
+                    self.output = Output::default();
+                    return Ok(());
+                }
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    /// Moves the frames that are ready from the body to the output, as long as there is room. Returns whether the body has no
+    /// frame that is ready.
+    fn fill_output(&mut self, cx: &mut Context<'_>) -> Result<bool, TransportError> {
+        while self.output.has_room()
+            && let Some(Upload { body, writer }) = &mut self.upload
+        {
+            let is_last = if body.is_end_stream() {
+                writer.end(None, self.output.head()).map_err(aborted)?;
+                true
+            } else {
+                let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { return Ok(true) };
+                match frame {
+                    Some(frame) => self.output.frame(frame.map_err(aborted)?, writer).map_err(aborted)?,
+                    None => writer.end(None, self.output.head()).map(|()| true).map_err(aborted)?,
+                }
+            };
+            if is_last {
+                self.upload = None;
+            }
+        }
+        Ok(false)
+    }
+
+    /// The body of a response. If nothing of it is missing, the connection returns to its pool at once.
+    fn response_body(mut self: Box<Self>, length: BodyLength) -> Body {
+        match length {
+            BodyLength::None | BodyLength::Exact(0) => {
+                self.finish();
+                Body::empty()
+            }
+            BodyLength::Exact(length) if self.input.len() as u64 >= length => {
+                let data = match self.reader.read_body(self.input.bytes()) {
+                    Ok(Some(BodyPart::Data(data))) => data,
+                    _ => Bytes::new(),
+                };
+                self.finish();
+                Body::from(data)
+            }
+            length => Body::new(Http1Body { length, connection: Some(self) }),
+        }
+    }
+
+    /// Reads the next part of the response body; `None` at its end.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
+        // An upload that fails does not fail the response.
+        if self.drive_upload(cx).is_err() {
+            self.is_broken = true;
+            self.upload = None;
+        }
+        loop {
+            match self.reader.read_body(self.input.bytes()).map_err(malformed) {
+                Ok(Some(BodyPart::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Some(BodyPart::Trailers(trailers))) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(Some(BodyPart::End)) => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            match ready!(self.input.poll_read(&mut self.stream, cx)) {
+                Ok(1..) => {}
+                Ok(0) => return Poll::Ready(self.reader.close().err().map(|error| Err(malformed(error)))),
+                // As in Envoy, a reset ends a body that has no other end.
+                Err(error) => return Poll::Ready(self.reader.close().err().map(|_| Err(cut_off(error)))),
+            }
+        }
+    }
+
+    /// Returns the connection to its pool after the response. Closes it if it cannot be used again.
+    fn finish(mut self: Box<Self>) {
+        let is_spent = self.lifetime.has_reached_max_requests(self.requests);
+        let is_request_sent = self.upload.is_none() && self.output.is_empty();
+        if is_request_sent || is_spent {
+            self.lifetime.set_in_use(false);
+        }
+        if is_spent || self.is_broken || !is_request_sent || !self.input.is_empty() {
+            return;
+        }
+        if self.is_persistent {
+            self.input.release();
+            self.output.release();
+            self.release();
+        } else {
+            self.lifetime.count_close_notify();
         }
     }
 }
@@ -158,42 +284,36 @@ impl fmt::Debug for Http1Connection {
     }
 }
 
-fn asks_for_upgrade(request: &Request<Body>) -> bool {
-    *request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
+fn limits(options: &HttpProtocolOptions) -> Limits {
+    let max_bytes = (options.max_response_headers_kb.unwrap_or(80) as usize).saturating_mul(1024);
+    Limits { max_bytes, max_headers: options.max_headers_count as usize }
 }
 
-/// Polls the driver, unless it has ended.
-fn poll_driver(driver: &mut Connection<TokioIo<PooledStream>, Body>, ended: &mut Option<Ended>, cx: &mut Context<'_>) {
-    if ended.is_none()
-        && let Poll::Ready(result) = Pin::new(driver).poll(cx)
-    {
-        *ended = Some(if result.is_ok() { Ended::Well } else { Ended::Broken });
-    }
+fn asks_for_upgrade(call: &Call) -> bool {
+    call.head().method == Method::CONNECT || call.head().headers.contains_key(UPGRADE)
 }
 
-/// The error of a request that failed on a connection. If no byte of the request was sent, the request is returned to `call`.
-fn failed(mut error: TrySendError<Request<Body>>, call: &mut Call) -> TransportError {
-    if let Some(request) = error.take_message() {
-        call.restore(request);
-    }
-    TransportError::from_hyper(error.into_error())
+fn malformed(error: http1::Error) -> TransportError {
+    TransportError::new(ResetReason::ProtocolError).with_source(error)
 }
 
-/// Polls, without a waker, what only the driver in the same task can make ready.
-///
-/// There is one exception: when tokio's cooperative budget is used up, a poll returns pending and relies on its waker.
-fn poll_within_task<T>(cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-    let polled = poll(&mut Context::from_waker(Waker::noop()));
-    if polled.is_pending() && !tokio::task::coop::has_budget_remaining() {
-        cx.waker().wake_by_ref();
-    }
-    polled
+fn lost(error: io::Error) -> TransportError {
+    TransportError::new(ResetReason::ConnectionTermination).with_source(error)
+}
+
+/// The connection was lost within a body. Envoy, too, treats that as a protocol error.
+fn cut_off(error: io::Error) -> TransportError {
+    TransportError::new(ResetReason::ProtocolError).with_source(error)
+}
+
+fn aborted(error: impl Into<BoxError>) -> TransportError {
+    TransportError::new(ResetReason::LocalReset).with_source(error)
 }
 
 /// The body of a response. Reading it drives the connection.
 #[derive(Debug)]
 struct Http1Body {
-    incoming: Incoming,
+    length: BodyLength,
     connection: Option<Box<Http1Connection>>,
 }
 
@@ -203,40 +323,27 @@ impl HttpBody for Http1Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let mut frame = this.poll_incoming(cx);
-        if frame.is_pending()
-            && let Some(connection) = &mut this.connection
-        {
-            poll_driver(&mut connection.driver, &mut connection.ended, cx);
-            frame = this.poll_incoming(cx);
+        let Some(connection) = &mut this.connection else { return Poll::Ready(None) };
+        let frame = ready!(connection.poll_body(cx));
+        if let (BodyLength::Exact(remaining), Some(Ok(frame))) = (&mut this.length, &frame) {
+            *remaining = remaining.saturating_sub(frame.data_ref().map_or(0, Bytes::len) as u64);
         }
         match &frame {
-            Poll::Ready(None) => this.finish(cx),
-            Poll::Ready(Some(Ok(_))) if this.incoming.is_end_stream() => this.finish(cx),
-            Poll::Ready(Some(Err(_))) => this.connection = None,
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            Some(Ok(_)) if !connection.reader.is_body_complete() => {}
+            Some(Ok(_)) | None => this.connection.take().into_iter().for_each(Http1Connection::finish),
+            Some(Err(_)) => this.connection = None,
         }
-        // Envoy, too, treats a body that ends too early as a protocol error.
-        frame.map_err(|error| TransportError::new(ResetReason::ProtocolError).with_source(error).into())
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.connection.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl Http1Body {
-    fn finish(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = self.connection.take() {
-            connection.finish(cx);
+        match self.length {
+            BodyLength::Exact(remaining) => SizeHint::with_exact(remaining),
+            _ => SizeHint::default(),
         }
-    }
-
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        poll_within_task(cx, |cx| Pin::new(&mut self.incoming).poll_frame(cx))
     }
 }

@@ -4,7 +4,7 @@
 //! the requests, with h2 itself: hyper's client would add a queue, a channel and two spawned tasks for each request. The
 //! frames that several requests have queued leave in one write, because the connection's task runs after theirs.
 //!
-//! The future that waits for the response headers also sends the request body ([`Upload`]). If the response begins before
+//! The future that waits for the response headers also sends the request body ([`SendBody`]). If the response begins before
 //! the request has ended, the rest of the upload is spawned, because it must continue even while the response is not read.
 
 use std::{
@@ -13,34 +13,32 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use h2::{
-    Reason, SendStream,
+    Reason,
     client::{Builder, SendRequest},
 };
 use http::{Request, Response};
 use http_body::Body as _;
 use mesh_core::model::HttpProtocolOptions;
 
-use super::{
-    connecting::PooledStream,
-    http2_body::Http2Body,
-    http2_keepalive::{Keepalive, PingRequest},
-    lifetime::Lifetime,
+use super::{connecting::PooledStream, http2_body::Http2Body, http2_upload::Upload, lifetime::Lifetime};
+use crate::{
+    Body, Call, ConnectionInfo, TransportError,
+    http2::{Http2Io, Keepalive, Payload, PingRequest, SendBody, Traffic},
+    timer::now,
 };
-use crate::{Body, ConnectionInfo, TransportError, timer::now};
 
 /// A connection.
 pub(crate) struct Http2Connection {
-    sender: SendRequest<Bytes>,
+    sender: SendRequest<Payload>,
     max_concurrent_streams: usize,
-    streams: AtomicUsize,
+    traffic: Arc<Traffic>,
     requests: AtomicU32,
     /// When the last stream ended, in milliseconds since the connection was made.
     unused_since: AtomicU64,
@@ -51,20 +49,18 @@ pub(crate) struct Http2Connection {
 }
 
 impl Http2Connection {
-    /// Maximum size of response headers and trailers; Envoy's default of 60 KiB.
-    const MAX_HEADER_LIST_SIZE: u32 = 60 * 1024;
-
     pub(super) async fn handshake(
         stream: PooledStream,
         options: &HttpProtocolOptions,
         lifetime: Lifetime,
     ) -> Result<Arc<Self>, TransportError> {
+        let traffic = Arc::<Traffic>::default();
         let (sender, mut driver) = Builder::new()
             .enable_push(false)
             .initial_window_size(options.initial_stream_window_size)
             .initial_connection_window_size(options.initial_connection_window_size)
-            .max_header_list_size(Self::MAX_HEADER_LIST_SIZE)
-            .handshake(stream)
+            .max_header_list_size(options.max_response_headers_kb.unwrap_or(60).saturating_mul(1024))
+            .handshake(Http2Io::client(stream, Arc::clone(&traffic)))
             .await
             .map_err(TransportError::from_h2)?;
         let pings = options.connection_keepalive.and_then(|settings| Some((settings, driver.ping_pong()?)));
@@ -74,13 +70,14 @@ impl Http2Connection {
             ping_after_idle: idle_interval.zip(keepalive.as_ref().map(Keepalive::ping_request)),
             sender,
             max_concurrent_streams: usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX),
-            streams: AtomicUsize::new(0),
+            traffic,
             requests: AtomicU32::new(0),
             unused_since: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             lifetime,
         });
-        tokio::spawn(Driving { connection: Arc::downgrade(&connection), driver, keepalive });
+        let traffic = Arc::clone(&connection.traffic);
+        tokio::spawn(Driving { connection: Arc::downgrade(&connection), driver, traffic, keepalive });
         Ok(connection)
     }
 
@@ -95,9 +92,9 @@ impl Http2Connection {
             ping.request();
         }
         let limit = self.max_concurrent_streams.min(self.sender.current_max_send_streams());
-        self.streams
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1))
-            .ok()?;
+        if !self.traffic.try_open(limit) {
+            return None;
+        }
         if self.lifetime.has_reached_max_requests(self.requests.fetch_add(1, Ordering::AcqRel) + 1) {
             self.is_closed.store(true, Ordering::Release);
         }
@@ -106,7 +103,7 @@ impl Http2Connection {
 
     /// The number of open streams.
     fn streams(&self) -> usize {
-        self.streams.load(Ordering::Acquire)
+        self.traffic.streams()
     }
 
     /// Whether the connection takes no more requests.
@@ -125,18 +122,30 @@ impl Http2Connection {
         (self.streams() == 0).then(|| now.saturating_duration_since(since))
     }
 
-    /// Closes the connection because of `error`.
-    fn close_after(self: &Arc<Self>, error: &h2::Error) {
-        self.count_go_away(error);
-        self.close();
+    /// Takes no more requests if the endpoint has sent a GOAWAY.
+    fn heed_go_away(self: &Arc<Self>) {
+        if self.traffic.is_going_away() && self.lifetime.count_go_away() {
+            self.close();
+        }
     }
 
-    /// Counts the GOAWAY that `error` stands for, if it is one. h2 reports a GOAWAY only if it is an
-    /// error or refuses streams.
-    fn count_go_away(&self, error: &h2::Error) {
-        if error.is_go_away() && error.is_remote() {
-            self.lifetime.count_go_away();
+    /// Takes no more requests if `error` shows that the endpoint accepts none. Returns whether the endpoint has not processed
+    /// the request that failed with `error`: a GOAWAY names the last stream that it has processed (RFC 9113 section 6.8), and
+    /// REFUSED_STREAM says so (section 8.7).
+    fn has_refused(self: &Arc<Self>, error: &h2::Error) -> bool {
+        self.heed_go_away();
+        if error.is_go_away() || error.is_io() {
+            self.close();
         }
+        if !error.is_remote() {
+            return false;
+        }
+        let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        // Until the endpoint's settings arrive, it may have to refuse streams beyond its limit. The others are not refused.
+        if is_refused && self.streams() <= self.sender.current_max_send_streams() {
+            self.close();
+        }
+        is_refused || error.is_go_away()
     }
 
     fn close(self: &Arc<Self>) {
@@ -147,7 +156,7 @@ impl Http2Connection {
     }
 
     fn stream_ended(self: &Arc<Self>) {
-        let is_last = self.streams.fetch_sub(1, Ordering::AcqRel) == 1;
+        let is_last = self.traffic.close();
         if is_last {
             let open = now().saturating_duration_since(self.lifetime.opened());
             self.unused_since.store(u64::try_from(open.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
@@ -164,7 +173,8 @@ impl Http2Connection {
 /// The task that does the I/O of a connection.
 struct Driving {
     connection: Weak<Http2Connection>,
-    driver: h2::client::Connection<PooledStream>,
+    driver: h2::client::Connection<Http2Io<PooledStream>, Payload>,
+    traffic: Arc<Traffic>,
     keepalive: Option<Keepalive>,
 }
 
@@ -172,7 +182,8 @@ impl Future for Driving {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { connection, driver, keepalive } = &mut *self;
+        let Self { connection, driver, traffic, keepalive } = &mut *self;
+        traffic.begin_turn();
         if keepalive.as_mut().is_some_and(|keepalive| keepalive.poll_expired(cx).is_ready()) {
             if let Some(connection) = connection.upgrade() {
                 connection.lifetime.count_keepalive_timeout();
@@ -180,10 +191,13 @@ impl Future for Driving {
             return Poll::Ready(());
         }
         // Each stream gets the error from h2.
-        if let (Err(error), Some(connection)) = (ready!(Pin::new(driver).poll(cx)), connection.upgrade()) {
-            connection.count_go_away(&error);
+        let ended = Pin::new(driver).poll(cx).map(|_| ());
+        if traffic.is_going_away()
+            && let Some(connection) = connection.upgrade()
+        {
+            connection.heed_go_away();
         }
-        Poll::Ready(())
+        ended
     }
 }
 
@@ -200,7 +214,7 @@ impl Drop for Driving {
 impl fmt::Debug for Http2Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http2Connection")
-            .field("streams", &self.streams)
+            .field("traffic", &self.traffic)
             .field("is_closed", &self.is_closed)
             .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
@@ -218,43 +232,81 @@ impl Http2Stream {
         self.connection.lifetime.info()
     }
 
-    /// Sends `request` and waits for the response headers.
-    pub(super) async fn exchange(self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
+    /// The handle to send the request. Fails if the connection takes no more requests.
+    pub(super) fn sender(&self) -> Result<SendRequest<Payload>, TransportError> {
+        let mut sender = self.connection.sender.clone();
+        match sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(error)) => Err(self.failed(error)),
+            // A sender that has sent no request never waits.
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(sender),
+        }
+    }
+
+    /// Sends `request`, waits for the response headers and puts the response into `call`. If the endpoint has refused the
+    /// stream, the body is returned to `call`, which has kept the head.
+    pub(super) async fn exchange(
+        self,
+        mut sender: SendRequest<Payload>,
+        request: Request<Body>,
+        call: &mut Call,
+    ) -> Result<(), TransportError> {
         let (parts, body) = request.into_parts();
         let ends_with_headers = body.is_end_stream();
-        let head = Request::from_parts(parts, ());
-        let (mut response, send) = match self.connection.sender.clone().send_request(head, ends_with_headers) {
+        let (mut response, send) = match sender.send_request(Request::from_parts(parts, ()), ends_with_headers) {
             Ok(sent) => sent,
             Err(error) => {
-                self.connection.close_after(&error);
+                if self.connection.has_refused(&error) {
+                    call.restore_body(body);
+                }
                 return Err(TransportError::from_h2(error));
             }
         };
-        let mut upload = (!ends_with_headers).then(|| Upload::new(body, send));
-        let response = poll_fn(|cx| {
+        let mut upload = (!ends_with_headers).then(|| SendBody::new(Upload::new(body), send));
+        let mut is_request_sent = ends_with_headers;
+        let mut has_interim = false;
+        let responded = poll_fn(|cx| {
             if let Some(sending) = &mut upload
-                && Pin::new(sending).poll(cx).is_ready()
+                && !is_request_sent
             {
-                upload = None;
+                is_request_sent = Pin::new(sending).poll(cx).is_ready();
+            }
+            if call.interim.is_some() {
+                while let Poll::Ready(Some(Ok(response))) = response.poll_informational(cx) {
+                    has_interim = true;
+                    let (head, ()) = response.into_parts();
+                    call.respond_interim(head.status, head.headers);
+                }
             }
             Pin::new(&mut response).poll(cx)
         })
-        .await
-        .map_err(|error| self.failed(error))?;
-        let is_request_sent = upload.is_none();
-        if let Some(upload) = upload {
+        .await;
+        let response = match responded {
+            Ok(response) => response,
+            Err(error) => {
+                if self.connection.has_refused(&error) && !has_interim {
+                    let body = upload.map_or_else(|| Some(Body::empty()), |upload| upload.into_body().unsent());
+                    if let Some(body) = body {
+                        call.restore_body(body);
+                    }
+                }
+                return Err(TransportError::from_h2(error));
+            }
+        };
+        if let Some(mut upload) = upload
+            && !is_request_sent
+        {
+            upload.body_mut().keep_nothing();
             tokio::spawn(upload);
         }
         let (parts, receive) = response.into_parts();
         let body = Http2Body::new(&parts.headers, receive, self, is_request_sent);
         let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
-        Ok(Response::from_parts(parts, body))
+        call.respond(Response::from_parts(parts, body));
+        Ok(())
     }
 
     pub(super) fn failed(&self, error: h2::Error) -> TransportError {
-        if error.is_go_away() || error.is_io() {
-            self.connection.close_after(&error);
-        }
+        self.connection.has_refused(&error);
         TransportError::from_h2(error)
     }
 }
@@ -262,78 +314,5 @@ impl Http2Stream {
 impl Drop for Http2Stream {
     fn drop(&mut self) {
         self.connection.stream_ended();
-    }
-}
-
-/// Sends a request body. Resolves when h2 has all of it, or when the stream does not need it any more. Errors are reported
-/// by the response.
-struct Upload {
-    body: Body,
-    send: SendStream<Bytes>,
-    /// Data that was read from the body and waits for the flow-control window.
-    pending: Option<Bytes>,
-}
-
-impl Upload {
-    fn new(body: Body, send: SendStream<Bytes>) -> Self {
-        Self { body, send, pending: None }
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
-        loop {
-            if self.pending.is_some() {
-                ready!(self.poll_pending(cx))?;
-            }
-            if self.send.poll_reset(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
-                return Poll::Ready(self.end());
-            };
-            match frame.map_err(|_| Reason::CANCEL)?.into_data() {
-                Ok(data) if self.body.is_end_stream() => return Poll::Ready(self.send_data(data, true)),
-                Ok(data) if data.is_empty() => {}
-                Ok(data) => {
-                    self.send.reserve_capacity(data.len());
-                    self.pending = Some(data);
-                }
-                Err(frame) => {
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    return Poll::Ready(self.send.send_trailers(trailers).map_err(|_| Reason::INTERNAL_ERROR));
-                }
-            }
-        }
-    }
-
-    /// Sends as much of the pending data as the window allows.
-    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
-        while let Some(data) = &mut self.pending {
-            let Some(Ok(window)) = ready!(self.send.poll_capacity(cx)) else {
-                return Poll::Ready(Err(Reason::CANCEL));
-            };
-            let part = data.split_to(window.min(data.len()));
-            if data.is_empty() {
-                self.pending = None;
-            }
-            self.send_data(part, false)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn send_data(&mut self, data: Bytes, end_of_stream: bool) -> Result<(), Reason> {
-        self.send.send_data(data, end_of_stream).map_err(|_| Reason::INTERNAL_ERROR)
-    }
-
-    fn end(&mut self) -> Result<(), Reason> {
-        self.send_data(Bytes::new(), true)
-    }
-}
-
-impl Future for Upload {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.poll_send(cx)).unwrap_or_else(|reason| self.send.send_reset(reason));
-        Poll::Ready(())
     }
 }

@@ -57,6 +57,11 @@ impl Lifetime {
         }
     }
 
+    /// The options of the cluster.
+    pub(super) fn options(&self) -> &HttpProtocolOptions {
+        &self.options
+    }
+
     /// What is known about the connection.
     pub(super) fn info(&self) -> ConnectionInfo<'_> {
         let Self { protocol, local_address, tls, .. } = self;
@@ -75,11 +80,13 @@ impl Lifetime {
         }
     }
 
-    /// Counts a GOAWAY; several count once.
-    pub(super) fn count_go_away(&self) {
-        if !self.is_going_away.swap(true, Ordering::Relaxed) {
+    /// Counts a GOAWAY. Returns whether it is the first; several count once.
+    pub(super) fn count_go_away(&self) -> bool {
+        let is_first = !self.is_going_away.swap(true, Ordering::Relaxed);
+        if is_first {
             self.stats.upstream_cx_close_notify.inc();
         }
+        is_first
     }
 
     /// Counts a connection that is closed because of a keepalive timeout.

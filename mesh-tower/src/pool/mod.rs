@@ -11,9 +11,10 @@ mod endpoint_pool;
 mod endpoint_pools;
 mod form;
 mod http1;
+mod http1_upgrade;
 mod http2;
 mod http2_body;
-mod http2_keepalive;
+mod http2_upload;
 mod lifetime;
 mod worker;
 
@@ -112,16 +113,17 @@ enum Kind {
 impl Connection {
     /// Sends the request of `call`, waits for the response headers and puts the response into `call`.
     async fn send(mut self, call: &mut Call) -> Result<(), TransportError> {
-        let Some(mut request) = call.take_request() else { return Err(TransportError::new(ResetReason::LocalReset)) };
         match self.0.take() {
-            Some(Kind::Http1(connection)) => {
-                form::http1(&mut request);
-                connection.exchange(request, call).await
-            }
+            Some(Kind::Http1(connection)) => connection.exchange(call).await,
             Some(Kind::Http2(stream)) => {
+                let sender = stream.sender()?;
+                // The endpoint may refuse the stream.
+                call.keep_head();
+                let Some(mut request) = call.take_request() else {
+                    return Err(TransportError::new(ResetReason::LocalReset));
+                };
                 form::http2(&mut request)?;
-                call.respond(stream.exchange(request).await?);
-                Ok(())
+                stream.exchange(sender, request, call).await
             }
             None => Err(TransportError::new(ResetReason::ConnectionTermination)),
         }
@@ -155,5 +157,7 @@ impl Drop for Connection {
     }
 }
 
+#[cfg(test)]
+mod http1_tests;
 #[cfg(test)]
 mod tests;

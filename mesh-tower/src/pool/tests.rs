@@ -142,7 +142,11 @@ impl Endpoint {
             return Ok(response.header(header::CONNECTION, "upgrade").body(Body::empty()).unwrap());
         }
         let echo = matches!(self.serve, Serve::Echo) || request.uri().path() == "/echo";
-        let body = if echo { Body::from(request.into_body()) } else { Body::from("hello") };
+        let body = match request.uri().path() {
+            _ if echo => Body::from(request.into_body()),
+            "/large" => Body::from("x".repeat(100_000)),
+            _ => Body::from("hello"),
+        };
         Ok(Response::new(body))
     }
 }
@@ -324,8 +328,8 @@ async fn an_http1_connection_is_used_again_once_its_response_has_ended() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_in_use_is_not_shared() {
     let fixture = Fixture::new(Serve::Http1);
-    let first = fixture.get("/").await.unwrap();
-    let second = fixture.get("/").await.unwrap();
+    let first = fixture.get("/large").await.unwrap();
+    let second = fixture.get("/large").await.unwrap();
     assert_eq!(fixture.endpoint.accepted(), 2);
     drop((first, second));
     fixture.get_to_end().await;
@@ -522,7 +526,7 @@ async fn at_max_connections_requests_wait_in_the_queue_up_to_max_pending_request
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_request_leaves_the_queue() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 1));
-    let open = fixture.get("/").await.unwrap();
+    let open = fixture.get("/large").await.unwrap();
     for _ in 0..3 {
         let waiting = connect(&fixture.target, Protocol::Http1);
         assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());

@@ -152,7 +152,8 @@ where
         let downstream = Downstream::new(ConnectionFacts::between(remote, Some(inbound.address)));
         let connection = ConnectionInfo::new(downstream, inbound.connections.clone());
         let manager = inbound.current().manager.with_service(OwnService(self.inner.clone()));
-        Box::pin(Arc::new(manager).handle(Arc::new(connection), request.map(Body::new)))
+        let response = Arc::new(manager).handle(Arc::new(connection), request.map(Body::new), None);
+        Box::pin(async { Ok(response.await) })
     }
 }
 

@@ -163,6 +163,31 @@ impl<S: Respond> ListenerServer<S> {
     pub async fn serve_connection<I: AsyncReadWrite>(self: Arc<Self>, accepted: AcceptedConnection<I>, drain: Drain) {
         let watch = drain.watch();
         let log = ConnectionLog::begin(&self.access_logs);
+        // What is needed only until the connection is served is not part of its future.
+        let Some(Begun { io, downstream, terminal }) = Box::pin(self.begin(accepted, drain, &log)).await else {
+            return;
+        };
+        let _counted = self.stats.connection();
+        match terminal {
+            Terminal::Http(manager) => {
+                let logged = log.is_active().then(|| Box::new(downstream.clone()));
+                Arc::clone(manager).serve_connection(io, downstream, watch).await;
+                if let Some(downstream) = logged {
+                    log.ended(&downstream);
+                }
+            }
+            // The TCP proxy writes to the listener's access log itself, with the attributes of the upstream.
+            Terminal::Tcp(proxy) => Box::pin(proxy.serve_connection(io, &downstream, watch)).await,
+        }
+    }
+
+    /// Inspects a connection and finds out how it is served; `None` = it is not.
+    async fn begin<I: AsyncReadWrite>(
+        &self,
+        accepted: AcceptedConnection<I>,
+        drain: Drain,
+        log: &ConnectionLog<'_>,
+    ) -> Option<Begun<'_, I, S>> {
         let mut facts = accepted.facts();
         let mut io = ReadAhead::new(accepted.io);
         let is_inspected = tokio::select! {
@@ -172,39 +197,32 @@ impl<S: Respond> ListenerServer<S> {
             () = drain.reached(Phase::Closing) => false,
         };
         if !is_inspected {
-            return;
+            return None;
         }
         let found = self.index.find(&facts).map(|position| &self.chains[position]);
         let mut downstream = Downstream::new(facts);
         let Some(chain) = found else {
             self.stats.no_filter_chain_match.inc();
-            return log.unmatched(&downstream);
+            log.unmatched(&downstream);
+            return None;
         };
         let secured = tokio::select! {
             biased;
             secured = secure(&chain.transport_socket, io) => secured,
-            () = drain.reached(Phase::Closing) => return,
+            () = drain.reached(Phase::Closing) => return None,
         };
-        let io = match secured {
-            Ok(Secured { io, tls }) => {
-                downstream.tls = tls;
-                io
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the handshake of a connection failed");
-                return;
-            }
-        };
-        let _counted = self.stats.connection();
-        match &chain.terminal {
-            Terminal::Http(manager) => {
-                Arc::clone(manager).serve_connection(io, downstream.clone(), watch).await;
-                log.ended(&downstream);
-            }
-            // The TCP proxy writes to the listener's access log itself, with the attributes of the upstream.
-            Terminal::Tcp(proxy) => proxy.serve_connection(io, &downstream, watch).await,
-        }
+        let Secured { io, tls } =
+            secured.inspect_err(|error| tracing::debug!(%error, "the handshake of a connection failed")).ok()?;
+        downstream.tls = tls;
+        Some(Begun { io, downstream, terminal: &chain.terminal })
     }
+}
+
+/// A connection that is about to be served.
+struct Begun<'a, I, S> {
+    io: ReadAhead<I>,
+    downstream: Downstream,
+    terminal: &'a Terminal<S>,
 }
 
 impl<S: Respond> ServeConnection for ListenerServer<S> {
@@ -223,6 +241,11 @@ struct ConnectionLog<'a> {
 impl<'a> ConnectionLog<'a> {
     fn begin(logs: &'a AccessLogs) -> Self {
         Self { logs, start: (!logs.is_empty()).then(|| (now(), SystemTime::now())) }
+    }
+
+    /// Whether connections are logged.
+    fn is_active(&self) -> bool {
+        self.start.is_some()
     }
 
     /// No filter chain has matched.

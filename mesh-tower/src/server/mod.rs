@@ -21,3 +21,5 @@ pub use workers::Workers;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;

@@ -1,12 +1,16 @@
 //! Upgraded connections: after `101 Switching Protocols`, bytes are copied in both directions until both ends have ended.
 
-use http::{HeaderMap, HeaderValue, header};
+use std::{pin::Pin, sync::Arc};
+
+use http::{Extensions, HeaderMap, HeaderValue, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_core::{model::UpgradeConfig, telemetry::Counter};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
+    AsyncReadWrite, Io,
     drain::{DrainWatch, Phase},
     pipe::{End, Meters, Pipe, Side},
 };
@@ -30,6 +34,37 @@ pub(crate) enum EndedBy {
     Upstream,
     /// Draining closed it.
     Drain,
+}
+
+type Run = Box<dyn FnOnce(Io) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// What follows a `101 Switching Protocols` on the connection of the client. It is in the extensions of that response, until the
+/// connection takes it.
+#[derive(Clone)]
+pub(crate) struct Tunnel(Arc<Mutex<Option<Run>>>);
+
+impl Tunnel {
+    /// A tunnel. `run` gets the client's byte stream when the response has been sent.
+    pub(crate) fn new<F>(run: impl FnOnce(Io) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let run: Run = Box::new(move |downstream| Box::pin(run(downstream)));
+        Self(Arc::new(Mutex::new(Some(run))))
+    }
+
+    /// Takes the tunnel of a response.
+    pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
+        if extensions.is_empty() { None } else { extensions.remove() }
+    }
+
+    /// Copies bytes until the tunnel ends.
+    pub(crate) async fn run(self, downstream: impl AsyncReadWrite) {
+        let run = self.0.lock().take();
+        if let Some(run) = run {
+            run(Io::boxed(downstream)).await;
+        }
+    }
 }
 
 /// The upgrade protocol of a request: the header `upgrade`, if `connection` lists `upgrade`.
@@ -57,9 +92,9 @@ pub(crate) fn is_allowed(upgrade: &HeaderValue, route: &[UpgradeConfig], manager
 }
 
 /// Copies bytes between the two ends of an upgraded connection until both have ended, one fails, or draining closes it.
-pub(crate) async fn tunnel(downstream: OnUpgrade, upstream: OnUpgrade, drain: DrainWatch) -> Tunnelled {
-    match tokio::try_join!(downstream, upstream) {
-        Ok((downstream, upstream)) => connect(TokioIo::new(downstream), TokioIo::new(upstream), drain).await,
+pub(crate) async fn tunnel(downstream: Io, upstream: OnUpgrade, drain: DrainWatch) -> Tunnelled {
+    match upstream.await {
+        Ok(upstream) => connect(downstream, TokioIo::new(upstream), drain).await,
         Err(error) => {
             tracing::debug!(%error, "an upgrade did not complete");
             Tunnelled { received: 0, sent: 0, ended_by: EndedBy::Downstream }

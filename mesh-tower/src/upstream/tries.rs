@@ -129,12 +129,16 @@ impl<'a, T: Transport> Tries<'a, T> {
         let avoid = retry.as_deref().map_or(Avoid::NONE, RetryState::avoid);
         let picked = pick(self.cluster, avoid);
         let endpoint = picked.map_err(|_| Failure::NoHealthyUpstream)?;
+        let mut refusals = Refusals::SendAgain;
         if let Some(retry) = retry {
             retry.handle_pick(endpoint.id());
+            if retry.retries_reset(ResetReason::RemoteRefusedStreamReset, RequestProgress::Started) {
+                refusals = Refusals::Retry;
+            }
         }
         tracing::trace!(endpoint = %endpoint.address(), "picked");
         self.latest = Try { endpoint: Some(endpoint), ..Try::default() };
-        let result = self.exchange(call).await;
+        let result = self.exchange(call, refusals).await;
         if result.is_err() {
             self.end_try();
         }
@@ -156,7 +160,7 @@ impl<'a, T: Transport> Tries<'a, T> {
     }
 
     /// Sends the request to the picked endpoint and waits for the response.
-    async fn exchange(&mut self, call: &mut Call) -> Result<(), Failure> {
+    async fn exchange(&mut self, call: &mut Call, refusals: Refusals) -> Result<(), Failure> {
         self.begin_try(call);
         let protocol = Protocol::choose(self.cluster.config().http_protocol_options.protocol, call.head.version);
         let mut connections_left = MAX_CONNECTIONS_PER_TRY;
@@ -175,10 +179,12 @@ impl<'a, T: Transport> Tries<'a, T> {
                 self.latest.received_at = Some(now());
                 return Ok(());
             };
-            if call.is_sent() {
+            let is_left_to_policy =
+                refusals == Refusals::Retry && error.reason() == ResetReason::RemoteRefusedStreamReset;
+            if call.is_sent() || is_left_to_policy {
                 return Err(Failure::reset(error, RequestProgress::Started));
             }
-            // The connection was closed before it accepted the request, so the endpoint has not seen it.
+            // The connection was closed before it accepted the request, or the endpoint has not processed it.
             if connections_left == 0 {
                 return Err(Failure::reset(error, RequestProgress::NotStarted));
             }
@@ -426,6 +432,15 @@ impl<T> Drop for Tries<'_, T> {
             self.give_up();
         }
     }
+}
+
+/// What happens to a request that the endpoint refuses without having processed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusals {
+    /// It is sent on another connection, in the same try.
+    SendAgain,
+    /// The retry policy decides, as in Envoy, which has no other way.
+    Retry,
 }
 
 /// Maximum number of connections that may be closed before they accept the request. More mean that the endpoint is faulty.

@@ -177,6 +177,13 @@ pub mod envoy {
                 }
             }
         }
+        pub mod http {
+            pub mod header_formatters {
+                pub mod preserve_case {
+                    pub mod v3;
+                }
+            }
+        }
         pub mod load_balancing_policies {
             pub mod client_side_weighted_round_robin {
                 pub mod v3;

@@ -8,7 +8,7 @@ use mesh_core::model::{Codec, HttpConnectionManager, RouteSource, ServerHeader, 
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
 use super::value::{enumeration, header_value, in_range, limit, list, network, optional, required, unpack};
-use super::{access_log, protocol_options, route_configuration};
+use super::{access_log, http1_options, protocol_options, route_configuration};
 use crate::filter::decode_chain;
 use crate::proto::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -35,22 +35,21 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
             use_remote_address, internal_address_config, xff_num_trusted_hops, skip_xff_append, via, generate_request_id,
             preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
             upgrade_configs, normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension,
-            strip_matching_host_port, route_specifier, strip_port_mode,
+            strip_matching_host_port, route_specifier, strip_port_mode, proxy_100_continue,
+            stream_error_on_invalid_http_message,
         }
         ignore {
             tracing: "no spans are exported; trace context passes",
             http1_safe_max_connection_duration: "a connection is closed between requests only",
             http3_protocol_options: "it matters only with HTTP/3, which is refused",
             stream_flush_timeout: "it is a matter of Envoy's buffers",
-            drain_timeout: "the last GOAWAY is sent when the client has answered the ping after the first",
+            drain_timeout: "the last GOAWAY is sent when the client has answered the ping after the first, at the latest after 5 s",
             drain_timeout_jitter: "connections drain at once",
             delayed_close_timeout: "it is a matter of Envoy's buffers",
             access_log_flush_interval: ONE_LINE,
             flush_access_log_on_new_request: ONE_LINE,
             access_log_options: ONE_LINE,
             set_current_client_cert_details: NO_CLIENT_CERTIFICATES,
-            proxy_100_continue: "100 Continue always passes",
-            stream_error_on_invalid_http_message: "an invalid message closes its HTTP/1 connection",
             append_local_overload: "there is no overload manager",
         }
         refuse {
@@ -89,6 +88,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     model.path_normalization.merge_slashes = *merge_slashes;
     model.strip_matching_host_port = *strip_matching_host_port;
     model.strip_any_host_port = matches!(strip_port_mode, Some(StripPortMode::StripAnyHostPort(true)));
+    model.proxy_100_continue = *proxy_100_continue;
     model.upgrade_configs = list(at, "upgrade_configs", upgrade_configs, upgrade)?;
     model.stream_idle_timeout =
         limit(&at.field("stream_idle_timeout"), stream_idle_timeout.as_ref(), model.stream_idle_timeout)?;
@@ -99,6 +99,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     model.max_request_headers_kb = in_range(&at.field("max_request_headers_kb"), header_limit, 1, 8192)?;
     let options =
         (common_http_protocol_options.as_ref(), http_protocol_options.as_ref(), http2_protocol_options.as_ref());
+    model.http1.override_stream_error_on_invalid_http_message = stream_error_on_invalid_http_message.unwrap_or(false);
     set_protocol_options(at, &mut model, options)?;
     Ok(model)
 }
@@ -115,7 +116,11 @@ fn set_protocol_options(
     (common, http1, http2): ProtocolOptions<'_>,
 ) -> Result<()> {
     if let Some(common) = common {
-        let common = protocol_options::common(&at.field("common_http_protocol_options"), common)?;
+        let at = at.field("common_http_protocol_options");
+        let common = protocol_options::common(&at, common)?;
+        if common.max_response_headers_kb.is_some() {
+            at.field("max_response_headers_kb").ignore("it has an effect in a cluster only");
+        }
         model.idle_timeout = common.idle_timeout;
         model.max_connection_duration = common.max_connection_duration;
         model.max_stream_duration = common.max_stream_duration;
@@ -123,7 +128,10 @@ fn set_protocol_options(
         model.max_headers_count = common.max_headers_count.unwrap_or(model.max_headers_count);
     }
     if let Some(http1) = http1 {
-        model.accept_http_10 = protocol_options::http1(&at.field("http_protocol_options"), http1)?;
+        let stream_error = model.http1.override_stream_error_on_invalid_http_message;
+        let http1 = http1_options::downstream(&at.field("http_protocol_options"), http1, stream_error)?;
+        model.http1 = http1.options;
+        model.accept_http_10 = http1.accept_http_10;
     }
     if let Some(http2) = http2 {
         let limits = protocol_options::http2(&at.field("http2_protocol_options"), http2)?;

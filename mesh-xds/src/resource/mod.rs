@@ -11,6 +11,7 @@ mod cluster;
 mod data_source;
 mod endpoint;
 mod filter_chain;
+mod http1_options;
 mod http_connection_manager;
 mod lb_policy;
 mod listener;

@@ -9,6 +9,7 @@ use mesh_core::model::{Http2Keepalive, HttpProtocol, HttpProtocolOptions, TcpKee
 use prost_types::Any;
 
 use super::field::{At, Result, fields};
+use super::http1_options;
 use super::value::{duration, enumeration, in_range, limit, optional, share, unpack};
 use crate::proto::envoy::config::cluster::v3::{UpstreamConnectionOptions, cluster::ClusterProtocolSelection};
 use crate::proto::envoy::config::core::v3::{
@@ -42,15 +43,14 @@ pub(super) fn decode(at: &At<'_>, source: &Source<'_>) -> Result<HttpProtocolOpt
         let at = at.entry("typed_extension_protocol_options", UPSTREAM_OPTIONS);
         return typed(&at, &unpack(&at, config)?);
     }
-    let mut options = HttpProtocolOptions::default();
+    let mut options = source.http2.map_or_else(HttpProtocolOptions::default, |_| http2_only());
     if let Some(common) = source.common {
         set_common(&at.field("common_http_protocol_options"), common, &mut options)?;
     }
     if let Some(http1) = source.http1 {
-        http1_upstream(&at.field("http_protocol_options"), http1)?;
+        options.http1 = http1_options::upstream(&at.field("http_protocol_options"), http1)?;
     }
     if let Some(http2) = source.http2 {
-        options.protocol = HttpProtocol::Http2;
         set_http2(&at.field("http2_protocol_options"), http2, &mut options)?;
     }
     if let Some(count) = source.max_requests_per_connection {
@@ -74,16 +74,13 @@ fn typed(at: &At<'_>, value: &UpstreamOptions) -> Result<HttpProtocolOptions> {
         }
     }
     let mut options = HttpProtocolOptions::default();
-    if let Some(common) = common_http_protocol_options {
-        set_common(&at.field("common_http_protocol_options"), common, &mut options)?;
-    }
     let (http1, http2) = match upstream_protocol_options {
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config })) => {
             let at = at.field("explicit_http_config");
             match protocol_config {
                 Some(ProtocolConfig::HttpProtocolOptions(http1)) => (Some(http1), None),
                 Some(ProtocolConfig::Http2ProtocolOptions(http2)) => {
-                    options.protocol = HttpProtocol::Http2;
+                    options = http2_only();
                     (None, Some(http2))
                 }
                 Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
@@ -105,8 +102,11 @@ fn typed(at: &At<'_>, value: &UpstreamOptions) -> Result<HttpProtocolOptions> {
         }
         None => return Err(at.refuse("none of explicit_http_config and use_downstream_protocol_config is given")),
     };
+    if let Some(common) = common_http_protocol_options {
+        set_common(&at.field("common_http_protocol_options"), common, &mut options)?;
+    }
     if let Some(http1) = http1 {
-        http1_upstream(&at.field("http_protocol_options"), http1)?;
+        options.http1 = http1_options::upstream(&at.field("http_protocol_options"), http1)?;
     }
     if let Some(http2) = http2 {
         set_http2(&at.field("http2_protocol_options"), http2, &mut options)?;
@@ -114,17 +114,23 @@ fn typed(at: &At<'_>, value: &UpstreamOptions) -> Result<HttpProtocolOptions> {
     Ok(options)
 }
 
+/// The defaults of a cluster with HTTP/2.
+fn http2_only() -> HttpProtocolOptions {
+    let mut options = HttpProtocolOptions::default();
+    options.protocol = HttpProtocol::Http2;
+    options
+}
+
 fn set_common(at: &At<'_>, value: &CommonHttpProtocolOptions, options: &mut HttpProtocolOptions) -> Result<()> {
     let common = common(at, value)?;
-    if common.max_headers_count.is_some() {
-        at.field("max_headers_count").ignore("responses are limited to 100 headers");
-    }
     if common.max_stream_duration.is_some() {
         return Err(at.field("max_stream_duration").refuse("not supported in a cluster"));
     }
     options.idle_timeout = common.idle_timeout;
     options.max_connection_duration = common.max_connection_duration;
     options.max_requests_per_connection = common.max_requests_per_connection;
+    options.max_headers_count = common.max_headers_count.unwrap_or(options.max_headers_count);
+    options.max_response_headers_kb = common.max_response_headers_kb;
     Ok(())
 }
 
@@ -134,6 +140,7 @@ pub(super) struct Common {
     pub(super) max_connection_duration: Option<Duration>,
     pub(super) max_stream_duration: Option<Duration>,
     pub(super) max_headers_count: Option<u32>,
+    pub(super) max_response_headers_kb: Option<u32>,
     pub(super) max_requests_per_connection: Option<NonZeroU32>,
 }
 
@@ -143,18 +150,21 @@ pub(super) fn common(at: &At<'_>, value: &CommonHttpProtocolOptions) -> Result<C
         CommonHttpProtocolOptions = value, at;
         use {
             idle_timeout, max_connection_duration, max_headers_count, max_stream_duration,
-            max_requests_per_connection,
+            max_requests_per_connection, max_response_headers_kb,
         }
-        ignore { max_response_headers_kb: "response headers are limited to 64 KiB" }
+        ignore {}
         refuse { max_connection_duration_jitter, headers_with_underscores_action }
     }
-    let count_at = at.field("max_headers_count");
+    let (count_at, size_at) = (at.field("max_headers_count"), at.field("max_response_headers_kb"));
     Ok(Common {
         idle_timeout: limit(&at.field("idle_timeout"), idle_timeout.as_ref(), Some(Duration::from_secs(3600)))?,
         max_connection_duration: limit(&at.field("max_connection_duration"), max_connection_duration.as_ref(), None)?,
         max_stream_duration: limit(&at.field("max_stream_duration"), max_stream_duration.as_ref(), None)?,
         max_headers_count: optional(&count_at, max_headers_count.as_ref(), |at, count| {
             in_range(at, *count, 1, u32::MAX)
+        })?,
+        max_response_headers_kb: optional(&size_at, max_response_headers_kb.as_ref(), |at, size| {
+            in_range(at, *size, 1, 8192)
         })?,
         max_requests_per_connection: max_requests_per_connection.and_then(NonZeroU32::new),
     })
@@ -245,29 +255,6 @@ fn keepalive(at: &At<'_>, value: &KeepaliveSettings) -> Result<Http2Keepalive> {
         keepalive.interval_jitter = share(&at.field("interval_jitter"), jitter)?;
     }
     Ok(keepalive)
-}
-
-fn http1_upstream(at: &At<'_>, value: &Http1ProtocolOptions) -> Result<()> {
-    match http1(at, value)? {
-        None => Ok(()),
-        Some(_) => Err(at.field("accept_http_10").refuse("has no effect in a cluster")),
-    }
-}
-
-/// The host for HTTP/1.0 requests, if they are accepted.
-pub(super) fn http1(at: &At<'_>, value: &Http1ProtocolOptions) -> Result<Option<Box<str>>> {
-    fields! {
-        Http1ProtocolOptions = value, at;
-        use { accept_http_10, default_host_for_http_10 }
-        ignore {
-            allow_absolute_url: "absolute URLs are always accepted",
-            override_stream_error_on_invalid_http_message: "an invalid message closes its connection",
-            use_balsa_parser: "it selects an implementation in Envoy",
-            allow_custom_methods: "any method is accepted",
-        }
-        refuse { enable_trailers, header_key_format, allow_chunked_length, send_fully_qualified_url, ignore_http_11_upgrade }
-    }
-    Ok(accept_http_10.then(|| default_host_for_http_10.as_str().into()))
 }
 
 /// Decodes the TCP keep-alive of upstream connections.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use mesh_core::filter::{FilterOverride, PerRouteConfig};
 use mesh_core::model::{
-    Action, ClusterSpecifier, Discovery, EndpointAddress, FractionalPercent, HeaderMatch, Http2Keepalive, HttpProtocol,
-    LbPolicy, MaxStreamDuration, PathMatcher, PathRewrite, RetryOn, RouteSource,
+    Action, ClusterSpecifier, Discovery, EndpointAddress, FractionalPercent, HeaderKeyFormat, HeaderMatch,
+    Http1Options, Http2Keepalive, HttpProtocol, LbPolicy, MaxStreamDuration, PathMatcher, PathRewrite, RetryOn,
+    RouteSource,
 };
 
 use super::*;
@@ -211,6 +212,139 @@ fn protocol_options_choose_the_http_version() {
     let old = cluster("{name: a, http2_protocol_options: {}}").unwrap();
     assert_eq!(old.http_protocol_options.protocol, HttpProtocol::Http2);
     assert!(options("auto_config: {}").unwrap_err().contains("auto_config: not supported"));
+}
+
+#[test]
+fn response_headers_are_limited() {
+    let limits = |fields: &str| {
+        cluster(&format!("{{name: a, {fields}}}")).map(|cluster| {
+            let options = cluster.http_protocol_options;
+            (options.max_response_headers_kb, options.max_headers_count)
+        })
+    };
+    assert_eq!(limits("http2_protocol_options: {}"), Ok((None, 100)));
+    let of = |common: &str| {
+        limits(&format!("http2_protocol_options: {{}}, common_http_protocol_options: {{{common}}}"))
+            .map_err(|error| error.replace("cluster a: common_http_protocol_options.", ""))
+    };
+    assert_eq!(of("max_response_headers_kb: 8192, max_headers_count: 1"), Ok((Some(8192), 1)));
+    check(of("max_response_headers_kb: 0"), "max_response_headers_kb: 0 is not in 1..=8192");
+    check(of("max_response_headers_kb: 8193"), "max_response_headers_kb: 8193 is not in 1..=8192");
+    check(of("max_headers_count: 0"), "max_headers_count: 0 is not in 1..=4294967295");
+}
+
+/// The options of a cluster, whichever field they are in.
+fn upstream_http1(fields: &str) -> Result<Http1Options, String> {
+    let http1 = format!("http_protocol_options: {{{fields}}}");
+    let options = |fields: &str| {
+        let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        format!("typed_extension_protocol_options: {{{name}: {{'@type': type.googleapis.com/{name}, {fields}}}}}")
+    };
+    let [old, explicit, downstream] = [
+        http1.clone(),
+        options(&format!("explicit_http_config: {{{http1}}}")),
+        options(&format!("use_downstream_protocol_config: {{{http1}}}")),
+    ]
+    .map(|fields| {
+        let decoded = cluster(&format!("{{name: a, {fields}}}"));
+        let error = |error: String| error.rsplit_once("http_protocol_options.").expect("its path").1.to_owned();
+        decoded.map(|cluster| cluster.http_protocol_options.http1).map_err(error)
+    });
+    assert_eq!((&explicit, &downstream), (&old, &old));
+    old
+}
+
+fn stateful_formatter(fields: &str) -> String {
+    format!(
+        "header_key_format: {{stateful_formatter: {{name: preserve_case, typed_config: {{'@type': \
+         type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig, \
+         {fields}}}}}}}"
+    )
+}
+
+#[test]
+fn clusters_have_http1_options() {
+    let decode = upstream_http1;
+    assert_eq!(decode(""), Ok(Http1Options::default()));
+    let with = |set: fn(&mut Http1Options)| {
+        let mut options = Http1Options::default();
+        set(&mut options);
+        Ok(options)
+    };
+    assert_eq!(decode("enable_trailers: true"), with(|options| options.enable_trailers = true));
+    assert_eq!(decode("allow_chunked_length: true"), with(|options| options.allow_chunked_length = true));
+    let format = decode("header_key_format: {proper_case_words: {}}");
+    assert_eq!(format, with(|options| options.header_key_format = HeaderKeyFormat::ProperCaseWords));
+    let format = decode(&stateful_formatter(""));
+    assert_eq!(format, with(|options| options.header_key_format = HeaderKeyFormat::PreserveCase));
+    // These concern requests of clients.
+    let ignored = "allow_absolute_url: false, allow_custom_methods: true, default_host_for_http_10: h";
+    assert_eq!(decode(ignored), Ok(Http1Options::default()));
+    check(decode("accept_http_10: true"), "accept_http_10: has no effect in a cluster");
+}
+
+#[test]
+fn http1_options_that_cannot_be_obeyed_are_refused() {
+    let format_at = "header_key_format.stateful_formatter.typed_config";
+    for (fields, refused) in [
+        ("send_fully_qualified_url: true", "send_fully_qualified_url: not supported".to_owned()),
+        ("ignore_http_11_upgrade: [{exact: a}]", "ignore_http_11_upgrade: not supported".to_owned()),
+        (
+            "header_key_format: {}",
+            "header_key_format: none of proper_case_words and stateful_formatter is given".to_owned(),
+        ),
+        ("header_key_format: {stateful_formatter: {name: a}}", format!("{format_at}: is missing")),
+        (
+            &stateful_formatter("forward_reason_phrase: true"),
+            format!("{format_at}.forward_reason_phrase: not supported"),
+        ),
+        (
+            &stateful_formatter("formatter_type_on_envoy_headers: PROPER_CASE"),
+            format!("{format_at}.formatter_type_on_envoy_headers: not supported"),
+        ),
+    ] {
+        check(upstream_http1(fields), &refused);
+        let at = "listener l: api_listener.api_listener.http_protocol_options";
+        check(hcm(&format!(", http_protocol_options: {{{fields}}}")), &format!("{at}.{refused}"));
+    }
+}
+
+#[test]
+fn listeners_have_http1_options() {
+    let options = |fields: &str| {
+        let decoded = hcm(&format!(", http_protocol_options: {{{fields}}}")).unwrap();
+        (decoded.http1, decoded.accept_http_10.clone())
+    };
+    assert_eq!(options(""), (Http1Options::default(), None));
+    let (decoded, accept_http_10) = options(
+        "allow_absolute_url: false, allow_chunked_length: true, enable_trailers: true, allow_custom_methods: true, \
+         override_stream_error_on_invalid_http_message: true, header_key_format: {proper_case_words: {}}, \
+         accept_http_10: true, default_host_for_http_10: h",
+    );
+    let mut expected = Http1Options::default();
+    expected.allow_absolute_url = false;
+    expected.allow_chunked_length = true;
+    expected.enable_trailers = true;
+    expected.allow_custom_methods = true;
+    expected.override_stream_error_on_invalid_http_message = true;
+    expected.header_key_format = HeaderKeyFormat::ProperCaseWords;
+    assert_eq!((decoded, accept_http_10.as_deref()), (expected, Some("h")));
+    assert_eq!(options(&stateful_formatter("")).0.header_key_format, HeaderKeyFormat::PreserveCase);
+
+    assert!(!hcm("").unwrap().proxy_100_continue);
+    assert!(hcm(", proxy_100_continue: true").unwrap().proxy_100_continue);
+}
+
+#[test]
+fn the_error_handling_of_http1_overrides_that_of_the_listener() {
+    let keeps_connections = |fields: &str| hcm(fields).unwrap().http1.override_stream_error_on_invalid_http_message;
+    let listener = ", stream_error_on_invalid_http_message: true";
+    let http1 = |value| format!(", http_protocol_options: {{override_stream_error_on_invalid_http_message: {value}}}");
+    assert!(keeps_connections(listener));
+    assert!(keeps_connections(&format!("{listener}, http_protocol_options: {{}}")));
+    assert!(!keeps_connections(&format!("{listener}{}", http1(false))));
+    assert!(keeps_connections(&http1(true)));
+    assert!(!keeps_connections(""));
 }
 
 #[test]

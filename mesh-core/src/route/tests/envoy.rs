@@ -46,9 +46,11 @@ fn paths_are_matched_as_envoy_does() {
 fn only_connect_reaches_a_connect_route() {
     let table = table(vec![
         answer("root", RouteMatch::path(prefix("/"))),
+        answer("empty", RouteMatch::path(prefix(""))),
         answer("connect", RouteMatch::path(PathMatcher::Connect)),
     ]);
     assert_eq!(outcome(&table, &Request::get("/")), "root");
+    assert_eq!(outcome(&table, &Request::get("*")), "empty");
     assert_eq!(outcome(&table, &Request::get("").method(Method::CONNECT)), "connect");
     assert_eq!(outcome(&table, &Request::get("/").method(Method::CONNECT)), "root");
 }

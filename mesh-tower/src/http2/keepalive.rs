@@ -1,4 +1,4 @@
-//! PINGs on an HTTP/2 connection to an endpoint. Envoy `http2_protocol_options.connection_keepalive`.
+//! PINGs on an HTTP/2 connection. Envoy `http2_protocol_options.connection_keepalive`.
 //!
 //! ```text
 //!          interval elapses, or a request after an idle time
@@ -26,7 +26,7 @@ use crate::rng::ThreadRng;
 
 /// The keepalive of a connection, which the task of the connection polls.
 #[derive(Debug)]
-pub(super) struct Keepalive {
+pub(crate) struct Keepalive {
     settings: Http2Keepalive,
     pings: PingPong,
     /// Time of the next PING, or the deadline of the PONG if a PING is sent; `None` = the next PING is sent on request only.
@@ -37,13 +37,13 @@ pub(super) struct Keepalive {
 
 /// Requests a PING from the task of a connection.
 #[derive(Debug, Default)]
-pub(super) struct PingRequest {
+pub(crate) struct PingRequest {
     is_requested: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
 impl PingRequest {
-    pub(super) fn request(&self) {
+    pub(crate) fn request(&self) {
         self.is_requested.store(true, Ordering::Release);
         if let Some(waker) = self.waker.lock().take() {
             waker.wake();
@@ -58,19 +58,19 @@ impl PingRequest {
 }
 
 impl Keepalive {
-    pub(super) fn new(settings: Http2Keepalive, pings: PingPong) -> Self {
+    pub(crate) fn new(settings: Http2Keepalive, pings: PingPong) -> Self {
         let mut keepalive = Self { settings, pings, timer: None, is_sent: false, ping_request: Arc::default() };
         keepalive.wait();
         keepalive
     }
 
     /// The handle to request a PING.
-    pub(super) fn ping_request(&self) -> Arc<PingRequest> {
+    pub(crate) fn ping_request(&self) -> Arc<PingRequest> {
         Arc::clone(&self.ping_request)
     }
 
     /// Ready when no PONG has arrived within the timeout. Poll this before the connection, because the connection sends the PING.
-    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.is_sent {
                 match self.pings.poll_pong(cx) {

@@ -1,0 +1,109 @@
+//! The head of a message: where it ends, and its lines.
+
+use bytes::{Buf as _, BytesMut};
+use http::Version;
+use memchr::memchr;
+
+use super::Error;
+
+/// The bounds of a head, and of trailers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Maximum size in bytes, with the start line and line ends.
+    pub max_bytes: usize,
+    /// Maximum number of headers.
+    pub max_headers: usize,
+}
+
+/// Searches the end of a head in bytes that arrive in pieces. Each byte is looked at once.
+#[derive(Debug, Default)]
+pub(super) struct HeadScan {
+    scanned: usize,
+    line_start: usize,
+    lines: usize,
+}
+
+/// A complete head at the front of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CompleteHead {
+    /// Its length in bytes, with the empty line that ends it.
+    pub(super) length: usize,
+    /// The number of its lines, without the empty line.
+    pub(super) lines: usize,
+}
+
+impl HeadScan {
+    pub(super) fn is_at_start(&self) -> bool {
+        self.scanned == 0
+    }
+
+    /// The head at the front of `bytes`, if it is complete.
+    pub(super) fn find(&mut self, bytes: &[u8], limits: Limits) -> Result<Option<CompleteHead>, Error> {
+        while let Some(length) = memchr(b'\n', &bytes[self.scanned..]) {
+            let line = without_cr(&bytes[self.line_start..self.scanned + length]);
+            self.scanned += length + 1;
+            self.line_start = self.scanned;
+            if self.scanned > limits.max_bytes {
+                return Err(Error::HeadersTooLarge);
+            }
+            if line.is_empty() {
+                let found = CompleteHead { length: self.scanned, lines: self.lines };
+                *self = Self::default();
+                return Ok(Some(found));
+            }
+            self.lines += 1;
+        }
+        self.scanned = bytes.len();
+        if self.scanned > limits.max_bytes { Err(Error::HeadersTooLarge) } else { Ok(None) }
+    }
+}
+
+/// Removes empty lines in front of a message, which a server ignores (RFC 9112 section 2.2).
+pub(super) fn skip_empty_lines(input: &mut BytesMut) {
+    let start = input.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(input.len());
+    if start > 0 {
+        input.advance(start);
+    }
+}
+
+/// The first line of `bytes`, without its end, and the length with it. A line ends with a line feed, which should follow a
+/// carriage return but need not (RFC 9112 section 2.2).
+pub(super) fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let end = memchr(b'\n', bytes)?;
+    Some((without_cr(&bytes[..end]), end + 1))
+}
+
+/// The words of a first line. As in Envoy, several spaces or tabs may separate them.
+pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty())
+}
+
+/// The version of a message. As in Envoy, all versions but 1.1 are treated like 1.0.
+pub(super) fn version_of(version: &[u8]) -> Result<Version, Error> {
+    match version {
+        b"HTTP/1.1" => Ok(Version::HTTP_11),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Ok(Version::HTTP_10)
+        }
+        _ => Err(Error::InvalidVersion),
+    }
+}
+
+/// The error of a head or of trailers. A control character anywhere in it counts first, as in Envoy.
+#[cold]
+pub(super) fn classify(error: Error, head: &[u8]) -> Error {
+    let is_control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
+    if head.iter().any(is_control) { Error::InvalidCharacters } else { error }
+}
+
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// `bytes` without spaces and tabs at both ends.
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|byte| !is_blank(byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
+}
