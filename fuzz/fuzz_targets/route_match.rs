@@ -74,13 +74,15 @@ fn matches(route: &RouteMatch, head: &RequestHead<'_>, random: u64) -> bool {
         false => path.as_bytes().get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes())),
     };
     let path_matches = match &route.path {
+        PathMatcher::Connect => head.method == Method::CONNECT,
+        // The target of CONNECT has no path, so no other matcher matches it.
+        _ if head.path_and_query.is_empty() => false,
         PathMatcher::Prefix(prefix) => begins(prefix),
         PathMatcher::Exact(exact) => begins(exact) && path.len() == exact.len(),
         PathMatcher::PathSeparatedPrefix(prefix) => {
             begins(prefix) && matches!(path.as_bytes().get(prefix.len()), None | Some(b'/'))
         }
         PathMatcher::Regex(regex) => regex.matches(path),
-        PathMatcher::Connect => head.method == Method::CONNECT,
     };
     path_matches
         && route.headers.iter().all(|header| header.matches(head))
