@@ -10,5 +10,5 @@ mod output;
 mod request_body;
 
 pub(crate) use input::Input;
-pub(crate) use output::Output;
+pub(crate) use output::{Filled, Output};
 pub(crate) use request_body::{RequestBody, RequestBodyError, RequestBodySender};

@@ -1,13 +1,14 @@
 //! Bytes to be sent.
 
 use std::{
+    error::Error,
     io::{ErrorKind, IoSlice, Result},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use mesh_core::http1::{BodyWriter, WrongLength};
 use tokio::io::AsyncWrite;
 
@@ -29,6 +30,20 @@ pub(crate) struct Output {
     /// Framing that follows `large`.
     after: Bytes,
 }
+
+/// Why [`Output::fill`] has moved no more frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// The end of the body is in the output.
+    Complete,
+    /// No frame is ready.
+    Waits,
+    /// There is no room.
+    Full,
+}
+
+/// The error of a body.
+type BodyError = Box<dyn Error + Send + Sync>;
 
 impl Output {
     /// A buffer for a head. To be called when there is no large data.
@@ -81,6 +96,33 @@ impl Output {
             Ok(data) => self.data(data, writer).map(|()| false),
             Err(frame) => writer.end(frame.trailers_ref(), self.head()).map(|()| true),
         }
+    }
+
+    /// Moves the frames that are ready from `body`, as long as there is room.
+    ///
+    /// # Errors
+    /// If the body fails, or has another length than its `content-length`. What came before is in the output.
+    pub(crate) fn fill<B>(
+        &mut self,
+        body: &mut B,
+        writer: &mut BodyWriter,
+        cx: &mut Context<'_>,
+    ) -> std::result::Result<Filled, BodyError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin,
+    {
+        while self.has_room() {
+            let polled = if body.is_end_stream() { Poll::Ready(None) } else { Pin::new(&mut *body).poll_frame(cx) };
+            let Poll::Ready(frame) = polled else { return Ok(Filled::Waits) };
+            let is_complete = match frame {
+                Some(frame) => self.frame(frame.map_err(Into::into)?, writer)?,
+                None => writer.end(None, self.head()).map(|()| true)?,
+            };
+            if is_complete {
+                return Ok(Filled::Complete);
+            }
+        }
+        Ok(Filled::Full)
     }
 
     /// Sends as much as the stream takes; returns how many bytes. Ready when everything has been sent.

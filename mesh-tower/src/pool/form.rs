@@ -2,21 +2,16 @@
 
 use http::{
     HeaderValue, Method, Request, Uri, Version,
-    header::{CONTENT_LENGTH, HOST},
+    header::HOST,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body::Body as _;
 use mesh_core::retry::ResetReason;
 
 use crate::{Body, TransportError};
 
-/// HTTP/1.1: a path, and the authority in `host`. The target of CONNECT is its authority. A request without a body whose
-/// method could have one gets `content-length: 0`, as in Envoy, because some servers insist on it (RFC 9110 section 8.6).
+/// HTTP/1.1, for hyper: a path, and the authority in `host`. The target of CONNECT is its authority.
 pub(super) fn http1(request: &mut Request<Body>) {
     *request.version_mut() = Version::HTTP_11;
-    if may_have_body(request.method()) && request.body().is_end_stream() {
-        request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
-    }
     if request.uri().authority().is_none() || request.method() == Method::CONNECT {
         return;
     }
@@ -25,10 +20,6 @@ pub(super) fn http1(request: &mut Request<Body>) {
         request.headers_mut().insert(HOST, host);
     }
     *request.uri_mut() = target.path_and_query.map_or_else(Uri::default, Uri::from);
-}
-
-fn may_have_body(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT)
 }
 
 /// HTTP/2: scheme, authority and path in the target; no `host`.
@@ -75,23 +66,5 @@ mod tests {
         check(http2, "/a?b", Some("x.test:80"), ("http://x.test:80/a?b", "-"));
         check(http2, "https://y.test/a", Some("x.test"), ("https://y.test/a", "-"));
         assert!(super::http2(&mut Request::new(Body::empty())).is_err(), "no authority at all");
-    }
-
-    #[test]
-    fn a_request_that_could_have_a_body_says_that_it_has_none() {
-        let cases = [
-            ("GET", "", None),
-            ("DELETE", "", None),
-            ("POST", "", Some("0")),
-            ("OPTIONS", "", Some("0")),
-            ("PURGE", "", Some("0")),
-            ("POST", "text", None),
-        ];
-        for (method, body, expected) in cases {
-            let mut request = Request::builder().method(method).uri("/").body(Body::from(body)).unwrap();
-            http1(&mut request);
-            let length = request.headers().get(CONTENT_LENGTH).cloned();
-            assert_eq!(length.as_ref().map(|length| length.to_str().unwrap()), expected, "{method} {body}");
-        }
     }
 }

@@ -28,7 +28,7 @@ use mesh_core::{
 use super::{ResetReason, connecting::PooledStream, http1_upgrade, lifetime::Lifetime};
 use crate::{
     Body, BoxError, Call, ConnectionInfo, TransportError,
-    http1::{Input, Output},
+    http1::{Filled, Input, Output},
 };
 
 /// A connection, idle or with a request.
@@ -177,9 +177,15 @@ impl Http1Connection {
             return Ok(());
         }
         loop {
-            let waits = self.fill_output(cx)?;
+            let filled = match &mut self.upload {
+                Some(Upload { body, writer }) => self.output.fill(body, writer, cx).map_err(aborted)?,
+                None => Filled::Complete,
+            };
+            if filled == Filled::Complete {
+                self.upload = None;
+            }
             match self.output.poll_send(&mut self.stream, cx, &mut self.sent) {
-                Poll::Ready(Ok(())) if waits || self.upload.is_none() => return Ok(()),
+                Poll::Ready(Ok(())) if filled != Filled::Full => return Ok(()),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
                     self.is_broken = true;
@@ -190,29 +196,6 @@ impl Http1Connection {
                 Poll::Pending => return Ok(()),
             }
         }
-    }
-
-    /// Moves the frames that are ready from the body to the output, as long as there is room. Returns whether the body has no
-    /// frame that is ready.
-    fn fill_output(&mut self, cx: &mut Context<'_>) -> Result<bool, TransportError> {
-        while self.output.has_room()
-            && let Some(Upload { body, writer }) = &mut self.upload
-        {
-            let is_last = if body.is_end_stream() {
-                writer.end(None, self.output.head()).map_err(aborted)?;
-                true
-            } else {
-                let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { return Ok(true) };
-                match frame {
-                    Some(frame) => self.output.frame(frame.map_err(aborted)?, writer).map_err(aborted)?,
-                    None => writer.end(None, self.output.head()).map(|()| true).map_err(aborted)?,
-                }
-            };
-            if is_last {
-                self.upload = None;
-            }
-        }
-        Ok(false)
     }
 
     /// The body of a response. If nothing of it is missing, the connection returns to its pool at once.

@@ -25,7 +25,7 @@ use h2::{
 };
 use http::{Request, Response};
 use http_body::Body as _;
-use mesh_core::model::HttpProtocolOptions;
+use mesh_core::{http1, model::HttpProtocolOptions, retry::ResetReason};
 
 use super::{connecting::PooledStream, http2_body::Http2Body, http2_upload::Upload, lifetime::Lifetime};
 use crate::{
@@ -299,6 +299,10 @@ impl Http2Stream {
             tokio::spawn(upload);
         }
         let (parts, receive) = response.into_parts();
+        let max_headers = self.connection.lifetime.options().max_headers_count;
+        if parts.headers.len() > max_headers as usize {
+            return Err(TransportError::new(ResetReason::ProtocolError).with_source(http1::Error::TooManyHeaders));
+        }
         let body = Http2Body::new(&parts.headers, receive, self, is_request_sent);
         let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
         call.respond(Response::from_parts(parts, body));

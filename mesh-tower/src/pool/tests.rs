@@ -539,6 +539,15 @@ async fn a_cancelled_request_leaves_the_queue() {
 
 const BOTH_PROTOCOLS: [Serve; 2] = [Serve::Http1, Serve::Http2 { max_streams: 100 }];
 
+#[tokio::test(start_paused = true)]
+async fn a_response_has_at_most_the_headers_that_the_cluster_allows() {
+    for protocol in BOTH_PROTOCOLS {
+        let fixture = Fixture::with(protocol, |c| c.http_protocol_options.max_headers_count = 0);
+        let error = fixture.get("/").await.unwrap_err();
+        assert_eq!(error.reason(), ResetReason::ProtocolError, "{protocol:?}");
+    }
+}
+
 /// Waits for the whole response to a request, at most `limit`.
 async fn get_within(limit: Duration, target: &OwnedTarget, path: &str) -> Bytes {
     let answer = async { get(target, path).await.unwrap().into_body().collect().await.unwrap().to_bytes() };

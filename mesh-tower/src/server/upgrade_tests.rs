@@ -61,3 +61,14 @@ async fn a_program_may_upgrade_a_connection_after_other_requests() {
         assert!(answers.contains("HTTP/1.1 101 ") && answers.ends_with("\r\n\r\nping"), "{answers}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_upgrade_the_program_ignores_is_closed() {
+    let (mut client, _connections) = program().await;
+    let request = "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    client.write_all([request, request].concat().as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    timeout(SECOND, client.read_to_string(&mut answers)).await.expect("an end").unwrap();
+    assert_eq!(answers.matches("\r\n\r\npage").count(), 1, "{answers}");
+    assert!(answers.contains("connection: close\r\n"), "{answers}");
+}

@@ -5,15 +5,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{Method, Version};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use mesh_core::http1::{BodyWriter, Framing};
 
 use crate::{
-    BoxError, ResponseBody,
+    ResponseBody,
     call::Interim,
-    http1::{Output, RequestBodySender},
+    http1::{Filled, Output, RequestBodySender},
     upgrade::Tunnel,
 };
 
@@ -49,34 +48,27 @@ impl Exchange {
     /// # Errors
     /// If the response fails. What was received of it before is in the output.
     pub(super) fn fill(&mut self, output: &mut Output, cx: &mut Context<'_>) -> Result<bool, CutOff> {
-        while let Progress::Sending { body, writer } = &mut self.response {
-            if !output.has_room() {
-                return Ok(true);
-            }
-            let frame = if body.is_end_stream() { None } else { Some(Pin::new(body).poll_frame(cx)) };
-            let is_complete = match frame {
-                Some(Poll::Pending) => return Ok(false),
-                Some(Poll::Ready(Some(frame))) => write_frame(frame, writer, output)?,
-                Some(Poll::Ready(None)) | None => {
-                    writer.end(None, output.head()).map_err(|_| CutOff)?;
-                    true
-                }
-            };
-            if is_complete {
-                self.response = Progress::Complete;
-            }
+        let Progress::Sending { body, writer } = &mut self.response else { return Ok(false) };
+        let filled = if writer.framing() == Framing::None {
+            drop_frames(body, cx)?
+        } else {
+            output.fill(body, writer, cx).map_err(|_| CutOff)?
+        };
+        if filled == Filled::Complete {
+            self.response = Progress::Complete;
         }
-        Ok(false)
+        Ok(filled == Filled::Full)
     }
 }
 
-/// Puts a frame into the output. Returns whether it ends the response.
-fn write_frame(
-    frame: Result<Frame<Bytes>, BoxError>,
-    writer: &mut BodyWriter,
-    output: &mut Output,
-) -> Result<bool, CutOff> {
-    let frame = frame.map_err(|_| CutOff)?;
-    // A response such as 204 has no body, although a program may give it one.
-    if writer.framing() == Framing::None { Ok(false) } else { output.frame(frame, writer).map_err(|_| CutOff) }
+/// Reads the body of a response such as 204, which has none on the wire, although a program may give it one.
+fn drop_frames(body: &mut ResponseBody, cx: &mut Context<'_>) -> Result<Filled, CutOff> {
+    while !body.is_end_stream() {
+        match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Pending => return Ok(Filled::Waits),
+            Poll::Ready(None) => break,
+            Poll::Ready(Some(frame)) => drop(frame.map_err(|_| CutOff)?),
+        }
+    }
+    Ok(Filled::Complete)
 }

@@ -1,7 +1,7 @@
 //! Connections whose protocol a program of this process switches, such as to WebSocket.
 //!
 //! Programs expect the upgraded stream as hyper's [`OnUpgrade`](hyper::upgrade::OnUpgrade), which only hyper can make. So hyper serves
-//! such a request, and what follows on its connection.
+//! such a request. If the program does not upgrade the connection, it is closed after the response, as in Envoy.
 
 use std::{convert::Infallible, future::poll_fn, pin::pin, task::Poll};
 
@@ -38,7 +38,10 @@ where
         let answer = service(request.map(Body::from), None);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(io), service).with_upgrades());
+    let mut builder = http1::Builder::new();
+    // Whatever follows the request has not been checked, and would not be.
+    builder.keep_alive(false);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = poll_fn(|cx| {
         match lifecycle.poll_ending(cx) {
             Poll::Ready(Ending::Abrupt) => return Poll::Ready(Ok(())),
