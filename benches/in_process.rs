@@ -4,7 +4,7 @@
 //! 1 KiB, and HTTP/1.1 GETs of 1 KiB, one and 64 at a time. The same calls go through tonic's channel or hyper-util's client
 //! instead of a channel of the mesh, and are served by tonic or hyper instead of a server of the mesh. It prints the CPU
 //! time of the whole process per call and the latency of calls: the medians of several rounds, in which the contenders take
-//! turns. It reads `/proc`, so it runs on Linux only.
+//! turns. Arguments such as `gRPC,mesh,tonic` select contenders. It reads `/proc`, so it runs on Linux only.
 
 #![expect(clippy::print_stdout, reason = "printing is what a bench is for")]
 
@@ -78,6 +78,9 @@ struct Sample {
 async fn main() {
     let mut contenders = grpc_contenders().await;
     contenders.extend(http_contenders().await);
+    // `cargo bench` adds `--bench`.
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    contenders.retain(|contender| wanted.is_empty() || wanted.contains(&contender.name()));
     println!("calls     at a time  client  server  CPU/call us  beyond the first   p50 us   p99 us");
     for load in LOADS {
         let mut samples = vec![Vec::with_capacity(ROUNDS); contenders.len()];
@@ -120,6 +123,11 @@ fn print(load: Load, contenders: &[Contender], samples: &[Vec<Sample>]) {
 }
 
 impl Contender {
+    /// Such as `gRPC,mesh,tonic`.
+    fn name(&self) -> String {
+        [self.calls, self.client, self.server].join(",")
+    }
+
     /// `call` makes one call with a client, of which each caller has a clone.
     fn new<C, F>(names: [&'static str; 3], client: C, call: fn(C) -> F) -> Self
     where
@@ -163,12 +171,12 @@ where
     Sample { cpu: per_call, p50: latencies[calls / 2], p99: latencies[calls * 99 / 100] }
 }
 
-/// The CPU time of all threads so far. They live as long as the process.
+/// The CPU time of the threads that are running. Those of the runtime live as long as the process.
 fn cpu_time() -> Duration {
     let tasks = fs::read_dir("/proc/self/task").expect("Linux");
-    let nanoseconds = tasks.map(|task| {
-        let statistics = fs::read_to_string(task.expect("a thread").path().join("schedstat")).expect("it lives");
-        statistics.split(' ').next().and_then(|running| running.parse::<u64>().ok()).expect("nanoseconds")
+    let nanoseconds = tasks.filter_map(|task| {
+        let statistics = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        statistics.split(' ').next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(nanoseconds.sum())
 }

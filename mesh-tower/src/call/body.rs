@@ -18,7 +18,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::StreamInfo;
-use crate::http1::{RequestBody, RequestBodyError};
+use crate::{
+    http1::{RequestBody, RequestBodyError},
+    http2,
+};
 
 /// The error type of [`Body`].
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -40,6 +43,8 @@ enum Kind {
     Full(Bytes),
     /// From a client, over HTTP/1.
     Received(RequestBody),
+    /// From a client, over HTTP/2. It fails if the client resets the stream, so that no part of a body passes for all of it.
+    Stream(http2::Incoming),
     /// From hyper.
     Incoming(Incoming),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
@@ -93,7 +98,7 @@ impl Body {
         match &self.kind {
             Kind::Empty => Some(&EMPTY),
             Kind::Full(bytes) => Some(bytes),
-            Kind::Received(_) | Kind::Incoming(_) | Kind::Boxed(_) => None,
+            Kind::Received(_) | Kind::Stream(_) | Kind::Incoming(_) | Kind::Boxed(_) => None,
         }
     }
 }
@@ -113,6 +118,12 @@ impl From<Incoming> for Body {
 impl From<RequestBody> for Body {
     fn from(body: RequestBody) -> Self {
         Kind::Received(body).into()
+    }
+}
+
+impl From<http2::Incoming> for Body {
+    fn from(body: http2::Incoming) -> Self {
+        if body.is_end_stream() { Self::empty() } else { Kind::Stream(body).into() }
     }
 }
 
@@ -209,6 +220,7 @@ impl Kind {
             Self::Received(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
+            Self::Stream(body) => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Self::Incoming(incoming) => {
                 Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
@@ -221,6 +233,7 @@ impl Kind {
             Self::Empty => true,
             Self::Full(_) => false,
             Self::Received(body) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
             Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
@@ -231,6 +244,7 @@ impl Kind {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Received(body) => body.size_hint(),
+            Self::Stream(body) => body.size_hint(),
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Boxed(body) => body.size_hint(),
         }
@@ -243,6 +257,7 @@ impl fmt::Debug for Body {
             Kind::Empty => "Empty",
             Kind::Full(_) => "Full",
             Kind::Received(_) => "Received",
+            Kind::Stream(_) => "Stream",
             Kind::Incoming(_) => "Incoming",
             Kind::Boxed(_) => "Boxed",
         };

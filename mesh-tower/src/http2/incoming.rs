@@ -14,13 +14,17 @@ pub(crate) struct Incoming {
     /// Remaining bytes, if the message has a `content-length`. h2 checks that it is true.
     remaining: Option<u64>,
     data_ended: bool,
+    /// Whether all of the stream had been read after the latest frame. h2 would have to lock the connection to tell, and the
+    /// layers around a body ask often: 3 % of the instructions of a gRPC request.
+    has_ended: bool,
 }
 
 impl Incoming {
     /// The body of a message with `headers`.
     pub(crate) fn new(headers: &HeaderMap, receive: RecvStream) -> Self {
         let remaining = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { receive, remaining, data_ended: false }
+        let has_ended = receive.is_end_stream();
+        Self { receive, remaining, data_ended: false, has_ended }
     }
 
     /// Whether as many bytes have been received as `content-length` says, if there is one.
@@ -30,6 +34,12 @@ impl Incoming {
 
     /// The next frame.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let frame = ready!(self.poll_receive(cx));
+        self.has_ended = self.receive.is_end_stream();
+        Poll::Ready(frame)
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         while !self.data_ended {
             match ready!(self.receive.poll_data(cx)) {
                 // An empty frame that only ends the stream.
@@ -48,9 +58,9 @@ impl Incoming {
         Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
     }
 
-    /// Whether the stream has ended, and all of it has been read.
+    /// Whether all of the stream has been read. False if the stream has ended since the latest frame was read.
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.receive.is_end_stream()
+        self.has_ended
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {

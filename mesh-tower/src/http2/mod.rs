@@ -7,6 +7,6 @@ mod keepalive;
 mod outgoing;
 
 pub(crate) use incoming::Incoming;
-pub(crate) use io::{Http2Io, Traffic};
+pub(crate) use io::{Flusher, Http2Io, Traffic};
 pub(crate) use keepalive::{Keepalive, PingRequest};
 pub(crate) use outgoing::{Outgoing, Payload, SendBody, reason_of};

@@ -30,7 +30,7 @@ use mesh_core::{http1, model::HttpProtocolOptions, retry::ResetReason};
 use super::{connecting::PooledStream, http2_body::Http2Body, http2_upload::Upload, lifetime::Lifetime};
 use crate::{
     Body, Call, ConnectionInfo, TransportError,
-    http2::{Http2Io, Keepalive, Payload, PingRequest, SendBody, Traffic},
+    http2::{Flusher, Http2Io, Keepalive, Payload, PingRequest, SendBody, Traffic},
     timer::now,
 };
 
@@ -54,13 +54,13 @@ impl Http2Connection {
         options: &HttpProtocolOptions,
         lifetime: Lifetime,
     ) -> Result<Arc<Self>, TransportError> {
-        let traffic = Arc::<Traffic>::default();
+        let (io, flusher) = Http2Io::client(stream);
         let (sender, mut driver) = Builder::new()
             .enable_push(false)
             .initial_window_size(options.initial_stream_window_size)
             .initial_connection_window_size(options.initial_connection_window_size)
             .max_header_list_size(options.max_response_headers_kb.unwrap_or(60).saturating_mul(1024))
-            .handshake(Http2Io::client(stream, Arc::clone(&traffic)))
+            .handshake(io)
             .await
             .map_err(TransportError::from_h2)?;
         let pings = options.connection_keepalive.and_then(|settings| Some((settings, driver.ping_pong()?)));
@@ -70,14 +70,13 @@ impl Http2Connection {
             ping_after_idle: idle_interval.zip(keepalive.as_ref().map(Keepalive::ping_request)),
             sender,
             max_concurrent_streams: usize::try_from(options.max_concurrent_streams).unwrap_or(usize::MAX),
-            traffic,
+            traffic: Arc::clone(flusher.traffic()),
             requests: AtomicU32::new(0),
             unused_since: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             lifetime,
         });
-        let traffic = Arc::clone(&connection.traffic);
-        tokio::spawn(Driving { connection: Arc::downgrade(&connection), driver, traffic, keepalive });
+        tokio::spawn(Driving { connection: Arc::downgrade(&connection), driver, flusher, keepalive });
         Ok(connection)
     }
 
@@ -174,7 +173,7 @@ impl Http2Connection {
 struct Driving {
     connection: Weak<Http2Connection>,
     driver: h2::client::Connection<Http2Io<PooledStream>, Payload>,
-    traffic: Arc<Traffic>,
+    flusher: Flusher<PooledStream>,
     keepalive: Option<Keepalive>,
 }
 
@@ -182,8 +181,7 @@ impl Future for Driving {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { connection, driver, traffic, keepalive } = &mut *self;
-        traffic.begin_turn();
+        let Self { connection, driver, flusher, keepalive } = &mut *self;
         if keepalive.as_mut().is_some_and(|keepalive| keepalive.poll_expired(cx).is_ready()) {
             if let Some(connection) = connection.upgrade() {
                 connection.lifetime.count_keepalive_timeout();
@@ -192,7 +190,8 @@ impl Future for Driving {
         }
         // Each stream gets the error from h2.
         let ended = Pin::new(driver).poll(cx).map(|_| ());
-        if traffic.is_going_away()
+        flusher.end_turn(cx);
+        if flusher.traffic().is_going_away()
             && let Some(connection) = connection.upgrade()
         {
             connection.heed_go_away();

@@ -18,20 +18,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     super::lifecycle::{Ending, Lifecycle},
     Http2,
-    body::request_body,
     stream::Stream,
 };
 use crate::{
     Body, ResponseBody,
     call::Interim,
-    http2::{Keepalive, Payload, Traffic},
+    http2::{Flusher, Http2Io, Incoming, Keepalive, Payload},
     timer::{Deadline, now},
 };
 
 /// Reads and writes the frames of a connection, and spawns a task for each request.
 pub(super) struct Driver<'a, I, S> {
-    connection: Connection<I, Payload>,
-    traffic: Arc<Traffic>,
+    connection: Connection<Http2Io<I>, Payload>,
+    flusher: Flusher<I>,
     service: &'a S,
     lifecycle: Lifecycle,
     keepalive: Option<Keepalive>,
@@ -60,8 +59,8 @@ where
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     pub(super) fn new(
-        mut connection: Connection<I, Payload>,
-        traffic: Arc<Traffic>,
+        mut connection: Connection<Http2Io<I>, Payload>,
+        flusher: Flusher<I>,
         service: &'a S,
         lifecycle: Lifecycle,
         config: &Http2,
@@ -70,7 +69,7 @@ where
         let keepalive = pings.map(|(settings, pings)| Keepalive::new(settings, pings));
         Self {
             connection,
-            traffic,
+            flusher,
             service,
             lifecycle,
             keepalive,
@@ -84,7 +83,7 @@ where
         self.connection.graceful_shutdown();
         self.closing.get_or_insert_with(|| Closing {
             check_at: Deadline::new(now().checked_add(DRAIN_TIMEOUT)),
-            bytes_written: self.traffic.bytes_written(),
+            bytes_written: self.flusher.traffic().bytes_written(),
             is_last_word_said: false,
         });
     }
@@ -94,9 +93,9 @@ where
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(closing) = &mut self.closing else { return Poll::Pending };
         while closing.check_at.poll_expired(cx).is_ready() {
-            let bytes_written = self.traffic.bytes_written();
+            let bytes_written = self.flusher.traffic().bytes_written();
             let is_stalled = bytes_written == closing.bytes_written;
-            if self.traffic.streams() == 0 {
+            if self.flusher.traffic().streams() == 0 {
                 if !self.connection.has_streams() && !closing.is_last_word_said {
                     closing.is_last_word_said = true;
                     self.connection.abrupt_shutdown(Reason::NO_ERROR);
@@ -112,7 +111,9 @@ where
 
     fn spawn(&self, request: Request<RecvStream>, respond: SendResponse<Payload>) {
         let (head, receive) = request.into_parts();
-        let body = request_body(&head.headers, receive);
+        // If the headers do not end the stream, there is a body, also if the method usually has none and there is no
+        // `content-length`.
+        let body = Incoming::new(&head.headers, receive).into();
         // Few requests have interim responses.
         let has_interim = self.proxy_100_continue || head.headers.contains_key(header::EXPECT);
         let interim = has_interim.then(Interim::default);
@@ -120,7 +121,7 @@ where
         // gRPC request of the proxy needs 3 % fewer instructions.
         let answer = Box::pin((self.service)(Request::from_parts(head, body), interim.clone()));
         // The task ends with the stream, and all streams end with their connection.
-        tokio::spawn(Stream::new(answer, respond, interim, Arc::clone(&self.traffic)));
+        tokio::spawn(Stream::new(answer, respond, interim, Arc::clone(self.flusher.traffic())));
     }
 }
 
@@ -134,7 +135,6 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.traffic.begin_turn();
         match this.lifecycle.poll_ending(cx) {
             Poll::Ready(Ending::Abrupt) => return Poll::Ready(Ok(())),
             Poll::Ready(Ending::Graceful) => this.begin_closing(),
@@ -151,8 +151,10 @@ where
                 Poll::Ready(Some(Ok((request, respond)))) => this.spawn(request, respond),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => break,
             }
         }
+        this.flusher.end_turn(cx);
+        Poll::Pending
     }
 }

@@ -8,7 +8,6 @@
 //! A stream has a task of its own, so that the frames of several responses leave in one write of the connection's task.
 //! When a client resets a stream, the task drops the handler's future, and with it the request to the endpoint.
 
-mod body;
 mod driver;
 mod stream;
 
@@ -24,7 +23,7 @@ use super::{io::DownstreamIo, lifecycle::Lifecycle};
 use crate::{
     Body, ResponseBody,
     call::Interim,
-    http2::{Http2Io, Payload, Traffic},
+    http2::{Http2Io, Payload},
 };
 
 /// HTTP/2 with a listener's limits.
@@ -68,19 +67,20 @@ impl Http2 {
             let _ = tokio::time::timeout(Self::REFUSAL_TIMEOUT, refuse(io)).await;
             return info.closed();
         }
-        let traffic = Arc::<Traffic>::default();
-        let io = Http2Io::server(io.ending_later(), Arc::clone(&traffic));
+        let (io, flusher) = Http2Io::server(io.ending_later());
         let mut handshake = pin!(self.builder.handshake::<_, Payload>(io));
         let connection = poll_fn(|cx| {
             // Without a request, there is nothing to finish.
             if lifecycle.poll_ending(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            handshake.as_mut().poll(cx).map(Some)
+            let connection = handshake.as_mut().poll(cx);
+            flusher.end_turn(cx);
+            connection.map(Some)
         });
         let ended = match connection.await {
             Some(Ok(connection)) => {
-                let mut driver = Driver::new(connection, traffic, &service, lifecycle, self);
+                let mut driver = Driver::new(connection, flusher, &service, lifecycle, self);
                 let ended = (&mut driver).await;
                 // Before the streams learn it from the end of the driver.
                 info.closed();
