@@ -68,15 +68,14 @@ impl Chunked {
                     self.state = State::Size;
                 }
                 State::Trailers(scan) => {
-                    let Some(head) = scan.find(input, self.trailers)? else { return Ok(None) };
-                    let bytes = input.split_to(head.length).freeze();
+                    let Some(end) = scan.find(input, self.trailers)? else { return Ok(None) };
+                    let bytes = input.split_to(end).freeze();
                     self.state = State::End;
-                    if head.lines > 0 {
+                    if end > EMPTY_LINE {
                         // As in Envoy, any number of trailers can be dropped, but they must be valid.
                         let max_headers = if enable_trailers { self.trailers.max_headers } else { usize::MAX };
                         let limits = Limits { max_headers, ..self.trailers };
-                        let trailers =
-                            read_trailers(&bytes, head.lines, limits).map_err(|error| classify(error, &bytes))?;
+                        let trailers = read_trailers(&bytes, limits).map_err(|error| classify(error, &bytes))?;
                         if enable_trailers && !trailers.is_empty() {
                             return Ok(Some(BodyPart::Trailers(trailers)));
                         }
@@ -87,6 +86,9 @@ impl Chunked {
         }
     }
 }
+
+/// The length of a line without trailers.
+const EMPTY_LINE: usize = 2;
 
 /// Takes the line with the size of a chunk.
 fn take_size(input: &mut BytesMut) -> Result<Option<u64>, Error> {
@@ -119,8 +121,8 @@ fn chunk_size(line: &[u8]) -> Result<u64, Error> {
         .ok_or(Error::InvalidChunk)
 }
 
-fn read_trailers(bytes: &bytes::Bytes, lines: usize, limits: Limits) -> Result<HeaderMap, Error> {
-    let mut trailers = Fields::read(bytes, 0, lines, limits, None)?.headers;
+fn read_trailers(bytes: &bytes::Bytes, limits: Limits) -> Result<HeaderMap, Error> {
+    let mut trailers = Fields::read(bytes, 0, limits, None)?.headers;
     for name in &NOT_IN_TRAILERS {
         trailers.remove(name);
     }

@@ -75,12 +75,12 @@ impl RequestReader {
                 return Err(Error::InvalidStartLine);
             }
         }
-        let Some(complete) = self.scan.find(input, self.limits)? else {
+        let Some(end) = self.scan.find(input, self.limits)? else {
             self.check_start_line(input)?;
             return Ok(None);
         };
-        let bytes = input.split_to(complete.length).freeze();
-        let head = self.parse(&bytes, complete.lines.saturating_sub(1)).map_err(|error| classify(error, &bytes))?;
+        let bytes = input.split_to(end).freeze();
+        let head = self.parse(&bytes).map_err(|error| classify(error, &bytes))?;
         self.body = BodyReader::new(head.body, self.limits);
         Ok(Some(head))
     }
@@ -92,13 +92,13 @@ impl RequestReader {
         method(line.method, self.options.allow_custom_methods).map(drop)
     }
 
-    fn parse(&self, bytes: &Bytes, lines: usize) -> Result<RequestHead, Error> {
+    fn parse(&self, bytes: &Bytes) -> Result<RequestHead, Error> {
         let (line, length) = first_line(bytes).ok_or(Error::InvalidStartLine)?;
         let line = StartLine::parse(line)?;
         let method = method(line.method, self.options.allow_custom_methods)?;
         let version = version_of(line.version)?;
         let mut names = self.preserves_case().then(ReceivedNames::default);
-        let mut fields = Fields::read(bytes, length, lines, self.limits, names.as_mut())?;
+        let mut fields = Fields::read(bytes, length, self.limits, names.as_mut())?;
         let mut body = fields.length(self.options.allow_chunked_length)?.unwrap_or(BodyLength::None);
         if method == Method::CONNECT {
             if !matches!(body, BodyLength::None | BodyLength::Exact(0)) {

@@ -66,13 +66,12 @@ impl ResponseReader {
         if !input.iter().zip(b"HTTP/").all(|(received, expected)| received == expected) {
             return Err(Error::InvalidStartLine);
         }
-        let Some(complete) = self.scan.find(input, self.limits)? else { return Ok(None) };
-        let bytes = input.split_to(complete.length).freeze();
+        let Some(end) = self.scan.find(input, self.limits)? else { return Ok(None) };
+        let bytes = input.split_to(end).freeze();
         let (line, length) = first_line(&bytes).ok_or(Error::InvalidStartLine)?;
         let (version, status) = status_line(line)?;
         let mut names = (self.options.header_key_format == HeaderKeyFormat::PreserveCase).then(ReceivedNames::default);
-        let lines = complete.lines.saturating_sub(1);
-        let mut fields = Fields::read(&bytes, length, lines, self.limits, names.as_mut())?;
+        let mut fields = Fields::read(&bytes, length, self.limits, names.as_mut())?;
         let body = self.body_length(&mut fields, method, status)?;
         let is_persistent = fields.is_persistent(version) && body != BodyLength::UntilClose;
         let mut parts = Response::new(()).into_parts().0;

@@ -30,12 +30,14 @@ pub fn generate([high, low]: [u64; 2]) -> HeaderValue {
 }
 
 fn header_value(uuid: u128) -> HeaderValue {
-    const DASHES: [usize; 4] = [8, 13, 18, 23];
-    let nibbles = uuid.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    const GROUPS: [std::ops::Range<usize>; 5] = [0..8, 9..13, 14..18, 19..23, 24..36];
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'-'; 36];
-    let positions = (0..text.len()).filter(|position| !DASHES.contains(position));
-    for (position, nibble) in positions.zip(nibbles) {
-        text[position] = b"0123456789abcdef"[usize::from(nibble)];
+    let mut bytes = uuid.to_be_bytes().into_iter();
+    for group in GROUPS {
+        for (digits, byte) in text[group].chunks_exact_mut(2).zip(&mut bytes) {
+            digits.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
     }
     HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes are visible ASCII")
 }
