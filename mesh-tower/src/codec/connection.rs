@@ -49,11 +49,11 @@ impl Codecs {
 
 /// Serves one connection to its end.
 pub(crate) struct Connection<I> {
-    pub(crate) io: I,
-    pub(crate) info: Arc<ConnectionInfo>,
-    pub(crate) stats: Arc<HttpStats>,
-    pub(crate) lifetime: Lifetime,
-    pub(crate) drain: DrainWatch,
+    io: DownstreamIo<I>,
+    info: Arc<ConnectionInfo>,
+    stats: Arc<HttpStats>,
+    lifetime: Lifetime,
+    drain: DrainWatch,
 }
 
 /// What a codec needs to know about the service of its requests.
@@ -66,29 +66,34 @@ pub(crate) struct Refuse<'a> {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
+    pub(crate) fn new(
+        io: I,
+        info: Arc<ConnectionInfo>,
+        stats: Arc<HttpStats>,
+        lifetime: Lifetime,
+        drain: DrainWatch,
+    ) -> Self {
+        let io = DownstreamIo::new(io, Arc::clone(&info), Arc::clone(&stats));
+        Self { io, info, stats, lifetime, drain }
+    }
+
     /// Answers each request with `service`, to which the codec also gives a handle for interim responses, if it sends them.
-    pub(crate) async fn serve<S, F>(self, codecs: &Codecs, service: S, refuse: Refuse<'_>)
+    pub(crate) async fn serve<S, F>(mut self: Box<Self>, codecs: &Codecs, service: S, refuse: Refuse<'_>)
     where
         S: Fn(Request<Body>, Option<Interim>) -> F,
         F: Future<Output = Response<ResponseBody>> + Send + 'static,
     {
-        let Self { io, info, stats, lifetime, mut drain } = self;
-        let counted = CountedConnection::new(Arc::clone(&stats));
-        info.opened();
-        let mut io = DownstreamIo::new(io, Arc::clone(&info), Arc::clone(&stats));
+        let counted = CountedConnection::new(Arc::clone(&self.stats));
+        self.info.opened();
         let protocol = match codecs.codec_type {
             Codec::Http1 => Protocol::Http1,
-            codec => {
-                let head_timeout = codecs.request_headers_timeout;
-                let limits = DetectionLimits { codec, idle_timeout: lifetime.idle_timeout, head_timeout };
-                // Its timers are not part of the future of the connection.
-                match Box::pin(detect(&mut io, &mut drain, limits)).await {
-                    Some(protocol) => protocol,
-                    None => return,
-                }
-            }
+            // Its timers are not part of the future of the connection.
+            codec => match Box::pin(self.detect(codec, codecs.request_headers_timeout)).await {
+                Some(protocol) => protocol,
+                None => return,
+            },
         };
-        let lifecycle = Lifecycle::new(info, stats, lifetime, drain, protocol);
+        let (io, lifecycle) = self.into_parts(protocol);
         match protocol {
             Protocol::Http1 => {
                 let _active = counted.http1();
@@ -101,42 +106,36 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
             }
         }
     }
-}
 
-/// How long the protocol of a connection may be unknown.
-struct DetectionLimits {
-    codec: Codec,
-    idle_timeout: Option<Duration>,
-    /// From the first byte, and of an HTTP/2 connection from its beginning.
-    head_timeout: Option<Duration>,
-}
+    #[expect(clippy::boxed_local, reason = "the box ends here, and not with the future of the connection")]
+    fn into_parts(self: Box<Self>, protocol: Protocol) -> (DownstreamIo<I>, Lifecycle) {
+        let Self { io, info, stats, lifetime, drain } = *self;
+        (io, Lifecycle::new(info, stats, lifetime, drain, protocol))
+    }
 
-/// Detects the protocol, and reads the preface of HTTP/2. `None` if the connection ends, drains or is too slow before.
-async fn detect<I: AsyncRead + Unpin>(
-    io: &mut DownstreamIo<I>,
-    drain: &mut DrainWatch,
-    limits: DetectionLimits,
-) -> Option<Protocol> {
-    let DetectionLimits { codec, idle_timeout, head_timeout } = limits;
-    let mut drained = pin!(drain.reached(Phase::Closing));
-    let mut idle = pin!(wait(idle_timeout));
-    let mut late = pin!(wait(if codec == Codec::Http2 { head_timeout } else { None }));
-    let detected = loop {
-        let look = tokio::select! {
-            biased;
-            look = io.look() => look.ok()?,
-            () = &mut drained => return None,
-            () = &mut idle => return None,
-            () = &mut late => return None,
+    /// Detects the protocol, and reads the preface of HTTP/2. `None` if the connection ends, drains or is too slow before.
+    /// `head_timeout` begins with the first byte, and on an HTTP/2 connection at once.
+    async fn detect(&mut self, codec: Codec, head_timeout: Option<Duration>) -> Option<Protocol> {
+        let mut drained = pin!(self.drain.reached(Phase::Closing));
+        let mut idle = pin!(wait(self.lifetime.idle_timeout));
+        let mut late = pin!(wait(if codec == Codec::Http2 { head_timeout } else { None }));
+        let detected = loop {
+            let look = tokio::select! {
+                biased;
+                look = self.io.look() => look.ok()?,
+                () = &mut drained => return None,
+                () = &mut idle => return None,
+                () = &mut late => return None,
+            };
+            match look {
+                Look::Ended => return None,
+                Look::Certain(protocol) => break protocol,
+                Look::Unsure if codec == Codec::Auto => late.set(wait(head_timeout)),
+                Look::Unsure => {}
+            }
         };
-        match look {
-            Look::Ended => return None,
-            Look::Certain(protocol) => break protocol,
-            Look::Unsure if codec == Codec::Auto => late.set(wait(head_timeout)),
-            Look::Unsure => {}
-        }
-    };
-    Some(if codec == Codec::Http2 { Protocol::Http2 } else { detected })
+        Some(if codec == Codec::Http2 { Protocol::Http2 } else { detected })
+    }
 }
 
 /// Waits for `limit`; forever if there is none.

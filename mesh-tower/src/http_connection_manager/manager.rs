@@ -93,25 +93,26 @@ impl<S: Respond> ConnectionManager<S> {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
-    pub async fn serve_connection<I>(self: Arc<Self>, io: I, downstream: Downstream, drain: DrainWatch)
+    pub fn serve_connection<I>(
+        self: Arc<Self>,
+        io: I,
+        downstream: Downstream,
+        drain: DrainWatch,
+    ) -> impl Future<Output = ()> + Send + use<I, S>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let config = &self.listener.config;
+        let lifetime =
+            Lifetime { idle_timeout: config.idle_timeout, max_connection_duration: config.max_connection_duration };
         let info = Arc::new(ConnectionInfo::new(downstream, drain.drain()));
-        let (listener, edge) = (Arc::clone(&self.listener), Arc::clone(&self.edge));
-        let connection = Connection {
-            io,
-            info: Arc::clone(&info),
-            stats: Arc::clone(&listener.stats),
-            lifetime: Lifetime {
-                idle_timeout: listener.config.idle_timeout,
-                max_connection_duration: listener.config.max_connection_duration,
-            },
-            drain,
-        };
-        let service = |request, interim| Arc::clone(&self).handle(Arc::clone(&info), request, interim);
-        let answer = |reply, since| self.answer_unserved(&info, reply, since);
-        connection.serve(&edge.codecs, service, Refuse { answer: &answer, is_program: S::IS_PROGRAM }).await;
+        let stats = Arc::clone(&self.listener.stats);
+        let connection = Box::new(Connection::new(io, Arc::clone(&info), stats, lifetime, drain));
+        async move {
+            let service = |request, interim| Arc::clone(&self).handle(Arc::clone(&info), request, interim);
+            let answer = |reply, since| self.answer_unserved(&info, reply, since);
+            connection.serve(&self.edge.codecs, service, Refuse { answer: &answer, is_program: S::IS_PROGRAM }).await;
+        }
     }
 
     /// Answers `request`. Interim responses go to `interim`, if the connection sends them.

@@ -19,7 +19,7 @@ use thiserror::Error;
 use crate::{
     AcceptedConnection, AsyncReadWrite, ConnectionManager, Downstream, ListenerConfigError, Respond, Worker,
     downstream::{ListenerFilters, ReadAhead, Secured, secure},
-    drain::{Drain, Phase},
+    drain::{Drain, DrainWatch, Phase},
     server::ServeConnection,
     tcp_proxy::{ConnectionTelemetry, TcpProxy},
     telemetry::{AccessLogs, ListenerStats, OpenError, Telemetry},
@@ -160,34 +160,43 @@ impl<S: Respond> ListenerServer<S> {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection at once.
-    pub async fn serve_connection<I: AsyncReadWrite>(self: Arc<Self>, accepted: AcceptedConnection<I>, drain: Drain) {
-        let watch = drain.watch();
-        let log = ConnectionLog::begin(&self.access_logs);
-        // What is needed only until the connection is served is not part of its future.
-        let Some(Begun { io, downstream, terminal }) = Box::pin(self.begin(accepted, drain, &log)).await else {
-            return;
-        };
-        let _counted = self.stats.connection();
-        match terminal {
-            Terminal::Http(manager) => {
-                let logged = log.is_active().then(|| Box::new(downstream.clone()));
-                Arc::clone(manager).serve_connection(io, downstream, watch).await;
-                if let Some(downstream) = logged {
-                    log.ended(&downstream);
+    pub fn serve_connection<I: AsyncReadWrite>(
+        self: Arc<Self>,
+        accepted: AcceptedConnection<I>,
+        drain: Drain,
+    ) -> impl Future<Output = ()> + Send {
+        // A future has room for its arguments until it ends. What is needed only at its beginning is therefore in boxes here and
+        // in what this calls: most connections are idle.
+        let accepted = Box::new(accepted);
+        async move {
+            let watch = drain.watch();
+            let log = ConnectionLog::begin(&self.access_logs);
+            let Some(begun) = Box::pin(self.begin(accepted, drain, &log)).await else { return };
+            let _counted = self.stats.connection();
+            match begun.terminal {
+                Terminal::Http(manager) => {
+                    let logged = log.is_active().then(|| Box::new(begun.downstream.clone()));
+                    begun.serve_http(manager, watch).await;
+                    if let Some(downstream) = logged {
+                        log.ended(&downstream);
+                    }
+                }
+                // The TCP proxy writes to the listener's access log itself, with the attributes of the upstream.
+                Terminal::Tcp(proxy) => {
+                    let Begun { io, downstream, .. } = *begun;
+                    Box::pin(proxy.serve_connection(io, &downstream, watch)).await;
                 }
             }
-            // The TCP proxy writes to the listener's access log itself, with the attributes of the upstream.
-            Terminal::Tcp(proxy) => Box::pin(proxy.serve_connection(io, &downstream, watch)).await,
         }
     }
 
     /// Inspects a connection and finds out how it is served; `None` = it is not.
     async fn begin<I: AsyncReadWrite>(
         &self,
-        accepted: AcceptedConnection<I>,
+        accepted: Box<AcceptedConnection<I>>,
         drain: Drain,
         log: &ConnectionLog<'_>,
-    ) -> Option<Begun<'_, I, S>> {
+    ) -> Option<Box<Begun<'_, I, S>>> {
         let mut facts = accepted.facts();
         let mut io = ReadAhead::new(accepted.io);
         let is_inspected = tokio::select! {
@@ -214,7 +223,7 @@ impl<S: Respond> ListenerServer<S> {
         let Secured { io, tls } =
             secured.inspect_err(|error| tracing::debug!(%error, "the handshake of a connection failed")).ok()?;
         downstream.tls = tls;
-        Some(Begun { io, downstream, terminal: &chain.terminal })
+        Some(Box::new(Begun { io, downstream, terminal: &chain.terminal }))
     }
 }
 
@@ -223,6 +232,17 @@ struct Begun<'a, I, S> {
     io: ReadAhead<I>,
     downstream: Downstream,
     terminal: &'a Terminal<S>,
+}
+
+impl<I: AsyncReadWrite, S: Respond> Begun<'_, I, S> {
+    #[expect(clippy::boxed_local, reason = "the box ends here, and not with the future of the connection")]
+    fn serve_http(
+        self: Box<Self>,
+        manager: &Arc<ConnectionManager<S>>,
+        watch: DrainWatch,
+    ) -> impl Future<Output = ()> + Send + use<I, S> {
+        Arc::clone(manager).serve_connection(self.io, self.downstream, watch)
+    }
 }
 
 impl<S: Respond> ServeConnection for ListenerServer<S> {

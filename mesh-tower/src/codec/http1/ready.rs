@@ -9,7 +9,7 @@ use std::{
 use crate::timer::{Deadline, now};
 
 /// How many connections of the process may keep it.
-const MAX_READY: usize = 128;
+const MAX_READY: usize = 64;
 
 /// How long an idle connection may keep it.
 const KEPT_READY: Duration = Duration::from_millis(100);
