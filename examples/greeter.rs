@@ -1,9 +1,9 @@
 //! gRPC's greeter, client and server, with a mesh that is configured from code.
 //!
 //! ```text
-//! cargo run --release --example greeter -- server 50051
-//! cargo run --release --example greeter -- server 50052
-//! cargo run --release --example greeter -- client 50051 50052     # then stop one of the servers: no call fails
+//! cargo run --example greeter -- server 50051
+//! cargo run --example greeter -- server 50052
+//! cargo run --example greeter -- client 50051 50052     # then stop one of the servers: no call fails
 //! ```
 
 #[path = "generated/helloworld.rs"]

@@ -1,8 +1,8 @@
 //! Istio's Bookinfo on one machine: four services, three of them with the mesh as a library, one behind `mesh-proxy`.
 //!
 //! ```text
-//! cargo run --release --example bookinfo              # then open the page and edit examples/bookinfo/mesh/reviews.yaml
-//! cargo run --release --example bookinfo -- --check   # runs on free ports without a user, exits 0 if all checks pass
+//! cargo run --example bookinfo              # then open the page and edit examples/bookinfo/mesh/reviews.yaml
+//! cargo run --example bookinfo -- --check   # runs on free ports without a user, exits 0 if all checks pass
 //! ```
 
 mod bookinfo;

@@ -95,7 +95,7 @@ fn document(root: &Path) -> Result<PathBuf, String> {
     // `RUSTC_BOOTSTRAP` is set for rustdoc only: build scripts of dependencies change what they build if they see it.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["doc", "--release", "--workspace", "--lib", "--no-deps", "--locked", "--quiet"])
+        .args(["doc", "--workspace", "--lib", "--no-deps", "--locked", "--quiet"])
         .env("RUSTDOC", root.join("xtask/rustdoc-json"))
         .env("RUSTDOCFLAGS", "-Zunstable-options --output-format json")
         .current_dir(root)
