@@ -52,6 +52,8 @@ pub(crate) struct Joining {
     pub(crate) identity: Identity,
     /// The node with the labels that the source has for it, if it has none of its own.
     pub(crate) labelled: Node,
+    /// The namespace that the program has chosen, if any.
+    pub(crate) namespace: Option<String>,
     pub(crate) store: Arc<Store>,
     /// The services that [`MeshBuilder::endpoints`](crate::MeshBuilder::endpoints) has added.
     pub(crate) endpoints: Vec<Target>,
@@ -66,6 +68,7 @@ impl Joining {
         Self {
             labelled: node.clone(),
             identity: Identity::new(node),
+            namespace: None,
             store,
             endpoints: Vec::new(),
             logs: Arc::default(),

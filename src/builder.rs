@@ -53,7 +53,8 @@ impl MeshBuilder {
         self
     }
 
-    /// The namespace of this program, in which short names are looked up. Default that of the service, else `default`.
+    /// The namespace of this program, in which short names are looked up, and of resources of a directory that name none. Default
+    /// `default`, and that of the service for the program itself.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
         self
@@ -153,6 +154,7 @@ impl MeshBuilder {
     /// If the configuration or a name in it cannot be used, or comes from more than one directory or control plane.
     pub async fn build(self) -> Result<Mesh, Error> {
         let mut member = Joining::new(self.node()?);
+        member.namespace = self.namespace.clone();
         self.configure(&mut member)?;
         member.logs = Arc::new(LogFiles::default().with_common(self.access_logs)?);
         member.worker = self.worker.unwrap_or_else(Worker::single).with_http2_keepalive(self.http2_keepalive);

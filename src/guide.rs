@@ -4,6 +4,10 @@
 #[cfg(feature = "istio")]
 pub mod start {}
 
+#[doc = include_str!("../docs/guide/kubernetes.md")]
+#[cfg(feature = "istio")]
+pub mod kubernetes {}
+
 #[doc = include_str!("../docs/guide/adopting.md")]
 pub mod adopting {}
 

@@ -9,6 +9,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use mesh_control::{
+    config::Options,
     diagnostic::Style,
     mesh::Mesh as Config,
     server,
@@ -39,7 +40,8 @@ struct ConfigDir(PathBuf);
 impl Source for ConfigDir {
     fn follow(self: Box<Self>, member: &mut Joining) -> Following<'_> {
         Box::pin(async move {
-            let opened = Directory::open(&self.0);
+            let options = Options::default().with_namespace(member.namespace.as_deref());
+            let opened = Directory::open(&self.0, options);
             let (directory, configs) = opened.map_err(|source| Kind::Config { path: self.0, source })?;
             member.labelled = with_labels(member.labelled.clone(), &configs.borrow().registry);
             describe(member, &configs);

@@ -107,7 +107,7 @@ mod tests {
              resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}\n"
                 .to_owned(),
         ];
-        let read = read(&[Arc::new(Source::new("a.yaml", text.concat()))], Strictness::Strict);
+        let read = read(&[Arc::new(Source::new("a.yaml", text.concat()))], &Strictness::Strict.into());
         assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
         let (registry, rules) = (Registry::new(&read.config), DestinationRules::new(&read.config));
         let merged = rules.find(&registry.services()[0], "default").unwrap();

@@ -9,8 +9,10 @@ use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-/// Most characters of a line, a message or a piece of advice that are shown. A file may be one line of many megabytes.
+/// Most characters of a line or a message that are shown. A file may be one line of many megabytes.
 const MAX_SHOWN: usize = 300;
+/// Most characters of a piece of advice that are shown, which may be a whole resource.
+const MAX_SHOWN_HELP: usize = 1000;
 /// Characters of a long line that are shown before what is underlined.
 const MAX_SHOWN_BEFORE: usize = 60;
 /// Most problems in a report.
@@ -130,6 +132,10 @@ pub enum Code {
     Bootstrap,
     /// `MESH0006`: part of a resource has no effect, because no other resource makes use of it.
     NoEffect,
+    /// `MESH0007`: a document is no Kubernetes object.
+    NoObject,
+    /// `MESH0008`: a service has no address.
+    NoAddress,
     /// `IST0101`: a resource that another one refers to does not exist.
     ReferencedResourceNotFound,
     /// `IST0106`: a field is unknown, missing or has a value it cannot have.
@@ -142,6 +148,8 @@ pub enum Code {
     MultipleSidecarsWithoutWorkloadSelectors,
     /// `IST0112`: a destination on a service of several ports names none.
     VirtualServiceDestinationPortSelectorRequired,
+    /// `IST0118`: the name of a port does not say what is spoken on it.
+    PortNameIsNotUnderNamingConvention,
     /// `IST0130`: a rule can never match.
     VirtualServiceUnreachableRule,
     /// `IST0131`: a match can never be the first to match.
@@ -170,12 +178,15 @@ impl Code {
             Self::Duplicate => "MESH0004",
             Self::Bootstrap => "MESH0005",
             Self::NoEffect => "MESH0006",
+            Self::NoObject => "MESH0007",
+            Self::NoAddress => "MESH0008",
             Self::ReferencedResourceNotFound => "IST0101",
             Self::SchemaValidation => "IST0106",
             Self::ConflictingMeshGatewayVirtualServiceHosts => "IST0109",
             Self::ConflictingSidecarWorkloadSelectors => "IST0110",
             Self::MultipleSidecarsWithoutWorkloadSelectors => "IST0111",
             Self::VirtualServiceDestinationPortSelectorRequired => "IST0112",
+            Self::PortNameIsNotUnderNamingConvention => "IST0118",
             Self::VirtualServiceUnreachableRule => "IST0130",
             Self::VirtualServiceIneffectiveMatch => "IST0131",
             Self::VirtualServiceHostNotFoundInGateway => "IST0132",
@@ -289,7 +300,7 @@ impl Diagnostic {
             writeln!(out, "{:gutter$} {blue}={reset} {bold}in{reset}: {}", "", plain(&self.place()))?;
         }
         for help in &self.help {
-            writeln!(out, "{:gutter$} {blue}={reset} {bold}help{reset}: {}", "", plain(help))?;
+            writeln!(out, "{:gutter$} {blue}={reset} {bold}help{reset}: {}", "", shown(help, MAX_SHOWN_HELP))?;
         }
         Ok(())
     }
@@ -383,9 +394,13 @@ impl<'a> Excerpt<'a> {
 
 /// Escapes and shortens text of a file, which must not control the terminal or fill the log.
 fn plain(text: &str) -> String {
-    let mut chars = text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
     // With the marks of an excerpt.
-    let mut shown: String = chars.by_ref().take(MAX_SHOWN + 2).collect();
+    shown(text, MAX_SHOWN + 2)
+}
+
+fn shown(text: &str, limit: usize) -> String {
+    let mut chars = text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
+    let mut shown: String = chars.by_ref().take(limit).collect();
     if chars.next().is_some() {
         shown.push('…');
     }

@@ -35,7 +35,8 @@ pub(crate) struct Args {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
 
-    /// Namespace of the workload, in which short names are resolved; defaults to that of the service, or to `default`.
+    /// Namespace of the workload, in which short names are resolved, and of resources that name none; defaults to that of
+    /// the service for the workload, and to `default`.
     #[arg(long)]
     pub(crate) namespace: Option<String>,
 

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use mesh_admin::DynamicResources;
 use mesh_control::{
-    config::selects,
+    config::{Options, selects},
     diagnostic::Style,
     mesh::Mesh,
     server,
@@ -55,7 +55,9 @@ pub(crate) struct Istio {
 /// Reads the directory that the flags name.
 pub(crate) fn open(args: &Args, path: PathBuf) -> Result<Istio, IstioError> {
     let node = node(args)?;
-    let (directory, meshes) = Directory::open(&path).map_err(|source| IstioError::Directory { path, source })?;
+    let options = Options::default().with_namespace(args.namespace.as_deref());
+    let (directory, meshes) =
+        Directory::open(&path, options).map_err(|source| IstioError::Directory { path, source })?;
     Ok(Istio { directory, meshes, node })
 }
 

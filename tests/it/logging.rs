@@ -59,7 +59,7 @@ async fn edits_are_logged_as_the_proxy_logs_them() {
     let mesh = Mesh::builder().config_dir(dir.path()).service("shopp").build().await.unwrap();
     let follower = thread_that_logged("shopp");
     let [warning] = lines(follower, "WARN").try_into().unwrap();
-    let expected = "no ServiceEntry declares the service shopp.default.svc.cluster.local of this program, \
+    let expected = "no ServiceEntry or Service declares the service shopp.default.svc.cluster.local of this program, \
                     so other programs cannot call it; did you mean shop?";
     assert!(warning.ends_with(expected), "{warning}");
 

@@ -7,6 +7,8 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mesh_control::config::Options;
+use mesh_control::name::Name;
 use mesh_core::causes::with_causes;
 
 /// Exit code when the arguments or the directory cannot be used; 1 means that the configuration has errors.
@@ -26,6 +28,26 @@ enum Command {
     Validate(validate::Arguments),
     /// Prints the xDS resources that a node of the mesh gets, as protobuf-JSON.
     Translate(translate::Arguments),
+}
+
+/// How the files of the directory are read.
+#[derive(Debug, clap::Args)]
+struct Reading {
+    /// Treat YAML that is no Kubernetes object, such as the values of a Helm chart, as an error. By default it is left alone.
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Reading {
+    /// The options of a configuration whose resources are in `namespace`, unless they name another one.
+    fn options(&self, namespace: Option<&str>) -> Options {
+        Options::default().with_namespace(namespace).with_refuse_others(self.strict)
+    }
+}
+
+/// Parses a namespace.
+fn parse_namespace(text: &str) -> Result<String, String> {
+    if Name::Namespace.admits(text) { Ok(text.to_owned()) } else { Err(format!("expected {}", Name::Namespace.rule())) }
 }
 
 /// Parses the arguments and runs the command.

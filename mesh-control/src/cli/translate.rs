@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use mesh_control::config::{Labels, Strictness};
+use mesh_control::config::Labels;
 use mesh_control::diagnostic::Style;
 use mesh_control::load::Loaded;
 use mesh_control::registry::Registry;
@@ -30,9 +30,12 @@ pub(super) struct Arguments {
     /// service share, and `istio=ingressgateway` for a gateway.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// Namespace of the node, in which short names are looked up; by default that of the service, else `default`.
-    #[arg(long)]
+    /// Namespace of resources that name none, by default `default`; and namespace of the node, in which short names are looked
+    /// up, by default that of the service.
+    #[arg(short, long, value_parser = super::parse_namespace)]
     namespace: Option<String>,
+    #[command(flatten)]
+    reading: super::Reading,
     /// Print this type of resource only.
     #[arg(long = "type", value_enum)]
     kind: Option<Kind>,
@@ -69,7 +72,8 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 
 /// Exit code 0 if the configuration could be translated, 1 if it has errors.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let loaded = match Loaded::from_directory(&arguments.directory, Strictness::Strict) {
+    let options = arguments.reading.options(arguments.namespace.as_deref());
+    let loaded = match Loaded::from_directory(&arguments.directory, options) {
         Ok(loaded) => loaded,
         Err(error) => return super::fail(&error),
     };

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use mesh_control::config::Strictness;
+use mesh_control::config::DEFAULT_NAMESPACE;
 use mesh_control::diagnostic::{Severity, Style, report_all};
 use mesh_control::load::Loaded;
 
@@ -13,11 +13,17 @@ use mesh_control::load::Loaded;
 pub(super) struct Arguments {
     /// Directory with `*.yaml`, `*.yml` and `*.json` files, searched recursively.
     directory: PathBuf,
+    /// Namespace of resources that name none.
+    #[arg(short, long, value_parser = super::parse_namespace, default_value = DEFAULT_NAMESPACE)]
+    namespace: String,
+    #[command(flatten)]
+    reading: super::Reading,
 }
 
 /// Exit code 0 if there is no error, 1 if there is.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match Loaded::from_directory(&arguments.directory, Strictness::Strict) {
+    let options = arguments.reading.options(Some(&arguments.namespace));
+    match Loaded::from_directory(&arguments.directory, options) {
         Err(error) => super::fail(&error),
         Ok(loaded) => {
             let verdict = if loaded.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -29,10 +35,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn print(loaded: &Loaded, out: &mut io::StdoutLock<'_>) -> io::Result<()> {
     let style = Style::of(out);
     out.write_all(report_all(&loaded.diagnostics, style).as_bytes())?;
-    let counted = |severity, noun| match loaded.count(severity) {
-        1 => format!("1 {noun}"),
-        count => format!("{count} {noun}s"),
-    };
-    let (errors, warnings) = (counted(Severity::Error, "error"), counted(Severity::Warning, "warning"));
-    writeln!(out, "{} resources in {} files: {errors}, {warnings}", loaded.mesh.config.len(), loaded.sources.len())
+    for kind in &loaded.left_alone {
+        writeln!(out, "{kind}")?;
+    }
+    if !loaded.left_alone.is_empty() {
+        writeln!(out)?;
+    }
+    let resources = counted(loaded.mesh.config.len(), "resource");
+    let files = counted(loaded.sources.len(), "file");
+    let errors = counted(loaded.count(Severity::Error), "error");
+    let warnings = counted(loaded.count(Severity::Warning), "warning");
+    writeln!(out, "{resources} in {files}: {errors}, {warnings}")
+}
+
+/// `1 file`, `2 files`.
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -4,20 +4,49 @@
 //! [`Config`] and the function that reads a resource here, and the checks between resources in `validate`. Each row names
 //! the type of the kind, its field in [`Config`], its module in `validate`, and its API.
 
+use mesh_core::nearest::nearest;
+
 use super::metadata::Metadata;
 use crate::document::{Context, Node};
 
-/// An API group of Istio.
+/// An API group of Istio or Kubernetes.
 #[derive(Debug)]
 pub(crate) struct Api {
-    /// As in `apiVersion`, before the slash.
+    /// As in `apiVersion`, before the slash; empty for Kubernetes' core group.
     pub(crate) group: &'static str,
     /// Versions that are accepted; they have the same fields. istiod writes the first into metadata.
     pub(crate) versions: &'static [&'static str],
+    /// Whose kinds they are.
+    pub(crate) owner: Owner,
+}
+
+/// Who defines an API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Istio: everything is in `spec`, and unknown fields are refused.
+    Istio,
+    /// Kubernetes: the whole object is read, and fields that do not matter to a mesh are left alone.
+    Kubernetes,
+}
+
+impl Api {
+    /// `GROUP/VERSION`, as in the field `apiVersion`.
+    pub(crate) fn version(&self, version: &str) -> String {
+        if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) }
+    }
 }
 
 /// Traffic management.
-const NETWORKING: Api = Api { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"] };
+const NETWORKING: Api =
+    Api { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], owner: Owner::Istio };
+/// What Kubernetes consists of.
+const CORE: Api = Api { group: "", versions: &["v1"], owner: Owner::Kubernetes };
+/// Addresses of services.
+const DISCOVERY: Api = Api { group: "discovery.k8s.io", versions: &["v1", "v1beta1"], owner: Owner::Kubernetes };
+/// Workloads that run until they are stopped.
+const APPS: Api = Api { group: "apps", versions: &["v1", "v1beta2", "v1beta1"], owner: Owner::Kubernetes };
+/// Workloads that end.
+const BATCH: Api = Api { group: "batch", versions: &["v1", "v1beta1"], owner: Owner::Kubernetes };
 
 /// Calls a macro with every kind.
 macro_rules! for_each_kind {
@@ -35,6 +64,32 @@ macro_rules! for_each_kind {
             Gateway { field: gateways, module: gateway, api: NETWORKING }
             /// Listeners of workloads, and the services that they may call.
             Sidecar { field: sidecars, module: sidecar, api: NETWORKING }
+            /// Services of Kubernetes.
+            Service { field: services, module: service, api: CORE }
+            /// Addresses of services of Kubernetes.
+            EndpointSlice { field: endpoint_slices, module: endpoint_slice, api: DISCOVERY }
+            /// Addresses of services of Kubernetes, in the form that EndpointSlices have replaced.
+            Endpoints { field: endpoints, module: endpoints, api: CORE }
+            /// Workloads of Kubernetes, with their addresses and labels.
+            Pod { field: pods, module: unchecked, api: CORE }
+            /// Machines, whose labels are the localities of their Pods.
+            Node { field: nodes, module: unchecked, api: CORE }
+            /// Namespaces, with their labels.
+            Namespace { field: namespaces, module: unchecked, api: CORE }
+            /// Labels of Pods that a Deployment makes.
+            Deployment { field: deployments, module: unchecked, api: APPS }
+            /// Labels of Pods that a StatefulSet makes.
+            StatefulSet { field: stateful_sets, module: unchecked, api: APPS }
+            /// Labels of Pods that a DaemonSet makes.
+            DaemonSet { field: daemon_sets, module: unchecked, api: APPS }
+            /// Labels of Pods that a ReplicaSet makes.
+            ReplicaSet { field: replica_sets, module: unchecked, api: APPS }
+            /// Labels of Pods that a ReplicationController makes.
+            ReplicationController { field: replication_controllers, module: unchecked, api: CORE }
+            /// Labels of Pods that a Job makes.
+            Job { field: jobs, module: unchecked, api: BATCH }
+            /// Labels of Pods that a CronJob makes.
+            CronJob { field: cron_jobs, module: unchecked, api: BATCH }
         }
     };
 }
@@ -45,9 +100,12 @@ pub(crate) trait Resource: Sized {
     /// Paths of the fields that no other resource refers to. A mistake in one of them does not keep other resources from
     /// being checked.
     const LOCAL_FIELDS: &'static [&'static str] = &[];
+    /// Whether it belongs to no namespace.
+    const IS_CLUSTER_SCOPED: bool = false;
 
-    /// Reads the `spec`. Records a diagnostic for each mistake; `None` if they leave no usable resource.
-    fn read(metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<Self>;
+    /// Reads the `spec` of a kind of Istio, or the whole object of a kind of Kubernetes. Records a diagnostic for each
+    /// mistake; `None` if they leave no usable resource.
+    fn read(metadata: Metadata, node: &Node, cx: Context<'_>) -> Option<Self>;
 }
 
 macro_rules! define_kinds {
@@ -77,6 +135,13 @@ macro_rules! define_kinds {
                 }
             }
 
+            /// Whether resources of the kind belong to no namespace.
+            pub(crate) fn is_cluster_scoped(self) -> bool {
+                match self {
+                    $(Self::$kind => super::$kind::IS_CLUSTER_SCOPED,)+
+                }
+            }
+
             /// See [`Resource::LOCAL_FIELDS`].
             pub(super) fn local_fields(self) -> &'static [&'static str] {
                 match self {
@@ -98,10 +163,10 @@ macro_rules! define_kinds {
                 [$(self.$field.len()),+].into_iter().sum()
             }
 
-            /// Reads a resource from its `spec` and adds it; `None` if it is unusable.
-            pub(super) fn read(&mut self, metadata: Metadata, spec: &Node, cx: Context<'_>) -> Option<()> {
+            /// Reads a resource, as [`Resource::read`], and adds it; `None` if it is unusable.
+            pub(super) fn read(&mut self, metadata: Metadata, node: &Node, cx: Context<'_>) -> Option<()> {
                 match metadata.kind {
-                    $(Kind::$kind => self.$field.push(Resource::read(metadata, spec, cx)?),)+
+                    $(Kind::$kind => self.$field.push(Resource::read(metadata, node, cx)?),)+
                 }
                 Some(())
             }
@@ -114,6 +179,18 @@ macro_rules! define_kinds {
     };
 }
 for_each_kind!(define_kinds);
+
+impl Kind {
+    /// The kind of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+    }
+
+    /// The kind that a name, perhaps misspelt, most likely means.
+    pub(super) fn meant(name: &str) -> Option<Self> {
+        Self::from_name(nearest(name, Self::ALL.iter().map(|kind| kind.as_str()))?)
+    }
+}
 
 impl Config {
     /// Whether there is no resource at all.

@@ -3,6 +3,7 @@
 pub use mesh_core::node::DEFAULT_NAMESPACE;
 
 use super::Kind;
+use super::kind::Owner;
 use super::scalar::{Labels, labels};
 use crate::diagnostic::{Code, Diagnostic, Position};
 use crate::document::{Context, Located, Object};
@@ -32,7 +33,7 @@ pub struct Metadata {
     pub kind: Kind,
     /// Name, unique for its kind in its namespace.
     pub name: String,
-    /// Namespace, default `default`.
+    /// Namespace, by default that of [`Options`](super::Options); empty for kinds that belong to none.
     pub namespace: String,
     /// Labels of the resource itself.
     pub labels: Labels,
@@ -45,7 +46,8 @@ pub struct Metadata {
 impl Metadata {
     /// `VirtualService default/reviews`.
     pub fn resource(&self) -> String {
-        format!("{} {}/{}", self.kind.as_str(), self.namespace, self.name)
+        let separator = if self.namespace.is_empty() { "" } else { "/" };
+        format!("{} {}{separator}{}", self.kind.as_str(), self.namespace, self.name)
     }
 
     /// Path of the resource in the Kubernetes API, as istiod writes it into metadata: `kind` in kebab case.
@@ -74,12 +76,17 @@ impl Metadata {
         let node = resource.node("metadata")?;
         let cx = cx.field("metadata");
         let object = Object::new(node, cx)?;
-        let name = read_name(&object);
-        let namespace = read_namespace(&object);
+        let is_of_kubernetes = kind.api().owner == Owner::Kubernetes;
+        // Of a Pod that is made from a file without a name, Kubernetes knows the beginning of the name only.
+        let is_generated = is_of_kubernetes && !object.has("name") && object.has("generateName");
+        let name = if is_generated { object.optional("generateName") } else { read_name(&object) };
+        let namespace = if kind.is_cluster_scoped() { Some(String::new()) } else { read_namespace(&object) };
         let labels = labels(&object, "labels").unwrap_or_default();
         let creation_timestamp = object.optional("creationTimestamp");
-        object.ignored(SERVER_SIDE);
-        object.finish();
+        if !is_of_kubernetes {
+            object.ignored(SERVER_SIDE);
+            object.finish();
+        }
         let Located { value: name, position } = name?;
         Some(Self { kind, position, name, namespace: namespace?, labels, creation_timestamp })
     }
@@ -108,14 +115,14 @@ fn read_name(object: &Object<'_>) -> Option<Located<String>> {
 }
 
 /// `None` after a mistake, because references of the resource would be looked up in the wrong namespace. An empty namespace
-/// is the default one, as in Kubernetes.
+/// is the default one, as in Kubernetes; the default is the one of the context.
 fn read_namespace(object: &Object<'_>) -> Option<String> {
     if object.node("namespace").is_none() {
-        return Some(DEFAULT_NAMESPACE.to_owned());
+        return Some(object.cx.namespace().to_owned());
     }
     let namespace: Located<String> = object.optional("namespace")?;
     if namespace.is_empty() {
-        return Some(DEFAULT_NAMESPACE.to_owned());
+        return Some(object.cx.namespace().to_owned());
     }
     if !Name::Namespace.admits(&namespace) {
         let (message, rule) = (format!("{:?} is not a namespace", namespace.value), Name::Namespace.rule());

@@ -1,8 +1,12 @@
-//! Istio resources: read from files, checked one by one, and kept as typed values with their positions.
+//! Resources of Istio and Kubernetes: read from files, checked one by one, and kept as typed values with their positions.
 //!
 //! Contradictions between resources are found by [`load`](crate::load), which is also the entry point. An unknown field
 //! is an error that names it: a mesh that ignored a field, or worse a security policy, would behave differently from
 //! its configuration. Reading does not stop at the first mistake.
+//!
+//! Of Kubernetes' objects, those are read that say where a service is and what its workloads are; their other fields are
+//! not of interest, and objects of other kinds are left alone and counted ([`LeftAlone`]). A document that is no object at
+//! all, such as the values of a Helm chart, is left alone with a note of what it seems to be (`other`).
 //!
 //! `kind` has the table of kinds. A kind has a module here, with its type and its reader; fields that several kinds share
 //! are in `scalar`, `namespaced_host` and `port`.
@@ -10,9 +14,14 @@
 mod completeness;
 mod destination_rule;
 mod gateway;
+mod header;
 mod kind;
+mod kubernetes;
+mod left_alone;
 mod metadata;
 mod namespaced_host;
+mod options;
+mod other;
 mod port;
 mod resource;
 mod scalar;
@@ -28,8 +37,15 @@ pub use destination_rule::{
 pub use gateway::{Gateway, Server, ServerMode};
 pub(crate) use kind::for_each_kind;
 pub use kind::{Config, Kind};
+pub use kubernetes::{
+    Addresses, CronJob, DaemonSet, Deployment, EndpointAddress, EndpointPort, EndpointSlice, Endpoints, Job,
+    KubernetesPort, Namespace, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, Service, StatefulSet,
+    TargetPort,
+};
+pub use left_alone::LeftAlone;
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
 pub use namespaced_host::{NamespaceScope, NamespacedHost};
+pub use options::Options;
 pub use port::Protocol;
 pub use scalar::{Labels, StringMatch, Visibility, selects};
 pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort};
@@ -55,11 +71,12 @@ pub(crate) struct Read {
     pub(crate) config: Config,
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) completeness: Completeness,
+    pub(crate) left_alone: Vec<LeftAlone>,
 }
 
 /// Reads the resources of all files.
-pub(crate) fn read(sources: &[Arc<Source>], strictness: Strictness) -> Read {
-    let mut reader = resource::Reader::new(strictness);
+pub(crate) fn read(sources: &[Arc<Source>], options: &Options) -> Read {
+    let mut reader = resource::Reader::new(sources, options);
     for source in sources {
         reader.read(source);
     }

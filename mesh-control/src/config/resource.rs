@@ -1,86 +1,136 @@
-//! Turns the documents of files into resources, by `apiVersion` and `kind`.
+//! Turns the documents of files into resources.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::completeness::Completeness;
+use super::header::{self, Header};
+use super::kind::Owner;
+use super::left_alone;
 use super::metadata::Metadata;
-use super::{Config, Kind, Read, Strictness};
-use mesh_core::nearest::nearest;
+use super::other::Other;
+use super::{Config, Kind, Options, Read};
 
-use crate::diagnostic::{Code, Diagnostic, Position, Source};
-use crate::document::{Context, Document, Located, Node, Object, Value, parse};
-
-/// The group of the kinds that protect workloads: a mesh must not start without enforcing them.
-const SECURITY_GROUP: &str = "security.istio.io";
+use crate::diagnostic::{Code, Diagnostic, Position, Severity, Source};
+use crate::document::{Context, Document, Node, Object, Part, parse, parse_part, parts};
 
 /// Reads files one after the other.
 #[derive(Debug)]
-pub(super) struct Reader {
-    strictness: Strictness,
+pub(super) struct Reader<'a> {
+    options: &'a Options,
     config: Config,
     diagnostics: Vec<Diagnostic>,
     completeness: Completeness,
+    left_alone: left_alone::Counter,
     /// Kind, namespace and name of each resource so far, and its position.
     declared: HashMap<(Kind, String, String), Position>,
+    /// Folders of Helm charts.
+    charts: HashSet<PathBuf>,
+    /// Files of which it has been reported what they seem to be.
+    others: HashSet<PathBuf>,
 }
 
-/// The outcome of reading `apiVersion`, `kind` and `metadata`.
-enum Header {
-    /// `kind: List`, whose items are the resources.
-    List,
-    Resource(Metadata),
-    /// A kind of Istio or of another API that this version does not implement.
-    Unsupported,
-}
-
-impl Reader {
-    pub(super) fn new(strictness: Strictness) -> Self {
+impl<'a> Reader<'a> {
+    pub(super) fn new(sources: &[Arc<Source>], options: &'a Options) -> Self {
+        let chart = |source: &Arc<Source>| {
+            let is_chart = source.path.file_name().is_some_and(|name| name == "Chart.yaml");
+            source.path.parent().filter(|_| is_chart).map(Path::to_owned)
+        };
         Self {
-            strictness,
+            options,
             config: Config::default(),
             diagnostics: Vec::new(),
             completeness: Completeness::default(),
+            left_alone: left_alone::Counter::default(),
             declared: HashMap::new(),
+            charts: sources.iter().filter_map(chart).collect(),
+            others: HashSet::new(),
         }
     }
 
     /// What was read.
     pub(super) fn finish(self) -> Read {
-        let Self { config, diagnostics, completeness, .. } = self;
-        Read { config, diagnostics, completeness }
+        let Self { config, diagnostics, completeness, left_alone, .. } = self;
+        Read { config, diagnostics, completeness, left_alone: left_alone.finish() }
     }
 
     pub(super) fn read(&mut self, source: &Arc<Source>) {
         match parse(source) {
             Ok(nodes) => nodes.iter().for_each(|node| self.read_node(node, source)),
-            Err(diagnostic) => {
-                self.diagnostics.push(*diagnostic);
-                self.completeness.lose_any();
+            Err(diagnostic) => self.read_parts(source, *diagnostic),
+        }
+    }
+
+    /// Reads the documents of a file that is not valid as a whole.
+    fn read_parts(&mut self, source: &Arc<Source>, of_whole: Diagnostic) {
+        let mut is_broken = false;
+        for part in parts(source) {
+            match parse_part(part, source) {
+                Ok(nodes) => nodes.iter().for_each(|node| self.read_node(node, source)),
+                Err(diagnostic) => {
+                    is_broken = true;
+                    self.refuse_part(part, *diagnostic);
+                }
             }
+        }
+        if !is_broken {
+            // Only together the documents are too much.
+            self.diagnostics.push(of_whole);
+            self.completeness.lose_any();
+        }
+    }
+
+    fn refuse_part(&mut self, part: Part<'_>, diagnostic: Diagnostic) {
+        if Other::is_template(part.text) {
+            self.note_other(Other::HelmTemplate, diagnostic.position);
+        } else {
+            self.completeness.lose_text(kind_of_text(part.text), part.text);
+            self.diagnostics.push(diagnostic);
         }
     }
 
     fn read_node(&mut self, node: &Node, source: &Arc<Source>) {
-        let mut document = self.document(source, String::new(), String::new());
-        let header = read_header(node, Context::root(&document));
+        let mut document = self.document(source, String::new(), self.options.namespace.clone());
+        let header = header::read(node, Context::root(&document));
         self.diagnostics.append(document.diagnostics.get_mut());
         match header {
-            None => self.completeness.lose_any(),
+            None => self.completeness.lose(node.get("kind").and_then(Node::text).and_then(Kind::meant), node),
             Some(Header::Unsupported) => {}
-            Some(Header::List) => {
-                for item in list_items(node) {
+            Some(Header::Other(other)) => self.note_other(other, node.mark.in_source(source)),
+            Some(Header::LeftAlone { kind, api_version }) => {
+                self.left_alone.add(kind.value, api_version, kind.position);
+            }
+            Some(Header::List(items)) => {
+                for item in &items {
                     self.read_node(item, source);
                 }
             }
-            Some(Header::Resource(metadata)) => self.read_resource(node, metadata, source),
+            Some(Header::Resource(metadata)) => self.read_resource(node, &metadata, source),
         }
     }
 
-    fn read_resource(&mut self, node: &Node, metadata: Metadata, source: &Arc<Source>) {
+    /// Reports once what a file seems to be that is no Kubernetes object.
+    fn note_other(&mut self, other: Other, position: Position) {
+        let path = &position.source.path;
+        let other = other.named(path, path.ancestors().skip(1).any(|folder| self.charts.contains(folder)));
+        if !self.others.insert(path.clone()) {
+            return;
+        }
+        let message = format!("this seems to be {}", other.describe());
+        let mut diagnostic = Diagnostic::error(Code::NoObject, position, message).label("expected a Kubernetes object");
+        if !self.options.refuse_others {
+            diagnostic.severity = Severity::Info;
+            "left alone".clone_into(&mut diagnostic.label);
+        }
+        diagnostic.help.extend(other.help().map(str::to_owned));
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn read_resource(&mut self, node: &Node, metadata: &Metadata, source: &Arc<Source>) {
         let identity = (metadata.kind, metadata.namespace.clone(), metadata.name.clone());
-        if let Some(first) = self.declared.get(&identity) {
+        if let Some(first) = self.declared.get(&identity).filter(|_| !may_repeat(metadata)) {
             let message = format!("{} is declared twice", metadata.resource());
             let diagnostic = Diagnostic::error(Code::Duplicate, metadata.position.clone(), message)
                 .at(metadata.resource(), "metadata.name")
@@ -91,95 +141,41 @@ impl Reader {
         }
         self.declared.insert(identity, metadata.position.clone());
         let mut document = self.document(source, metadata.resource(), metadata.namespace.clone());
-        let kind = metadata.kind;
-        let is_read = read_spec(node, metadata, Context::root(&document), &mut self.config).is_some();
+        let is_read = read_body(node, metadata.clone(), Context::root(&document), &mut self.config).is_some();
         let found = document.diagnostics.get_mut();
         if is_read {
-            self.completeness.record(kind, found);
+            self.completeness.record(metadata, node, found);
         } else {
-            self.completeness.lose(kind);
+            self.completeness.lose(Some(metadata.kind), node);
         }
         self.diagnostics.append(found);
     }
 
     fn document(&self, source: &Arc<Source>, resource: String, namespace: String) -> Document {
-        let (source, strictness) = (Arc::clone(source), self.strictness);
+        let (source, strictness) = (Arc::clone(source), self.options.strictness);
         Document { source, resource, namespace, strictness, diagnostics: RefCell::default() }
     }
 }
 
-fn list_items(node: &Node) -> &[Node] {
-    let Value::Mapping(entries) = &node.value else { return &[] };
-    match entries.iter().find(|(key, _)| key.name == "items").map(|(_, items)| &items.value) {
-        Some(Value::Sequence(items)) => items,
-        _ => &[],
-    }
+/// Whether there may be several resources of one name: several are made of one `generateName`, and of kinds that only give
+/// labels all count, such as those of a base and its patches.
+fn may_repeat(metadata: &Metadata) -> bool {
+    let gives_addresses = matches!(metadata.kind, Kind::Service | Kind::Endpoints | Kind::EndpointSlice | Kind::Pod);
+    let only_gives_labels = metadata.kind.api().owner == Owner::Kubernetes && !gives_addresses;
+    only_gives_labels || metadata.name.ends_with('-')
 }
 
-fn read_header(node: &Node, cx: Context<'_>) -> Option<Header> {
-    let object = Object::new(node, cx)?;
-    let (api_version, kind) = (object.required("apiVersion"), object.required("kind"));
-    let (Some(api_version), Some(kind)): (Option<Located<String>>, Option<Located<String>>) = (api_version, kind)
-    else {
-        // Most likely the other one is misspelt.
-        object.ignored(&["metadata", "spec", "status", "items"]);
-        object.finish();
-        return None;
-    };
-    if kind.value == "List" {
-        return Some(Header::List);
-    }
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let known = Kind::ALL.iter().copied().find(|known| known.as_str() == kind.value);
-    let Some(known) = known.filter(|known| !is_other_group(group, known.api().group)) else {
-        let names = Kind::ALL.iter().filter(|known| known.api().group == group).map(|known| known.as_str());
-        let nearest = nearest(&kind.value, names);
-        refuse_kind(group, &kind, nearest, cx);
-        // A misspelt kind is one that other resources may refer to.
-        return nearest.is_none().then_some(Header::Unsupported);
-    };
-    let api = known.api();
-    if group != api.group {
-        let message = format!("{:?} is not the API of {}", api_version.value, kind.value);
-        let expected = format!("expected {}/{}", api.group, api.versions[0]);
-        cx.field("apiVersion").refuse(api_version.position.clone(), message, expected);
-        return None;
-    }
-    if !api.versions.contains(&version) {
-        let message = format!("{} has no version {version:?}", kind.value);
-        let expected = format!("expected {}/ and one of {}", api.group, api.versions.join(", "));
-        cx.field("apiVersion").refuse(api_version.position.clone(), message, expected);
-    }
-    Metadata::read(known, &object, cx).map(Header::Resource)
+/// The kind of a document that cannot be parsed, from the line that names it.
+fn kind_of_text(text: &str) -> Option<Kind> {
+    let mut names = text.lines().filter_map(|line| line.strip_prefix("kind:"));
+    let name = names.next()?;
+    if names.next().is_some() { None } else { Kind::meant(name.trim().trim_matches(['"', '\''])) }
 }
 
-/// Whether `group` is another API than `own`, which may have a kind of the same name, as Kubernetes' Gateway API has.
-/// A group that resembles `own` is a misspelling of it.
-fn is_other_group(group: &str, own: &str) -> bool {
-    group.contains('.') && nearest(group, std::iter::once(own)).is_none() && !own.ends_with(group)
-}
-
-fn refuse_kind(group: &str, kind: &Located<String>, nearest: Option<&str>, cx: Context<'_>) {
-    let name = if group.is_empty() || group.ends_with(".istio.io") {
-        kind.value.clone()
-    } else {
-        format!("{} of {group}", kind.value)
-    };
-    let message = if group == SECURITY_GROUP {
-        format!(
-            "{name} is not supported yet: refusing to load a configuration whose security policy would not be enforced"
-        )
-    } else {
-        format!("{name} is not supported yet")
-    };
-    cx.field("kind").unsupported_at(
-        kind.position.clone(),
-        message,
-        Some(nearest.map_or_else(supported_kinds, |nearest| format!("did you mean `{nearest}`?"))),
-    );
-}
-
-fn read_spec(node: &Node, metadata: Metadata, cx: Context<'_>, config: &mut Config) -> Option<()> {
+fn read_body(node: &Node, metadata: Metadata, cx: Context<'_>, config: &mut Config) -> Option<()> {
+    if metadata.kind.api().owner == Owner::Kubernetes {
+        return config.read(metadata, node, cx);
+    }
     let object = Object::new(node, cx)?;
     object.ignored(&["apiVersion", "kind", "metadata", "status"]);
     let spec: Option<&Node> = object.node("spec");
@@ -188,9 +184,4 @@ fn read_spec(node: &Node, metadata: Metadata, cx: Context<'_>, config: &mut Conf
     }
     object.finish();
     config.read(metadata, spec?, cx.field("spec"))
-}
-
-fn supported_kinds() -> String {
-    let names: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-    format!("supported kinds: {}", names.join(", "))
 }

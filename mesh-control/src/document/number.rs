@@ -25,6 +25,15 @@ impl Context<'_> {
         None
     }
 
+    /// Reads an integer between the bounds that is written as one, as Kubernetes' API requires.
+    pub(crate) fn plain_integer(&self, node: &Node, minimum: i128, maximum: i128) -> Option<i128> {
+        if !matches!(node.value, Value::Integer(_)) {
+            self.mismatch(node, "an integer");
+            return None;
+        }
+        self.integer(node, minimum, maximum)
+    }
+
     /// Reads a number, integer or not, between the bounds.
     pub(crate) fn number(&self, node: &Node, minimum: f64, maximum: f64) -> Option<f64> {
         let Some(value) = number_value(&node.value) else {

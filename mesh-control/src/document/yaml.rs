@@ -49,6 +49,48 @@ pub(crate) struct Node {
     pub(crate) mark: Mark,
 }
 
+impl Node {
+    /// The value of a field of a mapping.
+    pub(crate) fn get(&self, name: &str) -> Option<&Self> {
+        let Value::Mapping(entries) = &self.value else { return None };
+        entries.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
+    }
+
+    /// The text of a string.
+    pub(crate) fn text(&self) -> Option<&str> {
+        if let Value::String(text) = &self.value { Some(text) } else { None }
+    }
+
+    /// Calls `visit` with all names of fields and all strings.
+    pub(crate) fn for_each_text(&self, visit: &mut dyn FnMut(&str)) {
+        match &self.value {
+            Value::String(text) => visit(text),
+            Value::Sequence(items) => items.iter().for_each(|item| item.for_each_text(visit)),
+            Value::Mapping(entries) => {
+                for (key, value) in entries {
+                    visit(&key.name);
+                    value.for_each_text(visit);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {}
+        }
+    }
+
+    fn move_down(&mut self, lines: u32) {
+        self.mark.line = self.mark.line.saturating_add(lines);
+        match &mut self.value {
+            Value::Sequence(items) => items.iter_mut().for_each(|item| item.move_down(lines)),
+            Value::Mapping(entries) => {
+                for (key, value) in entries {
+                    key.mark.line = key.mark.line.saturating_add(lines);
+                    value.move_down(lines);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,
@@ -90,6 +132,44 @@ pub(crate) struct Key {
 
 /// All documents of a file; empty ones are left out.
 pub(crate) fn parse(source: &Arc<Source>) -> Result<Vec<Node>, Box<Diagnostic>> {
+    parse_text(&source.text, source)
+}
+
+/// A part of a file that may be a document of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) text: &'a str,
+    /// Number of lines of the file before it.
+    lines_before: u32,
+}
+
+/// The parts of a file between its document separators, to read the others if one is broken.
+pub(crate) fn parts(source: &Source) -> Vec<Part<'_>> {
+    let (mut parts, mut start, mut at, mut lines_before) = (Vec::new(), 0, 0, 0);
+    for (number, line) in (0_u32..).zip(source.text.split_inclusive('\n')) {
+        if line.trim_end() == "---" || line.starts_with("--- ") {
+            parts.push(Part { text: &source.text[start..at], lines_before });
+            (start, lines_before) = (at, number);
+        }
+        at += line.len();
+    }
+    parts.push(Part { text: &source.text[start..], lines_before });
+    parts.retain(|part| !part.text.trim().is_empty());
+    parts
+}
+
+/// As [`parse`], for a part of the file.
+pub(crate) fn parse_part(part: Part<'_>, source: &Arc<Source>) -> Result<Vec<Node>, Box<Diagnostic>> {
+    let move_down = |line: &mut u32| *line = line.saturating_add(part.lines_before);
+    let mut parsed = parse_text(part.text, source);
+    match &mut parsed {
+        Ok(nodes) => nodes.iter_mut().for_each(|node| node.move_down(part.lines_before)),
+        Err(diagnostic) => move_down(&mut diagnostic.position.line),
+    }
+    parsed
+}
+
+fn parse_text(text: &str, source: &Arc<Source>) -> Result<Vec<Node>, Box<Diagnostic>> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_nodes: MAX_NODES,
@@ -101,7 +181,7 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Vec<Node>, Box<Diagnostic>> 
         with_snippet: false,
         strict_booleans: true,
     };
-    serde_saphyr::from_multiple_with_options::<Node>(&source.text, options)
+    serde_saphyr::from_multiple_with_options::<Node>(text, options)
         .map(|nodes| nodes.into_iter().filter(|node| !matches!(node.value, Value::Null)).collect())
         .map_err(|error| Box::new(syntax_error(&error, source)))
 }

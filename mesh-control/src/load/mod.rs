@@ -11,7 +11,7 @@ pub(crate) use directory::is_config_file;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{self, Strictness};
+use crate::config::{self, LeftAlone, Options};
 use crate::diagnostic::{self, Diagnostic, Severity, Source};
 use crate::mesh::Mesh;
 use crate::validate;
@@ -26,6 +26,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// The files, in the order in which they were read.
     pub sources: Vec<Arc<Source>>,
+    /// Kubernetes objects that have nothing to do with a mesh, by kind.
+    pub left_alone: Vec<LeftAlone>,
 }
 
 impl Loaded {
@@ -34,19 +36,19 @@ impl Loaded {
     /// # Errors
     ///
     /// If the directory or a folder in it cannot be listed. A file that cannot be read is a diagnostic.
-    pub fn from_directory(directory: &Path, strictness: Strictness) -> Result<Self, LoadError> {
+    pub fn from_directory(directory: &Path, options: impl Into<Options>) -> Result<Self, LoadError> {
         let (sources, unreadable) = directory::read(directory)?;
-        Ok(Self::check(sources, unreadable, strictness))
+        Ok(Self::check(sources, unreadable, &options.into()))
     }
 
     /// Reads files that are already in memory.
-    pub fn from_sources(sources: Vec<Arc<Source>>, strictness: Strictness) -> Self {
-        Self::check(sources, Vec::new(), strictness)
+    pub fn from_sources(sources: Vec<Arc<Source>>, options: impl Into<Options>) -> Self {
+        Self::check(sources, Vec::new(), &options.into())
     }
 
     /// Reads and checks `sources`. `unreadable` has a diagnostic for each file that could not be read.
-    fn check(sources: Vec<Arc<Source>>, unreadable: Vec<Diagnostic>, strictness: Strictness) -> Self {
-        let config::Read { config, mut diagnostics, mut completeness } = config::read(&sources, strictness);
+    fn check(sources: Vec<Arc<Source>>, unreadable: Vec<Diagnostic>, options: &Options) -> Self {
+        let config::Read { config, mut diagnostics, mut completeness, left_alone } = config::read(&sources, options);
         if !unreadable.is_empty() {
             completeness.lose_any();
         }
@@ -57,7 +59,7 @@ impl Loaded {
         let found = validate::check(&mesh, &completeness).into_iter();
         diagnostics.extend(found.filter(|diagnostic| is_whole || diagnostic.severity == Severity::Error));
         diagnostic::sort(&mut diagnostics);
-        Self { mesh, diagnostics, sources }
+        Self { mesh, diagnostics, sources, left_alone }
     }
 
     /// Whether the configuration can be served: there is no error.

@@ -1,10 +1,14 @@
 //! Services and their endpoints.
 //!
 //! Every source of services yields the same [`Service`] values, so that validation and translation do not depend on how a
-//! service is declared. Today the only source are ServiceEntry and WorkloadEntry resources.
+//! service is declared. The sources are ServiceEntry and WorkloadEntry resources, and Services of Kubernetes. What several
+//! of them declare for one host in one namespace is one service.
 
+mod kubernetes;
 mod service_entry;
+mod workloads;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
@@ -32,8 +36,22 @@ pub struct Service {
     pub export_to: Vec<Visibility>,
     /// Its workloads.
     pub endpoints: Vec<Endpoint>,
+    /// Other hosts that stand for it: `ExternalName` Services of Kubernetes. Requests to them follow its rules.
+    pub aliases: Vec<Alias>,
     /// Position of its first declaration.
     pub position: Position,
+}
+
+/// Another host of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Alias {
+    /// The host.
+    pub host: Host,
+    /// Namespace of the resource that declares it.
+    pub namespace: String,
+    /// Namespaces that see it.
+    pub export_to: Vec<Visibility>,
 }
 
 /// A port of a service.
@@ -92,6 +110,33 @@ impl Service {
     pub fn is_visible_to(&self, namespace: &str) -> bool {
         Visibility::includes(&self.export_to, &self.namespace, namespace)
     }
+
+    /// The hosts by which clients of the namespace may call it: its own, then its aliases.
+    pub fn hosts(&self, namespace: &str) -> impl Iterator<Item = &Host> {
+        let aliases = self.aliases.iter().filter(move |alias| alias.is_visible_to(namespace));
+        std::iter::once(&self.host).chain(aliases.map(|alias| &alias.host))
+    }
+
+    /// Adds what another declaration of the same host has.
+    fn merge(&mut self, other: Self) {
+        for port in other.ports {
+            if self.port(port.number).is_none() {
+                self.ports.push(port);
+            }
+        }
+        for address in other.addresses {
+            if !self.addresses.contains(&address) {
+                self.addresses.push(address);
+            }
+        }
+        self.endpoints.extend(other.endpoints);
+    }
+}
+
+impl Alias {
+    fn is_visible_to(&self, namespace: &str) -> bool {
+        Visibility::includes(&self.export_to, &self.namespace, namespace)
+    }
 }
 
 /// All services, found by host.
@@ -105,10 +150,15 @@ pub struct Registry {
 impl Registry {
     /// The services that the resources declare.
     pub fn new(config: &Config) -> Self {
-        let services = service_entry::services(config);
+        // A Service of Kubernetes comes first, as in istiod: of a port that both declare, it gives the protocol.
+        let mut services = merged(kubernetes::services(config).into_iter().chain(service_entry::services(config)));
+        kubernetes::add_external_names(config, &mut services);
         let mut registry = Self { services, ..Self::default() };
         for (i, service) in registry.services.iter().enumerate() {
-            registry.by_host.entry(service.host.clone()).or_default().push(i);
+            let aliases = service.aliases.iter().map(|alias| &alias.host);
+            for host in std::iter::once(&service.host).chain(aliases) {
+                registry.by_host.entry(host.clone()).or_default().push(i);
+            }
             if service.host.is_wildcard() {
                 registry.wildcards.push(i);
             }
@@ -120,7 +170,7 @@ impl Registry {
         registry
     }
 
-    /// All services, oldest first.
+    /// All services: those of Kubernetes first, then oldest first.
     pub fn services(&self) -> &[Service] {
         &self.services
     }
@@ -129,7 +179,9 @@ impl Registry {
     /// before the most specific wildcard.
     pub fn find(&self, host: &Host, namespace: &str) -> Option<&Service> {
         let exact = self.by_host.get(host).into_iter().flatten().map(|&i| &self.services[i]);
-        let visible = || exact.clone().filter(|service| service.is_visible_to(namespace));
+        let is_visible =
+            |service: &&Service| service.is_visible_to(namespace) && service.hosts(namespace).any(|own| own == host);
+        let visible = || exact.clone().filter(is_visible);
         visible().find(|service| service.namespace == namespace).or_else(|| visible().next()).or_else(|| {
             let wildcards = self.wildcards.iter().map(|&i| &self.services[i]);
             wildcards.filter(|service| service.is_visible_to(namespace)).find(|service| service.host.covers(host))
@@ -143,4 +195,26 @@ impl Registry {
                 && self.find(&service.host, namespace).is_some_and(|found| std::ptr::eq(found, *service))
         })
     }
+}
+
+/// One service for each host and namespace, in the order of their first declaration.
+fn merged(declared: impl Iterator<Item = Service>) -> Vec<Service> {
+    let mut services: Vec<Service> = Vec::new();
+    let mut index: HashMap<(Host, String), usize> = HashMap::new();
+    for service in declared {
+        match index.entry((service.host.clone(), service.namespace.clone())) {
+            Entry::Occupied(known) => services[*known.get()].merge(service),
+            Entry::Vacant(free) => {
+                free.insert(services.len());
+                services.push(service);
+            }
+        }
+    }
+    services
+}
+
+/// The labels of every workload that a Service of Kubernetes may have, whether or not it has an address: of Pods, and of the
+/// resources that make them.
+pub(crate) fn labels_of_workloads(config: &Config, service: &crate::config::Service) -> Vec<Labels> {
+    kubernetes::labels_of_workloads(config, service)
 }

@@ -3,38 +3,38 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Endpoint, Port, Service};
-use crate::config::{Config, Resolution, ServiceEntry, ServicePort, Workload, WorkloadEntry, selects};
+use crate::config::{Config, Pod, Resolution, ServiceEntry, ServicePort, Workload, WorkloadEntry, selects};
 use crate::host::Host;
 
-/// One service for each host and namespace. Entries for the same host add ports and endpoints to one service.
+/// A service for each host of each entry.
 pub(super) fn services(config: &Config) -> Vec<Service> {
-    let mut services: Vec<Service> = Vec::new();
-    let mut index: HashMap<(Host, String), usize> = HashMap::new();
-    let mut workloads: HashMap<&str, Vec<&WorkloadEntry>> = HashMap::new();
+    let mut workloads: HashMap<&str, Candidates<'_>> = HashMap::new();
     for entry in &config.workload_entries {
-        workloads.entry(&entry.metadata.namespace).or_default().push(entry);
+        workloads.entry(&entry.metadata.namespace).or_default().entries.push(entry);
     }
-    for entry in &config.service_entries {
-        let candidates = workloads.get(entry.metadata.namespace.as_str()).map_or(&[][..], Vec::as_slice);
-        for host in &entry.hosts {
-            let service = declare(entry, &host.value, &host.position, candidates);
-            match index.get(&(service.host.clone(), service.namespace.clone())) {
-                Some(&i) => merge(&mut services[i], service),
-                None => {
-                    index.insert((service.host.clone(), service.namespace.clone()), services.len());
-                    services.push(service);
-                }
-            }
-        }
+    for pod in config.pods.iter().filter(|pod| pod.is_ready) {
+        workloads.entry(&pod.metadata.namespace).or_default().pods.push(pod);
     }
-    services
+    let none = Candidates::default();
+    let all = config.service_entries.iter().flat_map(|entry| {
+        let candidates = workloads.get(entry.metadata.namespace.as_str()).unwrap_or(&none);
+        entry.hosts.iter().map(move |host| declare(entry, &host.value, &host.position, candidates))
+    });
+    all.collect()
+}
+
+/// Workloads of a namespace that an entry may select.
+#[derive(Default)]
+struct Candidates<'a> {
+    entries: Vec<&'a WorkloadEntry>,
+    pods: Vec<&'a Pod>,
 }
 
 fn declare(
     entry: &ServiceEntry,
     host: &Host,
     position: &crate::diagnostic::Position,
-    candidates: &[&WorkloadEntry],
+    candidates: &Candidates<'_>,
 ) -> Service {
     let namespace = &entry.metadata.namespace;
     let port = |port: &ServicePort| Port { number: port.number, name: port.name.clone(), protocol: port.protocol };
@@ -47,19 +47,22 @@ fn declare(
         location: entry.location,
         export_to: entry.export_to.clone(),
         endpoints: endpoints(entry, host, candidates),
+        aliases: Vec::new(),
         position: position.clone(),
     }
 }
 
-fn endpoints(entry: &ServiceEntry, host: &Host, candidates: &[&WorkloadEntry]) -> Vec<Endpoint> {
+fn endpoints(entry: &ServiceEntry, host: &Host, candidates: &Candidates<'_>) -> Vec<Endpoint> {
     let namespace = &entry.metadata.namespace;
     if let Some(selector) = &entry.workload_selector {
-        let selected = candidates.iter().filter(|candidate| selects(selector, &candidate.workload.labels));
+        let selected = candidates.entries.iter().filter(|candidate| selects(selector, &candidate.workload.labels));
         // An address that needs DNS cannot be in a static set; validation has refused it.
         let usable = selected.filter(|candidate| {
             entry.resolution != Resolution::Static || candidate.workload.address.parse::<std::net::IpAddr>().is_ok()
         });
-        return usable.map(|candidate| endpoint(entry, &candidate.workload, namespace)).collect();
+        let of_entries = usable.map(|candidate| endpoint(entry, &candidate.workload, namespace));
+        let pods = candidates.pods.iter().filter(|pod| selects(selector, &pod.metadata.labels));
+        return of_entries.chain(pods.filter_map(|pod| of_pod(entry, pod))).collect();
     }
     if entry.endpoints.is_empty() && entry.resolution != Resolution::Static {
         return vec![Endpoint {
@@ -87,24 +90,23 @@ fn endpoint(entry: &ServiceEntry, workload: &Workload, namespace: &str) -> Endpo
     }
 }
 
+/// A Pod that runs.
+fn of_pod(entry: &ServiceEntry, pod: &Pod) -> Option<Endpoint> {
+    Some(Endpoint {
+        address: pod.addresses.first()?.to_string(),
+        ports: ports(entry, &pod.ports),
+        labels: pod.metadata.labels.clone(),
+        locality: String::new(),
+        weight: 1,
+        service_account: pod.service_account.clone(),
+        namespace: pod.metadata.namespace.clone(),
+    })
+}
+
 /// The workload's own port by name, else the entry's target port, else the port itself.
 fn ports(entry: &ServiceEntry, own: &BTreeMap<String, u16>) -> BTreeMap<u16, u16> {
     let target = |port: &ServicePort| own.get(&port.name).copied().or(port.target_port).unwrap_or(port.number);
     entry.ports.iter().map(|port| (port.number, target(port))).collect()
-}
-
-fn merge(service: &mut Service, other: Service) {
-    for port in other.ports {
-        if service.port(port.number).is_none() {
-            service.ports.push(port);
-        }
-    }
-    for address in other.addresses {
-        if !service.addresses.contains(&address) {
-            service.addresses.push(address);
-        }
-    }
-    service.endpoints.extend(other.endpoints);
 }
 
 #[cfg(test)]
@@ -118,7 +120,7 @@ mod tests {
 
     fn registry(text: &str) -> Registry {
         let source = Source::new("a.yaml", text);
-        let read = read(&[Arc::new(source)], Strictness::Strict);
+        let read = read(&[Arc::new(source)], &Strictness::Strict.into());
         assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
         Registry::new(&read.config)
     }

@@ -152,7 +152,7 @@ fn undeclared(mesh: &Mesh, node: &Node) -> Option<String> {
     let services = mesh.registry.visible_to(&node.namespace).map(|service| service.host.as_str());
     let suggestion = Suggestion::new(host.as_str(), services, &node.namespace);
     Some(format!(
-        "no ServiceEntry declares the service {host} of this program, so other programs cannot call it; {suggestion}"
+        "no ServiceEntry or Service declares the service {host} of this program, so other programs cannot call it; {suggestion}"
     ))
 }
 
@@ -259,7 +259,7 @@ spec:
         assert_eq!(undeclared(&mesh, &node(None)), None);
         assert_eq!(
             undeclared(&mesh, &node(Some("shopp"))).unwrap(),
-            "no ServiceEntry declares the service shopp.default.svc.cluster.local of this program, \
+            "no ServiceEntry or Service declares the service shopp.default.svc.cluster.local of this program, \
              so other programs cannot call it; did you mean shop?"
         );
         let mut state = StreamState::new(Arc::clone(&mesh));

@@ -22,7 +22,7 @@ use mesh_core::causes::with_causes;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Strictness;
+use crate::config::{LeftAlone, Options};
 use crate::diagnostic::{self, Code, Diagnostic, Severity, Style};
 use crate::load::{LoadError, Loaded, is_config_file};
 use crate::mesh::Mesh;
@@ -74,7 +74,16 @@ impl Reload {
 
 fn warn_of(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
-        tracing::warn!("{diagnostic}");
+        match diagnostic.severity {
+            Severity::Info => tracing::info!("{diagnostic}"),
+            Severity::Error | Severity::Warning => tracing::warn!("{diagnostic}"),
+        }
+    }
+}
+
+fn tell_of(left_alone: &[LeftAlone]) {
+    for kind in left_alone {
+        tracing::info!("{kind}");
     }
 }
 
@@ -128,6 +137,7 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    options: Options,
     fingerprint: u64,
     meshes: watch::Sender<Arc<Mesh>>,
     changes: mpsc::Receiver<()>,
@@ -142,25 +152,28 @@ impl Directory {
     /// # Errors
     ///
     /// If the directory cannot be read or watched, or its configuration has errors.
-    pub fn open(path: &Path) -> Result<(Self, watch::Receiver<Arc<Mesh>>), OpenError> {
+    pub fn open(path: &Path, options: impl Into<Options>) -> Result<(Self, watch::Receiver<Arc<Mesh>>), OpenError> {
+        let options = options.into();
         // The watch begins first, so that no change during reading is missed.
         let presence = Presence::of(path);
         let (watcher, changes) = match watch_changes(path) {
             Ok(watched) => watched,
             Err(error) => {
                 // If the directory does not exist, that is the better message.
-                Loaded::from_directory(path, Strictness::Strict)?;
+                Loaded::from_directory(path, options)?;
                 return Err(error);
             }
         };
-        let loaded = Loaded::from_directory(path, Strictness::Strict)?;
+        let loaded = Loaded::from_directory(path, options.clone())?;
         if !loaded.is_valid() {
             return Err(OpenError::Invalid(loaded.diagnostics));
         }
         warn_of(&loaded.diagnostics);
+        tell_of(&loaded.left_alone);
         let fingerprint = fingerprint(&loaded);
         let (meshes, receiver) = watch::channel(Arc::new(loaded.mesh));
-        Ok((Self { path: path.to_owned(), fingerprint, meshes, changes, _watcher: watcher, presence }, receiver))
+        let path = path.to_owned();
+        Ok((Self { path, options, fingerprint, meshes, changes, _watcher: watcher, presence }, receiver))
     }
 
     /// Follows the directory, logs the outcome of each change and passes it to `on_reload`, until every receiver has been
@@ -179,8 +192,8 @@ impl Directory {
             if settled == Settled::Closed {
                 return;
             }
-            let path = self.path.clone();
-            let load = move || Loaded::from_directory(&path, Strictness::Strict);
+            let (path, options) = (self.path.clone(), self.options.clone());
+            let load = move || Loaded::from_directory(&path, options);
             // Reading blocks, and other tasks share this thread.
             let Ok(loaded) = tokio::task::spawn_blocking(load).await else { return };
             // If files have changed while they were read, the result may be half of a change.

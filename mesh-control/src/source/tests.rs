@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::*;
+use crate::config::Strictness;
 
 fn entry(port: &str) -> String {
     format!(
@@ -54,7 +55,7 @@ async fn next(reloads: &mut mpsc::UnboundedReceiver<Result<u64, String>>) -> Res
 async fn an_invalid_change_leaves_the_last_good_configuration_in_force() {
     let files = TemporaryDirectory::new("reload");
     files.write("a.yaml", &entry("80"));
-    let (directory, meshes) = Directory::open(&files.0).unwrap();
+    let (directory, meshes) = Directory::open(&files.0, Strictness::Strict).unwrap();
     let port = || meshes.borrow().registry.services()[0].ports[0].number;
     let mut reloads = follow(directory);
     files.write("a.yaml", &entry("81"));
@@ -73,7 +74,7 @@ async fn an_invalid_change_leaves_the_last_good_configuration_in_force() {
 async fn following_ends_without_receivers() {
     let files = TemporaryDirectory::new("end");
     files.write("a.yaml", &entry("80"));
-    let (directory, meshes) = Directory::open(&files.0).unwrap();
+    let (directory, meshes) = Directory::open(&files.0, Strictness::Strict).unwrap();
     drop(meshes);
     directory.run(|_| {}).await;
 }
@@ -82,10 +83,10 @@ async fn following_ends_without_receivers() {
 async fn a_directory_with_errors_does_not_open() {
     let files = TemporaryDirectory::new("invalid");
     files.write("a.yaml", &entry("0"));
-    let error = Directory::open(&files.0).unwrap_err();
+    let error = Directory::open(&files.0, Strictness::Strict).unwrap_err();
     assert!(matches!(&error, OpenError::Invalid(diagnostics) if diagnostics.len() == 1));
     assert!(error.to_string().contains("0 is out of range"), "{error}");
-    let error = Directory::open(&files.0.join("nowhere")).unwrap_err();
+    let error = Directory::open(&files.0.join("nowhere"), Strictness::Strict).unwrap_err();
     assert!(matches!(error, OpenError::Unreadable(_)), "{error}");
 }
 
@@ -93,7 +94,7 @@ async fn a_directory_with_errors_does_not_open() {
 async fn a_file_that_cannot_be_read_is_reported_by_name() {
     let files = TemporaryDirectory::new("unreadable");
     files.write("a.yaml", &entry("80"));
-    let (directory, meshes) = Directory::open(&files.0).unwrap();
+    let (directory, meshes) = Directory::open(&files.0, Strictness::Strict).unwrap();
     let mut reloads = follow(directory);
     fs::write(files.0.join("b.yaml"), b"kind: \xff").unwrap();
     let error = next(&mut reloads).await.unwrap_err();
@@ -111,7 +112,7 @@ async fn a_directory_that_replaces_another_is_followed() {
         fs::write(path.join("a.yaml"), text).unwrap();
     };
     put(&entry("80"));
-    let (directory, meshes) = Directory::open(&path).unwrap();
+    let (directory, meshes) = Directory::open(&path, Strictness::Strict).unwrap();
     let port = || meshes.borrow().registry.services()[0].ports[0].number;
     let mut reloads = follow(directory);
     fs::remove_dir_all(&path).unwrap();

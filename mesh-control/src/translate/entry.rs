@@ -3,6 +3,7 @@
 use super::names;
 use super::view::View;
 use crate::config::{Destination, GatewayName, ListenerMatch, VirtualService, selects};
+use crate::registry::Service;
 use mesh_core::node::Role;
 
 /// A listener of a node.
@@ -26,10 +27,13 @@ impl Entry<'_> {
             && matcher.source_namespace.as_ref().is_none_or(|namespace| *namespace == node.namespace)
     }
 
-    /// Cluster of a destination. Without a port it is the service's only port, or else that of the listener.
+    /// Cluster of a destination. Without a port it is the service's only port, or else that of the listener. An alias has the
+    /// clusters of its service.
     pub(super) fn cluster(&self, service: &VirtualService, destination: &Destination) -> String {
         let host = &destination.host.value;
         let found = self.view.mesh.registry.find(host, &service.metadata.namespace);
+        let is_alias = |found: &&Service| found.aliases.iter().any(|alias| alias.host == *host);
+        let host = found.filter(is_alias).map_or(host, |found| &found.host);
         let only = found.and_then(|found| match found.ports.as_slice() {
             [port] => Some(port.number),
             _ => None,

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::Scope;
-use crate::config::{Config, DestinationRule};
+use crate::config::{Config, DestinationRule, selects};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::host::Host;
-use crate::registry::Service;
+use crate::registry::{Service, labels_of_workloads};
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let (config, registry) = (&scope.mesh.config, &scope.mesh.registry);
@@ -15,7 +15,9 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let services: Vec<_> = if rule.host.is_wildcard() {
             registry.services().iter().filter(|service| rule.host.covers(&service.host)).collect()
         } else {
-            registry.find(&rule.host, &rule.metadata.namespace).into_iter().collect()
+            let found = registry.find(&rule.host, &rule.metadata.namespace);
+            // The rules of a service also apply to its aliases; those of an alias apply to nothing.
+            found.into_iter().filter(|found| found.host == rule.host.value || found.host.is_wildcard()).collect()
         };
         if services.is_empty() {
             let message = format!("no service has the host {}", rule.host.value);
@@ -23,12 +25,20 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 Diagnostic::warning(Code::UnknownDestinationRuleHost, rule.host.position.clone(), message)
                     .at(rule.metadata.resource(), "spec.host")
                     .label("the rule has no effect");
-            diagnostic.help.extend(super::similar_host(&rule.host, registry));
+            diagnostic.help.extend(similar_host(rule, scope));
             diagnostics.push(diagnostic);
         } else {
-            check_subsets(rule, &services, diagnostics);
+            check_subsets(rule, &services, config, diagnostics);
             check_ports(rule, &services, diagnostics);
         }
+    }
+}
+
+/// The host that is meant: that of which the rule's host is an alias, or else a similar one.
+fn similar_host(rule: &DestinationRule, scope: Scope<'_>) -> Option<String> {
+    match scope.mesh.registry.find(&rule.host, &rule.metadata.namespace) {
+        Some(service) => Some(format!("it is an alias of \"{}\", whose rules apply to it", service.host)),
+        None => super::similar_host(&rule.host, scope),
     }
 }
 
@@ -62,19 +72,29 @@ fn check_merged(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-fn check_subsets(rule: &DestinationRule, services: &[&Service], diagnostics: &mut Vec<Diagnostic>) {
+/// A subset must select an address. Of a service without any address, it must select a workload.
+fn check_subsets(rule: &DestinationRule, services: &[&Service], config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    let has_addresses = services.iter().any(|service| !service.endpoints.is_empty());
+    let of_kubernetes = config.services.iter().filter(|it| services.iter().any(|service| service.host == it.host));
+    let workloads: Vec<_> = of_kubernetes.flat_map(|service| labels_of_workloads(config, service)).collect();
     for (i, subset) in rule.subsets.iter().enumerate() {
         let mut endpoints = services.iter().flat_map(|service| &service.endpoints);
-        if endpoints.any(|endpoint| endpoint.is_selected_by(&subset.labels)) {
+        let is_workload = workloads.iter().any(|labels| selects(&subset.labels, labels));
+        if endpoints.any(|endpoint| endpoint.is_selected_by(&subset.labels)) || (!has_addresses && is_workload) {
             continue;
         }
         let message = format!("subset {:?} selects no endpoint of {}", subset.name.value, rule.host.value);
         let code = Code::DestinationRuleSubsetsNotSelectPods;
-        diagnostics.push(
-            Diagnostic::warning(code, subset.name.position.clone(), message)
-                .at(rule.metadata.resource(), format!("spec.subsets[{i}].labels"))
-                .label("requests to it fail with 503"),
-        );
+        let mut warning = Diagnostic::warning(code, subset.name.position.clone(), message)
+            .at(rule.metadata.resource(), format!("spec.subsets[{i}].labels"))
+            .label("requests to it fail with 503");
+        if is_workload {
+            warning = warning.help(
+                "a workload has the labels, and no address does: give one a targetRef to the Pod, or add a WorkloadEntry with the \
+                 labels",
+            );
+        }
+        diagnostics.push(warning);
     }
 }
 

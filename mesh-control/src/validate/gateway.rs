@@ -3,15 +3,13 @@
 use std::collections::HashMap;
 
 use super::Scope;
-use crate::config::{Config, Gateway, GatewayName, Kind, Metadata, Server, ServerMode, VirtualService, selects};
+use crate::config::{Config, Gateway, GatewayName, Metadata, Server, ServerMode, VirtualService, selects};
 use crate::diagnostic::{Code, Diagnostic};
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    if scope.completeness.has_partial(Kind::Gateway) {
-        return;
-    }
     let mut by_port: HashMap<u16, Vec<Place<'_>>> = HashMap::new();
-    for gateway in &scope.mesh.config.gateways {
+    let is_whole = |gateway: &&Gateway| scope.completeness.is_whole(&gateway.metadata);
+    for gateway in scope.mesh.config.gateways.iter().filter(is_whole) {
         for (index, server) in gateway.servers.iter().enumerate() {
             by_port.entry(server.port).or_default().push(Place { gateway, index, server });
         }
@@ -20,9 +18,7 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
         for place in places {
             let others = places.iter().filter(|other| !std::ptr::eq(place.server, other.server));
             diagnostics.extend(others.filter_map(|other| place.conflict(other)).next());
-            if scope.completeness.is_complete(Kind::VirtualService) {
-                diagnostics.extend(place.without_rules(&scope.mesh.config));
-            }
+            diagnostics.extend(place.without_rules(&scope.mesh.config));
         }
     }
 }

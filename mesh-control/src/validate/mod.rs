@@ -5,10 +5,15 @@
 //!
 //! Every kind has a module here with a function `check`, which reports mistakes in the resources of the kind.
 
+mod addresses;
 mod destination_rule;
+mod endpoint_slice;
+mod endpoints;
 mod gateway;
+mod service;
 mod service_entry;
 mod sidecar;
+mod unchecked;
 mod virtual_service;
 mod workload_entry;
 
@@ -16,9 +21,8 @@ use mesh_core::nearest::nearest;
 
 use crate::config::{Completeness, Visibility, for_each_kind};
 use crate::diagnostic::Diagnostic;
-use crate::host::Host;
+use crate::host::{CLUSTER_DOMAIN, Host};
 use crate::mesh::Mesh;
-use crate::registry::Registry;
 
 /// The input of the checks.
 #[derive(Clone, Copy, Debug)]
@@ -45,10 +49,27 @@ pub(crate) fn check(mesh: &Mesh, completeness: &Completeness) -> Vec<Diagnostic>
     diagnostics
 }
 
-/// Advice for a host that does not exist: the declared host with the most similar name.
-fn similar_host(host: &Host, registry: &Registry) -> Option<String> {
-    let names = registry.services().iter().map(|service| service.host.as_str());
-    nearest(host.as_str(), names).map(|name| format!("did you mean {name:?}?"))
+/// Advice for a host that does not exist: the declared host that is meant.
+fn similar_host(host: &Host, scope: Scope<'_>) -> Option<String> {
+    let services = scope.mesh.registry.services();
+    let is_declared = |host: &Host| services.iter().any(|service| service.host == *host);
+    let full = full_host(host);
+    if let Some(full) = full.as_ref().filter(|full| is_declared(full)) {
+        return Some(format!("did you mean \"{full}\"?"));
+    }
+    if let Some(name) = nearest(host.as_str(), services.iter().map(|service| service.host.as_str())) {
+        return Some(format!("did you mean {name:?}?"));
+    }
+    full.map(|full| format!("the host of a service of another namespace is its full name, such as \"{full}\""))
+}
+
+/// The name of a service of which `NAME.NAMESPACE` or `NAME.NAMESPACE.svc` is the beginning. Clients complete names like
+/// these; resources must have the full name.
+fn full_host(host: &Host) -> Option<Host> {
+    let text = host.as_str();
+    let (name, namespace) = text.strip_suffix(".svc").unwrap_or(text).split_once('.')?;
+    let is_short = !namespace.contains('.') && !host.is_wildcard() && !host.is_ip();
+    is_short.then(|| Host::parse(&format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}"), namespace).ok())?
 }
 
 /// Whether some namespace sees both of two resources, given as visibility and owner.

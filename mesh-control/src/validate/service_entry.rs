@@ -3,24 +3,23 @@
 use std::collections::HashMap;
 
 use super::Scope;
-use crate::config::{Config, Kind, Located, Protocol, ServiceEntry, ServicePort};
+use crate::config::{Located, Protocol, ServiceEntry, ServicePort};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::host::Host;
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    if scope.completeness.has_partial(Kind::ServiceEntry) {
-        return;
-    }
-    check_shared_hosts(&scope.mesh.config, diagnostics);
-    for entry in &scope.mesh.config.service_entries {
+    let is_whole = |entry: &&ServiceEntry| scope.completeness.is_whole(&entry.metadata);
+    let whole: Vec<_> = scope.mesh.config.service_entries.iter().filter(is_whole).collect();
+    check_shared_hosts(&whole, diagnostics);
+    for entry in whole {
         check_addresses(entry, diagnostics);
     }
 }
 
 /// Entries that share a host become one service, so they must agree on the protocol of a port and on the resolution.
-fn check_shared_hosts(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+fn check_shared_hosts(entries: &[&ServiceEntry], diagnostics: &mut Vec<Diagnostic>) {
     let mut seen: HashMap<&Host, Vec<&ServiceEntry>> = HashMap::new();
-    for entry in &config.service_entries {
+    for &entry in entries {
         for host in &entry.hosts {
             let others = seen.entry(&host.value).or_default();
             for other in others.iter().filter(|other| is_seen_together(other, entry)) {

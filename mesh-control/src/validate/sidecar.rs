@@ -3,20 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Scope;
-use crate::config::{Config, Kind, Labels, ListenerPort, NamespaceScope, Sidecar, VirtualService, Visibility, selects};
+use crate::config::{Config, Labels, ListenerPort, NamespaceScope, Sidecar, VirtualService, Visibility, selects};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::registry::{Registry, Service};
+use crate::registry::Service;
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    if scope.completeness.has_partial(Kind::Sidecar) {
-        return;
-    }
     let config = &scope.mesh.config;
-    for sidecar in &config.sidecars {
-        check_egress(sidecar, scope, diagnostics);
-    }
+    let is_whole = |sidecar: &&Sidecar| scope.completeness.is_whole(&sidecar.metadata);
     let mut namespaces: HashMap<&str, Vec<&Sidecar>> = HashMap::new();
-    for sidecar in &config.sidecars {
+    for sidecar in config.sidecars.iter().filter(is_whole) {
+        check_egress(sidecar, scope, diagnostics);
         namespaces.entry(&sidecar.metadata.namespace).or_default().push(sidecar);
     }
     for (namespace, sidecars) in namespaces {
@@ -40,7 +36,7 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
 fn check_egress(sidecar: &Sidecar, scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let registry = &scope.mesh.registry;
     for (i, listener) in sidecar.egress.iter().enumerate() {
-        check_egress_hosts(sidecar, i, registry, diagnostics);
+        check_egress_hosts(sidecar, i, scope, diagnostics);
         let Some(port) = &listener.port else { continue };
         let is_meant = |host, service| listener.hosts.iter().any(|meant| meant.admits(host, service));
         let meant: Vec<_> = registry
@@ -110,7 +106,8 @@ fn indistinguishable(sidecar: &Sidecar, i: usize, port: &ListenerPort, services:
 }
 
 /// Warns of hosts that no service has. A wildcard may be meant for services that do not exist yet.
-fn check_egress_hosts(sidecar: &Sidecar, i: usize, registry: &Registry, diagnostics: &mut Vec<Diagnostic>) {
+fn check_egress_hosts(sidecar: &Sidecar, i: usize, scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    let registry = &scope.mesh.registry;
     let listener = &sidecar.egress[i];
     for (j, meant) in listener.hosts.iter().enumerate().filter(|(_, meant)| !meant.host.is_wildcard()) {
         let namespace = &sidecar.metadata.namespace;
@@ -130,7 +127,7 @@ fn check_egress_hosts(sidecar: &Sidecar, i: usize, registry: &Registry, diagnost
         let mut warning = Diagnostic::warning(Code::ReferencedResourceNotFound, listener.position.clone(), message)
             .at(sidecar.metadata.resource(), format!("spec.egress[{i}].hosts[{j}]"))
             .label("the host has no effect");
-        warning.help.extend(super::similar_host(&meant.host, registry));
+        warning.help.extend(super::similar_host(&meant.host, scope));
         diagnostics.push(warning);
     }
 }
@@ -168,8 +165,12 @@ fn conflict(sidecar: &Sidecar, other: &Sidecar) -> Diagnostic {
 fn workloads<'a>(config: &'a Config, namespace: &str) -> Vec<&'a Labels> {
     let entries = config.workload_entries.iter().filter(|entry| entry.metadata.namespace == namespace);
     let services = config.service_entries.iter().filter(|entry| entry.metadata.namespace == namespace);
+    let pods = config.pods.iter().map(|pod| (&pod.metadata, &pod.metadata.labels));
+    let templates = config.pod_templates().map(|template| (&template.metadata, &template.labels));
+    let of_kubernetes = pods.chain(templates).filter(|(metadata, _)| metadata.namespace == namespace);
     entries
         .map(|entry| &entry.workload.labels)
+        .chain(of_kubernetes.map(|(_, labels)| labels))
         .chain(services.flat_map(|entry| entry.endpoints.iter().map(|endpoint| &endpoint.labels)))
         .collect()
 }

@@ -3,16 +3,15 @@
 use std::net::IpAddr;
 
 use super::Scope;
-use crate::config::{Kind, Resolution, ServiceEntry, WorkloadEntry, selects};
+use crate::config::{Resolution, ServiceEntry, WorkloadEntry, selects};
 use crate::diagnostic::{Code, Diagnostic};
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    if scope.completeness.has_partial(Kind::ServiceEntry) || scope.completeness.has_partial(Kind::WorkloadEntry) {
-        return;
-    }
-    let config = &scope.mesh.config;
-    for entry in config.service_entries.iter().filter(|entry| entry.resolution == Resolution::Static) {
-        let named = config.workload_entries.iter().filter(|it| it.workload.address.parse::<IpAddr>().is_err());
+    let (config, completeness) = (&scope.mesh.config, scope.completeness);
+    let entries = config.service_entries.iter().filter(|entry| completeness.is_whole(&entry.metadata));
+    for entry in entries.filter(|entry| entry.resolution == Resolution::Static) {
+        let whole = config.workload_entries.iter().filter(|it| completeness.is_whole(&it.metadata));
+        let named = whole.filter(|it| it.workload.address.parse::<IpAddr>().is_err());
         diagnostics.extend(named.filter(|it| is_selected(it, entry)).map(|it| not_static(it, entry)));
     }
 }

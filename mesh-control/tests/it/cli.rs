@@ -41,7 +41,8 @@ impl Drop for Directory {
 #[test]
 fn exit_codes_distinguish_valid_invalid_and_unusable_input() {
     let good = Directory::new("good", GATEWAY);
-    let bad = Directory::new("bad", "kind: x\n");
+    let bad = Directory::new("bad", "kind: Sidecar\n");
+    let values = Directory::new("values", "replicas: 1\n");
     for (directory, command, more, expected) in [
         (&good, "validate", &[][..], 0),
         (&bad, "validate", &[], 1),
@@ -51,6 +52,11 @@ fn exit_codes_distinguish_valid_invalid_and_unusable_input() {
         (&good, "translate", &["--service", "a b"], 2),
         (&bad, "translate", &["--service", "a"], 1),
         (&good, "validate", &["--nonsense"], 2),
+        (&good, "validate", &["--namespace", "shop"], 0),
+        (&good, "validate", &["--namespace", "A B"], 2),
+        (&values, "validate", &[], 0),
+        (&values, "validate", &["--strict"], 1),
+        (&values, "translate", &["--strict"], 1),
     ] {
         let output = directory.run(command, more, Stdio::piped());
         assert_eq!(output.status.code(), Some(expected), "{command} {more:?}: {output:?}");

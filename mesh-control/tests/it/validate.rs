@@ -23,7 +23,7 @@ fn mistakes_are_shown_as_rustc_does_and_exit_with_1() {
 #[test]
 fn a_valid_directory_exits_with_0() {
     let (code, output) = validate("valid");
-    assert_eq!(output, "6 resources in 1 files: 0 errors, 0 warnings\n");
+    assert_eq!(output, "6 resources in 1 file: 0 errors, 0 warnings\n");
     assert_eq!(code, Some(0));
 }
 
@@ -32,4 +32,13 @@ fn a_directory_that_is_not_there_exits_with_2() {
     let (code, output) = validate("nowhere");
     assert!(output.starts_with("error: cannot read the directory nowhere: "), "{output}");
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn the_example_of_an_application_of_kubernetes_is_valid_and_has_addresses() {
+    let (code, output) = validate("../../../examples/bookinfo/kubernetes");
+    let expected = "ConfigMap (v1): 1 object is left alone, at ../../../examples/bookinfo/kubernetes/bookinfo.yaml:";
+    assert!(output.starts_with(expected), "{output}");
+    assert!(output.ends_with(": 0 errors, 0 warnings\n"), "{output}");
+    assert_eq!(code, Some(0));
 }

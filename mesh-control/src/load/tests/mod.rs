@@ -1,8 +1,11 @@
 //! Each mistake with the diagnostic that the whole reader gives for it.
 
 mod connections;
+mod kubernetes;
+mod others;
 
 use super::*;
+use crate::config::Strictness;
 use crate::config::{HttpAction, LoadBalancer};
 
 /// A valid mesh: every test breaks one part of it, or adds one resource.
@@ -82,7 +85,6 @@ fn the_example_mesh_is_valid() {
 fn unknown_resources_are_refused_by_name() {
     for (text, expected) in [
         ("a: [", "MESH0002 1 `[` "),
-        ("- 1\n", "IST0106 1 `-` : expected an object, found a list"),
         ("kind: Sidecar\n", "IST0106 1 `k` apiVersion: apiVersion is missing"),
         (
             "apiVersion: netwrking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a}\nspec: {}\n",
@@ -93,17 +95,21 @@ fn unknown_resources_are_refused_by_name() {
             "IST0106 1 `v1` apiVersion: \"v1\" is not the API of Sidecar",
         ),
         (
-            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n",
-            "MESH0003 2 `Service` kind: Service is not supported yet",
+            "apiVersion: v1\nkind: Servcie\nmetadata: {name: a}\n",
+            "MESH0003 2 `Servcie` kind: Servcie is not supported yet",
+        ),
+        (
+            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: a}\n",
+            "MESH0003 2 `WasmPlugin` kind: WasmPlugin is not supported yet",
+        ),
+        (
+            "apiVersion: apps/v2\nkind: Deployment\nmetadata: {name: a}\n",
+            "IST0106 1 `apps/v2` apiVersion: Deployment has no version \"v2\"",
         ),
         (
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n",
             "MESH0003 2 `AuthorizationPolicy` kind: AuthorizationPolicy is not supported yet: refusing to load a configuration \
              whose security policy would not be enforced",
-        ),
-        (
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n",
-            "MESH0003 2 `Gateway` kind: Gateway of gateway.networking.k8s.io is not supported yet",
         ),
         (
             "apiVersion: networking.istio.io/v2\nkind: Gateway\nmetadata: {name: g}\nspec: {servers: [{port: {number: \
@@ -659,7 +665,8 @@ fn a_mistake_causes_no_reports_elsewhere() {
     let misspelt = "apiVersion: networking.istio.io/v1\nkind: DestinationRulez\nmetadata: {name: two}\n\
                     spec: {host: two.example, subsets: [{name: v1, labels: {version: v1}}]}\n---\n\
                     apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: two}\n\
-                    spec: {hosts: [two.example], http: [{route: [{destination: {host: two.example, subset: v1}}]}]}\n";
+                    spec: {hosts: [two.example], http: [{route: [{destination: {host: two.example, port: {number: 80}, \
+                    subset: v1}}]}]}\n";
     let header = misspelt.replacen("DestinationRulez", "DestinationRule", 1).replacen("apiVersion", "apiVerson", 1);
     let found = findings(&header);
     assert!(found.len() == 1 && found[0].contains("unknown field \"apiVerson\""), "{found:?}");

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::ListenerResources;
 use super::http_connection_manager::{filter_chain, inline, listener, rds, websocket};
+use crate::host::Host;
 use crate::registry::Service;
 use crate::translate::filter::{Side, http_filters};
 use crate::translate::names::{LIBRARY_INBOUND_PREFIX, outbound_cluster};
@@ -21,14 +22,16 @@ pub(super) fn build(view: &View<'_>) -> ListenerResources {
     let mut resources = ListenerResources { listeners: inbound(view), ..ListenerResources::default() };
     for &service in &view.services {
         for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
-            resources.listeners.push(outbound(view, service, port.number));
+            let hosts = service.hosts(&view.node.namespace);
+            resources.listeners.extend(hosts.map(|host| outbound(view, service, host, port.number)));
             resources.routes.push(route::library(view, service, port.number));
         }
     }
     resources
 }
 
-fn outbound(view: &View<'_>, service: &Service, port: u16) -> envoy::Listener {
+/// The listener of a host of the service: its own or an alias.
+fn outbound(view: &View<'_>, service: &Service, host: &Host, port: u16) -> envoy::Listener {
     let manager = http::HttpConnectionManager {
         http_filters: http_filters(view, Side::Outbound),
         upgrade_configs: vec![websocket()],
@@ -37,7 +40,7 @@ fn outbound(view: &View<'_>, service: &Service, port: u16) -> envoy::Listener {
     };
     let address = service.addresses.first().map_or_else(|| ANY_ADDRESS.to_owned(), ToString::to_string);
     envoy::Listener {
-        name: format!("{}:{port}", service.host),
+        name: format!("{host}:{port}"),
         address: Some(socket_address(&address, port)),
         api_listener: Some(envoy::ApiListener { api_listener: Some(any(&manager)) }),
         ..envoy::Listener::default()

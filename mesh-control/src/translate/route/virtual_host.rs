@@ -148,25 +148,29 @@ fn every_request(name: &str, action: Action) -> envoy::Route {
     envoy::Route { name: name.to_owned(), r#match: Some(matcher), action: Some(action), ..envoy::Route::default() }
 }
 
-/// Names by which clients of the namespace call the service, and its addresses.
+/// Names by which clients of the namespace call the service, those of its aliases, and its addresses.
 fn domains(service: &Service, namespace: &str) -> Vec<String> {
-    let host = service.host.as_str();
-    let mut domains = vec![host.to_owned()];
-    if !service.host.is_ip() {
-        domains.push(format!("{host}."));
-    }
-    if let Some((name, owner)) = service.host.kubernetes_service() {
-        if owner == namespace {
-            domains.push(name.to_owned());
-        }
-        domains.push(format!("{name}.{owner}.svc"));
-        domains.push(format!("{name}.{owner}"));
-    }
+    let mut domains: Vec<_> = service.hosts(namespace).flat_map(|host| names(host, namespace)).collect();
     domains.extend(service.addresses.iter().map(|address| match address {
         std::net::IpAddr::V4(address) => address.to_string(),
         std::net::IpAddr::V6(address) => format!("[{address}]"),
     }));
     domains
+}
+
+fn names(host: &Host, namespace: &str) -> Vec<String> {
+    let mut names = vec![host.to_string()];
+    if !host.is_ip() {
+        names.push(format!("{host}."));
+    }
+    if let Some((name, owner)) = host.kubernetes_service() {
+        if owner == namespace {
+            names.push(name.to_owned());
+        }
+        names.push(format!("{name}.{owner}.svc"));
+        names.push(format!("{name}.{owner}"));
+    }
+    names
 }
 
 /// A domain belongs to the first virtual host that has it: Envoy refuses a route configuration with duplicate domains.

@@ -1,6 +1,7 @@
 //! The translation of rules, compared with protobuf-JSON.
 
 mod connections;
+mod kubernetes;
 
 use std::sync::Arc;
 

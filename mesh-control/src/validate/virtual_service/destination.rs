@@ -4,7 +4,7 @@ use super::super::{Scope, similar_host};
 use crate::config::{Destination, HttpAction, Kind, VirtualService};
 use crate::destination_rules::DestinationRules;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::registry::{Registry, Service};
+use crate::registry::Service;
 
 pub(super) fn check(scope: Scope<'_>, service: &VirtualService, diagnostics: &mut Vec<Diagnostic>) {
     let mut check = |destination, list: &str, i: usize, j: usize| {
@@ -31,14 +31,17 @@ struct DestinationCheck<'a> {
 }
 
 impl DestinationCheck<'_> {
-    fn run(&self, Scope { mesh, completeness }: Scope<'_>) -> Option<Diagnostic> {
-        let is_complete = completeness.is_complete(Kind::ServiceEntry);
-        let Some(service) = mesh.registry.find(&self.destination.host, &self.service.metadata.namespace) else {
-            return is_complete.then(|| self.missing_host(&mesh.registry));
+    fn run(&self, scope: Scope<'_>) -> Vec<Diagnostic> {
+        let Scope { mesh, completeness } = scope;
+        let host = &self.destination.host.value;
+        let is_complete = !completeness.may_declare_host(&[Kind::ServiceEntry, Kind::Service], host);
+        let Some(service) = mesh.registry.find(host, &self.service.metadata.namespace) else {
+            return if is_complete { vec![self.missing_host(scope)] } else { Vec::new() };
         };
         let of_port = if is_complete { self.check_port(service) } else { None };
-        let has_rules = completeness.is_complete(Kind::DestinationRule);
-        of_port.or_else(|| if has_rules { self.check_subset(service, &mesh.destination_rules) } else { None })
+        let has_rules = !completeness.may_declare_host(&[Kind::DestinationRule], &service.host);
+        let of_subset = if has_rules { self.check_subset(service, &mesh.destination_rules) } else { None };
+        of_port.into_iter().chain(of_subset).collect()
     }
 
     fn check_subset(&self, service: &Service, rules: &DestinationRules) -> Option<Diagnostic> {
@@ -60,16 +63,16 @@ impl DestinationCheck<'_> {
         Some(diagnostic.at(self.resource(), self.field("subset")))
     }
 
-    fn missing_host(&self, registry: &Registry) -> Diagnostic {
+    fn missing_host(&self, scope: Scope<'_>) -> Diagnostic {
         let host = &self.destination.host;
         let mut diagnostic = Diagnostic::error(
             Code::ReferencedResourceNotFound,
             host.position.clone(),
             format!("no service has the host {}", host.value),
         )
-        .label("no ServiceEntry declares it")
+        .label("no ServiceEntry or Service declares it")
         .at(self.resource(), self.field("host"));
-        diagnostic.help.extend(similar_host(host, registry));
+        diagnostic.help.extend(similar_host(host, scope));
         diagnostic
     }
 

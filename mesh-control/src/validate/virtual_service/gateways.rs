@@ -16,17 +16,17 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
         .iter()
         .map(|gateway| ((gateway.metadata.namespace.as_str(), gateway.metadata.name.as_str()), gateway))
         .collect();
-    let is_complete = scope.completeness.is_complete(Kind::Gateway);
     for service in &config.virtual_services {
-        let (mut bound, mut is_whole) = (Vec::new(), !scope.completeness.has_partial(Kind::Gateway));
+        let (mut bound, mut is_whole) = (Vec::new(), true);
         for (i, reference) in service.gateways.iter().enumerate() {
             let GatewayName::Gateway { namespace, name } = &reference.value else { continue };
             match gateways.get(&(namespace.as_str(), name.as_str())) {
                 Some(&gateway) => {
                     bound.push(gateway);
+                    is_whole &= scope.completeness.is_whole(&gateway.metadata);
                     continue;
                 }
-                None if is_complete => {
+                None if !scope.completeness.may_declare(&[Kind::Gateway], name) => {
                     let message = format!("there is no Gateway {namespace}/{name}");
                     let missing =
                         Diagnostic::error(Code::ReferencedResourceNotFound, reference.position.clone(), message);

@@ -6,16 +6,14 @@ mod reachability;
 
 use std::collections::HashMap;
 
-use super::{Scope, overlaps};
-use crate::config::{Config, Kind, VirtualService};
+use super::{Scope, full_host, overlaps};
+use crate::config::{Located, VirtualService};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::host::Host;
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let config = &scope.mesh.config;
-    if !scope.completeness.has_partial(Kind::VirtualService) {
-        check_hosts(config, diagnostics);
-    }
+    check_hosts(scope, diagnostics);
     gateways::check(scope, diagnostics);
     for service in &config.virtual_services {
         destination::check(scope, service, diagnostics);
@@ -24,10 +22,13 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// On the mesh each host belongs to one VirtualService; a second one would be ignored.
-fn check_hosts(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+fn check_hosts(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut owners: HashMap<&Host, Vec<&VirtualService>> = HashMap::new();
-    for service in config.virtual_services.iter().filter(|service| service.applies_to_mesh()) {
+    let all = scope.mesh.config.virtual_services.iter();
+    let whole = all.filter(|service| scope.completeness.is_whole(&service.metadata));
+    for service in whole.filter(|service| service.applies_to_mesh()) {
         for (i, host) in service.hosts.iter().enumerate() {
+            diagnostics.extend(short_host(service, i, host, scope));
             let others = owners.entry(&host.value).or_default();
             let visibility = (&*service.export_to, service.metadata.namespace.as_str());
             let other = others.iter().find(|other| overlaps((&other.export_to, &other.metadata.namespace), visibility));
@@ -44,4 +45,17 @@ fn check_hosts(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
             others.push(service);
         }
     }
+}
+
+/// Warns of a host that is not the name of a service, but the beginning of one.
+fn short_host(service: &VirtualService, i: usize, host: &Located<Host>, scope: Scope<'_>) -> Option<Diagnostic> {
+    let registry = &scope.mesh.registry;
+    let is_declared = registry.find(host, &service.metadata.namespace).is_some();
+    let full = full_host(host).filter(|full| registry.services().iter().any(|service| service.host == *full))?;
+    let message = format!("no service has the host {}", host.value);
+    let warning = Diagnostic::warning(Code::ReferencedResourceNotFound, host.position.clone(), message)
+        .at(service.metadata.resource(), format!("spec.hosts[{i}]"))
+        .label("the rules do not apply to a service")
+        .help(format!("did you mean \"{full}\"?"));
+    (!is_declared).then_some(warning)
 }

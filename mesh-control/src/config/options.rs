@@ -1,0 +1,46 @@
+//! How the files of a configuration are read.
+
+use super::metadata::DEFAULT_NAMESPACE;
+use crate::document::Strictness;
+
+/// How the files of a configuration are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// What happens to what this version does not implement. Default [`Strictness::Strict`].
+    pub strictness: Strictness,
+    /// The namespace of resources that name none, as `kubectl --namespace`. Default `default`.
+    pub namespace: String,
+    /// Whether YAML that is no Kubernetes object, such as the values of a Helm chart, is an error. Default false: it is left
+    /// alone, with a note.
+    pub refuse_others: bool,
+}
+
+impl Options {
+    /// The same options with another namespace for resources that name none; `None` changes nothing.
+    #[must_use]
+    pub fn with_namespace(mut self, namespace: Option<&str>) -> Self {
+        if let Some(namespace) = namespace {
+            namespace.clone_into(&mut self.namespace);
+        }
+        self
+    }
+
+    /// The same options, where YAML that is no Kubernetes object is an error, or not.
+    #[must_use]
+    pub fn with_refuse_others(self, refuse_others: bool) -> Self {
+        Self { refuse_others, ..self }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Strictness::Strict.into()
+    }
+}
+
+impl From<Strictness> for Options {
+    fn from(strictness: Strictness) -> Self {
+        Self { strictness, namespace: DEFAULT_NAMESPACE.to_owned(), refuse_others: false }
+    }
+}
