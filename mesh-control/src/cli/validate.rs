@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use mesh_control::config::DEFAULT_NAMESPACE;
 use mesh_control::diagnostic::{Severity, Style, report_all};
 use mesh_control::load::Loaded;
+use mesh_core::plural::counted;
 
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
@@ -41,14 +42,12 @@ fn print(loaded: &Loaded, out: &mut io::StdoutLock<'_>) -> io::Result<()> {
     if !loaded.left_alone.is_empty() {
         writeln!(out)?;
     }
-    let resources = counted(loaded.mesh.config.len(), "resource");
-    let files = counted(loaded.sources.len(), "file");
-    let errors = counted(loaded.count(Severity::Error), "error");
-    let warnings = counted(loaded.count(Severity::Warning), "warning");
-    writeln!(out, "{resources} in {files}: {errors}, {warnings}")
-}
-
-/// `1 file`, `2 files`.
-fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    writeln!(
+        out,
+        "{} in {}: {}, {}",
+        counted(loaded.mesh.config.len(), "resource"),
+        counted(loaded.sources.len(), "file"),
+        counted(loaded.count(Severity::Error), "error"),
+        counted(loaded.count(Severity::Warning), "warning"),
+    )
 }
