@@ -2,7 +2,8 @@
 //!
 //! Each cluster with [`Discovery::StrictDns`] or [`Discovery::LogicalDns`] has a task that resolves its names and sets its
 //! endpoints. It repeats that after `dns_refresh_rate` or when the time to live of the answers ends. If a name cannot be
-//! resolved, its last answer stays in use, as in Envoy. If a name has no addresses, its endpoints are removed.
+//! resolved, its last answer stays in use, as in Envoy. If a name has no addresses, its endpoints are removed. The log has the
+//! first of several failures in a row, and their end.
 //!
 //! A logical cluster uses the first address of the answer. When the address changes, active requests continue. Unlike in
 //! Envoy, idle connections to the old address are closed.
@@ -17,7 +18,7 @@ use mesh_core::{
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use super::Resolve;
+use super::{Resolve, ResolveError};
 use crate::rng::ThreadRng;
 
 /// Resolves the names of the DNS clusters of a store, including clusters that are added later. Dropping it stops that.
@@ -117,7 +118,50 @@ struct Names {
     store: Arc<Store>,
     resolver: Arc<dyn Resolve>,
     config: Arc<Cluster>,
-    answers: HashMap<Arc<str>, Vec<IpAddr>>,
+    answers: HashMap<Arc<str>, LastAnswer>,
+}
+
+/// The last answer for a name.
+#[derive(Debug, Default)]
+struct LastAnswer {
+    addresses: Vec<IpAddr>,
+    /// Whether the name has ever had an address.
+    was_resolved: bool,
+    /// Whether the last query brought no address.
+    is_failing: bool,
+}
+
+/// What there is to say about a query. Of several failures in a row only the first is worth more than DEBUG.
+#[derive(Debug, PartialEq, Eq)]
+enum Report {
+    Nothing,
+    Resolved,
+    Failed(String),
+    StillFails(String),
+}
+
+impl LastAnswer {
+    fn update(&mut self, host: &str, answer: Result<Vec<IpAddr>, ResolveError>) -> Report {
+        let reason = match answer {
+            Ok(addresses) => {
+                let is_empty = addresses.is_empty();
+                self.addresses = addresses;
+                if !is_empty {
+                    self.was_resolved = true;
+                    return if std::mem::take(&mut self.is_failing) { Report::Resolved } else { Report::Nothing };
+                }
+                format!("{host:?} has no addresses")
+            }
+            Err(error) => error.to_string(),
+        };
+        let effect = match (self.was_resolved, self.addresses.is_empty()) {
+            (false, _) => "it has never been resolved, so the cluster has no endpoint for it",
+            (true, true) => "its endpoints are removed",
+            (true, false) => "the last answer stays in use",
+        };
+        let text = format!("{reason}; {effect}");
+        if std::mem::replace(&mut self.is_failing, true) { Report::StillFails(text) } else { Report::Failed(text) }
+    }
 }
 
 impl Names {
@@ -165,16 +209,21 @@ impl Names {
             }
             queried.push(host);
             self.count(|stats| stats.update_attempt.inc());
-            match self.resolver.resolve(host, options.dns_lookup_family).await {
-                Ok(answer) => {
-                    time_to_live = time_to_live.map(|shortest| shortest.min(answer.time_to_live));
-                    self.answers.insert(Arc::clone(host), answer.addresses);
-                }
-                Err(error) => {
+            let answer = self.resolver.resolve(host, options.dns_lookup_family).await;
+            match &answer {
+                Ok(answer) => time_to_live = time_to_live.map(|shortest| shortest.min(answer.time_to_live)),
+                Err(_) => {
                     time_to_live = None;
                     self.count(|stats| stats.update_failure.inc());
-                    tracing::warn!(cluster = %self.config.name, %error, "keeping the last answer");
                 }
+            }
+            let last = self.answers.entry(Arc::clone(host)).or_default();
+            let cluster = &self.config.name;
+            match last.update(host, answer.map(|answer| answer.addresses)) {
+                Report::Nothing => {}
+                Report::Resolved => tracing::info!("cluster {cluster}: {host:?} has been resolved"),
+                Report::Failed(text) => tracing::warn!("cluster {cluster}: {text}"),
+                Report::StillFails(text) => tracing::debug!("cluster {cluster}: {text}"),
             }
         }
         time_to_live
@@ -197,7 +246,7 @@ impl Names {
     fn addresses(&self, endpoint: Endpoint, most: usize) -> Vec<Endpoint> {
         let EndpointAddress::Name { host, port } = &endpoint.address else { return vec![endpoint] };
         let hostname = endpoint.hostname.clone().or_else(|| Some(Arc::clone(host)));
-        let addresses = self.answers.get(host).map(Vec::as_slice).unwrap_or_default();
+        let addresses = self.answers.get(host).map(|last| &*last.addresses).unwrap_or_default();
         let with_address = |address: &IpAddr| {
             let mut endpoint = endpoint.clone();
             endpoint.address = EndpointAddress::Socket((*address, *port).into());
@@ -220,7 +269,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        dns::{Answer, ResolveError, Resolving},
+        dns::{Answer, Resolving},
         timer::now,
     };
 
@@ -283,6 +332,27 @@ mod tests {
         assert_eq!(after(5, &store).await, ["10.0.0.2:5432"]);
         zone.set(&[], 1);
         assert!(after(5, &store).await.is_empty());
+    }
+
+    #[test]
+    fn the_first_of_several_failures_is_reported_with_its_effect() {
+        let mut last = LastAnswer::default();
+        let failure = || Err(ResolveError { host: "db.test".to_owned(), reason: "refused".to_owned() });
+        let address = || Ok(vec![IpAddr::from([10, 0, 0, 1])]);
+        let never = "it has never been resolved, so the cluster has no endpoint for it";
+        let failed = |text: &str| Report::Failed(text.to_owned());
+        assert_eq!(last.update("db.test", failure()), failed(&format!("cannot resolve \"db.test\": refused; {never}")));
+        assert_eq!(
+            last.update("db.test", Ok(Vec::new())),
+            Report::StillFails(format!("\"db.test\" has no addresses; {never}"))
+        );
+        assert_eq!(last.update("db.test", address()), Report::Resolved);
+        assert_eq!(last.update("db.test", address()), Report::Nothing);
+        let stays = "cannot resolve \"db.test\": refused; the last answer stays in use";
+        assert_eq!(last.update("db.test", failure()), failed(stays));
+        assert_eq!(last.update("db.test", address()), Report::Resolved);
+        let removed = "\"db.test\" has no addresses; its endpoints are removed";
+        assert_eq!(last.update("db.test", Ok(Vec::new())), failed(removed));
     }
 
     #[tokio::test(start_paused = true)]
