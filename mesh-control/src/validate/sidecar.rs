@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Scope;
-use crate::config::{Config, Labels, ListenerPort, NamespaceScope, Sidecar, VirtualService, Visibility, selects};
+use crate::config::{
+    Config, Labels, ListenerPort, NamespaceScope, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects,
+};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::registry::Service;
 
@@ -38,6 +40,9 @@ fn check_egress(sidecar: &Sidecar, scope: Scope<'_>, diagnostics: &mut Vec<Diagn
     for (i, listener) in sidecar.egress.iter().enumerate() {
         check_egress_hosts(sidecar, i, scope, diagnostics);
         let Some(port) = &listener.port else { continue };
+        if sidecar.outbound_traffic_policy == Some(OutboundTrafficPolicy::AllowAny) && port.protocol.is_http() {
+            diagnostics.push(cannot_pass(sidecar, i));
+        }
         let is_meant = |host, service| listener.hosts.iter().any(|meant| meant.admits(host, service));
         let meant: Vec<_> = registry
             .visible_to(&sidecar.metadata.namespace)
@@ -65,6 +70,16 @@ fn check_egress(sidecar: &Sidecar, scope: Scope<'_>, diagnostics: &mut Vec<Diagn
                 .help(format!("their ports: {}", ports.join(", "))),
         );
     }
+}
+
+/// Warns that a listener cannot do what the Sidecar's policy says.
+fn cannot_pass(sidecar: &Sidecar, i: usize) -> Diagnostic {
+    let message = "outboundTrafficPolicy ALLOW_ANY does not hold for a listener with a port of its own: the original \
+                   destination of its requests is unknown";
+    Diagnostic::warning(Code::NoEffect, sidecar.egress[i].position.clone(), message)
+        .at(sidecar.metadata.resource(), format!("spec.egress[{i}].port"))
+        .label("requests for hosts that nothing declares get 502")
+        .help("declare external hosts in a ServiceEntry, and set REGISTRY_ONLY to confirm that others are refused")
 }
 
 /// The services that have no VirtualService for the mesh with rules for connections of the port's protocol.

@@ -575,6 +575,15 @@ fn gateways_and_sidecars_are_checked() {
         assert_eq!(found.len(), expected, "{found:?}");
         assert!(found.iter().all(|line| line.contains("none of the services has port 15001")), "{found:?}");
     }
+    let allow_any = "{outboundTrafficPolicy: {mode: ALLOW_ANY}, \
+                     egress: [{port: {number: 9080, protocol: HTTP, name: http}, hosts: ['*/*']}]}";
+    assert_eq!(
+        findings(&resource("Sidecar", allow_any)),
+        [
+            "MESH0006 4 `{` spec.egress[0].port: outboundTrafficPolicy ALLOW_ANY does not hold for a listener with a port \
+             of its own: the original destination of its requests is unknown"
+        ]
+    );
     let two = format!("{}---\n{}", resource("Sidecar", "{}"), resource("Sidecar", "{}").replace("name: x", "name: y"));
     assert_eq!(findings(&two).iter().filter(|line| line.starts_with("IST0111")).count(), 2);
     let sidecar = |name: &str, labels: &str| {

@@ -7,12 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::ListenerResources;
 use super::http_connection_manager::{filter_chain, inline, listener, manager, rds};
 use super::tcp::{self, Chain, Chains};
-use crate::config::{EgressListener, GatewayName, IngressListener, ListenerPort, OutboundTrafficPolicy, Protocol};
+use crate::config::{EgressListener, GatewayName, IngressListener, ListenerPort, Protocol};
 use crate::translate::cluster;
 use crate::translate::entry::Entry;
 use crate::translate::filter::Side;
 use crate::translate::proto::listener as envoy;
-use crate::translate::route;
+use crate::translate::route::{self, UnknownHosts};
 use crate::translate::view::View;
 use mesh_core::node::Interception;
 
@@ -73,7 +73,8 @@ fn add_egress(view: &View<'_>, egress: &EgressListener, resources: &mut Listener
         resources.listeners.extend(tcp_egress(view, egress, listener_port, &bind));
         return;
     }
-    let mut routes = route::sidecar(view, port, &view.egress_services(egress), OutboundTrafficPolicy::RegistryOnly);
+    let unknown = UnknownHosts::of_port(view.outbound_traffic_policy());
+    let mut routes = route::sidecar(view, port, &view.egress_services(egress), unknown);
     let same_port = |other: &&EgressListener| other.port.as_ref().is_some_and(|other| other.number == port);
     if view.sidecar.is_some_and(|sidecar| sidecar.egress.iter().filter(same_port).count() > 1) {
         // Each listener has its own services, so the port does not identify the routes.
@@ -109,7 +110,8 @@ fn add_captured_outbound(view: &View<'_>, resources: &mut ListenerResources) {
     let http = view.services.iter().flat_map(|service| &service.ports).filter(|port| port.protocol.is_http());
     let ports: BTreeSet<u16> = http.map(|port| port.number).collect();
     for port in ports {
-        let routes = route::sidecar(view, port, &view.services, view.outbound_traffic_policy());
+        let unknown = UnknownHosts::of_intercepted(view.outbound_traffic_policy());
+        let routes = route::sidecar(view, port, &view.services, unknown);
         let manager = manager(view, Side::Outbound, format!("outbound_{ANY_ADDRESS}_{port}"), rds(routes.name.clone()));
         let mut listener = listener(Side::Outbound, ANY_ADDRESS, port, vec![filter_chain(&manager)]);
         listener.bind_to_port = Some(false);

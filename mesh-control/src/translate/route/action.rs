@@ -134,10 +134,14 @@ fn redirect_action(redirect: &Redirect, request_port: u16) -> envoy::RedirectAct
     }
 }
 
-fn direct_response(response: &DirectResponse) -> envoy::DirectResponseAction {
-    let body = (!response.body.is_empty()).then(|| core::DataSource {
-        specifier: Some(core::data_source::Specifier::InlineString(response.body.clone())),
+pub(super) fn inline_string(text: &str) -> core::DataSource {
+    core::DataSource {
+        specifier: Some(core::data_source::Specifier::InlineString(text.to_owned())),
         ..core::DataSource::default()
-    });
+    }
+}
+
+fn direct_response(response: &DirectResponse) -> envoy::DirectResponseAction {
+    let body = (!response.body.is_empty()).then(|| inline_string(&response.body));
     envoy::DirectResponseAction { status: response.status.into(), body, ..envoy::DirectResponseAction::default() }
 }

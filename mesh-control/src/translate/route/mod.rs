@@ -9,4 +9,4 @@ mod rules;
 mod virtual_host;
 
 pub(super) use gateway::routes as gateway_routes;
-pub(super) use virtual_host::{inbound, library, sidecar};
+pub(super) use virtual_host::{UnknownHosts, inbound, library, sidecar};

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::action::default_action;
+use super::action::{default_action, inline_string};
 use super::retry::inbound_retry_policy;
 use super::rules;
 use crate::config::{GatewayName, OutboundTrafficPolicy};
@@ -21,12 +21,47 @@ const MAX_DIRECT_RESPONSE_BODY_SIZE_BYTES: u32 = 1 << 20;
 /// The port on which hosts are served that have a VirtualService and no service.
 const HTTP_PORT: u16 = 80;
 
+/// What a client gets for a host that nothing declares, if it would be forwarded to the original destination and there is
+/// none. `REGISTRY_ONLY` has no text, as in Istio.
+const NO_ORIGINAL_DESTINATION: &str = "nothing in the mesh declares this host, and outboundTrafficPolicy ALLOW_ANY cannot \
+     pass the request on: it came to a port of its own, so its original destination is unknown; declare the host in a \
+     ServiceEntry\n";
+
+/// What happens to requests for hosts that nothing declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::translate) enum UnknownHosts {
+    /// They go to their original destination.
+    Pass,
+    /// They are answered with 502.
+    Block,
+    /// They would pass, but have no original destination: they are answered with 502 and the reason.
+    CannotPass,
+}
+
+impl UnknownHosts {
+    /// For intercepted requests.
+    pub(in crate::translate) fn of_intercepted(policy: OutboundTrafficPolicy) -> Self {
+        match policy {
+            OutboundTrafficPolicy::AllowAny => Self::Pass,
+            OutboundTrafficPolicy::RegistryOnly => Self::Block,
+        }
+    }
+
+    /// For requests to a listener with a port of its own.
+    pub(in crate::translate) fn of_port(policy: OutboundTrafficPolicy) -> Self {
+        match policy {
+            OutboundTrafficPolicy::AllowAny => Self::CannotPass,
+            OutboundTrafficPolicy::RegistryOnly => Self::Block,
+        }
+    }
+}
+
 /// Routes of a port for a sidecar: its services, hosts that only have a VirtualService, and what is unknown.
 pub(in crate::translate) fn sidecar(
     view: &View<'_>,
     port: u16,
     services: &[&Service],
-    unknown_hosts: OutboundTrafficPolicy,
+    unknown_hosts: UnknownHosts,
 ) -> envoy::RouteConfiguration {
     let mut virtual_hosts: Vec<_> = services
         .iter()
@@ -121,9 +156,9 @@ fn hosts_without_service(view: &View<'_>, services: &[&Service]) -> Vec<envoy::V
         .collect()
 }
 
-fn unknown(policy: OutboundTrafficPolicy) -> envoy::VirtualHost {
-    let (name, action) = match policy {
-        OutboundTrafficPolicy::AllowAny => {
+fn unknown(hosts: UnknownHosts) -> envoy::VirtualHost {
+    let (name, action) = match hosts {
+        UnknownHosts::Pass => {
             let action = envoy::RouteAction {
                 timeout: Some(prost_types::Duration::default()),
                 max_grpc_timeout: Some(prost_types::Duration::default()),
@@ -132,8 +167,9 @@ fn unknown(policy: OutboundTrafficPolicy) -> envoy::VirtualHost {
             };
             ("allow_any", Action::Route(action))
         }
-        OutboundTrafficPolicy::RegistryOnly => {
-            let response = envoy::DirectResponseAction { status: 502, ..envoy::DirectResponseAction::default() };
+        UnknownHosts::Block | UnknownHosts::CannotPass => {
+            let body = (hosts == UnknownHosts::CannotPass).then(|| inline_string(NO_ORIGINAL_DESTINATION));
+            let response = envoy::DirectResponseAction { status: 502, body, ..envoy::DirectResponseAction::default() };
             ("block_all", Action::DirectResponse(response))
         }
     };

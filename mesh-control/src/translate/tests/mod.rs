@@ -256,6 +256,13 @@ fn a_sidecar_limits_what_its_workload_may_call() {
     assert_eq!(names, ["outbound|81||b.other.svc.cluster.local"]);
     let hosts: Vec<_> = found.routes[0].virtual_hosts.iter().map(|host| host.name.as_str()).collect();
     assert_eq!(hosts, ["b.other.svc.cluster.local:81", "block_all"]);
+    let blocked = |found: &Resources| to_json(&found.routes[0].virtual_hosts[1].routes[0]).to_string();
+    let reason = "ALLOW_ANY cannot pass the request on: it came to a port of its own";
+    assert!(blocked(&found).contains(reason), "{}", blocked(&found));
+    let strict = sidecar(&format!(
+        "outboundTrafficPolicy: {{mode: REGISTRY_ONLY}}, egress: [{{{listener}, hosts: ['other/*']}}]"
+    ));
+    assert!(!blocked(&strict).contains("body"), "{}", blocked(&strict));
     let found = sidecar("ingress: [{port: {number: 8080, protocol: HTTP, name: in}}]");
     assert_eq!(found.listeners[0].name, "127.0.0.1_8080");
     assert_eq!(found.clusters.len(), 3, "without egress everything may be called");
