@@ -20,8 +20,9 @@ use crate::Mesh;
 impl Mesh {
     /// The admin endpoint, as a tower service for a server of the program's choice: `/ready`, `/stats/prometheus`,
     /// `/clusters?format=json`, `/config_dump`, `/server_info` and the other paths that `/help` lists, with Envoy's
-    /// responses. `/config_dump` has the resources of a directory, not those from code or from a control plane. There
-    /// is no authentication: serve it on loopback.
+    /// responses. `/config_dump` has the resources that this program has received from a directory or a control plane: all
+    /// listeners, and the routes, clusters and endpoints of those in use. Resources from code are not in it. A change that is
+    /// refused is shown by `/ready` and, as `error_state`, by `/config_dump`. There is no authentication: serve it on loopback.
     ///
     /// ```no_run
     /// # async fn example(mesh: mesh::Mesh) -> std::io::Result<()> {

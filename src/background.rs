@@ -41,6 +41,9 @@ pub(crate) type Following<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Follo
 pub(crate) trait Followed: Debug + Send + Sync {
     /// Subscribes to everything that the listener of this name refers to.
     fn subscribe(&self, listener: &Arc<str>) -> Subscription;
+
+    /// Metrics about the configuration, in Prometheus' text format.
+    fn metrics(&self) -> String;
 }
 
 /// Dropping this ends the subscription.
@@ -113,6 +116,11 @@ impl Background {
     /// Subscribes to everything that the listener called `name` refers to; to nothing if all configuration is from code.
     pub(crate) fn subscribe(&self, name: &Arc<str>) -> Option<Subscription> {
         self.followed.as_ref().map(|source| source.subscribe(name))
+    }
+
+    /// Metrics about the configuration, in Prometheus' text format; none if all of it is from code.
+    pub(crate) fn metrics(&self) -> String {
+        self.followed.as_ref().map(|source| source.metrics()).unwrap_or_default()
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<ConfigEvent> {

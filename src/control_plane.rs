@@ -8,7 +8,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use mesh_xds::{
     client::{Agent, ApplyReport, Notice, Scope, Subscriber, Transport},
     node::to_xds,
-    resource::{ResourceError, ResourceType},
+    resource::ResourceType,
+    status::{ConfigStatus, SourceStatus},
 };
 use tokio::{sync::broadcast, task::JoinSet, time::timeout};
 
@@ -37,7 +38,7 @@ struct ControlPlane<T>(T);
 
 impl<T: Transport> Source for ControlPlane<T> {
     fn follow(self: Box<Self>, member: &mut Joining) -> Following<'_> {
-        Box::pin(follow(self.0, member, JoinSet::new()))
+        Box::pin(follow(self.0, member, JoinSet::new(), None))
     }
 }
 
@@ -51,6 +52,7 @@ impl<T> fmt::Debug for ControlPlane<T> {
 #[derive(Debug)]
 struct RunningAgent {
     subscriber: Subscriber,
+    status: ConfigStatus,
     /// Ends before the other tasks: otherwise it would report that its control plane has closed the stream.
     _agent: JoinSet<()>,
     _tasks: JoinSet<()>,
@@ -60,19 +62,26 @@ impl Followed for RunningAgent {
     fn subscribe(&self, listener: &Arc<str>) -> Subscription {
         Arc::new(self.subscriber.subscribe(listener))
     }
+
+    fn metrics(&self) -> String {
+        self.status.prometheus_text()
+    }
 }
 
 /// Starts keeping the store of `member` up to date with the control plane; returns when the first configuration is in force.
-/// `tasks` run for as long as it is followed.
+/// `tasks` run for as long as it is followed. `source` has the outcomes of the control plane, if it is in this process.
 pub(crate) async fn follow(
     transport: impl Transport,
-    member: &Joining,
+    member: &mut Joining,
     tasks: JoinSet<()>,
+    source: Option<Arc<SourceStatus>>,
 ) -> Result<Box<dyn Followed>, Error> {
     let store = Arc::clone(&member.store);
     let agent = Agent::new(transport, to_xds(&member.identity.node), Scope::AllListeners, store, rng());
     let mut settled = agent.settled();
     let subscriber = agent.subscriber();
+    let status = ConfigStatus { client: agent.status(), source };
+    describe(member, &status);
     let (events, mut changes, mut running) = (member.events.clone(), Changes::default(), JoinSet::new());
     running.spawn(agent.run(move |notice| {
         if let Some(applied) = changes.add(notice) {
@@ -81,8 +90,17 @@ pub(crate) async fn follow(
     }));
     let first = timeout(START_LIMIT, settled.changed()).await;
     first.map_err(|_| Kind::NotInForce { limit: START_LIMIT })?;
-    Ok(Box::new(RunningAgent { subscriber, _agent: running, _tasks: tasks }))
+    Ok(Box::new(RunningAgent { subscriber, status, _agent: running, _tasks: tasks }))
 }
+
+/// Gives the admin endpoint of `member` what becomes of the configuration.
+#[cfg(feature = "admin")]
+fn describe(member: &mut Joining, status: &ConfigStatus) {
+    member.identity.facts.config_dump.dynamic = Some(status.clone());
+}
+
+#[cfg(not(feature = "admin"))]
+fn describe(_: &mut Joining, _: &ConfigStatus) {}
 
 pub(crate) fn send(events: &broadcast::Sender<ConfigEvent>, event: ConfigEvent) {
     // Fails if there is no receiver.
@@ -109,7 +127,7 @@ impl Changes {
                 self.is_change |= !is_answer || !rejected.is_empty();
                 self.applied.changed.extend(accepted.iter().map(|name| resource(resource_type, name)));
                 self.applied.removed.extend(removed.iter().map(|name| resource(resource_type, name)));
-                self.applied.refused.extend(rejected.iter().map(ResourceError::to_string));
+                self.applied.refused.extend(rejected.iter().map(|rejected| rejected.error.to_string()));
             }
             Notice::NotApplied(error) => {
                 self.is_change = true;

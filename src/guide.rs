@@ -25,3 +25,6 @@ pub mod from_code {}
 
 #[doc = include_str!("../docs/guide/logging.md")]
 pub mod logging {}
+
+#[doc = include_str!("../docs/guide/operating.md")]
+pub mod operating {}

@@ -11,13 +11,12 @@ use std::{path::PathBuf, sync::Arc};
 use mesh_control::{
     config::Options,
     diagnostic::Style,
-    mesh::Mesh as Config,
     server,
     source::{Directory, Reload},
     translate::with_labels,
 };
 use mesh_xds::client::transport::in_process;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
     Accepted, ConfigEvent, MeshBuilder, Rejected,
@@ -44,36 +43,14 @@ impl Source for ConfigDir {
             let opened = Directory::open(&self.0, options);
             let (directory, configs) = opened.map_err(|source| Kind::Config { path: self.0, source })?;
             member.labelled = with_labels(member.labelled.clone(), &configs.borrow().registry);
-            describe(member, &configs);
             let (transport, acceptor) = in_process::pair();
-            let (events, mut tasks) = (member.events.clone(), JoinSet::new());
-            tasks.spawn(server::serve(acceptor, configs));
+            let (events, mut tasks, status) = (member.events.clone(), JoinSet::new(), directory.status());
+            tasks.spawn(server::serve(acceptor, configs, Arc::clone(&status)));
             tasks.spawn(directory.run(move |reload| send(&events, reload.into())));
-            control_plane::follow(transport, member, tasks).await
+            control_plane::follow(transport, member, tasks, Some(status)).await
         })
     }
 }
-
-/// Gives the admin endpoint of `member` the xDS resources that the directory is translated to, at any moment.
-#[cfg(feature = "admin")]
-fn describe(member: &mut Joining, configs: &watch::Receiver<Arc<Config>>) {
-    let (configs, node) = (configs.clone(), member.identity.node.clone());
-    let read = move || {
-        let config = Arc::clone(&configs.borrow());
-        let resources = mesh_control::translate::translate(&config, &node);
-        mesh_admin::Resources {
-            version: config.version.to_string(),
-            listeners: resources.listeners,
-            routes: resources.routes,
-            clusters: resources.clusters,
-            endpoints: resources.endpoints,
-        }
-    };
-    member.identity.facts.config_dump.dynamic = Some(mesh_admin::DynamicResources::new(read));
-}
-
-#[cfg(not(feature = "admin"))]
-fn describe(_: &mut Joining, _: &watch::Receiver<Arc<Config>>) {}
 
 impl From<&Reload> for ConfigEvent {
     fn from(reload: &Reload) -> Self {

@@ -110,12 +110,14 @@ impl Mesh {
         Ok(Server::new(server, self.clone()))
     }
 
-    /// Metrics in Prometheus' text format: Istio's standard metrics, and Envoy's statistics of listeners and clusters.
+    /// Metrics in Prometheus' text format: Istio's standard metrics, Envoy's statistics of listeners and clusters, and whether
+    /// the last change of a directory or of a control plane is in force.
     #[must_use]
     pub fn metrics(&self) -> String {
         let clusters = ClusterStatSource::new(Arc::clone(&self.store));
         let sources: [&dyn StatSource; 2] = [&*self.telemetry.stats, &clusters];
-        prometheus_text(&Stat::collect(sources)) + &self.telemetry.istio.prometheus_text()
+        let of_traffic = prometheus_text(&Stat::collect(sources)) + &self.telemetry.istio.prometheus_text();
+        of_traffic + &self.background.metrics()
     }
 
     /// The outcomes of changes of the configuration, from now on.

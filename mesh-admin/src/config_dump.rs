@@ -1,22 +1,23 @@
 //! `/config_dump`: the configuration in force. Envoy `admin.v3.ConfigDump`.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use http::StatusCode;
 use mesh_xds::{
+    client::{Accepted, ResourceStatus, TypeStatus},
     json::{Json, to_json},
     proto::envoy::{
         admin::v3::{
             BootstrapConfigDump, ClustersConfigDump, EndpointsConfigDump, ListenersConfigDump, RoutesConfigDump,
-            SecretsConfigDump, clusters_config_dump, endpoints_config_dump, listeners_config_dump, routes_config_dump,
+            SecretsConfigDump, UpdateFailureState, clusters_config_dump, endpoints_config_dump, listeners_config_dump,
+            routes_config_dump,
         },
-        config::{
-            bootstrap::v3::Bootstrap, cluster::v3::Cluster, endpoint::v3::ClusterLoadAssignment,
-            listener::v3::Listener, route::v3::RouteConfiguration,
-        },
+        config::{bootstrap::v3::Bootstrap, cluster::v3::Cluster, listener::v3::Listener},
     },
-    resource::pack,
+    resource::{ResourceType, pack},
+    status::{ConfigStatus, RefusedResource, SourceRefusal},
 };
+use prost_types::{Any, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{Answer, Query};
@@ -28,27 +29,8 @@ const TYPE_PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 pub struct ConfigDump {
     /// An Envoy bootstrap.
     pub bootstrap: Option<Arc<Bootstrap>>,
-    /// A control plane, such as the one of a directory in the process.
-    pub dynamic: Option<DynamicResources>,
-}
-
-/// The resources of a control plane for this process, read for each request.
-#[derive(Clone)]
-pub struct DynamicResources(Arc<dyn Fn() -> Resources + Send + Sync>);
-
-/// The resources of a control plane.
-#[derive(Clone, Debug, Default)]
-pub struct Resources {
-    /// Version of all of them.
-    pub version: String,
-    /// Listener discovery.
-    pub listeners: Vec<Listener>,
-    /// Route discovery.
-    pub routes: Vec<RouteConfiguration>,
-    /// Cluster discovery.
-    pub clusters: Vec<Cluster>,
-    /// Endpoint discovery.
-    pub endpoints: Vec<ClusterLoadAssignment>,
+    /// What was received from a control plane, such as the one of a directory in the process.
+    pub dynamic: Option<ConfigStatus>,
 }
 
 pub(crate) fn config_dump(dump: &ConfigDump, query: &Query<'_>) -> Answer {
@@ -77,20 +59,6 @@ fn masked(sections: &[Value], path: &str) -> Option<Value> {
     Some(kept)
 }
 
-impl DynamicResources {
-    /// `read` yields the resources of the moment.
-    #[must_use]
-    pub fn new(read: impl Fn() -> Resources + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
-    }
-}
-
-impl fmt::Debug for DynamicResources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DynamicResources").finish_non_exhaustive()
-    }
-}
-
 impl ConfigDump {
     /// Whether everything comes from a bootstrap.
     pub(crate) fn is_static(&self) -> bool {
@@ -101,83 +69,142 @@ impl ConfigDump {
         let bootstrap = BootstrapConfigDump { bootstrap: self.bootstrap.as_deref().cloned(), ..Default::default() };
         let statics = self.bootstrap.as_ref().and_then(|bootstrap| bootstrap.static_resources.as_ref());
         let (listeners, clusters) = statics.map_or((&[][..], &[][..]), |all| (&all.listeners[..], &all.clusters[..]));
-        let dynamic = self.dynamic.as_ref().map(|dynamic| (dynamic.0)()).unwrap_or_default();
+        let dynamic = self.dynamic.clone().unwrap_or_default();
+        let of = |resource_type| dynamic.client.of_type(resource_type);
         let mut sections = vec![
             section("BootstrapConfigDump", &to_json(&bootstrap)),
-            section("ClustersConfigDump", &to_json(&dynamic.clusters(clusters))),
+            section("ClustersConfigDump", &to_json(&clusters_dump(&of(ResourceType::Cluster), clusters))),
         ];
         if include_endpoints {
-            sections.push(section("EndpointsConfigDump", &to_json(&dynamic.endpoints())));
+            let endpoints = endpoints_dump(&of(ResourceType::ClusterLoadAssignment));
+            sections.push(section("EndpointsConfigDump", &to_json(&endpoints)));
         }
         sections.extend([
-            section("ListenersConfigDump", &to_json(&dynamic.listeners(listeners))),
+            section("ListenersConfigDump", &to_json(&listeners_dump(&of(ResourceType::Listener), listeners))),
             // Scoped routes are not supported. The section is empty, as in Envoy without scoped routes.
             json!({ "@type": format!("{TYPE_PREFIX}ScopedRoutesConfigDump") }),
-            section("RoutesConfigDump", &to_json(&dynamic.routes())),
+            section("RoutesConfigDump", &to_json(&routes_dump(&of(ResourceType::RouteConfiguration)))),
             section("SecretsConfigDump", &to_json(&SecretsConfigDump::default())),
         ]);
+        sections.extend(dynamic.source.and_then(|source| source.refusal()).map(|refusal| refused_sources(&refusal)));
         sections
     }
 }
 
-impl Resources {
-    fn clusters(&self, statics: &[Cluster]) -> ClustersConfigDump {
-        let active = |cluster| clusters_config_dump::DynamicCluster {
-            version_info: self.version.clone(),
-            cluster: Some(pack(cluster)),
-            ..Default::default()
-        };
-        let fixed =
-            |cluster| clusters_config_dump::StaticCluster { cluster: Some(pack(cluster)), ..Default::default() };
-        let mut statics: Vec<_> = statics.iter().collect();
-        statics.sort_by(|a, b| a.name.cmp(&b.name));
-        ClustersConfigDump {
-            version_info: self.version.clone(),
-            static_clusters: statics.into_iter().map(fixed).collect(),
-            dynamic_active_clusters: self.clusters.iter().map(active).collect(),
-            ..Default::default()
-        }
+fn clusters_dump(status: &TypeStatus, statics: &[Cluster]) -> ClustersConfigDump {
+    let dynamic = |(_, status): (&Arc<str>, &ResourceStatus)| {
+        let (version_info, cluster, last_updated) = accepted(status);
+        let error_state = error_state(status);
+        clusters_config_dump::DynamicCluster { version_info, cluster, last_updated, error_state, ..Default::default() }
+    };
+    let fixed = |cluster| clusters_config_dump::StaticCluster { cluster: Some(pack(cluster)), ..Default::default() };
+    let mut statics: Vec<_> = statics.iter().collect();
+    statics.sort_by(|a, b| a.name.cmp(&b.name));
+    ClustersConfigDump {
+        version_info: status.updates.version.to_string(),
+        static_clusters: statics.into_iter().map(fixed).collect(),
+        dynamic_active_clusters: status.resources.iter().map(dynamic).collect(),
+        ..Default::default()
     }
+}
 
-    fn listeners(&self, statics: &[Listener]) -> ListenersConfigDump {
-        let active = |listener: &Listener| listeners_config_dump::DynamicListener {
-            name: listener.name.clone(),
-            active_state: Some(listeners_config_dump::DynamicListenerState {
-                version_info: self.version.clone(),
-                listener: Some(pack(listener)),
-                ..Default::default()
+fn listeners_dump(status: &TypeStatus, statics: &[Listener]) -> ListenersConfigDump {
+    let dynamic = |(name, status): (&Arc<str>, &ResourceStatus)| {
+        let (version_info, listener, last_updated) = accepted(status);
+        listeners_config_dump::DynamicListener {
+            name: name.to_string(),
+            active_state: listener.map(|listener| listeners_config_dump::DynamicListenerState {
+                version_info,
+                listener: Some(listener),
+                last_updated,
             }),
-            ..Default::default()
-        };
-        let fixed =
-            |listener| listeners_config_dump::StaticListener { listener: Some(pack(listener)), ..Default::default() };
-        ListenersConfigDump {
-            version_info: self.version.clone(),
-            static_listeners: statics.iter().map(fixed).collect(),
-            dynamic_listeners: self.listeners.iter().map(active).collect(),
-        }
-    }
-
-    fn routes(&self) -> RoutesConfigDump {
-        let active = |routes| routes_config_dump::DynamicRouteConfig {
-            version_info: self.version.clone(),
-            route_config: Some(pack(routes)),
-            ..Default::default()
-        };
-        RoutesConfigDump { dynamic_route_configs: self.routes.iter().map(active).collect(), ..Default::default() }
-    }
-
-    fn endpoints(&self) -> EndpointsConfigDump {
-        let active = |endpoints| endpoints_config_dump::DynamicEndpointConfig {
-            version_info: self.version.clone(),
-            endpoint_config: Some(pack(endpoints)),
-            ..Default::default()
-        };
-        EndpointsConfigDump {
-            dynamic_endpoint_configs: self.endpoints.iter().map(active).collect(),
+            error_state: error_state(status),
             ..Default::default()
         }
+    };
+    let fixed =
+        |listener| listeners_config_dump::StaticListener { listener: Some(pack(listener)), ..Default::default() };
+    ListenersConfigDump {
+        version_info: status.updates.version.to_string(),
+        static_listeners: statics.iter().map(fixed).collect(),
+        dynamic_listeners: status.resources.iter().map(dynamic).collect(),
     }
+}
+
+fn routes_dump(status: &TypeStatus) -> RoutesConfigDump {
+    let dynamic = |(_, status): (&Arc<str>, &ResourceStatus)| {
+        let (version_info, route_config, last_updated) = accepted(status);
+        let error_state = error_state(status);
+        routes_config_dump::DynamicRouteConfig {
+            version_info,
+            route_config,
+            last_updated,
+            error_state,
+            ..Default::default()
+        }
+    };
+    RoutesConfigDump { dynamic_route_configs: status.resources.iter().map(dynamic).collect(), ..Default::default() }
+}
+
+fn endpoints_dump(status: &TypeStatus) -> EndpointsConfigDump {
+    let dynamic = |(_, status): (&Arc<str>, &ResourceStatus)| {
+        let (version_info, endpoint_config, last_updated) = accepted(status);
+        let error_state = error_state(status);
+        endpoints_config_dump::DynamicEndpointConfig {
+            version_info,
+            endpoint_config,
+            last_updated,
+            error_state,
+            ..Default::default()
+        }
+    };
+    EndpointsConfigDump {
+        dynamic_endpoint_configs: status.resources.iter().map(dynamic).collect(),
+        ..Default::default()
+    }
+}
+
+/// Version, resource and time of what was accepted last.
+fn accepted(status: &ResourceStatus) -> (String, Option<Any>, Option<Timestamp>) {
+    let accepted = status.accepted.as_ref();
+    let parts = |accepted: &Accepted| {
+        (accepted.version.to_string(), Some(Any::clone(&accepted.resource)), Some(accepted.at.into()))
+    };
+    accepted.map(parts).unwrap_or_default()
+}
+
+fn error_state(status: &ResourceStatus) -> Option<UpdateFailureState> {
+    status.failure.as_ref().map(|failure| UpdateFailureState {
+        failed_configuration: failure.resource.as_deref().cloned(),
+        last_update_attempt: Some(failure.at.into()),
+        details: failure.details.clone(),
+        version_info: failure.version.to_string(),
+    })
+}
+
+/// The resources of a directory that were refused before they became xDS, as `envoy.service.status.v3.ClientConfig` has
+/// resources of any type. Envoy has no such section; clients that do not know it skip it.
+fn refused_sources(refusal: &SourceRefusal) -> Value {
+    let refused = |resource: &RefusedResource| {
+        let error_state = UpdateFailureState {
+            // The generated message of `google.protobuf.StringValue` is `String`.
+            failed_configuration: resource.configuration.as_ref().map(pack),
+            last_update_attempt: Some(refusal.at.into()),
+            details: resource.details.clone(),
+            version_info: refusal.version.clone(),
+        };
+        json!({
+            "type_url": resource.type_url,
+            "name": resource.name,
+            "client_status": "NACKED",
+            "error_state": serde_json::to_value(to_json(&error_state)).unwrap_or_default(),
+        })
+    };
+    let refused: Vec<_> = refusal.resources.iter().map(refused).collect();
+    json!({
+        "@type": "type.googleapis.com/envoy.service.status.v3.ClientConfig",
+        "generic_xds_configs": refused,
+    })
 }
 
 fn section(name: &str, message: &Json) -> Value {

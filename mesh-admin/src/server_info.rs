@@ -1,14 +1,19 @@
 //! `/ready`, `/server_info` and `/memory`.
 
+use std::time::SystemTime;
+
 use http::StatusCode;
 use serde_json::json;
 
 use crate::{Answer, Phase, Process, Query};
 
+/// The phase, as in Envoy. If the last change of the configuration was refused, the lines after it say so.
 pub(crate) fn ready(process: &impl Process, _: &Query<'_>) -> Answer {
     let phase = process.phase();
     let status = if phase == Phase::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Answer::text(format!("{}\n", phase.name())).with_status(status)
+    let problems = process.config_dump().dynamic.map(|status| status.problems(SystemTime::now()));
+    let lines: Vec<_> = std::iter::once(phase.name().to_owned()).chain(problems.into_iter().flatten()).collect();
+    Answer::text(lines.join("\n") + "\n").with_status(status)
 }
 
 pub(crate) fn server_info(process: &impl Process, _: &Query<'_>) -> Answer {

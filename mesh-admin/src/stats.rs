@@ -9,7 +9,7 @@ use mesh_tower::telemetry::{
 use regex::Regex;
 use serde_json::json;
 
-use crate::{Answer, Phase, Process, Query, server_info::resident_bytes};
+use crate::{Answer, Phase, Process, Query, config_stats::ConfigStats, server_info::resident_bytes};
 
 pub(crate) fn stats(process: &impl Process, query: &Query<'_>) -> Answer {
     match query.get("format").as_deref() {
@@ -25,6 +25,9 @@ pub(crate) fn prometheus(process: &impl Process, query: &Query<'_>) -> Answer {
         let mut text = prometheus_text(&stats);
         if !query.has("filter") {
             text.push_str(&process.telemetry().istio.prometheus_text());
+            if let Some(status) = process.config_dump().dynamic {
+                text.push_str(&status.prometheus_text());
+            }
         }
         Answer::text(text)
     })
@@ -51,7 +54,7 @@ fn with_stats(process: &impl Process, query: &Query<'_>, show: impl FnOnce(Vec<S
 }
 
 /// All sources of statistics.
-fn stat_sources(process: &impl Process) -> [Arc<dyn StatSource>; 3] {
+fn stat_sources(process: &impl Process) -> Vec<Arc<dyn StatSource>> {
     let of_process = ProcessStats {
         concurrency: process.concurrency() as u64,
         uptime_seconds: process.uptime().as_secs(),
@@ -59,11 +62,16 @@ fn stat_sources(process: &impl Process) -> [Arc<dyn StatSource>; 3] {
         listeners: process.listeners().len() as u64,
         clusters: process.store().clusters().len() as u64,
     };
-    [
+    let store = process.store();
+    let mut sources: Vec<Arc<dyn StatSource>> = vec![
         Arc::clone(&process.telemetry().stats) as _,
-        Arc::new(ClusterStatSource::new(Arc::clone(process.store()))),
+        Arc::new(ClusterStatSource::new(Arc::clone(store))),
         Arc::new(of_process),
-    ]
+    ];
+    if let Some(status) = process.config_dump().dynamic {
+        sources.push(Arc::new(ConfigStats { client: status.client, store: Arc::clone(store) }));
+    }
+    sources
 }
 
 /// Whether `usedonly` includes the statistic. Gauges that end in `_active` are included even at 0, because Envoy counts a
@@ -75,6 +83,7 @@ fn is_listed_as_used(stat: &Stat) -> bool {
 fn stats_json(stats: &[Stat]) -> serde_json::Value {
     let plain = stats.iter().filter_map(|stat| match &stat.value {
         StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => Some(json!({ "name": stat.name, "value": n })),
+        StatSnapshot::Text(text) => Some(json!({ "name": stat.name, "value": text })),
         StatSnapshot::Histogram(_) => None,
     });
     let histograms: Vec<_> = stats.iter().filter_map(histogram_json).collect();

@@ -72,6 +72,25 @@ impl Position {
         Self { source, line: 0, column: 0, length: 0 }
     }
 
+    /// The YAML document of the file that the position is in: the lines between `---` before it and after it.
+    #[cfg(feature = "watch")]
+    pub(crate) fn document(&self) -> Option<&str> {
+        let line = usize::try_from(self.line).ok()?.checked_sub(1)?;
+        let (mut start, mut at) = (0, 0);
+        for (index, text) in self.source.text.split_inclusive('\n').enumerate() {
+            let is_separator =
+                text.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+            if is_separator && index > line {
+                break;
+            }
+            at += text.len();
+            if is_separator {
+                start = at;
+            }
+        }
+        self.source.text.get(start..at)
+    }
+
     fn excerpt(&self) -> Option<&str> {
         let index = usize::try_from(self.line).ok()?.checked_sub(1)?;
         self.source.line(index)
@@ -485,6 +504,18 @@ mod tests {
             assert_eq!(lines, text.lines().collect::<Vec<_>>(), "{text:?}");
             assert_eq!(source.line(9), None);
         }
+    }
+
+    #[test]
+    #[cfg(feature = "watch")]
+    fn the_document_of_a_position_is_between_separators() {
+        let source = Arc::new(Source::new("a.yaml", "a: 1\n---\nb: 2\nc: '---'\n--- # d\nd: 3"));
+        let document =
+            |line| Position { source: Arc::clone(&source), line, column: 1, length: 1 }.document().map(str::to_owned);
+        for (line, expected) in [(1, "a: 1\n"), (3, "b: 2\nc: '---'\n"), (4, "b: 2\nc: '---'\n"), (6, "d: 3")] {
+            assert_eq!(document(line).as_deref(), Some(expected), "{line}");
+        }
+        assert_eq!(document(0), None);
     }
 
     #[test]

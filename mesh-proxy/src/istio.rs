@@ -5,14 +5,13 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use mesh_admin::DynamicResources;
 use mesh_control::{
     config::{Options, selects},
     diagnostic::Style,
     mesh::Mesh,
     server,
     source::{Directory, OpenError},
-    translate::{Resources, translate, with_labels},
+    translate::with_labels,
 };
 use mesh_core::{
     causes::with_causes,
@@ -24,6 +23,7 @@ use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
 use mesh_xds::{
     client::{Agent, Notice, Scope, transport::in_process},
     node::to_xds,
+    status::ConfigStatus,
 };
 use thiserror::Error;
 use tokio::sync::watch;
@@ -93,31 +93,24 @@ impl Istio {
         crate::state::Node { id: self.node.id(), cluster: self.node.cluster() }
     }
 
-    /// The xDS resources that the directory is translated to for this proxy, at any moment.
-    pub(crate) fn resources(&self) -> DynamicResources {
-        let (meshes, node) = (self.meshes.clone(), self.node.clone());
-        DynamicResources::new(move || {
-            let mesh = Arc::clone(&meshes.borrow());
-            let Resources { listeners, routes, clusters, endpoints } = translate(&mesh, &node);
-            mesh_admin::Resources { version: mesh.version.to_string(), listeners, routes, clusters, endpoints }
-        })
-    }
-
-    /// Starts keeping `store` up to date with the directory. The watch changes whenever a configuration is in force.
-    pub(crate) fn follow(self, store: Arc<Store>) -> Watch {
+    /// Starts keeping `store` up to date with the directory. The watch changes whenever a configuration is in force; the status
+    /// has what becomes of each change.
+    pub(crate) fn follow(self, store: Arc<Store>) -> (Watch, ConfigStatus) {
         let (transport, acceptor) = in_process::pair();
         let rng = SplitMix64::new(fastrand::u64(..));
         let agent = Agent::new(transport, to_xds(&self.node), Scope::Everything, Arc::clone(&store), rng);
-        let settled = agent.settled();
+        let source = self.directory.status();
+        let (settled, status) =
+            (agent.settled(), ConfigStatus { client: agent.status(), source: Some(source.clone()) });
         let (meshes, node) = (self.meshes.clone(), self.node);
-        tokio::spawn(server::serve(acceptor, self.meshes));
+        tokio::spawn(server::serve(acceptor, self.meshes, source));
         tokio::spawn(agent.run(move |notice| {
             if notice == Notice::Settled && store.listeners().is_empty() {
                 tracing::warn!("{}", no_listeners(&node, &meshes.borrow()));
             }
         }));
         tokio::spawn(self.directory.run(|_| {}));
-        settled
+        (settled, status)
     }
 }
 

@@ -148,8 +148,9 @@ impl Source {
                 Ok(settled)
             }
             Self::Istio(istio) => {
-                state.config_dump.lock().dynamic = Some(istio.resources());
-                Ok(istio.follow(Arc::clone(&state.store)))
+                let (settled, status) = istio.follow(Arc::clone(&state.store));
+                state.config_dump.lock().dynamic = Some(status);
+                Ok(settled)
             }
         }
     }

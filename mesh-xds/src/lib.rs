@@ -6,7 +6,8 @@
 //! - [`descriptor`], [`unknown`]: names of messages, and fields that the generated messages do not have;
 //! - [`resource`]: listeners, routes, clusters and endpoints as model values;
 //! - [`node`]: the xDS form of a node, a member of a mesh;
-//! - [`client`]: the client of a control plane, in process or remote.
+//! - [`client`]: the client of a control plane, in process or remote;
+//! - [`status`]: what became of the configuration, for operators.
 //!
 //! Protobuf types stop here: other crates get model values and reports.
 
@@ -20,4 +21,5 @@ pub mod json;
 pub mod node;
 pub mod proto;
 pub mod resource;
+pub mod status;
 pub mod unknown;

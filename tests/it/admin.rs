@@ -3,7 +3,7 @@
 use axum::Router;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use mesh::{Admin, Mesh};
+use mesh::{Admin, ConfigEvent, Mesh};
 use tower::ServiceExt as _;
 
 use crate::support::{ConfigDir, get, shop};
@@ -42,6 +42,19 @@ async fn a_member_serves_envoys_admin_paths() {
     }
     let (_, metrics) = send(&admin, Method::GET, "/stats/prometheus").await;
     assert!(mesh.metrics().lines().all(|line| metrics.lines().any(|other| other == line)), "{metrics}");
+    for part in ["galley_validation_passed{", "mesh_config_last_reload_successful{} 1"] {
+        assert!(mesh.metrics().contains(part), "{part} is not in\n{}", mesh.metrics());
+    }
+
+    let mut events = mesh.events();
+    dir.write("shop.yaml", &shop("some"));
+    while !matches!(events.next().await.unwrap(), ConfigEvent::Rejected(_)) {}
+    let (status, ready) = send(&admin, Method::GET, "/ready").await;
+    assert!(status == StatusCode::OK && ready.starts_with("LIVE\nthe configuration is "), "{ready}");
+    let (_, dump) = send(&admin, Method::GET, "/config_dump?resource=generic_xds_configs").await;
+    assert!(dump.contains("error_state") && dump.contains("ServiceEntry"), "{dump}");
+    assert!(mesh.metrics().contains("mesh_config_last_reload_successful{} 0"), "{}", mesh.metrics());
+
     assert_eq!(send(&admin, Method::GET, "/reset_counters").await.0, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(send(&admin, Method::POST, "/reset_counters").await.0, StatusCode::OK);
     assert_eq!(send(&admin, Method::POST, "/quitquitquit").await.0, StatusCode::NOT_FOUND);

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use http::Request;
+use http_body_util::BodyExt as _;
 use mesh::{ConfigEvent, Mesh};
 use mesh_xds::{
     client::transport::in_process::{self, Acceptor, InProcess},
@@ -15,7 +17,11 @@ use mesh_xds::{
     },
     resource::{ResourceType, pack},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
+use tower::ServiceExt as _;
 
 use crate::support::{ConfigDir, get, serve};
 
@@ -117,6 +123,47 @@ async fn the_configuration_of_a_control_plane_applies_and_may_change() {
     let changed = timeout(Duration::from_secs(10), applied).await.unwrap();
     assert!(changed.iter().any(|name| name.ends_with(" shop")), "{changed:?}");
     assert_eq!(get(&channel, "/b").await, (200, "second /b".to_owned()));
+}
+
+#[tokio::test]
+async fn a_refused_listener_is_shown_with_its_predecessor() {
+    let (transport, mut acceptor) = in_process::pair();
+    let (change, changes) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut stream = acceptor.accept().await.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        stream.requests.recv().await.unwrap();
+        stream.responses.send(Ok(response(ResourceType::Listener, 1, address))).await.unwrap();
+        changes.await.unwrap();
+        let text = LISTENER.replace("stat_prefix: shop", "stat_prefix: shop\n    codec_type: HTTP3");
+        let mut refused = response(ResourceType::Listener, 2, address);
+        refused.resources = vec![pack(&from_text::<Listener>(&text, "listener").unwrap())];
+        stream.responses.send(Ok(refused)).await.unwrap();
+        while stream.requests.recv().await.is_some() {}
+    });
+    let mesh = Mesh::builder().control_plane(transport).build().await.unwrap();
+    let mut events = mesh.events();
+    change.send(()).unwrap();
+    let ConfigEvent::Applied(applied) = events.next().await.unwrap() else { panic!("another event") };
+    assert_eq!(applied.refused.len(), 1, "{applied:?}");
+    let answer = async |target: &str| {
+        let request = Request::get(target).body(String::new()).unwrap();
+        let response = mesh.admin().oneshot(request).await.unwrap_or_else(|never| match never {});
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    };
+    let dump: serde_json::Value =
+        serde_json::from_str(&answer("/config_dump?resource=dynamic_listeners").await).unwrap();
+    let listener = &dump["configs"][0];
+    assert_eq!(listener["active_state"]["version_info"], "1", "{dump:#}");
+    let error = &listener["error_state"];
+    assert_eq!((&error["version_info"], &error["failed_configuration"]["name"]), (&"2".into(), &"shop:80".into()));
+    assert!(error["details"].as_str().unwrap().contains("codec_type: HTTP3: not supported"), "{error:#}");
+    let ready = answer("/ready").await;
+    assert!(ready.starts_with("LIVE\nlistener shop:80: the configuration is "), "{ready}");
+    let stats = answer("/stats?filter=^listener_manager.lds").await;
+    for line in ["update_attempt: 2", "update_success: 1", "update_rejected: 1", "version_text: \"1\""] {
+        assert!(stats.contains(&format!("listener_manager.lds.{line}\n")), "{line} is not in {stats}");
+    }
 }
 
 #[tokio::test]

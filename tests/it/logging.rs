@@ -74,8 +74,7 @@ async fn edits_are_logged_as_the_proxy_logs_them() {
     while !matches!(events.next().await.unwrap(), ConfigEvent::Applied(_)) {}
     let applied = lines(follower, "INFO");
     assert!(applied.iter().any(|line| line.ends_with("configuration 2 is valid")), "{applied:?}");
-    let endpoints = "outbound|80||shop.default.svc.cluster.local: applied";
-    assert!(applied.iter().any(|line| line.ends_with(endpoints)), "{applied:?}");
+    assert!(applied.iter().any(|line| line.contains(": applied 1 load assignment in ")), "{applied:?}");
 }
 
 #[tokio::test]

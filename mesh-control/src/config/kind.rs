@@ -163,6 +163,13 @@ macro_rules! define_kinds {
                 [$(self.$field.len()),+].into_iter().sum()
             }
 
+            /// The metadata of all resources.
+            pub fn metadata(&self) -> impl Iterator<Item = &Metadata> {
+                let all = std::iter::empty();
+                $(let all = all.chain(self.$field.iter().map(|resource| &resource.metadata));)+
+                all
+            }
+
             /// Reads a resource, as [`Resource::read`], and adds it; `None` if it is unusable.
             pub(super) fn read(&mut self, metadata: Metadata, node: &Node, cx: Context<'_>) -> Option<()> {
                 match metadata.kind {

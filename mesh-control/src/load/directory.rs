@@ -22,6 +22,14 @@ pub struct LoadError {
     source: io::Error,
 }
 
+impl LoadError {
+    /// The directory or folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// All files, sorted by path, and a diagnostic for each that cannot be read.
 pub(super) fn read(directory: &Path) -> Result<(Vec<Arc<Source>>, Vec<Diagnostic>), LoadError> {
     let mut paths = Vec::new();

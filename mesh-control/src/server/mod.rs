@@ -14,22 +14,24 @@ use std::sync::Arc;
 
 use mesh_xds::client::Disconnected;
 use mesh_xds::client::transport::in_process::{Acceptor, ServerStream};
+use mesh_xds::status::SourceStatus;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::mesh::Mesh;
 
-/// Serves every stream that clients open, until all clients have closed theirs.
+/// Serves every stream that clients open, until all clients have closed theirs. Responses that they refuse are counted in
+/// `status`.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future ends all streams; clients keep what they have.
-pub async fn serve(mut acceptor: Acceptor, meshes: watch::Receiver<Arc<Mesh>>) {
+pub async fn serve(mut acceptor: Acceptor, meshes: watch::Receiver<Arc<Mesh>>, status: Arc<SourceStatus>) {
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             accepted = acceptor.accept() => match accepted {
-                Some(stream) => drop(streams.spawn(serve_stream(stream, meshes.clone()))),
+                Some(stream) => drop(streams.spawn(serve_stream(stream, meshes.clone(), Arc::clone(&status)))),
                 None => break,
             },
             Some(_) = streams.join_next() => {}
@@ -38,8 +40,8 @@ pub async fn serve(mut acceptor: Acceptor, meshes: watch::Receiver<Arc<Mesh>>) {
     while streams.join_next().await.is_some() {}
 }
 
-async fn serve_stream(mut stream: ServerStream, mut meshes: watch::Receiver<Arc<Mesh>>) {
-    let mut state = StreamState::new(Arc::clone(&meshes.borrow_and_update()));
+async fn serve_stream(mut stream: ServerStream, mut meshes: watch::Receiver<Arc<Mesh>>, status: Arc<SourceStatus>) {
+    let mut state = StreamState::new(Arc::clone(&meshes.borrow_and_update()), status);
     let mut is_followed = true;
     loop {
         tokio::select! {

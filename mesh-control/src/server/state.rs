@@ -9,6 +9,7 @@ use mesh_xds::client::{Interest, Request};
 use mesh_xds::node::{self, IdentityError};
 use mesh_xds::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use mesh_xds::resource::ResourceType;
+use mesh_xds::status::SourceStatus;
 use prost_types::Any;
 
 use super::snapshot::Snapshot;
@@ -36,6 +37,7 @@ pub struct StreamState {
     types: [TypeState; ResourceType::ALL.len()],
     nonce: u64,
     responses: VecDeque<DiscoveryResponse>,
+    status: Arc<SourceStatus>,
 }
 
 #[derive(Debug, Default)]
@@ -48,9 +50,10 @@ struct TypeState {
 }
 
 impl StreamState {
-    /// A new stream, with the mesh in force.
-    pub fn new(mesh: Arc<Mesh>) -> Self {
-        Self { mesh, client: None, is_declared: true, types: Default::default(), nonce: 0, responses: VecDeque::new() }
+    /// A new stream, with the mesh in force. Refused responses are counted in `status`.
+    pub fn new(mesh: Arc<Mesh>, status: Arc<SourceStatus>) -> Self {
+        let (types, responses) = Default::default();
+        Self { mesh, client: None, is_declared: true, types, nonce: 0, responses, status }
     }
 
     /// Handles a subscription, or the acknowledgement of a response.
@@ -71,6 +74,7 @@ impl StreamState {
             return Ok(());
         }
         if let Some(error) = &request.error {
+            self.status.count_reject(request.resource_type);
             tracing::warn!(resource_type = %request.resource_type, "the client has rejected a configuration: {error}");
         }
         let interest = match &state.interest {
@@ -116,7 +120,7 @@ impl StreamState {
         let (Some((_, snapshot)), state) = (&self.client, &mut self.types[kind as usize]) else { return };
         let wanted = || snapshot.of_type(kind).iter().filter(|(name, _)| state.interest.includes(name));
         let changed: Vec<_> = wanted().filter(|(name, any)| state.sent.get(*name) != Some(any)).collect();
-        let is_whole = matches!(kind, ResourceType::Cluster | ResourceType::Listener);
+        let is_whole = kind.is_whole();
         let has_fewer = is_whole && is_missing(state, snapshot, kind);
         // A subscription to all resources of a type gets a response even if there are none, so that the client need not
         // wait.
@@ -262,7 +266,7 @@ spec:
             "no ServiceEntry or Service declares the service shopp.default.svc.cluster.local of this program, \
              so other programs cannot call it; did you mean shop?"
         );
-        let mut state = StreamState::new(Arc::clone(&mesh));
+        let mut state = StreamState::new(Arc::clone(&mesh), Arc::default());
         let mut first = request(ResourceType::Listener, &[]);
         first.node = Some(Arc::new(node::to_xds(&node(Some("shopp")))));
         state.handle_request(first).unwrap();
@@ -271,7 +275,7 @@ spec:
 
     #[test]
     fn a_subscription_gets_what_it_names_and_a_wildcard_everything() {
-        let mut state = StreamState::new(mesh(SERVICES, 1));
+        let mut state = StreamState::new(mesh(SERVICES, 1), Arc::default());
         state.handle_request(request(ResourceType::Listener, &["a.example:80", "absent:80"])).unwrap();
         assert_eq!(responses(&mut state), ["Listener: a.example:80"]);
         state.handle_request(request(ResourceType::Listener, &["a.example:80", "b.example:80"])).unwrap();
@@ -286,7 +290,7 @@ spec:
 
     #[test]
     fn a_change_brings_only_what_changed() {
-        let mut state = StreamState::new(mesh(SERVICES, 1));
+        let mut state = StreamState::new(mesh(SERVICES, 1), Arc::default());
         let both = ["outbound|80||a.example", "outbound|80||b.example"];
         for kind in ResourceType::ALL {
             let names = if kind == ResourceType::ClusterLoadAssignment { &both[..] } else { &[] };
@@ -304,7 +308,7 @@ spec:
 
     #[test]
     fn stale_acknowledgements_and_nacks_change_nothing() {
-        let mut state = StreamState::new(mesh(SERVICES, 1));
+        let mut state = StreamState::new(mesh(SERVICES, 1), Arc::default());
         state.handle_request(request(ResourceType::Cluster, &[])).unwrap();
         let nonce = Arc::from(state.poll_response().unwrap().nonce);
         let nack = Request { error: Some("no".into()), response_nonce: nonce, ..request(ResourceType::Cluster, &[]) };
@@ -317,7 +321,7 @@ spec:
 
     #[test]
     fn a_client_must_identify_its_node() {
-        let mut state = StreamState::new(mesh(SERVICES, 1));
+        let mut state = StreamState::new(mesh(SERVICES, 1), Arc::default());
         let anonymous = Request { node: None, ..request(ResourceType::Cluster, &[]) };
         assert_eq!(state.handle_request(anonymous).unwrap_err(), Refusal::Anonymous);
     }

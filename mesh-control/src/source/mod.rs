@@ -9,6 +9,7 @@
 //! second.
 
 mod debounce;
+mod outcome;
 mod presence;
 
 use debounce::Settled;
@@ -17,8 +18,10 @@ use presence::Presence;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use mesh_core::causes::with_causes;
+use mesh_xds::status::SourceStatus;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
@@ -144,6 +147,7 @@ pub struct Directory {
     /// Reports changes of the directory that is at `presence`, as long as it lives.
     _watcher: RecommendedWatcher,
     presence: Option<Presence>,
+    status: Arc<SourceStatus>,
 }
 
 impl Directory {
@@ -171,9 +175,18 @@ impl Directory {
         warn_of(&loaded.diagnostics);
         tell_of(&loaded.left_alone);
         let fingerprint = fingerprint(&loaded);
+        let status = Arc::new(SourceStatus::default());
+        outcome::count(&status, &loaded);
+        status.accept(SystemTime::now());
         let (meshes, receiver) = watch::channel(Arc::new(loaded.mesh));
         let path = path.to_owned();
-        Ok((Self { path, options, fingerprint, meshes, changes, _watcher: watcher, presence }, receiver))
+        Ok((Self { path, options, fingerprint, meshes, changes, _watcher: watcher, presence, status }, receiver))
+    }
+
+    /// What becomes of the changes of the directory, for operators.
+    #[must_use]
+    pub fn status(&self) -> Arc<SourceStatus> {
+        Arc::clone(&self.status)
     }
 
     /// Follows the directory, logs the outcome of each change and passes it to `on_reload`, until every receiver has been
@@ -221,10 +234,12 @@ impl Directory {
 
     /// Puts a configuration in force if it is new and valid; `None` if nothing has changed.
     fn take(&mut self, loaded: Result<Loaded, LoadError>) -> Option<Reload> {
+        let (version, at) = (self.meshes.borrow().version + 1, SystemTime::now());
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 let was_reported = std::mem::replace(&mut self.fingerprint, UNREADABLE) == UNREADABLE;
+                outcome::unreadable(&self.status, &error, version, at);
                 return (!was_reported).then_some(Reload::Unreadable(error));
             }
         };
@@ -232,10 +247,12 @@ impl Directory {
         if std::mem::replace(&mut self.fingerprint, fingerprint) == fingerprint {
             return None;
         }
+        outcome::count(&self.status, &loaded);
         if !loaded.is_valid() {
+            outcome::refuse(&self.status, &loaded.diagnostics, version, at);
             return Some(Reload::Rejected { diagnostics: loaded.diagnostics });
         }
-        let version = self.meshes.borrow().version + 1;
+        self.status.accept(at);
         let mesh = Arc::new(loaded.mesh.with_version(version));
         self.meshes.send_replace(Arc::clone(&mesh));
         Some(Reload::Applied { mesh, diagnostics: loaded.diagnostics })

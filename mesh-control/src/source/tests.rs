@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use mesh_xds::status::ConfigStatus;
+
 use super::*;
 use crate::config::Strictness;
 
@@ -56,6 +58,7 @@ async fn an_invalid_change_leaves_the_last_good_configuration_in_force() {
     let files = TemporaryDirectory::new("reload");
     files.write("a.yaml", &entry("80"));
     let (directory, meshes) = Directory::open(&files.0, Strictness::Strict).unwrap();
+    let status = directory.status();
     let port = || meshes.borrow().registry.services()[0].ports[0].number;
     let mut reloads = follow(directory);
     files.write("a.yaml", &entry("81"));
@@ -64,10 +67,26 @@ async fn an_invalid_change_leaves_the_last_good_configuration_in_force() {
     let error = next(&mut reloads).await.unwrap_err();
     assert!(error.contains("a.yaml:4:62: spec.ports[0].number: 70000 is out of range"), "{error}");
     assert_eq!((port(), meshes.borrow().version), (81, 2));
+    let refusal = status.refusal().unwrap();
+    let [refused] = &refusal.resources[..] else { panic!("{refusal:?}") };
+    assert_eq!((refusal.version.as_str(), refusal.errors), ("3", 1));
+    assert_eq!((&*refused.type_url, &*refused.name), ("networking.istio.io/v1/ServiceEntry", "default/a"));
+    assert!(refused.details.contains("a.yaml:4:62: spec.ports[0].number: 70000 is out of range"), "{refused:?}");
+    assert_eq!(refused.configuration.as_deref(), Some(&*entry("70000")));
     // The same text again is no change; the next good one is.
     files.write("notes.txt", "not a resource");
     files.write("a.yaml", &entry("82"));
     assert_eq!((next(&mut reloads).await, port()), (Ok(3), 82));
+    assert_eq!(status.refusal(), None);
+    let metrics = ConfigStatus { source: Some(status), ..ConfigStatus::default() }.prometheus_text();
+    let labels = "group=\"networking.istio.io\",version=\"v1\",resource=\"serviceentries\"";
+    for line in [
+        format!("galley_validation_failed{{{labels},reason=\"invalid_resource\"}} 1"),
+        format!("galley_validation_passed{{{labels}}} 3"),
+        "mesh_config_last_reload_successful{} 1".to_owned(),
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line} is not in\n{metrics}");
+    }
 }
 
 #[tokio::test]
@@ -95,10 +114,13 @@ async fn a_file_that_cannot_be_read_is_reported_by_name() {
     let files = TemporaryDirectory::new("unreadable");
     files.write("a.yaml", &entry("80"));
     let (directory, meshes) = Directory::open(&files.0, Strictness::Strict).unwrap();
+    let status = directory.status();
     let mut reloads = follow(directory);
     fs::write(files.0.join("b.yaml"), b"kind: \xff").unwrap();
     let error = next(&mut reloads).await.unwrap_err();
     assert!(error.contains("b.yaml") && error.contains("UTF-8"), "{error}");
+    let refused = status.refusal().unwrap().resources;
+    assert!(refused.len() == 1 && refused[0].name.ends_with("b.yaml") && refused[0].type_url.is_empty(), "{refused:?}");
     fs::remove_file(files.0.join("b.yaml")).unwrap();
     assert_eq!((next(&mut reloads).await, meshes.borrow().version), (Ok(2), 2));
 }

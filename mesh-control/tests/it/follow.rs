@@ -44,7 +44,7 @@ async fn a_library_follows_the_mesh() {
     let agent = Agent::new(transport, node, Scope::UsedListeners, Arc::clone(&store), SplitMix64::new(1));
     let _subscription = agent.subscriber().subscribe(&LISTENER.into());
     let mut settled = agent.settled();
-    tokio::spawn(serve(acceptor, receiver));
+    tokio::spawn(serve(acceptor, receiver, Arc::default()));
     tokio::spawn(agent.run(|notice| match notice {
         Notice::Applied(report) => assert_eq!(report.rejected, []),
         Notice::Connected | Notice::Settled => {}

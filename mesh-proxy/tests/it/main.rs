@@ -5,5 +5,6 @@ mod connections;
 mod cors;
 mod draining;
 mod istio;
+mod operator;
 mod process;
 mod start;

@@ -187,6 +187,7 @@ fn stat(telemetry: &Telemetry, name: &str) -> u64 {
     match &stats.iter().find(|stat| stat.name == format!("http.shop.{name}")).expect("a known statistic").value {
         StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n,
         StatSnapshot::Histogram(histogram) => histogram.count(),
+        StatSnapshot::Text(_) => 0,
     }
 }
 

@@ -83,6 +83,7 @@ impl Fixture {
         match &stats.iter().find(|stat| stat.name == name).expect("a known statistic").value {
             StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n,
             StatSnapshot::Histogram(histogram) => histogram.count(),
+            StatSnapshot::Text(_) => 0,
         }
     }
 

@@ -151,7 +151,7 @@ impl Fixture {
         let stats = Stat::collect([&*self.telemetry.stats as _]);
         match &stats.iter().find(|stat| stat.name == name).expect("a known statistic").value {
             StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n,
-            StatSnapshot::Histogram(_) => panic!("a histogram"),
+            StatSnapshot::Histogram(_) | StatSnapshot::Text(_) => panic!("not a number"),
         }
     }
 

@@ -32,6 +32,13 @@ pub enum Scope<'a> {
     },
     /// Requests of a virtual cluster, or of routes with a `stat_prefix`.
     Requests(&'a RequestScope),
+    /// The updates of a route configuration that connection managers use.
+    RouteConfig {
+        /// The connection manager's `stat_prefix`.
+        stat_prefix: &'a str,
+        /// Name of the route configuration.
+        name: &'a str,
+    },
 }
 
 /// A statistic's value.
@@ -43,6 +50,8 @@ pub enum StatValue<'a> {
     Gauge(u64),
     /// A distribution.
     Histogram(&'a Histogram),
+    /// A text, which Prometheus does not have.
+    Text(&'a str),
 }
 
 /// Takes scope, name within it, and value.
@@ -79,6 +88,8 @@ pub enum StatSnapshot {
     Gauge(u64),
     /// A distribution.
     Histogram(HistogramSnapshot),
+    /// A text.
+    Text(String),
 }
 
 impl Stat {
@@ -99,6 +110,7 @@ impl Stat {
             StatValue::Counter(n) => StatSnapshot::Counter(n),
             StatValue::Gauge(n) => StatSnapshot::Gauge(n),
             StatValue::Histogram(histogram) => StatSnapshot::Histogram(histogram.snapshot()),
+            StatValue::Text(text) => StatSnapshot::Text(text.to_owned()),
         };
         Self { name: format!("{scope}{name}"), prometheus_name, prometheus_labels, value }
     }
@@ -109,6 +121,7 @@ impl Stat {
         match &self.value {
             StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n != 0,
             StatSnapshot::Histogram(histogram) => histogram.count() != 0,
+            StatSnapshot::Text(text) => !text.is_empty(),
         }
     }
 }
@@ -126,6 +139,7 @@ impl fmt::Display for Scope<'_> {
                 RequestPart::VirtualCluster(name) => write!(f, "vhost.{virtual_host}.vcluster.{name}."),
                 RequestPart::Route(stat_prefix) => write!(f, "vhost.{virtual_host}.route.{stat_prefix}."),
             },
+            Self::RouteConfig { stat_prefix, name } => write!(f, "http.{stat_prefix}.rds.{name}."),
         }
     }
 }
@@ -142,6 +156,7 @@ impl Scope<'_> {
             Self::ListenerHttp { .. } => "listener_http_",
             Self::Requests(RequestScope { part: RequestPart::VirtualCluster(_), .. }) => "vhost_vcluster_",
             Self::Requests(RequestScope { part: RequestPart::Route(_), .. }) => "vhost_route_",
+            Self::RouteConfig { .. } => "http_rds_",
         };
         let mut label = |key: &str, value: &str| {
             let separator = if labels.is_empty() { "" } else { "," };
@@ -163,6 +178,10 @@ impl Scope<'_> {
                     RequestPart::Route(stat_prefix) => label("envoy_route", stat_prefix),
                 }
                 label("envoy_virtual_host", virtual_host);
+            }
+            Self::RouteConfig { stat_prefix, name } => {
+                label("envoy_rds_route_config", name);
+                label("envoy_http_conn_manager_prefix", stat_prefix);
             }
         }
         (format!("envoy_{prefix}{}", sanitized(stem)), labels)
@@ -221,7 +240,8 @@ impl fmt::Display for Escaped<'_> {
 /// `stats`, sorted by name, in Prometheus' text format.
 #[must_use]
 pub fn prometheus_text(stats: &[Stat]) -> String {
-    let mut by_name: Vec<&Stat> = stats.iter().collect();
+    let is_number = |stat: &&Stat| !matches!(stat.value, StatSnapshot::Text(_));
+    let mut by_name: Vec<&Stat> = stats.iter().filter(is_number).collect();
     by_name.sort_by(|a, b| a.prometheus_name.cmp(&b.prometheus_name));
     let mut text = String::new();
     let mut current = "";
@@ -231,7 +251,7 @@ pub fn prometheus_text(stats: &[Stat]) -> String {
             let kind = match stat.value {
                 StatSnapshot::Counter(_) => "counter",
                 StatSnapshot::Gauge(_) => "gauge",
-                StatSnapshot::Histogram(_) => "histogram",
+                StatSnapshot::Histogram(_) | StatSnapshot::Text(_) => "histogram",
             };
             let _ = writeln!(text, "# TYPE {current} {kind}");
         }
@@ -242,6 +262,7 @@ pub fn prometheus_text(stats: &[Stat]) -> String {
             StatSnapshot::Histogram(histogram) => {
                 write_histogram(&mut text, current, &stat.prometheus_labels, histogram);
             }
+            StatSnapshot::Text(_) => {}
         }
     }
     text
@@ -265,7 +286,12 @@ pub(crate) fn write_histogram(text: &mut String, name: &str, labels: &str, histo
 #[must_use]
 pub fn plain_text(stats: &[Stat]) -> String {
     let mut text = String::new();
-    // Envoy lists histograms after everything else.
+    // Envoy lists texts before numbers, and histograms after them.
+    for stat in stats {
+        if let StatSnapshot::Text(value) = &stat.value {
+            let _ = writeln!(text, "{}: \"{value}\"", stat.name);
+        }
+    }
     for stat in stats {
         if let StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) = stat.value {
             let _ = writeln!(text, "{}: {n}", stat.name);
@@ -344,6 +370,12 @@ mod tests {
                 "downstream_rq_completed",
                 "listener.0.0.0.0_80.http.in.downstream_rq_completed",
                 r#"envoy_listener_http_downstream_rq_completed{envoy_http_conn_manager_prefix="in",envoy_listener_address="0.0.0.0_80"}"#,
+            ),
+            (
+                Scope::RouteConfig { stat_prefix: "in", name: "a.b:80" },
+                "update_rejected",
+                "http.in.rds.a.b:80.update_rejected",
+                r#"envoy_http_rds_update_rejected{envoy_rds_route_config="a.b:80",envoy_http_conn_manager_prefix="in"}"#,
             ),
             (Scope::Process, "server.live", "server.live", "envoy_server_live{}"),
         ];

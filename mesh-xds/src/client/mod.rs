@@ -15,6 +15,7 @@
 //!   - [`Machine`] is the protocol: requests, acknowledgements, timeouts and connection attempts;
 //!   - [`Applier`](applier::Applier) applies accepted resources in an order that breaks no request, and collects the
 //!     names that they refer to, which are requested next.
+//! - [`ClientStatus`] has what became of the resources, for the admin endpoint and metrics.
 //! - [`transport`] carries the messages. There is one within the process; one over gRPC is planned.
 //!
 //! Proxies subscribe to everything that the control plane has for them, libraries to what they use ([`Scope`]): a
@@ -29,16 +30,19 @@ mod machine;
 mod notice;
 mod request;
 mod state;
+mod status;
 mod subscription;
+mod summary;
 #[cfg(test)]
 mod testing;
 pub mod transport;
 
 pub use agent::Agent;
 pub use interest::Interest;
-pub use machine::{CONNECT_TIMEOUT, Event, Machine, RESOURCE_TIMEOUT, Update};
+pub use machine::{CONNECT_TIMEOUT, Event, Machine, RESOURCE_TIMEOUT, Rejected, Update};
 pub use notice::{ApplyReport, Notice};
 pub use request::Request;
 pub use state::{ClientState, Output, Scope, UNUSED_CLUSTER_TIME};
+pub use status::{Accepted, ClientStatus, Failure, Refused, ResourceStatus, TypeStatus, Updates};
 pub use subscription::{Subscriber, Subscription};
 pub use transport::{Disconnected, Stream, Transport};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::machine::Rejected;
 use super::transport::Disconnected;
 use crate::resource::{Ignored, ResourceError, ResourceType};
 
@@ -25,6 +26,13 @@ pub enum Notice {
         /// Its name.
         name: Arc<str>,
     },
+    /// Received resources are no longer wanted.
+    Unsubscribed {
+        /// The kind of resource.
+        resource_type: ResourceType,
+        /// Their names.
+        names: Vec<Arc<str>>,
+    },
     /// Everything that was requested is in force. Comes after the first complete configuration, and again after every
     /// response and every subscription.
     Settled,
@@ -46,7 +54,7 @@ pub struct ApplyReport {
     /// Names of resources that no longer exist.
     pub removed: Vec<Arc<str>>,
     /// Refused resources; their predecessors stay in force.
-    pub rejected: Vec<ResourceError>,
+    pub rejected: Vec<Rejected>,
     /// Fields of accepted resources that have no effect, with the name of the resource.
     pub ignored: Vec<(Arc<str>, Ignored)>,
 }

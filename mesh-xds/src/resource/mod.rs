@@ -65,6 +65,23 @@ impl ResourceType {
     /// All types.
     pub const ALL: [Self; 4] = [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration];
 
+    /// Whether a response has all resources of the type, so that a missing one no longer exists.
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::Cluster | Self::Listener)
+    }
+
+    /// The name of the discovery service in statistics: `cds`, `eds`, `lds`, `rds`.
+    #[must_use]
+    pub const fn service(self) -> &'static str {
+        match self {
+            Self::Cluster => "cds",
+            Self::ClusterLoadAssignment => "eds",
+            Self::Listener => "lds",
+            Self::RouteConfiguration => "rds",
+        }
+    }
+
     /// The full name of the protobuf message.
     #[must_use]
     pub const fn message_name(self) -> &'static str {

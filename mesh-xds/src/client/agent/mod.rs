@@ -7,7 +7,7 @@ use std::fmt;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use mesh_core::model::ClusterName;
 use mesh_core::rng::Rng;
@@ -19,10 +19,12 @@ use super::applier::apply;
 use super::notice::Notice;
 use super::request::Request;
 use super::state::{ClientState, Output, Scope};
+use super::status::ClientStatus;
 use super::subscription::Subscriber;
 use super::transport::{Disconnected, Stream, Transport};
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
+use log::Log;
 
 /// Requests that may wait for a control plane that does not read; then its responses wait, too.
 const MAX_UNSENT: usize = 64;
@@ -61,6 +63,8 @@ pub struct Agent<T, R> {
     store: Arc<Store>,
     rng: R,
     settled: Version,
+    status: Arc<ClientStatus>,
+    log: Log,
 }
 
 /// The connection to the control plane.
@@ -94,6 +98,8 @@ impl<T: Transport, R: Rng> Agent<T, R> {
             store,
             rng,
             settled: Version::new(),
+            status: Arc::default(),
+            log: Log::default(),
         }
     }
 
@@ -103,6 +109,12 @@ impl<T: Transport, R: Rng> Agent<T, R> {
         self.subscriber.clone()
     }
 
+    /// What becomes of the resources that the control plane sends, as the agent records it.
+    #[must_use]
+    pub fn status(&self) -> Arc<ClientStatus> {
+        Arc::clone(&self.status)
+    }
+
     /// Changes whenever everything that was requested is in force: after the first complete configuration, and again
     /// after every response and every subscription.
     #[must_use]
@@ -110,16 +122,12 @@ impl<T: Transport, R: Rng> Agent<T, R> {
         self.settled.watch()
     }
 
-    /// Follows the control plane for as long as the future is polled. Every notice is logged and passed to `on_notice`, which
-    /// should return quickly.
+    /// Follows the control plane for as long as the future is polled. Every notice is logged, recorded in [`Agent::status`] and
+    /// passed to `on_notice`, which should return quickly.
     ///
     /// # Cancel safety
     /// Dropping the future ends the stream; the configuration stays in force.
     pub async fn run(mut self, mut on_notice: impl FnMut(Notice) + Send) {
-        let mut on_notice = |notice: Notice| {
-            log::log(&notice);
-            on_notice(notice);
-        };
         let mut resolved = self.store.watch_resolved();
         let mut used = self.subscriber.watch();
         self.state.handle_used_listeners(self.subscriber.names(), now());
@@ -155,17 +163,24 @@ impl<T: Transport, R: Rng> Agent<T, R> {
             Output::Send(request) => self.unsent.push_back(request),
             Output::Change(change) => {
                 if let Err(error) = apply(&self.store, change, now, &mut self.rng) {
-                    on_notice(Notice::NotApplied(error));
+                    self.report(Notice::NotApplied(error), now, on_notice);
                 }
             }
             Output::Notice(notice) => {
                 let is_settled = notice == Notice::Settled;
-                on_notice(notice);
+                self.report(notice, now, on_notice);
                 if is_settled {
                     self.settled.advance();
                 }
             }
         }
+    }
+
+    fn report(&mut self, notice: Notice, now: Instant, on_notice: &mut impl FnMut(Notice)) {
+        let received = |resource_type, name: &str| self.state.accepted(resource_type, name);
+        self.status.record(&notice, received, SystemTime::now());
+        self.log.add(&notice, now);
+        on_notice(notice);
     }
 
     async fn input(&mut self, used: &mut Watch, resolved: &mut Watch) -> Input {

@@ -8,6 +8,7 @@ use mesh_core::store::Store;
 use super::{Applier, Change};
 use crate::client::interest::Interest;
 use crate::client::machine::Update;
+use crate::client::summary::Summary;
 use crate::resource::{Decoded, FieldError, Resource, ResourceError, ResourceType};
 
 /// Makes one change.
@@ -33,8 +34,8 @@ pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) ->
     Ok(())
 }
 
-/// Applies resources that never change to `store`, such as those of a bootstrap file. Other resources that they name do
-/// not exist.
+/// Applies resources that never change to `store`, such as those of a bootstrap file, and logs their numbers. Other
+/// resources that they name do not exist.
 ///
 /// # Errors
 /// The first resource that cannot be put into force.
@@ -45,9 +46,11 @@ pub fn apply_static(
     rng: &mut impl Rng,
 ) -> Result<(), ResourceError> {
     let mut applier = Applier::with_all_clusters();
+    let mut summary = Summary::default();
     let mut by_type = ResourceType::ALL.map(|resource_type| Update::new(resource_type, Vec::new()));
     for resource in resources {
         let update = &mut by_type[resource.resource_type() as usize];
+        summary.add(update.resource_type, 1, 0);
         update.accepted.push(Decoded { resource, ignored: Vec::new() });
     }
     for update in by_type {
@@ -64,5 +67,6 @@ pub fn apply_static(
     while let Some(change) = applier.poll_change() {
         apply(store, change, now, rng)?;
     }
+    tracing::info!("{summary} in {} ms", now.elapsed().as_millis());
     Ok(())
 }

@@ -54,7 +54,16 @@ pub struct Update {
     /// Resources that no longer exist.
     pub removed: Vec<Arc<str>>,
     /// Refused resources; their predecessors stay in force.
-    pub rejected: Vec<ResourceError>,
+    pub rejected: Vec<Rejected>,
+}
+
+/// A refused resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejected {
+    /// Its name, the field and the reason.
+    pub error: ResourceError,
+    /// The resource as it was received.
+    pub resource: Arc<Any>,
 }
 
 impl Update {
@@ -85,7 +94,7 @@ pub enum Event {
         /// Its name.
         name: Arc<str>,
     },
-    /// Accepted resources that are no longer wanted; their changes will not be received.
+    /// Received resources that are no longer wanted; their changes will not be received.
     Unsubscribed {
         /// The kind of resource.
         resource_type: ResourceType,
@@ -124,7 +133,9 @@ struct TypeState {
     /// Nonce of the last response of this stream.
     nonce: Arc<str>,
     /// Bytes of the resources in force, by name, to skip those that have not changed.
-    accepted: HashMap<Arc<str>, Any>,
+    accepted: HashMap<Arc<str>, Arc<Any>>,
+    /// Names of resources whose last version was refused.
+    refused: HashSet<Arc<str>>,
     /// Names that have not been received and are not known to be missing, with their deadlines, which are suspended
     /// while there is no stream.
     awaited: HashMap<Arc<str>, Option<Instant>>,
@@ -164,6 +175,12 @@ impl Machine {
     #[must_use]
     pub fn has(&self, resource_type: ResourceType, name: &str) -> bool {
         self.types[resource_type as usize].accepted.contains_key(name)
+    }
+
+    /// The accepted resource of this name, as it was received, if it is still wanted.
+    #[must_use]
+    pub fn accepted(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Any>> {
+        self.types[resource_type as usize].accepted.get(name)
     }
 
     /// Changes the interest in a type of resource. Without a stream, it is requested on the next one.
@@ -293,12 +310,14 @@ impl Machine {
 }
 
 impl TypeState {
-    /// Changes the interest; new resources must be received `until` then. Returns the names of accepted resources that
+    /// Changes the interest; new resources must be received `until` then. Returns the names of received resources that
     /// are no longer wanted.
     fn change_interest(&mut self, interest: Interest, until: Option<Instant>) -> Vec<Arc<str>> {
         let unwanted = self.accepted.extract_if(|name, _| !interest.includes(name));
         let mut unwanted: Vec<_> = unwanted.map(|(name, _)| name).collect();
+        unwanted.extend(self.refused.extract_if(|name| !interest.includes(name)));
         unwanted.sort();
+        unwanted.dedup();
         self.awaited.retain(|name, _| interest.includes(name));
         let before = std::mem::replace(&mut self.interest, interest);
         if let Interest::Names(names) = &self.interest {
@@ -314,31 +333,40 @@ impl TypeState {
         let is_first = !std::mem::replace(&mut self.is_answered, true) && self.interest == Interest::Everything;
         let mut is_answer = true;
         let mut present: HashSet<Arc<str>> = HashSet::new();
+        if kind.is_whole() {
+            self.refused.clear();
+        }
         for any in resources {
             let name: Arc<str> = resource::name(&any).into();
             let was_awaited = self.awaited.remove(&name).is_some();
             if !present.insert(Arc::clone(&name)) && !name.is_empty() {
-                rejected.push(duplicate(kind, &name));
+                rejected.push(Rejected { error: duplicate(kind, &name), resource: Arc::new(any) });
                 continue;
             }
             // Control planes may send more than was requested; it has no effect.
             if !name.is_empty() && !self.interest.includes(&name) {
                 continue;
             }
-            if self.accepted.get(&name).is_some_and(|accepted| accepted.value == any.value) {
+            // The predecessor of a refused resource is reported again: it ends the refusal.
+            let is_in_force = self.accepted.get(&name).is_some_and(|accepted| accepted.value == any.value);
+            if is_in_force && !self.refused.contains(&name) {
                 continue;
             }
             is_answer &= is_first || was_awaited;
             match checked(kind, &any) {
                 Ok(decoded) => {
-                    self.accepted.insert(name, any);
+                    self.refused.remove(&name);
+                    self.accepted.insert(name, Arc::new(any));
                     accepted.push(decoded);
                 }
                 // A refused successor does not remove what is in force.
-                Err(error) => rejected.push(*error),
+                Err(error) => {
+                    self.refused.insert(name);
+                    rejected.push(Rejected { error: *error, resource: Arc::new(any) });
+                }
             }
         }
-        if matches!(kind, ResourceType::Cluster | ResourceType::Listener) {
+        if kind.is_whole() {
             let gone = self.accepted.extract_if(|name, _| !present.contains(name));
             removed.extend(gone.map(|(name, _)| name));
             removed.sort();
@@ -364,9 +392,9 @@ fn duplicate(kind: ResourceType, name: &str) -> ResourceError {
     ResourceError { kind: kind.to_string(), name: name.to_owned(), error }
 }
 
-fn error_text(rejected: &[ResourceError]) -> String {
+fn error_text(rejected: &[Rejected]) -> String {
     let mut text = String::new();
-    for (index, error) in rejected.iter().enumerate() {
+    for (index, Rejected { error, .. }) in rejected.iter().enumerate() {
         let line = error.to_string();
         if text.len() + line.len() > MAX_ERROR_TEXT {
             text.push_str(&format!("; and {} more", rejected.len() - index));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mesh_core::model::ClusterName;
 use mesh_core::rng::Rng;
+use prost_types::Any;
 
 use super::applier::{Applier, Change};
 use super::interest::Interest;
@@ -127,6 +128,12 @@ impl ClientState {
         self.applier.handle_resolved(clusters, now);
     }
 
+    /// The accepted resource of this name, as it was received, if it is still wanted.
+    #[must_use]
+    pub fn accepted(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Any>> {
+        self.machine.accepted(resource_type, name)
+    }
+
     /// Handles a response.
     pub fn handle_response(&mut self, response: DiscoveryResponse) {
         self.machine.handle_response(response);
@@ -191,6 +198,7 @@ impl ClientState {
             }
             Event::Unsubscribed { resource_type, names } => {
                 self.applier.handle_unsubscribed(resource_type, &names, now);
+                self.notify(Notice::Unsubscribed { resource_type, names });
             }
         }
     }
