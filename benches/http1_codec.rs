@@ -20,7 +20,7 @@ use mesh_core::{
 use self::support::measure;
 
 const CALLS: u32 = 1_024;
-const LIMITS: Limits = Limits { max_bytes: 60 * 1024, max_headers: 100 };
+const LIMITS: Limits = Limits::new(60 * 1024, 100);
 /// Messages in the receive buffer when it is filled.
 const MESSAGES: usize = 16;
 const BODY: [u8; 1024] = [b'x'; 1024];

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use mesh_core::node::Node;
-use mesh_tower::{peer_metadata::LocalPeer, telemetry::Telemetry};
+use mesh_tower::{
+    peer_metadata::LocalPeer,
+    telemetry::{LocalInfo, Telemetry},
+};
 
 /// The node of a member, and the facts that the admin endpoint shows.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub(crate) fn telemetry(node: &Node) -> Telemetry {
         peer: LocalPeer::new(&node.id(), &workload).map(Arc::new),
         workload: Some(Arc::new(workload)),
         service: node.destination_service().map(Arc::new),
+        local_info: LocalInfo { node_name: node.id().into(), cluster_name: node.cluster().into() },
         ..Telemetry::default()
     }
 }

@@ -14,7 +14,7 @@ use mesh_core::{
 };
 
 /// Limits that no input of the fuzzer reaches.
-pub const LARGE: Limits = Limits { max_bytes: 1 << 20, max_headers: 10_000 };
+pub const LARGE: Limits = Limits::new(1 << 20, 10_000);
 
 /// An input.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ impl<'a> Case<'a> {
         options.allow_chunked_length = choice & 2 != 0;
         options.enable_trailers = choice & 4 == 0;
         options.allow_custom_methods = choice & 8 != 0;
-        let limits = if choice & 64 == 0 { LARGE } else { Limits { max_bytes: 200, max_headers: 5 } };
+        let limits = if choice & 64 == 0 { LARGE } else { Limits::new(200, 5) };
         Some(Self { options, limits, seed: *seed, bytes })
     }
 

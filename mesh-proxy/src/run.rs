@@ -16,7 +16,7 @@ use mesh_tower::{
     server::{
         BindError, ListenerChange, ListenerContext, ListenerError, ListenerServer, Listeners, MakeServer, Workers, bind,
     },
-    telemetry::Telemetry,
+    telemetry::{LocalInfo, Telemetry},
 };
 use mesh_xds::resource::ResourceError;
 use thiserror::Error;
@@ -92,11 +92,12 @@ pub(crate) fn run(args: Args) -> Result<(), RunError> {
         tracing::info!("configuration is valid");
         return Ok(());
     }
-    let (node, telemetry) = source.identity();
+    let (node, mut telemetry) = source.identity();
     let node = Node {
         id: args.service_node.clone().unwrap_or(node.id),
         cluster: args.service_cluster.clone().unwrap_or(node.cluster),
     };
+    telemetry.local_info = LocalInfo { node_name: node.id.as_str().into(), cluster_name: node.cluster.as_str().into() };
     let (state, requests) = State::new(args, node, log_level, telemetry);
     let state = Arc::new(state);
     let result = runtime.block_on(serve(&state, requests, source));

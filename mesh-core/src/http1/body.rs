@@ -67,6 +67,11 @@ impl BodyReader {
         }
     }
 
+    /// How many trailers were dropped because their names have an underscore, since this was last called.
+    pub(super) fn take_dropped(&mut self) -> u32 {
+        if let Self::Chunked(chunked) = self { chunked.take_dropped() } else { 0 }
+    }
+
     /// Whether the body ends if the connection ends now, when all received bytes have been read.
     pub(super) fn ends_at_close(&self) -> bool {
         self.is_complete() || matches!(self, Self::UntilClose)

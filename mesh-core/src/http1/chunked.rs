@@ -1,7 +1,6 @@
 //! The chunked transfer coding (RFC 9112 section 7.1).
 
 use bytes::{Buf as _, BytesMut};
-use http::HeaderMap;
 use memchr::memchr;
 
 use super::{
@@ -19,6 +18,8 @@ pub const MAX_CHUNK_LINE: usize = 4096;
 pub(super) struct Chunked {
     state: State,
     trailers: Limits,
+    /// Trailers that were dropped because their names have an underscore.
+    dropped: u32,
 }
 
 #[derive(Debug)]
@@ -36,7 +37,11 @@ enum State {
 
 impl Chunked {
     pub(super) fn new(trailers: Limits) -> Self {
-        Self { state: State::Size, trailers }
+        Self { state: State::Size, trailers, dropped: 0 }
+    }
+
+    pub(super) fn take_dropped(&mut self) -> u32 {
+        std::mem::take(&mut self.dropped)
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -75,7 +80,9 @@ impl Chunked {
                         // As in Envoy, any number of trailers can be dropped, but they must be valid.
                         let max_headers = if enable_trailers { self.trailers.max_headers } else { usize::MAX };
                         let limits = Limits { max_headers, ..self.trailers };
-                        let trailers = read_trailers(&bytes, limits).map_err(|error| classify(error, &bytes))?;
+                        let fields = read_trailers(&bytes, limits).map_err(|error| classify(error, &bytes))?;
+                        self.dropped += fields.dropped;
+                        let trailers = fields.headers;
                         if enable_trailers && !trailers.is_empty() {
                             return Ok(Some(BodyPart::Trailers(trailers)));
                         }
@@ -121,10 +128,10 @@ fn chunk_size(line: &[u8]) -> Result<u64, Error> {
         .ok_or(Error::InvalidChunk)
 }
 
-fn read_trailers(bytes: &bytes::Bytes, limits: Limits) -> Result<HeaderMap, Error> {
-    let mut trailers = Fields::read(bytes, 0, limits, None)?.headers;
+fn read_trailers(bytes: &bytes::Bytes, limits: Limits) -> Result<Fields, Error> {
+    let mut trailers = Fields::read(bytes, 0, limits, None)?;
     for name in &NOT_IN_TRAILERS {
-        trailers.remove(name);
+        trailers.headers.remove(name);
     }
     Ok(trailers)
 }

@@ -38,6 +38,9 @@ pub enum Error {
     /// A header has no name, or invalid characters.
     #[error("a header is invalid")]
     InvalidHeader,
+    /// The name of a header has an underscore, and such requests are refused.
+    #[error("the name of a header has an underscore")]
+    UnexpectedUnderscore,
     /// `content-length` is no number, or there are several.
     #[error("content-length is invalid")]
     InvalidContentLength,
@@ -77,6 +80,7 @@ impl Error {
                 ..LocalReply::BAD_REQUEST
             },
             Self::InvalidCharacters => LocalReply::bad_request(details::HTTP1_INVALID_CHARACTERS),
+            Self::UnexpectedUnderscore => LocalReply::bad_request(details::HTTP1_UNEXPECTED_UNDERSCORE),
             Self::ChunkedContentLength => LocalReply::bad_request(details::HTTP1_CHUNKED_CONTENT_LENGTH),
             Self::BodyDisallowed => LocalReply::bad_request(details::HTTP1_BODY_DISALLOWED),
             Self::InvalidTarget => LocalReply::bad_request(details::HTTP1_INVALID_URL),

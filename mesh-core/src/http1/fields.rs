@@ -10,7 +10,10 @@ use super::{
     BodyLength, Error, Limits, ReceivedNames,
     head::{first_line, trim},
 };
-use crate::policy::hop_by_hop::{PROXY_CONNECTION, tokens};
+use crate::{
+    model::HeadersWithUnderscoresAction as Underscores,
+    policy::hop_by_hop::{PROXY_CONNECTION, tokens},
+};
 
 /// Headers that would change the framing or the route of a message if a recipient merged them from its trailers. They are
 /// removed (RFC 9110 section 6.5.1).
@@ -24,6 +27,8 @@ pub(super) struct Fields {
     transfer_coding: Option<TransferCoding>,
     connection: ConnectionOptions,
     has_upgrade: bool,
+    /// How many headers were dropped because their names have an underscore.
+    pub(super) dropped: u32,
 }
 
 /// What `connection` lists.
@@ -77,6 +82,14 @@ impl Fields {
                 (head.slice_ref(trim(&line[colon + 1..])), next)
             };
             let value = HeaderValue::from_maybe_shared(value).map_err(|_| Error::InvalidHeader)?;
+            at = next;
+            if limits.headers_with_underscores_action != Underscores::Allow && received.contains(&b'_') {
+                if limits.headers_with_underscores_action == Underscores::RejectRequest {
+                    return Err(Error::UnexpectedUnderscore);
+                }
+                fields.dropped += 1;
+                continue;
+            }
             // All headers of a name are written in the spelling of the first.
             if let Some(names) = &mut names
                 && !fields.headers.contains_key(&name)
@@ -85,7 +98,6 @@ impl Fields {
             }
             fields.note(&name, &value)?;
             fields.headers.try_append(name, value).map_err(|_| Error::TooManyHeaders)?;
-            at = next;
         }
         Ok(fields)
     }

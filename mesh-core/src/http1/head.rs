@@ -7,14 +7,32 @@ use http::Version;
 use memchr::{memchr, memmem::Finder};
 
 use super::Error;
+use crate::model::HeadersWithUnderscoresAction;
 
-/// The bounds of a head, and of trailers.
+/// What is accepted in a head, and in trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Maximum size in bytes, with the start line and line ends.
     pub max_bytes: usize,
     /// Maximum number of headers.
     pub max_headers: usize,
+    /// What happens to headers whose names have an underscore. Default: they are accepted.
+    pub headers_with_underscores_action: HeadersWithUnderscoresAction,
+}
+
+impl Limits {
+    /// The bounds, with the default of everything else.
+    #[must_use]
+    pub const fn new(max_bytes: usize, max_headers: usize) -> Self {
+        Self { max_bytes, max_headers, headers_with_underscores_action: HeadersWithUnderscoresAction::Allow }
+    }
+
+    /// The same with an action for headers whose names have an underscore.
+    #[must_use]
+    pub const fn with_headers_with_underscores_action(self, action: HeadersWithUnderscoresAction) -> Self {
+        Self { headers_with_underscores_action: action, ..self }
+    }
 }
 
 /// Searches the end of a head in bytes that arrive in pieces. Each byte is looked at once.

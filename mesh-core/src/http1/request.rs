@@ -38,7 +38,7 @@ pub struct RequestHead {
 /// use bytes::BytesMut;
 /// use mesh_core::{http1::{BodyPart, Limits, RequestReader}, model::Http1Options};
 ///
-/// let limits = Limits { max_bytes: 60 * 1024, max_headers: 100 };
+/// let limits = Limits::new(60 * 1024, 100);
 /// let mut reader = RequestReader::new(Http1Options::default(), limits);
 /// let mut input = BytesMut::from("POST /a HTTP/1.1\r\nhost: b\r\ncontent-length: 2\r\n\r\nhi");
 /// let head = reader.read_head(&mut input)?.expect("the head is complete");
@@ -53,13 +53,20 @@ pub struct RequestReader {
     limits: Limits,
     scan: HeadScan,
     body: BodyReader,
+    dropped: u32,
 }
 
 impl RequestReader {
     /// A reader at the beginning of a connection. `limits` are those of heads and of trailers.
     #[must_use]
     pub fn new(options: Http1Options, limits: Limits) -> Self {
-        Self { options, limits, scan: HeadScan::default(), body: BodyReader::new(BodyLength::None, limits) }
+        Self { options, limits, scan: HeadScan::default(), body: BodyReader::new(BodyLength::None, limits), dropped: 0 }
+    }
+
+    /// How many headers and trailers were dropped because their names have an underscore, since this was last called.
+    #[must_use]
+    pub fn take_dropped(&mut self) -> u32 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Takes the head of the next request from the front of `input`. `None` if it is not complete: call it again with more
@@ -92,13 +99,14 @@ impl RequestReader {
         method(line.method, self.options.allow_custom_methods).map(drop)
     }
 
-    fn parse(&self, bytes: &Bytes) -> Result<RequestHead, Error> {
+    fn parse(&mut self, bytes: &Bytes) -> Result<RequestHead, Error> {
         let (line, length) = first_line(bytes).ok_or(Error::InvalidStartLine)?;
         let line = StartLine::parse(line)?;
         let method = method(line.method, self.options.allow_custom_methods)?;
         let version = version_of(line.version)?;
         let mut names = self.preserves_case().then(ReceivedNames::default);
         let mut fields = Fields::read(bytes, length, self.limits, names.as_mut())?;
+        self.dropped += fields.dropped;
         let mut body = fields.length(self.options.allow_chunked_length)?.unwrap_or(BodyLength::None);
         if method == Method::CONNECT {
             if !matches!(body, BodyLength::None | BodyLength::Exact(0)) {
@@ -132,7 +140,9 @@ impl RequestReader {
     /// # Errors
     /// If the body is malformed. Nothing that follows on the connection can be understood then.
     pub fn read_body(&mut self, input: &mut BytesMut) -> Result<Option<BodyPart>, Error> {
-        self.body.read(input, self.options.enable_trailers)
+        let part = self.body.read(input, self.options.enable_trailers);
+        self.dropped += self.body.take_dropped();
+        part
     }
 
     /// Whether the whole body has been read.

@@ -31,7 +31,7 @@ pub struct ResponseHead {
 /// use http::Method;
 /// use mesh_core::{http1::{BodyLength, BodyPart, Limits, ResponseReader}, model::Http1Options};
 ///
-/// let limits = Limits { max_bytes: 60 * 1024, max_headers: 100 };
+/// let limits = Limits::new(60 * 1024, 100);
 /// let mut reader = ResponseReader::new(Http1Options::default(), limits);
 /// let mut input = BytesMut::from("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
 /// let head = reader.read_head(&mut input, &Method::GET)?.expect("the head is complete");

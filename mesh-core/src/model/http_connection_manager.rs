@@ -39,6 +39,9 @@ pub struct HttpConnectionManager {
     pub server_name: HeaderValue,
     /// When `server` is written. Default [`ServerHeader::Overwrite`].
     pub server_header_transformation: ServerHeader,
+    /// Name this proxy in requests: `x-envoy-downstream-service-cluster`, `x-envoy-downstream-service-node`, and `user-agent` if
+    /// the client sends none. Default false.
+    pub add_user_agent: bool,
     /// Value appended to `via` in requests and responses; `None` = `via` is left alone.
     pub via: Option<HeaderValue>,
     /// Send `x-envoy-*` response headers such as `x-envoy-upstream-service-time`. Router `suppress_envoy_headers`
@@ -70,6 +73,8 @@ pub struct HttpConnectionManager {
     pub max_request_headers_kb: u32,
     /// Maximum number of request headers; more are answered with 431. Default 100.
     pub max_headers_count: u32,
+    /// What happens to request headers whose names have an underscore. Default [`HeadersWithUnderscoresAction::Allow`].
+    pub headers_with_underscores_action: HeadersWithUnderscoresAction,
     /// Accept HTTP/1.0, and use this host for requests without one (empty: refuse them). `None` = answer HTTP/1.0 with
     /// 426, the default.
     pub accept_http_10: Option<Box<str>>,
@@ -105,6 +110,7 @@ impl HttpConnectionManager {
             always_set_request_id_in_response: false,
             server_name: HeaderValue::from_static("envoy"),
             server_header_transformation: ServerHeader::Overwrite,
+            add_user_agent: false,
             via: None,
             envoy_headers: true,
             path_normalization: PathNormalization::default(),
@@ -120,6 +126,7 @@ impl HttpConnectionManager {
             max_connection_duration: None,
             max_request_headers_kb: 60,
             max_headers_count: 100,
+            headers_with_underscores_action: HeadersWithUnderscoresAction::Allow,
             accept_http_10: None,
             http1: Http1Options::default(),
             proxy_100_continue: false,
@@ -129,6 +136,19 @@ impl HttpConnectionManager {
             connection_keepalive: None,
         }
     }
+}
+
+/// What happens to request headers whose names have an underscore. Some programs treat `_` and `-` alike, so a client could send
+/// them a header that a proxy has checked under its other name. Envoy `HttpProtocolOptions.HeadersWithUnderscoresAction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeadersWithUnderscoresAction {
+    /// They are passed on.
+    #[default]
+    Allow,
+    /// The request is refused: with 400 over HTTP/1, by a reset of its stream over HTTP/2.
+    RejectRequest,
+    /// They are removed before anything reads them, and do not count for `max_headers_count`.
+    DropHeader,
 }
 
 /// Where a connection manager's routes come from.

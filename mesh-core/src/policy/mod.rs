@@ -6,3 +6,4 @@ pub mod hop_by_hop;
 pub mod path_normalize;
 pub mod request_id;
 pub mod survey;
+pub mod user_agent;

@@ -60,6 +60,10 @@ pub const TOO_MANY_HEADERS: &str = "http1.too_many_headers";
 pub const HTTP1_CODEC_ERROR: &str = "http1.codec_error";
 /// The head of a request has a control character.
 pub const HTTP1_INVALID_CHARACTERS: &str = "http1.invalid_characters";
+/// The name of a header of an HTTP/1 request has an underscore.
+pub const HTTP1_UNEXPECTED_UNDERSCORE: &str = "http1.unexpected_underscore";
+/// The name of a header of an HTTP/2 request has an underscore.
+pub const HTTP2_UNEXPECTED_UNDERSCORE: &str = "http2.unexpected_underscore";
 /// A request has a transfer coding other than chunked.
 pub const HTTP1_INVALID_TRANSFER_ENCODING: &str = "http1.invalid_transfer_encoding";
 /// A request has both `transfer-encoding` and `content-length`.

@@ -208,6 +208,24 @@ impl Recorder {
         self.info.state().response_flags = ResponseFlags::NONE;
     }
 
+    /// Records a request whose stream was reset, because it is invalid. As in Envoy, it counts as one that the client has reset.
+    pub(crate) fn refused_by_reset(mut self, details: &'static str) {
+        self.response = None;
+        {
+            let mut state = self.info.state();
+            state.response_flags = ResponseFlags::DOWNSTREAM_REMOTE_RESET;
+            state.response_code_details = Some(details.into());
+        }
+        self.count_reset();
+        self.end();
+    }
+
+    fn count_reset(&self) {
+        if let (Some(http), Some(_)) = (&self.telemetry.http, &self.connection) {
+            http.stats.downstream_rq_rx_reset.inc();
+        }
+    }
+
     /// Records a request whose idle timeout has expired.
     pub(crate) fn idled(mut self) {
         if let (Some(http), Some(_)) = (&self.telemetry.http, &self.connection) {
@@ -397,9 +415,7 @@ impl Drop for Recorder {
         if std::thread::panicking() {
             self.observe_panic();
         } else {
-            if let (Some(http), Some(_)) = (&self.telemetry.http, &self.connection) {
-                http.stats.downstream_rq_rx_reset.inc();
-            }
+            self.count_reset();
             self.observe_cancellation();
         }
         self.end();

@@ -26,7 +26,7 @@ use crate::{
     Body, ResponseBody,
     call::Interim,
     drain::{DrainWatch, Phase},
-    telemetry::HttpStats,
+    telemetry::{CodecStats, HttpStats},
 };
 
 /// The codecs of a listener, configured once from its connection manager.
@@ -40,10 +40,11 @@ pub(crate) struct Codecs {
 }
 
 impl Codecs {
-    pub(crate) fn new(config: &HttpConnectionManager) -> Self {
+    pub(crate) fn new(config: &HttpConnectionManager, stats: &Arc<CodecStats>) -> Self {
         let request_headers_timeout = config.request_headers_timeout.filter(|timeout| !timeout.is_zero());
-        let http1 = Http1::new(config, request_headers_timeout);
-        Self { codec_type: config.codec_type, http1, http2: Http2::new(config), request_headers_timeout }
+        let http1 = Http1::new(config, request_headers_timeout, Arc::clone(stats));
+        let http2 = Http2::new(config, Arc::clone(stats));
+        Self { codec_type: config.codec_type, http1, http2, request_headers_timeout }
     }
 }
 

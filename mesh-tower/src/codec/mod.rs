@@ -17,5 +17,6 @@ mod io;
 mod lifecycle;
 
 pub(crate) use connection::{Codecs, Connection, Refuse};
+pub(crate) use http2::{ResetStream, drop_underscores, has_underscore};
 pub(crate) use info::ConnectionInfo;
 pub(crate) use lifecycle::Lifetime;

@@ -53,6 +53,8 @@ pub(super) enum Refusal {
     PathNormalizationFailed,
     /// More headers than allowed: 431.
     TooManyHeaders,
+    /// HTTP/2: the name of a header has an underscore. The stream is reset.
+    UnexpectedUnderscore,
 }
 
 impl Refusal {
@@ -71,6 +73,7 @@ impl Refusal {
             Self::AbsolutePathRejected => LocalReply::ABSOLUTE_PATH_REJECTED,
             Self::PathNormalizationFailed => LocalReply::PATH_NORMALIZATION_FAILED,
             Self::TooManyHeaders => LocalReply::TOO_MANY_HEADERS,
+            Self::UnexpectedUnderscore => LocalReply::bad_request(details::HTTP2_UNEXPECTED_UNDERSCORE),
         }
     }
 }

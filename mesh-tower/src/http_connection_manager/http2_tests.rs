@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::{Reason, client::SendRequest};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use mesh_core::model::Codec;
+use mesh_core::model::{Codec, HeadersWithUnderscoresAction};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::yield_now,
@@ -278,4 +278,71 @@ async fn an_ending_connection_finishes_its_requests_after_two_go_aways() {
         }
     }
     assert_eq!((last_streams, answered), (vec![0x7fff_ffff, 1], 1));
+}
+
+/// The statistics of headers with underscores, as `dropped rejected`, and of resets.
+fn underscores(fixture: &Fixture, version: &str) -> [u64; 3] {
+    [
+        fixture.stat(&format!("{version}.dropped_headers_with_underscores")),
+        fixture.stat(&format!("{version}.requests_rejected_with_underscores_in_headers")),
+        fixture.stat("http.in.downstream_rq_rx_reset"),
+    ]
+}
+
+/// A listener whose service responds with the names of the headers and trailers of a request that have an underscore.
+fn with_underscores(action: HeadersWithUnderscoresAction) -> Fixture {
+    let mut config = http(everything_to_the_service());
+    config.headers_with_underscores_action = action;
+    config.http1.enable_trailers = true;
+    let answer = service(|request| async move {
+        let (head, body) = request.into_parts();
+        let Ok(body) = body.collect().await else { return Response::new(Body::from("aborted")) };
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let names = head.headers.keys().chain(trailers.keys()).map(http::HeaderName::as_str);
+        Response::new(Body::from(names.filter(|name| name.contains('_')).collect::<Vec<_>>().join(" ")))
+    });
+    Fixture::new(config, answer)
+}
+
+/// The response to a request with an underscore in a header and in a trailer, or the reset of its stream.
+async fn send_underscores(fixture: &Fixture, header: bool, trailer: bool) -> Result<String, Option<Reason>> {
+    let mut client = client(fixture).await;
+    let mut request = request(Method::POST, "/");
+    if header {
+        request.headers_mut().insert("a_b", HeaderValue::from_static("1"));
+    }
+    let (response, mut body) = client.send_request(request, false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert(if trailer { "c_d" } else { "c-d" }, HeaderValue::from_static("1"));
+    let _ = body.send_trailers(trailers);
+    let response = response.await.map_err(|error| error.reason())?;
+    Ok(String::from_utf8(read(response.into_body()).await.0).unwrap())
+}
+
+#[tokio::test]
+async fn headers_with_underscores_pass_are_dropped_or_reset_the_stream() {
+    let fixture = with_underscores(HeadersWithUnderscoresAction::Allow);
+    assert_eq!(send_underscores(&fixture, true, true).await.as_deref(), Ok("a_b c_d"));
+    let fixture = with_underscores(HeadersWithUnderscoresAction::DropHeader);
+    assert_eq!(send_underscores(&fixture, true, true).await.as_deref(), Ok(""));
+    assert_eq!(underscores(&fixture, "http2"), [2, 0, 0]);
+    let fixture = with_underscores(HeadersWithUnderscoresAction::RejectRequest);
+    assert_eq!(send_underscores(&fixture, false, false).await.as_deref(), Ok(""));
+    assert_eq!(send_underscores(&fixture, true, false).await, Err(Some(Reason::INTERNAL_ERROR)));
+    assert_eq!(underscores(&fixture, "http2"), [0, 1, 1]);
+}
+
+#[tokio::test]
+async fn over_http1_a_header_with_an_underscore_is_answered_with_400() {
+    let head = "PUT / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\ntransfer-encoding: chunked\r\n";
+    let both = format!("{head}a_b: 1\r\n\r\n0\r\nc_d: 1\r\n\r\n");
+    let fixture = with_underscores(HeadersWithUnderscoresAction::DropHeader);
+    assert!(fixture.exchange(&both).await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(underscores(&fixture, "http1")[..2], [2, 0]);
+    let fixture = with_underscores(HeadersWithUnderscoresAction::RejectRequest);
+    for request in [both, format!("{head}\r\n0\r\nc_d: 1\r\n\r\n")] {
+        assert!(fixture.exchange(&request).await.starts_with("HTTP/1.1 400 Bad Request"));
+    }
+    assert_eq!(underscores(&fixture, "http1")[..2], [0, 2]);
+    assert_eq!(fixture.stat("http.in.downstream_cx_protocol_error"), 2);
 }

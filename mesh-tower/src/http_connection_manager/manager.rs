@@ -7,18 +7,20 @@ use std::{
     sync::Arc,
 };
 
+use h2::Reason;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     local_reply::LocalReply,
-    model::{HttpConnectionManager, Listener, TrafficDirection},
+    model::{HeadersWithUnderscoresAction as Underscores, HttpConnectionManager, Listener, TrafficDirection},
     policy::{
         forwarded::{self, Peer},
         hop_by_hop,
         request_id::{self, Existing, X_REQUEST_ID},
+        user_agent::UserAgent,
     },
     store::Store,
-    telemetry::ResponseFlags,
+    telemetry::{ResponseFlags, details},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -31,11 +33,11 @@ use super::{
 use crate::{
     Body, Downstream,
     call::{Call, Interim, OnFailure, Recorder, ResponseBody, StreamInfo},
-    codec::{Codecs, Connection, ConnectionInfo, Lifetime, Refuse},
+    codec::{Codecs, Connection, ConnectionInfo, Lifetime, Refuse, ResetStream, drop_underscores, has_underscore},
     drain::DrainWatch,
     machine::local_address,
     peer_metadata::ClientMetadata,
-    telemetry::Telemetry,
+    telemetry::{CodecStats, Telemetry},
     timer::now,
     upgrade::{self, EndedBy, Tunnel},
     upstream::HeldByTunnel,
@@ -54,7 +56,9 @@ pub struct ConnectionManager<S> {
 /// What the connections of the listener need.
 pub(super) struct Edge {
     codecs: Codecs,
+    codec_stats: Arc<CodecStats>,
     local_address: Option<IpAddr>,
+    user_agent: Option<UserAgent>,
 }
 
 impl<S> ConnectionManager<S> {
@@ -77,7 +81,11 @@ impl<S> ConnectionManager<S> {
             service: telemetry.service.clone().filter(|_| is_inbound),
             default_authority: None,
         };
-        let edge = Edge { codecs: Codecs::new(&http), local_address: local_address() };
+        let names = &telemetry.local_info;
+        let user_agent = if http.add_user_agent { UserAgent::new(&names.cluster_name, &names.node_name) } else { None };
+        let codec_stats = telemetry.stats.codec();
+        let edge =
+            Edge { codecs: Codecs::new(&http, &codec_stats), codec_stats, local_address: local_address(), user_agent };
         let listener = Arc::new(HttpListener::new(facts, http, store, telemetry)?);
         Ok(Self { listener, edge: Arc::new(edge), service })
     }
@@ -140,6 +148,7 @@ impl<S: Respond> ConnectionManager<S> {
                 let served = self.listener.serve(&self.service, &mut call, &mut recorder).await;
                 (client, served)
             }
+            Err(Refusal::UnexpectedUnderscore) => return reset_for_underscore(recorder),
             Err(refusal) => {
                 self.refuse(refusal, &mut call, &mut recorder);
                 (ClientMetadata::default(), Served::default())
@@ -148,6 +157,9 @@ impl<S: Respond> ConnectionManager<S> {
         let on_failure = OnFailure::of(call.is_grpc() && served.by_program);
         let info = recorder.info();
         if info.is_request_malformed() && info.state().is_local_reply() {
+            if version == Version::HTTP_2 {
+                return reset_for_underscore(recorder);
+            }
             self.reply_malformed(&mut call, info);
         }
         let response = call.response.take().unwrap_or_default();
@@ -191,6 +203,9 @@ impl<S: Respond> ConnectionManager<S> {
         connection: &ConnectionInfo,
         recorder: &mut Recorder,
     ) -> Result<ClientMetadata, Refusal> {
+        if call.head.version == Version::HTTP_2 {
+            self.check_underscores(&mut call.head.headers)?;
+        }
         canonicalize(
             &mut call.head,
             call.survey.hop_by_hop,
@@ -201,6 +216,23 @@ impl<S: Respond> ConnectionManager<S> {
         let mut metadata = self.listener.peers.receive_request(&mut call.head.headers);
         recorder.observe_client(metadata.client.take());
         Ok(metadata)
+    }
+
+    /// Removes the headers of an HTTP/2 request whose names have an underscore, or refuses it. The codec does this for HTTP/1.
+    fn check_underscores(&self, headers: &mut HeaderMap) -> Result<(), Refusal> {
+        let stats = &self.edge.codec_stats;
+        match self.listener.config.headers_with_underscores_action {
+            Underscores::Allow => {}
+            Underscores::DropHeader => {
+                stats.http2_dropped_headers_with_underscores.add(drop_underscores(headers));
+            }
+            Underscores::RejectRequest if headers.keys().any(has_underscore) => {
+                stats.http2_requests_rejected_with_underscores_in_headers.inc();
+                return Err(Refusal::UnexpectedUnderscore);
+            }
+            Underscores::RejectRequest => {}
+        }
+        Ok(())
     }
 
     fn refuse(&self, refusal: Refusal, call: &mut Call, recorder: &mut Recorder) {
@@ -237,6 +269,9 @@ impl<S: Respond> ConnectionManager<S> {
         let peer = Peer { address, local_address: self.edge.local_address, tls: connection.downstream.tls.is_some() };
         let headers = &mut call.head.headers;
         let client = forwarded::sanitize(&config.forwarded_for, &peer, headers);
+        if let Some(user_agent) = &self.edge.user_agent {
+            user_agent.apply(headers);
+        }
         if config.generate_request_id {
             let replace = client.edge && !config.preserve_external_request_id;
             let existing = if replace { Existing::Replace } else { Existing::Keep };
@@ -319,6 +354,14 @@ impl<S> fmt::Debug for ConnectionManager<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionManager").field("config", &self.listener.config).finish_non_exhaustive()
     }
+}
+
+/// The outcome of an HTTP/2 request with a header or a trailer whose name has an underscore.
+fn reset_for_underscore(recorder: Recorder) -> Response<ResponseBody> {
+    recorder.refused_by_reset(details::HTTP2_UNEXPECTED_UNDERSCORE);
+    let mut response = Response::new(ResponseBody::unrecorded(Body::empty()));
+    response.extensions_mut().insert(ResetStream(Reason::INTERNAL_ERROR));
+    response
 }
 
 /// Answers `expect: 100-continue`. The endpoint does not see it then. As in Envoy, the client gets no other interim responses.

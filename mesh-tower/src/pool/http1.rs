@@ -269,7 +269,7 @@ impl fmt::Debug for Http1Connection {
 
 fn limits(options: &HttpProtocolOptions) -> Limits {
     let max_bytes = (options.max_response_headers_kb.unwrap_or(80) as usize).saturating_mul(1024);
-    Limits { max_bytes, max_headers: options.max_headers_count as usize }
+    Limits::new(max_bytes, options.max_headers_count as usize)
 }
 
 fn asks_for_upgrade(call: &Call) -> bool {

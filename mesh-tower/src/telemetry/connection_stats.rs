@@ -52,6 +52,24 @@ stats! {
 }
 
 stats! {
+    /// Statistics of the codecs of all listeners. Envoy `http1.` and `http2.`.
+    CodecStats {
+        counters {
+            /// Headers and trailers of HTTP/1 requests that were dropped because their names have an underscore.
+            http1_dropped_headers_with_underscores = "http1.dropped_headers_with_underscores",
+            /// HTTP/1 requests that were refused for such a header.
+            http1_requests_rejected_with_underscores_in_headers = "http1.requests_rejected_with_underscores_in_headers",
+            /// Headers and trailers of HTTP/2 requests that were dropped because their names have an underscore.
+            http2_dropped_headers_with_underscores = "http2.dropped_headers_with_underscores",
+            /// HTTP/2 requests that were refused for such a header.
+            http2_requests_rejected_with_underscores_in_headers = "http2.requests_rejected_with_underscores_in_headers",
+        }
+        gauges {}
+        histograms {}
+    }
+}
+
+stats! {
     /// Statistics of the TCP proxies with one `stat_prefix`. Envoy `tcp.<stat_prefix>.`.
     TcpStats {
         counters {

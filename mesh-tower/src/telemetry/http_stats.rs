@@ -13,7 +13,7 @@ use mesh_core::telemetry::{Counter, Gauge};
 use parking_lot::Mutex;
 
 use super::{
-    connection_stats::{HttpInspectorStats, TcpStats, TlsInspectorStats},
+    connection_stats::{CodecStats, HttpInspectorStats, TcpStats, TlsInspectorStats},
     metric::Histogram,
     stat::{Scope, StatSource, StatValue, StatVisitor},
 };
@@ -342,6 +342,8 @@ pub struct DownstreamStats {
     /// Set when the first listener has the filter.
     tls_inspector: OnceLock<Arc<TlsInspectorStats>>,
     http_inspector: OnceLock<Arc<HttpInspectorStats>>,
+    /// Set with the first listener for HTTP.
+    codec: OnceLock<Arc<CodecStats>>,
 }
 
 impl DownstreamStats {
@@ -381,6 +383,12 @@ impl DownstreamStats {
     pub fn http_inspector(&self) -> Arc<HttpInspectorStats> {
         Arc::clone(self.http_inspector.get_or_init(Arc::default))
     }
+
+    /// The statistics of HTTP codecs.
+    #[must_use]
+    pub fn codec(&self) -> Arc<CodecStats> {
+        Arc::clone(self.codec.get_or_init(Arc::default))
+    }
 }
 
 impl StatSource for DownstreamStats {
@@ -399,6 +407,7 @@ impl StatSource for DownstreamStats {
         }
         self.tls_inspector.get().iter().for_each(|stats| stats.visit(Scope::Process, visitor));
         self.http_inspector.get().iter().for_each(|stats| stats.visit(Scope::Process, visitor));
+        self.codec.get().iter().for_each(|stats| stats.visit(Scope::Process, visitor));
     }
 
     fn reset_counters(&self) {
@@ -408,5 +417,6 @@ impl StatSource for DownstreamStats {
         self.tcp.lock().values().for_each(|stats| stats.reset_counters());
         self.tls_inspector.get().iter().for_each(|stats| stats.reset_counters());
         self.http_inspector.get().iter().for_each(|stats| stats.reset_counters());
+        self.codec.get().iter().for_each(|stats| stats.reset_counters());
     }
 }

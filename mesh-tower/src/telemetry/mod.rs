@@ -14,7 +14,7 @@ mod stat;
 
 pub(crate) use access_log::AccessLogs;
 pub use cluster_stats::ClusterStatSource;
-pub use connection_stats::{HttpInspectorStats, TcpStats, TlsInspectorStats};
+pub use connection_stats::{CodecStats, HttpInspectorStats, TcpStats, TlsInspectorStats};
 pub(crate) use destination::{NamedHost, unregistered};
 pub use http_stats::{DownstreamStats, HttpStats, ListenerHttpStats, ListenerStats};
 pub use istio::{IstioMetrics, RequestSample, SeriesKey};
@@ -22,5 +22,5 @@ pub(crate) use istio_tcp::TcpSeries;
 pub use log_file::{LogFile, LogFiles, OpenError};
 pub use mesh_core::telemetry::labels::{Reporter, RequestProtocol};
 pub use metric::{Histogram, HistogramSnapshot};
-pub use shared::Telemetry;
+pub use shared::{LocalInfo, Telemetry};
 pub use stat::{Scope, Stat, StatSnapshot, StatSource, StatValue, StatVisitor, plain_text, prometheus_text};

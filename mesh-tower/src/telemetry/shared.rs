@@ -25,4 +25,15 @@ pub struct Telemetry {
     /// Whether an outbound request whose cluster has no service counts for the host of the request. Default false, as
     /// gateways need it, because their clients could invent hosts. Inverse of Istio's `disable_host_header_fallback`.
     pub host_header_fallback: bool,
+    /// The names of this process in the requests that it forwards, if listeners are configured to write them.
+    pub local_info: LocalInfo,
+}
+
+/// The names of a process towards a control plane. Envoy `LocalInfo`.
+#[derive(Clone, Debug, Default)]
+pub struct LocalInfo {
+    /// Id of the node; empty = none.
+    pub node_name: Arc<str>,
+    /// Service cluster of the node; empty = none.
+    pub cluster_name: Arc<str>,
 }

@@ -22,7 +22,7 @@ use mesh_core::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 const SEEDS: u64 = 500;
-const LIMITS: Limits = Limits { max_bytes: 60 * 1024, max_headers: 100 };
+const LIMITS: Limits = Limits::new(60 * 1024, 100);
 const TRAILER: HeaderName = HeaderName::from_static("x-trailer");
 
 fn options() -> Http1Options {

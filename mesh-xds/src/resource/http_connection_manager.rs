@@ -36,7 +36,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
             preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
             upgrade_configs, normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension,
             strip_matching_host_port, route_specifier, strip_port_mode, proxy_100_continue,
-            stream_error_on_invalid_http_message,
+            stream_error_on_invalid_http_message, add_user_agent,
         }
         ignore {
             tracing: "no spans are exported; trace context passes",
@@ -53,7 +53,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
             append_local_overload: "there is no overload manager",
         }
         refuse {
-            add_user_agent, scheme_header_transformation, original_ip_detection_extensions,
+            scheme_header_transformation, original_ip_detection_extensions,
             early_header_mutation_extensions, forward_client_cert_matcher,
             represent_ipv4_remote_address_as_ipv4_mapped_ipv6, local_reply_config, path_normalization_options,
             strip_trailing_host_dot, proxy_status_config, typed_header_validation_config, append_x_forwarded_port,
@@ -83,6 +83,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
         model.server_name = header_value(&at.field("server_name"), server_name)?;
     }
     model.server_header_transformation = server_header(at, *server_header_transformation)?;
+    model.add_user_agent = add_user_agent.unwrap_or(false);
     model.via = (!via.is_empty()).then(|| header_value(&at.field("via"), via)).transpose()?;
     model.path_normalization.normalize_path = normalize_path.unwrap_or(false);
     model.path_normalization.merge_slashes = *merge_slashes;
@@ -125,6 +126,7 @@ fn set_protocol_options(
         model.max_connection_duration = common.max_connection_duration;
         model.max_stream_duration = common.max_stream_duration;
         model.max_requests_per_connection = common.max_requests_per_connection;
+        model.headers_with_underscores_action = common.headers_with_underscores_action;
         model.max_headers_count = common.max_headers_count.unwrap_or(model.max_headers_count);
     }
     if let Some(http1) = http1 {

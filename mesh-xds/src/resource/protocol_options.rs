@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
-use mesh_core::model::{Http2Keepalive, HttpProtocol, HttpProtocolOptions, TcpKeepalive};
+use mesh_core::model::{HeadersWithUnderscoresAction, Http2Keepalive, HttpProtocol, HttpProtocolOptions, TcpKeepalive};
 use prost_types::Any;
 
 use super::field::{At, Result, fields};
@@ -14,7 +14,7 @@ use super::value::{duration, enumeration, in_range, limit, optional, share, unpa
 use crate::proto::envoy::config::cluster::v3::{UpstreamConnectionOptions, cluster::ClusterProtocolSelection};
 use crate::proto::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpProtocolOptions, KeepaliveSettings,
-    TcpKeepalive as ProtoTcpKeepalive,
+    TcpKeepalive as ProtoTcpKeepalive, http_protocol_options::HeadersWithUnderscoresAction as ProtoUnderscoresAction,
 };
 use crate::proto::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions as UpstreamOptions,
@@ -126,6 +126,9 @@ fn set_common(at: &At<'_>, value: &CommonHttpProtocolOptions, options: &mut Http
     if common.max_stream_duration.is_some() {
         return Err(at.field("max_stream_duration").refuse("not supported in a cluster"));
     }
+    if common.headers_with_underscores_action != HeadersWithUnderscoresAction::Allow {
+        at.field("headers_with_underscores_action").ignore("it has an effect in a connection manager only");
+    }
     options.idle_timeout = common.idle_timeout;
     options.max_connection_duration = common.max_connection_duration;
     options.max_requests_per_connection = common.max_requests_per_connection;
@@ -142,6 +145,7 @@ pub(super) struct Common {
     pub(super) max_headers_count: Option<u32>,
     pub(super) max_response_headers_kb: Option<u32>,
     pub(super) max_requests_per_connection: Option<NonZeroU32>,
+    pub(super) headers_with_underscores_action: HeadersWithUnderscoresAction,
 }
 
 /// Decodes the options that all HTTP versions have.
@@ -150,11 +154,12 @@ pub(super) fn common(at: &At<'_>, value: &CommonHttpProtocolOptions) -> Result<C
         CommonHttpProtocolOptions = value, at;
         use {
             idle_timeout, max_connection_duration, max_headers_count, max_stream_duration,
-            max_requests_per_connection, max_response_headers_kb,
+            max_requests_per_connection, max_response_headers_kb, headers_with_underscores_action,
         }
         ignore {}
-        refuse { max_connection_duration_jitter, headers_with_underscores_action }
+        refuse { max_connection_duration_jitter }
     }
+    let underscores_at = at.field("headers_with_underscores_action");
     let (count_at, size_at) = (at.field("max_headers_count"), at.field("max_response_headers_kb"));
     Ok(Common {
         idle_timeout: limit(&at.field("idle_timeout"), idle_timeout.as_ref(), Some(Duration::from_secs(3600)))?,
@@ -167,6 +172,11 @@ pub(super) fn common(at: &At<'_>, value: &CommonHttpProtocolOptions) -> Result<C
             in_range(at, *size, 1, 8192)
         })?,
         max_requests_per_connection: max_requests_per_connection.and_then(NonZeroU32::new),
+        headers_with_underscores_action: match enumeration(&underscores_at, *headers_with_underscores_action)? {
+            ProtoUnderscoresAction::Allow => HeadersWithUnderscoresAction::Allow,
+            ProtoUnderscoresAction::RejectRequest => HeadersWithUnderscoresAction::RejectRequest,
+            ProtoUnderscoresAction::DropHeader => HeadersWithUnderscoresAction::DropHeader,
+        },
     })
 }
 

@@ -348,6 +348,22 @@ fn the_error_handling_of_http1_overrides_that_of_the_listener() {
 }
 
 #[test]
+fn listeners_may_refuse_or_drop_headers_with_underscores() {
+    use model::HeadersWithUnderscoresAction::{Allow, DropHeader, RejectRequest};
+    let of = |options: &str| {
+        hcm(&format!(", common_http_protocol_options: {{{options}}}")).map(|hcm| hcm.headers_with_underscores_action)
+    };
+    assert_eq!(of(""), Ok(Allow));
+    assert_eq!(of("headers_with_underscores_action: REJECT_REQUEST"), Ok(RejectRequest));
+    assert_eq!(of("headers_with_underscores_action: DROP_HEADER"), Ok(DropHeader));
+    let refused = of("headers_with_underscores_action: 7");
+    check(
+        refused,
+        "listener l: api_listener.api_listener.common_http_protocol_options.headers_with_underscores_action: unknown value 7",
+    );
+}
+
+#[test]
 fn http2_connections_have_a_keepalive() {
     let decode = |fields: &str| {
         cluster(&format!("{{name: a, http2_protocol_options: {{connection_keepalive: {{{fields}}}}}}}"))
@@ -548,7 +564,10 @@ fn a_connection_manager_has_routes_and_filters() {
     let decoded = hcm("").unwrap();
     assert_eq!(decoded.routes, RouteSource::Rds("r".into()));
     assert_eq!(decoded.http_filters.iter().map(|filter| &*filter.name).collect::<Vec<_>>(), ["fault"]);
-    check(hcm(", add_user_agent: true"), "listener l: api_listener.api_listener.add_user_agent: not supported");
+    check(
+        hcm(", append_x_forwarded_port: true"),
+        "listener l: api_listener.api_listener.append_x_forwarded_port: not supported",
+    );
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn trailers_are_dropped_unless_enabled() {
 
 #[test]
 fn trailers_are_limited_in_bytes() {
-    let limits = Limits { max_bytes: 60, max_headers: 10 };
+    let limits = Limits::new(60, 10);
     let trailers = |length: usize| format!("0\r\na:{}\r\n\r\n", "b".repeat(length - 6));
     assert!(matches!(chunked(&trailers(60), options(), limits), Ok(Some(_))));
     assert_eq!(chunked(&trailers(61), options(), limits), Err(HeadersTooLarge));

@@ -1,17 +1,18 @@
 //! Headers of requests: which are accepted, and what they say.
 
+use bytes::BytesMut;
 use http::Method;
 
 use super::{
     super::{
-        BodyLength,
+        BodyLength, BodyPart,
         Error::{
             self, BodyDisallowed, HeadersTooLarge, InvalidCharacters, InvalidContentLength, InvalidHeader,
-            InvalidStartLine, TooManyHeaders, UnknownMethod, UnsupportedTransferEncoding,
+            InvalidStartLine, TooManyHeaders, UnexpectedUnderscore, UnknownMethod, UnsupportedTransferEncoding,
         },
         Limits, RequestReader,
     },
-    LIMITS, fields, options, request_head,
+    LIMITS, fields, options, request_head, sorted_fields,
 };
 /// Checks the headers of requests with these header lines.
 fn check_headers(table: &[(&str, Result<&str, Error>)]) {
@@ -92,7 +93,7 @@ fn lines_that_begin_with_a_blank_continue_a_header() {
 #[test]
 fn heads_are_limited_in_bytes() {
     let head = b"\r\nGET / HTTP/1.1\r\na: bc\r\n\r\n";
-    let limits = |max_bytes| Limits { max_bytes, max_headers: 10 };
+    let limits = |max_bytes| Limits::new(max_bytes, 10);
     let exact = head.len() - 2;
     request_head(head, options(), limits(exact)).unwrap();
     assert_eq!(request_head(head, options(), limits(exact - 1)).unwrap_err(), HeadersTooLarge);
@@ -106,7 +107,7 @@ fn heads_are_limited_in_bytes() {
 
 #[test]
 fn heads_are_limited_in_number_of_headers() {
-    let limits = Limits { max_bytes: 1 << 20, max_headers: 3 };
+    let limits = Limits::new(1 << 20, 3);
     let check = |lines: &str, expected: Result<usize, Error>| {
         let head = request_head(format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes(), options(), limits);
         assert_eq!(head.map(|head| head.parts.headers.len()), expected, "{lines:?}");
@@ -120,8 +121,34 @@ fn heads_are_limited_in_number_of_headers() {
 }
 
 #[test]
+fn headers_with_underscores_may_be_refused_or_dropped() {
+    use crate::model::HeadersWithUnderscoresAction::{Allow, DropHeader, RejectRequest};
+    let read = |action, bytes: &str| {
+        let limits = Limits::new(1 << 20, 2).with_headers_with_underscores_action(action);
+        let mut reader = RequestReader::new(options(), limits);
+        let mut input = BytesMut::from(bytes);
+        let head = reader.read_head(&mut input)?.expect("the head is complete");
+        let trailers = match reader.read_body(&mut input)? {
+            Some(BodyPart::Trailers(trailers)) => sorted_fields(&trailers),
+            _ => String::new(),
+        };
+        Ok((sorted_fields(&head.parts.headers), trailers, reader.take_dropped()))
+    };
+    let head = "GET / HTTP/1.1\r\na_b: 1\r\na: 2\r\nc_d_: 3\r\n 4\r\nb: 5\r\n\r\n";
+    assert_eq!(read(Allow, head), Err(TooManyHeaders));
+    assert_eq!(read(RejectRequest, head), Err(UnexpectedUnderscore));
+    let kept = |headers: &str| Ok((headers.to_owned(), String::new(), 2));
+    assert_eq!(read(DropHeader, head), kept("a: 2\nb: 5\n"), "they do not count");
+    let trailers = "PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx_y: 1\r\nx-y: 2\r\n\r\n";
+    assert_eq!(read(Allow, trailers).unwrap().1, "x-y: 2\nx_y: 1\n");
+    assert_eq!(read(RejectRequest, trailers), Err(UnexpectedUnderscore));
+    let (_, kept, dropped) = read(DropHeader, trailers).unwrap();
+    assert_eq!((&*kept, dropped), ("x-y: 2\n", 1));
+}
+
+#[test]
 fn more_headers_than_a_map_can_hold_are_too_many() {
-    let limits = Limits { max_bytes: 1 << 20, max_headers: usize::MAX };
+    let limits = Limits::new(1 << 20, usize::MAX);
     let lines: String = (0..40_000).map(|number| format!("a{number}:\r\n")).collect();
     let head = request_head(format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes(), options(), limits);
     assert_eq!(head.unwrap_err(), TooManyHeaders);

@@ -15,7 +15,7 @@ use http::{HeaderMap, Method};
 use super::{BodyPart, Error, Limits, RequestHead, RequestReader, ResponseHead, ResponseReader};
 use crate::model::{HeaderKeyFormat, Http1Options};
 
-const LIMITS: Limits = Limits { max_bytes: 60 * 1024, max_headers: 100 };
+const LIMITS: Limits = Limits::new(60 * 1024, 100);
 
 fn options() -> Http1Options {
     Http1Options { enable_trailers: true, ..Http1Options::default() }

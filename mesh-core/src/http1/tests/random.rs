@@ -114,9 +114,9 @@ fn options(rng: &mut Rng) -> Http1Options {
 
 fn limits(rng: &mut Rng) -> Limits {
     if rng.u8(..4) > 0 {
-        return Limits { max_bytes: 60 * 1024, max_headers: 100 };
+        return Limits::new(60 * 1024, 100);
     }
-    Limits { max_bytes: rng.usize(20..300), max_headers: rng.usize(1..8) }
+    Limits::new(rng.usize(20..300), rng.usize(1..8))
 }
 
 /// The ways in which `bytes` arrive: at once, one by one, and in pieces that differ.

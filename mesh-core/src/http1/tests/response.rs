@@ -142,7 +142,7 @@ fn connections_persist_by_version_connection_options_and_body() {
 
 #[test]
 fn every_head_is_limited_for_itself() {
-    let limits = Limits { max_bytes: 30, max_headers: 10 };
+    let limits = Limits::new(30, 10);
     let interim = "HTTP/1.1 103 X\r\na: 1\r\n\r\n";
     let read = |input: &str| {
         let transcript = read_responses([input.as_bytes()], &[Method::GET], options(), limits);

@@ -52,6 +52,7 @@ use crate::{
     },
     downstream::ReadAhead,
     http1::{Input, Output, RequestBody, RequestBodyError, RequestBodySender},
+    telemetry::CodecStats,
     timer::{Deadline, now},
     upgrade::Tunnel,
 };
@@ -74,6 +75,7 @@ pub(crate) struct Connection<I> {
     accept_http_10: bool,
     lifecycle: Lifecycle,
     proxy_100_continue: bool,
+    stats: Arc<CodecStats>,
     /// No request follows the current one.
     closes: bool,
 }
@@ -111,6 +113,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
             accept_http_10: config.accept_http_10,
             lifecycle,
             proxy_100_continue: config.proxy_100_continue,
+            stats: Arc::clone(&config.stats),
             closes: false,
         }
     }
@@ -162,7 +165,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
             let (body, received) = match self.request_body(head.body) {
                 Ok(body) => body,
                 Err(error) => {
-                    self.lifecycle.stats().downstream_cx_protocol_error.inc();
+                    self.count_refused(error);
                     self.refuse((refuse.answer)(error.reply(), now())).await;
                     return Ended::Closed;
                 }
@@ -203,11 +206,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
             }
             loop {
                 match self.reader.read_head(self.input.bytes()) {
-                    Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
+                    Ok(Some(head)) => {
+                        self.count_dropped();
+                        return Poll::Ready(Next::Head(head));
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         tracing::debug!(%error, "a request is refused");
-                        self.lifecycle.stats().downstream_cx_protocol_error.inc();
+                        self.count_refused(error);
                         return Poll::Ready(Next::Refused(error.reply(), since.unwrap_or_else(now)));
                     }
                 }
@@ -232,6 +238,24 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
         .await
     }
 
+    fn count_refused(&self, error: http1::Error) {
+        self.lifecycle.stats().downstream_cx_protocol_error.inc();
+        self.count_underscore(error);
+    }
+
+    fn count_underscore(&self, error: http1::Error) {
+        if error == http1::Error::UnexpectedUnderscore {
+            self.stats.http1_requests_rejected_with_underscores_in_headers.inc();
+        }
+    }
+
+    fn count_dropped(&mut self) {
+        match self.reader.take_dropped() {
+            0 => {}
+            dropped => self.stats.http1_dropped_headers_with_underscores.add(dropped.into()),
+        }
+    }
+
     /// The body of a request, and the way to pass the rest of it on.
     ///
     /// # Errors
@@ -253,6 +277,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
                 {
                     received.push_back(part);
                 }
+                self.count_dropped();
                 let (sender, body) = RequestBody::new(length, received);
                 (sender, Body::from(body))
             }
@@ -305,13 +330,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
             Ok(_) => self.reader.is_body_complete(),
             // The sender's end tells the reader.
             Err(RequestBodyError::Disconnected) => return Err(CutOff),
-            Err(RequestBodyError::Malformed(_)) => {
+            Err(RequestBodyError::Malformed(error)) => {
+                self.count_underscore(*error);
                 self.closes = true;
                 true
             }
         };
         sender.send(part, cx);
         if is_last {
+            self.count_dropped();
             exchange.body = None;
         }
         Ok(true)

@@ -15,7 +15,7 @@ use mesh_core::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{connection::Refuse, io::DownstreamIo, lifecycle::Lifecycle};
-use crate::{Body, ResponseBody, call::Interim};
+use crate::{Body, ResponseBody, call::Interim, telemetry::CodecStats};
 pub(super) use connection::Connection;
 use connection::Ended;
 
@@ -27,20 +27,25 @@ pub(super) struct Http1 {
     request_headers_timeout: Option<Duration>,
     accept_http_10: bool,
     proxy_100_continue: bool,
+    stats: Arc<CodecStats>,
 }
 
 impl Http1 {
-    pub(super) fn new(config: &HttpConnectionManager, request_headers_timeout: Option<Duration>) -> Self {
-        let limits = Limits {
-            max_bytes: (config.max_request_headers_kb as usize).saturating_mul(1024),
-            max_headers: config.max_headers_count as usize,
-        };
+    pub(super) fn new(
+        config: &HttpConnectionManager,
+        request_headers_timeout: Option<Duration>,
+        stats: Arc<CodecStats>,
+    ) -> Self {
+        let max_bytes = (config.max_request_headers_kb as usize).saturating_mul(1024);
+        let limits = Limits::new(max_bytes, config.max_headers_count as usize)
+            .with_headers_with_underscores_action(config.headers_with_underscores_action);
         Self {
             options: config.http1,
             limits,
             request_headers_timeout,
             accept_http_10: config.accept_http_10.is_some(),
             proxy_100_continue: config.proxy_100_continue,
+            stats,
         }
     }
 

@@ -18,12 +18,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     super::lifecycle::{Ending, Lifecycle},
     Http2,
+    body::request_body,
     stream::Stream,
 };
 use crate::{
     Body, ResponseBody,
     call::Interim,
-    http2::{Flusher, Http2Io, Incoming, Keepalive, Payload},
+    http2::{Flusher, Http2Io, Keepalive, Payload},
     timer::{Deadline, now},
 };
 
@@ -35,7 +36,7 @@ pub(super) struct Driver<'a, I, S> {
     lifecycle: Lifecycle,
     keepalive: Option<Keepalive>,
     closing: Option<Closing>,
-    proxy_100_continue: bool,
+    config: &'a Http2,
 }
 
 /// A connection whose client was told that it ends.
@@ -63,19 +64,11 @@ where
         flusher: Flusher<I>,
         service: &'a S,
         lifecycle: Lifecycle,
-        config: &Http2,
+        config: &'a Http2,
     ) -> Self {
         let pings = config.keepalive.and_then(|settings| Some((settings, connection.ping_pong()?)));
         let keepalive = pings.map(|(settings, pings)| Keepalive::new(settings, pings));
-        Self {
-            connection,
-            flusher,
-            service,
-            lifecycle,
-            keepalive,
-            closing: None,
-            proxy_100_continue: config.proxy_100_continue,
-        }
+        Self { connection, flusher, service, lifecycle, keepalive, closing: None, config }
     }
 
     /// Tells the client that the connection ends: it is to send no more requests.
@@ -111,11 +104,9 @@ where
 
     fn spawn(&self, request: Request<RecvStream>, respond: SendResponse<Payload>) {
         let (head, receive) = request.into_parts();
-        // If the headers do not end the stream, there is a body, also if the method usually has none and there is no
-        // `content-length`.
-        let body = Incoming::new(&head.headers, receive).into();
+        let body = request_body(&head.headers, receive, self.config);
         // Few requests have interim responses.
-        let has_interim = self.proxy_100_continue || head.headers.contains_key(header::EXPECT);
+        let has_interim = self.config.proxy_100_continue || head.headers.contains_key(header::EXPECT);
         let interim = has_interim.then(Interim::default);
         // tokio moves the future of a task several times before it runs, and those of requests are some kilobytes. With the box, a
         // gRPC request of the proxy needs 3 % fewer instructions.

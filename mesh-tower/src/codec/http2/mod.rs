@@ -8,6 +8,7 @@
 //! A stream has a task of its own, so that the frames of several responses leave in one write of the connection's task.
 //! When a client resets a stream, the task drops the handler's future, and with it the request to the endpoint.
 
+mod body;
 mod driver;
 mod stream;
 
@@ -15,15 +16,20 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use h2::server::Builder;
 use http::{Request, Response};
-use mesh_core::model::{Http2Keepalive, HttpConnectionManager};
+use mesh_core::model::{HeadersWithUnderscoresAction as Underscores, Http2Keepalive, HttpConnectionManager};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use self::driver::Driver;
+pub(crate) use self::{
+    body::{drop_underscores, has_underscore},
+    stream::ResetStream,
+};
 use super::{io::DownstreamIo, lifecycle::Lifecycle};
 use crate::{
     Body, ResponseBody,
     call::Interim,
     http2::{Http2Io, Payload},
+    telemetry::CodecStats,
 };
 
 /// HTTP/2 with a listener's limits.
@@ -31,6 +37,9 @@ use crate::{
 pub(super) struct Http2 {
     builder: Builder,
     keepalive: Option<Http2Keepalive>,
+    /// What happens to trailers whose names have an underscore. The connection manager checks the headers.
+    trailers: Underscores,
+    stats: Arc<CodecStats>,
     /// Interim responses may also come from endpoints.
     proxy_100_continue: bool,
 }
@@ -42,7 +51,7 @@ impl Http2 {
     /// How long a client without a preface may take to read why the connection is closed.
     const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(config: &HttpConnectionManager) -> Self {
+    pub(super) fn new(config: &HttpConnectionManager, stats: Arc<CodecStats>) -> Self {
         let mut builder = Builder::new();
         builder
             .max_header_list_size(config.max_request_headers_kb.saturating_mul(1024))
@@ -51,7 +60,8 @@ impl Http2 {
             .initial_window_size(config.initial_stream_window_size)
             .initial_connection_window_size(config.initial_connection_window_size);
         let keepalive = config.connection_keepalive.filter(|keepalive| keepalive.interval.is_some());
-        Self { builder, keepalive, proxy_100_continue: config.proxy_100_continue }
+        let trailers = config.headers_with_underscores_action;
+        Self { builder, keepalive, trailers, stats, proxy_100_continue: config.proxy_100_continue }
     }
 
     /// Serves one connection to its end.

@@ -100,9 +100,17 @@ impl<F: Future<Output = Response<ResponseBody>>> Future for Stream<F> {
     }
 }
 
+/// In the extensions of a response: nothing of it is sent, and the stream is reset.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResetStream(pub(crate) Reason);
+
 /// Sends the head of `response`, and returns its body if there is one to send.
 fn begin(response: Response<ResponseBody>, respond: &mut SendResponse<Payload>) -> Option<SendBody<ResponseBody>> {
     let (mut head, body) = response.into_parts();
+    if let Some(ResetStream(reason)) = head.extensions.get() {
+        respond.send_reset(*reason);
+        return None;
+    }
     let ends_with_head = body.is_end_stream();
     complete(&mut head, &body);
     match respond.send_response(Response::from_parts(head, ()), ends_with_head) {
