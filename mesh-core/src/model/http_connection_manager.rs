@@ -207,4 +207,22 @@ pub struct PathNormalization {
     pub normalize_path: bool,
     /// Replace `//` by `/`. Default false.
     pub merge_slashes: bool,
+    /// What happens to paths with escaped slashes. Default [`PathWithEscapedSlashesAction::KeepUnchanged`].
+    pub path_with_escaped_slashes_action: PathWithEscapedSlashesAction,
+}
+
+/// What happens to requests whose path has `%2F` or `%5C`, in upper or lower case, before the path is normalized. Some servers take
+/// them for slashes, so a client could reach a path that a proxy has not checked. Envoy `PathWithEscapedSlashesAction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathWithEscapedSlashesAction {
+    /// They are passed on.
+    #[default]
+    KeepUnchanged,
+    /// They are answered with 400.
+    RejectRequest,
+    /// They are answered with a redirect (307) to the path with slashes in their place, normalized as configured; gRPC requests
+    /// are answered with 400.
+    UnescapeAndRedirect,
+    /// The path gets slashes in their place.
+    UnescapeAndForward,
 }

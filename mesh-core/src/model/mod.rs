@@ -37,8 +37,8 @@ pub use filter_chain::{
     DownstreamTransportSocket, FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol,
 };
 pub use http_connection_manager::{
-    Codec, ForwardedFor, HeadersWithUnderscoresAction, HttpConnectionManager, PathNormalization, RouteSource,
-    ServerHeader,
+    Codec, ForwardedFor, HeadersWithUnderscoresAction, HttpConnectionManager, PathNormalization,
+    PathWithEscapedSlashesAction, RouteSource, ServerHeader,
 };
 pub use http1_options::{HeaderKeyFormat, Http1Options};
 pub use http2_keepalive::Http2Keepalive;

@@ -8,18 +8,18 @@ use std::net::Ipv6Addr;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Uri, Version,
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
     header::{COOKIE, HOST},
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use mesh_core::{
-    http1,
+    grpc, http1,
     local_reply::LocalReply,
     model::HttpConnectionManager,
     policy::{
         hop_by_hop::{self, HopByHop},
-        path_normalize::{self, PathNormalizationFailed},
+        path_normalize::{self, Normalized, NormalizedAction, PathNormalizationFailed},
     },
     telemetry::details,
 };
@@ -51,6 +51,8 @@ pub(super) enum Refusal {
     AbsolutePathRejected,
     /// A path that cannot be normalized: 400.
     PathNormalizationFailed,
+    /// A path with escaped slashes: a redirect to the normal path, which the request has got.
+    PathNormalizationRedirected,
     /// More headers than allowed: 431.
     TooManyHeaders,
     /// HTTP/2: the name of a header has an underscore. The stream is reset.
@@ -72,6 +74,9 @@ impl Refusal {
             Self::InvalidMessage => LocalReply::bad_request(details::HTTP2_VIOLATION_OF_MESSAGING_RULE),
             Self::AbsolutePathRejected => LocalReply::ABSOLUTE_PATH_REJECTED,
             Self::PathNormalizationFailed => LocalReply::PATH_NORMALIZATION_FAILED,
+            Self::PathNormalizationRedirected => {
+                LocalReply { status: StatusCode::TEMPORARY_REDIRECT, ..LocalReply::PATH_NORMALIZATION_FAILED }
+            }
             Self::TooManyHeaders => LocalReply::TOO_MANY_HEADERS,
             Self::UnexpectedUnderscore => LocalReply::bad_request(details::HTTP2_UNEXPECTED_UNDERSCORE),
         }
@@ -279,15 +284,19 @@ fn normalize_path(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(
         let is_message = parts.version < Version::HTTP_2 || (parts.method == Method::OPTIONS && path == "*");
         return Err(if is_message { Refusal::AbsolutePathRejected } else { Refusal::InvalidMessage });
     }
-    match path_normalize::normalize(config.path_normalization, path) {
-        Ok(None) => Ok(()),
-        Ok(Some(normal)) => {
-            let mut target = std::mem::take(&mut parts.uri).into_parts();
-            target.path_and_query = Some(PathAndQuery::try_from(normal).map_err(|_| Refusal::PathNormalizationFailed)?);
-            parts.uri = Uri::from_parts(target).map_err(|_| Refusal::PathNormalizationFailed)?;
-            Ok(())
+    let Normalized { path, action } = path_normalize::apply(config.path_normalization, path)
+        .map_err(|PathNormalizationFailed| Refusal::PathNormalizationFailed)?;
+    if let Some(normal) = path {
+        let mut target = std::mem::take(&mut parts.uri).into_parts();
+        target.path_and_query = Some(PathAndQuery::try_from(normal).map_err(|_| Refusal::PathNormalizationFailed)?);
+        parts.uri = Uri::from_parts(target).map_err(|_| Refusal::PathNormalizationFailed)?;
+    }
+    match action {
+        NormalizedAction::Continue => Ok(()),
+        NormalizedAction::Redirect if !grpc::is_grpc_request(&parts.headers) => {
+            Err(Refusal::PathNormalizationRedirected)
         }
-        Err(PathNormalizationFailed) => Err(Refusal::PathNormalizationFailed),
+        NormalizedAction::Redirect | NormalizedAction::Reject => Err(Refusal::PathNormalizationFailed),
     }
 }
 

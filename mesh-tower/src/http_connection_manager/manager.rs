@@ -8,7 +8,7 @@ use std::{
 };
 
 use h2::Reason;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
 use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     local_reply::LocalReply,
@@ -243,14 +243,30 @@ impl<S: Respond> ConnectionManager<S> {
             self.listener.stats.downstream_cx_protocol_error.inc();
         }
         call.reply(recorder.info(), reply);
+        self.count_normalization(refusal, call);
         let may_stay = self.listener.config.http1.override_stream_error_on_invalid_http_message && !is_violation;
         // What follows an invalid request on the connection may be anything.
         if call.head.version < Version::HTTP_2
-            && refusal != Refusal::AbsolutePathRejected
+            && ![Refusal::AbsolutePathRejected, Refusal::PathNormalizationRedirected].contains(&refusal)
             && !may_stay
             && let Some(response) = &mut call.response
         {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    /// Counts a request whose path is not normal, and tells its client where to go, if it may come again.
+    fn count_normalization(&self, refusal: Refusal, call: &mut Call) {
+        match (refusal, &mut call.response) {
+            (Refusal::PathNormalizationFailed, _) => self.listener.stats.downstream_rq_failed_path_normalization.inc(),
+            (Refusal::PathNormalizationRedirected, Some(response)) => {
+                self.listener.stats.downstream_rq_redirected_with_normalized_path.inc();
+                let path = call.head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+                if let Ok(location) = HeaderValue::from_str(path) {
+                    response.headers_mut().insert(header::LOCATION, location);
+                }
+            }
+            _ => {}
         }
     }
 

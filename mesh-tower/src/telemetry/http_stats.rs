@@ -106,6 +106,8 @@ stats! {
             downstream_rq_rx_reset = "downstream_rq_rx_reset",
             /// Requests whose path could not be normalized.
             downstream_rq_failed_path_normalization = "downstream_rq_failed_path_normalization",
+            /// Requests redirected to their normal path, because it had escaped slashes.
+            downstream_rq_redirected_with_normalized_path = "downstream_rq_redirected_with_normalized_path",
             /// Requests with too many or too large headers.
             downstream_rq_too_large = "downstream_rq_too_large",
             /// Upgrades that no configuration allows.

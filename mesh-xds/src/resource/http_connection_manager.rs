@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use mesh_core::model::{Codec, HttpConnectionManager, RouteSource, ServerHeader, UpgradeConfig};
+use mesh_core::model::{
+    Codec, HttpConnectionManager, PathWithEscapedSlashesAction as EscapedSlashes, RouteSource, ServerHeader,
+    UpgradeConfig,
+};
 
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
@@ -61,7 +64,6 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
         }
     }
     forward_client_cert(at, *forward_client_cert_details)?;
-    escaped_slashes(at, *path_with_escaped_slashes_action)?;
     optional(&at.field("request_id_extension"), request_id_extension.as_ref(), request_id)?;
     let chain = decode_chain(at, http_filters)?;
     let mut model = HttpConnectionManager::new(stat_prefix, routes(at, route_specifier.as_ref())?);
@@ -87,6 +89,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     model.via = (!via.is_empty()).then(|| header_value(&at.field("via"), via)).transpose()?;
     model.path_normalization.normalize_path = normalize_path.unwrap_or(false);
     model.path_normalization.merge_slashes = *merge_slashes;
+    model.path_normalization.path_with_escaped_slashes_action = escaped_slashes(at, *path_with_escaped_slashes_action)?;
     model.strip_matching_host_port = *strip_matching_host_port;
     model.strip_any_host_port = matches!(strip_port_mode, Some(StripPortMode::StripAnyHostPort(true)));
     model.proxy_100_continue = *proxy_100_continue;
@@ -208,13 +211,15 @@ fn forward_client_cert(at: &At<'_>, value: i32) -> Result<()> {
     }
 }
 
-fn escaped_slashes(at: &At<'_>, value: i32) -> Result<()> {
+fn escaped_slashes(at: &At<'_>, value: i32) -> Result<EscapedSlashes> {
     use PathWithEscapedSlashesAction as Action;
-    let at = at.field("path_with_escaped_slashes_action");
-    match enumeration(&at, value)? {
-        Action::ImplementationSpecificDefault | Action::KeepUnchanged => Ok(()),
-        other => Err(at.refuse(format_args!("{}: not supported", other.as_str_name()))),
-    }
+    Ok(match enumeration(&at.field("path_with_escaped_slashes_action"), value)? {
+        // As in Envoy, unless the runtime says otherwise.
+        Action::ImplementationSpecificDefault | Action::KeepUnchanged => EscapedSlashes::KeepUnchanged,
+        Action::RejectRequest => EscapedSlashes::RejectRequest,
+        Action::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+        Action::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+    })
 }
 
 /// Request ids are UUIDs; Envoy's marks of a trace decision in them are not set.

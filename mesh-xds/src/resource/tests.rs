@@ -364,6 +364,21 @@ fn listeners_may_refuse_or_drop_headers_with_underscores() {
 }
 
 #[test]
+fn paths_with_escaped_slashes_are_decoded() {
+    use model::PathWithEscapedSlashesAction::{KeepUnchanged, RejectRequest, UnescapeAndForward, UnescapeAndRedirect};
+    for (name, expected) in [
+        ("IMPLEMENTATION_SPECIFIC_DEFAULT", KeepUnchanged),
+        ("KEEP_UNCHANGED", KeepUnchanged),
+        ("REJECT_REQUEST", RejectRequest),
+        ("UNESCAPE_AND_REDIRECT", UnescapeAndRedirect),
+        ("UNESCAPE_AND_FORWARD", UnescapeAndForward),
+    ] {
+        let hcm = hcm(&format!(", path_with_escaped_slashes_action: {name}")).unwrap();
+        assert_eq!(hcm.path_normalization.path_with_escaped_slashes_action, expected);
+    }
+}
+
+#[test]
 fn http2_connections_have_a_keepalive() {
     let decode = |fields: &str| {
         cluster(&format!("{{name: a, http2_protocol_options: {{connection_keepalive: {{{fields}}}}}}}"))
