@@ -9,10 +9,7 @@ use std::{
     future::poll_fn,
     io::{Error, ErrorKind, Result},
     pin::Pin,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -26,22 +23,12 @@ use tokio::{
 /// Bytes that are read at once.
 const BUFFER_SIZE: usize = 32 * 1024;
 
-/// One of the two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// The client's.
-    Downstream,
-    /// The endpoint's.
-    Upstream,
-}
-
 /// What both ends of a pipe share.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     start: Instant,
     /// Milliseconds from the start until bytes were last copied.
     last_activity_ms: AtomicU64,
-    ended_first: OnceLock<Side>,
 }
 
 /// One end of a pipe.
@@ -63,7 +50,7 @@ pub(crate) struct Meters<'a> {
 impl Pipe {
     /// A pipe that starts now.
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), last_activity_ms: AtomicU64::new(0), ended_first: OnceLock::new() }
+        Self { start: Instant::now(), last_activity_ms: AtomicU64::new(0) }
     }
 
     /// Copies bytes in both directions until both ends have ended, or one of them fails.
@@ -72,8 +59,8 @@ impl Pipe {
         D: AsyncRead + AsyncWrite + Unpin,
         U: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut downstream = Metered { end: downstream, side: Side::Downstream, pipe: self };
-        let mut upstream = Metered { end: upstream, side: Side::Upstream, pipe: self };
+        let mut downstream = Metered { end: downstream, pipe: self };
+        let mut upstream = Metered { end: upstream, pipe: self };
         let (mut up, mut down) = (Direction::default(), Direction::default());
         let copied = poll_fn(|cx| {
             let upwards = up.poll(cx, &mut downstream, &mut upstream)?;
@@ -99,11 +86,6 @@ impl Pipe {
         }
     }
 
-    /// The end that was the first to close its write side, or to fail.
-    pub(crate) fn ended_first(&self) -> Option<Side> {
-        self.ended_first.get().copied()
-    }
-
     fn copied(&self, counters: &[&Counter], bytes: usize) {
         if bytes > 0 {
             counters.iter().for_each(|counter| counter.add(bytes as u64));
@@ -117,19 +99,7 @@ impl Pipe {
 #[derive(Debug)]
 struct Metered<'a, I> {
     end: End<'a, I>,
-    side: Side,
     pipe: &'a Pipe,
-}
-
-impl<I> Metered<'_, I> {
-    fn ended(&self) {
-        // Only the first call has an effect.
-        let _ = self.pipe.ended_first.set(self.side);
-    }
-
-    fn note_failure<T>(&self, result: Result<T>) -> Result<T> {
-        result.inspect_err(|_| self.ended())
-    }
 }
 
 impl<I: AsyncRead + Unpin> Metered<'_, I> {
@@ -137,9 +107,6 @@ impl<I: AsyncRead + Unpin> Metered<'_, I> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<usize>> {
         let read = ready!(Pin::new(&mut self.end.io).poll_read(cx, buf));
         let bytes = buf.filled().len();
-        if bytes == 0 {
-            self.ended();
-        }
         self.pipe.copied(self.end.meters.received, bytes);
         Poll::Ready(read.map(|()| bytes))
     }
@@ -152,17 +119,15 @@ impl<I: AsyncWrite + Unpin> Metered<'_, I> {
             written => written,
         };
         self.pipe.copied(self.end.meters.sent, *written.as_ref().unwrap_or(&0));
-        Poll::Ready(self.note_failure(written))
+        Poll::Ready(written)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.end.io).poll_flush(cx));
-        Poll::Ready(self.note_failure(flushed))
+        Pin::new(&mut self.end.io).poll_flush(cx)
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let shut_down = ready!(Pin::new(&mut self.end.io).poll_shutdown(cx));
-        Poll::Ready(self.note_failure(shut_down))
+        Pin::new(&mut self.end.io).poll_shutdown(cx)
     }
 }
 
@@ -298,16 +263,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_that_has_ended_may_still_receive_and_everything_is_counted() {
-        for first in [Side::Downstream, Side::Upstream] {
+        for client_is_first in [true, false] {
             let ((mut client, downstream), (mut server, upstream)) = (duplex(64), duplex(64));
             let (received, sent) = (Counter::default(), Counter::default());
             let pipe = Pipe::new();
             let meters = Meters { received: &[&received], sent: &[&sent] };
             let talk = async {
-                let (a, b) = match first {
-                    Side::Downstream => (&mut client, &mut server),
-                    Side::Upstream => (&mut server, &mut client),
-                };
+                let (a, b) = if client_is_first { (&mut client, &mut server) } else { (&mut server, &mut client) };
                 a.write_all(b"hello").await.unwrap();
                 a.shutdown().await.unwrap();
                 let mut text = String::new();
@@ -318,8 +280,7 @@ mod tests {
                 a.read_exact(&mut [0; 3]).await.unwrap();
             };
             tokio::join!(talk, pipe.run(End { io: downstream, meters }, unmetered(upstream)));
-            assert_eq!(pipe.ended_first(), Some(first));
-            let expected = if first == Side::Downstream { (5, 3) } else { (3, 5) };
+            let expected = if client_is_first { (5, 3) } else { (3, 5) };
             assert_eq!((received.get(), sent.get()), expected);
         }
     }

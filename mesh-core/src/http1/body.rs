@@ -14,7 +14,7 @@ pub enum BodyLength {
     Exact(u64),
     /// The body is chunked.
     Chunked,
-    /// The body ends with the connection. Only responses have such a body.
+    /// The body ends with the connection, as that of some responses, and what follows a switch of the protocol.
     UntilClose,
 }
 

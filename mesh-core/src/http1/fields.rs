@@ -122,7 +122,8 @@ impl Fields {
             // As in Envoy, it can end the connection, but not keep one of HTTP/1.0.
             self.connection.close |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"close"));
         } else if *name == UPGRADE {
-            self.has_upgrade = true;
+            // As in Envoy, an upgrade to HTTP/2 is not done, so such a request is an ordinary one.
+            self.has_upgrade |= !value.as_bytes().eq_ignore_ascii_case(b"h2c");
         }
         Ok(())
     }

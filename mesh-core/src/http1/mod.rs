@@ -33,7 +33,10 @@ pub use head::Limits;
 pub use request::{RequestHead, RequestReader};
 pub use response::{ResponseHead, ResponseReader};
 pub use spelling::ReceivedNames;
-pub use write::{BodyWriter, Framing, WrongLength, write_interim, write_request, write_response};
+pub use write::{
+    BodyWriter, Framing, WrongLength, write_interim, write_request, write_response, write_tunnel_request,
+    write_tunnel_response,
+};
 
 #[cfg(test)]
 mod tests;

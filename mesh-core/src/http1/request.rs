@@ -23,7 +23,7 @@ pub struct RequestHead {
     pub body: BodyLength,
     /// Whether the client keeps the connection after the response.
     pub is_persistent: bool,
-    /// Whether the client asks for another protocol on the connection: CONNECT, or `upgrade`.
+    /// Whether the client asks for another protocol on the connection: CONNECT, or `upgrade` other than to `h2c`.
     pub is_upgrade: bool,
     /// Why the request is to be refused although it was understood: for its target, which is not in `parts` then.
     pub refused: Option<Error>,
@@ -61,6 +61,11 @@ impl RequestReader {
     #[must_use]
     pub fn new(options: Http1Options, limits: Limits) -> Self {
         Self { options, limits, scan: HeadScan::default(), body: BodyReader::new(BodyLength::None, limits), dropped: 0 }
+    }
+
+    /// Reads what follows the head of a request that switches the protocol, up to the end of the connection, as its body.
+    pub fn begin_tunnel(&mut self) {
+        self.body = BodyReader::UntilClose;
     }
 
     /// How many headers and trailers were dropped because their names have an underscore, since this was last called.

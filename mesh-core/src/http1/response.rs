@@ -21,6 +21,8 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// Whether the server keeps the connection after the response.
     pub is_persistent: bool,
+    /// Whether the server agrees to another protocol on the connection by `upgrade`.
+    pub is_upgrade: bool,
 }
 
 /// Reads the responses of a connection, one after the other.
@@ -77,12 +79,12 @@ impl ResponseReader {
         let mut parts = Response::new(()).into_parts().0;
         parts.status = status;
         parts.version = version;
-        parts.headers = fields.headers;
+        parts.headers = std::mem::take(&mut fields.headers);
         if let Some(names) = names {
             parts.extensions.insert(names);
         }
         self.body = BodyReader::new(body, self.limits);
-        Ok(Some(ResponseHead { parts, body, is_persistent }))
+        Ok(Some(ResponseHead { parts, body, is_persistent, is_upgrade: fields.is_upgrade() }))
     }
 
     fn body_length(&self, fields: &mut Fields, method: &Method, status: StatusCode) -> Result<BodyLength, Error> {
@@ -95,6 +97,11 @@ impl ResponseReader {
         }
         let length = fields.length(self.options.allow_chunked_length)?;
         Ok(if has_none { BodyLength::None } else { length.unwrap_or(BodyLength::UntilClose) })
+    }
+
+    /// Reads what follows the head of a response that switches the protocol, up to the end of the connection, as its body.
+    pub fn begin_tunnel(&mut self) {
+        self.body = BodyReader::UntilClose;
     }
 
     /// Takes the next part of the body from the front of `input`; `None` if more bytes are needed.

@@ -6,7 +6,7 @@ use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
     request, response,
-    uri::{Authority, PathAndQuery},
+    uri::PathAndQuery,
 };
 
 use super::{ReceivedNames, fields::content_length, spelling::write_name};
@@ -21,35 +21,45 @@ pub enum Framing {
     Length(u64),
     /// The body is chunked.
     Chunked,
-    /// The body ends with the connection. Only for responses.
+    /// The body ends with the connection: that of some responses, and what follows a switch of the protocol.
     UntilClose,
 }
 
-/// Appends the head of a request to `out`. The version is HTTP/1.1. An authority in the target becomes `host`, except for
-/// CONNECT, whose target it is.
+/// Appends the head of a request to `out`. The version is HTTP/1.1. An authority in the target becomes `host`. It is
+/// also the target of CONNECT.
 ///
 /// `body` is the length of the body that follows; `Some(0)` = there is none, `None` = it is not known. The framing of a body is
 /// `content-length`, if there is one or the length is known; else it is chunked, for every method. A request without a body whose
 /// method could have one gets `content-length: 0`, because some servers insist on it (RFC 9110 section 8.6).
 pub fn write_request(head: &request::Parts, body: Option<u64>, options: Http1Options, out: &mut Vec<u8>) -> BodyWriter {
-    let spelling = Spelling::of(options, &head.extensions);
-    out.reserve(estimate(&head.headers));
-    out.extend_from_slice(head.method.as_str().as_bytes());
-    out.push(b' ');
-    let host = write_target(head, out);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if let Some(host) = host {
-        write_field(&HOST, host.as_str().as_bytes(), spelling, out);
-    }
     let (framing, header) = match (declared(&head.headers), body) {
         (Some(declared), _) => (Framing::Length(declared), FramingHeader::Received),
         (None, Some(0)) if !may_have_body(&head.method) => (Framing::None, FramingHeader::Nothing),
         (None, Some(length)) => (Framing::Length(length), FramingHeader::Length(length)),
         (None, None) => (Framing::Chunked, FramingHeader::Chunked),
     };
-    let replaced = host.map(|_| &HOST);
-    write_fields(&head.headers, replaced, header, spelling, out);
+    write_request_head(head, header, options, out);
     BodyWriter { framing, options }
+}
+
+/// Appends the head of a request that switches the protocol of its connection. The bytes in the new protocol are its body.
+pub fn write_tunnel_request(head: &request::Parts, options: Http1Options, out: &mut Vec<u8>) -> BodyWriter {
+    write_request_head(head, FramingHeader::Received, options, out);
+    BodyWriter::for_tunnel(options)
+}
+
+fn write_request_head(head: &request::Parts, framing: FramingHeader, options: Http1Options, out: &mut Vec<u8>) {
+    let spelling = Spelling::of(options, &head.extensions);
+    out.reserve(estimate(&head.headers));
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    write_target(head, out);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let host = head.uri.authority();
+    if let Some(host) = host {
+        write_field(&HOST, host.as_str().as_bytes(), spelling, out);
+    }
+    write_fields(&head.headers, host.map(|_| &HOST), framing, spelling, out);
 }
 
 fn may_have_body(method: &Method) -> bool {
@@ -94,6 +104,19 @@ pub fn write_response(
     BodyWriter { framing, options }
 }
 
+/// Appends the head of a response that switches the protocol of its connection. The bytes in the new protocol are its body.
+pub fn write_tunnel_response(
+    head: &response::Parts,
+    version: Version,
+    options: Http1Options,
+    out: &mut Vec<u8>,
+) -> BodyWriter {
+    out.reserve(estimate(&head.headers));
+    write_status_line(version, head.status, out);
+    write_fields(&head.headers, None, FramingHeader::Received, Spelling::of(options, &head.extensions), out);
+    BodyWriter::for_tunnel(options)
+}
+
 /// Appends an interim response (RFC 9110 section 15.2) to `out`.
 pub fn write_interim(status: StatusCode, headers: &HeaderMap, options: Http1Options, out: &mut Vec<u8>) {
     write_status_line(Version::HTTP_11, status, out);
@@ -114,14 +137,12 @@ fn write_status_line(version: Version, status: StatusCode, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the target; returns the authority if it is not a part of it.
-fn write_target<'a>(head: &'a request::Parts, out: &mut Vec<u8>) -> Option<&'a Authority> {
-    let authority = head.uri.authority();
+/// Appends the target: the authority for CONNECT, else the path.
+fn write_target(head: &request::Parts, out: &mut Vec<u8>) {
     if head.method == Method::CONNECT
-        && let Some(authority) = authority
+        && let Some(authority) = head.uri.authority()
     {
-        out.extend_from_slice(authority.as_str().as_bytes());
-        return None;
+        return out.extend_from_slice(authority.as_str().as_bytes());
     }
     let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     // That of `http://a?b` has no path, and must have one here (RFC 9112 section 3.2.1).
@@ -129,7 +150,6 @@ fn write_target<'a>(head: &'a request::Parts, out: &mut Vec<u8>) -> Option<&'a A
         out.push(b'/');
     }
     out.extend_from_slice(target.as_bytes());
-    authority
 }
 
 /// The body length that `content-length` declares. `None` if the header is invalid: it is replaced, because readers could
@@ -229,6 +249,12 @@ pub struct BodyWriter {
 pub struct WrongLength;
 
 impl BodyWriter {
+    /// Writes bytes as they are.
+    #[must_use]
+    pub fn for_tunnel(options: Http1Options) -> Self {
+        Self { framing: Framing::UntilClose, options }
+    }
+
     /// How the end of the body is marked.
     #[must_use]
     pub fn framing(&self) -> Framing {

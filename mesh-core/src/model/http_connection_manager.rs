@@ -83,6 +83,8 @@ pub struct HttpConnectionManager {
     /// Pass `expect: 100-continue` on, and the endpoint's `100 Continue` back. Otherwise the connection manager answers the
     /// expectation itself. Default false.
     pub proxy_100_continue: bool,
+    /// Accept extended CONNECT over HTTP/2 (RFC 8441), by which clients ask for an upgrade. Default false.
+    pub allow_connect: bool,
     /// Concurrent streams per HTTP/2 connection. Default 1024.
     pub max_concurrent_streams: u32,
     /// HTTP/2 flow-control window of a stream in bytes. Default 16 MiB.
@@ -130,6 +132,7 @@ impl HttpConnectionManager {
             accept_http_10: None,
             http1: Http1Options::default(),
             proxy_100_continue: false,
+            allow_connect: false,
             max_concurrent_streams: 1024,
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,

@@ -49,8 +49,9 @@ pub use metadata::{Metadata, MetadataValue};
 pub use peer_metadata::{MetadataExchange, PeerMetadata, UpstreamPropagation};
 pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};
 pub use route::{
-    Action, ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRewrite, Route, RouteAction, RouteConfiguration,
-    RouteMatch, RoutingPriority, UpgradeConfig, VirtualCluster, VirtualHost, WeightedCluster, WeightedClusters,
+    Action, ClusterSpecifier, ConnectConfig, HostRewrite, MaxStreamDuration, PathRewrite, Route, RouteAction,
+    RouteConfiguration, RouteMatch, RoutingPriority, UpgradeConfig, VirtualCluster, VirtualHost, WeightedCluster,
+    WeightedClusters,
 };
 pub use route_answer::{DirectResponse, PathRedirect, Redirect};
 pub use secret::{CertificateValidationContext, PrivateKey, Secret, SecretValue, TlsCertificate};

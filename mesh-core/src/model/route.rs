@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{
     ClusterName, DirectResponse, FractionalPercent, HeaderKey, HeaderMatcher, HeaderMutations, Metadata, PathMatcher,
@@ -233,6 +233,9 @@ pub struct RouteAction {
     pub priority: RoutingPriority,
     /// Upgrades that are allowed or refused on this route. They take precedence over the connection manager's.
     pub upgrade_configs: Vec<UpgradeConfig>,
+    /// Pass the data of CONNECT requests on over TCP, without HTTP; `None` = they are forwarded as CONNECT requests. Envoy
+    /// `UpgradeConfig.connect_config`.
+    pub connect_config: Option<ConnectConfig>,
 }
 
 impl RouteAction {
@@ -260,7 +263,15 @@ impl RouteAction {
             max_stream_duration: None,
             priority: RoutingPriority::Default,
             upgrade_configs: Vec::new(),
+            connect_config: None,
         }
+    }
+
+    /// Whether the data of a request with `method` is passed on over TCP.
+    #[must_use]
+    pub fn sends_data_only(&self, method: &Method) -> bool {
+        self.connect_config
+            .is_some_and(|config| *method == Method::CONNECT || (config.allow_post && *method == Method::POST))
     }
 
     /// The same with another timeout.
@@ -390,6 +401,14 @@ pub struct UpgradeConfig {
     pub upgrade_type: Box<str>,
     /// Whether it is allowed. Default true.
     pub enabled: bool,
+}
+
+/// How the data of CONNECT requests is passed on. Envoy `RouteAction.UpgradeConfig.ConnectConfig`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectConfig {
+    /// Also pass the bodies of POST requests on in this way. Default false.
+    pub allow_post: bool,
 }
 
 impl UpgradeConfig {

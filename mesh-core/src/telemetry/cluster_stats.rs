@@ -234,7 +234,10 @@ fn for_each_response_code(
             in_class += count;
         }
         emit(name, format_args!("{}xx", class + 1), in_class);
-        completed += in_class;
+        // As in Envoy, a switch of protocols does not complete the request.
+        if class > 0 {
+            completed += in_class;
+        }
     }
     emit(name, format_args!("completed"), completed);
 }
@@ -287,6 +290,7 @@ mod tests {
             (0..times).for_each(|_| stats.count_response(StatusCode::from_u16(status).unwrap(), origin));
         }
         stats.count_response(StatusCode::from_u16(999).unwrap(), RequestOrigin::External);
+        stats.count_response(StatusCode::SWITCHING_PROTOCOLS, RequestOrigin::External);
         stats.count_retried_response(StatusCode::BAD_GATEWAY);
 
         let mut seen = BTreeMap::new();
@@ -296,6 +300,8 @@ mod tests {
             }
         });
         let expected = [
+            ("external.upstream_rq_101", 1),
+            ("external.upstream_rq_1xx", 1),
             ("external.upstream_rq_200", 2),
             ("external.upstream_rq_2xx", 2),
             ("external.upstream_rq_503", 1),
@@ -307,6 +313,8 @@ mod tests {
             ("retry.upstream_rq_502", 1),
             ("retry.upstream_rq_5xx", 1),
             ("retry.upstream_rq_completed", 1),
+            ("upstream_rq_101", 1),
+            ("upstream_rq_1xx", 1),
             ("upstream_rq_200", 2),
             ("upstream_rq_204", 1),
             ("upstream_rq_2xx", 3),

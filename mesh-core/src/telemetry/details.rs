@@ -70,6 +70,8 @@ pub const HTTP1_INVALID_TRANSFER_ENCODING: &str = "http1.invalid_transfer_encodi
 pub const HTTP1_CHUNKED_CONTENT_LENGTH: &str = "http1.content_length_and_chunked_not_allowed";
 /// A request has a body that its method does not allow.
 pub const HTTP1_BODY_DISALLOWED: &str = "http1.body_disallowed";
+/// The endpoint has answered a request for a WebSocket with a status below 400 other than 101.
+pub const WEBSOCKET_HANDSHAKE_UNSUCCESSFUL: &str = "websocket_handshake_unsuccessful";
 /// The client disconnected.
 pub const DOWNSTREAM_REMOTE_DISCONNECT: &str = "downstream_remote_disconnect";
 /// The client reset its stream.

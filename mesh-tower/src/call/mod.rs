@@ -42,8 +42,22 @@ pub struct Call {
     pub(crate) interim: Option<Interim>,
     /// The survey of the request headers when the call began.
     pub(crate) survey: HeaderSurvey,
+    /// Who switches the protocol of the connections, if the request asks for it.
+    pub(crate) tunnelling: Tunnelling,
     /// Whether the head is needed after the request has been sent.
     keeps_head: bool,
+}
+
+/// Who switches the protocol of the connections of a request, such as to WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Tunnelling {
+    /// The program that makes the call. It takes the endpoint's connection with hyper's `OnUpgrade`.
+    #[default]
+    ByProgram,
+    /// This process, if the request asks for it: the bodies of the call can carry the bytes in the new protocol.
+    Possible,
+    /// This process. The body of the request is what the client sends in the new protocol.
+    Requested,
 }
 
 impl Call {
@@ -52,7 +66,15 @@ impl Call {
     pub fn new(request: Request<Body>) -> Self {
         let survey = HeaderSurvey::of(request.headers());
         let (head, body) = request.into_parts();
-        Self { head, body: Some(body), response: None, interim: None, survey, keeps_head: false }
+        Self {
+            head,
+            body: Some(body),
+            response: None,
+            interim: None,
+            survey,
+            tunnelling: Tunnelling::default(),
+            keeps_head: false,
+        }
     }
 
     /// Method, target and headers of the request.

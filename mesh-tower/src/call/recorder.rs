@@ -81,6 +81,8 @@ pub(crate) struct Recorder {
     ended: bool,
     /// The response was forwarded completely.
     completed: bool,
+    /// Counts as an upgrade.
+    is_upgrade: bool,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,7 @@ impl Recorder {
             span: None,
             ended: false,
             completed: false,
+            is_upgrade: false,
         }
     }
 
@@ -239,12 +242,13 @@ impl Recorder {
         self.end();
     }
 
-    /// Records a request whose upgraded connection was closed by the upstream.
-    pub(crate) fn upstream_closed_tunnel(self) {
-        let reset = UpstreamReset::ConnectionTermination;
-        let details = details::upstream_reset_after_response_started(reset.as_str());
-        self.info.state().response_code_details = Some(details.into());
-        self.upstream_failed();
+    /// Counts an upgrade that is allowed, whatever the endpoint responds.
+    pub(crate) fn count_upgrade(&mut self) {
+        if let (Some(http), Some(_)) = (&self.telemetry.http, &self.connection) {
+            http.stats.downstream_cx_upgrades_total.inc();
+            http.stats.downstream_cx_upgrades_active.inc();
+            self.is_upgrade = true;
+        }
     }
 
     /// Records a request whose response body has failed.
@@ -336,6 +340,9 @@ impl Recorder {
             http.stats.downstream_rq_max_duration_reached.inc();
         }
         http.stats.downstream_rq_active.dec();
+        if self.is_upgrade {
+            http.stats.downstream_cx_upgrades_active.dec();
+        }
         http.stats.downstream_rq_time.observe_thousandths(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
         connection.request_ended(ended_at);
     }

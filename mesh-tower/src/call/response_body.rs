@@ -64,7 +64,7 @@ impl ResponseBody {
                 recorder.complete();
                 return Self { inner, open: None };
             }
-            timeouts.moved();
+            timeouts.response_began();
             Self { inner, open: Some(Box::new(Open { recorder, timeouts, on_failure })) }
         })
     }

@@ -238,7 +238,9 @@ impl StreamState {
             upstream_protocol: self.upstream_protocol,
             upstream_host: host.map(EndpointState::address),
             upstream_host_name: host.and_then(EndpointState::hostname).map(|name| &**name),
-            upstream_remote_address: host.filter(|_| self.upstream_protocol.is_some()).map(EndpointState::address),
+            upstream_remote_address: host
+                .filter(|_| self.upstream_protocol.is_some() || self.upstream_local_address.is_some())
+                .map(EndpointState::address),
             upstream_local_address: self.upstream_local_address,
             upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
             upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),

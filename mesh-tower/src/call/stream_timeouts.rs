@@ -58,6 +58,12 @@ impl StreamTimeouts {
         self.idle_timeout
     }
 
+    /// Records that the response has begun. The timeout for receiving the request does not apply from then on, as in Envoy.
+    pub(crate) fn response_began(&mut self) {
+        self.request_deadline = None;
+        self.moved();
+    }
+
     /// Records activity on the stream.
     pub(crate) fn moved(&mut self) {
         self.idle_since = None;

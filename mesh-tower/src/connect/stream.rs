@@ -148,8 +148,12 @@ impl<P> UpstreamStream<P> {
         self.local_address
     }
 
-    fn note_failure<T>(&self, result: Result<T>) -> Result<T> {
-        result.inspect_err(|_| self.count.end.note(EndedBy::Endpoint))
+    fn note_written(&self, written: Result<usize>) -> Result<usize> {
+        match &written {
+            Ok(written) => self.count.cluster.upstream_cx_tx_bytes_total.add(*written as u64),
+            Err(_) => self.count.end.note(EndedBy::Endpoint),
+        }
+        written
     }
 }
 
@@ -157,8 +161,9 @@ impl<P: Unpin> AsyncRead for UpstreamStream<P> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
-        if buf.filled().len() == before && buf.remaining() > 0 {
-            self.count.end.note(EndedBy::Endpoint);
+        match buf.filled().len() - before {
+            0 if buf.remaining() > 0 => self.count.end.note(EndedBy::Endpoint),
+            read => self.count.cluster.upstream_cx_rx_bytes_total.add(read as u64),
         }
         Poll::Ready(read)
     }
@@ -167,7 +172,7 @@ impl<P: Unpin> AsyncRead for UpstreamStream<P> {
 impl<P: Unpin> AsyncWrite for UpstreamStream<P> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
-        Poll::Ready(self.note_failure(written))
+        Poll::Ready(self.note_written(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -185,7 +190,7 @@ impl<P: Unpin> AsyncWrite for UpstreamStream<P> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
-        Poll::Ready(self.note_failure(written))
+        Poll::Ready(self.note_written(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -95,6 +95,8 @@ pub(crate) struct SendBody<B> {
     send: SendStream<Payload>,
     pending: Option<Pending>,
     failed: Option<Failed>,
+    /// The reason for resetting the stream when the body fails; `None` = it depends on the error.
+    reset_reason: Option<Reason>,
     stall_timeout: Option<Duration>,
     stalled_at: Deadline,
 }
@@ -114,7 +116,13 @@ struct Failed {
 impl<B: Outgoing> SendBody<B> {
     pub(crate) fn new(body: B, send: SendStream<Payload>) -> Self {
         let stall_timeout = body.stall_timeout();
-        Self { body, send, pending: None, failed: None, stall_timeout, stalled_at: Deadline::new(None) }
+        let stalled_at = Deadline::new(None);
+        Self { body, send, pending: None, failed: None, reset_reason: None, stall_timeout, stalled_at }
+    }
+
+    /// The same, with the reason for resetting the stream when the body fails.
+    pub(crate) fn failing_with(self, reason: Reason) -> Self {
+        Self { reset_reason: Some(reason), ..self }
     }
 
     /// The body, of which everything that was read has been given to h2, or was still waiting for the window.
@@ -144,7 +152,7 @@ impl<B: Outgoing> SendBody<B> {
             };
             match frame {
                 None => return Poll::Ready(self.send_data(Bytes::new(), true)),
-                Some(Err(error)) => self.fail(B::reset_reason(&error))?,
+                Some(Err(error)) => self.fail(self.reset_reason.unwrap_or_else(|| B::reset_reason(&error)))?,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let is_last = self.body.is_end_stream();

@@ -115,7 +115,8 @@ pub(super) fn canonicalize(
         Some(http1::Error::FragmentInTarget) => return Err(Refusal::PathNormalizationFailed),
         Some(_) => return Err(Refusal::AbsolutePathRejected),
     }
-    if config.strip_any_host_port || config.strip_matching_host_port {
+    // As in Envoy, the port is a part of what CONNECT asks for.
+    if (config.strip_any_host_port || config.strip_matching_host_port) && parts.method != Method::CONNECT {
         let only = (!config.strip_any_host_port).then_some(listener_port);
         strip_port(parts, only)?;
     }

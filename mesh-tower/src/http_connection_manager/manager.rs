@@ -8,8 +8,9 @@ use std::{
 };
 
 use h2::Reason;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery};
-use hyper::upgrade::OnUpgrade;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery,
+};
 use mesh_core::{
     local_reply::LocalReply,
     model::{HeadersWithUnderscoresAction as Underscores, HttpConnectionManager, Listener, TrafficDirection},
@@ -32,15 +33,14 @@ use super::{
 };
 use crate::{
     Body, Downstream,
-    call::{Call, Interim, OnFailure, Recorder, ResponseBody, StreamInfo},
+    call::{Call, Interim, OnFailure, Recorder, ResponseBody, StreamInfo, Tunnelling},
     codec::{Codecs, Connection, ConnectionInfo, Lifetime, Refuse, ResetStream, drop_underscores, has_underscore},
     drain::DrainWatch,
     machine::local_address,
     peer_metadata::ClientMetadata,
     telemetry::{CodecStats, Telemetry},
     timer::now,
-    upgrade::{self, EndedBy, Tunnel},
-    upstream::HeldByTunnel,
+    upgrade,
 };
 
 /// The address of a client whose address is unknown.
@@ -132,6 +132,9 @@ impl<S: Respond> ConnectionManager<S> {
     ) -> Response<ResponseBody> {
         let mut call = Call::new(request);
         call.interim = interim;
+        if !S::IS_PROGRAM {
+            call.tunnelling = Tunnelling::Possible;
+        }
         let mut recorder = self.recorder(&connection, StreamInfo::new(now()), &mut call);
         let is_last = self.is_last(connection.request_started());
         if is_last {
@@ -165,11 +168,12 @@ impl<S: Respond> ConnectionManager<S> {
         let response = call.response.take().unwrap_or_default();
         let (mut response, body) = response::without_body_for_head(response, &method).into_parts();
         let is_local = info.state().is_local_reply();
+        let is_tunnel = opens_tunnel(&call, &method, &response, &served);
         let abandons_upload = !info.is_request_complete() && is_local;
         if is_last
             || is_not_persistent
             || abandons_upload
-            || info.asks_for_upgrade()
+            || (info.asks_for_upgrade() && !is_tunnel)
             || connection.drain.is_draining()
             || (served.by_program && asks_to_close(&response.headers))
         {
@@ -179,20 +183,15 @@ impl<S: Respond> ConnectionManager<S> {
         let server = self.listener.peers.receive_response(&mut response.headers);
         recorder.observe_server(server);
         self.listener.peers.send_response(&mut response.headers, &client);
+        if is_tunnel {
+            facts.persistence = Persistence::Switch;
+        }
         response::finish(&mut response, &self.listener.config, facts, is_local);
         if has_disconnected {
             recorder.client_disconnected();
             return Response::from_parts(response, ResponseBody::unrecorded(body));
         }
         recorder.observe_response_head(&response);
-        if response.status == StatusCode::SWITCHING_PROTOCOLS
-            && served.upgrades
-            && let Some(upstream) = response.extensions.remove::<OnUpgrade>()
-        {
-            let held = response.extensions.remove::<HeldByTunnel>();
-            response.extensions.insert(self.tunnel(upstream, held, &connection, recorder));
-            return Response::from_parts(response, ResponseBody::unrecorded(Body::empty()));
-        }
         ResponseBody::wrap(Response::from_parts(response, body), recorder, served.timeouts, on_failure)
     }
 
@@ -319,32 +318,6 @@ impl<S: Respond> ConnectionManager<S> {
         }
         is_last
     }
-
-    /// The tunnel of an upgraded request, which is recorded when the tunnel ends.
-    fn tunnel(
-        &self,
-        upstream: OnUpgrade,
-        held: Option<HeldByTunnel>,
-        connection: &ConnectionInfo,
-        recorder: Recorder,
-    ) -> Tunnel {
-        let stats = Arc::clone(&self.listener.stats);
-        let drain = connection.drain.watch();
-        Tunnel::new(async move |downstream| {
-            stats.downstream_cx_upgrades_total.inc();
-            stats.downstream_cx_upgrades_active.inc();
-            let tunnelled = upgrade::tunnel(downstream, upstream, drain).await;
-            drop(held);
-            stats.downstream_cx_upgrades_active.dec();
-            recorder.info().add_bytes_received(tunnelled.received);
-            recorder.info().add_bytes_sent(tunnelled.sent);
-            match tunnelled.ended_by {
-                EndedBy::Downstream => drop(recorder),
-                EndedBy::Upstream => recorder.upstream_closed_tunnel(),
-                EndedBy::Drain => recorder.complete(),
-            }
-        })
-    }
 }
 
 impl<S> ConnectionManager<S> {
@@ -369,6 +342,17 @@ impl<S> ConnectionManager<S> {
 impl<S> fmt::Debug for ConnectionManager<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionManager").field("config", &self.listener.config).finish_non_exhaustive()
+    }
+}
+
+/// Whether a response switches the protocol of the connection.
+fn opens_tunnel(call: &Call, method: &Method, response: &http::response::Parts, served: &Served) -> bool {
+    let is_switching = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    match call.tunnelling {
+        Tunnelling::Requested if *method == Method::CONNECT => response.status.is_success(),
+        Tunnelling::Requested => is_switching && upgrade::requested_upgrade(&response.headers).is_some(),
+        // A program that responds itself knows what it does.
+        Tunnelling::Possible | Tunnelling::ByProgram => served.by_program && is_switching,
     }
 }
 

@@ -37,3 +37,5 @@ mod http2_slow_tests;
 mod http2_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;

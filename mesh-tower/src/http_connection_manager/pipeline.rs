@@ -15,7 +15,7 @@ use std::{
     task::Poll,
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use mesh_core::{
     local_reply::LocalReply,
     model::Action,
@@ -25,7 +25,7 @@ use mesh_core::{
 
 use super::{HttpListener, RequestContext, Respond};
 use crate::{
-    call::{Call, Recorder, StreamExpired, StreamInfo, StreamTimeouts},
+    call::{Call, Recorder, StreamExpired, StreamInfo, StreamTimeouts, Tunnelling},
     filter::FilterRun,
     rng::ThreadRng,
     route::{self, Matched, Router, Routing},
@@ -38,8 +38,6 @@ use crate::{
 pub(crate) struct Served {
     /// Timeouts of the stream, which also apply to the response body.
     pub(crate) timeouts: StreamTimeouts,
-    /// The connection of the client may become a tunnel.
-    pub(crate) upgrades: bool,
     /// The response is the program's own, so its `connection` header concerns this hop.
     pub(crate) by_program: bool,
 }
@@ -59,7 +57,7 @@ impl HttpListener {
         let (authority, store) = (self.default_authority.as_deref(), Some(&*self.store));
         let mut router = Router::new(routes.as_deref(), authority, store, ThreadRng.next_u64());
         router.route(&call.head);
-        let upgrade = self.upgrade::<R>(call, router.matched(), recorder.info());
+        let upgrade = self.upgrade(call, router.matched(), recorder);
         recorder.observe_request(&call.head);
         let info = recorder.info();
         if recorder.reads_route()
@@ -69,19 +67,16 @@ impl HttpListener {
         }
         let mut served = Served {
             timeouts: self.timeouts(router.matched(), info),
-            upgrades: false,
             by_program: R::IS_PROGRAM || router.matched().is_some_and(is_served_here),
         };
         let mut run = if self.filters.is_empty() { None } else { Some(self.filters.start()) };
-        match upgrade {
-            Ok(upgrades) => served.upgrades = upgrades,
-            Err(reply) => {
-                call.reply(info, reply);
-                if let Some(run) = &mut run {
-                    run.on_response(call, info, router.matched());
-                }
-                return served;
+        if let Err(reply) = upgrade {
+            info.state().upstream_cluster = router.matched().and_then(|matched| matched.cluster.clone());
+            call.reply(info, reply);
+            if let Some(run) = &mut run {
+                run.on_response(call, info, router.matched());
             }
+            return served;
         }
         let expired = {
             let mut answering = pin!(async {
@@ -148,36 +143,41 @@ impl HttpListener {
         }
     }
 
-    /// Whether the request may upgrade its connection to a tunnel. Removes hop-by-hop headers.
-    fn upgrade<R: Respond>(
+    /// Checks whether the request may switch the protocol of its connection, if it asks for it. Removes hop-by-hop headers.
+    fn upgrade(
         &self,
         call: &mut Call,
         matched: Option<&Matched<'_>>,
-        info: &StreamInfo,
-    ) -> Result<bool, LocalReply> {
+        recorder: &mut Recorder,
+    ) -> Result<(), LocalReply> {
         let Call { head, survey, .. } = call;
         let present = survey.hop_by_hop;
         let requested = if present.has(HopByHop::UPGRADE) { upgrade::requested_upgrade(&head.headers) } else { None };
         // As in Envoy, clients that request an upgrade to HTTP/2 get an HTTP/1.1 response.
-        let Some(protocol) = requested.filter(|protocol| *protocol != "h2c") else {
-            remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Remove);
-            return Ok(false);
-        };
-        // A program may upgrade connections itself, so the end of the tunnel stays with the request.
-        if matched.is_some_and(is_served_here) {
-            remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Pass);
-            return Ok(false);
+        let upgrade = requested.filter(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).cloned();
+        let headers = if upgrade.is_some() { hop_by_hop::Upgrade::Pass } else { hop_by_hop::Upgrade::Remove };
+        let is_connect = head.method == Method::CONNECT;
+        let protocol = upgrade.as_ref().map_or(b"CONNECT".as_slice(), HeaderValue::as_bytes);
+        // A program may upgrade connections itself, so what follows is up to it.
+        if (upgrade.is_none() && !is_connect) || matched.is_some_and(is_served_here) {
+            remove_hop_by_hop(&mut head.headers, present, headers);
+            return Ok(());
         }
-        info.ask_for_upgrade();
-        if !self.allows_upgrade(protocol, matched) {
+        recorder.info().ask_for_upgrade();
+        if self.allows_upgrade(protocol, matched) {
+            recorder.count_upgrade();
+            if call.tunnelling == Tunnelling::Possible {
+                call.tunnelling = Tunnelling::Requested;
+            }
+        } else if matched.is_some() {
             self.stats.downstream_rq_ws_on_non_ws_route.inc();
             return Err(LocalReply::UPGRADE_FAILED);
         }
-        remove_hop_by_hop(&mut head.headers, present, hop_by_hop::Upgrade::Pass);
-        Ok(!R::IS_PROGRAM)
+        remove_hop_by_hop(&mut call.head.headers, present, headers);
+        Ok(())
     }
 
-    fn allows_upgrade(&self, protocol: &HeaderValue, matched: Option<&Matched<'_>>) -> bool {
+    fn allows_upgrade(&self, protocol: &[u8], matched: Option<&Matched<'_>>) -> bool {
         let action = matched.and_then(|matched| matched.route.action());
         let of_route = action.map_or(&[][..], |action| &action.upgrade_configs);
         upgrade::is_allowed(protocol, of_route, &self.config.upgrade_configs)

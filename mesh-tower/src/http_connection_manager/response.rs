@@ -1,6 +1,6 @@
 //! The headers that a connection manager sets in every response.
 
-use http::{HeaderMap, HeaderValue, Method, Response, Version, header, response};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::Body as _;
 use mesh_core::{
     model::{HttpConnectionManager, ServerHeader},
@@ -17,6 +17,8 @@ use crate::Body;
 pub(super) enum Persistence {
     Keep,
     Close,
+    /// The response switches the protocol of the connection.
+    Switch,
 }
 
 /// The facts of the request that its response depends on.
@@ -47,8 +49,8 @@ pub(super) fn finish(
     // The version is that of the downstream connection. For HTTP/1.0 clients the codec turns 1.1 into 1.0.
     response.version = request.version.max(Version::HTTP_11);
     let headers = &mut response.headers;
-    let upgrade =
-        if response.status == http::StatusCode::SWITCHING_PROTOCOLS { Upgrade::Pass } else { Upgrade::Remove };
+    let is_upgrade = request.persistence == Persistence::Switch && response.status == StatusCode::SWITCHING_PROTOCOLS;
+    let upgrade = if is_upgrade { Upgrade::Pass } else { Upgrade::Remove };
     if !is_local {
         remove_hop_by_hop(headers, HopByHop::of(headers), upgrade);
     }
@@ -67,7 +69,7 @@ pub(super) fn finish(
     if let Some(request_id) = request.request_id {
         headers.insert(X_REQUEST_ID, request_id);
     }
-    if request.persistence == Persistence::Close && upgrade == Upgrade::Remove && request.version < Version::HTTP_2 {
+    if request.persistence == Persistence::Close && request.version < Version::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }

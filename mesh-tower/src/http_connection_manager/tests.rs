@@ -12,7 +12,7 @@ use mesh_core::{
     model::{
         AccessLog, AccessLogFormat, AccessLogSink, Action, AppendAction, Cluster, DestinationService, DirectResponse,
         Discovery, FractionalPercent, HeaderMutation, HttpConnectionManager, Listener, LoadAssignment, PathMatcher,
-        Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, UpgradeConfig, VirtualHost,
+        Redirect, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, VirtualHost,
         format::{DEFAULT_TEXT, Format},
     },
     rng::SplitMix64,
@@ -284,7 +284,11 @@ impl Log {
 
     /// What has been written.
     pub(super) fn read(&self, fixture: &Fixture) -> String {
-        fixture.telemetry.logs.flush();
+        self.read_from(&fixture.telemetry)
+    }
+
+    pub(super) fn read_from(&self, telemetry: &Telemetry) -> String {
+        telemetry.logs.flush();
         std::fs::read_to_string(&self.0).unwrap()
     }
 }
@@ -321,81 +325,12 @@ async fn the_result_of_a_handshake_reaches_headers_metrics_and_logs() {
     assert_eq!(log.read(&fixture), "- - -\na.test TLSv1.3 spiffe://cluster.local/ns/a/sa/b\n");
 }
 
-/// Switches protocols. The endpoint then reads `ping`, and for `/ended-by-endpoint` ends the connection, or else waits for
-/// its end. `/refused` is refused.
-async fn switch_protocols(request: Request<Body>) -> Response<Body> {
-    let path = request.uri().path().to_owned();
-    if path == "/refused" {
-        return crate::testing::answer(403, "");
-    }
-    let (ours, mut endpoint) = tokio::io::duplex(1024);
-    tokio::spawn(async move {
-        read_until(&mut endpoint, "\r\n\r\n").await;
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-        endpoint.write_all(answer.as_bytes()).await.unwrap();
-        read_until(&mut endpoint, "ping").await;
-        if path != "/ended-by-endpoint" {
-            endpoint.read_to_end(&mut Vec::new()).await.unwrap();
-        }
-    });
-    let io = hyper_util::rt::TokioIo::new(ours);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-    tokio::spawn(connection.with_upgrades());
-    sender.send_request(request.map(|_| Body::empty())).await.unwrap().map(Body::from)
-}
-
 pub(super) async fn read_until(stream: &mut DuplexStream, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
         read.push(stream.read_u8().await.unwrap());
     }
     String::from_utf8(read).unwrap()
-}
-
-#[tokio::test]
-async fn the_record_of_a_tunnel_shows_which_end_ended_it() {
-    let mut config = http(everything_to_the_service());
-    config.upgrade_configs.push(UpgradeConfig::new("websocket"));
-    let format = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %REQUEST_DURATION%\n";
-    let log = Log::new("tunnel", &mut config, format);
-    let fixture = Fixture::new(config, service(switch_protocols));
-    let cases = [
-        ("/ended-by-client", "101 DC downstream_remote_disconnect 4 -\n"),
-        ("/ended-by-endpoint", "101 UC upstream_reset_after_response_started{connection_termination} 4 -\n"),
-    ];
-    let mut expected = String::new();
-    for (path, line) in cases {
-        let mut client = fixture.connect();
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nping");
-        client.write_all(request.as_bytes()).await.unwrap();
-        let head = read_until(&mut client, "\r\n\r\n").await;
-        assert!(head.starts_with("HTTP/1.1 101 ") && !head.contains("close"), "{head}");
-        if path == "/ended-by-client" {
-            client.shutdown().await.unwrap();
-        }
-        client.read_to_end(&mut Vec::new()).await.unwrap();
-        drop(client);
-        while fixture.stat("http.in.downstream_rq_active") > 0 {
-            tokio::task::yield_now().await;
-        }
-        expected.push_str(line);
-        assert_eq!(log.read(&fixture), expected);
-    }
-    assert_eq!(fixture.stat("http.in.downstream_rq_rx_reset"), 1);
-}
-
-#[tokio::test]
-async fn a_refused_upgrade_closes_the_connection() {
-    let mut config = http(everything_to_the_service());
-    config.upgrade_configs.push(UpgradeConfig::new("websocket"));
-    let fixture = Fixture::new(config, service(switch_protocols));
-    for (protocol, path) in [("websocket", "/refused"), ("other", "/")] {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\n");
-        let answer = fixture.exchange(&request).await;
-        assert!(answer.starts_with("HTTP/1.1 403 Forbidden | connection: close"), "{answer}");
-    }
 }
 
 #[tokio::test(start_paused = true)]

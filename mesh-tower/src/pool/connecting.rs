@@ -89,14 +89,20 @@ impl Attempt {
         match configured {
             Protocol::Http1 => cluster.stats().upstream_cx_http1_total.inc(),
             Protocol::Http2 => cluster.stats().upstream_cx_http2_total.inc(),
+            Protocol::Tcp => {}
         }
         let target = Target { cluster, endpoint, priority: *priority };
-        let stream = connect::open(worker.connector(), &target, Some(configured)).await?;
-        let protocol = stream.negotiated_protocol().unwrap_or(configured);
+        let stream =
+            connect::open(worker.connector(), &target, Some(configured).filter(|protocol| *protocol != Protocol::Tcp))
+                .await?;
+        let protocol = match configured {
+            Protocol::Tcp => Protocol::Tcp,
+            configured => stream.negotiated_protocol().unwrap_or(configured),
+        };
         let stream = stream.holding(self.open.take().expect("an attempt makes one connection"));
         let lifetime = Lifetime::new(pool, cluster, protocol, &stream);
         Ok(match protocol {
-            Protocol::Http1 => NewConnection::Http1(Http1Connection::new(stream, lifetime)),
+            Protocol::Http1 | Protocol::Tcp => NewConnection::Http1(Http1Connection::new(stream, lifetime)),
             Protocol::Http2 => {
                 NewConnection::Http2(Http2Connection::handshake(stream, &worker.http2_options(config), lifetime).await?)
             }

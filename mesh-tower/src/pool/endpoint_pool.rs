@@ -167,7 +167,7 @@ impl EndpointPool {
     fn unserved(&self, state: &State) -> Option<OwnedTarget> {
         let latest = state.waiting.back()?;
         let capacity = match self.protocol {
-            Protocol::Http1 => 1,
+            Protocol::Http1 | Protocol::Tcp => 1,
             Protocol::Http2 => latest.target.max_concurrent_streams(),
         };
         (state.connecting.saturating_mul(capacity) < state.waiting.len()).then(|| latest.target.clone())

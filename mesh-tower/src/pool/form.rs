@@ -1,8 +1,9 @@
 //! The form of a request in each protocol: where the target and the authority are.
 
+use h2::ext::Protocol;
 use http::{
-    HeaderValue, Method, Request, Uri, Version,
-    header::HOST,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use mesh_core::retry::ResetReason;
@@ -40,6 +41,28 @@ pub(super) fn http2(request: &mut Request<Body>) -> Result<(), TransportError> {
     }
     *request.uri_mut() = Uri::from_parts(target).map_err(|_| TransportError::new(ResetReason::LocalReset))?;
     Ok(())
+}
+
+/// Turns a request for another protocol by `upgrade` into an extended CONNECT (RFC 8441). Returns the protocol; `None` if the request
+/// is a plain CONNECT.
+pub(super) fn extended_connect(request: &mut Request<Body>) -> Option<HeaderValue> {
+    let upgrade = request.headers_mut().remove(UPGRADE)?;
+    request.headers_mut().remove(CONNECTION);
+    if request.headers().get(CONTENT_LENGTH).is_some_and(|length| length == "0") {
+        request.headers_mut().remove(CONTENT_LENGTH);
+    }
+    request.extensions_mut().insert(Protocol::from(upgrade.to_str().ok()?));
+    *request.method_mut() = Method::CONNECT;
+    Some(upgrade)
+}
+
+/// Turns the response that accepts an extended CONNECT into that of HTTP/1.
+pub(super) fn switching_protocols(response: &mut Response<Body>, protocol: HeaderValue) {
+    if response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert(UPGRADE, protocol);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
 }
 
 #[cfg(test)]

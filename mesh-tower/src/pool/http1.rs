@@ -18,27 +18,34 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, header::UPGRADE};
+use http::{Method, Response, StatusCode, header::UPGRADE, request, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_core::{
     http1::{self, BodyLength, BodyPart, BodyWriter, Limits, ResponseHead, ResponseReader},
     model::HttpProtocolOptions,
 };
 
-use super::{ResetReason, connecting::PooledStream, http1_upgrade, lifetime::Lifetime};
+use super::{
+    ResetReason,
+    connecting::PooledStream,
+    http1_upgrade,
+    lifetime::Lifetime,
+    tunnel::{Kind, Tunnel},
+};
 use crate::{
-    Body, BoxError, Call, ConnectionInfo, TransportError,
+    Body, BoxError, Call, ConnectionInfo, Protocol, TransportError,
+    call::Tunnelling,
     http1::{Filled, Input, Output},
 };
 
 /// A connection, idle or with a request.
 pub(crate) struct Http1Connection {
     pub(super) stream: PooledStream,
-    reader: ResponseReader,
-    input: Input,
-    output: Output,
+    pub(super) reader: ResponseReader,
+    pub(super) input: Input,
+    pub(super) output: Output,
     /// The request body, while it is being sent.
-    upload: Option<Upload>,
+    pub(super) upload: Option<Upload>,
     /// Bytes of the request that have been sent.
     sent: u64,
     /// The last response allows another request.
@@ -51,9 +58,9 @@ pub(crate) struct Http1Connection {
 }
 
 /// A request body that is being sent.
-struct Upload {
-    body: Body,
-    writer: BodyWriter,
+pub(super) struct Upload {
+    pub(super) body: Body,
+    pub(super) writer: BodyWriter,
 }
 
 impl Http1Connection {
@@ -105,18 +112,32 @@ impl Http1Connection {
     /// Sends the request of `call`, waits for the response headers and puts the response into `call`. The body of the response
     /// returns the connection to its pool. If no byte of the request was sent, the body is returned to `call`.
     pub(super) async fn exchange(mut self: Box<Self>, call: &mut Call) -> Result<(), TransportError> {
-        if asks_for_upgrade(call) {
+        let is_tunnel = call.tunnelling == Tunnelling::Requested;
+        if !is_tunnel && asks_for_upgrade(call) && self.lifetime.protocol() == Protocol::Http1 {
             return http1_upgrade::exchange(self, call).await;
         }
         let Some(body) = call.take_body() else { return Err(TransportError::new(ResetReason::LocalReset)) };
         self.requests += 1;
         self.lifetime.set_in_use(true);
+        if self.lifetime.protocol() == Protocol::Tcp {
+            let writer = BodyWriter::for_tunnel(self.lifetime.options().http1);
+            self.upload = Some(Upload { body, writer });
+            // What is here of the request is sent before the response, as to an endpoint that speaks HTTP.
+            poll_fn(|cx| Poll::Ready(self.drive_upload(cx))).await?;
+            call.respond(Response::new(Body::new(Tunnel::open(*self, Kind::Tcp))));
+            return Ok(());
+        }
         let at_hand = body.as_bytes().cloned();
         self.begin(call, body);
         let outcome = poll_fn(|cx| self.poll_response(call, cx)).await;
         match outcome {
             Ok(head) => {
                 let (parts, length) = (head.parts, head.body);
+                if is_tunnel && let Some(kind) = tunnel_of(call.head(), &parts, head.is_upgrade) {
+                    let body = Body::new(Tunnel::open(*self, kind));
+                    call.respond(Response::from_parts(parts, body));
+                    return Ok(());
+                }
                 self.is_persistent = head.is_persistent;
                 let body = self.response_body(length);
                 call.respond(Response::from_parts(parts, body));
@@ -138,7 +159,10 @@ impl Http1Connection {
     fn begin(&mut self, call: &Call, body: Body) {
         let options = self.lifetime.options().http1;
         let length = body.size_hint().exact();
-        let writer = http1::write_request(call.head(), length, options, self.output.head());
+        let writer = match call.tunnelling {
+            Tunnelling::Requested => http1::write_tunnel_request(call.head(), options, self.output.head()),
+            _ => http1::write_request(call.head(), length, options, self.output.head()),
+        };
         self.upload = Some(Upload { body, writer });
         self.sent = 0;
     }
@@ -149,9 +173,12 @@ impl Http1Connection {
         loop {
             let head = self.reader.read_head(self.input.bytes(), &call.head().method).map_err(malformed)?;
             match head {
-                // Nobody has asked for another protocol.
                 Some(head) if head.parts.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Poll::Ready(Err(TransportError::new(ResetReason::ProtocolError)));
+                    return Poll::Ready(match call.tunnelling {
+                        Tunnelling::Requested => Ok(head),
+                        // Nobody has asked for another protocol.
+                        _ => Err(TransportError::new(ResetReason::ProtocolError)),
+                    });
                 }
                 Some(head) if head.parts.status.is_informational() => {
                     call.respond_interim(head.parts.status, head.parts.headers);
@@ -270,6 +297,13 @@ impl fmt::Debug for Http1Connection {
 fn limits(options: &HttpProtocolOptions) -> Limits {
     let max_bytes = (options.max_response_headers_kb.unwrap_or(80) as usize).saturating_mul(1024);
     Limits::new(max_bytes, options.max_headers_count as usize)
+}
+
+/// The tunnel that a response opens, if its request has asked for one.
+fn tunnel_of(request: &request::Parts, response: &response::Parts, is_upgrade: bool) -> Option<Kind> {
+    let is_upgrade = is_upgrade && response.status == StatusCode::SWITCHING_PROTOCOLS;
+    let is_connect = request.method == Method::CONNECT && response.status.is_success();
+    if is_upgrade { Some(Kind::Upgrade) } else { is_connect.then_some(Kind::Connect) }
 }
 
 fn asks_for_upgrade(call: &Call) -> bool {

@@ -62,6 +62,11 @@ impl Lifetime {
         &self.options
     }
 
+    /// The protocol of the connection.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// What is known about the connection.
     pub(super) fn info(&self) -> ConnectionInfo<'_> {
         let Self { protocol, local_address, tls, .. } = self;

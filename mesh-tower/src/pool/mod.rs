@@ -16,6 +16,7 @@ mod http2;
 mod http2_body;
 mod http2_upload;
 mod lifetime;
+mod tunnel;
 mod worker;
 
 use std::{future::Future, sync::Arc};
@@ -27,7 +28,7 @@ use tokio::runtime::Handle;
 
 pub use worker::Worker;
 
-use crate::{Call, ConnectionInfo, Protocol, Target, Transport, TransportError};
+use crate::{Call, ConnectionInfo, Protocol, Target, Transport, TransportError, call::Tunnelling};
 
 /// The connection pools of a worker, as a [`Transport`].
 #[derive(Clone, Debug)]
@@ -123,7 +124,13 @@ impl Connection {
                     return Err(TransportError::new(ResetReason::LocalReset));
                 };
                 form::http2(&mut request)?;
-                stream.exchange(sender, request, call).await
+                let protocol =
+                    if call.tunnelling == Tunnelling::Requested { form::extended_connect(&mut request) } else { None };
+                stream.exchange(sender, request, call).await?;
+                if let (Some(protocol), Some(response)) = (protocol, &mut call.response) {
+                    form::switching_protocols(response, protocol);
+                }
+                Ok(())
             }
             None => Err(TransportError::new(ResetReason::ConnectionTermination)),
         }

@@ -109,7 +109,7 @@ impl TcpProxy {
     {
         let attempts = self.config.max_connect_attempts.get();
         let connected = connect(&self.worker, attempts, || self.choose_cluster(), record).await;
-        let Ok(UpstreamConnection { stream, stats: of_cluster, active: _active }) = connected else {
+        let Ok(UpstreamConnection { stream, active: _active }) = connected else {
             return Ended::NotConnected;
         };
         let series = record.open();
@@ -118,12 +118,8 @@ impl TcpProxy {
             received: &[&record.received, &series.received_bytes, &stats.downstream_cx_rx_bytes_total],
             sent: &[&record.sent, &series.sent_bytes, &stats.downstream_cx_tx_bytes_total],
         };
-        let upstream_meters = Meters {
-            received: &[&of_cluster.upstream_cx_rx_bytes_total],
-            sent: &[&of_cluster.upstream_cx_tx_bytes_total],
-        };
         let downstream = End { io: downstream, meters: downstream_meters };
-        let upstream = End { io: stream, meters: upstream_meters };
+        let upstream = End { io: stream, meters: Meters::default() };
         let pipe = Pipe::new();
         tokio::select! {
             biased;

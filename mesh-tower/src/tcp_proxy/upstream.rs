@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mesh_core::{
     balance::Avoid,
-    cluster::{ActiveRequest, ClusterState, ClusterStats, EndpointState},
+    cluster::{ActiveRequest, ClusterState, EndpointState},
     health::outlier::{LocalOriginFailure, Outcome},
     model::RoutingPriority,
     resilience::breaker::Permit,
@@ -21,7 +21,6 @@ const PRIORITY: RoutingPriority = RoutingPriority::Default;
 #[derive(Debug)]
 pub(super) struct UpstreamConnection {
     pub(super) stream: UpstreamStream<Permit>,
-    pub(super) stats: Arc<ClusterStats>,
     pub(super) active: Active,
 }
 
@@ -82,13 +81,12 @@ async fn attempt(
         outlier::record(cluster, endpoint, outcome, now());
     }
     let stream = connected?;
-    let stats = Arc::clone(cluster.stats());
-    stats.upstream_rq_total.inc();
+    cluster.stats().upstream_rq_total.inc();
     let active = Active {
         _of_endpoint: Arc::clone(endpoint).start_request(),
         _of_cluster: cluster.request_beyond_limit(PRIORITY),
     };
-    Ok(UpstreamConnection { stream, stats, active })
+    Ok(UpstreamConnection { stream, active })
 }
 
 /// The outcome for outlier detection; `None` if the endpoint did not cause it.

@@ -1,23 +1,26 @@
-//! The HTTP versions of connections.
+//! The protocols of connections.
 
 use http::Version;
 use mesh_core::model::HttpProtocol;
 
-/// The HTTP version of a connection.
+/// The protocol of a connection that requests are sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
     /// HTTP/2.
     Http2,
+    /// None that this process knows: the data of the request is passed on, as for CONNECT.
+    Tcp,
 }
 
 impl Protocol {
-    /// The version of its requests.
-    pub(crate) fn version(self) -> Version {
+    /// The version of its requests; `None` = it is not HTTP.
+    pub(crate) fn version(self) -> Option<Version> {
         match self {
-            Self::Http1 => Version::HTTP_11,
-            Self::Http2 => Version::HTTP_2,
+            Self::Http1 => Some(Version::HTTP_11),
+            Self::Http2 => Some(Version::HTTP_2),
+            Self::Tcp => None,
         }
     }
 

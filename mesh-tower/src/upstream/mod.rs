@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use mesh_core::{local_reply::LocalReply, model::HttpConnectionManager};
 
-pub(crate) use guard::{HeldByTunnel, limited};
+pub(crate) use guard::limited;
 
 use self::{exchange::Exchange, tries::Tries};
 use crate::{

@@ -519,7 +519,7 @@ async fn an_upgraded_request_is_active_until_its_tunnel_ends() {
     let response = fixture.send(get("/")).await;
     assert_eq!((response.status().as_u16(), fixture.stat("upstream_rq_active")), (101, 1));
     let (mut parts, body) = response.into_parts();
-    let held = parts.extensions.remove::<HeldByTunnel>();
+    let held = parts.extensions.remove::<guard::HeldByTunnel>();
     drop((parts, body));
     assert_eq!((held.is_some(), fixture.stat("upstream_rq_active")), (true, 1));
     drop(held);

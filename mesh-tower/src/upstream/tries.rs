@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::StatusCode;
+use http::{StatusCode, header::CONTENT_LENGTH};
 use http_body::Body as _;
 use mesh_core::{
     balance::Avoid,
@@ -30,14 +30,15 @@ use super::{
     request::{self, Original},
 };
 use crate::{
-    Protocol, Target, Transport, TransportError,
-    call::{Call, ResponseCause, ResponseSource, StreamState, add_flags},
+    Body, Protocol, Target, Transport, TransportError,
+    call::{Call, ResponseCause, ResponseSource, StreamState, Tunnelling, add_flags},
     outlier::{outcome_of_response, record},
     pick::pick,
     retry::{Attempt, Outcome, Retries, repeat},
     span::within,
     timeout::{Expired, Limits, TryLimits},
     timer::{self, now},
+    upgrade::is_websocket,
 };
 
 /// The tries of a request.
@@ -150,7 +151,7 @@ impl<'a, T: Transport> Tries<'a, T> {
             }
             (Ok(()), None) => {}
             (Err(failure), _) => {
-                failure.count(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
+                failure.count(self.cluster.stats(), self.latest.protocol.and_then(Protocol::version));
                 if let Some(outcome) = failure.outcome() {
                     record(self.cluster, endpoint, outcome, now());
                 }
@@ -162,7 +163,10 @@ impl<'a, T: Transport> Tries<'a, T> {
     /// Sends the request to the picked endpoint and waits for the response.
     async fn exchange(&mut self, call: &mut Call, refusals: Refusals) -> Result<(), Failure> {
         self.begin_try(call);
-        let protocol = Protocol::choose(self.cluster.config().http_protocol_options.protocol, call.head.version);
+        let protocol = match self.exchange.route.action() {
+            Some(action) if action.sends_data_only(&call.head.method) => Protocol::Tcp,
+            _ => Protocol::choose(self.cluster.config().http_protocol_options.protocol, call.head.version),
+        };
         let mut connections_left = MAX_CONNECTIONS_PER_TRY;
         loop {
             connections_left -= 1;
@@ -306,8 +310,20 @@ impl<'a, T: Transport> Tries<'a, T> {
         let Some(response) = &mut call.response else { return };
         self.cluster.stats().count_response(response.status(), self.origin);
         self.exchange.counters.handle_response(response.status());
-        let (has_ended, received_at) = (response.body().is_end_stream(), self.received_at());
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let received_at = self.received_at();
+        let mut details = details::VIA_UPSTREAM;
+        if call.tunnelling == Tunnelling::Requested
+            && is_websocket(&call.head.headers)
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            && response.status() < StatusCode::BAD_REQUEST
+        {
+            // As in Envoy, the client gets the head only.
+            details = details::WEBSOCKET_HANDSHAKE_UNSUCCESSFUL;
+            response.headers_mut().remove(CONTENT_LENGTH);
+            *response.body_mut() = Body::empty();
+        }
+        let has_ended = response.body().is_end_stream();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && call.tunnelling == Tunnelling::ByProgram {
             if let Some(active) = self.hand_over() {
                 response.extensions_mut().insert(HeldByTunnel::from(active));
             }
@@ -322,7 +338,7 @@ impl<'a, T: Transport> Tries<'a, T> {
         let mut state = self.record();
         state.response_flags.insert(flags);
         state.response_source = Some(ResponseSource::Upstream);
-        state.response_code_details = Some(Cow::Borrowed(details::VIA_UPSTREAM));
+        state.response_code_details = Some(Cow::Borrowed(details));
         state.upstream_timing.first_upstream_rx_byte_received = Some(received_at);
         state.upstream_timing.last_upstream_rx_byte_received = has_ended.then_some(received_at);
         drop(state);
@@ -370,7 +386,7 @@ impl<'a, T: Transport> Attempt for Tries<'a, T> {
     async fn back_off(&mut self, call: &mut Call, duration: Duration) -> Result<(), Result<(), Failure>> {
         self.end_try();
         if call.response.take().is_some_and(|response| !response.body().is_end_stream()) {
-            failure::count_local_reset(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
+            failure::count_local_reset(self.cluster.stats(), self.latest.protocol.and_then(Protocol::version));
         }
         let info = self.exchange.info;
         let mut wait = pin!(timer::sleep(duration));
@@ -405,7 +421,7 @@ impl<T> Tries<'_, T> {
     #[inline(never)]
     fn give_up(&mut self) {
         if self.latest.is_active {
-            failure::count_local_reset(self.cluster.stats(), self.latest.protocol.map(Protocol::version));
+            failure::count_local_reset(self.cluster.stats(), self.latest.protocol.and_then(Protocol::version));
         }
         self.end_try();
         drop(self.record());
@@ -418,7 +434,7 @@ impl<T> Tries<'_, T> {
         state.upstream_cluster = Some(Arc::clone(self.cluster));
         state.upstream_host = self.latest.endpoint.take();
         state.attempt_count = self.attempt;
-        state.upstream_protocol = self.latest.protocol.map(Protocol::version);
+        state.upstream_protocol = self.latest.protocol.and_then(Protocol::version);
         state.upstream_local_address = self.latest.local_address;
         state.upstream_tls = self.latest.tls.take();
         state.upstream_timing.first_upstream_tx_byte_sent = self.latest.sent_at;

@@ -11,7 +11,7 @@ use mesh_core::model::{
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
 use super::value::{enumeration, header_value, in_range, limit, list, network, optional, required, unpack};
-use super::{access_log, http1_options, protocol_options, route_configuration};
+use super::{access_log, http1_options, protocol_options, route_action::unique_upgrades, route_configuration};
 use crate::filter::decode_chain;
 use crate::proto::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -94,6 +94,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     model.strip_any_host_port = matches!(strip_port_mode, Some(StripPortMode::StripAnyHostPort(true)));
     model.proxy_100_continue = *proxy_100_continue;
     model.upgrade_configs = list(at, "upgrade_configs", upgrade_configs, upgrade)?;
+    unique_upgrades(at, &model.upgrade_configs)?;
     model.stream_idle_timeout =
         limit(&at.field("stream_idle_timeout"), stream_idle_timeout.as_ref(), model.stream_idle_timeout)?;
     model.request_timeout = limit(&at.field("request_timeout"), request_timeout.as_ref(), None)?;
@@ -143,6 +144,7 @@ fn set_protocol_options(
         model.max_concurrent_streams = limits.max_concurrent_streams;
         model.initial_stream_window_size = limits.initial_stream_window_size;
         model.initial_connection_window_size = limits.initial_connection_window_size;
+        model.allow_connect = limits.allow_connect;
         model.connection_keepalive = limits.connection_keepalive;
     }
     Ok(())

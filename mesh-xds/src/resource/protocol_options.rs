@@ -195,6 +195,8 @@ pub(super) struct Http2Limits {
     pub(super) initial_stream_window_size: u32,
     pub(super) initial_connection_window_size: u32,
     pub(super) connection_keepalive: Option<Http2Keepalive>,
+    /// Of listeners only. To endpoints, extended CONNECT is sent if a request needs it, as in Envoy.
+    pub(super) allow_connect: bool,
 }
 
 /// Why Envoy's flood limits have no effect.
@@ -206,10 +208,10 @@ pub(super) fn http2(at: &At<'_>, value: &Http2ProtocolOptions) -> Result<Http2Li
         Http2ProtocolOptions = value, at;
         use {
             max_concurrent_streams, initial_stream_window_size, initial_connection_window_size, connection_keepalive,
+            allow_connect,
         }
         ignore {
             hpack_table_size: "the header table has its default size",
-            allow_connect: "upgrade_configs allow extended CONNECT",
             max_outbound_frames: FLOOD,
             max_outbound_control_frames: FLOOD,
             max_consecutive_inbound_frames_with_empty_payload: FLOOD,
@@ -233,6 +235,7 @@ pub(super) fn http2(at: &At<'_>, value: &Http2ProtocolOptions) -> Result<Http2Li
     let defaults = HttpProtocolOptions::default();
     let streams = max_concurrent_streams.unwrap_or(defaults.max_concurrent_streams);
     Ok(Http2Limits {
+        allow_connect: *allow_connect,
         max_concurrent_streams: in_range(&at.field("max_concurrent_streams"), streams, 1, MAX_WINDOW)?,
         initial_stream_window_size: window(
             "initial_stream_window_size",

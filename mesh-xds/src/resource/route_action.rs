@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use mesh_core::model::{
-    ClusterSpecifier, HostRewrite, MaxStreamDuration, PathRedirect, PathRewrite, Redirect, RouteAction,
+    ClusterSpecifier, ConnectConfig, HostRewrite, MaxStreamDuration, PathRedirect, PathRewrite, Redirect, RouteAction,
     RoutingPriority, SafeRegex, UpgradeConfig, WeightedCluster, WeightedClusters,
 };
 use prost_types::Duration as ProtoDuration;
@@ -22,6 +22,7 @@ use crate::proto::envoy::config::route::v3::{
     route_action::{
         ClusterNotFoundResponseCode, ClusterSpecifier as ProtoClusterSpecifier, HostRewriteSpecifier,
         MaxStreamDuration as ProtoMaxStreamDuration, UpgradeConfig as ProtoUpgradeConfig,
+        upgrade_config::ConnectConfig as ProtoConnectConfig,
     },
     weighted_cluster::{ClusterWeight, RandomValueSpecifier, cluster_weight},
 };
@@ -66,6 +67,9 @@ pub(super) fn decode(at: &At<'_>, action: &ProtoRouteAction) -> Result<RouteActi
         ProtoPriority::High => RoutingPriority::High,
     };
     model.upgrade_configs = list(at, "upgrade_configs", upgrade_configs, upgrade)?;
+    unique_upgrades(at, &model.upgrade_configs)?;
+    let connect = list(at, "upgrade_configs", upgrade_configs, connect_config)?;
+    model.connect_config = connect.into_iter().flatten().next();
     Ok(model)
 }
 
@@ -217,13 +221,42 @@ fn stream_duration(
 fn upgrade(at: &At<'_>, config: &ProtoUpgradeConfig) -> Result<UpgradeConfig> {
     fields! {
         ProtoUpgradeConfig = config, at;
-        use { upgrade_type, enabled }
+        use { upgrade_type, enabled, connect_config }
         ignore {}
-        refuse { connect_config }
+        refuse {}
+    }
+    if connect_config.is_some() && !upgrade_type.eq_ignore_ascii_case("CONNECT") {
+        return Err(at.field("connect_config").refuse(format_args!("{upgrade_type:?} is not CONNECT")));
     }
     let mut model = UpgradeConfig::new(upgrade_type);
     model.enabled = enabled.unwrap_or(true);
     Ok(model)
+}
+
+fn connect_config(at: &At<'_>, config: &ProtoUpgradeConfig) -> Result<Option<ConnectConfig>> {
+    optional(&at.field("connect_config"), config.connect_config.as_ref(), |at, config| {
+        fields! {
+            ProtoConnectConfig = config, at;
+            use { allow_post }
+            ignore {}
+            refuse { proxy_protocol_config }
+        }
+        let mut model = ConnectConfig::default();
+        model.allow_post = *allow_post;
+        Ok(model)
+    })
+}
+
+/// Refuses several configurations of one upgrade type.
+pub(super) fn unique_upgrades(at: &At<'_>, configs: &[UpgradeConfig]) -> Result<()> {
+    for (index, config) in configs.iter().enumerate() {
+        let is_same = |other: &UpgradeConfig| other.upgrade_type.eq_ignore_ascii_case(&config.upgrade_type);
+        if configs[..index].iter().any(is_same) {
+            let at = at.item("upgrade_configs", index);
+            return Err(at.refuse(format_args!("{:?} occurs twice", config.upgrade_type)));
+        }
+    }
+    Ok(())
 }
 
 /// Decodes a redirect.

@@ -379,6 +379,28 @@ fn paths_with_escaped_slashes_are_decoded() {
 }
 
 #[test]
+fn upgrades_are_allowed_once_by_type_and_connect_may_go_to_tcp() {
+    let of = |configs: &str| route_action(&format!("{{cluster: c, upgrade_configs: [{configs}]}}"));
+    let action =
+        of("{upgrade_type: websocket, enabled: false}, {upgrade_type: connect, connect_config: {allow_post: true}}");
+    let action = action.unwrap();
+    assert!(!action.upgrade_configs[0].enabled && action.upgrade_configs[1].enabled);
+    assert!(action.connect_config.unwrap().allow_post);
+    assert!(action.sends_data_only(&http::Method::POST) && !action.sends_data_only(&http::Method::GET));
+    assert_eq!(of("{upgrade_type: CONNECT}").unwrap().connect_config, None);
+    let refused = |configs: &str, reason: &str| {
+        let error = of(configs).unwrap_err();
+        assert!(error.ends_with(reason), "{error}");
+    };
+    refused("{upgrade_type: a}, {upgrade_type: A}", "upgrade_configs[1]: \"A\" occurs twice");
+    refused("{upgrade_type: a, connect_config: {}}", "upgrade_configs[0].connect_config: \"a\" is not CONNECT");
+    let proxy = "{upgrade_type: CONNECT, connect_config: {proxy_protocol_config: {}}}";
+    refused(proxy, "connect_config.proxy_protocol_config: not supported");
+    let error = hcm(", upgrade_configs: [{upgrade_type: a}, {upgrade_type: A}]").unwrap_err();
+    assert!(error.ends_with("upgrade_configs[1]: \"A\" occurs twice"), "{error}");
+}
+
+#[test]
 fn http2_connections_have_a_keepalive() {
     let decode = |fields: &str| {
         cluster(&format!("{{name: a, http2_protocol_options: {{connection_keepalive: {{{fields}}}}}}}"))

@@ -183,6 +183,7 @@ fn upgrades_need_both_headers() {
     };
     check("GET /", "", false);
     check("GET /", "upgrade: websocket\r\n", false);
+    check("GET /", "connection: upgrade\r\nupgrade: H2C\r\n", false);
     check("GET /", "connection: upgrade\r\n", false);
     check("GET /", "upgrade: websocket\r\nconnection: a, Upgrade\r\n", true);
     check("CONNECT h:1", "", true);

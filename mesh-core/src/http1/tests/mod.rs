@@ -81,7 +81,7 @@ fn request_text(head: &RequestHead) -> String {
 }
 
 fn response_text(head: &ResponseHead) -> String {
-    let ResponseHead { parts, body, is_persistent } = head;
+    let ResponseHead { parts, body, is_persistent, is_upgrade: _ } = head;
     let fields = sorted_fields(&parts.headers);
     format!("{:?} {}\n{fields}{body:?} persistent: {is_persistent}", parts.version, parts.status.as_u16())
 }

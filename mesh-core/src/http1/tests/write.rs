@@ -39,7 +39,7 @@ fn requests_have_the_target_of_their_form() {
     assert_eq!(line("GET", "http://h:1/a"), "GET /a HTTP/1.1\r\nhost: h:1\r\n\r\n");
     assert_eq!(line("GET", "http://h"), "GET / HTTP/1.1\r\nhost: h\r\n\r\n");
     assert_eq!(line("GET", "http://h?a"), "GET /?a HTTP/1.1\r\nhost: h\r\n\r\n");
-    assert_eq!(line("CONNECT", "h:1"), "CONNECT h:1 HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(line("CONNECT", "h:1"), "CONNECT h:1 HTTP/1.1\r\nhost: h:1\r\n\r\n");
 }
 
 #[test]

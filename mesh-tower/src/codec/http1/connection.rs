@@ -22,7 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version,
+    HeaderValue, Method, Request, Response, Version,
     header::{CONNECTION, DATE, EXPECT},
 };
 use http_body::Body as _;
@@ -54,7 +54,7 @@ use crate::{
     http1::{Input, Output, RequestBody, RequestBodyError, RequestBodySender},
     telemetry::CodecStats,
     timer::{Deadline, now},
-    upgrade::Tunnel,
+    upgrade::switches_protocol,
 };
 
 /// How many bytes are kept that must wait: of a body for its reader, of requests for the response to an earlier one.
@@ -86,8 +86,6 @@ pub(super) enum Ended {
     Idle,
     /// The connection is closed or must be.
     Closed,
-    /// The protocol of the connection was switched.
-    Tunnel(Tunnel),
     /// hyper is to serve this request and the rest of the connection.
     TakenOver(Box<RequestHead>),
 }
@@ -162,7 +160,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
                 parts.extensions.insert(refused);
             }
             self.closes |= !head.is_persistent;
-            let (body, received) = match self.request_body(head.body) {
+            let length = if head.is_upgrade {
+                self.reader.begin_tunnel();
+                BodyLength::UntilClose
+            } else {
+                head.body
+            };
+            let (body, received) = match self.request_body(length) {
                 Ok(body) => body,
                 Err(error) => {
                     self.count_refused(error);
@@ -178,14 +182,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
                 // Few requests have interim responses.
                 interim: (self.proxy_100_continue || parts.headers.contains_key(EXPECT)).then(Interim::default),
                 response: Progress::Awaited,
-                tunnel: None,
+                is_upgrade: head.is_upgrade,
             };
             let responding = pin!(service(Request::from_parts(parts, received), exchange.interim.clone()));
             if self.exchange(&mut exchange, responding).await.is_err() {
                 return Ended::Closed;
-            }
-            if let Some(tunnel) = exchange.tunnel {
-                return Ended::Tunnel(tunnel);
             }
             let is_received = exchange.body.is_none() || self.skip_rest();
             if self.closes || !is_received {
@@ -382,8 +383,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
     /// Puts the head of a response into the output.
     fn begin_response(&mut self, exchange: &mut Exchange, response: Response<ResponseBody>) {
         let (mut head, body) = response.into_parts();
-        exchange.tunnel = Tunnel::take(&mut head.extensions);
         head.headers.entry(DATE).or_insert_with(date);
+        if exchange.is_upgrade && switches_protocol(&exchange.method, head.status) {
+            self.closes = true;
+            let writer = http1::write_tunnel_response(&head, exchange.version, self.options, self.output.head());
+            exchange.response = Progress::Sending { body, writer };
+            return;
+        }
         let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         self.set_persistence(exchange, &mut head, length);
         let request = (&exchange.method, exchange.version);
@@ -397,9 +403,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
 
     /// Makes `connection` and what happens to the connection agree.
     fn set_persistence(&mut self, exchange: &Exchange, head: &mut http::response::Parts, length: Option<u64>) {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return;
-        }
         let headers = &mut head.headers;
         let has_no_end = exchange.version < Version::HTTP_11
             && length.is_none()
@@ -466,12 +469,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<I> {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CutOff>> {
         self.output.poll_send(&mut self.io, cx, &mut 0).map_err(|_| CutOff)
-    }
-
-    /// The byte stream, with the bytes that were received and not read.
-    pub(super) fn into_io(mut self) -> ReadAhead<DownstreamIo<I>> {
-        let ahead = self.input.bytes().to_vec();
-        ReadAhead::replaying(self.io, ahead)
     }
 
     /// What hyper needs to serve `head` and the rest of the connection.

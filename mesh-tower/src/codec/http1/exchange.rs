@@ -13,7 +13,6 @@ use crate::{
     ResponseBody,
     call::Interim,
     http1::{Filled, Output, RequestBodySender},
-    upgrade::Tunnel,
 };
 
 /// A request and its response.
@@ -25,7 +24,8 @@ pub(super) struct Exchange {
     /// Interim responses for the client; `None` = there are none.
     pub(super) interim: Option<Interim>,
     pub(super) response: Progress,
-    pub(super) tunnel: Option<Tunnel>,
+    /// The request asks for another protocol on the connection.
+    pub(super) is_upgrade: bool,
 }
 
 /// How far the response is.

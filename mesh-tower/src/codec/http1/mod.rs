@@ -71,10 +71,6 @@ where
         match Box::pin(connection.serve(&service, refuse)).await {
             Ended::Idle => {}
             Ended::Closed => break,
-            Ended::Tunnel(tunnel) => {
-                Box::pin(tunnel.run(connection.into_io())).await;
-                break;
-            }
             Ended::TakenOver(head) => {
                 Box::pin(takeover::serve(connection.into_takeover(&head), service)).await;
                 break;

@@ -19,7 +19,7 @@ use super::{
     super::lifecycle::{Ending, Lifecycle},
     Http2,
     body::request_body,
-    stream::Stream,
+    stream::{self, Stream},
 };
 use crate::{
     Body, ResponseBody,
@@ -103,7 +103,8 @@ where
     }
 
     fn spawn(&self, request: Request<RecvStream>, respond: SendResponse<Payload>) {
-        let (head, receive) = request.into_parts();
+        let (mut head, receive) = request.into_parts();
+        let kind = stream::to_http1_form(&mut head);
         let body = request_body(&head.headers, receive, self.config);
         // Few requests have interim responses.
         let has_interim = self.config.proxy_100_continue || head.headers.contains_key(header::EXPECT);
@@ -112,7 +113,7 @@ where
         // gRPC request of the proxy needs 3 % fewer instructions.
         let answer = Box::pin((self.service)(Request::from_parts(head, body), interim.clone()));
         // The task ends with the stream, and all streams end with their connection.
-        tokio::spawn(Stream::new(answer, respond, interim, Arc::clone(self.flusher.traffic())));
+        tokio::spawn(Stream::new(answer, respond, interim, kind, Arc::clone(self.flusher.traffic())));
     }
 }
 

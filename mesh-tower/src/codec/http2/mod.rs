@@ -59,6 +59,9 @@ impl Http2 {
             .max_local_error_reset_streams(Some(Self::MAX_LOCAL_ERROR_RESET_STREAMS))
             .initial_window_size(config.initial_stream_window_size)
             .initial_connection_window_size(config.initial_connection_window_size);
+        if config.allow_connect {
+            builder.enable_connect_protocol();
+        }
         let keepalive = config.connection_keepalive.filter(|keepalive| keepalive.interval.is_some());
         let trailers = config.headers_with_underscores_action;
         Self { builder, keepalive, trailers, stats, proxy_100_continue: config.proxy_100_continue }

@@ -7,8 +7,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use h2::{Reason, server::SendResponse};
-use http::{HeaderValue, Response, header, response::Parts};
+use h2::{Reason, ext::Protocol, server::SendResponse};
+use http::{HeaderValue, Method, Response, StatusCode, header, request, response::Parts};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 
@@ -24,6 +24,7 @@ pin_project! {
     pub(super) struct Stream<F> {
         respond: SendResponse<Payload>,
         interim: Option<Interim>,
+        kind: Kind,
         #[pin]
         state: State<F>,
         open: Open,
@@ -54,11 +55,12 @@ impl<F: Future<Output = Response<ResponseBody>>> Stream<F> {
         answer: F,
         respond: SendResponse<Payload>,
         interim: Option<Interim>,
+        kind: Kind,
         traffic: Arc<Traffic>,
     ) -> Self {
         // h2 has checked the limit.
         traffic.try_open(usize::MAX);
-        Self { respond, interim, state: State::Answering { answer }, open: Open(traffic) }
+        Self { respond, interim, kind, state: State::Answering { answer }, open: Open(traffic) }
     }
 
     /// Polls the handler. `None` if the client has reset the stream, or the connection has ended.
@@ -92,11 +94,50 @@ impl<F: Future<Output = Response<ResponseBody>>> Future for Stream<F> {
                     ready!(Self::poll_answer(answer, this.respond, this.interim.as_ref(), cx))
                 }
             };
-            let Some(body) = response.and_then(|response| begin(response, this.respond)) else {
+            let Some(body) = response.and_then(|response| begin(response, this.respond, *this.kind)) else {
                 return Poll::Ready(());
             };
             this.state.set(State::Sending { body });
         }
+    }
+}
+
+/// What a request asks of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ordinary,
+    /// CONNECT (RFC 9113 section 8.5).
+    Connect,
+    /// Another protocol (RFC 8441).
+    ExtendedConnect,
+}
+
+/// Gives an extended CONNECT the form that a request for an upgrade has over HTTP/1. As in Envoy, the protocol `bytestream` makes it
+/// a plain CONNECT.
+pub(super) fn to_http1_form(head: &mut request::Parts) -> Kind {
+    if head.method != Method::CONNECT {
+        return Kind::Ordinary;
+    }
+    let protocol = head.extensions.remove::<Protocol>();
+    let protocol = protocol.filter(|protocol| !["", "bytestream"].contains(&protocol.as_str()));
+    let Some(protocol) = protocol.and_then(|protocol| HeaderValue::from_str(protocol.as_str()).ok()) else {
+        return Kind::Connect;
+    };
+    head.method = Method::GET;
+    head.headers.insert(header::UPGRADE, protocol);
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    Kind::ExtendedConnect
+}
+
+/// Gives the response to a request for an upgrade the form that it has over HTTP/2.
+fn from_http1_form(head: &mut Parts) {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        head.status = StatusCode::OK;
+    }
+    head.headers.remove(header::UPGRADE);
+    head.headers.remove(header::CONNECTION);
+    if head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0") {
+        head.headers.remove(header::CONTENT_LENGTH);
     }
 }
 
@@ -105,16 +146,28 @@ impl<F: Future<Output = Response<ResponseBody>>> Future for Stream<F> {
 pub(crate) struct ResetStream(pub(crate) Reason);
 
 /// Sends the head of `response`, and returns its body if there is one to send.
-fn begin(response: Response<ResponseBody>, respond: &mut SendResponse<Payload>) -> Option<SendBody<ResponseBody>> {
+fn begin(
+    response: Response<ResponseBody>,
+    respond: &mut SendResponse<Payload>,
+    kind: Kind,
+) -> Option<SendBody<ResponseBody>> {
     let (mut head, body) = response.into_parts();
     if let Some(ResetStream(reason)) = head.extensions.get() {
         respond.send_reset(*reason);
         return None;
     }
+    if kind == Kind::ExtendedConnect {
+        from_http1_form(&mut head);
+    }
     let ends_with_head = body.is_end_stream();
     complete(&mut head, &body);
     match respond.send_response(Response::from_parts(head, ()), ends_with_head) {
-        Ok(send) => (!ends_with_head).then(|| SendBody::new(body, send)),
+        Ok(send) if ends_with_head => {
+            drop(send);
+            None
+        }
+        Ok(send) if kind == Kind::Connect => Some(SendBody::new(body, send).failing_with(Reason::CONNECT_ERROR)),
+        Ok(send) => Some(SendBody::new(body, send)),
         Err(error) => {
             tracing::debug!(%error, "a response could not be sent");
             respond.send_reset(Reason::INTERNAL_ERROR);
