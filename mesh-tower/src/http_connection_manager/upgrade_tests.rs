@@ -113,6 +113,7 @@ impl Proxy {
         match &stats.iter().find(|stat| stat.name == format!("http.in.{name}")).unwrap().value {
             StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n,
             StatSnapshot::Histogram(histogram) => histogram.count(),
+            StatSnapshot::Text(text) => panic!("{name} is the text {text}"),
         }
     }
 
