@@ -4,6 +4,8 @@
 //! - `json`: protobuf-JSON and Envoy's YAML, in both directions (feature `json`);
 //! - [`bootstrap`]: Envoy's bootstrap file;
 //! - [`descriptor`], [`unknown`]: names of messages, and fields that the generated messages do not have;
+//! - `validate`: the rules by which Envoy refuses messages;
+//! - [`extensions`]: the extensions that Envoy publishes, and which of them are supported;
 //! - [`resource`]: listeners, routes, clusters and endpoints as model values;
 //! - [`node`]: the xDS form of a node, a member of a mesh;
 //! - [`client`]: the client of a control plane, in process or remote;
@@ -15,6 +17,7 @@ pub mod bootstrap;
 pub mod client;
 mod decode;
 pub mod descriptor;
+pub mod extensions;
 mod filter;
 #[cfg(feature = "json")]
 pub mod json;
@@ -23,3 +26,4 @@ pub mod proto;
 pub mod resource;
 pub mod status;
 pub mod unknown;
+mod validate;

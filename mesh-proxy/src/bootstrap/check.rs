@@ -36,8 +36,8 @@ pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<()
         let place = format!("static_resources.listeners[{index}]");
         let mut refuse = |path: String, reason: String| {
             let error = FieldError { path, reason };
-            let error = ResourceError { kind: "listener".to_owned(), name: listener.name.to_string(), error };
-            faults.push(BootstrapFault::in_resource(&place, error));
+            let error = ResourceError::new("listener", &listener.name, error);
+            faults.extend(BootstrapFault::in_resource(&place, error));
         };
         for (chain, filter) in listener.all_filter_chains().zip(paths_of_last_filters(proto)) {
             for (path, name) in references_of(chain).filter(|(_, name)| !clusters.contains(name.as_str())) {

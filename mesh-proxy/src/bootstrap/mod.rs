@@ -13,6 +13,7 @@ use mesh_xds::{
     proto::envoy::config::bootstrap::v3::Bootstrap as ProtoBootstrap,
     resource::ResourceError,
 };
+use prost::Message as _;
 use thiserror::Error;
 
 use self::text::Text;
@@ -24,6 +25,12 @@ pub(crate) enum LoadError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    /// It is not an encoded message.
+    #[error("{}: not an encoded Bootstrap: {source}", path.display())]
+    Malformed { path: PathBuf, source: prost::DecodeError },
+    /// It is in protobuf's text format.
+    #[error("{}: protobuf's text format is not supported; write the bootstrap as YAML, JSON or .pb", path.display())]
+    TextFormat { path: PathBuf },
     /// It is invalid or inconsistent, or uses features that are not supported.
     #[error("the bootstrap has errors\n{}", report(.0))]
     Invalid(Vec<Diagnostic>),
@@ -46,8 +53,16 @@ pub(crate) fn load(args: &Args) -> Result<Loaded, LoadError> {
     let mut proto = ProtoBootstrap::default();
     let mut texts = Vec::new();
     if let Some(path) = &args.config_path {
-        let text = fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.clone(), source })?;
-        texts.push(Text::parse(path.clone(), text)?);
+        let read = |source| LoadError::Read { path: path.clone(), source };
+        if path.extension().is_some_and(|extension| extension == "pb") {
+            let bytes = fs::read(path).map_err(read)?;
+            proto = ProtoBootstrap::decode(&*bytes)
+                .map_err(|source| LoadError::Malformed { path: path.clone(), source })?;
+        } else if path.extension().is_some_and(|extension| extension == "pb_text") {
+            return Err(LoadError::TextFormat { path: path.clone() });
+        } else {
+            texts.push(Text::parse(path.clone(), fs::read_to_string(path).map_err(read)?)?);
+        }
     }
     if let Some(yaml) = &args.config_yaml {
         texts.push(Text::parse(PathBuf::from("--config-yaml"), yaml.clone())?);
@@ -60,8 +75,9 @@ pub(crate) fn load(args: &Args) -> Result<Loaded, LoadError> {
         diagnostics.sort_by_key(|diagnostic| (diagnostic.position.line, diagnostic.position.column));
         LoadError::Invalid(diagnostics)
     };
-    let bootstrap = bootstrap::from_proto(&proto).map_err(invalid)?;
+    let mut bootstrap = bootstrap::from_proto(&proto).map_err(invalid)?;
     check::routes(&proto, &bootstrap).map_err(invalid)?;
+    bootstrap.ignored.extend(texts.iter().flat_map(Text::overridden));
     Ok(Loaded { proto, bootstrap })
 }
 
@@ -153,7 +169,12 @@ static_resources:
                 "= in: outlier_detection.max_ejection_percent of cluster b",
             ],
         );
-        check("prefix: /}", "prefix: /, cookies: [{name: a}]}", "{}", &["error[MESH0005]: cookies: not supported"]);
+        check(
+            "prefix: /}",
+            "prefix: /, cookies: [{name: a, string_match: {exact: b}}]}",
+            "{}",
+            &["error[MESH0005]: cookies: not supported"],
+        );
         check("stat_prefix: in", "stat_prfix: in", "{}", &["--> FILE:11:11", "|           ^^^^^^^^^^"]);
         check(
             "address: 127.0.0.1",
@@ -163,8 +184,49 @@ static_resources:
         );
         let over = "static_resources: {clusters: [{name: c, type: STATIC}, {name: up}]}";
         check("", "", over, &["--> --config-yaml:1:63", "= in: name of cluster up"]);
-        check("", "", "admin: {access_log_path: x}", &["--> --config-yaml:1:26", "= in: admin.access_log_path"]);
+        check("", "", "admin: {allow_paths: [{exact: x}]}", &["--> --config-yaml:1:9", "= in: admin.allow_paths"]);
+        check("stat_prefix: in", "{}: in", "{}", &["error[MESH0002]: a key must be a string, found an object"]);
+        check(
+            "stat_prefix: in",
+            "stat_prefix: ''",
+            "node: {id: 1, cluster: 2}",
+            &["--> --config-yaml:1:12", "--> --config-yaml:1:24"],
+        );
+        check(
+            "stat_prefix: in",
+            "stat_prefix: ''",
+            "{}",
+            &["error[MESH0005]: stat_prefix: must have at least 1 character", "--> FILE:11:24"],
+        );
         fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn an_encoded_bootstrap_is_read_by_its_extension() {
+        let file = |extension: &str| {
+            std::env::temp_dir().join(format!("mesh-proxy-encoded-{}.{extension}", std::process::id()))
+        };
+        let load_file = |path: &std::path::Path, bytes: &[u8]| {
+            fs::write(path, bytes).unwrap();
+            let loaded = load(&Args::parse_from(["mesh-proxy", "-c", &path.display().to_string()]));
+            fs::remove_file(path).unwrap();
+            loaded.map(|loaded| loaded.bootstrap.resources.len()).map_err(|error| error.to_string())
+        };
+        let whole = format!("{LISTENER}  clusters: [{{name: up, type: STATIC, connect_timeout: 1s}}]\n");
+        let bytes = load_yaml(&whole).unwrap().proto.encode_to_vec();
+        assert_eq!(load_file(&file("pb"), &bytes), Ok(2));
+        assert!(load_file(&file("pb"), b"node: {}").unwrap_err().contains("not an encoded Bootstrap"));
+        assert!(load_file(&file("pb_text"), b"").unwrap_err().contains("text format is not supported"));
+        assert!(load_file(&file("json"), b"node: {id: a}").unwrap_err().contains("must be JSON, found YAML"));
+    }
+
+    #[test]
+    fn what_a_text_says_twice_is_reported() {
+        let loaded = load_yaml("node: {id: a, id: b}\n---\nx").unwrap();
+        let ignored: Vec<String> =
+            loaded.bootstrap.ignored.iter().map(|(place, note)| format!("{place}: {note}")).collect();
+        let twice = "--config-yaml:1:8: id: it is given again below, and the last one counts";
+        assert_eq!(ignored, [twice, "--config-yaml:2:1: ---: only the first document of a file is read"]);
     }
 
     #[test]

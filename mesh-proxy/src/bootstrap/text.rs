@@ -5,9 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 use mesh_control::diagnostic::{Code, Diagnostic, Position, Source};
 use mesh_xds::{
     bootstrap::BootstrapFault,
-    json::{Document, Mark, TextError},
+    json::{Document, Mark, Overridden, TextError},
     proto::envoy::config::bootstrap::v3::Bootstrap,
-    resource::FieldError,
+    resource::{FieldError, Ignored},
 };
 use prost::Message as _;
 
@@ -28,14 +28,14 @@ impl Text {
         let source = Arc::new(Source::new(path, text));
         match Document::parse(&source.text, &source.path.display().to_string()) {
             Ok(document) => Ok(Self { source, document, before: lengths(&Bootstrap::default()) }),
-            Err(error) => Err(invalid(&source, &error)),
+            Err(error) => Err(invalid(&source, &[error])),
         }
     }
 
     /// Merges the text into `bootstrap` as Envoy does, by protobuf's merge: single fields are replaced, lists are joined.
     pub(super) fn merge_into(&mut self, bootstrap: &mut Bootstrap) -> Result<(), LoadError> {
         self.before = lengths(bootstrap);
-        let message: Bootstrap = self.document.read().map_err(|error| invalid(&self.source, &error))?;
+        let message: Bootstrap = self.document.read().map_err(|errors| invalid(&self.source, &errors))?;
         bootstrap.merge(&*message.encode_to_vec()).expect("a message that was just encoded");
         Ok(())
     }
@@ -52,24 +52,46 @@ impl Text {
     }
 }
 
+impl Text {
+    /// What the text says without effect, with its place in the text.
+    pub(super) fn overridden(&self) -> impl Iterator<Item = (String, Ignored)> {
+        self.document.overridden().iter().map(|Overridden { mark, key, reason }| {
+            let place = format!("{}:{}:{}", self.source.path.display(), mark.line, mark.column);
+            (place, Ignored { path: key.clone(), reason: (*reason).to_owned() })
+        })
+    }
+}
+
 fn lengths(bootstrap: &Bootstrap) -> [(&'static str, usize); 2] {
     let (clusters, listeners) =
         bootstrap.static_resources.as_ref().map_or((0, 0), |all| (all.clusters.len(), all.listeners.len()));
     [("static_resources.clusters[", clusters), ("static_resources.listeners[", listeners)]
 }
 
-fn invalid(source: &Arc<Source>, error: &TextError) -> LoadError {
-    let code = if error.is_syntax() { Code::Syntax } else { Code::Bootstrap };
-    let message = message(error.path(), error.reason());
-    LoadError::Invalid(vec![Diagnostic::error(code, position(source, error.mark()), message).at("", error.path())])
+fn invalid(source: &Arc<Source>, errors: &[TextError]) -> LoadError {
+    let diagnostic = |error: &TextError| {
+        let code = if error.is_syntax() { Code::Syntax } else { Code::Bootstrap };
+        let message = message(error.path(), error.reason());
+        Diagnostic::error(code, position(source, error.mark()), message).at("", error.path())
+    };
+    LoadError::Invalid(errors.iter().map(diagnostic).collect())
 }
 
 /// The reason, prefixed with the name of the field.
 fn message(path: &str, reason: &str) -> String {
-    match path.rsplit('.').next() {
-        None | Some("") => reason.to_owned(),
-        Some(field) => format!("{field}: {reason}"),
+    match last_step(path) {
+        "" => reason.to_owned(),
+        field => format!("{field}: {reason}"),
     }
+}
+
+/// The last field of a path, with its index or key, in which dots are no separators.
+fn last_step(path: &str) -> &str {
+    let plain = match path.rfind("[\"") {
+        Some(key) if path.ends_with("\"]") => &path[..key],
+        _ => path,
+    };
+    &path[plain.rfind('.').map_or(0, |dot| dot + 1)..]
 }
 
 /// The diagnostic for a fault, at the position in `texts` that is closest to the field. A later text takes precedence, as

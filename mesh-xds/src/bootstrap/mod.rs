@@ -16,7 +16,9 @@ use crate::proto::envoy::config::bootstrap::v3::{
     bootstrap::StaticResources, runtime_layer::LayerSpecifier,
 };
 use crate::proto::envoy::config::core::v3::Node;
-use crate::resource::{self, Decoded, FieldError, Ignored, Resource, ResourceError, access_log};
+use crate::proto::envoy::config::listener::v3::Listener;
+use crate::resource::{self, Decoded, FieldError, Ignored, Resource, ResourceError, access_log, decode_listener_named};
+use crate::validate;
 
 /// A decoded bootstrap.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,11 +63,12 @@ pub struct BootstrapFault {
 }
 
 impl BootstrapFault {
-    /// Creates a fault in the resource at the path `place`.
-    #[must_use]
-    pub fn in_resource(place: &str, error: ResourceError) -> Self {
+    /// The faults in the resource at the path `place`.
+    pub fn in_resource(place: &str, error: ResourceError) -> impl Iterator<Item = Self> {
         let name = if error.name.is_empty() { "(unnamed)" } else { &error.name };
-        Self { resource: format!("{} {name}", error.kind), place: place.to_owned(), error: error.error }
+        let (resource, place) = (format!("{} {name}", error.kind), place.to_owned());
+        let errors = std::iter::once(error.error).chain(error.more);
+        errors.map(move |error| Self { resource: resource.clone(), place: place.clone(), error })
     }
 
     /// The path of the field from the root of the bootstrap.
@@ -79,44 +82,48 @@ impl BootstrapFault {
 /// Decodes a bootstrap.
 ///
 /// # Errors
-/// If a field is not supported or invalid. All faults in resources are reported.
+/// If fields are not supported, invalid, or break a rule of Envoy's. All faults are reported that are found.
 pub fn from_proto(message: &ProtoBootstrap) -> Result<Bootstrap, BootstrapError> {
     let notes = Notes::default();
-    let parts = decode(&At::root(&notes), message).map_err(|error| {
-        let fault = BootstrapFault { resource: String::new(), place: String::new(), error: *error };
-        BootstrapError { faults: vec![fault] }
-    })?;
-    let mut ignored: Vec<(String, Ignored)> =
-        notes.into_inner().into_iter().map(|note| ("bootstrap".to_owned(), note)).collect();
+    let decoded = decode(&At::root(&notes), message);
+    let mut resources = Vec::new();
+    let mut faults = Vec::new();
+    // Each resource is validated where it is decoded.
+    let violations = validate::violations(message, Some("static_resources"));
+    let (parts, notes) = match validate::with_violations(violations, notes.finish(decoded)) {
+        Ok((parts, notes)) => (Some(parts), notes),
+        Err(errors) => {
+            let fault = |error| BootstrapFault { resource: String::new(), place: String::new(), error };
+            faults.extend(errors.into_iter().map(fault));
+            (None, Vec::new())
+        }
+    };
+    let mut ignored: Vec<(String, Ignored)> = notes.into_iter().map(|note| ("bootstrap".to_owned(), note)).collect();
     let mut seen = hashbrown::HashSet::new();
-    let (mut resources, mut faults) = (Vec::new(), Vec::new());
-    for (place, decoded) in parts.resources {
+    for (place, decoded) in message.static_resources.iter().flat_map(decode_resources) {
         match decoded {
             Ok(Decoded { resource, ignored: notes }) => {
                 let kind = resource.resource_type();
                 if !seen.insert((kind, resource.name().to_owned())) {
-                    faults.push(BootstrapFault::in_resource(&place, shared_name(&resource)));
+                    faults.extend(BootstrapFault::in_resource(&place, shared_name(&resource)));
                 }
                 ignored.extend(notes.into_iter().map(|note| (format!("{kind} {}", resource.name()), note)));
                 resources.push(resource);
             }
-            Err(error) => faults.push(BootstrapFault::in_resource(&place, *error)),
+            Err(error) => faults.extend(BootstrapFault::in_resource(&place, *error)),
         }
     }
-    if !faults.is_empty() {
-        return Err(BootstrapError { faults });
+    match parts {
+        Some(Parts { node, admin }) if faults.is_empty() => Ok(Bootstrap { node, admin, resources, ignored }),
+        _ => Err(BootstrapError { faults }),
     }
-    Ok(Bootstrap { node: parts.node, admin: parts.admin, resources, ignored })
 }
 
 /// The error for two resources of the same type and name, of which one would be lost.
 fn shared_name(resource: &Resource) -> ResourceError {
     let reason = "duplicate: a name stands for one resource".to_owned();
-    ResourceError {
-        kind: resource.resource_type().to_string(),
-        name: resource.name().to_owned(),
-        error: FieldError { path: "name".to_owned(), reason },
-    }
+    let error = FieldError { path: "name".to_owned(), reason };
+    ResourceError::new(&resource.resource_type().to_string(), resource.name(), error)
 }
 
 /// The path of a resource, and the resource.
@@ -125,18 +132,32 @@ type Placed = (String, Result<Decoded, Box<ResourceError>>);
 struct Parts {
     node: Node,
     admin: Option<Admin>,
-    resources: Vec<Placed>,
 }
 
 /// Why Envoy's process-wide settings have no effect.
 const OWN_PROCESS: &str = "it tunes Envoy's process";
+/// Why the overload manager has no effect.
+const NO_OVERLOAD_MANAGER: &str = "limits are those of listeners and clusters";
+/// Why the choice of a regular expression engine has no effect.
+const ONE_REGEX_ENGINE: &str = "expressions are RE2's";
+
+/// The names of extensions in fields of a bootstrap that have no effect, or the beginnings of those names, and why.
+pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("envoy.extensions.network.socket_interface.", OWN_PROCESS),
+    ("envoy.regex_engines.", ONE_REGEX_ENGINE),
+    ("envoy.resource_monitors.", NO_OVERLOAD_MANAGER),
+    ("envoy.watchdog.", OWN_PROCESS),
+];
+
 /// Why settings of statistics have no effect.
 const OWN_STATISTICS: &str = "all statistics are kept, under their usual names";
 
 fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
     fields! {
         ProtoBootstrap = message, at;
-        use { node, static_resources, cluster_manager, layered_runtime, admin, stats_flush_interval }
+        use {
+            node, static_resources, cluster_manager, layered_runtime, admin, stats_flush_interval, dynamic_resources, tracing,
+        }
         ignore {
             node_context_params: "resources are not named by xdstp URLs",
             flags_path: OWN_PROCESS,
@@ -144,7 +165,7 @@ fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
             stats_config: OWN_STATISTICS,
             watchdog: OWN_PROCESS,
             watchdogs: OWN_PROCESS,
-            overload_manager: "limits are those of listeners and clusters",
+            overload_manager: NO_OVERLOAD_MANAGER,
             enable_dispatcher_stats: OWN_STATISTICS,
             stats_server_version_override: OWN_STATISTICS,
             use_tcp_for_dns_lookups: "names are resolved by the mesh's own resolver",
@@ -152,7 +173,7 @@ fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
             default_socket_interface: OWN_PROCESS,
             inline_headers: OWN_PROCESS,
             perf_tracing_file_path: OWN_PROCESS,
-            default_regex_engine: "expressions are RE2's",
+            default_regex_engine: ONE_REGEX_ENGINE,
             listener_manager: OWN_PROCESS,
             application_log_config: "the log format is given on the command line",
             grpc_async_client_manager_config: OWN_PROCESS,
@@ -162,53 +183,89 @@ fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
             stats_eviction: OWN_STATISTICS,
         }
         refuse {
-            dynamic_resources, hds_config, stats_sinks, tracing, header_prefix, dns_resolution_config,
+            hds_config, stats_sinks, header_prefix, dns_resolution_config,
             typed_dns_resolver_config, bootstrap_extensions, config_sources, default_config_source,
             certificate_provider_instances, xds_delegate_extension, xds_config_tracker_extension,
         }
+    }
+    // An empty section configures nothing.
+    if dynamic_resources.as_ref().is_some_and(is_set) {
+        at.report(*at.field("dynamic_resources").refuse("not supported"));
+    }
+    if tracing.as_ref().is_some_and(is_set) {
+        at.report(*at.field("tracing").refuse("not supported"));
     }
     if is_set(stats_flush_interval) {
         at.field("stats_flush_interval").ignore("statistics are read, not flushed");
     }
     value::optional(&at.field("cluster_manager"), cluster_manager.as_ref(), cluster_manager_is_harmless)?;
     value::optional(&at.field("layered_runtime"), layered_runtime.as_ref(), runtime_is_harmless)?;
-    let static_at = at.field("static_resources");
+    value::optional(&at.field("static_resources"), static_resources.as_ref(), refuse_secrets)?;
     Ok(Parts {
         node: node.clone().unwrap_or_default(),
         admin: value::optional(&at.field("admin"), admin.as_ref(), decode_admin)?.flatten(),
-        resources: value::optional(&static_at, static_resources.as_ref(), decode_resources)?.unwrap_or_default(),
     })
 }
 
-fn decode_resources(at: &At<'_>, message: &StaticResources) -> FieldResult<Vec<Placed>> {
+/// Refuses the resources that [`decode_resources`] does not decode.
+fn refuse_secrets(at: &At<'_>, message: &StaticResources) -> FieldResult<()> {
     fields! {
         StaticResources = message, at;
         use { listeners, clusters }
         ignore {}
         refuse { secrets }
     }
-    // Clusters first, so that no resource refers to one that is not applied yet.
+    let _ = (listeners, clusters);
+    Ok(())
+}
+
+/// Clusters first, so that no resource refers to one that is not applied yet.
+fn decode_resources(message: &StaticResources) -> Vec<Placed> {
     let place = |list: &'static str| move |index: usize| format!("static_resources.{list}[{index}]");
-    let clusters = (0..).map(place("clusters")).zip(clusters.iter().map(resource::decode_cluster));
-    let listeners = (0..).map(place("listeners")).zip(listeners.iter().map(resource::decode_listener));
-    Ok(clusters.chain(listeners).collect())
+    let clusters = (0..).map(place("clusters")).zip(message.clusters.iter().map(resource::decode_cluster));
+    let names = listener_names(&message.listeners);
+    let listeners = names.iter().zip(&message.listeners).map(|(name, message)| decode_listener_named(name, message));
+    clusters.chain((0..).map(place("listeners")).zip(listeners)).collect()
+}
+
+/// The names of listeners. Envoy makes up a random one where there is none; here it is the address, with a number if
+/// another listener has that name.
+fn listener_names(listeners: &[Listener]) -> Vec<String> {
+    let mut taken: hashbrown::HashSet<String> =
+        listeners.iter().map(|listener| listener.name.clone()).filter(|name| !name.is_empty()).collect();
+    let unnamed = |listener: &Listener| {
+        let notes = Notes::default();
+        let address = listener.address.as_ref().and_then(|address| value::ip_address(&At::root(&notes), address).ok());
+        let address = address.map_or_else(|| "listener".to_owned(), |address| address.to_string());
+        std::iter::once(address.clone()).chain((2..).map(move |number: usize| format!("{address} ({number})")))
+    };
+    let mut names = Vec::new();
+    for listener in listeners {
+        names.push(if listener.name.is_empty() {
+            unnamed(listener).find(|name| taken.insert(name.clone())).unwrap_or_default()
+        } else {
+            listener.name.clone()
+        });
+    }
+    names
 }
 
 fn decode_admin(at: &At<'_>, message: &ProtoAdmin) -> FieldResult<Option<Admin>> {
     fields! {
         ProtoAdmin = message, at;
-        use { access_log, address }
+        use { access_log, access_log_path, address }
         ignore {
             profile_path: "there is no profiler",
             ignore_global_conn_limit: "there is no global limit of connections",
         }
-        refuse { access_log_path, socket_options, allow_paths }
+        refuse { socket_options, allow_paths }
+    }
+    let mut logs = value::list(at, "access_log", access_log, access_log::decode)?;
+    if !access_log_path.is_empty() {
+        logs.push(access_log::file_in_default_format(&at.field("access_log_path"), access_log_path)?);
     }
     let Some(address) = address else { return Ok(None) };
-    Ok(Some(Admin {
-        address: value::ip_address(&at.field("address"), address)?,
-        access_log: value::list(at, "access_log", access_log, access_log::decode)?,
-    }))
+    Ok(Some(Admin { address: value::ip_address(&at.field("address"), address)?, access_log: logs }))
 }
 
 fn cluster_manager_is_harmless(at: &At<'_>, message: &ClusterManager) -> FieldResult<()> {
@@ -242,8 +299,8 @@ fn runtime_is_harmless(at: &At<'_>, message: &LayeredRuntime) -> FieldResult<()>
         match layer_specifier {
             Some(LayerSpecifier::StaticLayer(values)) => static_layer(&at.field("static_layer"), "", values)?,
             Some(LayerSpecifier::AdminLayer(_)) => at.field("admin_layer").ignore("there is no runtime to change"),
-            Some(LayerSpecifier::DiskLayer(_)) => return Err(at.field("disk_layer").refuse("not supported")),
-            Some(LayerSpecifier::RtdsLayer(_)) => return Err(at.field("rtds_layer").refuse("not supported")),
+            Some(LayerSpecifier::DiskLayer(_)) => at.report(*at.field("disk_layer").refuse("not supported")),
+            Some(LayerSpecifier::RtdsLayer(_)) => at.report(*at.field("rtds_layer").refuse("not supported")),
             None => {}
         }
     }
@@ -261,7 +318,8 @@ fn static_layer(at: &At<'_>, prefix: &str, values: &Struct) -> FieldResult<()> {
         let is_harmless = HARMLESS_RUNTIME_KEYS.contains(&key.as_str())
             || HARMLESS_RUNTIME_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
         if !is_harmless {
-            return Err(at.field(&key).refuse("not supported"));
+            at.report(*at.field(&key).refuse(format_args!("runtime key {key}: not supported")));
+            continue;
         }
         at.field(&key).ignore(OWN_PROCESS);
     }

@@ -76,7 +76,8 @@ fn unsupported_fields_are_refused_with_their_path() {
     check(
         "envoy.reloadable_features.x",
         "upstream.healthy_panic_threshold",
-        "layered_runtime.layers[0].static_layer.upstream.healthy_panic_threshold: not supported",
+        "layered_runtime.layers[0].static_layer.upstream.healthy_panic_threshold: runtime key \
+         upstream.healthy_panic_threshold: not supported",
     );
     check(
         "  - name: echo\n    connect_timeout: 0.25s",
@@ -91,7 +92,7 @@ fn unsupported_fields_are_refused_with_their_path() {
     );
     check(
         "prefix: /}",
-        "prefix: /, cookies: [{name: a}]}",
+        "prefix: /, cookies: [{name: a, string_match: {exact: b}}]}",
         "listener ingress: filter_chains[0]\
          .filters[0].typed_config.route_config.virtual_hosts[0].routes[0].match.cookies: not supported",
     );
@@ -115,4 +116,112 @@ fn a_name_that_is_used_twice_is_refused() {
     let error = from_proto(&message).unwrap_err();
     assert_eq!(error.to_string(), "cluster a: name: duplicate: a name stands for one resource");
     assert_eq!(error.faults[0].path(), "static_resources.clusters[1].name");
+}
+
+#[test]
+fn listeners_without_a_name_are_called_by_their_address() {
+    let listener = |name: &str, port: u16| {
+        let text = format!(
+            "{{name: '{name}', address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}, filter_chains: \
+             [{{filters: [{{name: t, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: a}}}}]}}]}}"
+        );
+        text
+    };
+    let all = [listener("127.0.0.1:1", 9), listener("", 80), listener("", 0), listener("", 1), listener("", 0)];
+    let bootstrap = read(&format!("static_resources: {{listeners: [{}]}}", all.join(", "))).unwrap();
+    let names: Vec<&str> = bootstrap.resources.iter().map(Resource::name).collect();
+    assert_eq!(names, ["127.0.0.1:1", "127.0.0.1:80", "127.0.0.1:0", "127.0.0.1:1 (2)", "127.0.0.1:0 (2)"]);
+}
+
+#[test]
+fn all_that_is_not_supported_is_reported_at_once() {
+    let text = "
+stats_sinks: [{name: envoy.stat_sinks.statsd}]
+layered_runtime: {layers: [{name: a, static_layer: {x.y: 1, z: 2}}, {name: b, disk_layer: {symlink_root: /a}}]}
+static_resources:
+  clusters:
+  - {name: a, type: STATIC, lb_policy: MAGLEV, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]}
+  - {connect_timeout: 0s, upstream_bind_config: {}}
+  listeners:
+  - address: {socket_address: {address: 127.0.0.1, port_value: 80}}
+    filter_chains:
+    - transport_socket: {name: envoy.transport_sockets.tls, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext}}
+      filters:
+      - name: hcm
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          local_reply_config: {body_format: {text_format: x}}
+          route_config: {virtual_hosts: [{name: v, domains: ['*'], rate_limits: [{actions: [{source_cluster: {}}]}]}]}
+          http_filters:
+          - {name: lua, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua}}
+          - {name: envoy.filters.http.wasm, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm}}
+";
+    let errors = read(text).unwrap_err();
+    let typed_config = "listener 127.0.0.1:80: filter_chains[0].filters[0].typed_config";
+    let expected = [
+        "stats_sinks: not supported".to_owned(),
+        "layered_runtime.layers[0].static_layer.x.y: runtime key x.y: not supported".to_owned(),
+        "layered_runtime.layers[0].static_layer.z: runtime key z: not supported".to_owned(),
+        "layered_runtime.layers[1].disk_layer: not supported".to_owned(),
+        "cluster a: health_checks: not supported".to_owned(),
+        "cluster a: lb_policy: MAGLEV: not supported".to_owned(),
+        "cluster (unnamed): name: must have at least 1 character".to_owned(),
+        "cluster (unnamed): connect_timeout: 0s is not greater than 0s".to_owned(),
+        "cluster (unnamed): upstream_bind_config: not supported".to_owned(),
+        format!("{typed_config}.stat_prefix: must have at least 1 character"),
+        format!("{typed_config}.local_reply_config: not supported"),
+        format!("{typed_config}.http_filters[0]: http filter lua (envoy.filters.http.lua): not supported"),
+        format!("{typed_config}.http_filters[1]: http filter envoy.filters.http.wasm: not supported"),
+        format!("{typed_config}.route_config.virtual_hosts[0].rate_limits: not supported"),
+        "listener 127.0.0.1:80: filter_chains[0].transport_socket: transport socket envoy.transport_sockets.tls \
+         (envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext): not supported"
+            .to_owned(),
+    ];
+    for expected in &expected {
+        assert!(errors.lines().any(|line| line == expected), "{expected:?} is not in {errors}");
+    }
+    assert_eq!(errors.lines().count(), expected.len(), "{errors}");
+}
+
+#[test]
+fn empty_sections_are_taken() {
+    for text in ["{}", "admin:", "admin: {}", "static_resources:", "static_resources: {clusters:, listeners: []}"] {
+        assert_eq!(read(text).map(|bootstrap| bootstrap.resources.len()), Ok(0), "{text}");
+    }
+    for section in ["dynamic_resources", "tracing", "layered_runtime", "cluster_manager", "node"] {
+        let bootstrap = read(&format!("{section}: {{}}"));
+        assert!(bootstrap.is_ok(), "{section}: {bootstrap:?}");
+    }
+}
+
+#[test]
+fn the_access_log_of_the_admin_endpoint_may_be_given_in_two_ways() {
+    let logs = |fields: &str| {
+        let address = "address: {socket_address: {address: 127.0.0.1, port_value: 0}}";
+        read(&format!("admin: {{{address}, {fields}}}")).map(|bootstrap| bootstrap.admin.unwrap().access_log)
+    };
+    let typed = "access_log: [{name: f, typed_config: {'@type': \
+                 type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: /dev/null}}]";
+    assert_eq!(logs(typed), logs("access_log_path: /dev/null"));
+    assert_eq!(logs("access_log_path: /dev/null").unwrap().len(), 1);
+    assert_eq!(logs("access_log_path: ''"), Ok(vec![]));
+}
+
+#[test]
+fn extensions_in_fields_without_effect_are_taken() {
+    let zipkin = "tracing: {provider: {name: envoy.tracers.zipkin, typed_config: {'@type': type.googleapis.com/\
+                  envoy.config.trace.v3.ZipkinConfig, collector_cluster: z, collector_endpoint: /}}}";
+    let text = PROXY.replacen("tracing: {}", zipkin, 1);
+    let process = "
+overload_manager: {resource_monitors: [{name: envoy.resource_monitors.fixed_heap, typed_config: {'@type': type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig, max_heap_size_bytes: 1}}]}
+default_regex_engine: {name: envoy.regex_engines.google_re2, typed_config: {'@type': type.googleapis.com/envoy.extensions.regex_engines.v3.GoogleRE2}}
+watchdogs: {worker_watchdog: {actions: [{config: {name: envoy.watchdog.profile_action, typed_config: {'@type': type.googleapis.com/envoy.extensions.watchdog.profile_action.v3.ProfileActionConfig, profile_path: /tmp}}, event: MISS}]}}
+";
+    let ignored = read(&format!("{text}{process}")).unwrap().ignored;
+    for path in
+        ["overload_manager", "default_regex_engine", "watchdogs", "filter_chains[0].filters[0].typed_config.tracing"]
+    {
+        assert!(ignored.iter().any(|(_, note)| note.path == path), "{path} is not in {ignored:?}");
+    }
 }

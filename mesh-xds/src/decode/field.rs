@@ -33,8 +33,29 @@ impl fmt::Display for Ignored {
 /// Boxed, because most decoding succeeds and the error is larger than most results.
 pub(crate) type Result<T> = std::result::Result<T, Box<FieldError>>;
 
-/// The fields that were ignored so far.
-pub(crate) type Notes = RefCell<Vec<Ignored>>;
+/// Maximum number of errors that are reported for one resource, besides the one that ends decoding.
+const MAX_FAULTS: usize = 50;
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    ignored: RefCell<Vec<Ignored>>,
+    /// Errors after which decoding went on, to find others.
+    faults: RefCell<Vec<FieldError>>,
+}
+
+impl Notes {
+    /// The outcome of decoding, with the fields that were ignored, or all errors.
+    pub(crate) fn finish<T>(self, result: Result<T>) -> std::result::Result<(T, Vec<Ignored>), Vec<FieldError>> {
+        let mut faults = self.faults.into_inner();
+        match result {
+            Ok(value) if faults.is_empty() => return Ok((value, self.ignored.into_inner())),
+            Ok(_) => {}
+            Err(last) => faults.push(*last),
+        }
+        Err(faults)
+    }
+}
 
 /// A position in a message. It is a linked list on the stack, so a path is built only if it is reported.
 #[derive(Clone, Copy, Debug)]
@@ -78,9 +99,45 @@ impl<'a> At<'a> {
         Box::new(FieldError { path: self.path(), reason: reason.to_string() })
     }
 
+    /// Records an error for which decoding need not end, because the rest does not depend on it.
+    pub(crate) fn report(&self, error: FieldError) {
+        let mut faults = self.notes.faults.borrow_mut();
+        if faults.len() < MAX_FAULTS {
+            faults.push(error);
+        }
+    }
+
+    /// Both values. If both are errors, both are reported.
+    pub(crate) fn both<A, B>(&self, one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+            (Err(error), Err(last)) => {
+                self.report(*error);
+                Err(last)
+            }
+        }
+    }
+
+    /// All values. All errors are reported.
+    pub(crate) fn all<T>(&self, results: impl Iterator<Item = Result<T>>) -> Result<Vec<T>> {
+        let (mut values, mut last) = (Vec::new(), None);
+        for result in results {
+            match result {
+                Ok(value) => values.push(value),
+                Err(error) => {
+                    if let Some(before) = last.replace(error) {
+                        self.report(*before);
+                    }
+                }
+            }
+        }
+        last.map_or(Ok(values), Err)
+    }
+
     /// Records that this field has no effect.
     pub(crate) fn ignore(&self, reason: impl fmt::Display) {
-        self.notes.borrow_mut().push(Ignored { path: self.path(), reason: reason.to_string() });
+        self.notes.ignored.borrow_mut().push(Ignored { path: self.path(), reason: reason.to_string() });
     }
 
     fn path(&self) -> String {
@@ -104,7 +161,7 @@ pub(crate) fn is_set<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Destructures a protobuf message. Every field is listed once: fields to `use` become variables, fields to `ignore` are
-/// recorded with the reason if set, and fields to `refuse` are an error if set. If a new version of the message has a new
+/// recorded with the reason if set, and fields to `refuse` are an error if set, which does not end decoding. If a new version of the message has a new
 /// field, the code does not compile until the field is listed.
 macro_rules! fields {
     ($message:path = $value:expr, $at:expr;
@@ -116,7 +173,7 @@ macro_rules! fields {
             $at.field(stringify!($ignored)).ignore($reason);
         })*
         $(if $crate::decode::field::is_set($refused) {
-            return Err($at.field(stringify!($refused)).refuse("not supported"));
+            $at.report(*$at.field(stringify!($refused)).refuse("not supported"));
         })*
     };
 }
@@ -134,6 +191,7 @@ mod tests {
         assert_eq!(hosts.field("r#match").refuse("no").to_string(), "virtual_hosts[2].match: no");
         map.field("x").ignore("harmless");
         assert_eq!(root.refuse("not a cluster").to_string(), "not a cluster");
-        assert_eq!(notes.borrow()[0].to_string(), "filters[\"a.b\"].x: harmless");
+        let (_, ignored) = notes.finish(Ok(())).unwrap();
+        assert_eq!(ignored[0].to_string(), "filters[\"a.b\"].x: harmless");
     }
 }

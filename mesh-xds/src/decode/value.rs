@@ -38,7 +38,7 @@ pub(crate) fn list<T, U>(
     values: &[T],
     decode: impl Fn(&At<'_>, &T) -> Result<U>,
 ) -> Result<Vec<U>> {
-    values.iter().enumerate().map(|(index, value)| decode(&at.item(name, index), value)).collect()
+    at.all(values.iter().enumerate().map(|(index, value)| decode(&at.item(name, index), value)))
 }
 
 /// A field that must be set.
@@ -237,7 +237,7 @@ fn socket_address(at: &At<'_>, value: &SocketAddress) -> Result<EndpointAddress>
         refuse { resolver_name, network_namespace_filepath }
     }
     if enumeration::<Protocol>(&at.field("protocol"), *protocol)? != Protocol::Tcp {
-        return Err(at.field("protocol").refuse("only TCP is supported"));
+        return Err(at.field("protocol").refuse("UDP: not supported, only TCP is"));
     }
     let port = match port_specifier {
         Some(PortSpecifier::PortValue(port)) => u16::try_from(*port)

@@ -10,6 +10,7 @@ use crate::decode::{
     field::{At, Result},
     value::unpack,
 };
+use crate::descriptor::describe;
 use crate::proto::envoy::extensions::filters::http::router::v3::Router;
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter as ProtoHttpFilter, http_filter::ConfigType,
@@ -31,7 +32,9 @@ pub(crate) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<C
     let mut chain = Chain::default();
     let mut names = hashbrown::HashSet::new();
     let mut has_router = false;
-    for (index, filter) in filters.iter().enumerate() {
+    let decoded =
+        at.all((0..).zip(filters).map(|(index, filter)| decode_filter(&at.item("http_filters", index), filter)))?;
+    for (index, (filter, decoded)) in filters.iter().zip(decoded).enumerate() {
         let at = at.item("http_filters", index);
         if has_router {
             return Err(at.refuse(format_args!("{:?} follows the router, which must be last", filter.name)));
@@ -39,7 +42,7 @@ pub(crate) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<C
         if !names.insert(filter.name.as_str()) {
             return Err(at.field("name").refuse(format_args!("{:?} is used twice", filter.name)));
         }
-        match decode_filter(&at, filter)? {
+        match decoded {
             Decoded::Filter(filter) => chain.filters.push(filter),
             Decoded::Router { suppress_envoy_headers } => {
                 chain.suppress_envoy_headers = suppress_envoy_headers;
@@ -92,7 +95,7 @@ fn decode_filter(at: &At<'_>, filter: &ProtoHttpFilter) -> Result<Decoded> {
         at.ignore(format_args!("filter {name}: {message_name} is unknown and is_optional"));
         return Ok(Decoded::WithoutEffect);
     }
-    Err(at.refuse(format_args!("http filter {name}: not supported")))
+    Err(at.refuse(format_args!("http filter {}: not supported", describe(name, message_name))))
 }
 
 fn typed_config<'c>(at: &At<'_>, name: &str, config: Option<&'c ConfigType>) -> Result<&'c Any> {

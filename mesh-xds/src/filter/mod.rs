@@ -26,16 +26,22 @@ use prost_types::Any;
 pub(crate) use chain::decode_chain;
 pub(crate) use cors::refuse_deprecated as refuse_deprecated_cors;
 pub(crate) use per_route::decode_overrides;
-pub(crate) use without_effect::decode_without_effect;
+pub(crate) use without_effect::{WITHOUT_EFFECT, decode_without_effect};
 
 use crate::decode::{
     field::{At, Result},
     value::unpack,
 };
 use crate::descriptor::is_known;
+use crate::proto::envoy::extensions::filters::http::router::v3::Router;
 
 /// All supported filters.
 const CODECS: &[Codec] = &[Codec::of::<Fault>(), Codec::of::<Cors>(), Codec::of::<HeaderMutation>()];
+
+/// The full names of the messages of all supported filters in a chain.
+pub(crate) fn extensions() -> impl Iterator<Item = String> {
+    CODECS.iter().map(|codec| (codec.message_name)()).chain([Router::full_name()])
+}
 
 /// How the messages of a filter are decoded. Implemented by the filter's configuration in a chain.
 trait Decode: Filter + Sized {

@@ -109,9 +109,11 @@ mod tests {
     fn decoded(config: &str) -> (std::result::Result<PeerMetadata, String>, usize) {
         let notes = Notes::default();
         let config = from_text::<crate::proto::udpa::r#type::v1::TypedStruct>(&format!("value: {config}"), "").unwrap();
-        let decoded = decode(&At::root(&notes), &config.value.unwrap()).map_err(|error| error.to_string());
-        let ignored = notes.borrow().len();
-        (decoded, ignored)
+        let decoded = decode(&At::root(&notes), &config.value.unwrap());
+        match notes.finish(decoded) {
+            Ok((decoded, ignored)) => (Ok(decoded), ignored.len()),
+            Err(errors) => (Err(errors[0].to_string()), 0),
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::decode::{
     field::{At, Result},
     value::{required, unpack},
 };
-use crate::descriptor::type_name;
+use crate::descriptor::{describe, type_name};
 use crate::proto::envoy::config::route::v3::FilterConfig;
 
 /// The overrides in the field `typed_per_filter_config` of a message.
@@ -48,6 +48,9 @@ fn decode_config(at: &At<'_>, config: &Any, is_optional: bool) -> Result<FilterO
             at.ignore(format_args!("{message_name} is unknown and is_optional"));
             Ok(FilterOverride::Enabled)
         }
-        None => Err(at.refuse(format_args!("http filter configuration {message_name}: not supported"))),
+        None => {
+            let name = describe("", message_name);
+            Err(at.refuse(format_args!("http filter configuration {name}: not supported")))
+        }
     }
 }

@@ -12,7 +12,7 @@ use mesh_core::model::{
 use prost_types::Any;
 
 use super::{chain::Chain, *};
-use crate::decode::field::Notes;
+use crate::decode::field::{FieldError, Notes};
 use crate::json;
 use crate::proto::envoy::config::route::v3::VirtualHost;
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -33,8 +33,8 @@ fn chain(filters: &[&str]) -> Result<(Chain, Vec<String>), String> {
     let text = format!("{{http_filters: [{}]}}", filters.join(", "));
     let manager: HttpConnectionManager = json::from_text(&text, "test").unwrap_or_else(|error| panic!("{error}"));
     let notes = Notes::default();
-    let chain = decode_chain(&At::root(&notes), &manager.http_filters).map_err(|error| error.to_string())?;
-    Ok((chain, notes.into_inner().iter().map(ToString::to_string).collect()))
+    let chain = decode_chain(&At::root(&notes), &manager.http_filters);
+    finished(notes, chain)
 }
 
 /// Overrides of the filter `f`; `config` are the fields of an `Any`.
@@ -43,21 +43,28 @@ fn overrides(config: &str) -> Result<(FilterOverrides, Vec<String>), String> {
     let host: VirtualHost = json::from_text(&text, "test").unwrap_or_else(|error| panic!("{text}: {error}"));
     let notes = Notes::default();
     let overrides = decode_overrides(&At::root(&notes), &host.typed_per_filter_config);
-    let overrides = overrides.map_err(|error| error.to_string())?;
-    Ok((overrides, notes.into_inner().iter().map(ToString::to_string).collect()))
+    finished(notes, overrides)
+}
+
+/// The outcome of decoding, with texts in place of notes and errors.
+fn finished<T>(notes: Notes, result: Result<T, Box<FieldError>>) -> Result<(T, Vec<String>), String> {
+    match notes.finish(result) {
+        Ok((value, ignored)) => Ok((value, ignored.iter().map(ToString::to_string).collect())),
+        Err(errors) => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+    }
 }
 
 #[test]
 fn filters_with_a_policy_are_decoded_and_filters_without_effect_are_left_out() {
     let fault = typed("my fault", FAULT, ", abort: {http_status: 503, percentage: {numerator: 50}}");
-    let disabled = fault.replace("{name: my fault", "{name: off, disabled: true");
+    let disabled = fault.replace("{name: my fault", "{name: disabled, disabled: true");
     let exchange = ", type_url: type.googleapis.com/io.istio.http.peer_metadata.Config, \
                     value: {downstream_discovery: [{istio_headers: {}}]}";
     let exchange = typed("istio.metadata_exchange", "udpa.type.v1.TypedStruct", exchange);
     let stats = typed("stats", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig", "");
     let (chain, ignored) = chain(&[&fault, &exchange, &stats, &disabled, ROUTER]).unwrap();
     let filters = chain.filters.iter().map(|filter| (&*filter.name, filter.disabled));
-    assert_eq!(filters.collect::<Vec<_>>(), [("my fault", false), ("off", true)]);
+    assert_eq!(filters.collect::<Vec<_>>(), [("my fault", false), ("disabled", true)]);
     let FilterConfig::Fault(fault) = &chain.filters[0].config else { panic!("{:?}", chain.filters[0]) };
     assert_eq!(fault.abort.unwrap().status, AbortStatus::Http(http::StatusCode::SERVICE_UNAVAILABLE));
     assert!(chain.peer_metadata.downstream_discovery && !chain.peer_metadata.upstream_discovery);
@@ -71,10 +78,13 @@ fn a_chain_is_refused_at_its_first_faulty_filter() {
     let off = ROUTER.replace("{name: router", "{name: router, disabled: true");
     let fault = typed("a", FAULT, "");
     for (filters, expected) in [
-        (&[&*typed("rbac", rbac, ""), ROUTER][..], "http_filters[0]: http filter rbac: not supported"),
+        (
+            &[&*typed("rbac", rbac, ""), ROUTER][..],
+            "http_filters[0]: http filter rbac (envoy.filters.http.rbac): not supported",
+        ),
         (
             &[&*typed("rbac", "udpa.type.v1.TypedStruct", &wrapped), ROUTER],
-            "http_filters[0]: http filter rbac: not supported",
+            "http_filters[0]: http filter rbac (envoy.filters.http.rbac): not supported",
         ),
         (&[ROUTER, &fault], "http_filters[1]: \"a\" follows the router, which must be last"),
         (&[&fault, &fault, ROUTER], "http_filters[1].name: \"a\" is used twice"),
@@ -99,14 +109,14 @@ fn a_filter_is_skipped_only_if_it_is_optional_and_unknown() {
             ..HttpFilter::default()
         };
         let unknown = filter("x", Any { type_url: type_url.to_owned(), value: vec![] });
-        let router = crate::proto::envoy::extensions::filters::http::router::v3::Router::default();
+        let router = Router::default();
         let filters = [unknown, filter("router", Any::from_msg(&router).unwrap())];
         decode_chain(&At::root(&Notes::default()), &filters).map(|_| ()).map_err(|error| error.to_string())
     };
     assert_eq!(chain("type.googleapis.com/some.Unknown", true), Ok(()));
     assert_eq!(
         chain("type.googleapis.com/some.Unknown", false).unwrap_err(),
-        "http_filters[0]: http filter x: not supported"
+        "http_filters[0]: http filter x (some.Unknown): not supported"
     );
     let known = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
     assert!(chain(known, true).is_err(), "a filter of Envoy is not skipped");

@@ -4,10 +4,11 @@ use prost_types::Any;
 
 use super::config::Config;
 use crate::decode::field::{At, Result};
+use crate::descriptor::describe;
 
 /// The message of each, and why leaving it out changes nothing. They may be network, HTTP or cluster filters, and be wrapped
 /// in a `TypedStruct`.
-const WITHOUT_EFFECT: &[(&str, &str)] = &[
+pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("envoy.tcp.metadataexchange.config.MetadataExchange", "peer metadata is exchanged in headers"),
     ("istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", "it chooses ALPN of TLS, which is refused"),
     ("stats.PluginConfig", "Istio's metrics are always recorded"),
@@ -25,11 +26,12 @@ pub(crate) fn decode_without_effect(at: &At<'_>, name: &str, config: Option<&Any
     let Some(config) = config else {
         return Err(at.field("typed_config").refuse(format_args!("is missing in filter {name}")));
     };
-    match reason(&Config::unwrap(&at.field("typed_config"), config)?.message_name) {
+    let message_name = Config::unwrap(&at.field("typed_config"), config)?.message_name;
+    match reason(&message_name) {
         Some(reason) => {
             at.ignore(format_args!("filter {name}: {reason}"));
             Ok(())
         }
-        None => Err(at.refuse(format_args!("filter {name}: not supported"))),
+        None => Err(at.refuse(format_args!("filter {}: not supported", describe(name, &message_name)))),
     }
 }

@@ -2,15 +2,15 @@
 
 use prost::{Message, Name};
 
-use super::text::{self, Key, Node, Value};
-use super::{Mark, TextError, descriptor, read, transcode};
+use super::text::{self, Key, Node, Parsed, Value};
+use super::{Mark, Overridden, TextError, descriptor, read, transcode};
 use crate::descriptor::snake_case;
 
 /// A parsed YAML or JSON text.
 #[derive(Debug)]
 pub struct Document {
     source_name: String,
-    root: Node,
+    parsed: Parsed,
 }
 
 /// The position of a field.
@@ -24,31 +24,37 @@ pub struct Located {
 }
 
 impl Document {
-    /// Parses YAML or JSON. `source_name`, usually a file path, is shown in errors.
+    /// Parses YAML, or JSON if `source_name` ends in `.json`. `source_name`, usually a file path, is shown in errors.
     ///
     /// # Errors
-    /// If the text is not valid YAML.
+    /// If the text is not valid YAML or JSON.
     pub fn parse(text: &str, source_name: &str) -> Result<Self, TextError> {
-        Ok(Self { source_name: source_name.to_owned(), root: text::parse(text, source_name)? })
+        Ok(Self { source_name: source_name.to_owned(), parsed: text::parse(text, source_name)? })
     }
 
     /// Reads the text as a message.
     ///
     /// # Errors
-    /// If the text has an unknown field or an invalid value. Only the first error is reported.
+    /// All unknown fields and invalid values of the text.
     ///
     /// # Panics
     /// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
-    pub fn read<M: Message + Name + Default>(&self) -> Result<M, TextError> {
-        let message = read::message(&descriptor::<M>(), &self.root);
+    pub fn read<M: Message + Name + Default>(&self) -> Result<M, Vec<TextError>> {
+        let message = read::root(&descriptor::<M>(), &self.parsed.root);
         Ok(transcode(&message.map_err(|error| error.in_source(&self.source_name))?))
+    }
+
+    /// What the text says without effect: keys that are given again later, and documents after the first.
+    #[must_use]
+    pub fn overridden(&self) -> &[Overridden] {
+        &self.parsed.overridden
     }
 
     /// Finds the field at a path such as `static_resources.clusters[0].name` or `filters["a.b"]`. The fields of a message
     /// in an `Any` are next to its `@type`.
     #[must_use]
     pub fn locate(&self, path: &str) -> Located {
-        let (mut node, mut mark, mut rest) = (&self.root, self.root.mark, path);
+        let (mut node, mut mark, mut rest) = (&self.parsed.root, self.parsed.root.mark, path);
         while let Some(step) = step(node, rest) {
             mark = match (&step.node.value, step.key) {
                 (Value::Object(_) | Value::List(_), Some(key)) => key.mark,
@@ -81,7 +87,7 @@ fn step<'n, 'p>(node: &'n Node, path: &'p str) -> Option<Step<'n, 'p>> {
             let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
             Some(Step { key: None, node: nodes.get(index.parse::<usize>().ok()?)?, rest })
         }
-        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::String(_) => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 

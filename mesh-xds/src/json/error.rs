@@ -7,16 +7,12 @@ use thiserror::Error;
 /// A range of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Line, from 1; 0 means the whole text.
+    /// Line, from 1.
     pub line: u64,
     /// Column in characters, from 1.
     pub column: u64,
     /// Length in characters; the range may span several lines.
     pub length: u64,
-}
-
-impl Mark {
-    pub(super) const WHOLE_TEXT: Self = Self { line: 0, column: 0, length: 0 };
 }
 
 /// A text is not YAML or JSON, or does not describe the expected message.
@@ -72,9 +68,20 @@ impl fmt::Display for TextError {
     }
 }
 
+/// Something that a text says and that has no effect, as in Envoy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// The position of the text.
+    pub mark: Mark,
+    /// The key, or what else stands there.
+    pub key: String,
+    /// Why it has no effect.
+    pub reason: &'static str,
+}
+
 /// An error in a nested value. Each level adds its part of the path while the error is returned.
 #[derive(Debug)]
-pub(super) struct Fault {
+struct Fault {
     mark: Mark,
     /// Innermost part first.
     path: Vec<Step>,
@@ -89,20 +96,41 @@ pub(super) enum Step {
     Key(String),
 }
 
-/// Boxed, because most results are smaller than the error.
-pub(super) type Result<T> = std::result::Result<T, Box<Fault>>;
+/// All errors in a value, at least one.
+#[derive(Debug)]
+pub(super) struct Faults(Vec<Fault>);
 
-impl Fault {
-    pub(super) fn new(mark: Mark, reason: impl Into<String>) -> Box<Self> {
-        Box::new(Self { mark, path: Vec::new(), reason: reason.into() })
+pub(super) type Result<T> = std::result::Result<T, Faults>;
+
+impl Faults {
+    pub(super) fn new(mark: Mark, reason: impl Into<String>) -> Self {
+        Self(vec![Fault { mark, path: Vec::new(), reason: reason.into() }])
     }
 
-    pub(super) fn at(mut self: Box<Self>, step: Step) -> Box<Self> {
-        self.path.push(step);
+    pub(super) fn at(mut self, step: impl Fn() -> Step) -> Self {
+        self.0.iter_mut().for_each(|fault| fault.path.push(step()));
         self
     }
 
-    pub(super) fn in_source(&self, source_name: &str) -> TextError {
+    pub(super) fn in_source(&self, source_name: &str) -> Vec<TextError> {
+        self.0.iter().map(|fault| fault.in_source(source_name)).collect()
+    }
+}
+
+/// The successful results, or the faults of all others.
+pub(super) fn all<T>(results: impl Iterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let (mut values, mut faults) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(Faults(more)) => faults.extend(more),
+        }
+    }
+    if faults.is_empty() { Ok(values) } else { Err(Faults(faults)) }
+}
+
+impl Fault {
+    fn in_source(&self, source_name: &str) -> TextError {
         let mut path = String::new();
         for step in self.path.iter().rev() {
             match step {

@@ -1,9 +1,23 @@
 //! Protobuf-JSON and Envoy's YAML, in both directions.
 //!
-//! Reading parses YAML or JSON text (JSON is a subset of YAML) into a generated message. As in Envoy, fields may be named
-//! in snake_case or lowerCamelCase, enum values by name or number, durations are written as `1.5s`, and an `Any` is an
-//! object with `@type`. Anything else, including an unknown field, is an error with file, line, column, field path and
-//! the offending value.
+//! Reading parses YAML or JSON text into a generated message, and takes what Envoy takes:
+//!
+//! | value | is written |
+//! |---|---|
+//! | a field's name | in snake_case or lowerCamelCase |
+//! | an enum | as a name in any case, a number, or a number in a string |
+//! | a boolean | `true`, `yes`, `on`, `y` and their opposites, or a string: also `"1"` and `"0"` |
+//! | a number | also a string: `"8080"`, `"1e3"`, `"0x10"` |
+//! | a duration, a time, a wrapper such as `UInt32Value` | as in protobuf-JSON (`1.5s`), or as an object of its fields |
+//! | a list | also its only element |
+//! | null | a field that is not set; a default value in a list or a map |
+//! | an `Any` | an object with `@type`, which may be a `TypedStruct` around the JSON of the message |
+//!
+//! Anything else, including an unknown field, is an error with file, line, column, field path and the offending value.
+//!
+//! A message in an `Any` that Envoy publishes but that is not generated here is left out: its `Any` has a type and no
+//! value, and its decoder decides by the type. Where a field is written in both spellings, Envoy takes either; here that is
+//! an error.
 //!
 //! Writing has the format of Envoy's admin endpoint: fields have their proto names, defaults are omitted, and each `Any`
 //! is expanded. A message of an unknown type is written as base64, so writing never fails.
@@ -22,7 +36,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 use prost_types::Any;
 
 pub use document::{Document, Located};
-pub use error::{Mark, TextError};
+pub use error::{Mark, Overridden, TextError};
 pub use write::Json;
 
 use crate::descriptor::POOL;
@@ -35,7 +49,7 @@ use crate::descriptor::POOL;
 /// # Panics
 /// If `M` is not one of the messages of [`crate::proto`] or Google's well-known types.
 pub fn from_text<M: Message + Name + Default>(text: &str, source_name: &str) -> Result<M, TextError> {
-    Document::parse(text, source_name)?.read()
+    Document::parse(text, source_name)?.read().map_err(|mut errors| errors.swap_remove(0))
 }
 
 /// A copy of `message` that is displayed as protobuf-JSON.

@@ -1,12 +1,13 @@
 //! Scalars, enums, and well-known types that JSON writes as a scalar, a list or an object of their own.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use prost_reflect::{DynamicMessage, EnumDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value};
 use prost_types::{Duration, Timestamp};
 
-use super::error::{Fault, Result};
+use super::error::{Faults, Result};
 use super::read;
 use super::text::{self, Key, Node};
 
@@ -38,8 +39,16 @@ pub(super) fn well_known(descriptor: &MessageDescriptor, node: &Node) -> Result<
     if descriptor.package_name() != "google.protobuf" {
         return Ok(None);
     }
-    let mut message = DynamicMessage::new(descriptor.clone());
     let name = descriptor.name();
+    let is_wrapper = name.ends_with("Value") && !matches!(name, "Value" | "ListValue");
+    let mut message = DynamicMessage::new(descriptor.clone());
+    match &node.value {
+        text::Value::Null if name != "Value" => return Ok(Some(message)),
+        text::Value::Object(entries) if is_wrapper || matches!(name, "Duration" | "Timestamp") => {
+            return read::fields(descriptor, entries, None).map(Some);
+        }
+        _ => {}
+    }
     match name {
         "Duration" => {
             let parsed: Duration = parse_string(node, "a duration such as \"1.5s\"", parse_duration)?;
@@ -52,7 +61,7 @@ pub(super) fn well_known(descriptor: &MessageDescriptor, node: &Node) -> Result<
             message.set_field_by_name("seconds", Value::I64(parsed.seconds));
             message.set_field_by_name("nanos", Value::I32(parsed.nanos));
         }
-        _ if name.ends_with("Value") && !matches!(name, "Value" | "ListValue") => {
+        _ if is_wrapper => {
             let field = descriptor.get_field_by_name("value").expect("a wrapper has this one field");
             message.set_field(&field, value(&field.kind(), node)?);
         }
@@ -67,15 +76,18 @@ pub(super) fn well_known(descriptor: &MessageDescriptor, node: &Node) -> Result<
 /// Reads a value.
 pub(super) fn value(kind: &Kind, node: &Node) -> Result<Value> {
     match kind {
-        Kind::Bool => match node.value {
-            text::Value::Bool(truth) => Ok(Value::Bool(truth)),
+        Kind::Bool => match &node.value {
+            text::Value::Bool(truth) => Ok(Value::Bool(*truth)),
+            text::Value::Null => Ok(Value::Bool(false)),
+            text::Value::String(text) => {
+                bool_word(text).map(Value::Bool).ok_or_else(|| expected(node, "true or false"))
+            }
             _ => Err(expected(node, "true or false")),
         },
         Kind::String => match &node.value {
             text::Value::String(text) => Ok(Value::String(text.clone())),
-            text::Value::Bool(_) | text::Value::Integer(_) | text::Value::Float(_) => {
-                Err(expected(node, "a string (put quotes around it)"))
-            }
+            text::Value::Null => Ok(Value::String(String::new())),
+            text::Value::Bool(_) | text::Value::Number(_) => Err(expected(node, "a string (put quotes around it)")),
             _ => Err(expected(node, "a string")),
         },
         Kind::Bytes => parse_string(node, "base64", decode_base64).map(Value::Bytes),
@@ -115,8 +127,8 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> S
         .map_or_else(String::new, |(_, candidate)| format!(" (did you mean {candidate}?)"))
 }
 
-fn expected(node: &Node, what: &str) -> Box<Fault> {
-    Fault::new(node.mark, format!("expected {what}, found {}", node.value.describe()))
+fn expected(node: &Node, what: &str) -> Faults {
+    Faults::new(node.mark, format!("expected {what}, found {}", node.value.describe()))
 }
 
 fn parse_string<T>(node: &Node, what: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
@@ -126,52 +138,86 @@ fn parse_string<T>(node: &Node, what: &str, parse: impl Fn(&str) -> Option<T>) -
     }
 }
 
+/// Decodes base64 in either alphabet, with or without padding.
 fn decode_base64(text: &str) -> Option<Bytes> {
+    const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
+    const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG);
+    const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CONFIG);
     STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok().map(Bytes::from)
 }
 
-fn float(node: &Node) -> Result<f64> {
-    match &node.value {
-        text::Value::Float(number) => Ok(*number),
-        #[expect(clippy::cast_precision_loss, reason = "a double holds the nearest number, as in protobuf")]
-        text::Value::Integer(number) => Ok(*number as f64),
-        text::Value::String(text) => match text.as_str() {
-            "NaN" => Ok(f64::NAN),
-            "Infinity" => Ok(f64::INFINITY),
-            "-Infinity" => Ok(f64::NEG_INFINITY),
-            text => text.parse().map_err(|_| expected(node, "a number")),
-        },
-        _ => Err(expected(node, "a number")),
+/// A boolean in a string, as Abseil's `SimpleAtob` has it.
+fn bool_word(text: &str) -> Option<bool> {
+    let is_one_of = |words: [&str; 5]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is_one_of(["true", "t", "yes", "y", "1"]) {
+        return Some(true);
     }
+    is_one_of(["false", "f", "no", "n", "0"]).then_some(false)
+}
+
+/// The text of a number, which may be in a string. Null is 0.
+fn number_text(node: &Node) -> Option<&str> {
+    match &node.value {
+        text::Value::Number(text) | text::Value::String(text) => Some(text),
+        text::Value::Null => Some("0"),
+        _ => None,
+    }
+}
+
+fn float(node: &Node) -> Result<f64> {
+    number_text(node).and_then(parse_float).ok_or_else(|| expected(node, "a number"))
+}
+
+fn parse_float(text: &str) -> Option<f64> {
+    match text {
+        "NaN" => return Some(f64::NAN),
+        "Infinity" => return Some(f64::INFINITY),
+        "-Infinity" => return Some(f64::NEG_INFINITY),
+        _ => {}
+    }
+    let text = text.trim_ascii();
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return u32::from_str_radix(digits, 16).ok().map(f64::from);
+    }
+    // Rust also parses "inf" and "nan".
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    text.parse().ok().filter(|_| is_decimal)
 }
 
 fn integer<N>(node: &Node, min: N, max: N) -> Result<N>
 where
     N: TryFrom<i128> + Copy + std::fmt::Display,
 {
-    let number = match &node.value {
-        text::Value::Integer(number) => Some(*number),
-        text::Value::String(text) => text.parse().ok(),
-        // Protobuf-JSON accepts 1.0 and 1e3 as integers; both are exact up to 2^53.
-        #[expect(clippy::cast_possible_truncation, reason = "the guard leaves whole numbers that fit")]
-        text::Value::Float(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => Some(*number as i128),
-        _ => None,
-    };
-    number
+    number_text(node)
+        .and_then(parse_integer)
         .and_then(|number| N::try_from(number).ok())
         .ok_or_else(|| expected(node, &format!("an integer in {min}..={max}")))
 }
 
-fn enum_number(descriptor: &EnumDescriptor, node: &Node) -> Result<i32> {
-    let known = || descriptor.values().map(|value| value.name().to_owned()).collect::<Vec<_>>();
-    match &node.value {
-        text::Value::String(name) => descriptor
-            .get_value_by_name(name)
-            .map(|value| value.number())
-            .ok_or_else(|| expected(node, &format!("one of {}", known().join(", ")))),
-        text::Value::Integer(_) => integer(node, i32::MIN, i32::MAX),
-        _ => Err(expected(node, &format!("one of {}", known().join(", ")))),
+/// Parses an integer. A fraction of zero and an exponent are allowed: `1.0`, `1e3`; both are exact up to 2^53.
+fn parse_integer(text: &str) -> Option<i128> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
     }
+    let number = parse_float(text).filter(|_| text.trim_ascii() == text)?;
+    #[expect(clippy::cast_possible_truncation, reason = "the condition leaves whole numbers that fit")]
+    (number.fract() == 0.0 && number.abs() < 9.0e15).then_some(number as i128)
+}
+
+fn enum_number(descriptor: &EnumDescriptor, node: &Node) -> Result<i32> {
+    let named = |name: &str| descriptor.values().find(|value| value.name().eq_ignore_ascii_case(name));
+    let number = match &node.value {
+        text::Value::Null => Some(descriptor.default_value().number()),
+        text::Value::String(text) => named(text).map(|value| value.number()).or_else(|| text.trim_ascii().parse().ok()),
+        text::Value::Number(_) => return integer(node, i32::MIN, i32::MAX),
+        _ => None,
+    };
+    number.ok_or_else(|| {
+        let known: Vec<String> = descriptor.values().map(|value| value.name().to_owned()).collect();
+        expected(node, &format!("one of {}", known.join(", ")))
+    })
 }
 
 /// Parses a protobuf-JSON duration: decimal seconds with up to nine fractional digits, followed by `s`.
@@ -210,7 +256,7 @@ fn set_value(message: &mut DynamicMessage, node: &Node) -> Result<()> {
             return Ok(());
         }
         text::Value::Bool(_) => "bool_value",
-        text::Value::Integer(_) | text::Value::Float(_) => "number_value",
+        text::Value::Number(_) => "number_value",
         text::Value::String(_) => "string_value",
         text::Value::List(_) => "list_value",
         text::Value::Object(_) => "struct_value",

@@ -19,6 +19,8 @@
 /// The encoded `FileDescriptorSet` of every message in this module.
 pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
 
+pub(crate) mod extensions;
+pub(crate) mod rules;
 pub mod envoy {
     pub mod admin {
         pub mod v3;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use mesh_core::model::format::DEFAULT_TEXT;
 use mesh_core::model::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
-use prost_types::{Struct, Value, value::Kind};
+use prost_types::{Any, Struct, Value, value::Kind};
 
 use super::data_source;
 use super::field::{At, Result, fields};
 use super::value::{format, unpack};
-use crate::descriptor::type_name;
+use crate::descriptor::{describe, type_name};
 use crate::proto::envoy::config::accesslog::v3::{AccessLog as ProtoAccessLog, access_log::ConfigType};
 use crate::proto::envoy::config::core::v3::{DataSource, SubstitutionFormatString, substitution_format_string::Format};
 use crate::proto::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
@@ -32,30 +32,46 @@ pub(crate) fn decode(at: &At<'_>, log: &ProtoAccessLog) -> Result<AccessLog> {
         return Err(at.field("typed_config").refuse(format_args!("is missing in access log {name:?}")));
     };
     let at = at.field("typed_config");
-    match type_name(&config.type_url) {
-        "envoy.extensions.access_loggers.file.v3.FileAccessLog" => file(&at, &unpack(&at, config)?),
-        "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog" => {
-            let StdoutAccessLog { access_log_format } = unpack(&at, config)?;
-            let format = access_log_format.map(|stdout_access_log::AccessLogFormat::LogFormat(format)| format);
-            Ok(AccessLog::new(AccessLogSink::Stdout, log_format(&at, format.as_ref())?))
-        }
-        "envoy.extensions.access_loggers.stream.v3.StderrAccessLog" => {
-            let StderrAccessLog { access_log_format } = unpack(&at, config)?;
-            let format = access_log_format.map(|stderr_access_log::AccessLogFormat::LogFormat(format)| format);
-            Ok(AccessLog::new(AccessLogSink::Stderr, log_format(&at, format.as_ref())?))
-        }
-        other => Err(at.refuse(format_args!("access log {name:?} of type {other}: not supported"))),
+    let kind = type_name(&config.type_url);
+    match LOGGERS.iter().find(|(known, _)| *known == kind) {
+        Some((_, decode)) => decode(&at, config),
+        None => Err(at.refuse(format_args!("access log {}: not supported", describe(name, kind)))),
+    }
+}
+
+type Decode = fn(&At<'_>, &Any) -> Result<AccessLog>;
+
+/// Access loggers by the type of their configuration.
+pub(crate) const LOGGERS: &[(&str, Decode)] = &[
+    ("envoy.extensions.access_loggers.file.v3.FileAccessLog", |at, config| file(at, &unpack(at, config)?)),
+    ("envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", |at, config| {
+        let StdoutAccessLog { access_log_format } = unpack(at, config)?;
+        let format = access_log_format.map(|stdout_access_log::AccessLogFormat::LogFormat(format)| format);
+        Ok(AccessLog::new(AccessLogSink::Stdout, log_format(at, format.as_ref())?))
+    }),
+    ("envoy.extensions.access_loggers.stream.v3.StderrAccessLog", |at, config| {
+        let StderrAccessLog { access_log_format } = unpack(at, config)?;
+        let format = access_log_format.map(|stderr_access_log::AccessLogFormat::LogFormat(format)| format);
+        Ok(AccessLog::new(AccessLogSink::Stderr, log_format(at, format.as_ref())?))
+    }),
+];
+
+/// A log at `path` in the default format.
+pub(crate) fn file_in_default_format(at: &At<'_>, path: &str) -> Result<AccessLog> {
+    Ok(AccessLog::new(file_sink(path), text_format(at, DEFAULT_TEXT)?))
+}
+
+fn file_sink(path: &str) -> AccessLogSink {
+    match path {
+        "/dev/stdout" => AccessLogSink::Stdout,
+        "/dev/stderr" => AccessLogSink::Stderr,
+        path => AccessLogSink::File(PathBuf::from(path)),
     }
 }
 
 fn file(at: &At<'_>, log: &FileAccessLog) -> Result<AccessLog> {
     let FileAccessLog { path, access_log_format } = log;
-    let sink = match path.as_str() {
-        "" => return Err(at.field("path").refuse("is empty")),
-        "/dev/stdout" => AccessLogSink::Stdout,
-        "/dev/stderr" => AccessLogSink::Stderr,
-        path => AccessLogSink::File(PathBuf::from(path)),
-    };
+    let sink = file_sink(path);
     let format = match access_log_format {
         None => log_format(at, None)?,
         Some(file_access_log::AccessLogFormat::Format(text)) => text_format(&at.field("format"), text)?,

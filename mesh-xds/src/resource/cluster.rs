@@ -11,7 +11,7 @@ use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
 use super::value::{duration, enumeration, optional, positive_duration, required, whole_percent};
 use super::{lb_policy, metadata, protocol_options, resilience, transport_socket};
-use crate::descriptor::type_name;
+use crate::descriptor::{describe, type_name};
 use crate::filter::decode_without_effect;
 use crate::proto::envoy::config::cluster::v3::{
     Cluster as ProtoCluster,
@@ -23,7 +23,7 @@ use crate::proto::envoy::config::cluster::v3::{
 use crate::proto::envoy::config::core::v3::TypedExtensionConfig;
 
 /// Why options of Envoy's DNS resolvers have no effect.
-const OWN_RESOLVER: &str = "names are resolved by the mesh's own resolver";
+pub(super) const OWN_RESOLVER: &str = "names are resolved by the mesh's own resolver";
 
 /// Decodes a cluster.
 #[expect(clippy::too_many_lines, reason = "a list of all fields, then one line per field")]
@@ -59,13 +59,17 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
         }
     }
     let socket_at = at.field("transport_socket");
-    let transport_socket = optional(&socket_at, transport_socket.as_ref(), transport_socket::upstream)?;
-    optional(&at.field("typed_dns_resolver_config"), typed_dns_resolver_config.as_ref(), only_default_resolver)?;
+    let transport_socket = optional(&socket_at, transport_socket.as_ref(), transport_socket::upstream);
+    let resolver_at = at.field("typed_dns_resolver_config");
+    let resolver = optional(&resolver_at, typed_dns_resolver_config.as_ref(), only_default_resolver);
     for (index, filter) in filters.iter().enumerate() {
         decode_without_effect(&at.item("filters", index), &filter.name, filter.typed_config.as_ref())?;
     }
-    let common_lb = optional(&at.field("common_lb_config"), common_lb_config.as_ref(), common_lb)?.unwrap_or_default();
-    let lb = lb_policy::decode(at, *lb_policy, lb_config.as_ref(), load_balancing_policy.as_ref())?;
+    let common_lb = optional(&at.field("common_lb_config"), common_lb_config.as_ref(), common_lb);
+    let lb = lb_policy::decode(at, *lb_policy, lb_config.as_ref(), load_balancing_policy.as_ref());
+    let ((transport_socket, _), (common_lb, lb)) =
+        at.both(at.both(transport_socket, resolver), at.both(common_lb, lb))?;
+    let common_lb = common_lb.unwrap_or_default();
     let refresh_rate = optional(&at.field("dns_refresh_rate"), dns_refresh_rate.as_ref(), positive_duration)?;
     let mut dns = DnsOptions::default();
     dns.dns_refresh_rate = refresh_rate.unwrap_or(dns.dns_refresh_rate);
@@ -124,7 +128,9 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
     let kind = match endpoints.kind {
         Some(ClusterDiscoveryType::Type(kind)) => enumeration(&at.field("type"), *kind)?,
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            return Err(at.field("cluster_type").refuse(format_args!("{:?}: not supported", custom.name)));
+            let message_name = custom.typed_config.as_ref().map_or("", |config| type_name(&config.type_url));
+            let kind = describe(&custom.name, message_name);
+            return Err(at.field("cluster_type").refuse(format_args!("{kind}: not supported")));
         }
         None => DiscoveryType::Static,
     };
@@ -134,6 +140,9 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
         optional(&assignment_at, assignment, |at, value| endpoint::decode(at, value, names))
             .map(Option::unwrap_or_default)
     };
+    if endpoints.eds.is_some() && kind != DiscoveryType::Eds {
+        return Err(at.field("eds_cluster_config").refuse("has an effect in a cluster of type EDS only"));
+    }
     match kind {
         DiscoveryType::Static => Ok(Discovery::Static(assignment(Names::Refused)?)),
         DiscoveryType::StrictDns => Ok(Discovery::StrictDns(assignment(Names::Allowed)?, dns)),
@@ -160,12 +169,16 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
     }
 }
 
+/// The message of the DNS resolver that may be configured, without effect.
+pub(super) const CARES: &str = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
+
 fn only_default_resolver(at: &At<'_>, resolver: &TypedExtensionConfig) -> Result<()> {
     use crate::proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
     let TypedExtensionConfig { name, typed_config } = resolver;
     let Some(config) = typed_config else { return Ok(()) };
-    if type_name(&config.type_url) != "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig" {
-        return Err(at.refuse(format_args!("{name:?}: not supported")));
+    let kind = type_name(&config.type_url);
+    if kind != CARES {
+        return Err(at.refuse(format_args!("DNS resolver {}: not supported", describe(name, kind))));
     }
     let config: CaresDnsResolverConfig = super::value::unpack(at, config)?;
     if !config.resolvers.is_empty() {

@@ -30,9 +30,10 @@ pub(super) fn decode(at: &At<'_>, chain: &ProtoFilterChain) -> Result<FilterChai
     if *use_proxy_proto == Some(true) {
         return Err(at.field("use_proxy_proto").refuse("true: not supported"));
     }
-    optional(&at.field("transport_socket"), transport_socket.as_ref(), only_plain_text)?;
-    let matches = optional(&at.field("filter_chain_match"), filter_chain_match.as_ref(), decode_match)?;
-    let filters = terminated(at, network_filter::decode_chain(at, filters)?)?;
+    let socket = optional(&at.field("transport_socket"), transport_socket.as_ref(), only_plain_text);
+    let matches = optional(&at.field("filter_chain_match"), filter_chain_match.as_ref(), decode_match);
+    let filters = network_filter::decode_chain(at, filters).and_then(|filters| terminated(at, filters));
+    let (_, (matches, filters)) = at.both(socket, at.both(matches, filters))?;
     let mut model = FilterChain::new(filters).matching(matches.unwrap_or_default()).named(name);
     model.transport_socket = DownstreamTransportSocket::PlainText;
     Ok(model)

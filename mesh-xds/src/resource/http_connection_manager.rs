@@ -26,6 +26,9 @@ use crate::proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 /// Why details of client certificates have no effect.
 const NO_CLIENT_CERTIFICATES: &str = "there are no client certificates without TLS, which is refused";
 
+/// Why tracing has no effect.
+pub(super) const NO_SPANS: &str = "no spans are exported; trace context passes";
+
 /// How a listener treats HTTP.
 #[expect(clippy::too_many_lines, reason = "one table over one message, then one line per field")]
 pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<HttpConnectionManager> {
@@ -42,7 +45,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
             stream_error_on_invalid_http_message, add_user_agent,
         }
         ignore {
-            tracing: "no spans are exported; trace context passes",
+            tracing: NO_SPANS,
             http1_safe_max_connection_duration: "a connection is closed between requests only",
             http3_protocol_options: "it matters only with HTTP/3, which is refused",
             stream_flush_timeout: "it is a matter of Envoy's buffers",
@@ -65,8 +68,8 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     }
     forward_client_cert(at, *forward_client_cert_details)?;
     optional(&at.field("request_id_extension"), request_id_extension.as_ref(), request_id)?;
-    let chain = decode_chain(at, http_filters)?;
-    let mut model = HttpConnectionManager::new(stat_prefix, routes(at, route_specifier.as_ref())?);
+    let (chain, routes) = at.both(decode_chain(at, http_filters), routes(at, route_specifier.as_ref()))?;
+    let mut model = HttpConnectionManager::new(stat_prefix, routes);
     model.codec_type = codec(at, *codec_type)?;
     model.http_filters = chain.filters;
     model.peer_metadata = chain.peer_metadata;
@@ -92,6 +95,9 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
     model.path_normalization.path_with_escaped_slashes_action = escaped_slashes(at, *path_with_escaped_slashes_action)?;
     model.strip_matching_host_port = *strip_matching_host_port;
     model.strip_any_host_port = matches!(strip_port_mode, Some(StripPortMode::StripAnyHostPort(true)));
+    if model.strip_matching_host_port && model.strip_any_host_port {
+        return Err(at.field("strip_any_host_port").refuse("cannot be given together with strip_matching_host_port"));
+    }
     model.proxy_100_continue = *proxy_100_continue;
     model.upgrade_configs = list(at, "upgrade_configs", upgrade_configs, upgrade)?;
     unique_upgrades(at, &model.upgrade_configs)?;

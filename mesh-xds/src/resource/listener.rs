@@ -11,14 +11,14 @@ use crate::proto::envoy::config::listener::v3::{
     ApiListener, FilterChain as ProtoFilterChain, Listener as ProtoListener,
 };
 
-/// A listener.
-pub(super) fn decode(at: &At<'_>, listener: &ProtoListener) -> Result<Listener> {
+/// A listener with the name `called`, because its message may have none.
+pub(super) fn decode(at: &At<'_>, called: &str, listener: &ProtoListener) -> Result<Listener> {
     fields! {
         ProtoListener = listener, at;
         use {
             name, address, stat_prefix, filter_chains, default_filter_chain, listener_filters, traffic_direction,
             api_listener, bind_to_port, deprecated_v1, use_original_dst, listener_filters_timeout,
-            continue_on_listener_filters_timeout, access_log,
+            continue_on_listener_filters_timeout, access_log, transparent, freebind,
         }
         ignore {
             stats_matcher: "all statistics are kept",
@@ -37,28 +37,33 @@ pub(super) fn decode(at: &At<'_>, listener: &ProtoListener) -> Result<Listener> 
             bypass_overload_manager: "there is no overload manager",
         }
         refuse {
-            additional_addresses, fcds_config, filter_chain_matcher, transparent, freebind, socket_options,
+            additional_addresses, fcds_config, filter_chain_matcher, socket_options,
             udp_listener_config, tcp_keepalive, listener_specifier,
         }
     }
-    if name.is_empty() {
-        return Err(at.field("name").refuse("is empty"));
-    }
+    // The caller reads the name.
+    let _ = name;
     let mut model = if let Some(api) = api_listener {
-        api_listener_of(&at.field("api_listener"), name, api)?
+        api_listener_of(&at.field("api_listener"), called, api)?
     } else {
         let unbound = *bind_to_port == Some(false) || deprecated_v1.is_some_and(|v1| v1.bind_to_port == Some(false));
         if unbound {
             return Err(at.field("bind_to_port").refuse("false: not supported, connections are not captured"));
+        }
+        for (name, value) in [("transparent", transparent), ("freebind", freebind)] {
+            if *value == Some(true) {
+                at.report(*at.field(name).refuse("true: not supported"));
+            }
         }
         if *use_original_dst == Some(true) {
             return Err(at.field("use_original_dst").refuse("true: not supported, connections are not captured"));
         }
         let address_at = at.field("address");
         let socket = ip_address(&address_at, required(&address_at, address.as_ref())?)?;
-        let mut model = Listener::new(name, ListenerAddress::Socket(socket));
-        model.listener_filters = list(at, "listener_filters", listener_filters, listener_filter::decode)?;
-        filter_chains_of(at, &mut model, filter_chains, default_filter_chain.as_ref())?;
+        let mut model = Listener::new(called, ListenerAddress::Socket(socket));
+        let filters = list(at, "listener_filters", listener_filters, listener_filter::decode);
+        let chains = filter_chains_of(at, &mut model, filter_chains, default_filter_chain.as_ref());
+        (model.listener_filters, ()) = at.both(filters, chains)?;
         model
     };
     let timeout_at = at.field("listener_filters_timeout");
@@ -96,8 +101,9 @@ fn filter_chains_of(
     chains: &[ProtoFilterChain],
     default: Option<&ProtoFilterChain>,
 ) -> Result<()> {
-    model.filter_chains = list(at, "filter_chains", chains, filter_chain::decode)?;
-    model.default_filter_chain = optional(&at.field("default_filter_chain"), default, filter_chain::decode)?;
+    let chains = list(at, "filter_chains", chains, filter_chain::decode);
+    let default = optional(&at.field("default_filter_chain"), default, filter_chain::decode);
+    (model.filter_chains, model.default_filter_chain) = at.both(chains, default)?;
     if model.all_filter_chains().next().is_none() {
         return Err(at.field("filter_chains").refuse("is empty"));
     }

@@ -5,7 +5,7 @@ use prost_types::Any;
 
 use super::field::{At, Result, fields};
 use super::value::{in_range, list, optional, unpack};
-use crate::descriptor::type_name;
+use crate::descriptor::{describe, type_name};
 use crate::proto::envoy::config::listener::v3::{
     ListenerFilter as ProtoListenerFilter, ListenerFilterChainMatchPredicate,
     listener_filter::ConfigType,
@@ -19,7 +19,7 @@ use crate::proto::envoy::r#type::v3::Int32Range;
 type Decode = fn(&At<'_>, &Any) -> Result<ListenerFilterConfig>;
 
 /// Listener filters by the type of their configuration.
-const FILTERS: &[(&str, Decode)] = &[
+pub(crate) const FILTERS: &[(&str, Decode)] = &[
     ("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", tls_inspector),
     ("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector", http_inspector),
 ];
@@ -34,7 +34,7 @@ pub(super) fn decode(at: &At<'_>, filter: &ProtoListenerFilter) -> Result<Listen
     };
     let kind = type_name(&config.type_url);
     let Some((_, decode)) = FILTERS.iter().find(|(known, _)| *known == kind) else {
-        return Err(at.refuse(format_args!("listener filter {name}: not supported")));
+        return Err(at.refuse(format_args!("listener filter {}: not supported", describe(name, kind))));
     };
     Ok(ListenerFilter {
         config: decode(&at.field("typed_config"), config)?,

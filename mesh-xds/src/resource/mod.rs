@@ -44,8 +44,10 @@ use crate::proto::envoy::config::cluster::v3::Cluster;
 use crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use crate::proto::envoy::config::listener::v3::Listener;
 use crate::proto::envoy::config::route::v3::RouteConfiguration;
+use crate::proto::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
+use crate::proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use crate::proto::envoy::service::discovery::v3::Resource as Wrapper;
-use crate::{descriptor::type_name, unknown::unknown_fields};
+use crate::{descriptor::type_name, unknown::unknown_fields, validate, validate::violations};
 
 /// The types of resources, in the order in which they must be added so that no resource refers to one that is not added
 /// yet. They are removed in reverse order.
@@ -170,7 +172,7 @@ pub struct Decoded {
 
 /// A resource is refused. The previous version of the resource stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{kind} {}: {error}", if name.is_empty() { "(unnamed)" } else { name })]
+#[error("{kind} {}: {error}{}", if name.is_empty() { "(unnamed)" } else { name }, rest(more))]
 pub struct ResourceError {
     /// The type of the resource, or the full name of a message that is not a resource.
     pub kind: String,
@@ -178,6 +180,20 @@ pub struct ResourceError {
     pub name: String,
     /// The field and the reason.
     pub error: FieldError,
+    /// More errors of the resource.
+    pub more: Vec<FieldError>,
+}
+
+fn rest(errors: &[FieldError]) -> String {
+    errors.iter().map(|error| format!("; {error}")).collect()
+}
+
+impl ResourceError {
+    /// An error in the resource `name`.
+    #[must_use]
+    pub fn new(kind: &str, name: &str, error: FieldError) -> Self {
+        Self { kind: kind.to_owned(), name: name.to_owned(), error, more: Vec::new() }
+    }
 }
 
 /// Decodes a resource of a discovery response, which may be wrapped in a `discovery.v3.Resource`.
@@ -187,7 +203,7 @@ pub struct ResourceError {
 pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
     let unread = |kind: &str, reason: String| {
         let error = FieldError { path: String::new(), reason };
-        Box::new(ResourceError { kind: kind.to_owned(), name: String::new(), error })
+        Box::new(ResourceError::new(kind, "", error))
     };
     let name = type_name(&any.type_url);
     if name == "envoy.service.discovery.v3.Resource" {
@@ -233,18 +249,20 @@ pub fn name(any: &Any) -> String {
 /// Decodes a cluster.
 ///
 /// # Errors
-/// At the first field that is refused.
+/// If fields are refused, or break a rule of Envoy's for the message.
 pub fn decode_cluster(message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
-    run(ResourceType::Cluster, &message.name, |at| Ok(Resource::Cluster(Arc::new(cluster::decode(at, message)?))))
+    run(ResourceType::Cluster, &message.name, violations(message, None), |at| {
+        Ok(Resource::Cluster(Arc::new(cluster::decode(at, message)?)))
+    })
 }
 
 /// Decodes the endpoints of a cluster.
 ///
 /// # Errors
-/// At the first field that is refused.
+/// If fields are refused, or break a rule of Envoy's for the message.
 pub fn decode_endpoints(message: &ClusterLoadAssignment) -> Result<Decoded, Box<ResourceError>> {
     let name = &message.cluster_name;
-    run(ResourceType::ClusterLoadAssignment, name, |at| {
+    run(ResourceType::ClusterLoadAssignment, name, violations(message, None), |at| {
         let assignment = endpoint::decode(at, message, endpoint::Names::Refused)?;
         Ok(Resource::ClusterLoadAssignment { cluster_name: name.as_str().into(), assignment: Arc::new(assignment) })
     })
@@ -253,30 +271,62 @@ pub fn decode_endpoints(message: &ClusterLoadAssignment) -> Result<Decoded, Box<
 /// Decodes a listener.
 ///
 /// # Errors
-/// At the first field that is refused.
+/// If fields are refused, or break a rule of Envoy's for the message.
 pub fn decode_listener(message: &Listener) -> Result<Decoded, Box<ResourceError>> {
-    run(ResourceType::Listener, &message.name, |at| Ok(Resource::Listener(Arc::new(listener::decode(at, message)?))))
+    if message.name.is_empty() {
+        let error = FieldError { path: "name".to_owned(), reason: "is empty".to_owned() };
+        return Err(Box::new(ResourceError::new(&ResourceType::Listener.to_string(), "", error)));
+    }
+    let mut violations = violations(message, None);
+    // Control planes of gRPC, such as istiod, leave it out: gRPC has no use for it and no rules of this kind.
+    if message.api_listener.is_some() || message.name.starts_with(GRPC_SERVER_LISTENER) {
+        violations.retain(|violation| {
+            !violation.path.ends_with("].typed_config.stat_prefix")
+                && violation.path != "api_listener.api_listener.stat_prefix"
+        });
+    }
+    listener_named(&message.name, message, violations)
+}
+
+/// The beginning of the names of listeners for the servers of gRPC in istiod.
+const GRPC_SERVER_LISTENER: &str = "xds.istio.io/grpc/lds/inbound/";
+
+/// Decodes a listener of a bootstrap, and calls it `name`.
+pub(crate) fn decode_listener_named(name: &str, message: &Listener) -> Result<Decoded, Box<ResourceError>> {
+    listener_named(name, message, violations(message, None))
+}
+
+fn listener_named(name: &str, message: &Listener, violations: Vec<FieldError>) -> Result<Decoded, Box<ResourceError>> {
+    run(ResourceType::Listener, name, violations, |at| {
+        Ok(Resource::Listener(Arc::new(listener::decode(at, name, message)?)))
+    })
 }
 
 /// Decodes a route configuration.
 ///
 /// # Errors
-/// At the first field that is refused.
+/// If fields are refused, or break a rule of Envoy's for the message.
 pub fn decode_routes(message: &RouteConfiguration) -> Result<Decoded, Box<ResourceError>> {
-    run(ResourceType::RouteConfiguration, &message.name, |at| {
+    run(ResourceType::RouteConfiguration, &message.name, violations(message, None), |at| {
         Ok(Resource::RouteConfiguration(Arc::new(route_configuration::decode(at, message)?)))
     })
 }
 
+/// Decodes a resource with these violations of Envoy's rules. All errors are reported that are found.
 fn run(
     kind: ResourceType,
     name: &str,
+    violations: Vec<FieldError>,
     decode: impl FnOnce(&At<'_>) -> field::Result<Resource>,
 ) -> Result<Decoded, Box<ResourceError>> {
     let notes = Notes::default();
-    match decode(&At::root(&notes)) {
-        Ok(resource) => Ok(Decoded { resource, ignored: notes.into_inner() }),
-        Err(error) => Err(Box::new(ResourceError { kind: kind.to_string(), name: name.to_owned(), error: *error })),
+    let result = decode(&At::root(&notes));
+    match validate::with_violations(violations, notes.finish(result)) {
+        Ok((resource, ignored)) => Ok(Decoded { resource, ignored }),
+        Err(mut errors) => {
+            let error = errors.remove(0);
+            Err(Box::new(ResourceError { kind: kind.to_string(), name: name.to_owned(), error, more: errors }))
+        }
     }
 }
 
@@ -285,6 +335,24 @@ fn run(
 pub fn pack<M: Message + Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
+
+/// The full names of the messages of extensions that the decoders of resources take.
+pub(crate) fn extensions() -> impl Iterator<Item = String> {
+    let listener_filters = listener_filter::FILTERS.iter().map(|(name, _)| *name);
+    let network_filters = network_filter::FILTERS.iter().map(|(name, _)| *name);
+    let loggers = access_log::LOGGERS.iter().map(|(name, _)| *name);
+    let others = [transport_socket::RAW_BUFFER, retry::PREVIOUS_HOSTS, protocol_options::UPSTREAM_OPTIONS];
+    let named = listener_filters.chain(network_filters).chain(loggers).chain(others).map(ToOwned::to_owned);
+    named
+        .chain([UuidRequestIdConfig::full_name(), PreserveCaseFormatterConfig::full_name()])
+        .chain(lb_policy::extensions())
+}
+
+/// The names of extensions in fields that have no effect, or the beginnings of those names, and why.
+pub(crate) const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("envoy.network.dns_resolver.cares", cluster::OWN_RESOLVER),
+    ("envoy.tracers.", http_connection_manager::NO_SPANS),
+];
 
 #[cfg(test)]
 mod tests;

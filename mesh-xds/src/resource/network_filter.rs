@@ -15,7 +15,7 @@ use crate::proto::envoy::config::listener::v3::{Filter, filter::ConfigType};
 type Decode = fn(&At<'_>, &Any) -> Result<NetworkFilter>;
 
 /// Network filters by the type of their configuration.
-const FILTERS: &[(&str, Decode)] = &[
+pub(crate) const FILTERS: &[(&str, Decode)] = &[
     ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", |at, config| {
         let manager = http_connection_manager::decode(at, &unpack(at, config)?)?;
         Ok(NetworkFilter::HttpConnectionManager(Arc::new(manager)))
@@ -27,22 +27,25 @@ const FILTERS: &[(&str, Decode)] = &[
 
 /// The filters of a chain with their positions, without those that have no effect.
 pub(super) fn decode_chain(at: &At<'_>, filters: &[Filter]) -> Result<Vec<(usize, NetworkFilter)>> {
-    let mut decoded = Vec::new();
-    for (index, filter) in filters.iter().enumerate() {
-        let at = at.item("filters", index);
-        let config = match &filter.config_type {
-            Some(ConfigType::TypedConfig(config)) => config,
-            Some(ConfigType::ConfigDiscovery(_)) => return Err(at.field("config_discovery").refuse("not supported")),
-            None => {
-                let missing = format_args!("is missing in filter {}", filter.name);
-                return Err(at.field("typed_config").refuse(missing));
-            }
-        };
-        let kind = type_name(&config.type_url);
-        match FILTERS.iter().find(|(known, _)| *known == kind) {
-            Some((_, decode)) => decoded.push((index, decode(&at.field("typed_config"), config)?)),
-            None => decode_without_effect(&at, &filter.name, Some(config))?,
+    let decoded = (0..)
+        .zip(filters)
+        .map(|(index, filter)| Ok(decode(&at.item("filters", index), filter)?.map(|filter| (index, filter))));
+    Ok(at.all(decoded)?.into_iter().flatten().collect())
+}
+
+/// A filter; `None` if it has no effect.
+fn decode(at: &At<'_>, filter: &Filter) -> Result<Option<NetworkFilter>> {
+    let config = match &filter.config_type {
+        Some(ConfigType::TypedConfig(config)) => config,
+        Some(ConfigType::ConfigDiscovery(_)) => return Err(at.field("config_discovery").refuse("not supported")),
+        None => {
+            let missing = format_args!("is missing in filter {}", filter.name);
+            return Err(at.field("typed_config").refuse(missing));
         }
+    };
+    let kind = type_name(&config.type_url);
+    match FILTERS.iter().find(|(known, _)| *known == kind) {
+        Some((_, decode)) => decode(&at.field("typed_config"), config).map(Some),
+        None => decode_without_effect(at, &filter.name, Some(config)).map(|()| None),
     }
-    Ok(decoded)
 }

@@ -22,7 +22,7 @@ use crate::proto::envoy::extensions::upstreams::http::v3::{
 };
 
 /// The key of the HTTP options in `typed_extension_protocol_options`.
-const UPSTREAM_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+pub(super) const UPSTREAM_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The HTTP options of a cluster. `typed` replaces all other fields.
 pub(super) struct Source<'a> {

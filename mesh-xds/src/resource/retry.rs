@@ -8,11 +8,14 @@ use mesh_core::model::{BackOff, RetryOn, RetryPolicy};
 use super::field::{At, Result, fields};
 use super::header;
 use super::value::{duration, in_range, limit, list, optional, required};
-use crate::descriptor::type_name;
+use crate::descriptor::{describe, type_name};
 use crate::proto::envoy::config::route::v3::{
     RetryPolicy as ProtoRetryPolicy,
     retry_policy::{RetryBackOff, RetryHostPredicate, retry_host_predicate::ConfigType},
 };
+
+/// The message of the predicate that is supported.
+pub(super) const PREVIOUS_HOSTS: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 
 /// Decodes a retry policy.
 pub(super) fn decode(at: &At<'_>, policy: &ProtoRetryPolicy) -> Result<RetryPolicy> {
@@ -73,8 +76,7 @@ fn is_previous_hosts(at: &At<'_>, predicate: &RetryHostPredicate) -> Result<bool
     let RetryHostPredicate { name, config_type } = predicate;
     let by_type = config_type.as_ref().map(|ConfigType::TypedConfig(config)| type_name(&config.type_url));
     match by_type.unwrap_or(name) {
-        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-        | "envoy.retry_host_predicates.previous_hosts" => Ok(true),
-        other => Err(at.refuse(format_args!("retry host predicate {other}: not supported"))),
+        PREVIOUS_HOSTS | "envoy.retry_host_predicates.previous_hosts" => Ok(true),
+        other => Err(at.refuse(format_args!("retry host predicate {}: not supported", describe(name, other)))),
     }
 }

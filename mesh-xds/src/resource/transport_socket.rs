@@ -4,10 +4,13 @@
 use mesh_core::model::UpstreamTransportSocket;
 
 use super::field::{At, Result, fields};
-use crate::descriptor::type_name;
+use crate::descriptor::{describe, type_name};
 use crate::proto::envoy::config::core::v3::{
     ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier, transport_socket,
 };
+
+/// The message of plain text.
+pub(super) const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 
 /// Decodes the transport socket of connections to endpoints.
 pub(super) fn upstream(at: &At<'_>, socket: &TransportSocket) -> Result<UpstreamTransportSocket> {
@@ -18,12 +21,12 @@ pub(super) fn upstream(at: &At<'_>, socket: &TransportSocket) -> Result<Upstream
 /// Refuses a transport socket other than plain text. Plain text instead of TLS would be a security hole.
 pub(super) fn only_plain_text(at: &At<'_>, socket: &TransportSocket) -> Result<()> {
     let TransportSocket { name, config_type } = socket;
-    let kind = config_type
-        .as_ref()
-        .map_or(name.as_str(), |transport_socket::ConfigType::TypedConfig(config)| type_name(&config.type_url));
-    match kind {
-        "envoy.transport_sockets.raw_buffer" | "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" => Ok(()),
-        other => Err(at.refuse(format_args!("transport socket {other}: not supported"))),
+    let Some(transport_socket::ConfigType::TypedConfig(config)) = config_type else {
+        return Err(at.field("typed_config").refuse(format_args!("is missing in transport socket {name}")));
+    };
+    match type_name(&config.type_url) {
+        RAW_BUFFER => Ok(()),
+        other => Err(at.refuse(format_args!("transport socket {}: not supported", describe(name, other)))),
     }
 }
 

@@ -31,10 +31,17 @@ const MODULE_HEAD: &str = r#"//! The xDS protobuf messages that the mesh uses, a
 /// The encoded `FileDescriptorSet` of every message in this module.
 pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
 
+pub(crate) mod extensions;
+pub(crate) mod rules;
 "#;
 
-/// Generates and formats the Rust files of `set`. `out` is a scratch directory.
-pub(super) fn rust(set: FileDescriptorSet, out: &Path, workspace: &Path) -> Result<Tree, Error> {
+/// Generates and formats the Rust files of `set`, and `tables`. `out` is a scratch directory.
+pub(super) fn rust(
+    set: FileDescriptorSet,
+    tables: &[(&str, String)],
+    out: &Path,
+    workspace: &Path,
+) -> Result<Tree, Error> {
     if out.exists() {
         std::fs::remove_dir_all(out)?;
     }
@@ -60,6 +67,10 @@ pub(super) fn rust(set: FileDescriptorSet, out: &Path, workspace: &Path) -> Resu
         std::fs::create_dir_all(out.join(&path).parent().expect("joined below the scratch folder"))?;
         std::fs::write(out.join(&path), format!("{MARK}{code}"))?;
         paths.push(path);
+    }
+    for (path, code) in tables {
+        std::fs::write(out.join(path), format!("{MARK}{code}"))?;
+        paths.push(path.into());
     }
     format(out, &paths, workspace)?;
     paths.into_iter().map(|path| Ok((path.clone(), std::fs::read(out.join(path))?))).collect()

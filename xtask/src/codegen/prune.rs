@@ -136,6 +136,20 @@ fn strip(all: &FileDescriptorSet, position: usize, kept: &Kept) -> FileDescripto
     }
 }
 
+/// The full names of all messages of `set`, also of nested ones.
+pub(super) fn message_names(set: &FileDescriptorSet) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let outer = set.file.iter().flat_map(|file| file.message_type.iter().map(|message| (file.package(), message)));
+    let mut pending: Vec<(String, &DescriptorProto)> =
+        outer.map(|(package, message)| (package.to_owned(), message)).collect();
+    while let Some((parent, message)) = pending.pop() {
+        let name = format!("{parent}.{}", message.name());
+        pending.extend(message.nested_type.iter().map(|nested| (name.clone(), nested)));
+        names.insert(name);
+    }
+    names
+}
+
 fn strip_message(message: &DescriptorProto) -> DescriptorProto {
     let mut message = message.clone();
     message.extension.clear();

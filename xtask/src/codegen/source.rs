@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use prost_types::FileDescriptorSet;
+use protox::prost_reflect::DescriptorPool;
 
 use super::Error;
 
@@ -36,7 +37,8 @@ pub(super) fn include_dirs(work: &Path, own: &Path) -> Result<Vec<PathBuf>, Erro
 }
 
 /// Compiles the packages of the messages in `roots` with their imports, without comments and source positions.
-pub(super) fn compile(includes: &[PathBuf], roots: &[&str]) -> Result<FileDescriptorSet, Error> {
+/// The pool has the options of fields too.
+pub(super) fn compile(includes: &[PathBuf], roots: &[&str]) -> Result<(FileDescriptorSet, DescriptorPool), Error> {
     let mut compiler = protox::Compiler::new(includes)?;
     compiler.include_source_info(false).include_imports(true);
     compiler.open_file(OPENED_FIRST)?;
@@ -56,7 +58,7 @@ pub(super) fn compile(includes: &[PathBuf], roots: &[&str]) -> Result<FileDescri
         files.sort();
         compiler.open_files(files)?;
     }
-    Ok(compiler.file_descriptor_set())
+    Ok((compiler.file_descriptor_set(), compiler.descriptor_pool()))
 }
 
 /// The directory to which cargo has unpacked the package, after a download if necessary.

@@ -205,7 +205,7 @@ fn weights_are_shared_by_destinations_that_have_one() {
             "{{match: {{prefix: /}}, route: {{{NO_LIMIT}, weighted_clusters: {{clusters: [
               {{name: outbound|80|v1|a.default.svc.cluster.local, weight: 3}},
               {{name: outbound|81||b.other.svc.cluster.local, weight: 1, request_headers_to_add: [
-                {{header: {{key: x, value: y}}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}}]}}]}}}}}}"
+                {{header: {{key: x, value: 'y'}}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}}]}}]}}}}}}"
         ),
         "expected",
     )

@@ -19,10 +19,9 @@ pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) ->
     match change {
         Change::SetCluster(cluster) => store.set_cluster(cluster, now, rng),
         Change::SetEndpoints { service_name, assignment } => store.set_endpoints(&service_name, &assignment, rng),
-        Change::SetRoutes(config) => store.set_routes(&config).map_err(|error| ResourceError {
-            kind: ResourceType::RouteConfiguration.to_string(),
-            name: config.name.to_string(),
-            error: FieldError { path: String::new(), reason: error.to_string() },
+        Change::SetRoutes(config) => store.set_routes(&config).map_err(|error| {
+            let error = FieldError { path: String::new(), reason: error.to_string() };
+            ResourceError::new(&ResourceType::RouteConfiguration.to_string(), config.name.as_str(), error)
         })?,
         Change::SetListener(listener) => store.set_listener(listener),
         Change::RemoveListener(name) => store.remove_listener(&name),

@@ -384,12 +384,12 @@ fn checked(kind: ResourceType, any: &Any) -> Result<Decoded, Box<ResourceError>>
     }
     let reason = format!("came in a response about {kind}");
     let error = FieldError { path: String::new(), reason };
-    Err(Box::new(ResourceError { kind: found.to_string(), name: decoded.resource.name().to_owned(), error }))
+    Err(Box::new(ResourceError::new(&found.to_string(), decoded.resource.name(), error)))
 }
 
 fn duplicate(kind: ResourceType, name: &str) -> ResourceError {
     let error = FieldError { path: "name".to_owned(), reason: "duplicate: a name stands for one resource".to_owned() };
-    ResourceError { kind: kind.to_string(), name: name.to_owned(), error }
+    ResourceError::new(&kind.to_string(), name, error)
 }
 
 fn error_text(rejected: &[Rejected]) -> String {

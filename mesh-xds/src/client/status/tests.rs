@@ -133,7 +133,7 @@ fn a_resource_that_cannot_be_applied_is_refused_and_its_predecessor_stays() {
     recorder.seconds = 9;
     recorder.record(&Notice::Applied(report));
     let error = crate::resource::FieldError { path: String::new(), reason: "too large".to_owned() };
-    recorder.record(&Notice::NotApplied(ResourceError { kind: ROUTES.to_string(), name: "r".to_owned(), error }));
+    recorder.record(&Notice::NotApplied(ResourceError::new(&ROUTES.to_string(), "r", error)));
     let status = recorder.of(ROUTES, "r");
     assert_eq!(&*status.accepted.unwrap().version, "1");
     let failure = status.failure.unwrap();

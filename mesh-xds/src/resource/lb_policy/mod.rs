@@ -14,7 +14,7 @@ use prost_types::Any;
 
 use crate::decode::field::{At, Result};
 use crate::decode::value::{enumeration, required};
-use crate::descriptor::type_name;
+use crate::descriptor::{describe, type_name};
 use crate::proto::envoy::config::cluster::v3::{
     LoadBalancingPolicy,
     cluster::{LbConfig, LbPolicy as ProtoLbPolicy},
@@ -24,6 +24,11 @@ use crate::proto::envoy::config::core::v3::TypedExtensionConfig;
 
 /// Every policy that is supported.
 const CODECS: &[Codec] = &[round_robin::CODEC, least_request::CODEC, random::CODEC, locality::CODEC];
+
+/// The full names of the messages of all policies.
+pub(super) fn extensions() -> impl Iterator<Item = String> {
+    CODECS.iter().map(|codec| (codec.message_name)())
+}
 
 /// How a policy is configured.
 struct Codec {
@@ -81,7 +86,7 @@ fn first_supported(at: &At<'_>, policies: &LoadBalancingPolicy) -> Result<Chosen
         let message_name = type_name(&config.type_url);
         match CODECS.iter().find(|codec| (codec.message_name)() == message_name) {
             Some(codec) => return (codec.decode)(&at, config),
-            None => unsupported.push(name.as_str()),
+            None => unsupported.push(describe(name, message_name)),
         }
     }
     Err(at.field("policies").refuse(format_args!("none of [{}] is supported", unsupported.join(", "))))
