@@ -17,6 +17,6 @@ fuzz_target!(|text: &str| {
         }
     }
     let printed = json::to_json(&bootstrap).to_string();
-    let again: Bootstrap = json::from_text(&printed, "printed").expect("written JSON can be read");
+    let again: Bootstrap = json::from_text(&printed, "printed.json").expect("written JSON can be read");
     assert_eq!(again.encode_to_vec(), bootstrap.encode_to_vec(), "{printed}");
 });
