@@ -151,8 +151,7 @@ fn check_http2(parts: &mut Parts) -> Result<(), Refusal> {
     check_host(&parts.headers).map_err(|_| Refusal::InvalidHeaderField)?;
     let host = parts.headers.get(HOST).map(HeaderValue::as_bytes);
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    // User information is deprecated (RFC 9113 section 8.3.1).
-    if authority.or(host).is_some_and(|authority| authority.contains(&b'@') || !is_authority(authority)) {
+    if authority.or(host).is_some_and(|authority| !is_authority(authority)) {
         return Err(Refusal::InvalidHeaderField);
     }
     if parts.uri.authority().is_some() {
@@ -175,11 +174,10 @@ fn take_http1_authority(parts: &mut Parts) -> Result<(), Refusal> {
     }
     let target = std::mem::take(&mut parts.uri).into_parts();
     let authority = target.authority.as_ref().map_or("", Authority::as_str);
-    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if user.contains('@') || !is_url_host(host) {
+    if !is_url_host(authority) {
         return Err(Refusal::InvalidUrl);
     }
-    parts.headers.insert(HOST, value_of(host)?);
+    parts.headers.insert(HOST, value_of(authority)?);
     // An empty path is written as nothing, although it reads as `/`.
     let path = target.path_and_query.filter(|path| path != "/");
     parts.uri = path.map_or_else(Uri::default, Uri::from);
@@ -209,7 +207,7 @@ fn accept_version(parts: &mut Parts, config: &HttpConnectionManager) -> Result<(
 
 struct InvalidHost;
 
-/// Checks that there is at most one `host`, and that it has valid characters.
+/// Checks that there is at most one `host`, and that it is an authority.
 fn check_host(headers: &HeaderMap) -> Result<(), InvalidHost> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -219,13 +217,27 @@ fn check_host(headers: &HeaderMap) -> Result<(), InvalidHost> {
     }
 }
 
-/// Whether all characters are allowed in an authority by RFC 3986 section 3.2, or are `_`, which browsers send and Envoy
-/// accepts.
-fn is_authority(host: &[u8]) -> bool {
-    host.iter().all(|byte| {
+/// Whether all characters are allowed in a host and a port by RFC 3986 section 3.2, or are `_`, which browsers send and Envoy
+/// accepts, and the port is valid. User information is not allowed: it hides which host is meant (RFC 9110 section 4.2.4).
+fn is_authority(authority: &[u8]) -> bool {
+    let is_valid = |byte: &u8| {
         matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%'
-            | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'@')
-    })
+            | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+    };
+    authority.iter().all(is_valid) && port_of(authority).is_none_or(|port| port.is_empty() || is_port(port))
+}
+
+/// What follows the last colon, unless that is a part of an IPv6 address.
+fn port_of(authority: &[u8]) -> Option<&[u8]> {
+    let colon = authority.iter().rposition(|byte| *byte == b':')?;
+    let port = &authority[colon + 1..];
+    let is_in_address = port.contains(&b']') || (authority[0] != b'[' && authority[..colon].contains(&b':'));
+    (!is_in_address).then_some(port)
+}
+
+/// Whether `port` is a decimal number in `0..=65535`.
+fn is_port(port: &[u8]) -> bool {
+    port.iter().all(u8::is_ascii_digit) && std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok())
 }
 
 /// Whether an authority is a host and a port.
@@ -244,8 +256,7 @@ fn is_url_host(authority: &str) -> bool {
             (!name.is_empty() && name.bytes().all(is_name_byte), port)
         }
     };
-    let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_number))
+    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(|port| is_port(port.as_bytes())))
 }
 
 /// Removes the port from the authority if it is `only`, or any port if that is `None`.
@@ -354,7 +365,8 @@ mod tests {
         assert_eq!(canonical(&config, h1, "http://y.test/a", &["x.test"]), ok("/a", "y.test"));
         assert_eq!(canonical(&config, h1, "http://y.test", &[]), ok("/", "y.test"));
         assert_eq!(canonical(&config, h1, "http://y.test#f", &[]), ok("/", "y.test"));
-        assert_eq!(canonical(&config, h1, "https://u:p@y.test/a", &["a b", "c"]), ok("/a", "y.test"));
+        assert_eq!(canonical(&config, h1, "https://y.test/a", &["a b", "c"]), ok("/a", "y.test"));
+        assert_eq!(canonical(&config, h1, "https://u:p@y.test/a", &["c"]), Err(Refusal::InvalidUrl));
         assert_eq!(canonical(&config, h2, "http://y.test/a", &["x.test"]), ok("http://y.test/a", "-"));
         assert_eq!(canonical(&config, h2, "/a", &["x.test"]), ok("/a", "x.test"));
         for version in [h1, h2] {
@@ -366,16 +378,29 @@ mod tests {
     fn hosts_have_only_the_characters_of_authorities() {
         let config = config();
         let refused = |version, host| canonical(&config, version, "/", &[host]).err();
-        for host in ["", "a,b", "a%b", "a_b", "a!$&'()*+;=~b", "h:", "h:abc", "h:65536", "::1", "[zz]", "[", "*", ".."]
-        {
+        for host in [
+            "",
+            "a,b",
+            "a%b",
+            "a_b",
+            "a!$&'()*+;=~b",
+            "h:",
+            "h:65535",
+            "::1",
+            "::a",
+            "[::1]",
+            "[::1]:80",
+            "[zz]",
+            "[",
+            "*",
+        ] {
             assert_eq!((refused(Version::HTTP_11, host), refused(Version::HTTP_2, host)), (None, None), "{host}");
         }
-        for host in ["a b", "a/b", "a?b", "a#b", "a\\b", "a\"b", "a<b", "a>b", "a^b", "a`b", "a{b", "a|b", "http://h"] {
+        for host in [
+            "a b", "a/b", "a?b", "a#b", "a\\b", "a\"b", "a<b", "a>b", "a^b", "a`b", "a{b", "a|b", "http://h", "u@h",
+            "u:p@h", "@h", "h@", "h:abc", "h:65536", "[::1]:x",
+        ] {
             assert_eq!(refused(Version::HTTP_11, host), Some(Refusal::InvalidHost), "{host}");
-            assert_eq!(refused(Version::HTTP_2, host), Some(Refusal::InvalidHeaderField), "{host}");
-        }
-        for host in ["u@h", "u:p@h", "@h", "h@"] {
-            assert_eq!(refused(Version::HTTP_11, host), None, "{host}");
             assert_eq!(refused(Version::HTTP_2, host), Some(Refusal::InvalidHeaderField), "{host}");
         }
         let refused = |version, target| canonical(&config, version, target, &["a", "b"]).err();
