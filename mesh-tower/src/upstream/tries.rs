@@ -167,9 +167,8 @@ impl<'a, T: Transport> Tries<'a, T> {
             Some(action) if action.sends_data_only(&call.head.method) => Protocol::Tcp,
             _ => Protocol::choose(self.cluster.config().http_protocol_options.protocol, call.head.version),
         };
-        let mut connections_left = MAX_CONNECTIONS_PER_TRY;
+        let (mut connections_left, mut refusals_left) = (MAX_CONNECTIONS_PER_TRY, MAX_REFUSALS_PER_TRY);
         loop {
-            connections_left -= 1;
             let connection = self.connect(protocol).await?;
             self.activate()?;
             let about = T::info(&connection);
@@ -183,13 +182,14 @@ impl<'a, T: Transport> Tries<'a, T> {
                 self.latest.received_at = Some(now());
                 return Ok(());
             };
-            let is_left_to_policy =
-                refusals == Refusals::Retry && error.reason() == ResetReason::RemoteRefusedStreamReset;
-            if call.is_sent() || is_left_to_policy {
+            let is_refused = error.reason() == ResetReason::RemoteRefusedStreamReset;
+            if call.is_sent() || (is_refused && refusals == Refusals::Retry) {
                 return Err(Failure::reset(error, RequestProgress::Started));
             }
             // The connection was closed before it accepted the request, or the endpoint has not processed it.
-            if connections_left == 0 {
+            let left = if is_refused { &mut refusals_left } else { &mut connections_left };
+            *left -= 1;
+            if *left == 0 {
                 return Err(Failure::reset(error, RequestProgress::NotStarted));
             }
         }
@@ -461,6 +461,10 @@ enum Refusals {
 
 /// Maximum number of connections that may be closed before they accept the request. More mean that the endpoint is faulty.
 const MAX_CONNECTIONS_PER_TRY: u32 = 3;
+
+/// Maximum number of times that the endpoint may refuse the request. An endpoint that ends its connections after a few requests
+/// refuses many: those that were sent before its GOAWAY arrived.
+const MAX_REFUSALS_PER_TRY: u32 = 64;
 
 const NOTHING_TO_SEND: Failure =
     Failure::Reset { reason: ResetReason::LocalReset, progress: RequestProgress::NotStarted, error: None };
