@@ -1,6 +1,8 @@
 //! The result of a TLS handshake. There is no cryptography here: the code that does the handshake fills it in.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
 
 /// The result of a TLS handshake. A connection in plain text has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -8,18 +10,20 @@ use std::sync::Arc;
 pub struct TlsInfo {
     /// The version.
     pub version: TlsVersion,
+    /// The cipher suite, in the notation of OpenSSL, such as `TLS_AES_256_GCM_SHA384`; empty = not known.
+    pub cipher_suite: Arc<str>,
     /// The server name that the client requested (SNI, RFC 6066), in lower case.
     pub server_name: Option<Arc<str>>,
     /// The application protocol that both sides agreed on (ALPN, RFC 7301), such as `h2`.
     pub application_protocol: Option<Arc<str>>,
     /// The peer's identity; `None` = it has presented no certificate.
     pub peer: Option<PeerIdentity>,
-    /// The identity of this side: the first URI subject alternative name of its certificate.
-    pub local_uri_san: Option<Arc<str>>,
+    /// The certificate of this side; `None` = it has presented none.
+    pub local: Option<Arc<CertificateInfo>>,
 }
 
 /// A version of TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
     /// TLS 1.2, RFC 5246.
     Tls12,
@@ -28,17 +32,47 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// The identity in a peer's certificate.
+/// The identity of a peer that has presented a certificate.
+///
+/// Handlers of a library server find it in the extensions of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerIdentity {
+    /// The peer's certificate.
+    pub certificate: Arc<CertificateInfo>,
+    /// The certificates that the peer has presented, its own first, in DER.
+    pub chain: Arc<[Bytes]>,
+    /// Whether a trusted authority has issued the certificate. An identity that is not verified proves nothing.
+    pub is_verified: bool,
+}
+
+/// What a certificate says. RFC 5280.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CertificateInfo {
     /// Subject alternative names of type URI, such as `spiffe://cluster.local/ns/default/sa/reviews`, in the
     /// certificate's order.
     pub uri_sans: Vec<Arc<str>>,
     /// Subject alternative names of type DNS, in the certificate's order.
     pub dns_sans: Vec<Arc<str>>,
-    /// Whether a trusted authority has issued the certificate. An identity that is not verified proves nothing.
-    pub is_verified: bool,
+    /// Subject alternative names of type IP address, in the certificate's order.
+    pub ip_sans: Vec<std::net::IpAddr>,
+    /// Subject alternative names of type email address, in the certificate's order.
+    pub email_sans: Vec<Arc<str>>,
+    /// The subject, as in RFC 2253, such as `CN=reviews,O=example`; may be empty.
+    pub subject: Arc<str>,
+    /// The issuer, as in RFC 2253.
+    pub issuer: Arc<str>,
+    /// The serial number, in lower-case hexadecimal.
+    pub serial: Arc<str>,
+    /// SHA-256 of the certificate, in lower-case hexadecimal.
+    pub sha256_fingerprint: Arc<str>,
+    /// SHA-1 of the certificate, in lower-case hexadecimal. For logs only.
+    pub sha1_fingerprint: Arc<str>,
+    /// The beginning of its validity.
+    pub not_before: Option<SystemTime>,
+    /// The end of its validity.
+    pub not_after: Option<SystemTime>,
 }
 
 impl TlsVersion {
@@ -52,18 +86,38 @@ impl TlsVersion {
     }
 }
 
+impl CertificateInfo {
+    /// The first URI subject alternative name. SPIFFE's certificates have exactly one.
+    #[must_use]
+    pub fn uri_san(&self) -> Option<&Arc<str>> {
+        self.uri_sans.first()
+    }
+}
+
 impl TlsInfo {
+    /// The certificate of the peer, if it is verified.
+    #[must_use]
+    pub fn verified_peer(&self) -> Option<&CertificateInfo> {
+        self.peer.as_ref().filter(|peer| peer.is_verified).map(|peer| &*peer.certificate)
+    }
+
     /// The authenticated peer: the first URI subject alternative name of a verified certificate. SPIFFE's have exactly
     /// one.
     #[must_use]
     pub fn principal(&self) -> Option<&Arc<str>> {
-        self.peer.as_ref().filter(|peer| peer.is_verified)?.uri_sans.first()
+        self.verified_peer()?.uri_san()
+    }
+
+    /// The identity of this side: the first URI subject alternative name of its certificate.
+    #[must_use]
+    pub fn local_uri_san(&self) -> Option<&Arc<str>> {
+        self.local.as_deref()?.uri_san()
     }
 
     /// Whether the peer has a verified certificate.
     #[must_use]
     pub fn is_mutual(&self) -> bool {
-        self.peer.as_ref().is_some_and(|peer| peer.is_verified)
+        self.verified_peer().is_some()
     }
 }
 
@@ -73,7 +127,8 @@ mod tests {
 
     #[test]
     fn only_a_verified_peer_has_a_principal() {
-        let peer = PeerIdentity { uri_sans: vec!["spiffe://a/b".into()], ..PeerIdentity::default() };
+        let certificate = CertificateInfo { uri_sans: vec!["spiffe://a/b".into()], ..CertificateInfo::default() };
+        let peer = PeerIdentity { certificate: Arc::new(certificate), ..PeerIdentity::default() };
         let mut tls = TlsInfo { peer: Some(peer), ..TlsInfo::default() };
         assert!(tls.principal().is_none() && !tls.is_mutual());
         tls.peer.as_mut().unwrap().is_verified = true;

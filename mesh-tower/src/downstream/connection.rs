@@ -64,7 +64,7 @@ impl Downstream {
             requested_server_name: self.requested_server_name().map(|name| &**name),
             downstream_tls_version: tls.map(|tls| tls.version.as_str()),
             downstream_peer_uri_san: tls.and_then(TlsInfo::principal).map(|principal| &**principal),
-            downstream_local_uri_san: tls.and_then(|tls| tls.local_uri_san.as_deref()),
+            downstream_local_uri_san: tls.and_then(|tls| tls.local_uri_san().map(|san| &**san)),
             ..Attributes::default()
         }
     }

@@ -18,7 +18,7 @@ use mesh_core::{
     rng::SplitMix64,
     store::Store,
     telemetry::ResponseFlags,
-    tls::{PeerIdentity, TlsInfo},
+    tls::{CertificateInfo, PeerIdentity, TlsInfo},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::util::BoxCloneSyncService;
@@ -309,8 +309,10 @@ async fn the_result_of_a_handshake_reaches_headers_metrics_and_logs() {
         Response::new(Body::from(request.headers()["x-forwarded-proto"].to_str().unwrap().to_owned()))
     });
     let fixture = Fixture::new(config, service);
+    let mut certificate = CertificateInfo::default();
+    certificate.uri_sans = vec!["spiffe://cluster.local/ns/a/sa/b".into()];
     let mut peer = PeerIdentity::default();
-    peer.uri_sans = vec!["spiffe://cluster.local/ns/a/sa/b".into()];
+    peer.certificate = certificate.into();
     peer.is_verified = true;
     let mut tls = TlsInfo::default();
     tls.server_name = Some("a.test".into());

@@ -165,6 +165,9 @@ pub mod envoy {
                 pub mod echo {
                     pub mod v3;
                 }
+                pub mod ext_authz {
+                    pub mod v3;
+                }
                 pub mod http_connection_manager {
                     pub mod v3;
                 }
@@ -218,6 +221,21 @@ pub mod envoy {
                 pub mod v3;
             }
         }
+        pub mod matching {
+            pub mod common_inputs {
+                pub mod network {
+                    pub mod v3;
+                }
+                pub mod ssl {
+                    pub mod v3;
+                }
+            }
+            pub mod input_matchers {
+                pub mod ip {
+                    pub mod v3;
+                }
+            }
+        }
         pub mod network {
             pub mod dns_resolver {
                 pub mod cares {
@@ -228,6 +246,18 @@ pub mod envoy {
         pub mod path {
             pub mod r#match {
                 pub mod uri_template {
+                    pub mod v3;
+                }
+            }
+        }
+        pub mod rbac {
+            pub mod audit_loggers {
+                pub mod stream {
+                    pub mod v3;
+                }
+            }
+            pub mod principals {
+                pub mod mtls_authenticated {
                     pub mod v3;
                 }
             }
@@ -270,6 +300,9 @@ pub mod envoy {
         }
     }
     pub mod service {
+        pub mod auth {
+            pub mod v3;
+        }
         pub mod discovery {
             pub mod v3;
         }
@@ -297,6 +330,14 @@ pub mod google {
         }
     }
     pub mod rpc;
+}
+pub mod istio {
+    pub mod v1 {
+        pub mod auth;
+    }
+}
+pub mod spiffe {
+    pub mod workload;
 }
 pub mod udpa {
     pub mod r#type {

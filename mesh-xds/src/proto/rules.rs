@@ -468,6 +468,7 @@ pub(crate) const RULES: &[MessageRules] = &[
         required_oneofs: &[],
         fields: &[(2, &[Items(&[Lt(256.0)])])],
     },
+    MessageRules { message: "envoy.config.core.v3.QueryParameter", required_oneofs: &[], fields: &[(1, &[MinLen(1)])] },
     MessageRules {
         message: "envoy.config.core.v3.QuicKeepAliveSettings",
         required_oneofs: &[],
@@ -684,6 +685,7 @@ pub(crate) const RULES: &[MessageRules] = &[
         required_oneofs: &["trigger_oneof"],
         fields: &[(1, &[MinLen(1)])],
     },
+    MessageRules { message: "envoy.config.rbac.v3.Action", required_oneofs: &[], fields: &[(1, &[MinLen(1)])] },
     MessageRules {
         message: "envoy.config.rbac.v3.Permission",
         required_oneofs: &["rule"],
@@ -1182,6 +1184,11 @@ pub(crate) const RULES: &[MessageRules] = &[
         fields: &[(2, &[Lt(65537.0), Gt(255.0)]), (5, &[Lte(16384.0), Gt(255.0)])],
     },
     MessageRules {
+        message: "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
+        required_oneofs: &[],
+        fields: &[(1, &[MinLen(1)]), (5, &[DefinedOnly])],
+    },
+    MessageRules {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         required_oneofs: &["route_specifier"],
         fields: &[
@@ -1346,6 +1353,11 @@ pub(crate) const RULES: &[MessageRules] = &[
         fields: &[(1, &[Required])],
     },
     MessageRules {
+        message: "envoy.extensions.matching.input_matchers.ip.v3.Ip",
+        required_oneofs: &[],
+        fields: &[(1, &[MinItems(1)]), (2, &[MinLen(1)])],
+    },
+    MessageRules {
         message: "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
         required_oneofs: &[],
         fields: &[
@@ -1398,6 +1410,16 @@ pub(crate) const RULES: &[MessageRules] = &[
     },
     MessageRules {
         message: "envoy.extensions.transport_sockets.tls.v3.PrivateKeyProvider",
+        required_oneofs: &[],
+        fields: &[(1, &[MinLen(1)])],
+    },
+    MessageRules {
+        message: "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+        required_oneofs: &[],
+        fields: &[(1, &[MinItems(1)])],
+    },
+    MessageRules {
+        message: "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig.TrustDomain",
         required_oneofs: &[],
         fields: &[(1, &[MinLen(1)])],
     },
@@ -1460,6 +1482,16 @@ pub(crate) const RULES: &[MessageRules] = &[
     MessageRules {
         message: "envoy.type.matcher.v3.FilterStateMatcher",
         required_oneofs: &["matcher"],
+        fields: &[(1, &[MinLen(1)])],
+    },
+    MessageRules {
+        message: "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+        required_oneofs: &[],
+        fields: &[(1, &[HeaderText])],
+    },
+    MessageRules {
+        message: "envoy.type.matcher.v3.HttpRequestQueryParamMatchInput",
+        required_oneofs: &[],
         fields: &[(1, &[MinLen(1)])],
     },
     MessageRules { message: "envoy.type.matcher.v3.ListMatcher", required_oneofs: &["match_pattern"], fields: &[] },

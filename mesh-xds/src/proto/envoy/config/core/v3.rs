@@ -680,6 +680,23 @@ impl ::prost::Name for KeyValueMutation {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueryParameter {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+impl ::prost::Name for QueryParameter {
+    const NAME: &'static str = "QueryParameter";
+    const PACKAGE: &'static str = "envoy.config.core.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.core.v3.QueryParameter".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.core.v3.QueryParameter".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeaderValue {
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
@@ -752,6 +769,21 @@ impl ::prost::Name for HeaderValueOption {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "type.googleapis.com/envoy.config.core.v3.HeaderValueOption".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeaderMap {
+    #[prost(message, repeated, tag = "1")]
+    pub headers: ::prost::alloc::vec::Vec<HeaderValue>,
+}
+impl ::prost::Name for HeaderMap {
+    const NAME: &'static str = "HeaderMap";
+    const PACKAGE: &'static str = "envoy.config.core.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.core.v3.HeaderMap".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.core.v3.HeaderMap".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

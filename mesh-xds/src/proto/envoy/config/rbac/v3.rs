@@ -303,6 +303,23 @@ impl ::prost::Name for Principal {
         "type.googleapis.com/envoy.config.rbac.v3.Principal".into()
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Action {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "rbac::Action", tag = "2")]
+    pub action: i32,
+}
+impl ::prost::Name for Action {
+    const NAME: &'static str = "Action";
+    const PACKAGE: &'static str = "envoy.config.rbac.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.config.rbac.v3.Action".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.config.rbac.v3.Action".into()
+    }
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum MetadataSource {

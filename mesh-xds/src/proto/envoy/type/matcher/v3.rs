@@ -331,3 +331,33 @@ impl ::prost::Name for PathMatcher {
         "type.googleapis.com/envoy.type.matcher.v3.PathMatcher".into()
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpRequestHeaderMatchInput {
+    #[prost(string, tag = "1")]
+    pub header_name: ::prost::alloc::string::String,
+}
+impl ::prost::Name for HttpRequestHeaderMatchInput {
+    const NAME: &'static str = "HttpRequestHeaderMatchInput";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.HttpRequestHeaderMatchInput".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpRequestQueryParamMatchInput {
+    #[prost(string, tag = "1")]
+    pub query_param: ::prost::alloc::string::String,
+}
+impl ::prost::Name for HttpRequestQueryParamMatchInput {
+    const NAME: &'static str = "HttpRequestQueryParamMatchInput";
+    const PACKAGE: &'static str = "envoy.type.matcher.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.type.matcher.v3.HttpRequestQueryParamMatchInput".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.type.matcher.v3.HttpRequestQueryParamMatchInput".into()
+    }
+}
