@@ -35,6 +35,8 @@ pub mod telemetry;
 mod testing;
 pub mod timeout;
 mod timer;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod upgrade;
 mod upstream;

@@ -7,7 +7,6 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use mesh_core::model::UpstreamTransportSocket;
 use parking_lot::Mutex;
 use tokio::{
     io::{DuplexStream, duplex},
@@ -95,13 +94,7 @@ impl Addresses {
 
 impl Connect for MemoryNetwork {
     fn connect<'a>(&'a self, to: ConnectTo<'a>) -> Connecting<'a> {
-        Box::pin(async move {
-            match to.transport_socket {
-                UpstreamTransportSocket::PlainText => {}
-                other => return Err(Error::new(ErrorKind::Unsupported, format!("{other:?} is not plain text"))),
-            }
-            Ok(Connected::plain_text(Io::boxed(self.dial(to.endpoint.address()).await?)))
-        })
+        Box::pin(async move { Ok(Connected::plain_text(Io::boxed(self.dial(to.endpoint.address()).await?))) })
     }
 }
 

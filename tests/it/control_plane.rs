@@ -63,6 +63,7 @@ async fn serve_discovery(mut acceptor: Acceptor, mut addresses: watch::Receiver<
 
 fn response(kind: ResourceType, version: u32, address: SocketAddr) -> DiscoveryResponse {
     let resource = match kind {
+        ResourceType::Secret => unreachable!("no resource names a secret"),
         ResourceType::Listener => pack(&from_text::<Listener>(LISTENER, "listener").unwrap()),
         ResourceType::RouteConfiguration => pack(&from_text::<RouteConfiguration>(ROUTES, "routes").unwrap()),
         ResourceType::Cluster => pack(&from_text::<Cluster>(CLUSTER, "cluster").unwrap()),

@@ -244,8 +244,10 @@ spec:
 
     fn name_of(kind: ResourceType, any: &Any) -> String {
         use mesh_xds::proto::envoy::config::{cluster, endpoint, listener, route};
+        use mesh_xds::proto::envoy::extensions::transport_sockets::tls;
         let bytes = any.value.as_slice();
         match kind {
+            ResourceType::Secret => tls::v3::Secret::decode(bytes).unwrap().name,
             ResourceType::Cluster => cluster::v3::Cluster::decode(bytes).unwrap().name,
             ResourceType::ClusterLoadAssignment => {
                 endpoint::v3::ClusterLoadAssignment::decode(bytes).unwrap().cluster_name

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{ClusterStats, EndpointId, EndpointSet, EndpointState, StatKind};
+use super::{Attachment, ClusterStats, EndpointId, EndpointSet, EndpointState, StatKind};
 use crate::{
     balance::{Cursors, NoHealthyEndpoint, PickContext},
     endpoint::Members,
@@ -19,6 +19,7 @@ use crate::{
     model::{Cluster, Discovery, LoadAssignment, RoutingPriority, Thresholds},
     resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
     rng::Rng,
+    slot::SecretSlot,
 };
 
 /// A cluster at runtime.
@@ -26,6 +27,8 @@ use crate::{
 pub struct ClusterState {
     config: Arc<Cluster>,
     runtime: Arc<Runtime>,
+    secrets: Box<[Arc<SecretSlot>]>,
+    attachment: Attachment,
 }
 
 /// State that outlives configuration updates.
@@ -72,7 +75,7 @@ impl ClusterState {
             is_sweeping_suspended: AtomicBool::new(false),
             control: Mutex::new(control),
         };
-        Self { config, runtime: Arc::new(runtime) }
+        Self { config, runtime: Arc::new(runtime), secrets: Box::default(), attachment: Attachment::new() }
     }
 
     /// The same cluster with another configuration. Endpoint states, circuit-breaker counts, ejections and statistics are
@@ -91,7 +94,26 @@ impl ClusterState {
         control.detector.reconfigure(config.outlier_detection.as_ref(), &self.runtime.stats, now);
         self.publish(&mut control, members, rng);
         drop(control);
-        Self { config, runtime: Arc::clone(&self.runtime) }
+        let runtime = Arc::clone(&self.runtime);
+        Self { config, runtime, secrets: Box::default(), attachment: Attachment::new() }
+    }
+
+    /// Sets the secrets of its transport sockets.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Box<[Arc<SecretSlot>]>) -> Self {
+        Self { secrets, ..self }
+    }
+
+    /// The secrets that its transport sockets refer to.
+    #[must_use]
+    pub fn secrets(&self) -> &[Arc<SecretSlot>] {
+        &self.secrets
+    }
+
+    /// What a data plane stores with this configuration of the cluster, such as its TLS sessions.
+    #[must_use]
+    pub fn attachment(&self) -> &Attachment {
+        &self.attachment
     }
 
     /// The configuration.
@@ -391,6 +413,7 @@ impl ClusterState {
 /// Whether connections of `one` can be used by `other`.
 fn connects_alike(one: &Cluster, other: &Cluster) -> bool {
     one.transport_socket == other.transport_socket
+        && one.transport_socket_matches == other.transport_socket_matches
         && one.http_protocol_options == other.http_protocol_options
         && one.tcp_keepalive == other.tcp_keepalive
         && one.connect_timeout == other.connect_timeout

@@ -29,6 +29,7 @@ pub(crate) fn endpoint(port: u16, weight: u32, health_status: HealthStatus) -> E
         load_balancing_weight: NonZeroU32::new(weight).unwrap(),
         health_status,
         workload: None,
+        transport_socket_match: None,
     }
 }
 

@@ -5,13 +5,14 @@
 
 use std::{
     any::Any,
+    collections::BTreeMap,
     net::SocketAddr,
     num::NonZeroU32,
     sync::{Arc, OnceLock},
 };
 
 use super::{EndpointId, EndpointRuntime, EndpointStats};
-use crate::model::{Endpoint, HealthStatus, Locality, Workload};
+use crate::model::{Cluster, Endpoint, HealthStatus, Locality, UpstreamTransportSocket, Workload};
 
 /// The priority and locality of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub struct EndpointState {
     runtime: Arc<EndpointRuntime>,
     workload: Option<Arc<Workload>>,
     hostname: Option<Arc<str>>,
+    transport_socket_match: Option<Arc<BTreeMap<Box<str>, Box<str>>>>,
     attachment: Arc<Attachment>,
     placement: Arc<Placement>,
     load_balancing_weight: NonZeroU32,
@@ -59,6 +61,7 @@ impl EndpointState {
             attachment: Arc::default(),
             address,
             hostname: config.hostname.clone(),
+            transport_socket_match: config.transport_socket_match.clone(),
             workload: config.workload.clone(),
             placement: Arc::clone(placement),
             load_balancing_weight: config.load_balancing_weight,
@@ -79,6 +82,7 @@ impl EndpointState {
             attachment: Arc::default(),
             address: self.address,
             hostname: self.hostname.clone(),
+            transport_socket_match: self.transport_socket_match.clone(),
             workload: self.workload.clone(),
             placement: Arc::clone(&self.placement),
             load_balancing_weight: self.load_balancing_weight,
@@ -88,8 +92,10 @@ impl EndpointState {
 
     /// Whether the endpoint has this configuration. The address is not compared.
     pub(super) fn is_configured_as(&self, config: &Endpoint, placement: &Placement) -> bool {
-        let Endpoint { address: _, hostname, load_balancing_weight, health_status, workload } = config;
+        let Endpoint { address: _, hostname, load_balancing_weight, health_status, workload, transport_socket_match } =
+            config;
         (&self.hostname, &self.workload) == (hostname, workload)
+            && self.transport_socket_match == *transport_socket_match
             && (self.load_balancing_weight, self.health_status) == (*load_balancing_weight, *health_status)
             && *self.placement == *placement
     }
@@ -116,6 +122,14 @@ impl EndpointState {
     #[must_use]
     pub fn hostname(&self) -> Option<&Arc<str>> {
         self.hostname.as_ref()
+    }
+
+    /// How connections to the endpoint are secured, which belongs to `cluster`.
+    #[must_use]
+    pub fn transport_socket<'a>(&self, cluster: &'a Cluster) -> &'a UpstreamTransportSocket {
+        let labels = self.transport_socket_match.as_deref();
+        let found = cluster.transport_socket_matches.iter().find(|socket_match| socket_match.matches(labels));
+        found.map_or(&cluster.transport_socket, |socket_match| &socket_match.transport_socket)
     }
 
     /// The weight.

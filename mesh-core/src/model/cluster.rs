@@ -1,12 +1,16 @@
 //! Cluster configuration. Envoy `cluster.v3.Cluster`.
 
 use std::{
+    collections::BTreeMap,
     num::{NonZeroU16, NonZeroU32},
     sync::Arc,
     time::Duration,
 };
 
-use super::{ClusterName, Http1Options, Http2Keepalive, LoadAssignment, MetadataExchange, Percent, RetryBudget};
+use super::{
+    ClusterName, Http1Options, Http2Keepalive, LoadAssignment, MetadataExchange, Percent, RetryBudget,
+    UpstreamTlsContext,
+};
 
 /// A group of equivalent endpoints and how to use them.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +39,10 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     /// Passive health checking; `None` = disabled.
     pub outlier_detection: Option<OutlierDetection>,
-    /// How connections to its endpoints are secured. Default: not at all.
+    /// How connections to its endpoints are secured, unless a `transport_socket_matches` is for the endpoint. Default: not at all.
     pub transport_socket: UpstreamTransportSocket,
+    /// How connections to some of its endpoints are secured; the first that matches is used.
+    pub transport_socket_matches: Vec<TransportSocketMatch>,
     /// HTTP options of upstream connections.
     pub http_protocol_options: HttpProtocolOptions,
     /// TCP keep-alive of upstream connections; `None` = not enabled.
@@ -69,12 +75,24 @@ impl Cluster {
             circuit_breakers: CircuitBreakers::default(),
             outlier_detection: None,
             transport_socket: UpstreamTransportSocket::default(),
+            transport_socket_matches: Vec::new(),
             http_protocol_options: HttpProtocolOptions::default(),
             tcp_keepalive: None,
             retry_buffer_bytes: Self::DEFAULT_RETRY_BUFFER_BYTES,
             service: None,
             metadata_exchange: MetadataExchange::default(),
         }
+    }
+
+    /// The names of the secrets that its transport sockets refer to.
+    pub fn secret_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.transport_sockets().filter_map(UpstreamTransportSocket::tls).flat_map(|tls| tls.common.secret_names())
+    }
+
+    /// All transport sockets, that of the cluster last.
+    pub fn transport_sockets(&self) -> impl Iterator<Item = &UpstreamTransportSocket> {
+        let matches = self.transport_socket_matches.iter().map(|socket_match| &socket_match.transport_socket);
+        matches.chain([&self.transport_socket])
     }
 }
 
@@ -146,12 +164,52 @@ pub enum DnsLookupFamily {
 /// How connections to an endpoint are secured. Envoy `Cluster.transport_socket`.
 ///
 /// Connections that differ in any part of it are never used for each other's requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpstreamTransportSocket {
     /// They are not: bytes are sent as they are. Envoy `raw_buffer`.
     #[default]
     PlainText,
+    /// By TLS. Envoy `tls`.
+    Tls(Arc<UpstreamTlsContext>),
+}
+
+impl UpstreamTransportSocket {
+    /// Its TLS, if it is TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<UpstreamTlsContext>> {
+        match self {
+            Self::PlainText => None,
+            Self::Tls(context) => Some(context),
+        }
+    }
+}
+
+/// A transport socket for some endpoints. Envoy `Cluster.TransportSocketMatch`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransportSocketMatch {
+    /// Unique name, for statistics and messages.
+    pub name: Arc<str>,
+    /// What the endpoint's [`transport_socket_match`](super::Endpoint::transport_socket_match) must have; empty = every
+    /// endpoint matches.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// The transport socket.
+    pub transport_socket: UpstreamTransportSocket,
+}
+
+impl TransportSocketMatch {
+    /// A transport socket for endpoints with these labels.
+    #[must_use]
+    pub fn new(name: &str, labels: BTreeMap<Box<str>, Box<str>>, transport_socket: UpstreamTransportSocket) -> Self {
+        Self { name: name.into(), labels, transport_socket }
+    }
+
+    /// Whether it is for an endpoint with these labels.
+    #[must_use]
+    pub fn matches(&self, labels: Option<&BTreeMap<Box<str>, Box<str>>>) -> bool {
+        self.labels.iter().all(|(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(value)))
+    }
 }
 
 /// How an endpoint is selected. Envoy `Cluster.LbPolicy`.

@@ -89,6 +89,9 @@ pub struct Endpoint {
     pub health_status: HealthStatus,
     /// The workload at this address, for telemetry.
     pub workload: Option<Arc<Workload>>,
+    /// What a [`TransportSocketMatch`](super::TransportSocketMatch) of its cluster is compared with. Envoy metadata
+    /// `envoy.transport_socket_match`.
+    pub transport_socket_match: Option<Arc<BTreeMap<Box<str>, Box<str>>>>,
 }
 
 impl Endpoint {
@@ -101,6 +104,7 @@ impl Endpoint {
             load_balancing_weight: NonZeroU32::MIN,
             health_status: HealthStatus::default(),
             workload: None,
+            transport_socket_match: None,
         }
     }
 }

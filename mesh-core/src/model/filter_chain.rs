@@ -1,10 +1,10 @@
 //! Filter chains of a listener. Envoy `listener.v3.FilterChain`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{HttpConnectionManager, TcpProxy};
+use super::{DownstreamTlsContext, HttpConnectionManager, TcpProxy};
 
 /// The transport socket and the filters of the connections that it matches.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub struct FilterChain {
     pub filter_chain_match: FilterChainMatch,
     /// The security of the connections.
     pub transport_socket: DownstreamTransportSocket,
+    /// How long its handshake may take; `None` = as long as the listener filters. Envoy `transport_socket_connect_timeout`.
+    pub transport_socket_connect_timeout: Option<Duration>,
     /// The filters, in order; the last is the one that [ends the chain](NetworkFilter::is_terminal).
     pub filters: Vec<NetworkFilter>,
 }
@@ -78,6 +80,8 @@ pub enum DownstreamTransportSocket {
     /// No security. Envoy `raw_buffer`.
     #[default]
     PlainText,
+    /// TLS. Envoy `tls`.
+    Tls(Arc<DownstreamTlsContext>),
 }
 
 /// A filter of a filter chain. Envoy `listener.v3.Filter`.
@@ -107,6 +111,7 @@ impl FilterChain {
             name: "".into(),
             filter_chain_match: FilterChainMatch::default(),
             transport_socket: DownstreamTransportSocket::PlainText,
+            transport_socket_connect_timeout: None,
             filters,
         }
     }
@@ -135,6 +140,15 @@ impl FilterChain {
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();
         self
+    }
+
+    /// The TLS of its connections, if they have any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<DownstreamTlsContext>> {
+        match &self.transport_socket {
+            DownstreamTransportSocket::PlainText => None,
+            DownstreamTransportSocket::Tls(context) => Some(context),
+        }
     }
 
     /// The HTTP connection manager that serves the connections, if it is one.

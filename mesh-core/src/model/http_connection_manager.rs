@@ -29,6 +29,8 @@ pub struct HttpConnectionManager {
     pub access_log: Vec<AccessLog>,
     /// How the client address is determined, and which requests are internal.
     pub forwarded_for: ForwardedFor,
+    /// What endpoints are told about the client's certificate.
+    pub forward_client_cert: ForwardClientCert,
     /// Generate `x-request-id` for requests that have none. Default true.
     pub generate_request_id: bool,
     /// Keep `x-request-id` of external requests. Default false.
@@ -107,6 +109,7 @@ impl HttpConnectionManager {
             peer_metadata: PeerMetadata::default(),
             access_log: Vec::new(),
             forwarded_for: ForwardedFor::default(),
+            forward_client_cert: ForwardClientCert::default(),
             generate_request_id: true,
             preserve_external_request_id: false,
             always_set_request_id_in_response: false,
@@ -152,6 +155,48 @@ pub enum HeadersWithUnderscoresAction {
     RejectRequest,
     /// They are removed before anything reads them, and do not count for `max_headers_count`.
     DropHeader,
+}
+
+/// What is done with `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ForwardClientCert {
+    /// Whether it is removed, passed on or set.
+    pub forward_client_cert_details: ForwardClientCertDetails,
+    /// What it says about the client's certificate, in addition to the URI of this side and the hash of the certificate.
+    pub set_current_client_cert_details: ClientCertDetails,
+}
+
+/// Whether `x-forwarded-client-cert` is removed, passed on or set. Envoy `ForwardClientCertDetails`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardClientCertDetails {
+    /// It is removed.
+    #[default]
+    Sanitize,
+    /// It is passed on if the client has a certificate, and removed otherwise.
+    ForwardOnly,
+    /// The client's certificate is appended to it; it is removed if the client has none.
+    AppendForward,
+    /// It is replaced by the client's certificate; it is removed if the client has none.
+    SanitizeSet,
+    /// It is passed on. Whoever can connect can claim any identity.
+    AlwaysForwardOnly,
+}
+
+/// What `x-forwarded-client-cert` says about the client's certificate. Envoy `SetCurrentClientCertDetails`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one per field of Envoy's message")]
+pub struct ClientCertDetails {
+    /// The certificate, in URL-encoded PEM.
+    pub cert: bool,
+    /// All certificates that the client has presented, in URL-encoded PEM.
+    pub chain: bool,
+    /// The subject.
+    pub subject: bool,
+    /// The subject alternative names of type URI.
+    pub uri: bool,
+    /// The subject alternative names of type DNS.
+    pub dns: bool,
 }
 
 /// Where a connection manager's routes come from.

@@ -130,6 +130,11 @@ impl Listener {
         self.filter_chains.iter().chain(&self.default_filter_chain)
     }
 
+    /// The names of the secrets that its transport sockets refer to.
+    pub fn secret_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.all_filter_chains().filter_map(FilterChain::tls).flat_map(|tls| tls.common.secret_names())
+    }
+
     /// The HTTP connection managers of all filter chains.
     pub fn http_connection_managers(&self) -> impl Iterator<Item = &Arc<HttpConnectionManager>> {
         self.all_filter_chains().filter_map(FilterChain::http_connection_manager)

@@ -21,6 +21,7 @@ mod route;
 mod route_answer;
 mod secret;
 mod tcp_proxy;
+mod tls;
 
 pub use crate::value::{
     AppendAction, ClusterName, FractionalPercent, HeaderKey, HeaderMatch, HeaderMatcher, HeaderMutation,
@@ -30,15 +31,16 @@ pub use crate::value::{
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
 pub use cluster::{
     CircuitBreakers, Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, HttpProtocol,
-    HttpProtocolOptions, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds, UpstreamTransportSocket,
+    HttpProtocolOptions, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds, TransportSocketMatch,
+    UpstreamTransportSocket,
 };
 pub use endpoint::{Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload};
 pub use filter_chain::{
     DownstreamTransportSocket, FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol,
 };
 pub use http_connection_manager::{
-    Codec, ForwardedFor, HeadersWithUnderscoresAction, HttpConnectionManager, PathNormalization,
-    PathWithEscapedSlashesAction, RouteSource, ServerHeader,
+    ClientCertDetails, Codec, ForwardClientCert, ForwardClientCertDetails, ForwardedFor, HeadersWithUnderscoresAction,
+    HttpConnectionManager, PathNormalization, PathWithEscapedSlashesAction, RouteSource, ServerHeader,
 };
 pub use http1_options::{HeaderKeyFormat, Http1Options};
 pub use http2_keepalive::Http2Keepalive;
@@ -54,5 +56,11 @@ pub use route::{
     WeightedClusters,
 };
 pub use route_answer::{DirectResponse, PathRedirect, Redirect};
-pub use secret::{CertificateValidationContext, PrivateKey, Secret, SecretValue, TlsCertificate};
+pub use secret::{
+    CertificateValidationContext, PrivateKey, SanKind, SanMatcher, Secret, SecretValue, TlsCertificate, TrustBundle,
+};
 pub use tcp_proxy::{TcpProxy, WeightedTcpCluster};
+pub use tls::{
+    CertificateSource, CipherSuite, CommonTlsContext, DownstreamTlsContext, KeyExchangeGroup, UpstreamTlsContext,
+    ValidationSource,
+};

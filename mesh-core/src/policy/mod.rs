@@ -1,5 +1,6 @@
 //! Processing of requests besides routing: header changes, sanitizing, path normalization.
 
+pub mod client_certificate;
 pub mod forwarded;
 pub mod header_mutation;
 pub mod hop_by_hop;

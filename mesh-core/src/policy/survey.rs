@@ -18,6 +18,8 @@ pub struct HeaderSurvey {
     pub is_grpc: bool,
     /// There is a `host` header.
     pub has_host: bool,
+    /// There is an `x-forwarded-client-cert` header.
+    pub has_client_certificate: bool,
     /// There is an `x-request-id` header.
     pub has_request_id: bool,
     /// There is an `expect` header.
@@ -43,6 +45,7 @@ impl HeaderSurvey {
                 "host" => survey.has_host = true,
                 "content-type" => is_grpc = is_grpc.or_else(|| Some(grpc::is_grpc_content_type(value.as_bytes()))),
                 "x-request-id" => survey.has_request_id = true,
+                "x-forwarded-client-cert" => survey.has_client_certificate = true,
                 "expect" => survey.has_expect = true,
                 _ if name.starts_with(X_ENVOY_PREFIX) => survey.has_envoy_headers = true,
                 _ => survey.hop_by_hop.insert(name),
@@ -90,6 +93,7 @@ mod tests {
             ("content-type", "application/grpc+proto", HeaderSurvey { is_grpc: true, ..none }),
             ("content-type", "application/grpc-web", none),
             ("x-request-id", "1", HeaderSurvey { has_request_id: true, ..none }),
+            ("x-forwarded-client-cert", "Hash=1", HeaderSurvey { has_client_certificate: true, ..none }),
             ("x-envoy-max-retries", "1", HeaderSurvey { has_envoy_headers: true, ..none }),
             ("expect", "100-continue", HeaderSurvey { has_expect: true, ..none }),
             ("te", "trailers", HeaderSurvey { hop_by_hop: HopByHop::TE, ..none }),

@@ -12,10 +12,8 @@
 //! [`Watch`].
 
 mod services;
-mod slot;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +21,11 @@ use std::{
     time::Instant,
 };
 
-use self::{services::Services, slot::Slots};
-pub use self::{
-    slot::Slot,
-    watch::{Version, Watch},
-};
+use self::services::Services;
+use crate::slot::Slots;
+pub use crate::slot::{SecretSlot, Slot, Version, Watch};
 use crate::{
-    cluster::ClusterState,
+    cluster::{Attachment, ClusterState},
     model::{Cluster, ClusterName, Discovery, Listener, LoadAssignment, RouteConfigName, RouteConfiguration, Secret},
     rng::Rng,
     route::{RequestStatsRegistry, RouteTable, RouteTableError},
@@ -43,10 +39,6 @@ pub type Routes = RouteTable<Arc<ClusterSlot>>;
 
 /// The slot of a route configuration.
 pub type RouteSlot = Slot<RouteConfigName, Routes>;
-
-/// The slot of a secret. Code that performs handshakes holds the slot, so that the next handshake uses a rotated
-/// certificate.
-pub type SecretSlot = Slot<Arc<str>, Secret>;
 
 /// All listeners by name.
 pub type ListenerMap = BTreeMap<Arc<str>, Arc<Listener>>;
@@ -65,6 +57,7 @@ pub struct Store {
     listeners: Mutex<Arc<ListenerMap>>,
     listeners_version: Version,
     request_stats: RequestStatsRegistry,
+    attachment: Attachment,
 }
 
 impl Store {
@@ -112,6 +105,8 @@ impl Store {
             Some(old) => old.reconfigured(config, now, rng),
             None => ClusterState::new(config, now, rng),
         };
+        let secrets = state.config().secret_names().map(|name| self.secret_slot(name)).collect();
+        let state = state.with_secrets(secrets);
         if service != old_service {
             if let Some(old_service) = old_service {
                 services.leave(&old_service, &slot);
@@ -228,6 +223,12 @@ impl Store {
         self.routes.retire(name.as_str());
     }
 
+    /// What a data plane shares between all users of this store, such as keys of its servers.
+    #[must_use]
+    pub fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
     /// The slot of a secret, whether or not it exists.
     #[must_use]
     pub fn secret_slot(&self, name: &Arc<str>) -> Arc<SecretSlot> {
@@ -235,8 +236,9 @@ impl Store {
     }
 
     /// Adds or replaces a secret.
-    pub fn set_secret(&self, secret: Secret) {
-        self.secrets.keep(&secret.name).0.store(Some(Arc::new(secret)));
+    pub fn set_secret(&self, secret: impl Into<Arc<Secret>>) {
+        let secret = secret.into();
+        self.secrets.keep(&secret.name).0.store(Some(Arc::clone(&secret)));
     }
 
     /// Removes a secret. References to its slot keep it, so that listeners that use it keep working.

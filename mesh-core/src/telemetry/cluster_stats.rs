@@ -10,7 +10,7 @@ use std::{fmt::Write, sync::OnceLock};
 
 use http::StatusCode;
 
-use super::{Counter, Gauge};
+use super::{Counter, Gauge, TlsStats};
 
 /// The kind of a statistic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ macro_rules! cluster_counters {
             external: ResponseCodes,
             internal: ResponseCodes,
             retried: ResponseCodes,
+            tls: OnceLock<Box<TlsStats>>,
         }
 
         impl ClusterStats {
@@ -50,6 +51,7 @@ macro_rules! cluster_counters {
                 $(self.$field.reset();)*
                 self.external.reset();
                 self.internal.reset();
+                self.tls.get().into_iter().flat_map(|tls| tls.counters()).for_each(|(_, counter)| counter.reset());
             }
 
             fn for_each_counter(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
@@ -195,9 +197,18 @@ impl ClusterStats {
         self.retried.count(status);
     }
 
+    /// Statistics of TLS handshakes, which exist from the first call.
+    #[must_use]
+    pub fn tls(&self) -> &TlsStats {
+        self.tls.get_or_init(Box::default)
+    }
+
     /// Calls `visit` with each statistic. Response codes that have not occurred are left out.
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
         self.for_each_counter(visit);
+        for (name, counter) in self.tls.get().into_iter().flat_map(|tls| tls.counters()) {
+            visit(name, StatKind::Counter, counter.get());
+        }
         visit("outlier_detection.ejections_active", StatKind::Gauge, self.ejections_active.get());
         let mut name = String::new();
         for (prefix, origins) in [

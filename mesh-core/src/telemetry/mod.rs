@@ -16,9 +16,11 @@ mod format;
 pub mod labels;
 mod metric;
 pub mod peer_metadata;
+mod tls_stats;
 pub mod trace_context;
 
 pub use attributes::Attributes;
 pub use flags::ResponseFlags;
 pub use format::{Missing, Value, write_json};
 pub use metric::{Counter, Gauge};
+pub use tls_stats::TlsStats;

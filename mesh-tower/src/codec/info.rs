@@ -1,10 +1,14 @@
 //! What the requests of a connection share with its driver.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use mesh_core::{model::ForwardClientCert, policy::client_certificate::Treatment};
 use tokio::time::Instant;
 
 use crate::{Downstream, call::DownstreamConnection, drain::Drain};
@@ -21,6 +25,7 @@ pub(crate) struct ConnectionInfo {
     idle_since_ms: AtomicU64,
     last_request_seen: AtomicBool,
     is_open: AtomicBool,
+    client_certificate: OnceLock<Treatment>,
 }
 
 impl ConnectionInfo {
@@ -34,12 +39,18 @@ impl ConnectionInfo {
             idle_since_ms: AtomicU64::new(0),
             last_request_seen: AtomicBool::new(false),
             is_open: AtomicBool::new(false),
+            client_certificate: OnceLock::new(),
         }
     }
 
     /// When the connection was accepted.
     pub(super) fn start(&self) -> Instant {
         self.start
+    }
+
+    /// What is done with `x-forwarded-client-cert` in the requests of this connection.
+    pub(crate) fn client_certificate(&self, config: ForwardClientCert) -> &Treatment {
+        self.client_certificate.get_or_init(|| Treatment::new(config, self.downstream.tls.as_deref()))
     }
 
     /// Records that the connection is open.

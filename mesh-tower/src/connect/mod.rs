@@ -1,11 +1,10 @@
 //! Making connections to endpoints.
 //!
-//! [`Connect`] is the interface between the mesh and the network. A connector gets an endpoint, its cluster and a transport
-//! socket, and returns a byte stream and the result of the handshake. [`TcpConnector`] is used in production; tests use
-//! in-memory pipes; TLS or HBONE would be another connector. A connector is called once for each connection, not for each
-//! request, so it may allocate.
+//! [`Connect`] is the interface between the mesh and the network. A connector gets an endpoint and its cluster, and
+//! returns a byte stream. [`TcpConnector`] is used in production; tests use in-memory pipes; HBONE would be another connector. A
+//! connector is called once for each connection, not for each request, so it may allocate.
 //!
-//! [`open`] adds what all connections have in common: the time limit and the statistics.
+//! [`open`] adds what all connections have in common: TLS, the time limit and the statistics.
 
 mod io;
 mod open;
@@ -32,11 +31,11 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = std::io::Result<Connected>
 
 /// Makes connections.
 pub trait Connect: fmt::Debug + Send + Sync + 'static {
-    /// Makes a connection, including the handshake of the transport socket. The caller limits the time.
+    /// Makes a connection. The caller limits the time. If the transport socket is TLS, the caller handshakes on the byte stream
+    /// that this returns, unless the result says that there was a handshake.
     ///
     /// # Errors
-    /// If the endpoint cannot be reached or the handshake fails. Also if the connector does not support the transport
-    /// socket: it must never fall back to another one, such as plain text.
+    /// If the endpoint cannot be reached.
     fn connect<'a>(&'a self, to: ConnectTo<'a>) -> Connecting<'a>;
 }
 

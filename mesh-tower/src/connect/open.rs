@@ -1,10 +1,16 @@
 //! Making a connection with a time limit and statistics.
 
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
-use mesh_core::{cluster::ClusterStats, retry::ResetReason};
+use mesh_core::{
+    cluster::ClusterStats,
+    model::{UpstreamTlsContext, UpstreamTransportSocket},
+    retry::ResetReason,
+};
 
-use super::{Connect, ConnectTo, EndedBy, UpstreamStream, stream::ConnectionCount};
+use super::{Connect, ConnectTo, Connected, EndedBy, Io, UpstreamStream, stream::ConnectionCount};
+#[cfg(feature = "tls")]
+use crate::tls::{ClientContexts, TlsEndpoint};
 use crate::{Protocol, Target, TransportError};
 
 /// Connects to `target` within the cluster's `connect_timeout`. The caller checks the circuit breaker before, and adds
@@ -22,9 +28,9 @@ pub(crate) async fn open(
 ) -> Result<UpstreamStream, TransportError> {
     let cluster = &**target.cluster.config();
     let count = ConnectionCount::new(target);
-    let transport_socket = &cluster.transport_socket;
+    let transport_socket = target.endpoint.transport_socket(cluster);
     let to = ConnectTo { cluster, endpoint: target.endpoint, transport_socket, protocol };
-    let connected = match tokio::time::timeout(cluster.connect_timeout, connector.connect(to)).await {
+    let connected = match tokio::time::timeout(cluster.connect_timeout, connect(connector, target, to)).await {
         Ok(Ok(connected)) => Ok(UpstreamStream::new(connected, count)),
         Ok(Err(error)) => {
             count.end().note(EndedBy::Endpoint);
@@ -37,6 +43,42 @@ pub(crate) async fn open(
     };
     log(target, connected.as_ref().err());
     connected
+}
+
+/// Connects, and handshakes unless the connector has done so.
+async fn connect(connector: &dyn Connect, target: &Target<'_>, to: ConnectTo<'_>) -> std::io::Result<Connected> {
+    let connected = connector.connect(to).await?;
+    match to.transport_socket {
+        UpstreamTransportSocket::Tls(context) if connected.tls.is_none() => {
+            secure(connected.io, target, to, context).await
+        }
+        _ => Ok(connected),
+    }
+}
+
+#[cfg(feature = "tls")]
+async fn secure(
+    io: Io,
+    target: &Target<'_>,
+    to: ConnectTo<'_>,
+    context: &Arc<UpstreamTlsContext>,
+) -> std::io::Result<Connected> {
+    let tls = ClientContexts::get(target.cluster, context)?;
+    let (address, hostname) = (to.endpoint.address().ip(), to.endpoint.hostname());
+    let endpoint = TlsEndpoint { address, hostname, protocol: to.protocol };
+    let (stream, info) = tls.connect(io, endpoint, stats(target).tls()).await?;
+    Ok(Connected::over_tls(Io::boxed(stream), info))
+}
+
+#[cfg(not(feature = "tls"))]
+async fn secure(
+    _io: Io,
+    _target: &Target<'_>,
+    _to: ConnectTo<'_>,
+    _context: &Arc<UpstreamTlsContext>,
+) -> std::io::Result<Connected> {
+    let reason = "TLS is not supported: this program was built without the feature `tls`";
+    Err(std::io::Error::new(std::io::ErrorKind::Unsupported, reason))
 }
 
 fn stats<'a>(target: &Target<'a>) -> &'a ClusterStats {

@@ -1,8 +1,8 @@
 //! Plain TCP.
 
-use std::io::{Error, ErrorKind, Result};
+use std::io::Result;
 
-use mesh_core::model::{TcpKeepalive, UpstreamTransportSocket};
+use mesh_core::model::TcpKeepalive;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -15,10 +15,6 @@ pub struct TcpConnector;
 impl Connect for TcpConnector {
     fn connect<'a>(&'a self, to: ConnectTo<'a>) -> Connecting<'a> {
         Box::pin(async move {
-            match to.transport_socket {
-                UpstreamTransportSocket::PlainText => {}
-                other => return Err(Error::new(ErrorKind::Unsupported, format!("{other:?} is not plain TCP"))),
-            }
             let stream = TcpStream::connect(to.endpoint.address()).await?;
             stream.set_nodelay(true)?;
             if let Some(keepalive) = to.cluster.tcp_keepalive {

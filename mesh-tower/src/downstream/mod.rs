@@ -16,4 +16,4 @@ pub use accept::{Accept, AcceptedConnection};
 pub use connection::Downstream;
 pub(crate) use listener_filters::ListenerFilters;
 pub(crate) use read_ahead::ReadAhead;
-pub(crate) use transport_socket::{Secured, secure};
+pub(crate) use transport_socket::{Secured, SecuredIo, ServerSocket, SocketError};

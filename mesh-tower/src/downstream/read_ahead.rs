@@ -8,9 +8,6 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-/// Size of the first read: a TLS client hello has some hundred bytes, with post-quantum keys two thousand.
-const FIRST_READ: usize = 2048;
-
 /// A byte stream that replays the bytes which were read ahead.
 #[derive(Debug)]
 pub(crate) struct ReadAhead<I> {
@@ -21,6 +18,9 @@ pub(crate) struct ReadAhead<I> {
 }
 
 impl<I> ReadAhead<I> {
+    /// Size of the first read: a TLS client hello has some hundred bytes, with post-quantum keys two thousand.
+    pub(super) const FIRST_READ: usize = 2048;
+
     pub(crate) fn new(inner: I) -> Self {
         Self { inner, ahead: Vec::new(), taken: 0 }
     }
@@ -39,7 +39,7 @@ impl<I> ReadAhead<I> {
 impl<I: AsyncRead + Unpin> ReadAhead<I> {
     /// Reads ahead, up to `limit` bytes in all; returns how many were added. 0 = the stream has ended.
     pub(super) async fn look(&mut self, limit: usize) -> Result<usize> {
-        let room = limit.saturating_sub(self.ahead.len()).min(self.ahead.len().max(FIRST_READ));
+        let room = limit.saturating_sub(self.ahead.len()).min(self.ahead.len().max(Self::FIRST_READ));
         self.ahead.reserve(room);
         (&mut self.inner).take(room as u64).read_buf(&mut self.ahead).await
     }

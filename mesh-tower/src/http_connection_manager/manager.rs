@@ -15,6 +15,7 @@ use mesh_core::{
     local_reply::LocalReply,
     model::{HeadersWithUnderscoresAction as Underscores, HttpConnectionManager, Listener, TrafficDirection},
     policy::{
+        client_certificate::Treatment,
         forwarded::{self, Peer},
         hop_by_hop,
         request_id::{self, Existing, X_REQUEST_ID},
@@ -284,6 +285,10 @@ impl<S: Respond> ConnectionManager<S> {
         let peer = Peer { address, local_address: self.edge.local_address, tls: connection.downstream.tls.is_some() };
         let headers = &mut call.head.headers;
         let client = forwarded::sanitize(&config.forwarded_for, &peer, headers);
+        let certificate = connection.client_certificate(config.forward_client_cert);
+        if *certificate != Treatment::Remove || call.survey.has_client_certificate {
+            certificate.apply(headers);
+        }
         if let Some(user_agent) = &self.edge.user_agent {
             user_agent.apply(headers);
         }

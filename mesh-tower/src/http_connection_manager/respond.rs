@@ -61,10 +61,18 @@ where
 }
 
 impl RequestContext<'_> {
-    /// Takes the request for a service of the program, with its [`StreamInfo`] in its extensions.
+    /// Takes the request for a service of the program, with its [`StreamInfo`] in its extensions, and the client's
+    /// [`PeerIdentity`](mesh_core::tls::PeerIdentity) if it has a certificate.
     pub(crate) fn take_request(self, call: &mut Call) -> Option<Request<Body>> {
-        self.info.state().observe_route(|| self.matched.route.to_handle());
+        let peer = {
+            let mut state = self.info.state();
+            state.observe_route(|| self.matched.route.to_handle());
+            state.downstream_tls.as_ref().and_then(|tls| tls.peer.clone())
+        };
         let mut request = call.take_request()?;
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         request.extensions_mut().insert(self.info.clone());
         Some(request)
     }

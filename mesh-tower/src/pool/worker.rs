@@ -112,7 +112,7 @@ impl Worker {
 
     /// The pool of this worker and the current runtime for connections to `target`. It is created when first used.
     fn pool(&self, target: &Target<'_>, protocol: Protocol) -> Arc<EndpointPool> {
-        let transport_socket = &target.cluster.config().transport_socket;
+        let transport_socket = target.endpoint.transport_socket(target.cluster.config());
         let key = ConnectionKey { runtime: Handle::current().id(), protocol, transport_socket };
         match EndpointPools::of_worker(target.endpoint, self.shared.index, self.shared.count) {
             Some(pools) => pools.get(key).unwrap_or_else(|| self.add_pool(pools, key)),

@@ -8,9 +8,7 @@ use std::{
 
 use mesh_core::{
     listener::{FilterChainIndex, OverlappingFilterChains},
-    model::{
-        DownstreamTransportSocket, FilterChain, HttpConnectionManager, Listener, NetworkFilter, TcpProxy as TcpConfig,
-    },
+    model::{FilterChain, HttpConnectionManager, Listener, NetworkFilter, TcpProxy as TcpConfig},
     store::Store,
     telemetry::{Attributes, ResponseFlags, details},
 };
@@ -18,7 +16,7 @@ use thiserror::Error;
 
 use crate::{
     AcceptedConnection, AsyncReadWrite, ConnectionManager, Downstream, ListenerConfigError, Respond, Worker,
-    downstream::{ListenerFilters, ReadAhead, Secured, secure},
+    downstream::{ListenerFilters, ReadAhead, Secured, SecuredIo, ServerSocket, SocketError},
     drain::{Drain, DrainWatch, Phase},
     server::ServeConnection,
     tcp_proxy::{ConnectionTelemetry, TcpProxy},
@@ -65,6 +63,14 @@ pub enum FilterChainError {
     /// HTTP.
     #[error("expected one filter chain, with an HTTP connection manager")]
     NotOneConnectionManager,
+    /// The transport socket of a filter chain cannot be used.
+    #[error("filter chain {name}: transport socket: {reason}")]
+    TransportSocket {
+        /// Name of the filter chain.
+        name: Arc<str>,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An HTTP connection manager is invalid.
     #[error(transparent)]
     Http(#[from] ListenerConfigError),
@@ -73,8 +79,14 @@ pub enum FilterChainError {
     AccessLog(#[from] OpenError),
 }
 
+impl FilterChainError {
+    fn transport_socket(chain: &FilterChain, error: &SocketError) -> Self {
+        Self::TransportSocket { name: Arc::clone(&chain.name), reason: error.to_string() }
+    }
+}
+
 struct Chain<S> {
-    transport_socket: DownstreamTransportSocket,
+    transport_socket: ServerSocket,
     terminal: Terminal<S>,
 }
 
@@ -134,7 +146,10 @@ impl Compiler<'_> {
             NetworkFilter::HttpConnectionManager(http) => self.http(http, service(http))?,
             NetworkFilter::TcpProxy(proxy) => self.tcp(chain, proxy)?,
         };
-        Ok(Chain { transport_socket: chain.transport_socket.clone(), terminal })
+        let stats = || self.context.telemetry.stats.listener(&self.listener.stat_prefix).tls();
+        let transport_socket = ServerSocket::new(chain, &self.context.store, stats)
+            .map_err(|error| FilterChainError::transport_socket(chain, &error))?;
+        Ok(Chain { transport_socket, terminal })
     }
 
     fn http<S>(&self, http: &Arc<HttpConnectionManager>, service: S) -> Result<Terminal<S>, FilterChainError> {
@@ -217,7 +232,7 @@ impl<S: Respond> ListenerServer<S> {
         };
         let secured = tokio::select! {
             biased;
-            secured = secure(&chain.transport_socket, io) => secured,
+            secured = chain.transport_socket.secure(io) => secured,
             () = drain.reached(Phase::Closing) => return None,
         };
         let Secured { io, tls } =
@@ -229,7 +244,7 @@ impl<S: Respond> ListenerServer<S> {
 
 /// A connection that is about to be served.
 struct Begun<'a, I, S> {
-    io: ReadAhead<I>,
+    io: SecuredIo<I>,
     downstream: Downstream,
     terminal: &'a Terminal<S>,
 }

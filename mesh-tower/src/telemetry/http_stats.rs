@@ -9,7 +9,7 @@ use std::{
 
 use hashbrown::HashMap;
 use http::{StatusCode, Version};
-use mesh_core::telemetry::{Counter, Gauge};
+use mesh_core::telemetry::{Counter, Gauge, TlsStats};
 use parking_lot::Mutex;
 
 use super::{
@@ -282,6 +282,18 @@ impl HttpStats {
 pub(crate) struct CountedConnection<'a>(&'a ListenerStats);
 
 impl ListenerStats {
+    /// Statistics of TLS handshakes, which are shown from the first call.
+    #[must_use]
+    pub fn tls(&self) -> TlsStats {
+        let mut registered = self.registered.lock();
+        TlsStats::from_counters(|name| {
+            match registered.entry(name).or_insert_with(|| Registered::Counter(Arc::default())) {
+                Registered::Counter(counter) => Arc::clone(counter),
+                Registered::Gauge(_) => Arc::default(),
+            }
+        })
+    }
+
     /// Counts a connection.
     pub(crate) fn connection(&self) -> CountedConnection<'_> {
         self.downstream_cx_total.inc();

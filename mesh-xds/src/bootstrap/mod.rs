@@ -200,32 +200,23 @@ fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
     }
     value::optional(&at.field("cluster_manager"), cluster_manager.as_ref(), cluster_manager_is_harmless)?;
     value::optional(&at.field("layered_runtime"), layered_runtime.as_ref(), runtime_is_harmless)?;
-    value::optional(&at.field("static_resources"), static_resources.as_ref(), refuse_secrets)?;
+    // They are decoded one by one, by `decode_resources`.
+    let _ = static_resources;
     Ok(Parts {
         node: node.clone().unwrap_or_default(),
         admin: value::optional(&at.field("admin"), admin.as_ref(), decode_admin)?.flatten(),
     })
 }
 
-/// Refuses the resources that [`decode_resources`] does not decode.
-fn refuse_secrets(at: &At<'_>, message: &StaticResources) -> FieldResult<()> {
-    fields! {
-        StaticResources = message, at;
-        use { listeners, clusters }
-        ignore {}
-        refuse { secrets }
-    }
-    let _ = (listeners, clusters);
-    Ok(())
-}
-
-/// Clusters first, so that no resource refers to one that is not applied yet.
+/// Secrets and clusters first, so that no resource refers to one that is not applied yet.
 fn decode_resources(message: &StaticResources) -> Vec<Placed> {
+    let StaticResources { listeners, clusters, secrets } = message;
     let place = |list: &'static str| move |index: usize| format!("static_resources.{list}[{index}]");
-    let clusters = (0..).map(place("clusters")).zip(message.clusters.iter().map(resource::decode_cluster));
-    let names = listener_names(&message.listeners);
-    let listeners = names.iter().zip(&message.listeners).map(|(name, message)| decode_listener_named(name, message));
-    clusters.chain((0..).map(place("listeners")).zip(listeners)).collect()
+    let secrets = (0..).map(place("secrets")).zip(secrets.iter().map(resource::decode_secret));
+    let clusters = (0..).map(place("clusters")).zip(clusters.iter().map(resource::decode_cluster));
+    let names = listener_names(listeners);
+    let listeners = names.iter().zip(listeners).map(|(name, message)| decode_listener_named(name, message));
+    secrets.chain(clusters).chain((0..).map(place("listeners")).zip(listeners)).collect()
 }
 
 /// The names of listeners. Envoy makes up a random one where there is none; here it is the address, with a number if

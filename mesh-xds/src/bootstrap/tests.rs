@@ -146,7 +146,7 @@ static_resources:
   listeners:
   - address: {socket_address: {address: 127.0.0.1, port_value: 80}}
     filter_chains:
-    - transport_socket: {name: envoy.transport_sockets.tls, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext}}
+    - transport_socket: {name: envoy.transport_sockets.quic, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport}}
       filters:
       - name: hcm
         typed_config:
@@ -174,8 +174,7 @@ static_resources:
         format!("{typed_config}.http_filters[0]: http filter lua (envoy.filters.http.lua): not supported"),
         format!("{typed_config}.http_filters[1]: http filter envoy.filters.http.wasm: not supported"),
         format!("{typed_config}.route_config.virtual_hosts[0].rate_limits: not supported"),
-        "listener 127.0.0.1:80: filter_chains[0].transport_socket: transport socket envoy.transport_sockets.tls \
-         (envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext): not supported"
+        "listener 127.0.0.1:80: filter_chains[0].transport_socket: transport socket envoy.transport_sockets.quic: not supported"
             .to_owned(),
     ];
     for expected in &expected {

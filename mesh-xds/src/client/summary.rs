@@ -11,6 +11,7 @@ const TYPES: [(ResourceType, &str); ResourceType::ALL.len()] = [
     (ResourceType::Listener, "listener"),
     (ResourceType::ClusterLoadAssignment, "load assignment"),
     (ResourceType::Cluster, "cluster"),
+    (ResourceType::Secret, "secret"),
     (ResourceType::RouteConfiguration, "route"),
 ];
 

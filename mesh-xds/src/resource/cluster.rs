@@ -1,15 +1,18 @@
 //! `envoy.config.cluster.v3.Cluster`. The options of its connections are decoded in `protocol_options`, circuit breakers
 //! and outlier detection in `resilience`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::model::{Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, Percent};
+use mesh_core::model::{
+    Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, Percent, TransportSocketMatch,
+};
 
 use super::endpoint::{self, Names};
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
-use super::value::{duration, enumeration, optional, positive_duration, required, whole_percent};
+use super::value::{duration, enumeration, list, optional, positive_duration, required, whole_percent};
 use super::{lb_policy, metadata, protocol_options, resilience, transport_socket};
 use crate::descriptor::{describe, type_name};
 use crate::filter::decode_without_effect;
@@ -17,6 +20,7 @@ use crate::proto::envoy::config::cluster::v3::{
     Cluster as ProtoCluster,
     cluster::{
         ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily as ProtoDnsLookupFamily, EdsClusterConfig,
+        TransportSocketMatch as ProtoTransportSocketMatch,
         common_lb_config::{LocalityConfigSpecifier, ZoneAwareLbConfig},
     },
 };
@@ -36,7 +40,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
             dns_lookup_family, typed_dns_resolver_config, outlier_detection, common_lb_config, transport_socket,
             metadata, upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config,
             max_requests_per_connection, common_http_protocol_options, http_protocol_options, http2_protocol_options,
-            protocol_selection,
+            protocol_selection, transport_socket_matches,
         }
         ignore {
             stats_matcher: "all statistics are kept",
@@ -53,7 +57,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
             close_connections_on_host_health_failure: "there is no active health checking",
         }
         refuse {
-            transport_socket_matches, transport_socket_matcher, health_checks, upstream_http_protocol_options,
+            transport_socket_matcher, health_checks, upstream_http_protocol_options,
             dns_resolvers, dns_resolution_config, upstream_bind_config, lb_subset_config, lrs_server,
             lrs_report_endpoint_metrics, upstream_config, connection_pool_per_downstream_connection, queuing_policies,
         }
@@ -84,6 +88,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     let connect_timeout = optional(&at.field("connect_timeout"), connect_timeout.as_ref(), positive_duration)?;
     model.connect_timeout = connect_timeout.unwrap_or(model.connect_timeout);
     model.transport_socket = transport_socket.unwrap_or_default();
+    model.transport_socket_matches = list(at, "transport_socket_matches", transport_socket_matches, socket_match)?;
     model.lb_policy = lb.policy;
     model.fail_traffic_on_panic = common_lb.fail_traffic_on_panic;
     model.locality_weighted_lb = common_lb.locality_weighted || lb.locality_weighted;
@@ -112,6 +117,15 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     model.service = service.map(Arc::new);
     model.metadata_exchange = metadata::exchange(name, metadata.as_ref());
     Ok(model)
+}
+
+fn socket_match(at: &At<'_>, message: &ProtoTransportSocketMatch) -> Result<TransportSocketMatch> {
+    let ProtoTransportSocketMatch { name, r#match, transport_socket } = message;
+    let labels_at = at.field("match");
+    let labels = r#match.as_ref().map_or_else(|| Ok(BTreeMap::new()), |labels| metadata::labels(&labels_at, labels))?;
+    let socket_at = at.field("transport_socket");
+    let socket = transport_socket::upstream(&socket_at, required(&socket_at, transport_socket.as_ref())?)?;
+    Ok(TransportSocketMatch::new(name, labels, socket))
 }
 
 /// The fields that determine where endpoints come from.

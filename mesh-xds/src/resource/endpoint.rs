@@ -118,6 +118,10 @@ fn lb_endpoint(at: &At<'_>, lb_endpoint: &LbEndpoint, names: Names) -> Result<En
     model.load_balancing_weight = load_balancing_weight.unwrap_or(model.load_balancing_weight);
     model.health_status = health(enumeration(&at.field("health_status"), *health_status)?);
     model.workload = metadata.as_ref().and_then(workload).map(Arc::new);
+    let labels = metadata.as_ref().and_then(|metadata| metadata.filter_metadata.get("envoy.transport_socket_match"));
+    let labels_at = at.field("metadata");
+    let labels = optional(&labels_at, labels, super::metadata::labels)?;
+    model.transport_socket_match = labels.map(Arc::new);
     Ok(model)
 }
 

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use mesh_core::model::{
-    DownstreamTransportSocket, FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol,
-};
+use mesh_core::model::{FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol};
 
 use super::field::{At, Result, fields};
 use super::network_filter;
-use super::transport_socket::only_plain_text;
-use super::value::{enumeration, in_range, list, network, optional};
+use super::transport_socket::downstream;
+use super::value::{enumeration, in_range, limit, list, network, optional};
 use crate::proto::envoy::config::listener::v3::{
     FilterChain as ProtoFilterChain, FilterChainMatch as ProtoFilterChainMatch,
     filter_chain_match::ConnectionSourceType,
@@ -20,22 +18,23 @@ use crate::proto::envoy::config::listener::v3::{
 pub(super) fn decode(at: &At<'_>, chain: &ProtoFilterChain) -> Result<FilterChain> {
     fields! {
         ProtoFilterChain = chain, at;
-        use { name, filter_chain_match, filters, transport_socket, use_proxy_proto }
-        ignore {
-            metadata: "no rule reads the metadata of a filter chain",
-            transport_socket_connect_timeout: "there is no TLS handshake",
+        use {
+            name, filter_chain_match, filters, transport_socket, use_proxy_proto, transport_socket_connect_timeout,
         }
+        ignore { metadata: "no rule reads the metadata of a filter chain" }
         refuse {}
     }
     if *use_proxy_proto == Some(true) {
         return Err(at.field("use_proxy_proto").refuse("true: not supported"));
     }
-    let socket = optional(&at.field("transport_socket"), transport_socket.as_ref(), only_plain_text);
+    let socket = optional(&at.field("transport_socket"), transport_socket.as_ref(), downstream);
     let matches = optional(&at.field("filter_chain_match"), filter_chain_match.as_ref(), decode_match);
     let filters = network_filter::decode_chain(at, filters).and_then(|filters| terminated(at, filters));
-    let (_, (matches, filters)) = at.both(socket, at.both(matches, filters))?;
+    let (socket, (matches, filters)) = at.both(socket, at.both(matches, filters))?;
     let mut model = FilterChain::new(filters).matching(matches.unwrap_or_default()).named(name);
-    model.transport_socket = DownstreamTransportSocket::PlainText;
+    model.transport_socket = socket.unwrap_or_default();
+    let timeout_at = at.field("transport_socket_connect_timeout");
+    model.transport_socket_connect_timeout = limit(&timeout_at, transport_socket_connect_timeout.as_ref(), None)?;
     Ok(model)
 }
 

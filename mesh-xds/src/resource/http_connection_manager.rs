@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mesh_core::model::{
-    Codec, HttpConnectionManager, PathWithEscapedSlashesAction as EscapedSlashes, RouteSource, ServerHeader,
-    UpgradeConfig,
+    ClientCertDetails, Codec, ForwardClientCert, ForwardClientCertDetails as ModelForwardDetails,
+    HttpConnectionManager, PathWithEscapedSlashesAction as EscapedSlashes, RouteSource, ServerHeader, UpgradeConfig,
 };
 
 use super::field::{At, Result, fields};
@@ -18,13 +18,10 @@ use crate::proto::envoy::extensions::filters::network::http_connection_manager::
     HttpConnectionManager as ProtoHttpConnectionManager, Rds, RequestIdExtension,
     http_connection_manager::{
         CodecType, ForwardClientCertDetails, InternalAddressConfig, PathWithEscapedSlashesAction, RouteSpecifier,
-        ServerHeaderTransformation, StripPortMode, UpgradeConfig as ProtoUpgradeConfig,
+        ServerHeaderTransformation, SetCurrentClientCertDetails, StripPortMode, UpgradeConfig as ProtoUpgradeConfig,
     },
 };
 use crate::proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
-
-/// Why details of client certificates have no effect.
-const NO_CLIENT_CERTIFICATES: &str = "there are no client certificates without TLS, which is refused";
 
 /// Why tracing has no effect.
 pub(super) const NO_SPANS: &str = "no spans are exported; trace context passes";
@@ -40,6 +37,7 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
             stream_idle_timeout, request_timeout, request_headers_timeout, access_log,
             use_remote_address, internal_address_config, xff_num_trusted_hops, skip_xff_append, via, generate_request_id,
             preserve_external_request_id, always_set_request_id_in_response, forward_client_cert_details,
+            set_current_client_cert_details,
             upgrade_configs, normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension,
             strip_matching_host_port, route_specifier, strip_port_mode, proxy_100_continue,
             stream_error_on_invalid_http_message, add_user_agent,
@@ -55,7 +53,6 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
             access_log_flush_interval: ONE_LINE,
             flush_access_log_on_new_request: ONE_LINE,
             access_log_options: ONE_LINE,
-            set_current_client_cert_details: NO_CLIENT_CERTIFICATES,
             append_local_overload: "there is no overload manager",
         }
         refuse {
@@ -66,10 +63,11 @@ pub(super) fn decode(at: &At<'_>, hcm: &ProtoHttpConnectionManager) -> Result<Ht
             add_proxy_protocol_connection_state, forward_proto_config,
         }
     }
-    forward_client_cert(at, *forward_client_cert_details)?;
     optional(&at.field("request_id_extension"), request_id_extension.as_ref(), request_id)?;
     let (chain, routes) = at.both(decode_chain(at, http_filters), routes(at, route_specifier.as_ref()))?;
     let mut model = HttpConnectionManager::new(stat_prefix, routes);
+    model.forward_client_cert =
+        forward_client_cert(at, *forward_client_cert_details, set_current_client_cert_details.as_ref())?;
     model.codec_type = codec(at, *codec_type)?;
     model.http_filters = chain.filters;
     model.peer_metadata = chain.peer_metadata;
@@ -204,19 +202,30 @@ fn server_header(at: &At<'_>, value: i32) -> Result<ServerHeader> {
     })
 }
 
-/// Without TLS every mode comes to dropping or passing the header of the peer; only dropping is done.
-fn forward_client_cert(at: &At<'_>, value: i32) -> Result<()> {
-    let at = at.field("forward_client_cert_details");
-    match enumeration(&at, value)? {
-        ForwardClientCertDetails::Sanitize => Ok(()),
-        ForwardClientCertDetails::ForwardOnly
-        | ForwardClientCertDetails::AppendForward
-        | ForwardClientCertDetails::SanitizeSet => {
-            at.ignore(NO_CLIENT_CERTIFICATES);
-            Ok(())
-        }
-        ForwardClientCertDetails::AlwaysForwardOnly => Err(at.refuse("ALWAYS_FORWARD_ONLY: not supported")),
+fn forward_client_cert(
+    at: &At<'_>,
+    mode: i32,
+    details: Option<&SetCurrentClientCertDetails>,
+) -> Result<ForwardClientCert> {
+    let mut model = ForwardClientCert::default();
+    model.forward_client_cert_details = match enumeration(&at.field("forward_client_cert_details"), mode)? {
+        ForwardClientCertDetails::Sanitize => ModelForwardDetails::Sanitize,
+        ForwardClientCertDetails::ForwardOnly => ModelForwardDetails::ForwardOnly,
+        ForwardClientCertDetails::AppendForward => ModelForwardDetails::AppendForward,
+        ForwardClientCertDetails::SanitizeSet => ModelForwardDetails::SanitizeSet,
+        ForwardClientCertDetails::AlwaysForwardOnly => ModelForwardDetails::AlwaysForwardOnly,
+    };
+    let Some(details) = details else { return Ok(model) };
+    let at = at.field("set_current_client_cert_details");
+    fields! {
+        SetCurrentClientCertDetails = details, at;
+        use { subject, cert, chain, dns, uri }
+        ignore {}
+        refuse { issuer, format }
     }
+    model.set_current_client_cert_details =
+        ClientCertDetails { cert: *cert, chain: *chain, subject: subject.unwrap_or_default(), uri: *uri, dns: *dns };
+    Ok(model)
 }
 
 fn escaped_slashes(at: &At<'_>, value: i32) -> Result<EscapedSlashes> {

@@ -1,16 +1,27 @@
 //! Metadata, and the values in it that Istio's control plane sends for telemetry: the service, workload or rule of a
 //! resource.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mesh_core::model::{DestinationService, Metadata as ModelMetadata, MetadataExchange, MetadataValue};
 use prost_types::{Struct, Value, value::Kind};
 
+use super::field::{At, Result};
 use crate::proto::envoy::config::core::v3::Metadata;
 
 /// A string in `filter_metadata[namespace]`.
 pub(super) fn string<'m>(metadata: &'m Metadata, namespace: &str, key: &str) -> Option<&'m str> {
     text(metadata.filter_metadata.get(namespace)?, key)
+}
+
+/// Fields that are compared with each other; all must be strings.
+pub(super) fn labels(at: &At<'_>, fields: &Struct) -> Result<BTreeMap<Box<str>, Box<str>>> {
+    let label = |(key, value): (&String, &Value)| match &value.kind {
+        Some(Kind::StringValue(value)) => Ok((key.as_str().into(), value.as_str().into())),
+        _ => Err(at.entry("fields", key).refuse("only strings are supported")),
+    };
+    fields.fields.iter().map(label).collect()
 }
 
 /// The first of Istio's `services`: `{host, name, namespace}`.

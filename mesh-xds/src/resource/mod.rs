@@ -25,6 +25,7 @@ mod route_action;
 mod route_configuration;
 mod route_match;
 mod tcp_proxy;
+mod tls;
 mod transport_socket;
 
 use std::fmt;
@@ -46,6 +47,7 @@ use crate::proto::envoy::config::listener::v3::Listener;
 use crate::proto::envoy::config::route::v3::RouteConfiguration;
 use crate::proto::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use crate::proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use crate::proto::envoy::extensions::transport_sockets::tls::v3::{Secret, SpiffeCertValidatorConfig};
 use crate::proto::envoy::service::discovery::v3::Resource as Wrapper;
 use crate::{descriptor::type_name, unknown::unknown_fields, validate, validate::violations};
 
@@ -53,6 +55,8 @@ use crate::{descriptor::type_name, unknown::unknown_fields, validate, validate::
 /// yet. They are removed in reverse order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceType {
+    /// `envoy.extensions.transport_sockets.tls.v3.Secret` (SDS).
+    Secret,
     /// `envoy.config.cluster.v3.Cluster` (CDS).
     Cluster,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment` (EDS).
@@ -65,7 +69,8 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// All types.
-    pub const ALL: [Self; 4] = [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration];
+    pub const ALL: [Self; 5] =
+        [Self::Secret, Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration];
 
     /// Whether a response has all resources of the type, so that a missing one no longer exists.
     #[must_use]
@@ -73,10 +78,11 @@ impl ResourceType {
         matches!(self, Self::Cluster | Self::Listener)
     }
 
-    /// The name of the discovery service in statistics: `cds`, `eds`, `lds`, `rds`.
+    /// The name of the discovery service in statistics: `sds`, `cds`, `eds`, `lds`, `rds`.
     #[must_use]
     pub const fn service(self) -> &'static str {
         match self {
+            Self::Secret => "sds",
             Self::Cluster => "cds",
             Self::ClusterLoadAssignment => "eds",
             Self::Listener => "lds",
@@ -88,6 +94,7 @@ impl ResourceType {
     #[must_use]
     pub const fn message_name(self) -> &'static str {
         match self {
+            Self::Secret => "envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Cluster => "envoy.config.cluster.v3.Cluster",
             Self::ClusterLoadAssignment => "envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "envoy.config.listener.v3.Listener",
@@ -111,6 +118,7 @@ impl ResourceType {
 impl fmt::Display for ResourceType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Secret => "secret",
             Self::Cluster => "cluster",
             Self::ClusterLoadAssignment => "endpoints",
             Self::Listener => "listener",
@@ -122,6 +130,8 @@ impl fmt::Display for ResourceType {
 /// A decoded resource.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resource {
+    /// A secret.
+    Secret(Arc<model::Secret>),
     /// A cluster.
     Cluster(Arc<model::Cluster>),
     /// The endpoints of the clusters whose EDS service name is `cluster_name`.
@@ -142,6 +152,7 @@ impl Resource {
     #[must_use]
     pub fn resource_type(&self) -> ResourceType {
         match self {
+            Self::Secret(_) => ResourceType::Secret,
             Self::Cluster(_) => ResourceType::Cluster,
             Self::ClusterLoadAssignment { .. } => ResourceType::ClusterLoadAssignment,
             Self::Listener(_) => ResourceType::Listener,
@@ -153,6 +164,7 @@ impl Resource {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
+            Self::Secret(secret) => &secret.name,
             Self::Cluster(cluster) => cluster.name.as_str(),
             Self::ClusterLoadAssignment { cluster_name, .. } => cluster_name,
             Self::Listener(listener) => &listener.name,
@@ -220,6 +232,7 @@ pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
     let malformed = |error: prost::DecodeError| unread(&kind.to_string(), format!("malformed message: {error}"));
     let bytes = any.value.as_slice();
     let mut decoded = match kind {
+        ResourceType::Secret => decode_secret(&Secret::decode(bytes).map_err(malformed)?),
         ResourceType::Cluster => decode_cluster(&Cluster::decode(bytes).map_err(malformed)?),
         ResourceType::ClusterLoadAssignment => {
             decode_endpoints(&ClusterLoadAssignment::decode(bytes).map_err(malformed)?)
@@ -244,6 +257,16 @@ pub fn name(any: &Any) -> String {
         name: String,
     }
     Named::decode(any.value.as_slice()).map(|named| named.name).unwrap_or_default()
+}
+
+/// Decodes a secret.
+///
+/// # Errors
+/// If fields are refused, or break a rule of Envoy's for the message.
+pub fn decode_secret(message: &Secret) -> Result<Decoded, Box<ResourceError>> {
+    run(ResourceType::Secret, &message.name, violations(message, None), |at| {
+        Ok(Resource::Secret(Arc::new(tls::secret(at, message)?)))
+    })
 }
 
 /// Decodes a cluster.
@@ -341,10 +364,15 @@ pub(crate) fn extensions() -> impl Iterator<Item = String> {
     let listener_filters = listener_filter::FILTERS.iter().map(|(name, _)| *name);
     let network_filters = network_filter::FILTERS.iter().map(|(name, _)| *name);
     let loggers = access_log::LOGGERS.iter().map(|(name, _)| *name);
-    let others = [transport_socket::RAW_BUFFER, retry::PREVIOUS_HOSTS, protocol_options::UPSTREAM_OPTIONS];
+    let others = [retry::PREVIOUS_HOSTS, protocol_options::UPSTREAM_OPTIONS];
+    let others = others.into_iter().chain(transport_socket::TRANSPORT_SOCKETS);
     let named = listener_filters.chain(network_filters).chain(loggers).chain(others).map(ToOwned::to_owned);
     named
-        .chain([UuidRequestIdConfig::full_name(), PreserveCaseFormatterConfig::full_name()])
+        .chain([
+            SpiffeCertValidatorConfig::full_name(),
+            UuidRequestIdConfig::full_name(),
+            PreserveCaseFormatterConfig::full_name(),
+        ])
         .chain(lb_policy::extensions())
 }
 

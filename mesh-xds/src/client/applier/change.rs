@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mesh_core::model::{Cluster, ClusterName, Listener, LoadAssignment, RouteConfigName, RouteConfiguration};
+use mesh_core::model::{Cluster, ClusterName, Listener, LoadAssignment, RouteConfigName, RouteConfiguration, Secret};
 
 /// One step from the resources in force to the wanted ones. Steps are made in the order in which they are returned.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
+    /// Adds or replaces a secret; the next handshake uses it.
+    SetSecret(Arc<Secret>),
+    /// Forgets a secret that nothing refers to any more.
+    RemoveSecret(Arc<str>),
     /// Adds or replaces a cluster; its runtime state is kept.
     SetCluster(Arc<Cluster>),
     /// Replaces the endpoints of the EDS clusters of this service name, those to come included.

@@ -14,6 +14,7 @@ use crate::client::machine::RESOURCE_TIMEOUT;
 const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The state of clusters and endpoints.
+#[expect(clippy::struct_excessive_bools, reason = "one for each thing that may have changed")]
 #[derive(Debug, Default)]
 pub(super) struct Clusters {
     /// Whether clusters are requested by the names in routes, instead of all at once.
@@ -36,6 +37,8 @@ pub(super) struct Clusters {
     may_be_unused: bool,
     /// Whether other endpoints may be named than when [`Clusters::endpoint_interest`] looked.
     is_endpoint_interest_stale: bool,
+    /// Whether other secrets may be named than when [`Clusters::take_secrets_stale`] was called.
+    are_secrets_stale: bool,
 }
 
 impl Clusters {
@@ -56,6 +59,7 @@ impl Clusters {
         self.unwanted.remove(&name);
         self.forget_cold(&name);
         self.is_endpoint_interest_stale = true;
+        self.are_secrets_stale = true;
         let slot = self.slots.entry(name.clone()).or_insert_with(|| Slot::empty(now));
         slot.want(Arc::clone(cluster), now + RESOURCE_TIMEOUT);
         let is_new = slot.in_force.is_none();
@@ -150,6 +154,7 @@ impl Clusters {
         let gone = self.unwanted.extract_if(|name, until| *until <= now || !users.contains_key(name));
         for (name, _) in gone {
             self.slots.remove(&name);
+            self.are_secrets_stale = true;
             self.may_be_unused = true;
             self.is_endpoint_interest_stale = true;
             let is_named = self.users.contains_key(&name);
@@ -207,6 +212,16 @@ impl Clusters {
         Some(names)
     }
 
+    /// Whether clusters may name other secrets than when this was last called.
+    pub(super) fn take_secrets_stale(&mut self) -> bool {
+        std::mem::take(&mut self.are_secrets_stale)
+    }
+
+    /// The secrets that clusters name, as they are wanted and as they are in force.
+    pub(super) fn secret_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.slots.values().flat_map(Slot::both).flat_map(|cluster| cluster.secret_names())
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.cold.is_empty() && self.unresolved.is_empty()
@@ -239,6 +254,7 @@ impl Clusters {
         if let Some(old) = slot.in_force.replace(Arc::clone(&cluster)) {
             self.may_be_unused = true;
             self.is_endpoint_interest_stale |= service_name(&old) != service_name(&cluster);
+            self.are_secrets_stale = true;
         }
         changes.push_back(Change::SetCluster(cluster));
     }

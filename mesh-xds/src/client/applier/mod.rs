@@ -7,6 +7,7 @@
 //! - routes to a new cluster with host names wait until these have been resolved, 5 s at most;
 //! - a route configuration waits for the clusters it names;
 //! - a listener waits for its route configurations, and for the clusters it names itself;
+//! - secrets go into force at once, because handshakes wait for them;
 //! - removals come last: a cluster goes when no route in force names it any more, a route configuration when no
 //!   listener does.
 //!
@@ -15,7 +16,7 @@
 //! clusters only.
 //!
 //! It also collects the names to subscribe to: route configurations by the names in listeners,
-//! endpoints by those in clusters, and clusters, unless all of them are requested, by those in routes. The wanted
+//! endpoints by those in clusters, secrets by those in clusters and listeners, and clusters, unless all of them are requested, by those in routes. The wanted
 //! resources and those in force both count, so that nothing is removed before its successor is in force.
 //!
 //! Like all state machines here it does no I/O: [`Applier::handle_update`] and [`Applier::handle_timeout`] are its
@@ -96,7 +97,8 @@ impl Applier {
             ResourceType::Cluster => self.clusters.set_missing(ClusterName::from(&*name)),
             ResourceType::ClusterLoadAssignment => self.clusters.set_endpoints_missing(name, &mut self.changes),
             ResourceType::RouteConfiguration => self.routes.set_missing(RouteConfigName::from(&*name)),
-            ResourceType::Listener => {}
+            // A handshake waits for its secrets, and fails without them.
+            ResourceType::Listener | ResourceType::Secret => {}
         }
         self.settle(now);
     }
@@ -149,8 +151,15 @@ impl Applier {
             self.clusters.retain_missing(&names);
             return Some((ResourceType::Cluster, names.iter().map(|name| name.as_str().into()).collect()));
         }
-        let names = self.clusters.endpoint_interest()?;
-        Some((ResourceType::ClusterLoadAssignment, names.into_iter().collect()))
+        if let Some(names) = self.clusters.endpoint_interest() {
+            return Some((ResourceType::ClusterLoadAssignment, names.into_iter().collect()));
+        }
+        // Not short-circuited: both are up to date then.
+        if self.clusters.take_secrets_stale() | self.routes.take_secrets_stale() {
+            let names = self.clusters.secret_names().chain(self.routes.secret_names());
+            return Some((ResourceType::Secret, names.cloned().collect()));
+        }
+        None
     }
 
     /// When [`Applier::handle_timeout`] is due.
@@ -161,6 +170,7 @@ impl Applier {
 
     fn want(&mut self, resource: Resource, now: Instant) {
         match resource {
+            Resource::Secret(secret) => self.changes.push_back(Change::SetSecret(secret)),
             Resource::Cluster(cluster) => self.clusters.want(&cluster, now, &mut self.changes),
             Resource::ClusterLoadAssignment { cluster_name, assignment } => {
                 self.clusters.set_endpoints(&cluster_name, assignment, &mut self.changes);
@@ -172,6 +182,7 @@ impl Applier {
 
     fn unwant(&mut self, resource_type: ResourceType, name: &Arc<str>, now: Instant) {
         match resource_type {
+            ResourceType::Secret => self.changes.push_back(Change::RemoveSecret(Arc::clone(name))),
             ResourceType::Cluster => self.clusters.unwant(name, now),
             ResourceType::Listener => self.routes.unwant_listener(name),
             // These go when nothing names them any more.

@@ -15,6 +15,7 @@ use super::cluster::Clusters;
 use crate::client::machine::RESOURCE_TIMEOUT;
 
 /// The state of route configurations and listeners.
+#[expect(clippy::struct_excessive_bools, reason = "one for each thing that may have changed")]
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     configs: HashMap<RouteConfigName, Slot<RouteConfiguration>>,
@@ -34,6 +35,8 @@ pub(super) struct Routes {
     is_route_interest_stale: bool,
     /// Whether other clusters may be named than when [`Routes::cluster_interest`] looked.
     is_cluster_interest_stale: bool,
+    /// Whether other secrets may be named than when [`Routes::take_secrets_stale`] was called.
+    are_secrets_stale: bool,
 }
 
 impl Routes {
@@ -177,6 +180,16 @@ impl Routes {
         Some(configs.chain(own).collect())
     }
 
+    /// Whether listeners may name other secrets than when this was last called.
+    pub(super) fn take_secrets_stale(&mut self) -> bool {
+        std::mem::take(&mut self.are_secrets_stale)
+    }
+
+    /// The secrets that used listeners name, as they are wanted and as they are in force.
+    pub(super) fn secret_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        used_listeners(&self.listeners, self.used.as_ref()).flat_map(Listener::secret_names)
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting_configs.is_empty() && self.waiting_listeners.is_empty()
@@ -193,6 +206,7 @@ impl Routes {
         self.may_be_unused = true;
         self.is_route_interest_stale = true;
         self.is_cluster_interest_stale = true;
+        self.are_secrets_stale = true;
     }
 }
 

@@ -17,6 +17,8 @@ use crate::resource::{Decoded, FieldError, Resource, ResourceError, ResourceType
 /// If routes cannot be compiled; then the previous ones stay.
 pub fn apply(store: &Store, change: Change, now: Instant, rng: &mut impl Rng) -> Result<(), ResourceError> {
     match change {
+        Change::SetSecret(secret) => store.set_secret(secret),
+        Change::RemoveSecret(name) => store.remove_secret(&name),
         Change::SetCluster(cluster) => store.set_cluster(cluster, now, rng),
         Change::SetEndpoints { service_name, assignment } => store.set_endpoints(&service_name, &assignment, rng),
         Change::SetRoutes(config) => store.set_routes(&config).map_err(|error| {

@@ -78,6 +78,8 @@ impl Plane {
 
 fn text(change: &Change) -> String {
     match change {
+        Change::SetSecret(secret) => format!("secret {}", secret.name),
+        Change::RemoveSecret(name) => format!("-secret {name}"),
         Change::SetCluster(cluster) => format!("cluster {}", cluster.name),
         Change::SetEndpoints { service_name, .. } => format!("endpoints {service_name}"),
         Change::SetRoutes(config) => format!("routes {}", config.name),
@@ -199,7 +201,9 @@ fn unused_resources_are_unsubscribed() {
     plane.pass(UNUSED_CLUSTER_TIME);
     plane.check(&["-cluster a", "-endpoints a"]);
     for kind in ResourceType::ALL {
-        assert_eq!(plane.requested(kind), Some(""), "{kind}");
+        // Nothing names a secret, so none was ever requested.
+        let expected = (kind != ResourceType::Secret).then_some("");
+        assert_eq!(plane.requested(kind), expected, "{kind}");
     }
     assert_eq!(plane.client.poll_timeout(), None);
 }
@@ -240,4 +244,37 @@ fn all_listeners_are_known_and_only_those_used_have_routes() {
     plane.pass(UNUSED_CLUSTER_TIME);
     plane.check(&["-cluster a"]);
     assert_eq!((plane.requested(ROUTES), plane.requested(CLUSTER)), (Some("in"), Some("program")));
+}
+
+#[test]
+fn secrets_are_requested_by_the_names_in_clusters() {
+    const SECRET: ResourceType = ResourceType::Secret;
+    let tls = |names: &str| {
+        cluster(&format!(
+            "{{name: a, type: STATIC, transport_socket: {{name: tls, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: \
+             {{{names}}}}}}}}}"
+        ))
+    };
+    let own = "tls_certificate_sds_secret_configs: [{name: default, sds_config: {ads: {}}}]";
+    let root = "validation_context_sds_secret_config: {name: ROOTCA, sds_config: {ads: {}}}";
+    let mut plane = Plane::new(Scope::Everything);
+    plane.push(LISTENER, "1", vec![]);
+    plane.push(CLUSTER, "1", vec![tls(&format!("{own}, {root}"))]);
+    plane.check(&["cluster a"]);
+    assert_eq!(plane.requested(SECRET), Some("ROOTCA default"));
+    let secret = |name: &str| {
+        let text = format!("{{name: {name}, validation_context: {{trusted_ca: {{inline_string: pem}}}}}}");
+        crate::resource::pack(
+            &crate::json::from_text::<crate::proto::envoy::extensions::transport_sockets::tls::v3::Secret>(&text, "")
+                .unwrap(),
+        )
+    };
+    plane.push(SECRET, "1", vec![secret("ROOTCA")]);
+    plane.push(SECRET, "2", vec![secret("default")]);
+    plane.check(&["secret ROOTCA", "secret default", "settled"]);
+    // A secret that is no longer named is forgotten, also by this side.
+    plane.push(CLUSTER, "2", vec![tls(root)]);
+    plane.check(&["cluster a", "-secret default", "settled"]);
+    assert_eq!(plane.requested(SECRET), Some("ROOTCA"));
 }

@@ -62,7 +62,7 @@ impl<N, T> Slot<N, T> {
 
 /// Slots by name. A slot is kept while there are references to it or its resource exists.
 #[derive(Debug)]
-pub(super) struct Slots<N, T>(RwLock<Interned<N, T>>);
+pub(crate) struct Slots<N, T>(RwLock<Interned<N, T>>);
 
 #[derive(Debug)]
 struct Interned<N, T> {
@@ -89,17 +89,17 @@ impl<N, T> Slots<N, T> {
 }
 
 impl<N: Clone + Eq + Hash + Borrow<str>, T> Slots<N, T> {
-    pub(super) fn find(&self, name: &str) -> Option<Arc<Slot<N, T>>> {
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Slot<N, T>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).by_name.get(name)?.slot.upgrade()
     }
 
-    pub(super) fn intern(&self, name: &N) -> Arc<Slot<N, T>> {
+    pub(crate) fn intern(&self, name: &N) -> Arc<Slot<N, T>> {
         // Most names are known, and finding one takes only a read lock.
         self.find(name.borrow()).unwrap_or_else(|| self.0.write().unwrap_or_else(PoisonError::into_inner).intern(name))
     }
 
     /// The slot of a resource that is added, and whether it existed before.
-    pub(super) fn keep(&self, name: &N) -> (Arc<Slot<N, T>>, bool) {
+    pub(crate) fn keep(&self, name: &N) -> (Arc<Slot<N, T>>, bool) {
         let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let slot = slots.intern(name);
         let before = slots.by_name.get_mut(name.borrow()).and_then(|place| place.existing.replace(Arc::clone(&slot)));
@@ -107,18 +107,18 @@ impl<N: Clone + Eq + Hash + Borrow<str>, T> Slots<N, T> {
     }
 
     /// Removes a resource, which references to its slot keep. Returns the slot if the resource existed.
-    pub(super) fn retire(&self, name: &str) -> Option<Arc<Slot<N, T>>> {
+    pub(crate) fn retire(&self, name: &str) -> Option<Arc<Slot<N, T>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).by_name.get_mut(name)?.existing.take()
     }
 
     /// All resources, in no particular order.
-    pub(super) fn values(&self) -> Vec<Arc<T>> {
+    pub(crate) fn values(&self) -> Vec<Arc<T>> {
         let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
         slots.by_name.values().filter_map(|place| place.slot.upgrade()?.load()).collect()
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.read().unwrap_or_else(PoisonError::into_inner).by_name.len()
     }
 }
