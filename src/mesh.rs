@@ -106,7 +106,7 @@ impl Mesh {
         let node = Node::new(Role::Library, Some(service), Some(self.namespace()), Labels::new())?;
         let service = node.destination_service().map(Arc::new);
         let telemetry = Telemetry { service, ..self.telemetry.clone() };
-        let server = mesh_tower::server::Server::new(self.store(), telemetry);
+        let server = mesh_tower::server::Server::new(self.store(), telemetry).with_worker(self.worker.clone());
         Ok(Server::new(server, self.clone()))
     }
 

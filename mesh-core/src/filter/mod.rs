@@ -16,19 +16,35 @@ pub mod fault;
 pub mod header_mutation;
 mod overrides;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 pub(crate) use overrides::ResolvedOverrides;
 pub use overrides::{FilterOverride, FilterOverrides, ResolvedOverride};
 
+use crate::value::ClusterName;
+
 /// Generates the types that cover all filters. Each line is: name, Envoy's name, configuration in a chain,
-/// configuration of a route.
+/// configuration of a route; and `clusters`, if its requests of its own go to clusters that the configuration in a chain
+/// names. Then that configuration has a method `clusters`, which lists them.
 macro_rules! filters {
-    ($($filter:ident($name:literal, $config:ty, $per_route:ty)),* $(,)?) => {
+    (@clusters $config:ident) => { { let _ = $config; Vec::new() } };
+    (@clusters $config:ident clusters) => { $config.clusters() };
+    ($($filter:ident($name:literal, $config:ty, $per_route:ty $(, $clusters:ident)?)),* $(,)?) => {
         /// The configuration of a filter in a chain.
         #[derive(Clone, Debug, PartialEq)]
         pub enum FilterConfig {
             $(#[doc = concat!("Of `", $name, "`.")] $filter(Arc<$config>),)*
+        }
+
+        impl FilterConfig {
+            /// The clusters that the filter sends requests of its own to, with the paths of their names in the filter's
+            /// message. They are kept like those that routes name.
+            #[must_use]
+            pub fn clusters(&self) -> Vec<NamedCluster<'_>> {
+                match self {
+                    $(Self::$filter(config) => filters!(@clusters config $($clusters)?),)*
+                }
+            }
         }
 
         /// The configuration of a filter for a part of the routes.
@@ -70,6 +86,24 @@ filters! {
         header_mutation::HeaderMutation,
         header_mutation::Mutations
     ),
+}
+
+/// A cluster that the configuration of a filter names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamedCluster<'a> {
+    /// The path of the name in the filter's message, such as `http_service.server_uri.cluster`.
+    pub path: Cow<'static, str>,
+    /// The name.
+    pub name: &'a ClusterName,
+}
+
+impl<'a> NamedCluster<'a> {
+    /// The cluster `name`, which is at `path`.
+    #[must_use]
+    pub fn new(path: impl Into<Cow<'static, str>>, name: &'a ClusterName) -> Self {
+        Self { path: path.into(), name }
+    }
 }
 
 /// A kind of filter, implemented by its configuration in a chain.

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use mesh_core::{
+    filter::NamedCluster,
     model::{Action, ClusterName, ClusterSpecifier, FilterChain, NetworkFilter, RouteConfiguration, RouteSource},
     store::Store,
 };
@@ -15,7 +16,7 @@ use mesh_xds::{
     resource::{FieldError, Resource, ResourceError},
 };
 
-/// Checks that routes compile and refer to clusters of the bootstrap, because there is no other source of clusters.
+/// Checks that routes compile, and that routes and filters refer to clusters of the bootstrap, because there is no other source of clusters.
 /// `bootstrap` is decoded from `proto`.
 pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<(), BootstrapError> {
     let clusters: HashSet<&str> = bootstrap
@@ -74,10 +75,17 @@ fn inline_routes(chain: &FilterChain) -> Option<&Arc<RouteConfiguration>> {
     }
 }
 
-/// The clusters that the last filter of a chain refers to, with the paths of the references in it.
+/// The clusters that the last filter of a chain refers to, with the paths of the references in it. An HTTP filter is
+/// found in its list by its name.
 fn references_of(chain: &FilterChain) -> impl Iterator<Item = (String, &ClusterName)> {
     let routes = inline_routes(chain).into_iter().flat_map(|config| references(config));
     let routes = routes.map(|(path, name)| (format!("route_config.{path}"), name));
+    let http_filters = chain.http_connection_manager().into_iter().flat_map(|http| &http.http_filters);
+    let of_filters = http_filters.flat_map(|filter| {
+        let clusters = filter.config.clusters().into_iter();
+        clusters
+            .map(|NamedCluster { path, name, .. }| (format!("http_filters[{}].typed_config.{path}", filter.name), name))
+    });
     let proxies = chain.filters.iter().filter_map(|filter| match filter {
         NetworkFilter::TcpProxy(proxy) => Some(proxy),
         NetworkFilter::HttpConnectionManager(_) => None,
@@ -89,7 +97,7 @@ fn references_of(chain: &FilterChain) -> impl Iterator<Item = (String, &ClusterN
             .map(|(index, cluster)| (format!("weighted_clusters.clusters[{index}].name"), &cluster.name))
             .collect(),
     });
-    routes.chain(names)
+    routes.chain(of_filters).chain(names)
 }
 
 /// The clusters that routes refer to, with the paths of the references.

@@ -38,6 +38,7 @@ use crate::{
     peer_metadata::PeerExchange,
     telemetry::Telemetry,
     timer::now,
+    upstream::UpstreamClients,
 };
 
 /// Sends requests to one target through the mesh. Clones are handles to the same channel.
@@ -203,7 +204,7 @@ impl<T: Transport> Shared<T> {
     ) -> Self {
         let no_routes = RouteSource::Inline(Arc::new(RouteConfiguration::new("", Vec::new())));
         let http = Arc::new(HttpConnectionManager::new("", no_routes));
-        let unconfigured = HttpListener::new(facts(&target), http, &store, &telemetry);
+        let unconfigured = HttpListener::new(facts(&target), http, &store, &telemetry, None);
         let unconfigured = unconfigured.expect("a listener without routes and access logs cannot fail");
         Self {
             target,
@@ -253,7 +254,9 @@ impl<T: Transport> Shared<T> {
             tracing::warn!(target = %self.target, "expected one filter chain, with an HTTP connection manager");
             return Ok(None);
         };
-        let http = HttpListener::new(facts(&self.target), Arc::clone(config), &self.store, &self.telemetry)?;
+        let clients = UpstreamClients::new(Arc::clone(&self.store), self.upstream.clone());
+        let facts = facts(&self.target);
+        let http = HttpListener::new(facts, Arc::clone(config), &self.store, &self.telemetry, Some(&clients))?;
         if !http.has_routes() {
             return Ok(None);
         }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Any HTTP filter as a layer. Behind a [`RouteLayer`](crate::route::RouteLayer) it applies the overrides that routes have for
-/// the filter's name.
+/// the filter's name. A filter that sends requests of its own to clusters finds none: the layer has no connections to them.
 ///
 /// ```
 /// use http::{Request, Response, StatusCode};
@@ -54,7 +54,7 @@ impl FilterLayer {
 
 impl From<HttpFilter> for FilterLayer {
     fn from(filter: HttpFilter) -> Self {
-        Self { chain: single(filter, &FilterFactory { stats: &HttpStats::default() }) }
+        Self { chain: single(filter, &FilterFactory { stats: &HttpStats::default(), clients: None }) }
     }
 }
 

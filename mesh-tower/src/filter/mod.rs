@@ -33,6 +33,7 @@ pub use layer::FilterLayer;
 use crate::{
     Body,
     call::{Call, StreamInfo},
+    cluster_client::{ClientOptions, ClusterClient, ClusterClients, NoCluster},
     route::Matched,
     telemetry::HttpStats,
 };
@@ -111,6 +112,20 @@ pub(crate) trait HttpFilter: fmt::Debug + Send + Sync + Sized {
 pub(crate) struct FilterFactory<'a> {
     /// Statistics of the connection manager. A filter registers its own in them.
     pub(crate) stats: &'a HttpStats,
+    /// Makes clients for clusters; `None` if there is no store of clusters.
+    pub(crate) clients: Option<&'a dyn ClusterClients>,
+}
+
+#[allow(dead_code, reason = "the interface of filters, none of which sends requests yet")]
+impl FilterFactory<'_> {
+    /// A client for a cluster that the filter's configuration names, and that its `clusters` lists. Without a store of
+    /// clusters, as in a [`FilterLayer`], it responds as if the cluster did not exist.
+    pub(crate) fn client(&self, cluster: &ClusterName, options: &ClientOptions) -> Arc<dyn ClusterClient> {
+        match self.clients {
+            Some(clients) => clients.client(cluster, options),
+            None => Arc::new(NoCluster),
+        }
+    }
 }
 
 /// What happens to a request after a filter has handled it.

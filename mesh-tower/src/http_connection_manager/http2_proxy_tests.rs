@@ -27,7 +27,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{
     ConnectionManager,
-    tests::{everything_to_the_service, http},
+    tests::{context, everything_to_the_service, http},
 };
 use crate::{
     Connect, ConnectTo, Connected, Connecting, Downstream, Io, Upstream, Worker, drain::Drain, telemetry::Telemetry,
@@ -89,7 +89,8 @@ impl Proxy {
         change(&mut config);
         let (listener, config) = (Listener::api("test", config.clone()), Arc::new(config));
         let upstream = Upstream::new(Worker::new(0, NonZeroUsize::MIN, endpoints.clone()));
-        let manager = ConnectionManager::new(&listener, config, &store, &Telemetry::default(), upstream).unwrap();
+        let manager =
+            ConnectionManager::new(&listener, config, &context(&store, &Telemetry::default()), upstream).unwrap();
         Self { manager: Arc::new(manager), endpoints, store, drain: Drain::new() }
     }
 

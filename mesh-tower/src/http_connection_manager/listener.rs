@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mesh_core::{
-    model::{DestinationService, HttpConnectionManager, TrafficDirection},
+    filter::HttpFilter,
+    model::{ClusterName, DestinationService, HttpConnectionManager, TrafficDirection},
     route::RouteTableError,
     store::Store,
 };
@@ -11,6 +12,7 @@ use thiserror::Error;
 
 use crate::{
     call::{HttpTelemetry, RequestTelemetry},
+    cluster_client::ClusterClients,
     filter::{FilterChain, FilterFactory},
     peer_metadata::PeerExchange,
     route::RouteConfigProvider,
@@ -27,6 +29,14 @@ pub enum ListenerConfigError {
     /// Its access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] OpenError),
+    /// An HTTP filter sends requests to a cluster, but there are no connections to clusters.
+    #[error("http filter {filter} sends requests to cluster {cluster}, but this server has no connections to clusters")]
+    NoUpstream {
+        /// Name of the filter.
+        filter: Arc<str>,
+        /// Name of the cluster.
+        cluster: ClusterName,
+    },
 }
 
 /// The facts about a listener that its connection managers need.
@@ -59,16 +69,21 @@ pub(crate) struct HttpListener {
 }
 
 impl HttpListener {
-    /// Compiles `config` for a listener.
+    /// Compiles `config` for a listener. `clients` are for requests of the filters' own.
     ///
     /// # Errors
-    /// If routes given in the configuration cannot be compiled, or an access log cannot be opened.
+    /// If routes given in the configuration cannot be compiled, an access log cannot be opened, or a filter needs clients and
+    /// there are none.
     pub(crate) fn new(
         facts: ListenerFacts,
         config: Arc<HttpConnectionManager>,
         store: &Arc<Store>,
         telemetry: &Telemetry,
+        clients: Option<&dyn ClusterClients>,
     ) -> Result<Self, ListenerConfigError> {
+        if clients.is_none() {
+            refuse_clusters(&config.http_filters)?;
+        }
         let stats = telemetry.stats.http(&config.stat_prefix);
         let listener = telemetry.stats.listener_http(&facts.stat_prefix, &config.stat_prefix);
         let is_outbound = facts.traffic_direction == TrafficDirection::Outbound;
@@ -91,7 +106,7 @@ impl HttpListener {
             routes: RouteConfigProvider::new(&config.routes, store)?,
             default_authority: facts.default_authority,
             store: Arc::clone(store),
-            filters: FilterChain::new(&config.http_filters, &FilterFactory { stats: &stats }),
+            filters: FilterChain::new(&config.http_filters, &FilterFactory { stats: &stats, clients }),
             stats,
             telemetry: Arc::new(request_telemetry),
             peers: PeerExchange::new(config.peer_metadata, telemetry.peer.clone()),
@@ -103,4 +118,15 @@ impl HttpListener {
     pub(crate) fn has_routes(&self) -> bool {
         self.routes.load().is_some()
     }
+}
+
+/// Refuses filters that send requests of their own.
+fn refuse_clusters(filters: &[HttpFilter]) -> Result<(), ListenerConfigError> {
+    for filter in filters {
+        if let Some(cluster) = filter.config.clusters().first() {
+            let (filter, cluster) = (Arc::clone(&filter.name), cluster.name.clone());
+            return Err(ListenerConfigError::NoUpstream { filter, cluster });
+        }
+    }
+    Ok(())
 }

@@ -21,13 +21,12 @@ use mesh_core::{
         request_id::{self, Existing, X_REQUEST_ID},
         user_agent::UserAgent,
     },
-    store::Store,
     telemetry::{ResponseFlags, details},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    HttpListener, ListenerConfigError, ListenerFacts, Respond,
+    HttpListener, ListenerConfigError, ListenerContext, ListenerFacts, Respond,
     canonical::{Refusal, canonicalize},
     pipeline::Served,
     response::{self, Persistence, RequestFacts},
@@ -35,11 +34,12 @@ use super::{
 use crate::{
     Body, Downstream,
     call::{Call, Interim, OnFailure, Recorder, ResponseBody, StreamInfo, Tunnelling},
+    cluster_client::ClusterClients,
     codec::{Codecs, Connection, ConnectionInfo, Lifetime, Refuse, ResetStream, drop_underscores, has_underscore},
     drain::DrainWatch,
     machine::local_address,
     peer_metadata::ClientMetadata,
-    telemetry::{CodecStats, Telemetry},
+    telemetry::CodecStats,
     timer::now,
     upgrade,
 };
@@ -63,17 +63,18 @@ pub(super) struct Edge {
 }
 
 impl<S> ConnectionManager<S> {
-    /// Serves connections of `listener` as `http` configures, with the routes and clusters of `store`.
+    /// Serves connections of `listener` as `http` configures, with the routes and clusters of `context`.
     ///
     /// # Errors
-    /// If routes given in the listener cannot be compiled, or an access log cannot be opened.
+    /// If routes given in the listener cannot be compiled, an access log cannot be opened, or a filter sends requests of its
+    /// own and `context` has no worker.
     pub fn new(
         listener: &Listener,
         http: Arc<HttpConnectionManager>,
-        store: &Arc<Store>,
-        telemetry: &Telemetry,
+        context: &ListenerContext,
         service: S,
     ) -> Result<Self, ListenerConfigError> {
+        let ListenerContext { store, telemetry, .. } = context;
         let is_inbound = listener.traffic_direction == TrafficDirection::Inbound;
         let facts = ListenerFacts {
             name: Arc::clone(&listener.name),
@@ -87,7 +88,9 @@ impl<S> ConnectionManager<S> {
         let codec_stats = telemetry.stats.codec();
         let edge =
             Edge { codecs: Codecs::new(&http, &codec_stats), codec_stats, local_address: local_address(), user_agent };
-        let listener = Arc::new(HttpListener::new(facts, http, store, telemetry)?);
+        let clients = context.clients();
+        let clients = clients.as_ref().map(|clients| clients as &dyn ClusterClients);
+        let listener = Arc::new(HttpListener::new(facts, http, store, telemetry, clients)?);
         Ok(Self { listener, edge: Arc::new(edge), service })
     }
 

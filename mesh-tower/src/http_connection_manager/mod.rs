@@ -10,6 +10,7 @@
 //! channel, and the program's own service in a library server.
 
 mod canonical;
+mod context;
 mod listener;
 mod manager;
 mod pipeline;
@@ -17,6 +18,7 @@ mod respond;
 mod response;
 mod unserved;
 
+pub use context::ListenerContext;
 pub use listener::ListenerConfigError;
 pub(crate) use listener::{HttpListener, ListenerFacts};
 pub use manager::ConnectionManager;

@@ -32,6 +32,11 @@ use crate::{
 
 pub(super) type TestService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
+/// A context without connections to clusters.
+pub(super) fn context(store: &Arc<Store>, telemetry: &Telemetry) -> ListenerContext {
+    ListenerContext { store: Arc::clone(store), telemetry: telemetry.clone(), worker: None }
+}
+
 /// A listener in memory.
 pub(super) struct Fixture {
     manager: Arc<ConnectionManager<ServiceResponder<TestService>>>,
@@ -47,7 +52,8 @@ impl Fixture {
     fn with_store(store: &Arc<Store>, http: HttpConnectionManager, service: TestService) -> Self {
         let telemetry = Telemetry::default();
         let (listener, http) = (Listener::api("test", http.clone()), Arc::new(http));
-        let manager = ConnectionManager::new(&listener, http, store, &telemetry, ServiceResponder(service)).unwrap();
+        let manager =
+            ConnectionManager::new(&listener, http, &context(store, &telemetry), ServiceResponder(service)).unwrap();
         Self { manager: Arc::new(manager), telemetry, drain: Drain::new() }
     }
 

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{
     ConnectionManager,
-    tests::{Log, everything_to_the_service, http, read_until, route},
+    tests::{Log, context, everything_to_the_service, http, read_until, route},
 };
 use crate::{
     Connect, ConnectTo, Connected, Connecting, Downstream, Io, Upstream, Worker,
@@ -85,7 +85,7 @@ impl Proxy {
         let telemetry = Telemetry::default();
         let (listener, config) = (Listener::api("test", config.clone()), Arc::new(config));
         let upstream = Upstream::new(Worker::new(0, NonZeroUsize::MIN, endpoint));
-        let manager = ConnectionManager::new(&listener, config, &store, &telemetry, upstream).unwrap();
+        let manager = ConnectionManager::new(&listener, config, &context(&store, &telemetry), upstream).unwrap();
         Self { manager: Arc::new(manager), telemetry, drain: Drain::new() }
     }
 

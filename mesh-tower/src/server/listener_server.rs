@@ -9,18 +9,18 @@ use std::{
 use mesh_core::{
     listener::{FilterChainIndex, OverlappingFilterChains},
     model::{FilterChain, HttpConnectionManager, Listener, NetworkFilter, TcpProxy as TcpConfig},
-    store::Store,
     telemetry::{Attributes, ResponseFlags, details},
 };
 use thiserror::Error;
 
 use crate::{
-    AcceptedConnection, AsyncReadWrite, ConnectionManager, Downstream, ListenerConfigError, Respond, Worker,
+    AcceptedConnection, AsyncReadWrite, ConnectionManager, Downstream, ListenerConfigError, Respond,
     downstream::{ListenerFilters, ReadAhead, Secured, SecuredIo, ServerSocket, SocketError},
     drain::{Drain, DrainWatch, Phase},
+    http_connection_manager::ListenerContext,
     server::ServeConnection,
     tcp_proxy::{ConnectionTelemetry, TcpProxy},
-    telemetry::{AccessLogs, ListenerStats, OpenError, Telemetry},
+    telemetry::{AccessLogs, ListenerStats, OpenError},
     timer::now,
 };
 
@@ -33,17 +33,6 @@ pub struct ListenerServer<S> {
     chains: Vec<Chain<S>>,
     stats: Arc<ListenerStats>,
     access_logs: Arc<AccessLogs>,
-}
-
-/// What all listeners of a worker share.
-#[derive(Clone, Debug)]
-pub struct ListenerContext {
-    /// The store of routes and clusters.
-    pub store: Arc<Store>,
-    /// Statistics and access logs.
-    pub telemetry: Telemetry,
-    /// The worker whose upstream connections TCP proxies use; `None` rejects TCP proxies, as in a program's own server.
-    pub worker: Option<Worker>,
 }
 
 /// A listener that cannot be served as configured.
@@ -153,8 +142,7 @@ impl Compiler<'_> {
     }
 
     fn http<S>(&self, http: &Arc<HttpConnectionManager>, service: S) -> Result<Terminal<S>, FilterChainError> {
-        let ListenerContext { store, telemetry, .. } = self.context;
-        let manager = ConnectionManager::new(self.listener, Arc::clone(http), store, telemetry, service)?;
+        let manager = ConnectionManager::new(self.listener, Arc::clone(http), self.context, service)?;
         Ok(Terminal::Http(Arc::new(manager)))
     }
 

@@ -14,11 +14,15 @@ pub use connection::Connection;
 pub use layer::{ServerLayer, ServerService};
 pub use listen::{BindError, bind};
 pub use listener_change::{ListenerChange, ListenerError};
-pub use listener_server::{FilterChainError, ListenerContext, ListenerServer};
+pub use listener_server::{FilterChainError, ListenerServer};
 pub use listeners::{ListenerStatus, Listeners, MakeServer, ServeConnection};
 pub use own_service::{ServeError, Server};
 pub use workers::Workers;
 
+pub use crate::http_connection_manager::ListenerContext;
+
+#[cfg(test)]
+mod cluster_client_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

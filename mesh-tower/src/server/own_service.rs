@@ -21,8 +21,8 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use mesh_core::{
     model::{
-        Action, Http2Keepalive, HttpConnectionManager, Listener, PathMatcher, Route, RouteConfiguration, RouteMatch,
-        RouteSource, ServerHeader, TrafficDirection, VirtualHost,
+        Action, Http2Keepalive, HttpConnectionManager, Listener, NetworkFilter, PathMatcher, Route, RouteConfiguration,
+        RouteMatch, RouteSource, ServerHeader, TrafficDirection, VirtualHost,
     },
     resilience::timeout::Timeouts,
     store::{ListenerMap, Store},
@@ -33,7 +33,7 @@ use tower_service::Service;
 
 use super::{Connection, FilterChainError, ListenerContext, ListenerServer, ServeConnection as _, accept::accept};
 use crate::{
-    Accept, Body, BoxError, ConnectionManager, RequestContext, Respond,
+    Accept, Body, BoxError, ConnectionManager, RequestContext, Respond, Worker,
     call::{Call, ResponseSource},
     drain::{Drain, DrainTimes},
     telemetry::Telemetry,
@@ -49,6 +49,7 @@ pub struct Server {
     times: DrainTimes,
     address: Option<SocketAddr>,
     http2_keepalive: Option<Http2Keepalive>,
+    worker: Option<Worker>,
 }
 
 /// A listener cannot be served.
@@ -69,7 +70,7 @@ impl Server {
     /// A server under the configuration in `store`.
     #[must_use]
     pub fn new(store: Arc<Store>, telemetry: Telemetry) -> Self {
-        Self { store, telemetry, times: DrainTimes::default(), address: None, http2_keepalive: None }
+        Self { store, telemetry, times: DrainTimes::default(), address: None, http2_keepalive: None, worker: None }
     }
 
     /// How long connections may drain. Default [`DrainTimes::default`].
@@ -91,6 +92,14 @@ impl Server {
     #[must_use]
     pub fn with_http2_keepalive(mut self, keepalive: Http2Keepalive) -> Self {
         self.http2_keepalive = Some(keepalive);
+        self
+    }
+
+    /// Sets the worker whose connections HTTP filters use for requests of their own, such as to a service that authorizes
+    /// requests. Default none: a listener with such a filter is refused.
+    #[must_use]
+    pub fn with_worker(mut self, worker: Worker) -> Self {
+        self.worker = Some(worker);
         self
     }
 
@@ -168,6 +177,7 @@ impl Server {
     where
         S: Respond + Clone,
     {
+        refuse_tcp_proxies(&listener).map_err(|source| ServeError { address, source })?;
         let server = ListenerServer::new(&self.completed(&listener), &self.context(), |_| service.clone());
         let server = Arc::new(server.map_err(|source| ServeError { address, source })?);
         Ok(Arc::new(Generation { listener, server, connections: Drain::new() }))
@@ -192,13 +202,22 @@ impl Server {
         let failed = |source| ServeError { address, source };
         let not_one = || failed(FilterChainError::NotOneConnectionManager);
         let http = listener.http_connection_manager().ok_or_else(not_one)?;
-        let ListenerContext { store, telemetry, .. } = self.context();
-        let manager = ConnectionManager::new(listener, Arc::clone(http), &store, &telemetry, ());
+        let manager = ConnectionManager::new(listener, Arc::clone(http), &self.context(), ());
         manager.map_err(|error| failed(error.into()))
     }
 
     fn context(&self) -> ListenerContext {
-        ListenerContext { store: Arc::clone(&self.store), telemetry: self.telemetry.clone(), worker: None }
+        let Self { store, telemetry, worker, .. } = self;
+        ListenerContext { store: Arc::clone(store), telemetry: telemetry.clone(), worker: worker.clone() }
+    }
+}
+
+/// Refuses TCP proxies, although there may be a worker: the connections are the program's.
+fn refuse_tcp_proxies(listener: &Listener) -> Result<(), FilterChainError> {
+    let is_tcp = |filter: &NetworkFilter| matches!(filter, NetworkFilter::TcpProxy(_));
+    match listener.all_filter_chains().find(|chain| chain.filters.iter().any(is_tcp)) {
+        Some(chain) => Err(FilterChainError::TcpProxy(Arc::clone(&chain.name))),
+        None => Ok(()),
     }
 }
 

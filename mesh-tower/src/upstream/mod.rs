@@ -9,6 +9,8 @@
 //! flags. The stages are functions that are called in order, not layers around each other, because each needs the result of
 //! the previous one.
 
+#[cfg_attr(not(test), allow(dead_code, reason = "for filters, none of which sends requests yet"))]
+mod client;
 mod exchange;
 mod failure;
 mod guard;
@@ -20,6 +22,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use mesh_core::{local_reply::LocalReply, model::HttpConnectionManager};
 
+pub(crate) use client::UpstreamClients;
 pub(crate) use guard::limited;
 
 use self::{exchange::Exchange, tries::Tries};

@@ -230,7 +230,7 @@ fn route_names(listener: &Listener) -> impl Iterator<Item = &RouteConfigName> {
     })
 }
 
-/// The clusters that a listener names itself: in routes that are part of it, and for TCP connections.
+/// The clusters that a listener names itself: in routes that are part of it, in its HTTP filters, and for TCP connections.
 fn own_cluster_names(listener: &Listener) -> BTreeSet<ClusterName> {
     let mut names = BTreeSet::new();
     for filter in listener.all_filter_chains().flat_map(|chain| &chain.filters) {
@@ -239,6 +239,8 @@ fn own_cluster_names(listener: &Listener) -> BTreeSet<ClusterName> {
                 if let RouteSource::Inline(config) = &http.routes {
                     names.extend(cluster_names(config));
                 }
+                let of_filters = http.http_filters.iter().flat_map(|filter| filter.config.clusters());
+                names.extend(of_filters.map(|cluster| cluster.name.clone()));
             }
             NetworkFilter::TcpProxy(proxy) => {
                 names.extend(proxy.clusters.iter().map(|cluster| cluster.name.clone()));
