@@ -10,12 +10,10 @@ use crate::config::{Config, DestinationRule, Visibility};
 use crate::host::Host;
 use crate::registry::Service;
 
-/// Namespace whose resources apply to the whole mesh. Istio `MeshConfig.rootNamespace`.
-pub const ROOT_NAMESPACE: &str = "istio-system";
-
 /// The rules of a mesh, merged and found by service and client.
 #[derive(Clone, Debug, Default)]
 pub struct DestinationRules {
+    root_namespace: String,
     namespaces: HashMap<String, Namespace>,
 }
 
@@ -29,7 +27,8 @@ struct Namespace {
 impl DestinationRules {
     /// Merges and indexes the rules of a configuration.
     pub fn new(config: &Config) -> Self {
-        let mut rules = Self::default();
+        let root_namespace = config.mesh_config.root_namespace().to_owned();
+        let mut rules = Self { root_namespace, namespaces: HashMap::new() };
         for rule in &config.destination_rules {
             rules.namespaces.entry(rule.metadata.namespace.clone()).or_default().add(rule);
         }
@@ -46,7 +45,9 @@ impl DestinationRules {
             let is_visible = owner == namespace || Visibility::includes(&rule.export_to, owner, namespace);
             is_visible.then_some(rule)
         };
-        in_namespace(namespace).or_else(|| in_namespace(&service.namespace)).or_else(|| in_namespace(ROOT_NAMESPACE))
+        in_namespace(namespace)
+            .or_else(|| in_namespace(&service.namespace))
+            .or_else(|| in_namespace(&self.root_namespace))
     }
 }
 

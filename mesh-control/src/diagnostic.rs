@@ -250,6 +250,11 @@ impl Diagnostic {
         Self::new(Severity::Warning, code, position, message)
     }
 
+    /// A note without field, label or advice.
+    pub fn info(code: Code, position: Position, message: impl Into<String>) -> Self {
+        Self::new(Severity::Info, code, position, message)
+    }
+
     fn new(severity: Severity, code: Code, position: Position, message: impl Into<String>) -> Self {
         Self {
             severity,

@@ -4,6 +4,7 @@ use mesh_core::nearest::nearest;
 
 use super::Kind;
 use super::kind::Owner;
+use super::mesh_config::{Holder, holder};
 use super::metadata::Metadata;
 use super::other::{Other, is_templated};
 use crate::document::{Context, Located, Node, Object, Value};
@@ -21,6 +22,8 @@ pub(super) enum Header {
     List(Vec<Node>),
     /// A resource of a kind of the table.
     Resource(Metadata),
+    /// An object that contains the settings of the mesh.
+    MeshConfig(Holder),
     /// A kind of Istio that this version does not implement; it has been reported.
     Unsupported,
     /// A kind that has nothing to do with a mesh.
@@ -52,6 +55,9 @@ pub(super) fn read(node: &Node, cx: Context<'_>) -> Option<Header> {
     }
     if let Some(items) = list_items(node, &api_version, &kind, cx) {
         return Some(Header::List(items));
+    }
+    if let Some(holder) = holder(group, &kind, node, cx.namespace()) {
+        return Some(Header::MeshConfig(holder));
     }
     let Some(known) = Kind::from_name(&kind).filter(|known| !is_other_group(group, *known)) else {
         return unknown(group, &api_version, kind, cx);

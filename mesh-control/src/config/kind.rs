@@ -155,6 +155,8 @@ macro_rules! define_kinds {
         #[non_exhaustive]
         pub struct Config {
             $($(#[$doc])+ pub $field: Vec<super::$kind>,)+
+            /// The settings of the mesh.
+            pub mesh_config: super::MeshConfig,
         }
 
         impl Config {

@@ -8,6 +8,8 @@
 //! not of interest, and objects of other kinds are left alone and counted ([`LeftAlone`]). A document that is no object at
 //! all, such as the values of a Helm chart, is left alone with a note of what it seems to be (`other`).
 //!
+//! The settings of the mesh, MeshConfig, are in a ConfigMap or an IstioOperator (`mesh_config`).
+//!
 //! `kind` has the table of kinds. A kind has a module here, with its type and its reader; fields that several kinds share
 //! are in `scalar`, `namespaced_host` and `port`.
 
@@ -18,6 +20,7 @@ mod header;
 mod kind;
 mod kubernetes;
 mod left_alone;
+mod mesh_config;
 mod metadata;
 mod namespaced_host;
 mod options;
@@ -43,6 +46,10 @@ pub use kubernetes::{
     TargetPort,
 };
 pub use left_alone::LeftAlone;
+pub use mesh_config::{
+    BodyInCheck, ExtAuthzHttp, ExtAuthzProtocol, ExtAuthzProvider, ExtensionProvider, MeshConfig, PathNormalization,
+    ProviderKind,
+};
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
 pub use namespaced_host::{NamespaceScope, NamespacedHost};
 pub use options::Options;

@@ -116,7 +116,9 @@ impl Other {
                 Some("`helm template CHART` prints the resources that a chart makes")
             }
             Self::EnvoyBootstrap => Some("`mesh-proxy -c FILE` reads it"),
-            Self::MeshConfig => Some("MeshConfig is not read: the mesh has Istio's defaults"),
+            Self::MeshConfig => {
+                Some("the mesh has MeshConfig in `data.mesh` of the ConfigMap `istio` in `istio-system`")
+            }
             Self::Compose | Self::OpenApi | Self::Unknown => None,
         }
     }

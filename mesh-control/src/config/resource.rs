@@ -9,6 +9,7 @@ use super::completeness::Completeness;
 use super::header::{self, Header};
 use super::kind::Owner;
 use super::left_alone;
+use super::mesh_config::Holder;
 use super::metadata::Metadata;
 use super::other::Other;
 use super::{Config, Kind, Options, Read};
@@ -107,8 +108,24 @@ impl<'a> Reader<'a> {
                     self.read_node(item, source);
                 }
             }
+            Some(Header::MeshConfig(holder)) => self.read_mesh_config(holder, node, source),
             Some(Header::Resource(metadata)) => self.read_resource(node, &metadata, source),
         }
+    }
+
+    fn read_mesh_config(&mut self, holder: Holder, node: &Node, source: &Arc<Source>) {
+        let mut document = self.document(source, holder.resource(node), self.options.namespace.clone());
+        let read = holder.read(node, source, Context::root(&document));
+        self.diagnostics.append(document.diagnostics.get_mut());
+        let Some(mesh_config) = read else { return };
+        if let (Some(first), Some(second)) = (&self.config.mesh_config.position, &mesh_config.position) {
+            let message = "the settings of the mesh are there twice";
+            let diagnostic = Diagnostic::error(Code::Duplicate, second.clone(), message);
+            let help = format!("the first ones are at {first}");
+            self.diagnostics.push(diagnostic.at(holder.resource(node), "").label("second MeshConfig").help(help));
+            return;
+        }
+        self.config.mesh_config = mesh_config;
     }
 
     /// Reports once what a file seems to be that is no Kubernetes object.

@@ -140,7 +140,7 @@ impl Sidecar {
     }
 }
 
-fn read_policy(node: &Node, cx: Context<'_>) -> Option<OutboundTrafficPolicy> {
+pub(super) fn read_policy(node: &Node, cx: Context<'_>) -> Option<OutboundTrafficPolicy> {
     let object = Object::new(node, cx)?;
     let table = [
         ("REGISTRY_ONLY", 0, Some(OutboundTrafficPolicy::RegistryOnly)),

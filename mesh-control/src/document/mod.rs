@@ -12,7 +12,7 @@ mod values;
 mod yaml;
 
 pub(crate) use object::Object;
-pub(crate) use yaml::{Key, MAX_FILE_BYTES, Mark, Node, Part, Value, parse, parse_part, parts};
+pub(crate) use yaml::{Key, MAX_FILE_BYTES, Mark, Node, Part, Value, parse, parse_embedded, parse_part, parts};
 
 use std::cell::RefCell;
 use std::fmt;

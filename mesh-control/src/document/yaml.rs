@@ -77,13 +77,17 @@ impl Node {
     }
 
     fn move_down(&mut self, lines: u32) {
-        self.mark.line = self.mark.line.saturating_add(lines);
+        self.for_each_mark(&mut |mark| mark.line = mark.line.saturating_add(lines));
+    }
+
+    fn for_each_mark(&mut self, change: &mut dyn FnMut(&mut Mark)) {
+        change(&mut self.mark);
         match &mut self.value {
-            Value::Sequence(items) => items.iter_mut().for_each(|item| item.move_down(lines)),
+            Value::Sequence(items) => items.iter_mut().for_each(|item| item.for_each_mark(change)),
             Value::Mapping(entries) => {
                 for (key, value) in entries {
-                    key.mark.line = key.mark.line.saturating_add(lines);
-                    value.move_down(lines);
+                    change(&mut key.mark);
+                    value.for_each_mark(change);
                 }
             }
             _ => {}
@@ -167,6 +171,56 @@ pub(crate) fn parse_part(part: Part<'_>, source: &Arc<Source>) -> Result<Vec<Nod
         Err(diagnostic) => move_down(&mut diagnostic.position.line),
     }
     parsed
+}
+
+/// Parses YAML that is a string of a file, as ConfigMaps have it; `None` if it is empty. Positions are those in the file, if the
+/// string is a literal block (`|`), else that of the string.
+pub(crate) fn parse_embedded(node: &Node, source: &Arc<Source>) -> Result<Option<Node>, Box<Diagnostic>> {
+    let text = node.text().unwrap_or_default();
+    let block = Block::of(node.mark, text, source);
+    let place = |mark: &mut Mark| match block {
+        Some(block) if mark.line > 0 => {
+            mark.line = mark.line.saturating_add(block.lines_before);
+            mark.column = mark.column.saturating_add(block.indentation);
+        }
+        _ => *mark = node.mark,
+    };
+    let misplaced = |mut mark: Mark, message: String| {
+        place(&mut mark);
+        Box::new(Diagnostic::error(Code::Syntax, mark.in_source(source), message))
+    };
+    let mut nodes = parse_text(text, source).map_err(|error| {
+        let Position { line, column, length, .. } = error.position;
+        misplaced(Mark { line, column, length }, error.message)
+    })?;
+    if let Some(second) = nodes.get(1) {
+        return Err(misplaced(second.mark, "expected one document, found several".to_owned()));
+    }
+    let mut parsed = nodes.pop();
+    if let Some(parsed) = &mut parsed {
+        parsed.for_each_mark(&mut |mark| place(mark));
+    }
+    Ok(parsed)
+}
+
+/// Where the lines of a literal block are in a file.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    lines_before: u32,
+    indentation: u32,
+}
+
+impl Block {
+    /// `None` if the string, which begins at `mark`, is not a literal block. The mark of a block is its first line that is not
+    /// empty; the line before the block ends with `|`.
+    fn of(mark: Mark, text: &str, source: &Source) -> Option<Self> {
+        let empty = u32::try_from(text.bytes().take_while(|byte| *byte == b'\n').count()).ok()?;
+        let lines_before = mark.line.checked_sub(1)?.checked_sub(empty)?;
+        let before = source.text.lines().nth(usize::try_from(lines_before).ok()?.checked_sub(1)?)?;
+        let header = before.split(" #").next()?.trim_end();
+        let is_literal = header.trim_end_matches(|c: char| matches!(c, '+' | '-') || c.is_ascii_digit()).ends_with('|');
+        is_literal.then_some(Self { lines_before, indentation: mark.column.checked_sub(1)? })
+    }
 }
 
 fn parse_text(text: &str, source: &Arc<Source>) -> Result<Vec<Node>, Box<Diagnostic>> {

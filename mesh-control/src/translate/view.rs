@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::config::{Config, EgressListener, OutboundTrafficPolicy, Sidecar, VirtualService, Visibility, selects};
-use crate::destination_rules::ROOT_NAMESPACE;
 use crate::host::Host;
 use crate::mesh::Mesh;
 use crate::registry::{Registry, Service};
@@ -47,7 +46,8 @@ impl<'a> View<'a> {
     /// Whether calls to unknown hosts are forwarded. A listener with its own port has no original destination to forward to.
     pub(super) fn outbound_traffic_policy(&self) -> OutboundTrafficPolicy {
         let policy = self.sidecar.and_then(|sidecar| sidecar.outbound_traffic_policy);
-        policy.unwrap_or(OutboundTrafficPolicy::AllowAny)
+        let of_mesh = self.mesh.config.mesh_config.outbound_traffic_policy;
+        policy.or(of_mesh).unwrap_or(OutboundTrafficPolicy::AllowAny)
     }
 }
 
@@ -58,7 +58,7 @@ fn sidecar<'a>(config: &'a Config, node: &Node) -> Option<&'a Sidecar> {
     let selecting = own()
         .find(|sidecar| sidecar.workload_selector.as_ref().is_some_and(|selector| selects(selector, &node.labels)));
     let is_default = |sidecar: &&Sidecar| sidecar.workload_selector.is_none();
-    selecting.or_else(|| own().find(is_default)).or_else(|| of(ROOT_NAMESPACE).find(is_default))
+    selecting.or_else(|| own().find(is_default)).or_else(|| of(config.mesh_config.root_namespace()).find(is_default))
 }
 
 /// Whether the Sidecar's `egress` has the service; without `egress` it has all.

@@ -2,6 +2,7 @@
 
 mod connections;
 mod kubernetes;
+mod mesh_config;
 mod others;
 
 use super::*;

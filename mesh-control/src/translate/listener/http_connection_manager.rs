@@ -1,11 +1,12 @@
 //! The HTTP connection manager, and listeners that consist of one.
 
+use crate::config::PathNormalization;
 use crate::translate::filter::{Side, http_filters, network_filter};
 use crate::translate::names;
 use crate::translate::proto::{ads, any, core, http, listener as envoy, route, socket_address};
 use crate::translate::view::View;
 use core::TrafficDirection;
-use http::http_connection_manager::{RouteSpecifier, UpgradeConfig};
+use http::http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig};
 
 /// Name of the network filter.
 const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -29,13 +30,21 @@ pub(super) fn manager(
     stat_prefix: String,
     routes: RouteSpecifier,
 ) -> http::HttpConnectionManager {
+    let normalization = view.mesh.config.mesh_config.path_normalization;
+    let merges = matches!(normalization, PathNormalization::MergeSlashes | PathNormalization::DecodeAndMergeSlashes);
+    let escaped = match normalization {
+        PathNormalization::DecodeAndMergeSlashes => PathWithEscapedSlashesAction::UnescapeAndForward,
+        _ => PathWithEscapedSlashesAction::default(),
+    };
     http::HttpConnectionManager {
         stat_prefix,
         http_filters: http_filters(view, side),
         server_name: if side == Side::Outbound { String::new() } else { SERVER_NAME.to_owned() },
         // Only at the edge is the connection's address the client's.
         use_remote_address: Some(side == Side::Edge),
-        normalize_path: Some(true),
+        normalize_path: Some(normalization != PathNormalization::None),
+        merge_slashes: merges,
+        path_with_escaped_slashes_action: escaped.into(),
         stream_idle_timeout: Some(prost_types::Duration::default()),
         proxy_100_continue: true,
         upgrade_configs: vec![websocket()],

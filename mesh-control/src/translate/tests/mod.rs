@@ -2,6 +2,7 @@
 
 mod connections;
 mod kubernetes;
+mod mesh_config;
 
 use std::sync::Arc;
 
