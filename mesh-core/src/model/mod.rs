@@ -14,7 +14,6 @@ mod http_connection_manager;
 mod istio;
 mod listener;
 mod listener_filter;
-mod metadata;
 mod peer_metadata;
 mod retry;
 mod route;
@@ -23,10 +22,11 @@ mod secret;
 mod tcp_proxy;
 mod tls;
 
+pub(crate) use crate::value::json_string;
 pub use crate::value::{
     AppendAction, ClusterName, FractionalPercent, HeaderKey, HeaderMatch, HeaderMatcher, HeaderMutation,
-    HeaderMutations, InvalidRegex, PathMatcher, Percent, PercentOutOfRange, QueryParameterMatch, QueryParameterMatcher,
-    RouteConfigName, SafeRegex, StringMatcher, StringPattern, format,
+    HeaderMutations, InvalidRegex, Metadata, MetadataValue, PathMatcher, Percent, PercentOutOfRange,
+    QueryParameterMatch, QueryParameterMatcher, RouteConfigName, SafeRegex, StringMatcher, StringPattern, format,
 };
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
 pub use cluster::{
@@ -46,8 +46,6 @@ pub use http1_options::{HeaderKeyFormat, Http1Options};
 pub use http2_keepalive::Http2Keepalive;
 pub use listener::{Listener, ListenerAddress, TrafficDirection};
 pub use listener_filter::{ListenerFilter, ListenerFilterConfig, ListenerFilterMatch, TlsInspector};
-pub(crate) use metadata::json_string;
-pub use metadata::{Metadata, MetadataValue};
 pub use peer_metadata::{MetadataExchange, PeerMetadata, UpstreamPropagation};
 pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};
 pub use route::{
