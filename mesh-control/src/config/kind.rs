@@ -39,6 +39,8 @@ impl Api {
 /// Traffic management.
 const NETWORKING: Api =
     Api { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], owner: Owner::Istio };
+/// Security.
+const SECURITY: Api = Api { group: "security.istio.io", versions: &["v1", "v1beta1"], owner: Owner::Istio };
 /// What Kubernetes consists of.
 const CORE: Api = Api { group: "", versions: &["v1"], owner: Owner::Kubernetes };
 /// Addresses of services.
@@ -64,6 +66,8 @@ macro_rules! for_each_kind {
             Gateway { field: gateways, module: gateway, api: NETWORKING }
             /// Listeners of workloads, and the services that they may call.
             Sidecar { field: sidecars, module: sidecar, api: NETWORKING }
+            /// Who may send which requests to workloads.
+            AuthorizationPolicy { field: authorization_policies, module: authorization_policy, api: SECURITY }
             /// Services of Kubernetes.
             Service { field: services, module: service, api: CORE }
             /// Addresses of services of Kubernetes.

@@ -11,7 +11,6 @@ use crate::name::Name;
 
 /// Fields that an API server adds. They mean nothing to a mesh; files that were exported from a cluster have them.
 const SERVER_SIDE: &[&str] = &[
-    "annotations",
     "clusterName",
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
@@ -37,6 +36,8 @@ pub struct Metadata {
     pub namespace: String,
     /// Labels of the resource itself.
     pub labels: Labels,
+    /// Annotations of a resource of Istio. Those of Kubernetes' objects are not read.
+    pub annotations: Labels,
     /// RFC 3339; absent in hand-written files. The oldest of several competing resources wins.
     pub creation_timestamp: Option<String>,
     /// Place of the name.
@@ -83,12 +84,14 @@ impl Metadata {
         let namespace = if kind.is_cluster_scoped() { Some(String::new()) } else { read_namespace(&object) };
         let labels = labels(&object, "labels").unwrap_or_default();
         let creation_timestamp = object.optional("creationTimestamp");
+        let mut annotations = Labels::new();
         if !is_of_kubernetes {
+            annotations = object.optional("annotations").unwrap_or_default();
             object.ignored(SERVER_SIDE);
             object.finish();
         }
         let Located { value: name, position } = name?;
-        Some(Self { kind, position, name, namespace: namespace?, labels, creation_timestamp })
+        Some(Self { kind, position, name, namespace: namespace?, labels, annotations, creation_timestamp })
     }
 }
 

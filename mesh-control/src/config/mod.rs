@@ -13,6 +13,7 @@
 //! `kind` has the table of kinds. A kind has a module here, with its type and its reader; fields that several kinds share
 //! are in `scalar`, `namespaced_host` and `port`.
 
+mod authorization_policy;
 mod completeness;
 mod destination_rule;
 mod gateway;
@@ -33,6 +34,10 @@ mod sidecar;
 mod virtual_service;
 mod workload_entry;
 
+pub use authorization_policy::{
+    Attribute, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, RuleCondition, RuleOperation, RuleSource,
+    ValueMatch,
+};
 pub(crate) use completeness::Completeness;
 pub use destination_rule::{
     ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset, TcpKeepalive, TrafficPolicy,

@@ -79,6 +79,20 @@ impl<'a> Object<'a> {
         named.any(|(_, node)| matches!(&node.value, Value::Sequence(items) if items.is_empty()))
     }
 
+    /// Whether it has any field with a value.
+    pub(crate) fn has_any_field(&self) -> bool {
+        self.entries.iter().any(|(_, node)| !matches!(node.value, Value::Null))
+    }
+
+    /// Calls `report` with the name and the position of each field that is an empty list.
+    pub(crate) fn for_each_empty_list(&self, report: impl Fn(&str, Mark)) {
+        for (key, node) in self.entries {
+            if matches!(&node.value, Value::Sequence(items) if items.is_empty()) {
+                report(&key.name, key.mark);
+            }
+        }
+    }
+
     pub(crate) fn optional<T: FromNode>(&self, name: &'static str) -> Option<T> {
         let node = self.node(name)?;
         T::from_node(node, self.cx.field(name))

@@ -6,6 +6,7 @@
 //! Every kind has a module here with a function `check`, which reports mistakes in the resources of the kind.
 
 mod addresses;
+mod authorization_policy;
 mod destination_rule;
 mod endpoint_slice;
 mod endpoints;

@@ -1,5 +1,6 @@
 //! Each mistake with the diagnostic that the whole reader gives for it.
 
+mod authorization;
 mod connections;
 mod kubernetes;
 mod mesh_config;
@@ -108,8 +109,8 @@ fn unknown_resources_are_refused_by_name() {
             "IST0106 1 `apps/v2` apiVersion: Deployment has no version \"v2\"",
         ),
         (
-            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n",
-            "MESH0003 2 `AuthorizationPolicy` kind: AuthorizationPolicy is not supported yet: refusing to load a configuration \
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n",
+            "MESH0003 2 `PeerAuthentication` kind: PeerAuthentication is not supported yet: refusing to load a configuration \
              whose security policy would not be enforced",
         ),
         (
