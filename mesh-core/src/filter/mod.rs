@@ -14,6 +14,7 @@
 pub mod cors;
 pub mod fault;
 pub mod header_mutation;
+pub mod jwt_authn;
 mod overrides;
 
 use std::{borrow::Cow, sync::Arc};
