@@ -87,6 +87,7 @@ filters! {
         header_mutation::HeaderMutation,
         header_mutation::Mutations
     ),
+    JwtAuthn("envoy.filters.http.jwt_authn", jwt_authn::JwtAuthn, jwt_authn::PerRoute, clusters),
 }
 
 /// A cluster that the configuration of a filter names.

@@ -83,6 +83,12 @@ pub const REQUEST_PAYLOAD_TOO_LARGE: &str = "request_payload_too_large";
 /// The response body must be buffered and is larger than the buffer.
 pub const RESPONSE_PAYLOAD_TOO_LARGE: &str = "response_payload_too_large";
 
+/// The details of a request without a valid token: `jwt_authn_access_denied{reason}`, with underscores for spaces.
+#[must_use]
+pub fn jwt_authn_access_denied(reason: &str) -> String {
+    format!("jwt_authn_access_denied{{{reason}}}").replace(' ', "_")
+}
+
 /// The details of a reset before the response began: `upstream_reset_before_response_started{reason|failure}`, with
 /// underscores for spaces. `failure` is the transport's error and may be empty.
 #[must_use]

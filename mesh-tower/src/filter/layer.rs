@@ -52,6 +52,14 @@ impl FilterLayer {
     }
 }
 
+#[cfg(test)]
+impl FilterLayer {
+    /// The filter with other statistics and clients.
+    pub(crate) fn with_factory(filter: HttpFilter, factory: &FilterFactory<'_>) -> Self {
+        Self { chain: single(filter, factory) }
+    }
+}
+
 impl From<HttpFilter> for FilterLayer {
     fn from(filter: HttpFilter) -> Self {
         Self { chain: single(filter, &FilterFactory { stats: &HttpStats::default(), clients: None }) }

@@ -16,6 +16,7 @@ mod chain;
 mod cors;
 pub mod fault;
 mod header_mutation;
+pub(crate) mod jwt_authn;
 mod layer;
 
 use std::{fmt, pin::Pin, sync::Arc};
@@ -87,6 +88,7 @@ filters! {
     Fault(fault::FaultFilter),
     Cors(cors::CorsFilter),
     HeaderMutation(header_mutation::HeaderMutationFilter),
+    JwtAuthn(jwt_authn::JwtAuthnFilter),
 }
 
 /// An HTTP filter.

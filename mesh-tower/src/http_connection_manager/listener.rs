@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_core::{
-    filter::HttpFilter,
+    filter::{FilterConfig, HttpFilter},
     model::{ClusterName, DestinationService, HttpConnectionManager, TrafficDirection},
     route::RouteTableError,
     store::Store,
@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     call::{HttpTelemetry, RequestTelemetry},
     cluster_client::ClusterClients,
-    filter::{FilterChain, FilterFactory},
+    filter::{FilterChain, FilterFactory, jwt_authn},
     peer_metadata::PeerExchange,
     route::RouteConfigProvider,
     telemetry::{AccessLogs, HttpStats, OpenError, Reporter, Telemetry},
@@ -36,6 +36,14 @@ pub enum ListenerConfigError {
         filter: Arc<str>,
         /// Name of the cluster.
         cluster: ClusterName,
+    },
+    /// An HTTP filter needs a feature that this program is built without.
+    #[error("http filter {filter} needs the feature {feature}, which this program is built without")]
+    MissingFeature {
+        /// Name of the filter.
+        filter: Arc<str>,
+        /// Name of the feature.
+        feature: &'static str,
     },
 }
 
@@ -72,8 +80,8 @@ impl HttpListener {
     /// Compiles `config` for a listener. `clients` are for requests of the filters' own.
     ///
     /// # Errors
-    /// If routes given in the configuration cannot be compiled, an access log cannot be opened, or a filter needs clients and
-    /// there are none.
+    /// If routes given in the configuration cannot be compiled, an access log cannot be opened, or a filter needs clients or
+    /// a feature and there are none.
     pub(crate) fn new(
         facts: ListenerFacts,
         config: Arc<HttpConnectionManager>,
@@ -84,6 +92,7 @@ impl HttpListener {
         if clients.is_none() {
             refuse_clusters(&config.http_filters)?;
         }
+        refuse_unverifiable(&config.http_filters)?;
         let stats = telemetry.stats.http(&config.stat_prefix);
         let listener = telemetry.stats.listener_http(&facts.stat_prefix, &config.stat_prefix);
         let is_outbound = facts.traffic_direction == TrafficDirection::Outbound;
@@ -129,4 +138,13 @@ fn refuse_clusters(filters: &[HttpFilter]) -> Result<(), ListenerConfigError> {
         }
     }
     Ok(())
+}
+
+/// Refuses filters that verify signatures, if nothing here can.
+fn refuse_unverifiable(filters: &[HttpFilter]) -> Result<(), ListenerConfigError> {
+    let verifies = |filter: &&HttpFilter| matches!(filter.config, FilterConfig::JwtAuthn(_));
+    match filters.iter().find(verifies).filter(|_| !jwt_authn::IS_SUPPORTED) {
+        Some(filter) => Err(ListenerConfigError::MissingFeature { filter: Arc::clone(&filter.name), feature: "tls" }),
+        None => Ok(()),
+    }
 }

@@ -3,6 +3,7 @@
 //! Only what this implementation can count is listed; a statistic that would always read zero is left out.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, OnceLock},
 };
@@ -198,7 +199,7 @@ stats! {
 }
 
 /// Statistics that are registered by name, such as those of a filter.
-pub(super) type RegisteredStats = Mutex<BTreeMap<&'static str, Registered>>;
+pub(super) type RegisteredStats = Mutex<BTreeMap<Cow<'static, str>, Registered>>;
 
 /// A statistic that is registered by name.
 #[derive(Clone, Debug)]
@@ -225,7 +226,7 @@ impl Registered {
 impl HttpStats {
     /// The counter `name` of a filter, such as `fault.delays_injected`; filters that use one name share it.
     #[must_use]
-    pub fn counter(&self, name: &'static str) -> Arc<Counter> {
+    pub fn counter(&self, name: impl Into<Cow<'static, str>>) -> Arc<Counter> {
         match self.registered(name, || Registered::Counter(Arc::default())) {
             Registered::Counter(counter) => counter,
             // The name is taken by a gauge: the counter counts, but is not shown.
@@ -235,15 +236,15 @@ impl HttpStats {
 
     /// The gauge `name` of a filter, such as `fault.active_faults`; filters that use one name share it.
     #[must_use]
-    pub fn gauge(&self, name: &'static str) -> Arc<Gauge> {
+    pub fn gauge(&self, name: impl Into<Cow<'static, str>>) -> Arc<Gauge> {
         match self.registered(name, || Registered::Gauge(Arc::default())) {
             Registered::Gauge(gauge) => gauge,
             Registered::Counter(_) => Arc::default(),
         }
     }
 
-    fn registered(&self, name: &'static str, new: impl FnOnce() -> Registered) -> Registered {
-        self.registered.lock().entry(name).or_insert_with(new).clone()
+    fn registered(&self, name: impl Into<Cow<'static, str>>, new: impl FnOnce() -> Registered) -> Registered {
+        self.registered.lock().entry(name.into()).or_insert_with(new).clone()
     }
 
     /// Counts a request that starts.

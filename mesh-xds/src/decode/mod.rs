@@ -1,5 +1,8 @@
-//! Helpers of all decoders: positions in a message, values that occur in many messages, headers.
+//! Helpers of all decoders: positions in a message, values that occur in many messages, headers, bytes of a source, conditions
+//! on requests.
 
+pub(crate) mod data_source;
 pub(crate) mod field;
 pub(crate) mod header;
+pub(crate) mod route_match;
 pub(crate) mod value;

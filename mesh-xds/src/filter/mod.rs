@@ -10,6 +10,7 @@ mod config;
 mod cors;
 mod fault;
 mod header_mutation;
+mod jwt_authn;
 mod peer_metadata;
 mod per_route;
 mod router;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use mesh_core::filter::{
     Filter, FilterConfig, PerRouteConfig, cors::Cors, fault::Fault, header_mutation::HeaderMutation,
+    jwt_authn::JwtAuthn,
 };
 use prost::{Message, Name};
 use prost_types::Any;
@@ -36,7 +38,8 @@ use crate::descriptor::is_known;
 use crate::proto::envoy::extensions::filters::http::router::v3::Router;
 
 /// All supported filters.
-const CODECS: &[Codec] = &[Codec::of::<Fault>(), Codec::of::<Cors>(), Codec::of::<HeaderMutation>()];
+const CODECS: &[Codec] =
+    &[Codec::of::<Fault>(), Codec::of::<Cors>(), Codec::of::<HeaderMutation>(), Codec::of::<JwtAuthn>()];
 
 /// The full names of the messages of all supported filters in a chain.
 pub(crate) fn extensions() -> impl Iterator<Item = String> {

@@ -8,7 +8,6 @@
 
 pub(crate) mod access_log;
 mod cluster;
-mod data_source;
 mod endpoint;
 mod filter_chain;
 mod http1_options;
@@ -23,7 +22,6 @@ mod resilience;
 mod retry;
 mod route_action;
 mod route_configuration;
-mod route_match;
 mod tcp_proxy;
 mod tls;
 mod transport_socket;
@@ -38,7 +36,7 @@ use thiserror::Error;
 
 pub use field::{FieldError, Ignored};
 
-use crate::decode::{field, header, value};
+use crate::decode::{data_source, field, header, route_match, value};
 use field::{At, Notes};
 
 use crate::proto::envoy::config::cluster::v3::Cluster;

@@ -159,7 +159,7 @@ impl JwtAuthn {
 
     /// The tokens in `request` that a check is about.
     #[must_use]
-    pub fn tokens<'r>(&'r self, check: Check<'_>, request: &RequestHead<'r>) -> Vec<Found<'r>> {
+    pub fn tokens<'r>(&self, check: Check<'_>, request: &RequestHead<'r>) -> Vec<Found<'_, 'r>> {
         let extractor = match check {
             Check::Provider { provider, .. } => self.extractors.get(provider),
             Check::AnyProvider(_) => self.extractors.last(),

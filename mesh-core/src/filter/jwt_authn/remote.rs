@@ -102,6 +102,18 @@ impl RemoteKeys {
         if self.fetching { KeysDecision::Wait } else { self.begin(now) }
     }
 
+    /// Whether a fetch is under way.
+    #[must_use]
+    pub fn is_fetching(&self) -> bool {
+        self.fetching
+    }
+
+    /// Whether the last fetch has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// The fetch has brought keys.
     pub fn handle_success(&mut self, now: Instant) {
         (self.fetching, self.fetched, self.failed) = (false, Some(now), None);

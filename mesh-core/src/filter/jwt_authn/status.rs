@@ -50,6 +50,8 @@ pub enum JwtStatus {
     AudNotString,
     /// The signature is not base64url.
     SignatureBadBase64,
+    /// The signature of EdDSA does not have 64 bytes.
+    Ed25519SignatureWrongLength,
     /// The token's issuer is not that of the provider, or of any provider.
     UnknownIssuer,
     /// None of the token's audiences is allowed.
@@ -93,6 +95,7 @@ impl JwtStatus {
             Self::JtiNotString => "Jwt payload [jti] field is not a string",
             Self::AudNotString => "Jwt payload [aud] field is not a string or string list",
             Self::SignatureBadBase64 => "Jwt signature is an invalid Base64url encoded",
+            Self::Ed25519SignatureWrongLength => "Jwt ED25519 signature is wrong length",
             Self::UnknownIssuer => "Jwt issuer is not configured",
             Self::AudienceNotAllowed => "Audiences in Jwt are not allowed",
             Self::VerificationFail => "Jwt verification fails",
@@ -129,6 +132,7 @@ impl JwtStatus {
             Self::JtiNotString => 20,
             Self::AudNotString => 21,
             Self::SignatureBadBase64 => 22,
+            Self::Ed25519SignatureWrongLength => 23,
             Self::UnknownIssuer => 24,
             Self::AudienceNotAllowed => 25,
             Self::VerificationFail => 26,

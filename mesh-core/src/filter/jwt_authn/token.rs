@@ -4,7 +4,14 @@
 //! padding and no spare bits. Headers that bring a key, or say where one is, are refused, as is `crit`, since no extension is
 //! understood. RFC 7515 (JWS), RFC 7519 (JWT), RFC 8725 (best practices).
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    DecodeError, Engine as _,
+    alphabet::URL_SAFE,
+    engine::{
+        GeneralPurpose,
+        general_purpose::{NO_PAD, URL_SAFE_NO_PAD},
+    },
+};
 
 use super::{algorithm::Algorithm, json, status::JwtStatus};
 use crate::value::MetadataValue;
@@ -72,8 +79,7 @@ impl Jwt {
     pub fn parse(token: &str) -> Result<Self, JwtStatus> {
         let sections = Sections::of(token).filter(|_| token.len() <= MAX_TOKEN_BYTES).ok_or(JwtStatus::BadFormat)?;
         let (algorithm, kid, header) = read_header(sections.header)?;
-        let payload = URL_SAFE_NO_PAD.decode(sections.payload).map_err(|_| JwtStatus::PayloadBadBase64)?;
-        let payload = json::object(&payload).ok_or(JwtStatus::PayloadBadJson)?;
+        let payload = object(sections.payload, JwtStatus::PayloadBadBase64, JwtStatus::PayloadBadJson)?;
         let iss = text(&payload, "iss", JwtStatus::IssNotString)?;
         let sub = text(&payload, "sub", JwtStatus::SubNotString)?;
         seconds(&payload, "iat", JwtStatus::IatNotInteger, JwtStatus::IatOutOfRange)?;
@@ -87,8 +93,7 @@ impl Jwt {
 }
 
 fn read_header(section: &str) -> Result<(Algorithm, Option<Box<str>>, MetadataValue), JwtStatus> {
-    let header = URL_SAFE_NO_PAD.decode(section).map_err(|_| JwtStatus::HeaderBadBase64)?;
-    let header = json::object(&header).ok_or(JwtStatus::HeaderBadJson)?;
+    let header = object(section, JwtStatus::HeaderBadBase64, JwtStatus::HeaderBadJson)?;
     let algorithm = json::field(&header, "alg").and_then(json::string).ok_or(JwtStatus::HeaderBadAlg)?;
     let algorithm = Algorithm::parse(algorithm).ok_or(JwtStatus::HeaderUnknownAlg)?;
     let kid = text(&header, "kid", JwtStatus::HeaderBadKid)?;
@@ -97,6 +102,22 @@ fn read_header(section: &str) -> Result<(Algorithm, Option<Box<str>>, MetadataVa
     }
     Ok((algorithm, (!kid.is_empty()).then_some(kid), header))
 }
+
+/// The object in a section. One with spare bits is refused; if they are its only fault, that is the reason, as Envoy does not
+/// find it.
+fn object(section: &str, bad_base64: JwtStatus, bad_json: JwtStatus) -> Result<MetadataValue, JwtStatus> {
+    match URL_SAFE_NO_PAD.decode(section) {
+        Ok(bytes) => json::object(&bytes).ok_or(bad_json),
+        Err(DecodeError::InvalidLastSymbol(..)) => {
+            let bytes = SPARE_BITS.decode(section).map_err(|_| bad_base64)?;
+            Err(json::object(&bytes).map_or(bad_json, |_| bad_base64))
+        }
+        Err(_) => Err(bad_base64),
+    }
+}
+
+/// Reads base64url whose last character has bits that are not used.
+const SPARE_BITS: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// A string; empty if it is missing.
 fn text(object: &MetadataValue, name: &str, wrong: JwtStatus) -> Result<Box<str>, JwtStatus> {
@@ -218,6 +239,8 @@ mod tests {
             (format!("{header}.{payload}.AAAA.AAAA"), JwtStatus::BadFormat),
             (format!("{{\"payload\":\"{payload}\",\"signatures\":[]}}"), JwtStatus::BadFormat),
             (format!("{header}.{payload}.{}", "A".repeat(MAX_TOKEN_BYTES)), JwtStatus::BadFormat),
+            ("not.a.jwt".to_owned(), JwtStatus::HeaderBadJson),
+            (format!("{}R.{payload}.AAAA", &encode(r#"{"alg":"RS256" }"#)[..21]), JwtStatus::HeaderBadBase64),
             (format!("{header}=.{payload}.AAAA"), JwtStatus::HeaderBadBase64),
             (format!("{header}.{payload}==.AAAA"), JwtStatus::PayloadBadBase64),
             (format!("{header}.{payload}.AA=="), JwtStatus::SignatureBadBase64),

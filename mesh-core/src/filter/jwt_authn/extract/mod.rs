@@ -33,11 +33,11 @@ enum Issuers {
 
 /// A token that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found<'r> {
+pub struct Found<'c, 'r> {
     /// The text of the token.
     pub token: Cow<'r, str>,
     /// Its place, which the filter's configuration has.
-    pub location: Location<'r>,
+    pub location: Location<'c>,
 }
 
 /// The place of a token.
@@ -66,7 +66,7 @@ impl Extractor {
     }
 
     /// The tokens of a request: those in headers first, then parameters, then cookies.
-    pub(super) fn tokens<'r>(&'r self, request: &RequestHead<'r>) -> Vec<Found<'r>> {
+    pub(super) fn tokens<'r>(&self, request: &RequestHead<'r>) -> Vec<Found<'_, 'r>> {
         let mut found = Vec::new();
         for (place, issuers) in &self.places {
             let mut push = |token| found.push(Found { token, location: Location { place, issuers } });

@@ -150,6 +150,12 @@ impl Jwks {
         &self.keys
     }
 
+    /// Whether the token names a key by a `kid` that no key has. Newer keys may have it.
+    #[must_use]
+    pub fn lacks_kid_of(&self, jwt: &Jwt) -> bool {
+        jwt.kid.is_some() && self.keys.iter().all(|key| key.kid.is_some() && key.kid != jwt.kid)
+    }
+
     /// The positions of the keys that may have signed `jwt`.
     ///
     /// A key with another `kid` has not. A token without `kid` must have exactly one key that fits its `alg`: Envoy tries

@@ -55,6 +55,18 @@ fn keys_without_kid_fit_every_kid() {
 }
 
 #[test]
+fn a_kid_that_no_key_has_is_known() {
+    let lacks = |keys: &[String], header: &str| {
+        let token = format!("{}.{}.AAAA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode("{}"));
+        set(keys).unwrap().lacks_kid_of(&Jwt::parse(&token).unwrap())
+    };
+    let keys = [rsa(r#","kid":"a""#), rsa(r#","kid":"b""#)];
+    assert!(lacks(&keys, r#"{"alg":"RS256","kid":"c"}"#));
+    assert!(!lacks(&keys, r#"{"alg":"ES256","kid":"a"}"#) && !lacks(&keys, r#"{"alg":"RS256"}"#));
+    assert!(!lacks(&[rsa("")], r#"{"alg":"RS256","kid":"c"}"#));
+}
+
+#[test]
 fn keys_that_cannot_verify_are_left_out() {
     let oct = |more: &str| format!(r#"{{"kty":"oct","k":"AAAA"{more}}}"#);
     let okp = |crv: &str, length: usize| format!(r#"{{"kty":"OKP","crv":"{crv}","x":"{}"}}"#, encoded(length));

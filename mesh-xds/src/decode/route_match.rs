@@ -11,7 +11,7 @@ use crate::proto::envoy::config::route::v3::{
 };
 
 /// Decodes the conditions of a route.
-pub(super) fn decode(at: &At<'_>, route_match: &ProtoRouteMatch) -> Result<RouteMatch> {
+pub(crate) fn decode(at: &At<'_>, route_match: &ProtoRouteMatch) -> Result<RouteMatch> {
     fields! {
         ProtoRouteMatch = route_match, at;
         use { case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier }
@@ -28,7 +28,8 @@ pub(super) fn decode(at: &At<'_>, route_match: &ProtoRouteMatch) -> Result<Route
     Ok(model)
 }
 
-fn path(at: &At<'_>, specifier: Option<&PathSpecifier>) -> Result<PathMatcher> {
+/// Decodes the condition on the path.
+pub(crate) fn path(at: &At<'_>, specifier: Option<&PathSpecifier>) -> Result<PathMatcher> {
     match specifier {
         Some(PathSpecifier::Prefix(prefix)) => Ok(PathMatcher::Prefix(prefix.as_str().into())),
         Some(PathSpecifier::Path(path)) => Ok(PathMatcher::Exact(path.as_str().into())),
@@ -50,7 +51,8 @@ fn path(at: &At<'_>, specifier: Option<&PathSpecifier>) -> Result<PathMatcher> {
     }
 }
 
-fn query_parameter(at: &At<'_>, value: &ProtoQueryParameterMatcher) -> Result<QueryParameterMatcher> {
+/// Decodes a condition on a query parameter.
+pub(crate) fn query_parameter(at: &At<'_>, value: &ProtoQueryParameterMatcher) -> Result<QueryParameterMatcher> {
     let ProtoQueryParameterMatcher { name, query_parameter_match_specifier } = value;
     let matches = match query_parameter_match_specifier {
         Some(QueryParameterMatchSpecifier::StringMatch(matcher)) => {

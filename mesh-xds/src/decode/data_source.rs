@@ -12,7 +12,7 @@ use super::value::required;
 use crate::proto::envoy::config::core::v3::{DataSource, data_source::Specifier};
 
 /// Reads the bytes of a source, at most `max_bytes`.
-pub(super) fn read(at: &At<'_>, source: &DataSource, max_bytes: u32) -> Result<Bytes> {
+pub(crate) fn read(at: &At<'_>, source: &DataSource, max_bytes: u32) -> Result<Bytes> {
     fields! {
         DataSource = source, at;
         use { specifier }
