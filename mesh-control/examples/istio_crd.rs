@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mesh_control::config::Strictness;
+use mesh_control::config::{Options, Strictness};
 use mesh_control::diagnostic::{Code, Diagnostic, Severity, Source};
 use mesh_control::load::Loaded;
 
 type Error = Box<dyn std::error::Error>;
 
 /// The kinds that are implemented, as files are named; Gateway and VirtualService have no file.
-const KINDS: [&str; 4] = ["authz", "destinationrule", "serviceentry", "workloadentry"];
+const KINDS: [&str; 5] = ["authz", "destinationrule", "peerauth", "serviceentry", "workloadentry"];
 
 /// Services that the Bookinfo samples route to. In a cluster they are Kubernetes Services.
 const BOOKINFO_SERVICES: [(&str, u16); 7] = [
@@ -102,7 +102,8 @@ fn bookinfo_services() -> String {
 
 fn load(texts: &[&str]) -> Vec<Diagnostic> {
     let source = |(i, text): (usize, &&str)| Arc::new(Source::new(format!("{i}.yaml"), *text));
-    let loaded = Loaded::from_sources(texts.iter().enumerate().map(source).collect(), Strictness::Strict);
+    let options = Options::from(Strictness::Strict).with_certificates(true);
+    let loaded = Loaded::from_sources(texts.iter().enumerate().map(source).collect(), options);
     loaded.diagnostics.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect()
 }
 
@@ -118,7 +119,7 @@ fn judge(document: &Document, is_valid: bool) -> Verdict {
     if is_valid {
         return verdict_of_valid(&errors);
     }
-    let field = document.error.split(':').next().filter(|field| field.starts_with("spec")).unwrap_or_default();
+    let field = document.error.split([':', ' ']).next().filter(|field| field.starts_with("spec")).unwrap_or_default();
     // A block that is not supported is refused before its contents are checked.
     let names_field = |error: &Diagnostic| {
         let is_block = error.code == Code::Unsupported && field.starts_with(&error.field);

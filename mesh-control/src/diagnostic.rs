@@ -169,6 +169,10 @@ pub enum Code {
     VirtualServiceDestinationPortSelectorRequired,
     /// `IST0118`: the name of a port does not say what is spoken on it.
     PortNameIsNotUnderNamingConvention,
+    /// `IST0128`: the policy of a DestinationRule names no roots to verify servers with.
+    NoServerCertificateVerificationDestinationLevel,
+    /// `IST0129`: the policy of a port names no roots to verify servers with.
+    NoServerCertificateVerificationPortLevel,
     /// `IST0130`: a rule can never match.
     VirtualServiceUnreachableRule,
     /// `IST0131`: a match can never be the first to match.
@@ -179,6 +183,8 @@ pub enum Code {
     ServiceEntryAddressesRequired,
     /// `IST0145`: two gateways claim one port and host.
     ConflictingGateways,
+    /// `IST0161`: a Secret that a Gateway names lacks a certificate or key.
+    InvalidGatewayCredential,
     /// `IST0173`: a subset's labels select no endpoint.
     DestinationRuleSubsetsNotSelectPods,
     /// `IST0174`: a DestinationRule's host is no service.
@@ -206,11 +212,14 @@ impl Code {
             Self::MultipleSidecarsWithoutWorkloadSelectors => "IST0111",
             Self::VirtualServiceDestinationPortSelectorRequired => "IST0112",
             Self::PortNameIsNotUnderNamingConvention => "IST0118",
+            Self::NoServerCertificateVerificationDestinationLevel => "IST0128",
+            Self::NoServerCertificateVerificationPortLevel => "IST0129",
             Self::VirtualServiceUnreachableRule => "IST0130",
             Self::VirtualServiceIneffectiveMatch => "IST0131",
             Self::VirtualServiceHostNotFoundInGateway => "IST0132",
             Self::ServiceEntryAddressesRequired => "IST0134",
             Self::ConflictingGateways => "IST0145",
+            Self::InvalidGatewayCredential => "IST0161",
             Self::DestinationRuleSubsetsNotSelectPods => "IST0173",
             Self::UnknownDestinationRuleHost => "IST0174",
             Self::ServiceEntryConflictingProtocol => "IST0177",

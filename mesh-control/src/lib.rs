@@ -16,6 +16,8 @@ pub mod diagnostic;
 mod document;
 pub mod load;
 pub mod mesh;
+pub mod mesh_settings;
+pub mod peer_authentications;
 pub mod registry;
 pub mod server;
 #[cfg(feature = "watch")]

@@ -2,6 +2,8 @@
 
 use crate::config::Config;
 use crate::destination_rules::DestinationRules;
+use crate::mesh_settings::MeshSettings;
+use crate::peer_authentications::PeerAuthentications;
 use crate::registry::Registry;
 
 /// The resources of a configuration, with their services and policies.
@@ -10,20 +12,42 @@ use crate::registry::Registry;
 pub struct Mesh {
     /// The resources.
     pub config: Config,
+    /// What holds for the whole mesh.
+    pub settings: MeshSettings,
     /// The services that they declare.
     pub registry: Registry,
     /// The policies of the services.
     pub destination_rules: DestinationRules,
+    /// How workloads are called.
+    pub peer_authentications: PeerAuthentications,
+    /// Whether the workloads get certificates of the mesh. See [`Options::certificates`](crate::config::Options).
+    pub has_certificates: bool,
     /// 1 for the first configuration of a process, then one more for each that replaces it.
     pub version: u64,
 }
 
 impl Mesh {
-    /// The mesh of a configuration, as version 1.
+    /// The mesh of a configuration, as version 1, without certificates.
     pub fn new(config: Config) -> Self {
+        let settings = MeshSettings::from(&config.mesh_config);
         let registry = Registry::new(&config);
         let destination_rules = DestinationRules::new(&config);
-        Self { config, registry, destination_rules, version: 1 }
+        let peer_authentications = PeerAuthentications::new(&config, &settings.root_namespace);
+        Self {
+            config,
+            settings,
+            registry,
+            destination_rules,
+            peer_authentications,
+            has_certificates: false,
+            version: 1,
+        }
+    }
+
+    /// The same mesh, whose workloads get certificates, or not.
+    #[must_use]
+    pub fn with_certificates(self, has_certificates: bool) -> Self {
+        Self { has_certificates, ..self }
     }
 
     /// The same mesh as another version.

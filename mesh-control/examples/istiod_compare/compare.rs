@@ -39,7 +39,7 @@ pub(crate) fn all(node: &Node, theirs: &Answers, ours: &Answers) -> [(&'static s
 fn endpoints(theirs: &Answers, ours: &Answers) -> Outcomes {
     let compare = |(name, value): (&String, &Value)| {
         let outcome = match ours.endpoints.get(name) {
-            Some(own) => differences(&normalize::endpoints(value), &normalize::endpoints(own), Match::Whole),
+            Some(own) => differences(value, own, Match::Whole),
             None if ours.is_left_out(name.rsplit('|').next()) => Outcome::NotCovered(LEFT_OUT),
             None => Outcome::Missing,
         };
@@ -81,10 +81,6 @@ fn clusters(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
 fn routes(node: &Node, theirs: &Answers, ours: &Answers) -> Outcomes {
     let mut outcomes = Outcomes::new();
     for (config, value) in &theirs.routes {
-        if node.role == Role::Gateway && config.starts_with("https.") {
-            outcomes.insert(config.clone(), Outcome::NotCovered("TLS"));
-            continue;
-        }
         for host in value["virtual_hosts"].as_array().into_iter().flatten() {
             let name = host["name"].as_str().unwrap_or_default();
             // A library requests its routes by service; the other hosts of the port have no effect.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use compare::Outcome;
-use mesh_control::config::Strictness;
+use mesh_control::config::{Options, Strictness};
 use mesh_control::diagnostic::{Code, Severity};
 use mesh_control::load::Loaded;
 use mesh_control::translate::translate;
@@ -63,7 +63,8 @@ fn run() -> Result<bool, Error> {
 }
 
 fn compare_all(folder: &Path) -> Result<Table, Error> {
-    let loaded = Loaded::from_directory(&folder.join("config"), Strictness::Lenient)?;
+    let loaded =
+        Loaded::from_directory(&folder.join("config"), Options::from(Strictness::Lenient).with_certificates(true))?;
     // istiod serves a destination without a port, too, although its analyzers call this an error.
     let is_served = |code| code == Code::VirtualServiceDestinationPortSelectorRequired;
     let mut errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);

@@ -39,7 +39,7 @@ pub(crate) fn route(route: &Value) -> Value {
     route
 }
 
-/// A cluster without TLS, session affinity, slow start and Istio's own filters.
+/// A cluster without session affinity, slow start and Istio's own filters.
 pub(crate) fn cluster(cluster: &Value) -> Value {
     let mut kept = select(
         cluster,
@@ -55,25 +55,39 @@ pub(crate) fn cluster(cluster: &Value) -> Value {
             "metadata",
             "outlier_detection",
             "respect_dns_ttl",
+            "transport_socket",
+            "transport_socket_matches",
             "type",
             "typed_extension_protocol_options",
             "upstream_connection_options",
         ],
     );
-    remove(&mut kept["metadata"]["filter_metadata"]["istio"], &["alpn_override"]);
     prune(&mut kept);
+    tls(&mut kept["transport_socket"]);
+    tls(&mut kept["transport_socket_matches"]);
+    if kept["transport_socket"].is_null() {
+        remove(&mut kept, &["transport_socket"]);
+    }
+    if kept["transport_socket_matches"].is_null() {
+        remove(&mut kept, &["transport_socket_matches"]);
+    }
     kept
 }
 
-/// Endpoints without the mark that they speak mTLS.
-pub(crate) fn endpoints(assignment: &Value) -> Value {
-    let mut assignment = assignment.clone();
-    for locality in assignment["endpoints"].as_array_mut().into_iter().flatten() {
-        for endpoint in locality["lb_endpoints"].as_array_mut().into_iter().flatten() {
-            remove(&mut endpoint["metadata"]["filter_metadata"], &["envoy.transport_socket_match"]);
+/// TLS whose secrets come from the stream of the other resources, and not from an agent or a plug-in of gRPC, and with only
+/// one of the two fields for names.
+fn tls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| name != "match_typed_subject_alt_names" && !name.ends_with("_provider_instance"));
+            if fields.remove("api_config_source").is_some() {
+                fields.insert("ads".to_owned(), json!({}));
+            }
+            fields.values_mut().for_each(tls);
         }
+        Value::Array(items) => items.iter_mut().for_each(tls),
+        _ => {}
     }
-    assignment
 }
 
 /// The outer settings of a listener and of its only HTTP connection manager; `None` if it has none.
@@ -85,9 +99,6 @@ pub(crate) fn listener(listener: &Value) -> Option<Value> {
         }
         manager => manager,
     };
-    if !listener["filter_chains"][0]["transport_socket"].is_null() {
-        return None;
-    }
     let (exchange, filters) = (metadata_exchange(manager), http_filters(manager));
     let mut manager = select(
         manager,
@@ -99,6 +110,11 @@ pub(crate) fn listener(listener: &Value) -> Option<Value> {
     manager["http_filters"] = filters;
     let mut kept = select(listener, &["address", "bind_to_port", "traffic_direction"]);
     kept["manager"] = manager;
+    let chain = &listener["filter_chains"][0];
+    if !chain["transport_socket"].is_null() {
+        kept["chain"] = select(chain, &["filter_chain_match", "transport_socket", "transport_socket_connect_timeout"]);
+        tls(&mut kept["chain"]);
+    }
     Some(kept)
 }
 
@@ -135,12 +151,12 @@ fn connection_chain(chain: &Value) -> Option<Value> {
     is_plain.then(|| select(chain, &["filters", "filter_chain_match"]))
 }
 
-/// The routes of a captured listener's chains in clear text, by port.
+/// The routes of a captured listener's chains, by port, with how TLS ends and which application protocols it is for.
 pub(crate) fn inbound(listener: &Value) -> Map<String, Value> {
     let mut ports = Map::new();
     for chain in listener["filter_chains"].as_array().into_iter().flatten() {
         let matcher = &chain["filter_chain_match"];
-        let is_own = !matcher["destination_port"].is_null() && matcher["transport_protocol"] == "raw_buffer";
+        let is_own = !matcher["destination_port"].is_null();
         if let (true, Some(manager)) = (is_own, http_connection_manager(chain)) {
             let mut routes = manager["route_config"].clone();
             for host in routes["virtual_hosts"].as_array_mut().into_iter().flatten() {
@@ -151,7 +167,11 @@ pub(crate) fn inbound(listener: &Value) -> Map<String, Value> {
             }
             routes["metadata_exchange"] = metadata_exchange(manager);
             routes["http_filters"] = http_filters(manager);
-            ports.insert(matcher["destination_port"].to_string(), routes);
+            routes["transport_socket"] = chain["transport_socket"].clone();
+            tls(&mut routes["transport_socket"]);
+            routes["filter_chain_match"] = matcher.clone();
+            let transport = matcher["transport_protocol"].as_str().unwrap_or_default();
+            ports.insert(format!("{} {transport}", matcher["destination_port"]), routes);
         }
     }
     ports

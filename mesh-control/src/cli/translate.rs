@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     namespace: Option<String>,
     #[command(flatten)]
     reading: super::Reading,
+    /// Translate for a mesh whose workloads get certificates from a certificate authority.
+    #[arg(long)]
+    mtls: bool,
     /// Print this type of resource only.
     #[arg(long = "type", value_enum)]
     kind: Option<Kind>,
@@ -63,6 +66,8 @@ enum Kind {
     Cds,
     /// Endpoints.
     Eds,
+    /// Secrets, without their private keys.
+    Sds,
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -72,7 +77,7 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
 
 /// Exit code 0 if the configuration could be translated, 1 if it has errors.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let options = arguments.reading.options(arguments.namespace.as_deref());
+    let options = arguments.reading.options(arguments.namespace.as_deref()).with_certificates(arguments.mtls);
     let loaded = match Loaded::from_directory(&arguments.directory, options) {
         Ok(loaded) => loaded,
         Err(error) => return super::fail(&error),
@@ -129,12 +134,14 @@ fn node(arguments: &Arguments) -> Result<Node, ArgumentsError> {
 }
 
 fn to_json(resources: &Resources, only: Option<Kind>) -> Value {
-    let Resources { listeners, routes, clusters, endpoints } = resources;
+    let Resources { listeners, routes, clusters, endpoints, secrets } = resources;
+    let secrets: Vec<_> = secrets.iter().map(translate::redacted).collect();
     let all = [
         (Kind::Lds, "listeners", list(listeners)),
         (Kind::Rds, "routes", list(routes)),
         (Kind::Cds, "clusters", list(clusters)),
         (Kind::Eds, "endpoints", list(endpoints)),
+        (Kind::Sds, "secrets", list(&secrets)),
     ];
     let wanted = all.into_iter().filter(|(kind, ..)| only.is_none_or(|only| only == *kind));
     Value::Object(wanted.map(|(_, name, list)| (name.to_owned(), list)).collect())

@@ -23,7 +23,8 @@ pub(super) struct Arguments {
 
 /// Exit code 0 if there is no error, 1 if there is.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let options = arguments.reading.options(Some(&arguments.namespace));
+    // Whether a mesh has a certificate authority is not said by its files.
+    let options = arguments.reading.options(Some(&arguments.namespace)).with_certificates(true);
     match Loaded::from_directory(&arguments.directory, options) {
         Err(error) => super::fail(&error),
         Ok(loaded) => {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Resource;
+use super::client_tls::ClientTls;
 use super::metadata::Metadata;
 use super::port::read_port;
 use super::scalar::{DurationOrZero, Labels, Visibility, labels};
@@ -51,6 +52,8 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPool>,
     /// When failing endpoints are avoided.
     pub outlier_detection: Option<OutlierDetection>,
+    /// Whether connections use TLS; without it, mutual TLS with endpoints that are known to accept it.
+    pub tls: Option<ClientTls>,
     /// Policies of single ports; they inherit nothing from this one.
     pub port_level_settings: Vec<PortPolicy>,
 }
@@ -58,10 +61,11 @@ pub struct TrafficPolicy {
 impl TrafficPolicy {
     /// Whether it sets nothing.
     pub fn is_empty(&self) -> bool {
-        let Self { load_balancer, connection_pool, outlier_detection, port_level_settings } = self;
+        let Self { load_balancer, connection_pool, outlier_detection, tls, port_level_settings } = self;
         load_balancer.is_none()
             && connection_pool.is_none()
             && outlier_detection.is_none()
+            && tls.is_none()
             && port_level_settings.is_empty()
     }
 }
@@ -78,6 +82,8 @@ pub struct PortPolicy {
     pub connection_pool: Option<ConnectionPool>,
     /// When failing endpoints are avoided.
     pub outlier_detection: Option<OutlierDetection>,
+    /// Whether connections use TLS.
+    pub tls: Option<ClientTls>,
 }
 
 /// Istio `LoadBalancerSettings.SimpleLB`.
@@ -209,20 +215,33 @@ fn is_subset_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// The three blocks that a port shares with its service.
-fn read_blocks(object: &Object<'_>) -> (Option<LoadBalancer>, Option<ConnectionPool>, Option<OutlierDetection>) {
-    read_tls(object);
-    (object.optional("loadBalancer"), object.optional("connectionPool"), object.optional("outlierDetection"))
+/// The blocks that a port shares with its service.
+struct Blocks {
+    load_balancer: Option<LoadBalancer>,
+    connection_pool: Option<ConnectionPool>,
+    outlier_detection: Option<OutlierDetection>,
+    tls: Option<ClientTls>,
+}
+
+impl Blocks {
+    fn read(object: &Object<'_>) -> Self {
+        Self {
+            load_balancer: object.optional("loadBalancer"),
+            connection_pool: object.optional("connectionPool"),
+            outlier_detection: object.optional("outlierDetection"),
+            tls: object.optional("tls"),
+        }
+    }
 }
 
 impl FromNode for TrafficPolicy {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(node, cx)?;
-        let (load_balancer, connection_pool, outlier_detection) = read_blocks(&object);
+        let Blocks { load_balancer, connection_pool, outlier_detection, tls } = Blocks::read(&object);
         let port_level_settings = object.list("portLevelSettings");
         object.unsupported(&["tunnel", "proxyProtocol", "retryBudget"]);
         object.finish();
-        Some(Self { load_balancer, connection_pool, outlier_detection, port_level_settings })
+        Some(Self { load_balancer, connection_pool, outlier_detection, tls, port_level_settings })
     }
 }
 
@@ -233,26 +252,9 @@ impl FromNode for PortPolicy {
             object.missing("port");
         }
         let port = object.node("port").and_then(|node| read_port(node, cx.field("port")));
-        let (load_balancer, connection_pool, outlier_detection) = read_blocks(&object);
+        let Blocks { load_balancer, connection_pool, outlier_detection, tls } = Blocks::read(&object);
         object.finish();
-        Some(Self { port: port?, load_balancer, connection_pool, outlier_detection })
-    }
-}
-
-/// Only `DISABLE` is what this version does; any other mode promises encryption that would not happen.
-fn read_tls(object: &Object<'_>) {
-    let cx = object.cx.field("tls");
-    let Some(node) = object.node("tls") else { return };
-    let Some(tls) = Object::new(node, cx) else { return };
-    if !tls.has("mode") {
-        // The enum's zero value is DISABLE.
-        tls.finish();
-        return;
-    }
-    let table = [("DISABLE", 0, Some(())), ("SIMPLE", 1, None), ("MUTUAL", 2, None), ("ISTIO_MUTUAL", 3, None)];
-    let mode = tls.node("mode").and_then(|node| cx.field("mode").enumeration(node, &table));
-    if mode.is_some() {
-        tls.finish();
+        Some(Self { port: port?, load_balancer, connection_pool, outlier_detection, tls })
     }
 }
 

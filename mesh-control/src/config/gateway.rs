@@ -1,13 +1,13 @@
 //! `Gateway`: ports at the edge of the mesh.
 //!
-//! Source: `networking/v1alpha3/gateway.proto`. Servers that end TLS are not implemented and refused, because a port that
-//! was meant to be encrypted must not be served in clear text.
+//! Source: `networking/v1alpha3/gateway.proto`.
 
 use super::Resource;
 use super::metadata::Metadata;
 use super::namespaced_host::NamespacedHost;
 use super::port::{Protocol, read_bind, read_protocol};
 use super::scalar::{Labels, labels};
+use super::server_tls::{ServerTls, ServerTlsMode, TERMINATION};
 use crate::diagnostic::{Code, Diagnostic, Position};
 use crate::document::{Context, FromNode, Located, Node, Object};
 use std::net::IpAddr;
@@ -44,6 +44,8 @@ pub struct Server {
     pub hosts: Vec<Located<NamespacedHost>>,
     /// How connections are served.
     pub mode: ServerMode,
+    /// How TLS is ended, if it is.
+    pub tls: Option<ServerTls>,
 }
 
 /// How a server serves connections, from its protocol and `tls`.
@@ -59,6 +61,13 @@ pub enum ServerMode {
     Tcp,
     /// As TLS that is passed on as it is, by the `tls` rules of VirtualServices. Istio `PASSTHROUGH`.
     TlsPassthrough,
+    /// As TLS that is passed on as it is, to the service that the server name `outbound_.PORT_.SUBSET_.HOST` names. Istio
+    /// `AUTO_PASSTHROUGH`.
+    AutoPassthrough,
+    /// As HTTP in TLS that ends here, by the `http` rules of VirtualServices.
+    Https,
+    /// As bytes in TLS that ends here, by the `tcp` rules of VirtualServices.
+    Tls,
 }
 
 impl Resource for Gateway {
@@ -118,7 +127,7 @@ impl FromNode for Server {
         let hosts: Vec<_> = object.filled_list("hosts");
         let (position, name) = (object.position(), object.optional("name").unwrap_or_default());
         let bind = read_bind(&object);
-        let mode = port.as_ref().and_then(|port| ServerMode::read(&object, port.protocol));
+        let served = port.as_ref().and_then(|port| Served::read(&object, port.protocol));
         if port.is_none() {
             // Its fields cannot be checked without the protocol.
             object.ignored(&["tls"]);
@@ -133,46 +142,56 @@ impl FromNode for Server {
         object.unsupported(&["defaultEndpoint"]);
         object.finish();
         let Port { number: port, name: port_name, protocol } = port?;
-        Some(Self { position, name, port, port_name, protocol, bind, hosts, mode: mode? })
+        let Served { mode, tls } = served?;
+        Some(Self { position, name, port, port_name, protocol, bind, hosts, mode, tls })
     }
 }
 
-/// Istio `ServerTLSSettings.TLSmode`: the name, the number, and whether the server passes TLS on as it is.
-const TLS_MODES: [(&str, i128, bool); 6] = [
-    ("PASSTHROUGH", 0, true),
-    ("SIMPLE", 1, false),
-    ("MUTUAL", 2, false),
-    ("AUTO_PASSTHROUGH", 3, false),
-    ("ISTIO_MUTUAL", 4, false),
-    ("OPTIONAL_MUTUAL", 5, false),
+/// Istio `ServerTLSSettings.TLSmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TlsMode {
+    Passthrough,
+    AutoPassthrough,
+    Terminate(ServerTlsMode),
+}
+
+const TLS_MODES: [(&str, i128, Option<TlsMode>); 6] = [
+    ("PASSTHROUGH", 0, Some(TlsMode::Passthrough)),
+    ("SIMPLE", 1, Some(TlsMode::Terminate(ServerTlsMode::Simple))),
+    ("MUTUAL", 2, Some(TlsMode::Terminate(ServerTlsMode::Mutual))),
+    ("AUTO_PASSTHROUGH", 3, Some(TlsMode::AutoPassthrough)),
+    ("ISTIO_MUTUAL", 4, Some(TlsMode::Terminate(ServerTlsMode::IstioMutual))),
+    ("OPTIONAL_MUTUAL", 5, Some(TlsMode::Terminate(ServerTlsMode::OptionalMutual))),
 ];
 
-/// Fields of `tls` that are about ending TLS.
-const TERMINATION: &[&str] = &[
-    "serverCertificate",
-    "privateKey",
-    "caCertificates",
-    "caCrl",
-    "credentialName",
-    "credentialNames",
-    "caCertCredentialName",
-    "tlsCertificates",
-    "subjectAltNames",
-    "verifyCertificateSpki",
-    "verifyCertificateHash",
-    "minProtocolVersion",
-    "maxProtocolVersion",
-    "cipherSuites",
-];
+/// The mode of `tls`; absent means `PASSTHROUGH`, the enum's zero value. `None` after a mistake.
+fn read_mode(tls: &Object<'_>) -> Option<TlsMode> {
+    match tls.node("mode") {
+        None => Some(TlsMode::Passthrough),
+        Some(node) => tls.cx.field("mode").enumeration(node, &TLS_MODES),
+    }
+}
 
-impl ServerMode {
+/// How a server serves connections.
+struct Served {
+    mode: ServerMode,
+    tls: Option<ServerTls>,
+}
+
+impl From<ServerMode> for Served {
+    fn from(mode: ServerMode) -> Self {
+        Self { mode, tls: None }
+    }
+}
+
+impl Served {
     fn read(server: &Object<'_>, protocol: Protocol) -> Option<Self> {
         let Some(node) = server.node("tls") else {
             return match protocol {
                 Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => {
-                    Some(Self::Http { https_redirect: false })
+                    Some(ServerMode::Http { https_redirect: false }.into())
                 }
-                Protocol::Tcp | Protocol::Mongo => Some(Self::Tcp),
+                Protocol::Tcp | Protocol::Mongo => Some(ServerMode::Tcp.into()),
                 Protocol::Https | Protocol::Tls => {
                     let message = format!("a server of protocol {} must have TLS settings", protocol.as_str());
                     server.cx.field("tls").invalid(server.mark(), message, "expected tls");
@@ -183,9 +202,9 @@ impl ServerMode {
         let cx = server.cx.field("tls");
         let tls = Object::new(node, cx)?;
         let https_redirect = tls.flag("httpsRedirect");
-        let mode = match protocol {
+        let served = match protocol {
             Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => {
-                read_plain(&tls).map(|()| Self::Http { https_redirect })
+                read_plain(&tls).map(|()| ServerMode::Http { https_redirect }.into())
             }
             Protocol::Tcp | Protocol::Mongo => {
                 let message = format!("a server of protocol {} cannot have TLS settings", protocol.as_str());
@@ -196,53 +215,48 @@ impl ServerMode {
                 if https_redirect {
                     warn_without_effect(&tls, "httpsRedirect", "redirects are for HTTP servers");
                 }
-                read_passthrough(&tls).map(|()| Self::TlsPassthrough)
+                read_tls(&tls, protocol)
             }
         };
         tls.finish();
-        mode
+        served
     }
 }
 
 /// `None` if the `tls` of a plain HTTP server has more than a redirect.
 fn read_plain(tls: &Object<'_>) -> Option<()> {
-    let table = TLS_MODES.map(|(name, number, _)| (name, number, Some(name)));
-    let mode = tls.node("mode").and_then(|node| tls.cx.field("mode").enumeration(node, &table));
     // Without TLS there is nothing to pass on.
-    let is_plain = mode.is_none_or(|mode| matches!(mode, "PASSTHROUGH" | "AUTO_PASSTHROUGH"));
-    let certificate = ["serverCertificate", "privateKey", "caCertificates"].into_iter().find(|name| tls.has(name));
+    let is_plain = matches!(read_mode(tls), None | Some(TlsMode::Passthrough | TlsMode::AutoPassthrough));
+    let certificate = TERMINATION.iter().copied().find(|name| tls.has(name));
     let offending = if is_plain { certificate } else { Some("mode") };
-    let Some(offending) = offending else {
-        tls.unsupported(TERMINATION);
-        return Some(());
-    };
+    tls.ignored(TERMINATION);
+    let Some(offending) = offending else { return Some(()) };
     let message = "a server cannot have TLS settings for plain text HTTP ports";
     tls.cx.field(offending).invalid(tls.key_mark(offending), message, "expected httpsRedirect only");
-    tls.ignored(TERMINATION);
     None
 }
 
-/// `None` if the mode is not that TLS is passed on as it is, for which no certificate is needed.
-fn read_passthrough(tls: &Object<'_>) -> Option<()> {
-    let table = TLS_MODES.map(|(name, number, is_passthrough)| (name, number, is_passthrough.then_some(())));
-    let mode = match tls.node("mode") {
-        // The enum's zero value.
-        None => Some(()),
-        Some(node) => tls.cx.field("mode").enumeration(node, &table),
+/// `None` after a mistake in the mode.
+fn read_tls(tls: &Object<'_>, protocol: Protocol) -> Option<Served> {
+    let passthrough = match read_mode(tls) {
+        None => {
+            tls.ignored(TERMINATION);
+            return None;
+        }
+        Some(TlsMode::Terminate(mode)) => {
+            let served = if protocol == Protocol::Https { ServerMode::Https } else { ServerMode::Tls };
+            return Some(Served { mode: served, tls: Some(ServerTls::read(tls, mode)) });
+        }
+        Some(TlsMode::Passthrough) => ServerMode::TlsPassthrough,
+        Some(TlsMode::AutoPassthrough) => ServerMode::AutoPassthrough,
     };
-    if mode.is_none() {
-        tls.unsupported(TERMINATION);
-        return None;
-    }
     for name in TERMINATION.iter().filter(|name| tls.has(name)) {
         warn_without_effect(tls, name, "TLS is passed on as it is");
     }
     tls.ignored(TERMINATION);
-    Some(())
+    Some(passthrough.into())
 }
 
 fn warn_without_effect(tls: &Object<'_>, field: &str, reason: &str) {
-    let position = tls.cx.position(tls.key_mark(field));
-    let warning = Diagnostic::warning(Code::SchemaValidation, position, format!("{field} has no effect: {reason}"));
-    tls.cx.field(field).report(warning);
+    super::client_tls::warn_of_any(tls, &[field], reason);
 }

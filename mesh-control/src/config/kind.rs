@@ -39,7 +39,7 @@ impl Api {
 /// Traffic management.
 const NETWORKING: Api =
     Api { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], owner: Owner::Istio };
-/// Security.
+/// Authentication and authorization.
 const SECURITY: Api = Api { group: "security.istio.io", versions: &["v1", "v1beta1"], owner: Owner::Istio };
 /// What Kubernetes consists of.
 const CORE: Api = Api { group: "", versions: &["v1"], owner: Owner::Kubernetes };
@@ -68,6 +68,8 @@ macro_rules! for_each_kind {
             Sidecar { field: sidecars, module: sidecar, api: NETWORKING }
             /// Who may send which requests to workloads.
             AuthorizationPolicy { field: authorization_policies, module: authorization_policy, api: SECURITY }
+            /// Whether workloads are called with mutual TLS.
+            PeerAuthentication { field: peer_authentications, module: peer_authentication, api: SECURITY }
             /// Services of Kubernetes.
             Service { field: services, module: service, api: CORE }
             /// Addresses of services of Kubernetes.
@@ -76,6 +78,8 @@ macro_rules! for_each_kind {
             Endpoints { field: endpoints, module: endpoints, api: CORE }
             /// Workloads of Kubernetes, with their addresses and labels.
             Pod { field: pods, module: unchecked, api: CORE }
+            /// Certificates and keys.
+            Secret { field: secrets, module: unchecked, api: CORE }
             /// Machines, whose labels are the localities of their Pods.
             Node { field: nodes, module: unchecked, api: CORE }
             /// Namespaces, with their labels.

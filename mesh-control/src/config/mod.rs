@@ -14,6 +14,7 @@
 //! are in `scalar`, `namespaced_host` and `port`.
 
 mod authorization_policy;
+mod client_tls;
 mod completeness;
 mod destination_rule;
 mod gateway;
@@ -26,9 +27,12 @@ mod metadata;
 mod namespaced_host;
 mod options;
 mod other;
+mod peer_authentication;
 mod port;
 mod resource;
 mod scalar;
+mod selector;
+mod server_tls;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
@@ -38,6 +42,7 @@ pub use authorization_policy::{
     Attribute, AuthorizationAction, AuthorizationPolicy, AuthorizationRule, RuleCondition, RuleOperation, RuleSource,
     ValueMatch,
 };
+pub use client_tls::{ClientTls, ClientTlsMode};
 pub(crate) use completeness::Completeness;
 pub use destination_rule::{
     ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset, TcpKeepalive, TrafficPolicy,
@@ -47,8 +52,8 @@ pub(crate) use kind::for_each_kind;
 pub use kind::{Config, Kind};
 pub use kubernetes::{
     Addresses, CronJob, DaemonSet, Deployment, EndpointAddress, EndpointPort, EndpointSlice, Endpoints, Job,
-    KubernetesPort, Namespace, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, Service, StatefulSet,
-    TargetPort,
+    KubernetesPort, Namespace, Node, Pod, PodTemplate, ReplicaSet, ReplicationController, Secret, SecretData, Service,
+    StatefulSet, TargetPort,
 };
 pub use left_alone::LeftAlone;
 pub use mesh_config::{
@@ -58,8 +63,10 @@ pub use mesh_config::{
 pub use metadata::{DEFAULT_NAMESPACE, Metadata};
 pub use namespaced_host::{NamespaceScope, NamespacedHost};
 pub use options::Options;
+pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use port::Protocol;
 pub use scalar::{Labels, StringMatch, Visibility, selects};
+pub use server_tls::{CertificateFiles, ServerTls, ServerTlsMode, TlsVersion};
 pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort};
 pub use sidecar::{EgressListener, IngressListener, ListenerPort, OutboundTrafficPolicy, Sidecar};
 pub use virtual_service::{

@@ -14,6 +14,10 @@ pub struct Options {
     /// Whether YAML that is no Kubernetes object, such as the values of a Helm chart, is an error. Default false: it is left
     /// alone, with a note.
     pub refuse_others: bool,
+    /// Whether the workloads of the mesh get certificates, because there is a certificate authority. Without one,
+    /// `PeerAuthentication` resources that require mutual TLS, and other policies that need these certificates, are refused.
+    /// Default false.
+    pub certificates: bool,
 }
 
 impl Options {
@@ -31,6 +35,12 @@ impl Options {
     pub fn with_refuse_others(self, refuse_others: bool) -> Self {
         Self { refuse_others, ..self }
     }
+
+    /// The same options, for a mesh whose workloads get certificates, or not.
+    #[must_use]
+    pub fn with_certificates(self, certificates: bool) -> Self {
+        Self { certificates, ..self }
+    }
 }
 
 impl Default for Options {
@@ -41,6 +51,6 @@ impl Default for Options {
 
 impl From<Strictness> for Options {
     fn from(strictness: Strictness) -> Self {
-        Self { strictness, namespace: DEFAULT_NAMESPACE.to_owned(), refuse_others: false }
+        Self { strictness, namespace: DEFAULT_NAMESPACE.to_owned(), refuse_others: false, certificates: false }
     }
 }

@@ -177,8 +177,9 @@ impl<'a> Reader<'a> {
 /// Whether there may be several resources of one name: several are made of one `generateName`, and of kinds that only give
 /// labels all count, such as those of a base and its patches.
 fn may_repeat(metadata: &Metadata) -> bool {
-    let gives_addresses = matches!(metadata.kind, Kind::Service | Kind::Endpoints | Kind::EndpointSlice | Kind::Pod);
-    let only_gives_labels = metadata.kind.api().owner == Owner::Kubernetes && !gives_addresses;
+    let gives_more =
+        matches!(metadata.kind, Kind::Service | Kind::Endpoints | Kind::EndpointSlice | Kind::Pod | Kind::Secret);
+    let only_gives_labels = metadata.kind.api().owner == Owner::Kubernetes && !gives_more;
     only_gives_labels || metadata.name.ends_with('-')
 }
 

@@ -33,6 +33,8 @@ pub struct ServiceEntry {
     pub endpoints: Vec<Workload>,
     /// Selects WorkloadEntries of its namespace, if not listed here.
     pub workload_selector: Option<Labels>,
+    /// Names of which the certificate of an endpoint must have one.
+    pub subject_alt_names: Vec<String>,
     /// Namespaces that see it.
     pub export_to: Vec<Visibility>,
 }
@@ -97,10 +99,10 @@ impl Resource for ServiceEntry {
             resolution: resolution.unwrap_or(Resolution::Static),
             endpoints: object.list("endpoints"),
             workload_selector,
+            subject_alt_names: object.list("subjectAltNames"),
             export_to: object.list("exportTo"),
             metadata,
         };
-        object.unsupported(&["subjectAltNames"]);
         let is_none =
             object.node("resolution").is_some_and(|node| matches!(&node.value, Value::String(name) if name == "NONE"));
         if is_none && !entry.endpoints.is_empty() {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::workloads::Workloads;
-use super::{Alias, Endpoint, Port, Service};
+use super::{Alias, Endpoint, Port, Service, accepts_mtls};
 use crate::config::{
     self, Addresses, Config, EndpointAddress, Labels, Location, Pod, Resolution, TargetPort, WorkloadEntry, selects,
 };
@@ -71,6 +71,7 @@ fn external_service(service: &config::Service, target: &Host) -> Service {
         locality: String::new(),
         weight: 1,
         service_account: String::new(),
+        accepts_mtls: false,
         namespace: service.metadata.namespace.clone(),
     };
     let resolution = if target.is_ip() { Resolution::Static } else { Resolution::Dns };
@@ -92,6 +93,7 @@ fn declare(service: &config::Service, resolution: Resolution, location: Location
         export_to: service.export_to.clone(),
         endpoints: Vec::new(),
         aliases: Vec::new(),
+        subject_alt_names: Vec::new(),
         position: service.metadata.position.clone(),
     }
 }
@@ -155,6 +157,7 @@ fn of_address(
         address: address.address.to_string(),
         ports,
         locality: workloads.locality(pod, &labels, &address.node, &address.zone),
+        accepts_mtls: accepts_mtls(&labels, false),
         labels,
         weight: 1,
         service_account: pod.map(|pod| pod.service_account.clone()).unwrap_or_default(),
@@ -168,6 +171,7 @@ fn of_pod(service: &config::Service, pod: &Pod, address: IpAddr, workloads: &Wor
         address: address.to_string(),
         ports: ports_of_workload(service, &pod.ports, false),
         locality: workloads.locality(Some(pod), &labels, "", ""),
+        accepts_mtls: accepts_mtls(&labels, false),
         labels,
         weight: 1,
         service_account: pod.service_account.clone(),
@@ -184,6 +188,7 @@ fn of_entry(service: &config::Service, entry: &WorkloadEntry) -> Endpoint {
         locality: workload.locality.clone(),
         weight: workload.weight.unwrap_or(1).max(1),
         service_account: workload.service_account.clone(),
+        accepts_mtls: accepts_mtls(&workload.labels, !workload.service_account.is_empty()),
         namespace: entry.metadata.namespace.clone(),
     }
 }

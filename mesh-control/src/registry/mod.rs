@@ -38,6 +38,9 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// Other hosts that stand for it: `ExternalName` Services of Kubernetes. Requests to them follow its rules.
     pub aliases: Vec<Alias>,
+    /// Names of which a server's certificate must have one, besides the identities of its workloads. Istio
+    /// `ServiceEntry.subject_alt_names`.
+    pub subject_alt_names: Vec<String>,
     /// Position of its first declaration.
     pub position: Position,
 }
@@ -82,6 +85,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Service account; may be empty.
     pub service_account: String,
+    /// Whether it accepts mutual TLS with certificates of the mesh.
+    pub accepts_mtls: bool,
     /// Namespace of the workload.
     pub namespace: String,
 }
@@ -94,6 +99,16 @@ impl Endpoint {
             _ => self.labels.get(key) == Some(value),
         })
     }
+}
+
+/// The label of a workload that says whether it accepts mutual TLS of the mesh; Istio's injector adds it.
+const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+/// The value of the label if it does.
+const ISTIO_TLS_MODE: &str = "istio";
+
+/// Whether a workload with the labels accepts mutual TLS of the mesh; `otherwise` if they do not say it.
+fn accepts_mtls(labels: &Labels, otherwise: bool) -> bool {
+    labels.get(TLS_MODE_LABEL).map_or(otherwise, |mode| mode == ISTIO_TLS_MODE)
 }
 
 /// Labels of the parts of a locality, in their order.
@@ -130,6 +145,11 @@ impl Service {
             }
         }
         self.endpoints.extend(other.endpoints);
+        for name in other.subject_alt_names {
+            if !self.subject_alt_names.contains(&name) {
+                self.subject_alt_names.push(name);
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Endpoint, Port, Service};
+use super::{Endpoint, Port, Service, accepts_mtls};
 use crate::config::{Config, Pod, Resolution, ServiceEntry, ServicePort, Workload, WorkloadEntry, selects};
 use crate::host::Host;
 
@@ -48,6 +48,7 @@ fn declare(
         export_to: entry.export_to.clone(),
         endpoints: endpoints(entry, host, candidates),
         aliases: Vec::new(),
+        subject_alt_names: entry.subject_alt_names.clone(),
         position: position.clone(),
     }
 }
@@ -72,6 +73,7 @@ fn endpoints(entry: &ServiceEntry, host: &Host, candidates: &Candidates<'_>) -> 
             locality: String::new(),
             weight: 1,
             service_account: String::new(),
+            accepts_mtls: accepts_mtls(&entry.metadata.labels, false),
             namespace: namespace.clone(),
         }];
     }
@@ -86,6 +88,8 @@ fn endpoint(entry: &ServiceEntry, workload: &Workload, namespace: &str) -> Endpo
         locality: workload.locality.clone(),
         weight: workload.weight.unwrap_or(1).max(1),
         service_account: workload.service_account.clone(),
+        // A workload with an identity is taken to have a certificate of it, unless its labels say otherwise.
+        accepts_mtls: accepts_mtls(&workload.labels, !workload.service_account.is_empty()),
         namespace: namespace.to_owned(),
     }
 }
@@ -99,6 +103,7 @@ fn of_pod(entry: &ServiceEntry, pod: &Pod) -> Option<Endpoint> {
         locality: String::new(),
         weight: 1,
         service_account: pod.service_account.clone(),
+        accepts_mtls: accepts_mtls(&pod.metadata.labels, false),
         namespace: pod.metadata.namespace.clone(),
     })
 }

@@ -1,10 +1,12 @@
 //! Clusters of the services that a node may call, and of the workload it serves.
 
-use super::endpoint::load_assignment;
-use super::names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, inbound_cluster, outbound_cluster};
+use super::endpoint::{Selection, load_assignment};
+use super::gateway_server::servers;
+use super::names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, inbound_cluster, outbound_cluster, sni};
 use super::proto::{
     ads, boolean, cluster as envoy, duration, endpoint, istio_metadata, list, object, socket_address, string,
 };
+use super::tls::Upstream;
 use super::traffic_policy::Policy;
 use super::view::View;
 use crate::config::{DestinationRule, Labels, Location, Resolution, Subset};
@@ -12,6 +14,7 @@ use crate::registry::{Port, Service};
 use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
 use mesh_core::node::{Interception, Role};
 use prost_types::Struct;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -29,14 +32,29 @@ pub(super) fn outbound(view: &View<'_>) -> (Vec<envoy::Cluster>, Vec<endpoint::C
         let subsets = rule.into_iter().flat_map(|rule| rule.subsets.iter().map(Some));
         for subset in std::iter::once(None).chain(subsets) {
             for port in &service.ports {
-                let part = Part { service, port, rule, subset };
+                let part = Part { service, port, rule, subset, is_passed_on: false };
                 let (cluster, assignment) = part.build(view);
                 clusters.push(cluster);
                 endpoints.extend(assignment);
             }
         }
+        for (port, subset) in passed_on(view, service) {
+            let subset = rule.and_then(|rule| rule.subset(subset));
+            let Some(port) = service.port(port) else { continue };
+            let (cluster, assignment) = Part { service, port, rule, subset, is_passed_on: true }.build(view);
+            clusters.push(cluster);
+            endpoints.extend(assignment);
+        }
     }
     (clusters, endpoints)
+}
+
+/// The ports and subsets of a service for which a gateway passes on mutual TLS between workloads.
+fn passed_on<'a>(view: &View<'a>, service: &'a Service) -> BTreeSet<(u16, &'a str)> {
+    if view.node.role != Role::Gateway {
+        return BTreeSet::new();
+    }
+    servers(view).flat_map(|server| server.passed_on(view, service)).collect()
 }
 
 /// A port of a service, or of a subset of its endpoints.
@@ -45,21 +63,35 @@ struct Part<'a> {
     port: &'a Port,
     rule: Option<&'a DestinationRule>,
     subset: Option<&'a Subset>,
+    /// Whether the connections are those of other workloads, with TLS that is not for this node.
+    is_passed_on: bool,
 }
 
 impl Part<'_> {
     fn build(&self, view: &View<'_>) -> (envoy::Cluster, Option<endpoint::ClusterLoadAssignment>) {
         let subset = self.subset.map_or("", |subset| subset.name.as_str());
-        let name = outbound_cluster(self.port.number, subset, &self.service.host);
+        let name = if self.is_passed_on {
+            sni(self.port.number, subset, &self.service.host)
+        } else {
+            outbound_cluster(self.port.number, subset, &self.service.host)
+        };
         let policy = Policy::of(self.rule, self.subset.map(|subset| &subset.traffic_policy), self.port.number);
         let no_labels = Labels::new();
         let labels = self.subset.map_or(&no_labels, |subset| &subset.labels);
         // Istio fails over between localities only if outlier detection can find that one has failed.
         let failover_from = policy.outlier_detection.map(|_| view.locality());
-        let assignment = load_assignment(&name, self.service, self.port.number, labels, failover_from);
+        let upstream = Upstream { view, service: self.service, port: self.port.number, subset, policy };
+        let assignment = load_assignment(&name, &Selection { upstream, labels, failover_from });
         let mut cluster = envoy::Cluster { name: name.clone(), ..envoy::Cluster::default() };
         policy.write(&mut cluster, self.port.protocol.is_http2());
-        cluster.metadata = Some(istio_metadata(self.metadata()));
+        let mut metadata = self.metadata();
+        if upstream.keeps_alpn() {
+            metadata.fields.insert("alpn_override".to_owned(), string("false"));
+        }
+        cluster.metadata = Some(istio_metadata(metadata));
+        if !self.is_passed_on {
+            upstream.write(&mut cluster);
+        }
         let assignment = match self.service.resolution {
             Resolution::Static => {
                 set_type(&mut cluster, DiscoveryType::Eds);

@@ -5,22 +5,28 @@ use std::collections::BTreeMap;
 use mesh_core::node::CLUSTER_ID;
 
 use super::proto::{core, endpoint as envoy, istio_metadata, object, socket_address, string};
+use super::tls::Upstream;
 use crate::config::Labels;
-use crate::registry::{Endpoint, Service};
+use crate::registry::Endpoint;
 
-/// The endpoints of a service's port that have the labels. With the locality of the client, farther endpoints have a lower
-/// priority.
-pub(super) fn load_assignment(
-    name: &str,
-    service: &Service,
-    port: u16,
-    labels: &Labels,
-    failover_from: Option<&str>,
-) -> envoy::ClusterLoadAssignment {
+/// The endpoints of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Selection<'a> {
+    /// The port of the service.
+    pub(super) upstream: Upstream<'a>,
+    /// Labels of the endpoints.
+    pub(super) labels: &'a Labels,
+    /// The locality of the client, from which farther endpoints have a lower priority.
+    pub(super) failover_from: Option<&'a str>,
+}
+
+/// The endpoints of the selection, as a resource of this name.
+pub(super) fn load_assignment(name: &str, selection: &Selection<'_>) -> envoy::ClusterLoadAssignment {
+    let Selection { upstream, labels, failover_from } = selection;
     let mut localities: BTreeMap<&str, Vec<envoy::LbEndpoint>> = BTreeMap::new();
-    for endpoint in service.endpoints.iter().filter(|endpoint| endpoint.is_selected_by(labels)) {
-        if let Some(&target) = endpoint.ports.get(&port) {
-            localities.entry(&endpoint.locality).or_default().push(lb_endpoint(endpoint, target));
+    for endpoint in upstream.service.endpoints.iter().filter(|endpoint| endpoint.is_selected_by(labels)) {
+        if let Some(&target) = endpoint.ports.get(&upstream.port) {
+            localities.entry(&endpoint.locality).or_default().push(lb_endpoint(upstream, endpoint, target));
         }
     }
     let priorities = priorities(localities.keys().copied(), failover_from.unwrap_or_default());
@@ -42,13 +48,15 @@ pub(super) fn load_assignment(
     }
 }
 
-fn lb_endpoint(endpoint: &Endpoint, port: u16) -> envoy::LbEndpoint {
+fn lb_endpoint(upstream: &Upstream<'_>, endpoint: &Endpoint, port: u16) -> envoy::LbEndpoint {
     let address =
         envoy::Endpoint { address: Some(socket_address(&endpoint.address, port)), ..envoy::Endpoint::default() };
+    let mut metadata = istio_metadata(object([("workload", string(workload(&endpoint.labels)))]));
+    metadata.filter_metadata.extend(upstream.endpoint_metadata(endpoint, port));
     envoy::LbEndpoint {
         host_identifier: Some(envoy::lb_endpoint::HostIdentifier::Endpoint(address)),
         load_balancing_weight: Some(endpoint.weight),
-        metadata: Some(istio_metadata(object([("workload", string(workload(&endpoint.labels)))]))),
+        metadata: Some(metadata),
         ..envoy::LbEndpoint::default()
     }
 }

@@ -21,17 +21,20 @@ mod names;
 mod proto;
 mod route;
 mod string_match;
+mod tls;
 mod traffic_policy;
 mod view;
 mod workload;
 
 pub use mesh_core::node::{Interception, Node, NodeError, Role};
+pub use tls::redacted;
 pub use workload::with_labels;
 
 use mesh_xds::proto::envoy::config::cluster::v3::Cluster;
 use mesh_xds::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use mesh_xds::proto::envoy::config::listener::v3::Listener;
 use mesh_xds::proto::envoy::config::route::v3::RouteConfiguration;
+use mesh_xds::proto::envoy::extensions::transport_sockets::tls::v3::Secret;
 
 use crate::mesh::Mesh;
 use view::View;
@@ -47,6 +50,9 @@ pub struct Resources {
     pub clusters: Vec<Cluster>,
     /// Endpoint discovery.
     pub endpoints: Vec<ClusterLoadAssignment>,
+    /// Secret discovery: what listeners and clusters name, except the certificate and the roots of the node's identity, which
+    /// a certificate authority makes.
+    pub secrets: Vec<Secret>,
 }
 
 /// The resources of a node of the mesh.
@@ -60,7 +66,7 @@ pub fn translate(mesh: &Mesh, node: &Node) -> Resources {
     routes.sort_by(|a, b| a.name.cmp(&b.name));
     clusters.sort_by(|a, b| a.name.cmp(&b.name));
     endpoints.sort_by(|a, b| a.cluster_name.cmp(&b.cluster_name));
-    Resources { listeners, routes, clusters, endpoints }
+    Resources { listeners, routes, clusters, endpoints, secrets: tls::secrets(&view) }
 }
 
 #[cfg(test)]

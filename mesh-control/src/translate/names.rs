@@ -14,6 +14,11 @@ pub(super) fn outbound_cluster(port: u16, subset: &str, host: &Host) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
+/// Server name of TLS connections to a service's port, or to a subset of its endpoints.
+pub(super) fn sni(port: u16, subset: &str, host: &Host) -> String {
+    format!("outbound_.{port}_.{subset}_.{host}")
+}
+
 /// Cluster of the workload itself.
 pub(super) fn inbound_cluster(port: u16) -> String {
     format!("inbound|{port}||")

@@ -12,6 +12,7 @@ pub(super) use mesh_xds::proto::envoy::extensions::filters::network::http_connec
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::mongo_proxy::v3 as mongo;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
 pub(super) use mesh_xds::proto::envoy::extensions::retry::host::previous_hosts::v3 as previous_hosts;
+pub(super) use mesh_xds::proto::envoy::extensions::transport_sockets::{raw_buffer::v3 as raw_buffer, tls::v3 as tls};
 pub(super) use mesh_xds::proto::envoy::extensions::upstreams::http::v3 as upstream_http;
 pub(super) use mesh_xds::proto::envoy::r#type::matcher::v3 as matcher;
 pub(super) use mesh_xds::proto::envoy::r#type::v3 as percent;

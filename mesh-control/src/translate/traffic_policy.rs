@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::proto::{any, cluster as envoy, core, duration, percent, upstream_http};
-use crate::config::{ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, TcpKeepalive, TrafficPolicy};
+use crate::config::{
+    ClientTls, ClientTlsMode, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, TcpKeepalive,
+    TrafficPolicy,
+};
 
 /// Time to connect unless a rule says otherwise. Istio `MeshConfig.connectTimeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,6 +19,7 @@ pub(super) struct Policy<'a> {
     pub(super) load_balancer: LoadBalancer,
     pub(super) connection_pool: Option<&'a ConnectionPool>,
     pub(super) outlier_detection: Option<&'a OutlierDetection>,
+    pub(super) tls: Option<&'a ClientTls>,
 }
 
 impl<'a> Policy<'a> {
@@ -38,12 +42,14 @@ impl<'a> Policy<'a> {
                 load_balancer: settings.load_balancer.unwrap_or_default(),
                 connection_pool: settings.connection_pool.as_ref(),
                 outlier_detection: settings.outlier_detection.as_ref(),
+                tls: settings.tls.as_ref(),
             };
             return;
         }
         self.load_balancer = level.load_balancer.unwrap_or(self.load_balancer);
         self.connection_pool = level.connection_pool.as_ref().or(self.connection_pool);
         self.outlier_detection = level.outlier_detection.as_ref().or(self.outlier_detection);
+        self.tls = level.tls.as_ref().or(self.tls);
     }
 
     /// Writes the policy into a cluster whose endpoints speak HTTP/2 or HTTP/1.1.
@@ -79,9 +85,26 @@ impl<'a> Policy<'a> {
             tcp_keepalive: Some(tcp_keepalive(keepalive)),
             ..envoy::UpstreamConnectionOptions::default()
         });
-        if let Some(options) = http_options(pool, is_http2 || pool.h2_upgrade) {
+        let options = http_options(pool, self.is_http2(is_http2), self.names_from_requests());
+        if let Some(options) = options {
             cluster.typed_extension_protocol_options.insert(HTTP_PROTOCOL_OPTIONS.to_owned(), any(&options));
         }
+    }
+
+    /// Whether endpoints are called with HTTP/2: their protocol is HTTP/2, or they are upgraded.
+    pub(super) fn is_http2(&self, is_http2: bool) -> bool {
+        is_http2 || self.connection_pool.is_some_and(|pool| pool.h2_upgrade)
+    }
+
+    /// What TLS takes from requests because the rule does not say it: the server name, and the name in the certificate.
+    fn names_from_requests(&self) -> Option<core::UpstreamHttpProtocolOptions> {
+        let is_theirs = |tls: &&ClientTls| matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual);
+        let tls = self.tls.filter(is_theirs).filter(|tls| tls.sni.is_empty())?;
+        Some(core::UpstreamHttpProtocolOptions {
+            auto_sni: true,
+            auto_san_validation: tls.subject_alt_names.is_empty() && !tls.insecure_skip_verify,
+            ..core::UpstreamHttpProtocolOptions::default()
+        })
     }
 
     /// Writes the part that also holds on the inbound side: limits of connections, but not their protocol.
@@ -117,14 +140,18 @@ fn tcp_keepalive(keepalive: TcpKeepalive) -> core::TcpKeepalive {
 }
 
 /// `None` where Envoy's defaults are meant: HTTP/1.1 without limits.
-fn http_options(pool: &ConnectionPool, is_http2: bool) -> Option<upstream_http::HttpProtocolOptions> {
+fn http_options(
+    pool: &ConnectionPool,
+    is_http2: bool,
+    names: Option<core::UpstreamHttpProtocolOptions>,
+) -> Option<upstream_http::HttpProtocolOptions> {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
 
     let idle_timeout = pool.idle_timeout.or(pool.tcp_idle_timeout);
     let has_common =
         idle_timeout.is_some() || pool.max_requests_per_connection.is_some() || pool.max_connection_duration.is_some();
-    if !is_http2 && !has_common {
+    if !is_http2 && !has_common && names.is_none() {
         return None;
     }
     let protocol = if is_http2 {
@@ -136,6 +163,7 @@ fn http_options(pool: &ConnectionPool, is_http2: bool) -> Option<upstream_http::
         ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default())
     };
     Some(upstream_http::HttpProtocolOptions {
+        upstream_http_protocol_options: names,
         common_http_protocol_options: has_common.then(|| core::HttpProtocolOptions {
             idle_timeout: idle_timeout.map(duration),
             max_requests_per_connection: pool.max_requests_per_connection,

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::Scope;
-use crate::config::{Config, DestinationRule, selects};
+use super::credential::{Need, Place};
+use crate::config::{ClientTls, ClientTlsMode, Config, DestinationRule, selects};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::host::Host;
 use crate::registry::{Service, labels_of_workloads};
@@ -12,6 +13,7 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let (config, registry) = (&scope.mesh.config, &scope.mesh.registry);
     check_merged(config, diagnostics);
     for rule in &config.destination_rules {
+        check_tls(scope, rule, diagnostics);
         let services: Vec<_> = if rule.host.is_wildcard() {
             registry.services().iter().filter(|service| rule.host.covers(&service.host)).collect()
         } else {
@@ -96,6 +98,59 @@ fn check_subsets(rule: &DestinationRule, services: &[&Service], config: &Config,
         }
         diagnostics.push(warning);
     }
+}
+
+/// Reports Secrets that are not there, servers whose certificates are verified with roots that the rule does not name, and
+/// mutual TLS of a mesh without certificates.
+fn check_tls(scope: Scope<'_>, rule: &DestinationRule, diagnostics: &mut Vec<Diagnostic>) {
+    const DESTINATION: Code = Code::NoServerCertificateVerificationDestinationLevel;
+    const PORT: Code = Code::NoServerCertificateVerificationPortLevel;
+    let policies = std::iter::once(("spec.trafficPolicy".to_owned(), &rule.traffic_policy)).chain(
+        rule.subsets.iter().enumerate().map(|(i, it)| (format!("spec.subsets[{i}].trafficPolicy"), &it.traffic_policy)),
+    );
+    for (path, policy) in policies {
+        let own = policy.tls.iter().map(|tls| (format!("{path}.tls"), tls, DESTINATION));
+        let ports = policy
+            .port_level_settings
+            .iter()
+            .enumerate()
+            .filter_map(|(i, port)| Some((format!("{path}.portLevelSettings[{i}].tls"), port.tls.as_ref()?, PORT)));
+        for (field, tls, code) in own.chain(ports) {
+            let place = Place { metadata: &rule.metadata, field: &field, position: &tls.position };
+            let (needs_certificate, needs_roots) = match tls.mode {
+                ClientTlsMode::Disable => continue,
+                ClientTlsMode::IstioMutual => {
+                    diagnostics.extend(place.needs_certificates(scope, "ISTIO_MUTUAL"));
+                    continue;
+                }
+                ClientTlsMode::Simple => (false, !tls.insecure_skip_verify),
+                ClientTlsMode::Mutual => (true, !tls.insecure_skip_verify),
+            };
+            if !tls.credential_name.is_empty() {
+                let certificate = needs_certificate.then_some(Need::Certificate);
+                let needs = certificate.into_iter().chain(needs_roots.then_some(Need::Roots));
+                diagnostics.extend(needs.filter_map(|need| place.check(scope, &tls.credential_name, need)).take(1));
+            }
+            diagnostics.extend(unnamed_roots(rule, tls).map(|message| {
+                Diagnostic::warning(code, tls.position.clone(), message)
+                    .at(rule.metadata.resource(), field.as_str())
+                    .label("expected caCertificates or credentialName")
+            }));
+        }
+    }
+}
+
+/// The warning about a server whose certificate is verified with roots that the rule does not name, or not at all.
+fn unnamed_roots(rule: &DestinationRule, tls: &ClientTls) -> Option<String> {
+    let how = if tls.insecure_skip_verify {
+        "certificates of servers are not verified"
+    } else if tls.names_roots() {
+        return None;
+    } else {
+        "certificates of servers are verified with the roots of the operating system"
+    };
+    let (mode, host) = (tls.mode.as_str(), &rule.host.value);
+    Some(format!("TLS mode {mode} without caCertificates: {how}, for host {host}"))
 }
 
 fn check_ports(rule: &DestinationRule, services: &[&Service], diagnostics: &mut Vec<Diagnostic>) {

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::Scope;
-use crate::config::{Config, Gateway, GatewayName, Metadata, Server, ServerMode, VirtualService, selects};
+use super::credential::{self, Need};
+use crate::config::{
+    Config, Gateway, GatewayName, Metadata, Server, ServerMode, ServerTlsMode, VirtualService, selects,
+};
 use crate::diagnostic::{Code, Diagnostic};
 
 pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
@@ -19,6 +22,7 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
             let others = places.iter().filter(|other| !std::ptr::eq(place.server, other.server));
             diagnostics.extend(others.filter_map(|other| place.conflict(other)).next());
             diagnostics.extend(place.without_rules(&scope.mesh.config));
+            diagnostics.extend(place.credentials(scope));
         }
     }
 }
@@ -34,8 +38,8 @@ impl Place<'_> {
     /// Warns of a server for connections that no rule forwards. An HTTP server answers requests all the same.
     fn without_rules(&self, config: &Config) -> Option<Diagnostic> {
         let (list, has_rules): (_, fn(&VirtualService) -> bool) = match self.server.mode {
-            ServerMode::Http { .. } => return None,
-            ServerMode::Tcp => ("tcp", |service| !service.tcp.is_empty()),
+            ServerMode::Http { .. } | ServerMode::Https | ServerMode::AutoPassthrough => return None,
+            ServerMode::Tcp | ServerMode::Tls => ("tcp", |service| !service.tcp.is_empty()),
             ServerMode::TlsPassthrough => ("tls", |service| !service.tls.is_empty()),
         };
         let Metadata { namespace, name, .. } = &self.gateway.metadata;
@@ -54,6 +58,28 @@ impl Place<'_> {
                 .at(self.gateway.metadata.resource(), format!("spec.servers[{}]", self.index))
                 .label("has no effect"),
         )
+    }
+
+    /// What is wrong with the Secrets of its TLS.
+    fn credentials(&self, scope: Scope<'_>) -> Vec<Diagnostic> {
+        let Some(tls) = &self.server.tls else { return Vec::new() };
+        let field = format!("spec.servers[{}].tls", self.index);
+        let at = |position| credential::Place { metadata: &self.gateway.metadata, field: &field, position };
+        if tls.mode == ServerTlsMode::IstioMutual {
+            return at(&self.server.position).needs_certificates(scope, "ISTIO_MUTUAL").into_iter().collect();
+        }
+        let certificates = tls.credential_names.iter();
+        let mut found: Vec<_> =
+            certificates.filter_map(|name| at(&name.position).check(scope, name, Need::Certificate)).collect();
+        if matches!(tls.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual) {
+            let named = Some(tls.ca_cert_credential_name.as_str()).filter(|name| !name.is_empty());
+            let own = tls.credential_names.first();
+            let position = own.map_or(&self.server.position, |name| &name.position);
+            let name = named.or_else(|| own.map(|name| name.as_str()));
+            found.extend(name.and_then(|name| at(position).check(scope, name, Need::Roots)));
+        }
+        found.dedup_by(|a, b| a.message == b.message);
+        found
     }
 
     /// What is wrong if one proxy has both servers.
@@ -87,7 +113,7 @@ fn layer(mode: ServerMode) -> &'static str {
     match mode {
         ServerMode::Http { .. } => "HTTP",
         ServerMode::Tcp => "TCP",
-        ServerMode::TlsPassthrough => "TLS",
+        ServerMode::TlsPassthrough | ServerMode::AutoPassthrough | ServerMode::Https | ServerMode::Tls => "TLS",
     }
 }
 

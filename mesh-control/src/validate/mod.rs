@@ -7,10 +7,12 @@
 
 mod addresses;
 mod authorization_policy;
+mod credential;
 mod destination_rule;
 mod endpoint_slice;
 mod endpoints;
 mod gateway;
+mod peer_authentication;
 mod service;
 mod service_entry;
 mod sidecar;

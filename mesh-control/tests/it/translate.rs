@@ -30,7 +30,7 @@ fn assert_decodable<M: Message + Name + std::fmt::Debug>(resources: &[M]) {
 #[test]
 fn the_data_plane_accepts_everything_that_is_generated() {
     for role in [Role::Library, Role::Gateway, Role::Sidecar(Interception::None)] {
-        let Resources { listeners, routes, clusters, endpoints } = resources(role);
+        let Resources { listeners, routes, clusters, endpoints, .. } = resources(role);
         assert_decodable(&listeners);
         assert_decodable(&routes);
         assert_decodable(&clusters);

@@ -288,7 +288,7 @@ impl ListenerStats {
     pub fn tls(&self) -> TlsStats {
         let mut registered = self.registered.lock();
         TlsStats::from_counters(|name| {
-            match registered.entry(name).or_insert_with(|| Registered::Counter(Arc::default())) {
+            match registered.entry(name.into()).or_insert_with(|| Registered::Counter(Arc::default())) {
                 Registered::Counter(counter) => Arc::clone(counter),
                 Registered::Gauge(_) => Arc::default(),
             }

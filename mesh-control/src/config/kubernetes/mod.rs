@@ -11,6 +11,7 @@ mod node;
 mod pod;
 mod pod_template;
 mod port;
+mod secret;
 mod service;
 
 pub use endpoint::{Addresses, EndpointAddress, EndpointPort};
@@ -23,6 +24,7 @@ pub use pod_template::{
     CronJob, DaemonSet, Deployment, Job, PodTemplate, ReplicaSet, ReplicationController, StatefulSet,
 };
 pub use port::{KubernetesPort, TargetPort};
+pub use secret::{Secret, SecretData};
 pub use service::Service;
 
 use std::net::IpAddr;

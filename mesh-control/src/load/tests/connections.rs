@@ -177,16 +177,9 @@ fn servers_have_the_tls_settings_that_their_protocol_needs() {
         (
             "HTTPS",
             "tls: {mode: SIMPLE, credentialName: a}",
-            &[
-                "MESH0003 4 `SIMPLE` spec.servers[0].tls.mode: SIMPLE is not supported yet",
-                "MESH0003 4 `credentialName` spec.servers[0].tls.credentialName: credentialName is not supported yet",
-            ],
+            &["IST0101 4 `a` spec.servers[0].tls: there is no Secret a in any namespace"],
         ),
-        (
-            "TLS",
-            "tls: {mode: AUTO_PASSTHROUGH}",
-            &["MESH0003 4 `AUTO_PASSTHROUGH` spec.servers[0].tls.mode: AUTO_PASSTHROUGH is not supported yet"],
-        ),
+        ("TLS", "tls: {mode: AUTO_PASSTHROUGH}", &[]),
         (
             "TLS",
             "tls: {privateKey: a, httpsRedirect: true}",

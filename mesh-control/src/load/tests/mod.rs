@@ -5,6 +5,7 @@ mod connections;
 mod kubernetes;
 mod mesh_config;
 mod others;
+mod tls;
 
 use super::*;
 use crate::config::Strictness;
@@ -456,7 +457,7 @@ fn destination_rules_are_checked() {
         ),
         (
             "{host: two.example, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}",
-            "MESH0003 4 `ISTIO_MUTUAL` spec.trafficPolicy.tls.mode: ISTIO_MUTUAL is not supported yet",
+            "MESH0003 4 `{` spec.trafficPolicy.tls: mode ISTIO_MUTUAL needs certificates of the workloads, and there is no",
         ),
         (
             "{host: two.example, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}",
@@ -609,13 +610,13 @@ fn all_mistakes_of_all_files_are_reported_at_once() {
 fn lenient_mode_leaves_out_what_is_not_supported_and_says_so() {
     let text = resource(
         "DestinationRule",
-        "{host: reviews, trafficPolicy: {tls: {mode: SIMPLE}, loadBalancer: {simple: RANDOM}}}",
+        "{host: reviews, trafficPolicy: {tunnel: {targetHost: a}, loadBalancer: {simple: RANDOM}}}",
     );
     let source = Arc::new(Source::new("x.yaml", text));
     let loaded = Loaded::from_sources(vec![source], Strictness::Lenient);
     assert!(loaded.is_valid());
     assert_eq!(loaded.mesh.config.destination_rules[0].traffic_policy.load_balancer, Some(LoadBalancer::Random));
-    assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.message == "SIMPLE is not supported yet"));
+    assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.message == "tunnel is not supported yet"));
 }
 
 #[test]

@@ -60,8 +60,12 @@ pub(super) fn websocket() -> UpgradeConfig {
 
 /// A chain with the manager as its only filter.
 pub(super) fn filter_chain(manager: &http::HttpConnectionManager) -> envoy::FilterChain {
-    let filter = network_filter(HTTP_CONNECTION_MANAGER, any(manager));
-    envoy::FilterChain { filters: vec![filter], ..envoy::FilterChain::default() }
+    envoy::FilterChain { filters: filters(manager), ..envoy::FilterChain::default() }
+}
+
+/// The manager as the only filter of a chain.
+pub(super) fn filters(manager: &http::HttpConnectionManager) -> Vec<envoy::Filter> {
+    vec![network_filter(HTTP_CONNECTION_MANAGER, any(manager))]
 }
 
 /// A listener on an address and port.

@@ -6,20 +6,22 @@
 use std::collections::BTreeSet;
 
 use super::ListenerResources;
-use super::http_connection_manager::{filter_chain, inline, listener, rds, websocket};
+use super::http_connection_manager::{filters, inline, listener, rds, websocket};
+use super::inbound;
 use crate::host::Host;
 use crate::registry::Service;
 use crate::translate::filter::{Side, http_filters};
 use crate::translate::names::{LIBRARY_INBOUND_PREFIX, outbound_cluster};
 use crate::translate::proto::{any, http, listener as envoy, route as envoy_route, socket_address};
 use crate::translate::route;
+use crate::translate::tls::Terminates;
 use crate::translate::view::View;
 
 /// The address of a listener on all addresses.
 const ANY_ADDRESS: &str = "0.0.0.0";
 
 pub(super) fn build(view: &View<'_>) -> ListenerResources {
-    let mut resources = ListenerResources { listeners: inbound(view), ..ListenerResources::default() };
+    let mut resources = ListenerResources { listeners: served(view), ..ListenerResources::default() };
     for &service in &view.services {
         for port in service.ports.iter().filter(|port| port.protocol.is_http()) {
             let hosts = service.hosts(&view.node.namespace);
@@ -48,7 +50,7 @@ fn outbound(view: &View<'_>, service: &Service, host: &Host, port: u16) -> envoy
 }
 
 /// The node's endpoints, and every address with one of their ports.
-fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
+fn served(view: &View<'_>) -> Vec<envoy::Listener> {
     let mut addresses = BTreeSet::new();
     for endpoint in view.endpoints() {
         for &port in endpoint.ports.values() {
@@ -64,11 +66,29 @@ fn inbound(view: &View<'_>) -> Vec<envoy::Listener> {
             route_specifier: Some(inline(served_here())),
             ..http::HttpConnectionManager::default()
         };
-        let mut listener = listener(Side::Inbound, &address, port, vec![filter_chain(&manager)]);
+        let mut listener = listener(Side::Inbound, &address, port, inbound_chains(view, port, &filters(&manager)));
+        inbound::inspect(&mut listener, &[]);
         listener.name = format!("{LIBRARY_INBOUND_PREFIX}{address}:{port}");
         listener
     };
     addresses.into_iter().map(build).collect()
+}
+
+/// A chain for each way in which connections come in, named as istiod's.
+fn inbound_chains(view: &View<'_>, port: u16, filters: &[envoy::Filter]) -> Vec<envoy::FilterChain> {
+    let mut admissions = inbound::admissions(view.inbound_mode(port), Terminates::Http);
+    if let [only] = admissions.as_mut_slice() {
+        only.take_any_plain_text();
+    }
+    let build = |admission: inbound::Admission| {
+        let mut chain = admission.chain(view, None, Terminates::Http, filters.to_vec());
+        if view.mesh.has_certificates || admission.is_mutual_tls {
+            let name = if admission.is_mutual_tls { "inbound-mtls" } else { "inbound-plaintext" };
+            name.clone_into(&mut chain.name);
+        }
+        chain
+    };
+    admissions.into_iter().map(build).collect()
 }
 
 /// Requests end in the program itself.

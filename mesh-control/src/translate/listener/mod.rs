@@ -2,6 +2,7 @@
 
 mod gateway;
 mod http_connection_manager;
+mod inbound;
 mod library;
 mod sidecar;
 mod tcp;

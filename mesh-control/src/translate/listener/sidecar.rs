@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::ListenerResources;
-use super::http_connection_manager::{filter_chain, inline, listener, manager, rds};
-use super::tcp::{self, Chain, Chains};
-use crate::config::{EgressListener, GatewayName, IngressListener, ListenerPort, Protocol};
+use super::http_connection_manager::{filter_chain, filters, inline, listener, manager, rds};
+use super::inbound;
+use super::tcp::{self, Chains};
+use crate::config::{EgressListener, GatewayName, IngressListener, ListenerPort, MtlsMode, Protocol};
 use crate::translate::cluster;
 use crate::translate::entry::Entry;
 use crate::translate::filter::Side;
 use crate::translate::proto::listener as envoy;
 use crate::translate::route::{self, UnknownHosts};
+use crate::translate::tls::Terminates;
 use crate::translate::view::View;
 use mesh_core::node::Interception;
 
@@ -52,16 +54,46 @@ fn add_ingress(view: &View<'_>, ingress: &IngressListener, resources: &mut Liste
         None => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
     };
     let protocol = ingress.port.protocol;
-    resources.listeners.push(if protocol.is_http() {
-        let routes = route::inbound(port, protocol == Protocol::Grpc);
-        let manager = manager(view, Side::Inbound, format!("inbound_{bind}_{port}"), inline(routes));
-        listener(Side::Inbound, &bind, port, vec![filter_chain(&manager)])
-    } else {
-        let mut chains = Chains::default();
-        chains.add(Chain::new(tcp::to_workload(view, port, protocol)));
-        chains.build(Side::Inbound, &bind, port, None)
-    });
+    let inbound = Inbound { view, port, service_port: port, protocol, address: &bind };
+    let mut listener = listener(Side::Inbound, &bind, port, inbound.chains(None));
+    inbound::inspect(&mut listener, &[]);
+    resources.listeners.push(listener);
     resources.clusters.push(cluster::inbound(view, port, protocol.is_http2(), Some(target)));
+}
+
+/// Connections to a port of the workload.
+struct Inbound<'a> {
+    view: &'a View<'a>,
+    /// Port of the workload.
+    port: u16,
+    /// Port by which the service is called.
+    service_port: u16,
+    protocol: Protocol,
+    /// Address that is listened on.
+    address: &'a str,
+}
+
+impl Inbound<'_> {
+    /// A chain for each way in which connections come in; `captured` is the port, if a listener has chains of several ports.
+    fn chains(&self, captured: Option<u16>) -> Vec<envoy::FilterChain> {
+        let Self { view, port, .. } = *self;
+        let (terminates, filters) = self.filters();
+        let mut admissions = inbound::admissions(view.inbound_mode(port), terminates);
+        if let ([only], None) = (admissions.as_mut_slice(), captured) {
+            only.take_any_plain_text();
+        }
+        admissions.into_iter().map(|it| it.chain(view, captured, terminates, filters.clone())).collect()
+    }
+
+    fn filters(&self) -> (Terminates, Vec<envoy::Filter>) {
+        let Self { view, port, service_port, protocol, address } = *self;
+        if !protocol.is_http() {
+            return (Terminates::Tcp, tcp::to_workload(view, port, protocol));
+        }
+        let routes = route::inbound(service_port, port, protocol == Protocol::Grpc);
+        let manager = manager(view, Side::Inbound, format!("inbound_{address}_{port}"), inline(routes));
+        (Terminates::Http, filters(&manager))
+    }
 }
 
 /// Adds a listener for calls of the workload, which are made to its port instead of to the service.
@@ -140,26 +172,29 @@ fn add_captured_connections(view: &View<'_>, resources: &mut ListenerResources) 
     }
 }
 
+/// Adds the listener of what comes in, with the chains of each port of the workload.
 fn add_captured_inbound(view: &View<'_>, resources: &mut ListenerResources) {
     let service = view.node.service.as_ref().and_then(|host| view.mesh.registry.find(host, &view.node.namespace));
     let Some(service) = service else { return };
-    let mut chains = Vec::new();
+    let (mut chains, mut plain) = (Vec::new(), Vec::new());
     let target_ports: BTreeSet<(u16, u16)> = view.endpoints().flat_map(|endpoint| endpoint.ports.clone()).collect();
+    let mut seen = BTreeSet::new();
     for (port, target) in target_ports {
-        let Some(port) = service.port(port).filter(|port| port.protocol.is_http()) else { continue };
-        let routes = route::inbound(target, port.protocol == Protocol::Grpc);
-        let manager = manager(view, Side::Inbound, format!("inbound_{ANY_ADDRESS}_{target}"), inline(routes));
-        let mut chain = filter_chain(&manager);
-        chain.name = crate::translate::names::listener(ANY_ADDRESS, target);
-        chain.filter_chain_match = Some(envoy::FilterChainMatch {
-            destination_port: Some(target.into()),
-            transport_protocol: "raw_buffer".to_owned(),
-            ..envoy::FilterChainMatch::default()
-        });
-        chains.push(chain);
+        // Several ports of a service may be served by one port of the workload.
+        let Some(port) = service.port(port).filter(|_| seen.insert(target)) else { continue };
+        let (service_port, protocol) = (port.number, port.protocol);
+        let inbound = Inbound { view, port: target, service_port, protocol, address: ANY_ADDRESS };
+        for mut chain in inbound.chains(Some(target)) {
+            chain.name = crate::translate::names::listener(ANY_ADDRESS, target);
+            chains.push(chain);
+        }
+        if view.inbound_mode(target) == MtlsMode::Disable {
+            plain.push(target);
+        }
         resources.clusters.push(cluster::inbound(view, target, port.protocol.is_http2(), None));
     }
     let mut listener = listener(Side::Inbound, ANY_ADDRESS, INBOUND_PORT, chains);
     listener.name = "virtualInbound".to_owned();
+    inbound::inspect(&mut listener, &plain);
     resources.listeners.push(listener);
 }

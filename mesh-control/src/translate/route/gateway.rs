@@ -1,14 +1,12 @@
 //! Virtual hosts of a gateway: the hosts of its servers that VirtualServices are bound to.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::matcher::is_catch_all;
 use super::rules;
 use super::virtual_host::{route_configuration, virtual_host};
 use crate::config::ServerMode;
 use crate::translate::gateway_server::GatewayServer;
-use crate::translate::names;
 use crate::translate::proto::route as envoy;
 use crate::translate::view::View;
 use envoy::virtual_host::TlsRequirementType;
@@ -20,11 +18,10 @@ struct Gathered {
     requires_tls: bool,
 }
 
-/// Routes of one port of a gateway, from all servers on it.
+/// Routes of servers that share them: those of plain HTTP on one port, or a single one of HTTPS.
 pub(in crate::translate) fn routes(
     view: &View<'_>,
-    port: u16,
-    bind: Option<IpAddr>,
+    name: String,
     servers: &[GatewayServer<'_>],
 ) -> envoy::RouteConfiguration {
     let mut hosts: BTreeMap<String, Gathered> = BTreeMap::new();
@@ -43,8 +40,9 @@ pub(in crate::translate) fn routes(
             hosts.entry(host.host.to_string()).or_default().requires_tls = true;
         }
     }
+    let port = servers.first().map_or(0, |server| server.server.port);
     let virtual_hosts = hosts.into_iter().map(|(host, gathered)| build(&host, port, gathered)).collect();
-    route_configuration(names::gateway_routes(port, bind), virtual_hosts)
+    route_configuration(name, virtual_hosts)
 }
 
 /// Routes that match every request are last, because several VirtualServices may share a host.

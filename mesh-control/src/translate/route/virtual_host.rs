@@ -88,7 +88,7 @@ pub(in crate::translate) fn library(view: &View<'_>, service: &Service, port: u1
 }
 
 /// Routes between a sidecar and its workload.
-pub(in crate::translate) fn inbound(port: u16, is_grpc: bool) -> envoy::RouteConfiguration {
+pub(in crate::translate) fn inbound(service_port: u16, port: u16, is_grpc: bool) -> envoy::RouteConfiguration {
     let action = envoy::RouteAction {
         timeout: Some(prost_types::Duration::default()),
         retry_policy: (!is_grpc).then(inbound_retry_policy),
@@ -96,7 +96,7 @@ pub(in crate::translate) fn inbound(port: u16, is_grpc: bool) -> envoy::RouteCon
         ..envoy::RouteAction::default()
     };
     let virtual_host = envoy::VirtualHost {
-        name: format!("inbound|http|{port}"),
+        name: format!("inbound|http|{service_port}"),
         domains: vec!["*".to_owned()],
         routes: vec![every_request("default", Action::Route(action))],
         ..envoy::VirtualHost::default()

@@ -3,6 +3,7 @@
 mod connections;
 mod kubernetes;
 mod mesh_config;
+mod tls;
 
 use std::sync::Arc;
 

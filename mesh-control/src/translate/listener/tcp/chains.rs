@@ -1,16 +1,21 @@
 //! Collects the filter chains of a listener from rules and services.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::host::Host;
 use crate::translate::filter::Side;
 use crate::translate::listener::http_connection_manager::listener;
-use crate::translate::proto::{any, core, listener as envoy, tls_inspector};
+use crate::translate::proto::{any, core, duration, listener as envoy, tls_inspector};
 use envoy::listener_filter::ConfigType;
 
 /// Bytes that are read at first of a TLS client hello. istiod's value.
 const INITIAL_READ_BUFFER_SIZE: u32 = 512;
+
+/// Time for a TLS handshake at the edge. istiod's value.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A filter chain and its match.
 #[derive(Debug)]
@@ -19,17 +24,32 @@ pub(in crate::translate::listener) struct Chain {
     pub(super) server_names: Vec<String>,
     /// Networks of the destination address; none means any address.
     pub(super) prefix_ranges: Vec<IpNet>,
+    /// Protocols of which a client of TLS must offer one; none means any.
+    pub(super) application_protocols: Vec<String>,
+    /// TLS that ends here, if it does.
+    pub(super) transport_socket: Option<core::TransportSocket>,
     pub(super) filters: Vec<envoy::Filter>,
 }
 
 impl Chain {
     /// A chain for every connection.
     pub(in crate::translate::listener) fn new(filters: Vec<envoy::Filter>) -> Self {
-        Self { server_names: Vec::new(), prefix_ranges: Vec::new(), filters }
+        let (server_names, prefix_ranges, application_protocols) = Default::default();
+        Self { server_names, prefix_ranges, application_protocols, transport_socket: None, filters }
+    }
+
+    /// A chain for TLS connections that end here, to one of the hosts.
+    pub(in crate::translate::listener) fn terminating<'a>(
+        hosts: impl Iterator<Item = &'a Host>,
+        transport_socket: core::TransportSocket,
+        filters: Vec<envoy::Filter>,
+    ) -> Self {
+        let server_names = hosts.map(|host| host.as_str().to_owned()).collect();
+        Self { server_names, transport_socket: Some(transport_socket), ..Self::new(filters) }
     }
 
     fn is_match_all(&self) -> bool {
-        self.server_names.is_empty() && self.prefix_ranges.is_empty()
+        self.server_names.is_empty() && self.prefix_ranges.is_empty() && self.application_protocols.is_empty()
     }
 
     fn build(self) -> envoy::FilterChain {
@@ -37,11 +57,14 @@ impl Chain {
         let filter_chain_match = envoy::FilterChainMatch {
             server_names: self.server_names,
             prefix_ranges: self.prefix_ranges.iter().map(cidr_range).collect(),
+            application_protocols: self.application_protocols,
             ..envoy::FilterChainMatch::default()
         };
         envoy::FilterChain {
             filter_chain_match: (!is_match_all).then_some(filter_chain_match),
             filters: self.filters,
+            transport_socket_connect_timeout: self.transport_socket.as_ref().map(|_| duration(HANDSHAKE_TIMEOUT)),
+            transport_socket: self.transport_socket,
             ..envoy::FilterChain::default()
         }
     }
@@ -127,7 +150,7 @@ fn or_any<T: Clone + Ord>(items: &[T]) -> Vec<Option<T>> {
 }
 
 /// The listener filter that finds the server name of TLS connections.
-fn tls_inspector() -> envoy::ListenerFilter {
+pub(in crate::translate::listener) fn tls_inspector() -> envoy::ListenerFilter {
     let config = tls_inspector::TlsInspector {
         initial_read_buffer_size: Some(INITIAL_READ_BUFFER_SIZE),
         ..tls_inspector::TlsInspector::default()

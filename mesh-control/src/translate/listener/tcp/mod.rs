@@ -8,7 +8,7 @@ mod gateway;
 mod proxy;
 mod service;
 
-pub(super) use chains::{Chain, Chains};
-pub(super) use gateway::{passthrough_chains, tcp_chains};
+pub(super) use chains::{Chain, Chains, tls_inspector};
+pub(super) use gateway::{add_auto_passthrough, add_passthrough, tcp_chains, tcp_filters};
 pub(super) use proxy::{to_unknown, to_workload};
 pub(super) use service::add_service;

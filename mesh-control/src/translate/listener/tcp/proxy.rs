@@ -65,6 +65,11 @@ pub(super) fn to_service(entry: &Entry<'_>, service: &Service, protocol: Protoco
     )
 }
 
+/// Filters for the connections to a cluster of a service.
+pub(super) fn to_cluster(view: &View<'_>, cluster: String, service: &Service) -> Vec<envoy::Filter> {
+    TcpProxy { rule: rule_of(view, service), ..TcpProxy::to(cluster) }.filters(view, side(view), Protocol::Tls)
+}
+
 /// Filters for the connections to the node's workload.
 pub(in crate::translate::listener) fn to_workload(
     view: &View<'_>,

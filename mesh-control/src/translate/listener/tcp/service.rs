@@ -35,7 +35,7 @@ fn add_tls_rules(entry: &Entry<'_>, service: &Service, protocol: Protocol, chain
                 chains.add(Chain {
                     server_names: matcher.sni_hosts.iter().map(|host| host.name.clone()).collect(),
                     prefix_ranges: matcher.connection.destination_subnets.clone(),
-                    filters: by_rule(entry, rules, &rule.route, protocol),
+                    ..Chain::new(by_rule(entry, rules, &rule.route, protocol))
                 });
                 is_routed = true;
             }
