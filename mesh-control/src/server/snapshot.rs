@@ -20,6 +20,7 @@ impl Snapshot {
     pub(super) fn of(mesh: &Mesh, node: &Node) -> Self {
         let resources = translate(mesh, node);
         let mut snapshot = Self::default();
+        snapshot.put(ResourceType::Secret, &resources.secrets, |resource| &resource.name);
         snapshot.put(ResourceType::Cluster, &resources.clusters, |resource| &resource.name);
         snapshot.put(ResourceType::ClusterLoadAssignment, &resources.endpoints, |resource| &resource.cluster_name);
         snapshot.put(ResourceType::Listener, &resources.listeners, |resource| &resource.name);

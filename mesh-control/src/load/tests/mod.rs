@@ -110,8 +110,8 @@ fn unknown_resources_are_refused_by_name() {
             "IST0106 1 `apps/v2` apiVersion: Deployment has no version \"v2\"",
         ),
         (
-            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n",
-            "MESH0003 2 `PeerAuthentication` kind: PeerAuthentication is not supported yet: refusing to load a configuration \
+            "apiVersion: security.istio.io/v1\nkind: FuturePolicy\n",
+            "MESH0003 2 `FuturePolicy` kind: FuturePolicy is not supported yet: refusing to load a configuration \
              whose security policy would not be enforced",
         ),
         (
