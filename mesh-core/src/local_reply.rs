@@ -232,6 +232,13 @@ impl LocalReply {
         Self { grpc_status, ..reply }
     }
 
+    /// Access control denied the request because of a policy, or because none matches.
+    #[must_use]
+    pub fn rbac_access_denied(policy: Option<&str>) -> Self {
+        let details = details::rbac_access_denied(policy).into();
+        Self { details, ..Self::new(StatusCode::FORBIDDEN, "RBAC: access denied", ResponseFlags::NONE, "") }
+    }
+
     /// An upstream request ended before a response began. `failure` is the transport's error, which may be empty;
     /// `retried` is whether the request was retried before.
     #[must_use]
@@ -300,6 +307,11 @@ mod tests {
             (LocalReply::RESPONSE_TIMEOUT, "504 UT response_timeout upstream request timeout"),
             (LocalReply::cluster_not_found(StatusCode::SERVICE_UNAVAILABLE), "503 NC cluster_not_found "),
             (LocalReply::ROUTE_NOT_FOUND, "404 NR route_not_found "),
+            (
+                LocalReply::rbac_access_denied(Some("ns[a]-policy[b c]-rule[0]")),
+                "403 - rbac_access_denied_matched_policy[ns[a]-policy[b_c]-rule[0]] RBAC: access denied",
+            ),
+            (LocalReply::rbac_access_denied(None), "403 - rbac_access_denied_matched_policy[none] RBAC: access denied"),
             (
                 LocalReply::fault(FaultAbort::Http(StatusCode::IM_A_TEAPOT)),
                 "418 FI fault_filter_abort fault filter abort",

@@ -16,6 +16,7 @@ pub mod fault;
 pub mod header_mutation;
 pub mod jwt_authn;
 mod overrides;
+pub mod rbac;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -88,6 +89,7 @@ filters! {
         header_mutation::Mutations
     ),
     JwtAuthn("envoy.filters.http.jwt_authn", jwt_authn::JwtAuthn, jwt_authn::PerRoute, clusters),
+    Rbac("envoy.filters.http.rbac", rbac::Rbac, rbac::Rbac),
 }
 
 /// A cluster that the configuration of a filter names.

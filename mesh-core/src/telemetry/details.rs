@@ -97,6 +97,14 @@ pub fn upstream_reset_before_response_started(reason: &str, failure: &str) -> St
     format!("upstream_reset_before_response_started{{{reason}{separator}{failure}}}").replace(' ', "_")
 }
 
+/// The details of a request or connection that access control has denied because of a policy, or of none that matches:
+/// `rbac_access_denied_matched_policy[policy]`, with underscores for spaces.
+#[must_use]
+pub fn rbac_access_denied(policy: Option<&str>) -> String {
+    let policy = policy.unwrap_or("none");
+    format!("rbac_access_denied_matched_policy[{}]", policy.replace(|c: char| c.is_ascii_whitespace(), "_"))
+}
+
 /// The details of a reset after the response began: `upstream_reset_after_response_started{reason}`, with underscores for
 /// spaces.
 #[must_use]

@@ -145,6 +145,29 @@ impl StringMatcher {
         self.ignore_case
     }
 
+    /// As [`Self::matches`], for a value that may not be UTF-8. A regular expression sees U+FFFD in place of what is not.
+    #[must_use]
+    pub fn matches_bytes(&self, value: &[u8]) -> bool {
+        if let Ok(text) = std::str::from_utf8(value) {
+            return self.matches(text);
+        }
+        let fold = |byte: &u8| if self.ignore_case { byte.to_ascii_lowercase() } else { *byte };
+        let equal =
+            |a: &[u8], b: &str| a.len() == b.len() && a.iter().zip(b.as_bytes()).all(|(a, b)| fold(a) == fold(b));
+        match &self.pattern {
+            // A pattern is UTF-8, so it is not the whole value.
+            StringPattern::Exact(_) => false,
+            StringPattern::Prefix(prefix) => value.get(..prefix.len()).is_some_and(|head| equal(head, prefix)),
+            StringPattern::Suffix(suffix) => {
+                let start = value.len().checked_sub(suffix.len());
+                start.and_then(|start| value.get(start..)).is_some_and(|tail| equal(tail, suffix))
+            }
+            StringPattern::Contains(part) if part.is_empty() => true,
+            StringPattern::Contains(part) => value.windows(part.len()).any(|window| equal(window, part)),
+            StringPattern::Regex(regex) => regex.matches(&String::from_utf8_lossy(value)),
+        }
+    }
+
     /// Whether `value` satisfies the predicate.
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {
@@ -283,6 +306,28 @@ mod tests {
         check(StringPattern::Contains("BC".into()), true, "abcd", true);
         check(StringPattern::Regex(SafeRegex::new("a.c").unwrap()), false, "abcd", false);
         check(StringPattern::Regex(SafeRegex::new("a.c|abcd").unwrap()), false, "abcd", true);
+    }
+
+    #[test]
+    fn values_that_are_not_utf8_are_compared_as_bytes() {
+        let value = b"ADMIN\xff-x";
+        for (pattern, ignore_case, expected) in [
+            (StringPattern::Exact("ADMIN".into()), false, false),
+            (StringPattern::Prefix("ADMIN".into()), false, true),
+            (StringPattern::Prefix("admin".into()), false, false),
+            (StringPattern::Prefix("admin".into()), true, true),
+            (StringPattern::Suffix("-X".into()), true, true),
+            (StringPattern::Suffix("longer than the value".into()), true, false),
+            (StringPattern::Contains("DMI".into()), false, true),
+            (StringPattern::Contains("dmi".into()), true, true),
+            (StringPattern::Contains("dmi".into()), false, false),
+            (StringPattern::Contains("".into()), false, true),
+            (StringPattern::Regex(SafeRegex::new("ADMIN.-x").unwrap()), false, true),
+        ] {
+            let matcher = StringMatcher::new(pattern, ignore_case);
+            assert_eq!(matcher.matches_bytes(value), expected, "{matcher:?}");
+            assert_eq!(matcher.matches_bytes(b"ADMIN-x"), matcher.matches("ADMIN-x"), "{matcher:?}");
+        }
     }
 
     #[test]

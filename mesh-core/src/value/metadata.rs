@@ -36,6 +36,14 @@ impl Metadata {
             _ => None,
         })
     }
+
+    /// Adds fields to the object of a namespace; they replace those of the same names.
+    pub fn merge(&mut self, namespace: &str, fields: BTreeMap<Box<str>, MetadataValue>) {
+        match self.filter_metadata.get_mut(namespace) {
+            Some(MetadataValue::Object(known)) => known.extend(fields),
+            _ => drop(self.filter_metadata.insert(namespace.into(), MetadataValue::Object(fields))),
+        }
+    }
 }
 
 impl MetadataValue {

@@ -7,6 +7,7 @@
 
 use std::{
     borrow::Cow,
+    cell::OnceCell,
     net::SocketAddr,
     ops::DerefMut,
     sync::{
@@ -19,6 +20,7 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Version, header::HOST, request, uri::PathAndQuery};
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
+    filter::rbac::Report,
     local_reply::LocalReply,
     model::{Metadata, MetadataValue},
     route::RouteHandle,
@@ -27,6 +29,7 @@ use mesh_core::{
     tls::TlsInfo,
 };
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::{machine::hostname, timer::now};
 
@@ -102,6 +105,10 @@ pub struct StreamState {
     pub upstream_timing: UpstreamTiming,
     /// Dynamic metadata and filter state; `None` until a filter sets any.
     filter_data: Option<Box<FilterData>>,
+    /// What access control has decided, which is part of the dynamic metadata.
+    access_decisions: SmallVec<[Report; 2]>,
+    /// The dynamic metadata with these decisions, made when it is read.
+    merged_metadata: OnceCell<Box<Metadata>>,
 }
 
 /// The source of a response.
@@ -195,13 +202,34 @@ impl StreamState {
     /// The dynamic metadata that filters have set, by namespace. Envoy `StreamInfo::dynamicMetadata`.
     #[must_use]
     pub fn dynamic_metadata(&self) -> Option<&Metadata> {
-        self.filter_data.as_deref().map(|data| &data.dynamic_metadata)
+        let set = self.filter_data.as_deref().map(|data| &data.dynamic_metadata);
+        if self.access_decisions.is_empty() {
+            return set;
+        }
+        Some(self.merged_metadata.get_or_init(|| {
+            let mut metadata = set.cloned().unwrap_or_default();
+            self.access_decisions.iter().for_each(|decision| decision.write(&mut metadata));
+            Box::new(metadata)
+        }))
     }
 
     /// Sets the dynamic metadata of `namespace`, which is usually the name of a filter.
     pub fn set_dynamic_metadata(&mut self, namespace: &str, value: MetadataValue) {
+        self.merged_metadata.take();
         let data = self.filter_data.get_or_insert_default();
         data.dynamic_metadata.filter_metadata.insert(namespace.into(), value);
+    }
+
+    /// Records what access control has decided.
+    pub(crate) fn observe_access(&mut self, decision: Report) {
+        self.merged_metadata.take();
+        self.access_decisions.push(decision);
+    }
+
+    /// What access control has decided, in the order of its filters.
+    #[must_use]
+    pub fn access_decisions(&self) -> &[Report] {
+        &self.access_decisions
     }
 
     /// Typed values that filters set for later filters. Envoy `StreamInfo::filterState`.

@@ -62,7 +62,8 @@ impl FilterLayer {
 
 impl From<HttpFilter> for FilterLayer {
     fn from(filter: HttpFilter) -> Self {
-        Self { chain: single(filter, &FilterFactory { stats: &HttpStats::default(), clients: None }) }
+        let factory = FilterFactory { stats: &HttpStats::default(), logs: &Arc::default(), clients: None };
+        Self { chain: single(filter, &factory) }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod fault;
 mod header_mutation;
 pub(crate) mod jwt_authn;
 mod layer;
+pub(crate) mod rbac;
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -25,7 +26,7 @@ use http::{HeaderMap, Response, request::Parts};
 use mesh_core::{
     filter::{Filter as FilterKind, FilterConfig, ResolvedOverride},
     local_reply::LocalReply,
-    model::{Action, ClusterName},
+    model::{Action, ClusterName, Metadata},
 };
 
 pub(crate) use chain::{FilterChain, FilterRun};
@@ -36,7 +37,7 @@ use crate::{
     call::{Call, StreamInfo},
     cluster_client::{ClientOptions, ClusterClient, ClusterClients, NoCluster},
     route::Matched,
-    telemetry::HttpStats,
+    telemetry::{HttpStats, LogFiles},
 };
 
 /// Makes the types that run every filter. Each line is the variant of [`FilterConfig`] and the type that runs it.
@@ -89,6 +90,7 @@ filters! {
     Cors(cors::CorsFilter),
     HeaderMutation(header_mutation::HeaderMutationFilter),
     JwtAuthn(jwt_authn::JwtAuthnFilter),
+    Rbac(rbac::RbacFilter),
 }
 
 /// An HTTP filter.
@@ -114,6 +116,8 @@ pub(crate) trait HttpFilter: fmt::Debug + Send + Sync + Sized {
 pub(crate) struct FilterFactory<'a> {
     /// Statistics of the connection manager. A filter registers its own in them.
     pub(crate) stats: &'a HttpStats,
+    /// The sinks of logs.
+    pub(crate) logs: &'a Arc<LogFiles>,
     /// Makes clients for clusters; `None` if there is no store of clusters.
     pub(crate) clients: Option<&'a dyn ClusterClients>,
 }
@@ -201,6 +205,11 @@ impl<'a> FilterRequest<'a> {
         if let Some(matched) = self.matched {
             self.info.state().observe_route(|| matched.route.to_handle());
         }
+    }
+
+    /// The metadata of the route; `None` if there is no route, or it has none.
+    pub(crate) fn route_metadata(&self) -> Option<&'a Metadata> {
+        self.matched?.route.route().metadata.as_deref()
     }
 
     /// The name of the cluster that the request is routed to.

@@ -115,7 +115,10 @@ impl HttpListener {
             routes: RouteConfigProvider::new(&config.routes, store)?,
             default_authority: facts.default_authority,
             store: Arc::clone(store),
-            filters: FilterChain::new(&config.http_filters, &FilterFactory { stats: &stats, clients }),
+            filters: FilterChain::new(
+                &config.http_filters,
+                &FilterFactory { stats: &stats, logs: &telemetry.logs, clients },
+            ),
             stats,
             telemetry: Arc::new(request_telemetry),
             peers: PeerExchange::new(config.peer_metadata, telemetry.peer.clone()),

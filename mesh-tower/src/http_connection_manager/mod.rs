@@ -38,6 +38,8 @@ mod http2_slow_tests;
 #[cfg(test)]
 mod http2_tests;
 #[cfg(test)]
+mod rbac_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod upgrade_tests;

@@ -354,6 +354,8 @@ pub struct DownstreamStats {
     listeners: Mutex<HashMap<Arc<str>, Arc<ListenerStats>>>,
     listener_http: Mutex<HashMap<ListenerHttpKey, Arc<ListenerHttpStats>>>,
     tcp: Mutex<HashMap<Arc<str>, Arc<TcpStats>>>,
+    /// Those that network filters register.
+    network_filters: RegisteredStats,
     /// Set when the first listener has the filter.
     tls_inspector: OnceLock<Arc<TlsInspectorStats>>,
     http_inspector: OnceLock<Arc<HttpInspectorStats>>,
@@ -399,6 +401,16 @@ impl DownstreamStats {
         Arc::clone(self.http_inspector.get_or_init(Arc::default))
     }
 
+    /// The counter `name` of a network filter, such as `tcp.rbac.allowed`; filters that use one name share it.
+    #[must_use]
+    pub fn network_filter_counter(&self, name: impl Into<Cow<'static, str>>) -> Arc<Counter> {
+        let mut registered = self.network_filters.lock();
+        match registered.entry(name.into()).or_insert_with(|| Registered::Counter(Arc::default())) {
+            Registered::Counter(counter) => Arc::clone(counter),
+            Registered::Gauge(_) => Arc::default(),
+        }
+    }
+
     /// The statistics of HTTP codecs.
     #[must_use]
     pub fn codec(&self) -> Arc<CodecStats> {
@@ -420,6 +432,9 @@ impl StatSource for DownstreamStats {
         for (stat_prefix, stats) in &*self.tcp.lock() {
             stats.visit(Scope::Tcp(stat_prefix), visitor);
         }
+        for (name, registered) in &*self.network_filters.lock() {
+            visitor(Scope::Process, name, registered.value());
+        }
         self.tls_inspector.get().iter().for_each(|stats| stats.visit(Scope::Process, visitor));
         self.http_inspector.get().iter().for_each(|stats| stats.visit(Scope::Process, visitor));
         self.codec.get().iter().for_each(|stats| stats.visit(Scope::Process, visitor));
@@ -430,6 +445,7 @@ impl StatSource for DownstreamStats {
         self.listeners.lock().values().for_each(|stats| stats.reset_counters());
         self.listener_http.lock().values().for_each(|stats| stats.reset_counters());
         self.tcp.lock().values().for_each(|stats| stats.reset_counters());
+        self.network_filters.lock().values().for_each(Registered::reset);
         self.tls_inspector.get().iter().for_each(|stats| stats.reset_counters());
         self.http_inspector.get().iter().for_each(|stats| stats.reset_counters());
         self.codec.get().iter().for_each(|stats| stats.reset_counters());

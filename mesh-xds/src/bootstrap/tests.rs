@@ -98,10 +98,10 @@ fn unsupported_fields_are_refused_with_their_path() {
     );
     check(
         "          - name: envoy.filters.http.router",
-        "          - name: envoy.filters.http.rbac\n            typed_config: {\"@type\": \
-         type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC}\n          - name: envoy.filters.http.router",
+        "          - name: envoy.filters.http.buffer\n            typed_config: {\"@type\": \
+         type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer}\n          - name: envoy.filters.http.router",
         "listener ingress: filter_chains[0].filters[0].typed_config.http_filters[0]: http filter \
-         envoy.filters.http.rbac: not supported",
+         envoy.filters.http.buffer: not supported",
     );
     check(
         "  clusters:\n",

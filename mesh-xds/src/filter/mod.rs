@@ -13,6 +13,7 @@ mod header_mutation;
 mod jwt_authn;
 mod peer_metadata;
 mod per_route;
+mod rbac;
 mod router;
 mod without_effect;
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use mesh_core::filter::{
     Filter, FilterConfig, PerRouteConfig, cors::Cors, fault::Fault, header_mutation::HeaderMutation,
-    jwt_authn::JwtAuthn,
+    jwt_authn::JwtAuthn, rbac::Rbac,
 };
 use prost::{Message, Name};
 use prost_types::Any;
@@ -28,6 +29,7 @@ use prost_types::Any;
 pub(crate) use chain::decode_chain;
 pub(crate) use cors::refuse_deprecated as refuse_deprecated_cors;
 pub(crate) use per_route::decode_overrides;
+pub(crate) use rbac::{Scope as RbacScope, decode_engine as decode_rbac_engine};
 pub(crate) use without_effect::{WITHOUT_EFFECT, decode_without_effect};
 
 use crate::decode::{
@@ -38,8 +40,13 @@ use crate::descriptor::is_known;
 use crate::proto::envoy::extensions::filters::http::router::v3::Router;
 
 /// All supported filters.
-const CODECS: &[Codec] =
-    &[Codec::of::<Fault>(), Codec::of::<Cors>(), Codec::of::<HeaderMutation>(), Codec::of::<JwtAuthn>()];
+const CODECS: &[Codec] = &[
+    Codec::of::<Fault>(),
+    Codec::of::<Cors>(),
+    Codec::of::<HeaderMutation>(),
+    Codec::of::<JwtAuthn>(),
+    Codec::of::<Rbac>(),
+];
 
 /// The full names of the messages of all supported filters in a chain.
 pub(crate) fn extensions() -> impl Iterator<Item = String> {

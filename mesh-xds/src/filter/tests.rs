@@ -5,6 +5,7 @@ use mesh_core::filter::{
     cors::CorsPolicy,
     fault::AbortStatus,
     header_mutation::{Mutation, Mutations},
+    rbac,
 };
 use mesh_core::model::{
     AppendAction, FractionalPercent, HeaderMutation as Append, StringMatcher, StringPattern, format::Format,
@@ -73,18 +74,18 @@ fn filters_with_a_policy_are_decoded_and_filters_without_effect_are_left_out() {
 
 #[test]
 fn a_chain_is_refused_at_its_first_faulty_filter() {
-    let rbac = "envoy.extensions.filters.http.rbac.v3.RBAC";
-    let wrapped = format!(", type_url: type.googleapis.com/{rbac}");
+    let buffer = "envoy.extensions.filters.http.buffer.v3.Buffer";
+    let wrapped = format!(", type_url: type.googleapis.com/{buffer}");
     let off = ROUTER.replace("{name: router", "{name: router, disabled: true");
     let fault = typed("a", FAULT, "");
     for (filters, expected) in [
         (
-            &[&*typed("rbac", rbac, ""), ROUTER][..],
-            "http_filters[0]: http filter rbac (envoy.filters.http.rbac): not supported",
+            &[&*typed("buffer", buffer, ""), ROUTER][..],
+            "http_filters[0]: http filter buffer (envoy.filters.http.buffer): not supported",
         ),
         (
-            &[&*typed("rbac", "udpa.type.v1.TypedStruct", &wrapped), ROUTER],
-            "http_filters[0]: http filter rbac (envoy.filters.http.rbac): not supported",
+            &[&*typed("buffer", "udpa.type.v1.TypedStruct", &wrapped), ROUTER],
+            "http_filters[0]: http filter buffer (envoy.filters.http.buffer): not supported",
         ),
         (&[ROUTER, &fault], "http_filters[1]: \"a\" follows the router, which must be last"),
         (&[&fault, &fault, ROUTER], "http_filters[1].name: \"a\" is used twice"),
@@ -118,7 +119,7 @@ fn a_filter_is_skipped_only_if_it_is_optional_and_unknown() {
         chain("type.googleapis.com/some.Unknown", false).unwrap_err(),
         "http_filters[0]: http filter x (some.Unknown): not supported"
     );
-    let known = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    let known = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer";
     assert!(chain(known, true).is_err(), "a filter of Envoy is not skipped");
 }
 
@@ -139,13 +140,13 @@ fn an_override_configures_a_filter_or_enables_or_disables_it() {
     let (disabled, ignored) = overrides(&format!("{wrapper}, disabled: true, {wrapped}")).unwrap();
     assert_eq!(disabled.get("f"), Some(&FilterOverride::Disabled));
     assert_eq!(ignored, [format!("{at}.config: the filter is disabled")]);
-    let rbac = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
+    let buffer = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute";
     for (config, expected) in [
         (wrapper.to_owned(), format!("{at}.config: is missing")),
-        (rbac.to_owned(), format!("{at}: http filter configuration {rbac}: not supported")),
+        (buffer.to_owned(), format!("{at}: http filter configuration {buffer}: not supported")),
         (
-            format!("{wrapper}, is_optional: true, config: {{'@type': type.googleapis.com/{rbac}}}"),
-            format!("{at}.config: http filter configuration {rbac}: not supported"),
+            format!("{wrapper}, is_optional: true, config: {{'@type': type.googleapis.com/{buffer}}}"),
+            format!("{at}.config: http filter configuration {buffer}: not supported"),
         ),
     ] {
         assert_eq!(decoded(&config).unwrap_err(), expected);
@@ -273,4 +274,143 @@ fn a_header_mutation_is_refused_at_the_field_that_is_not_supported() {
         let expected = format!("http_filters[0].typed_config.mutations.{expected}");
         assert_eq!(chain(&[&filter, ROUTER]).unwrap_err(), expected);
     }
+}
+
+const RBAC: &str = "envoy.extensions.filters.http.rbac.v3.RBAC";
+
+/// The chain of an RBAC filter with one policy.
+fn rbac(permission: &str, principal: &str) -> Result<rbac::Rules, String> {
+    let policies = format!("{{p: {{permissions: [{permission}], principals: [{principal}]}}}}");
+    let filter = typed("rbac", RBAC, &format!(", rules: {{action: DENY, policies: {policies}}}"));
+    let (chain, _) = chain(&[&filter, ROUTER])?;
+    let FilterConfig::Rbac(rbac) = &chain.filters[0].config else { panic!("{:?}", chain.filters[0]) };
+    Ok(rbac.rules.as_ref().unwrap().rules().clone())
+}
+
+#[test]
+fn policies_are_decoded() {
+    use rbac::{Action, Condition, MetadataMatcher, Policy, SanMatcher, UriTemplate, ValueMatcher};
+
+    let always = || Condition::Always;
+    let exact = StringMatcher::exact;
+    let template = "typed_config: {'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.\
+                    UriTemplateMatchConfig, path_template: '/a/*'}";
+    for (permission, expected) in [
+        ("{any: true}", always()),
+        ("{and_rules: {rules: [{any: true}]}}", Condition::And(vec![always()])),
+        ("{or_rules: {rules: [{any: true}]}}", Condition::Or(vec![always()])),
+        ("{not_rule: {any: true}}", Condition::Not(Box::new(always()))),
+        ("{url_path: {path: {exact: /a}}}", Condition::UrlPath(exact("/a"))),
+        (
+            "{destination_ip: {address_prefix: 10.0.0.0, prefix_len: 8}}",
+            Condition::DestinationIp("10.0.0.0/8".parse().unwrap()),
+        ),
+        (
+            "{destination_ip: {address_prefix: '::ffff:10.0.0.0', prefix_len: 104}}",
+            Condition::DestinationIp("10.0.0.0/8".parse().unwrap()),
+        ),
+        ("{destination_port: 80}", Condition::DestinationPort(80)),
+        ("{destination_port_range: {start: 1, end: 65536}}", Condition::DestinationPortRange(1..65_536)),
+        ("{requested_server_name: {exact: a}}", Condition::RequestedServerName(exact("a"))),
+        (
+            &format!("{{uri_template: {{name: t, {template}}}}}"),
+            Condition::UriTemplate(UriTemplate::parse("/a/*").unwrap()),
+        ),
+        (
+            "{metadata: {filter: f, path: [{key: k}], value: {list_match: {one_of: {string_match: {exact: v}}}}, invert: true}}",
+            Condition::Metadata(
+                MetadataMatcher::new(
+                    "f",
+                    vec!["k".into()],
+                    ValueMatcher::ListOneOf(Box::new(ValueMatcher::String(exact("v")))),
+                )
+                .inverted(true),
+            ),
+        ),
+        (
+            "{sourced_metadata: {metadata_matcher: {filter: f, path: [{key: k}], value: {bool_match: true}}, \
+             metadata_source: ROUTE}}",
+            Condition::RouteMetadata(MetadataMatcher::new("f", vec!["k".into()], ValueMatcher::Bool(true))),
+        ),
+    ] {
+        let rules = rbac(permission, "{any: true}").unwrap();
+        assert_eq!(
+            (rules.action, &rules.policies["p"]),
+            (Action::Deny, &Policy::new(vec![expected], vec![always()])),
+            "{permission}"
+        );
+    }
+    let mtls = "'@type': type.googleapis.com/envoy.extensions.rbac.principals.mtls_authenticated.v3.Config";
+    for (principal, expected) in [
+        ("{authenticated: {}}", Condition::Authenticated(None)),
+        ("{authenticated: {principal_name: {exact: a}}}", Condition::Authenticated(Some(exact("a")))),
+        ("{remote_ip: {address_prefix: '::1', prefix_len: 128}}", Condition::RemoteIp("::1/128".parse().unwrap())),
+        ("{not_id: {any: true}}", Condition::Not(Box::new(always()))),
+        (
+            &format!("{{custom: {{name: m, typed_config: {{{mtls}, any_validated_client_certificate: true}}}}}}"),
+            Condition::MtlsAuthenticated(None),
+        ),
+        (
+            &format!(
+                "{{custom: {{name: m, typed_config: {{{mtls}, san_matcher: {{san_type: URI, matcher: {{exact: a}}}}}}}}}}"
+            ),
+            Condition::MtlsAuthenticated(Some(SanMatcher::Uri(exact("a")))),
+        ),
+    ] {
+        let rules = rbac("{any: true}", principal).unwrap();
+        assert_eq!(rules.policies["p"], Policy::new(vec![always()], vec![expected]), "{principal}");
+    }
+}
+
+#[test]
+fn policies_that_cannot_be_enforced_are_refused() {
+    let path = "http_filters[0].typed_config.rules.policies[\"p\"]";
+    for (permission, principal, expected) in [
+        ("{}", "{any: true}", "permissions[0]"),
+        ("{any: false}", "{any: true}", "permissions[0].any"),
+        ("{destination_port_range: {start: 2, end: 2}}", "{any: true}", "permissions[0].destination_port_range: 2..2"),
+        ("{matcher: {name: x}}", "{any: true}", "permissions[0].matcher: extension x"),
+        (
+            "{url_path: {path: {safe_regex: {regex: '('}}}}",
+            "{any: true}",
+            "permissions[0].url_path.path.safe_regex.regex",
+        ),
+        (
+            "{any: true}",
+            "{filter_state: {key: k, string_match: {exact: a}}}",
+            "principals[0].filter_state: not supported",
+        ),
+        ("{any: true}", "{custom: {name: x}}", "principals[0].custom: extension x"),
+    ] {
+        let error = rbac(permission, principal).unwrap_err();
+        assert!(error.starts_with(&format!("{path}.{expected}")), "{error}\nexpected {path}.{expected}");
+    }
+    let with = |rest: &str| chain(&[&typed("rbac", RBAC, rest), ROUTER]).map(|(_, ignored)| ignored);
+    let policy = "permissions: [{any: true}], principals: [{any: true}]";
+    let condition = with(&format!(", rules: {{policies: {{p: {{{policy}, condition: {{id: 1}}}}}}}}")).unwrap_err();
+    assert!(condition.contains("policies[\"p\"].condition: not supported"), "{condition}");
+    let logger = |rest: &str| {
+        let config = "typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors}";
+        with(&format!(
+            ", rules: {{audit_logging_options: {{logger_configs: [{{audit_logger: {{name: l, {config}}}{rest}}}]}}}}"
+        ))
+    };
+    assert!(logger("").unwrap_err().contains("logger_configs[0].audit_logger: logger l"));
+    assert_eq!(logger(", is_optional: true").unwrap().len(), 1);
+}
+
+#[test]
+fn a_route_may_have_policies_of_its_own_or_none() {
+    let per_route = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
+    let config = |rest: &str| {
+        let (overrides, _) = overrides(&format!("{per_route}{rest}")).unwrap();
+        let Some(FilterOverride::Config(PerRouteConfig::Rbac(config))) = overrides.get("f").cloned() else {
+            panic!("{overrides:?}")
+        };
+        config
+    };
+    assert_eq!(*config(""), Rbac::default());
+    let denies = config(", rbac: {rules: {action: DENY}, rules_stat_prefix: a}");
+    assert!(denies.rules.is_some() && &*denies.rules_stat_prefix == "a");
+    assert!(overrides(&format!("{per_route}, rbac: {{track_per_rule_stats: true}}")).is_err());
 }
