@@ -21,6 +21,7 @@ mod layer;
 mod machine;
 mod memory;
 pub mod metrics;
+mod network_filter;
 pub mod outlier;
 pub mod peer_metadata;
 mod pick;

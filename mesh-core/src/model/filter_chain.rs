@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::{DownstreamTlsContext, HttpConnectionManager, TcpProxy};
+use crate::filter::rbac::NetworkRbac;
 
 /// The transport socket and the filters of the connections that it matches.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +93,12 @@ pub enum NetworkFilter {
     HttpConnectionManager(Arc<HttpConnectionManager>),
     /// Passes bytes to a cluster.
     TcpProxy(Arc<TcpProxy>),
+    /// Allows or denies connections, before another filter serves them.
+    Rbac(Arc<NetworkRbac>),
+    /// Sends these bytes to the client and closes the connection. Envoy `filters.network.direct_response.v3.Config`.
+    DirectResponse(Bytes),
+    /// Sends back what the client sends. Envoy `filters.network.echo.v3.Echo`.
+    Echo,
 }
 
 impl NetworkFilter {
@@ -98,7 +106,8 @@ impl NetworkFilter {
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         match self {
-            Self::HttpConnectionManager(_) | Self::TcpProxy(_) => true,
+            Self::HttpConnectionManager(_) | Self::TcpProxy(_) | Self::DirectResponse(_) | Self::Echo => true,
+            Self::Rbac(_) => false,
         }
     }
 }
@@ -156,7 +165,10 @@ impl FilterChain {
     pub fn http_connection_manager(&self) -> Option<&Arc<HttpConnectionManager>> {
         match self.filters.last()? {
             NetworkFilter::HttpConnectionManager(http) => Some(http),
-            NetworkFilter::TcpProxy(_) => None,
+            NetworkFilter::TcpProxy(_)
+            | NetworkFilter::Rbac(_)
+            | NetworkFilter::DirectResponse(_)
+            | NetworkFilter::Echo => None,
         }
     }
 }

@@ -144,7 +144,10 @@ impl Listener {
     pub fn tcp_proxies(&self) -> impl Iterator<Item = &Arc<TcpProxy>> {
         self.all_filter_chains().flat_map(|chain| &chain.filters).filter_map(|filter| match filter {
             NetworkFilter::TcpProxy(proxy) => Some(proxy),
-            NetworkFilter::HttpConnectionManager(_) => None,
+            NetworkFilter::HttpConnectionManager(_)
+            | NetworkFilter::Rbac(_)
+            | NetworkFilter::DirectResponse(_)
+            | NetworkFilter::Echo => None,
         })
     }
 

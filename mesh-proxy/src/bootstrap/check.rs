@@ -88,7 +88,10 @@ fn references_of(chain: &FilterChain) -> impl Iterator<Item = (String, &ClusterN
     });
     let proxies = chain.filters.iter().filter_map(|filter| match filter {
         NetworkFilter::TcpProxy(proxy) => Some(proxy),
-        NetworkFilter::HttpConnectionManager(_) => None,
+        NetworkFilter::HttpConnectionManager(_)
+        | NetworkFilter::Rbac(_)
+        | NetworkFilter::DirectResponse(_)
+        | NetworkFilter::Echo => None,
     });
     let names = proxies.flat_map(|proxy| match &proxy.clusters[..] {
         [cluster] => vec![("cluster".to_owned(), &cluster.name)],

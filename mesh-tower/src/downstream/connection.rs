@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use mesh_core::{listener::ConnectionFacts, telemetry::Attributes, tls::TlsInfo};
+use mesh_core::{listener::ConnectionFacts, model::Metadata, telemetry::Attributes, tls::TlsInfo};
 
 /// What is known about a connection when it is served.
 #[derive(Clone, Debug)]
@@ -20,6 +20,10 @@ pub struct Downstream {
     pub facts: ConnectionFacts,
     /// The result of the TLS handshake; `None` = the connection is in plain text.
     pub tls: Option<Arc<TlsInfo>>,
+    /// What network filters have found out, for access logs. Envoy dynamic metadata of a connection.
+    pub dynamic_metadata: Option<Box<Metadata>>,
+    /// Why a network filter has closed the connection; `None` = none has. Envoy `%CONNECTION_TERMINATION_DETAILS%`.
+    pub connection_termination_details: Option<Box<str>>,
 }
 
 impl Downstream {
@@ -27,7 +31,13 @@ impl Downstream {
     #[must_use]
     pub fn new(facts: ConnectionFacts) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), facts, tls: None }
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            facts,
+            tls: None,
+            dynamic_metadata: None,
+            connection_termination_details: None,
+        }
     }
 
     /// The client's address; `None` = it is not known.
@@ -61,6 +71,8 @@ impl Downstream {
             downstream_direct_remote_address: self.facts.direct_source,
             downstream_local_address: self.facts.destination,
             connection_id: Some(self.id),
+            dynamic_metadata: self.dynamic_metadata.as_deref(),
+            connection_termination_details: self.connection_termination_details.as_deref(),
             requested_server_name: self.requested_server_name().map(|name| &**name),
             downstream_tls_version: tls.map(|tls| tls.version.as_str()),
             downstream_peer_uri_san: tls.and_then(TlsInfo::principal).map(|principal| &**principal),

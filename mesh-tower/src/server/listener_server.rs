@@ -6,6 +6,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use mesh_core::{
     listener::{FilterChainIndex, OverlappingFilterChains},
     model::{FilterChain, HttpConnectionManager, Listener, NetworkFilter, TcpProxy as TcpConfig},
@@ -18,6 +19,7 @@ use crate::{
     downstream::{ListenerFilters, ReadAhead, Secured, SecuredIo, ServerSocket, SocketError},
     drain::{Drain, DrainWatch, Phase},
     http_connection_manager::ListenerContext,
+    network_filter::{self, NetworkFilters},
     server::ServeConnection,
     tcp_proxy::{ConnectionTelemetry, TcpProxy},
     telemetry::{AccessLogs, ListenerStats, OpenError},
@@ -42,8 +44,10 @@ pub enum FilterChainError {
     /// Two filter chains match the same connections.
     #[error(transparent)]
     Overlap(#[from] OverlappingFilterChains),
-    /// A filter chain does not end with its only HTTP connection manager or TCP proxy.
-    #[error("filter chain {0} must have one HTTP connection manager or TCP proxy, as its last filter")]
+    /// A filter chain does not end with the only filter that serves connections, such as an HTTP connection manager.
+    #[error(
+        "filter chain {0} must have one filter that serves connections, such as an HTTP connection manager, as its last"
+    )]
     NotTerminated(Arc<str>),
     /// A filter chain has a TCP proxy, but the listener is one of a program's own server.
     #[error("filter chain {0} has a TCP proxy, but a program's own server serves only HTTP")]
@@ -76,6 +80,8 @@ impl FilterChainError {
 
 struct Chain<S> {
     transport_socket: ServerSocket,
+    /// The filters before the terminal one.
+    filters: NetworkFilters,
     terminal: Terminal<S>,
 }
 
@@ -83,6 +89,8 @@ struct Chain<S> {
 enum Terminal<S> {
     Http(Arc<ConnectionManager<S>>),
     Tcp(TcpProxy),
+    DirectResponse(Bytes),
+    Echo,
 }
 
 /// Compiles the filter chains of a listener.
@@ -124,21 +132,18 @@ impl Compiler<'_> {
     ) -> Result<Chain<S>, FilterChainError> {
         let not_terminated = || FilterChainError::NotTerminated(Arc::clone(&chain.name));
         let (last, before) = chain.filters.split_last().ok_or_else(not_terminated)?;
-        if let Some(filter) = before.first() {
-            match filter {
-                // They must be the last. A filter that may precede them would be made here, and run before the last
-                // one.
-                NetworkFilter::HttpConnectionManager(_) | NetworkFilter::TcpProxy(_) => return Err(not_terminated()),
-            }
-        }
+        let filters = NetworkFilters::new(before, &self.context.telemetry).ok_or_else(not_terminated)?;
         let terminal = match last {
             NetworkFilter::HttpConnectionManager(http) => self.http(http, service(http))?,
             NetworkFilter::TcpProxy(proxy) => self.tcp(chain, proxy)?,
+            NetworkFilter::DirectResponse(response) => Terminal::DirectResponse(response.clone()),
+            NetworkFilter::Echo => Terminal::Echo,
+            NetworkFilter::Rbac(_) => return Err(not_terminated()),
         };
         let stats = || self.context.telemetry.stats.listener(&self.listener.stat_prefix).tls();
         let transport_socket = ServerSocket::new(chain, &self.context.store, stats)
             .map_err(|error| FilterChainError::transport_socket(chain, &error))?;
-        Ok(Chain { transport_socket, terminal })
+        Ok(Chain { transport_socket, filters, terminal })
     }
 
     fn http<S>(&self, http: &Arc<HttpConnectionManager>, service: S) -> Result<Terminal<S>, FilterChainError> {
@@ -172,11 +177,14 @@ impl<S: Respond> ListenerServer<S> {
         // in what this calls: most connections are idle.
         let accepted = Box::new(accepted);
         async move {
-            let watch = drain.watch();
+            let mut watch = drain.watch();
             let log = ConnectionLog::begin(&self.access_logs);
-            let Some(begun) = Box::pin(self.begin(accepted, drain, &log)).await else { return };
+            let Some(mut begun) = Box::pin(self.begin(accepted, drain, &log)).await else { return };
             let _counted = self.stats.connection();
-            match begun.terminal {
+            if !begun.chain.filters.is_empty() && !Box::pin(begun.pass_filters(&mut watch)).await {
+                return log.closed_by_filter(&begun);
+            }
+            match &begun.chain.terminal {
                 Terminal::Http(manager) => {
                     let logged = log.is_active().then(|| Box::new(begun.downstream.clone()));
                     begun.serve_http(manager, watch).await;
@@ -188,6 +196,16 @@ impl<S: Respond> ListenerServer<S> {
                 Terminal::Tcp(proxy) => {
                     let Begun { io, downstream, .. } = *begun;
                     Box::pin(proxy.serve_connection(io, &downstream, watch)).await;
+                }
+                Terminal::DirectResponse(response) => {
+                    let Begun { io, downstream, .. } = *begun;
+                    Box::pin(network_filter::direct_response(io, response.clone(), watch)).await;
+                    log.ended(&downstream);
+                }
+                Terminal::Echo => {
+                    let Begun { io, downstream, .. } = *begun;
+                    Box::pin(network_filter::echo(io, watch)).await;
+                    log.ended(&downstream);
                 }
             }
         }
@@ -226,7 +244,7 @@ impl<S: Respond> ListenerServer<S> {
         let Secured { io, tls } =
             secured.inspect_err(|error| tracing::debug!(%error, "the handshake of a connection failed")).ok()?;
         downstream.tls = tls;
-        Some(Box::new(Begun { io, downstream, terminal: &chain.terminal }))
+        Some(Box::new(Begun { io, downstream, chain }))
     }
 }
 
@@ -234,7 +252,18 @@ impl<S: Respond> ListenerServer<S> {
 struct Begun<'a, I, S> {
     io: SecuredIo<I>,
     downstream: Downstream,
-    terminal: &'a Terminal<S>,
+    chain: &'a Chain<S>,
+}
+
+impl<I, S> Begun<'_, I, S> {
+    /// Passes the connection to the filters before the terminal one; `false` if one of them closes it.
+    async fn pass_filters(&mut self, drain: &mut DrainWatch) -> bool {
+        tokio::select! {
+            biased;
+            is_passed = self.chain.filters.on_connection(&mut self.downstream) => is_passed,
+            () = drain.reached(Phase::Closing) => false,
+        }
+    }
 }
 
 impl<I: AsyncReadWrite, S: Respond> Begun<'_, I, S> {
@@ -275,6 +304,15 @@ impl<'a> ConnectionLog<'a> {
     fn unmatched(&self, downstream: &Downstream) {
         let flags = ResponseFlags::NO_ROUTE_FOUND;
         self.write(downstream, flags, Some(details::FILTER_CHAIN_NOT_FOUND));
+    }
+
+    /// A filter has closed the connection before it was served.
+    fn closed_by_filter<I, S>(&self, begun: &Begun<'_, I, S>) {
+        match &begun.chain.terminal {
+            // It writes to both its own and the listener's logs.
+            Terminal::Tcp(proxy) => proxy.record_closed(&begun.downstream),
+            Terminal::Http(_) | Terminal::DirectResponse(_) | Terminal::Echo => self.ended(&begun.downstream),
+        }
     }
 
     fn ended(&self, downstream: &Downstream) {

@@ -24,6 +24,8 @@ pub use crate::http_connection_manager::ListenerContext;
 #[cfg(test)]
 mod cluster_client_tests;
 #[cfg(test)]
+mod network_filter_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod upgrade_tests;

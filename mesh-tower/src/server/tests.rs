@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// A client hello for `www.example.com` with the protocols `h2` and `http/1.1`, as OpenSSL sends it.
-const CLIENT_HELLO: &[u8] = include_bytes!("../../../fuzz/seeds/first_bytes/tls");
+pub(super) const CLIENT_HELLO: &[u8] = include_bytes!("../../../fuzz/seeds/first_bytes/tls");
 
 /// Endpoints that send the name of their cluster and echo what they receive.
 #[derive(Debug)]
@@ -51,14 +51,14 @@ impl Connect for Echo {
 type TestServer =
     ListenerServer<ServiceResponder<tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>>>;
 
-struct Fixture {
+pub(super) struct Fixture {
     server: Arc<TestServer>,
-    telemetry: Telemetry,
+    pub(super) telemetry: Telemetry,
     drain: Drain,
 }
 
 impl Fixture {
-    fn new(listener: &Listener) -> Self {
+    pub(super) fn new(listener: &Listener) -> Self {
         let (store, telemetry) = (Arc::new(Store::new()), Telemetry::default());
         for name in ["tls", "plain"] {
             let endpoints = testing::cluster(name, 1, |_| {}).config().discovery.clone();
@@ -80,7 +80,7 @@ impl Fixture {
     }
 
     /// Sends `bytes` in `parts`; returns everything that is received until the connection ends.
-    async fn exchange(&self, bytes: &[u8], parts: usize) -> Vec<u8> {
+    pub(super) async fn exchange(&self, bytes: &[u8], parts: usize) -> Vec<u8> {
         let mut client = self.connect();
         for part in bytes.chunks(bytes.len().div_ceil(parts)) {
             // The connection may be closed before all is sent.
@@ -93,7 +93,7 @@ impl Fixture {
         answer
     }
 
-    fn stat(&self, name: &str) -> u64 {
+    pub(super) fn stat(&self, name: &str) -> u64 {
         let stats = Stat::collect([&*self.telemetry.stats as _]);
         match &stats.iter().find(|stat| stat.name == name).expect("a known statistic").value {
             StatSnapshot::Counter(n) | StatSnapshot::Gauge(n) => *n,
@@ -102,18 +102,18 @@ impl Fixture {
     }
 }
 
-fn http() -> NetworkFilter {
+pub(super) fn http() -> NetworkFilter {
     let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), Action::NonForwarding);
     let routes = RouteConfiguration::new("r", vec![VirtualHost::new("h", vec![route])]);
     let http = HttpConnectionManager::new("h", RouteSource::Inline(Arc::new(routes)));
     NetworkFilter::HttpConnectionManager(Arc::new(http))
 }
 
-fn tcp(cluster: &str) -> NetworkFilter {
+pub(super) fn tcp(cluster: &str) -> NetworkFilter {
     NetworkFilter::TcpProxy(Arc::new(TcpProxy::new(cluster, cluster)))
 }
 
-fn listener(filters: &[ListenerFilterConfig], chains: Vec<FilterChain>) -> Listener {
+pub(super) fn listener(filters: &[ListenerFilterConfig], chains: Vec<FilterChain>) -> Listener {
     let mut listener = Listener::new("l", ListenerAddress::Api);
     listener.listener_filters = filters.iter().copied().map(ListenerFilter::new).collect();
     listener.filter_chains = chains;
@@ -126,7 +126,7 @@ fn matching(configure: impl FnOnce(&mut FilterChainMatch)) -> FilterChainMatch {
     matches
 }
 
-const INSPECTORS: [ListenerFilterConfig; 2] = [
+pub(super) const INSPECTORS: [ListenerFilterConfig; 2] = [
     ListenerFilterConfig::TlsInspector(TlsInspector {
         max_client_hello_size: TlsInspector::MAX_CLIENT_HELLO,
         close_connection_on_client_hello_parsing_errors: false,
@@ -259,7 +259,10 @@ fn filter_chains_that_cannot_be_served_are_rejected() {
     let mut two = FilterChain::new(vec![http()]).named("two");
     two.filters.push(tcp("a"));
     let error = rejected(vec![two], Some(Worker::single())).to_string();
-    assert_eq!(error, "filter chain two must have one HTTP connection manager or TCP proxy, as its last filter");
+    assert_eq!(
+        error,
+        "filter chain two must have one filter that serves connections, such as an HTTP connection manager, as its last"
+    );
     let error = rejected(vec![FilterChain::new(vec![tcp("a")]).named("a")], None).to_string();
     assert_eq!(error, "filter chain a has a TCP proxy, but a program's own server serves only HTTP");
 }

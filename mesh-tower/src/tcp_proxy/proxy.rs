@@ -66,6 +66,12 @@ impl TcpProxy {
         Self { clusters: clusters.collect(), config, worker, stats, telemetry }
     }
 
+    /// Records a connection that another filter has closed.
+    pub(crate) fn record_closed(&self, downstream: &Downstream) {
+        self.stats.downstream_cx_total.inc();
+        drop(Record::new(&self.telemetry, downstream));
+    }
+
     /// Serves one connection to its end.
     ///
     /// # Cancel safety

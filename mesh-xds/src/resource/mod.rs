@@ -17,6 +17,7 @@ mod listener;
 mod listener_filter;
 mod metadata;
 mod network_filter;
+mod network_rbac;
 mod protocol_options;
 mod resilience;
 mod retry;

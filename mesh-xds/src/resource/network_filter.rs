@@ -6,11 +6,16 @@ use mesh_core::model::NetworkFilter;
 use prost_types::Any;
 
 use super::field::{At, Result};
-use super::value::unpack;
-use super::{http_connection_manager, tcp_proxy};
+use super::value::{optional, unpack};
+use super::{data_source, http_connection_manager, network_rbac, tcp_proxy};
 use crate::descriptor::type_name;
 use crate::filter::decode_without_effect;
 use crate::proto::envoy::config::listener::v3::{Filter, filter::ConfigType};
+use crate::proto::envoy::extensions::filters::network::direct_response::v3 as direct_response;
+use crate::proto::envoy::extensions::filters::network::echo::v3::Echo;
+
+/// Longest response of a listener to a connection, in bytes.
+const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
 
 type Decode = fn(&At<'_>, &Any) -> Result<NetworkFilter>;
 
@@ -22,6 +27,19 @@ pub(crate) const FILTERS: &[(&str, Decode)] = &[
     }),
     ("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", |at, config| {
         Ok(NetworkFilter::TcpProxy(Arc::new(tcp_proxy::decode(at, &unpack(at, config)?)?)))
+    }),
+    ("envoy.extensions.filters.network.rbac.v3.RBAC", |at, config| {
+        Ok(NetworkFilter::Rbac(Arc::new(network_rbac::decode(at, &unpack(at, config)?)?)))
+    }),
+    ("envoy.extensions.filters.network.direct_response.v3.Config", |at, config| {
+        let direct_response::Config { response } = unpack(at, config)?;
+        let read = |at: &At<'_>, source: &_| data_source::read(at, source, MAX_DIRECT_RESPONSE_BYTES);
+        let response = optional(&at.field("response"), response.as_ref(), read)?;
+        Ok(NetworkFilter::DirectResponse(response.unwrap_or_default()))
+    }),
+    ("envoy.extensions.filters.network.echo.v3.Echo", |at, config| {
+        let Echo {} = unpack(at, config)?;
+        Ok(NetworkFilter::Echo)
     }),
 ];
 

@@ -802,3 +802,34 @@ fn malformed_resources_are_refused() {
     let error = decode(&any(&ResourceType::Listener.type_url(), &[0x0a, 9])).unwrap_err();
     assert!(error.starts_with("listener (unnamed): malformed message: "), "{error}");
 }
+
+#[test]
+fn network_filters_are_decoded() {
+    let filter = |message: &str, rest: &str| {
+        format!(
+            "{{name: f, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.network.{message}{rest}}}}}"
+        )
+    };
+    let chain = |filters: &[String]| listener(&format!("filter_chains: [{{filters: [{}]}}]", filters.join(", ")));
+    let rbac = |rest: &str| filter("rbac.v3.RBAC", &format!(", stat_prefix: tcp., {rest}"));
+    let policies = |permission: &str| {
+        format!("rules: {{policies: {{p: {{permissions: [{permission}], principals: [{{any: true}}]}}}}}}")
+    };
+    let echo = filter("echo.v3.Echo", "");
+    let guard = rbac(&format!("{}, delay_deny: 2s, enforcement_type: CONTINUOUS", policies("{destination_port: 1}")));
+    let decoded = chain(&[guard.clone(), echo.clone()]).unwrap();
+    let [model::NetworkFilter::Rbac(decoded), model::NetworkFilter::Echo] = &decoded.filter_chains[0].filters[..]
+    else {
+        panic!("{decoded:?}")
+    };
+    assert_eq!((&*decoded.stat_prefix, decoded.delay_deny), ("tcp.", Duration::from_secs(2)));
+    assert!(decoded.policies.rules.is_some() && decoded.policies.shadow_rules.is_none());
+    let response = chain(&[filter("direct_response.v3.Config", ", response: {inline_string: bye}")]).unwrap();
+    assert_eq!(response.filter_chains[0].filters, [model::NetworkFilter::DirectResponse("bye".into())]);
+
+    check(chain(&[guard]), "listener l: filter_chains[0].filters: no filter serves the connections");
+    for permission in ["{url_path: {path: {exact: /a}}}", "{not_rule: {header: {name: a, present_match: true}}}"] {
+        let error = chain(&[rbac(&policies(permission)), echo.clone()]).unwrap_err();
+        assert!(error.contains("a connection has no request, so the condition could never hold"), "{error}");
+    }
+}

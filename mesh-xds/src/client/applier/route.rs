@@ -245,6 +245,7 @@ fn own_cluster_names(listener: &Listener) -> BTreeSet<ClusterName> {
             NetworkFilter::TcpProxy(proxy) => {
                 names.extend(proxy.clusters.iter().map(|cluster| cluster.name.clone()));
             }
+            NetworkFilter::Rbac(_) | NetworkFilter::DirectResponse(_) | NetworkFilter::Echo => {}
         }
     }
     names

@@ -1,0 +1,33 @@
+//! `envoy.extensions.filters.network.rbac.v3`: access control of connections.
+
+use mesh_core::filter::rbac::{NetworkRbac, Rbac};
+
+use super::field::{At, Result, fields};
+use super::value::{duration, enumeration, optional};
+use crate::filter::{RbacScope, decode_rbac_engine};
+use crate::proto::envoy::extensions::filters::network::rbac::v3 as proto;
+
+pub(super) fn decode(at: &At<'_>, message: &proto::Rbac) -> Result<NetworkRbac> {
+    fields! {
+        proto::Rbac = message, at;
+        use { rules, shadow_rules, shadow_rules_stat_prefix, stat_prefix, enforcement_type, delay_deny }
+        ignore {}
+        refuse { matcher, shadow_matcher }
+    }
+    let at_type = at.field("enforcement_type");
+    match enumeration(&at_type, *enforcement_type)? {
+        proto::rbac::EnforcementType::OneTimeOnFirstByte => {}
+        proto::rbac::EnforcementType::Continuous => {
+            at_type.ignore("the facts about a connection do not change, so one decision is enough");
+        }
+    }
+    let engine = |name, rules: &Option<_>| {
+        optional(&at.field(name), rules.as_ref(), |at, rules| decode_rbac_engine(at, rules, RbacScope::Connection))
+    };
+    let mut policies = Rbac::default();
+    (policies.rules, policies.shadow_rules) = at.both(engine("rules", rules), engine("shadow_rules", shadow_rules))?;
+    policies.shadow_rules_stat_prefix = shadow_rules_stat_prefix.as_str().into();
+    let mut model = NetworkRbac::new(policies, stat_prefix.as_str());
+    model.delay_deny = optional(&at.field("delay_deny"), delay_deny.as_ref(), duration)?.unwrap_or_default();
+    Ok(model)
+}
