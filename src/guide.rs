@@ -17,6 +17,9 @@ pub mod serving {}
 #[doc = include_str!("../docs/guide/access_logs.md")]
 pub mod access_logs {}
 
+#[doc = include_str!("../docs/guide/external_authorization.md")]
+pub mod external_authorization {}
+
 #[doc = include_str!("../docs/guide/testing.md")]
 pub mod testing {}
 

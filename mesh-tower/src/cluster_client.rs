@@ -27,12 +27,20 @@ pub(crate) trait ClusterClients: fmt::Debug + Send + Sync {
 }
 
 /// How a client sends its requests.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ClientOptions {
     /// Time from the request to the end of the response, retries included; zero = unlimited, the default.
     pub(crate) timeout: Duration,
     /// Default none.
     pub(crate) retry_policy: Option<Arc<RetryPolicy>>,
+    /// Send the address of this machine in `x-forwarded-for`. Default true. Envoy `RequestOptions::send_xff`.
+    pub(crate) send_xff: bool,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { timeout: Duration::ZERO, retry_policy: None, send_xff: true }
+    }
 }
 
 /// Sends requests to one cluster.

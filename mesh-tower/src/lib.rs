@@ -5,7 +5,6 @@ mod call;
 mod channel;
 pub mod circuit_breaker;
 mod cluster;
-#[cfg_attr(not(test), allow(dead_code, reason = "the interface of filters, none of which sends requests yet"))]
 mod cluster_client;
 mod codec;
 mod connect;

@@ -17,7 +17,7 @@ pub use state::ClusterState;
 pub use crate::endpoint::{
     ActiveRequest, Attachment, EndpointId, EndpointRuntime, EndpointState, EndpointStats, Health, Placement,
 };
-pub use crate::telemetry::cluster_stats::{ClusterStats, RequestOrigin, StatKind};
+pub use crate::telemetry::cluster_stats::{ClusterStats, ExtAuthzStats, RequestOrigin, StatKind};
 
 #[cfg(test)]
 pub(crate) mod testing;

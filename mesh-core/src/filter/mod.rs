@@ -12,6 +12,7 @@
 //! Envoy `http_connection_manager.v3.HttpFilter`, `route.v3.FilterConfig` and "HTTP filter route-based configuration".
 
 pub mod cors;
+pub mod ext_authz;
 pub mod fault;
 pub mod header_mutation;
 pub mod jwt_authn;
@@ -88,6 +89,7 @@ filters! {
         header_mutation::HeaderMutation,
         header_mutation::Mutations
     ),
+    ExtAuthz("envoy.filters.http.ext_authz", ext_authz::ExtAuthz, ext_authz::ExtAuthzPerRoute, clusters),
     JwtAuthn("envoy.filters.http.jwt_authn", jwt_authn::JwtAuthn, jwt_authn::PerRoute, clusters),
     Rbac("envoy.filters.http.rbac", rbac::Rbac, rbac::Rbac),
 }

@@ -6,7 +6,10 @@
 //!
 //! [`ClusterState::for_each_stat`]: crate::cluster::ClusterState::for_each_stat
 
-use std::{fmt::Write, sync::OnceLock};
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use http::StatusCode;
 
@@ -39,6 +42,7 @@ macro_rules! cluster_counters {
             $($(#[$doc])* pub $field: Counter,)*
             /// Ejected endpoints: `outlier_detection.ejections_active`.
             pub ejections_active: Gauge,
+            ext_authz: Mutex<Vec<(Arc<str>, Arc<ExtAuthzStats>)>>,
             external: ResponseCodes,
             internal: ResponseCodes,
             retried: ResponseCodes,
@@ -52,6 +56,7 @@ macro_rules! cluster_counters {
                 self.external.reset();
                 self.internal.reset();
                 self.tls.get().into_iter().flat_map(|tls| tls.counters()).for_each(|(_, counter)| counter.reset());
+                self.lock_ext_authz().iter().for_each(|(_, stats)| stats.reset());
             }
 
             fn for_each_counter(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
@@ -219,6 +224,7 @@ impl ClusterStats {
         ] {
             for_each_response_code(&mut name, prefix, origins, visit);
         }
+        self.for_each_ext_authz(visit);
     }
 }
 
@@ -251,6 +257,63 @@ fn for_each_response_code(
         }
     }
     emit(name, format_args!("completed"), completed);
+}
+
+/// Authorization checks of requests to a cluster. Envoy `cluster.<name>.ext_authz.`.
+#[derive(Debug, Default)]
+pub struct ExtAuthzStats {
+    /// Requests that were allowed: `ok`.
+    pub ok: Counter,
+    /// Requests that were denied: `denied`.
+    pub denied: Counter,
+    /// Failures of the authorization service: `error`.
+    pub error: Counter,
+    /// Requests that were allowed in spite of a failure: `failure_mode_allowed`.
+    pub failure_mode_allowed: Counter,
+    /// Decisions that are not valid: `invalid`.
+    pub invalid: Counter,
+}
+
+impl ExtAuthzStats {
+    fn counters(&self) -> [(&'static str, &Counter); 5] {
+        [
+            ("ok", &self.ok),
+            ("denied", &self.denied),
+            ("error", &self.error),
+            ("failure_mode_allowed", &self.failure_mode_allowed),
+            ("invalid", &self.invalid),
+        ]
+    }
+
+    fn reset(&self) {
+        self.counters().iter().for_each(|(_, counter)| counter.reset());
+    }
+}
+
+impl ClusterStats {
+    /// The authorization checks by filters with this `stat_prefix`. They are kept from the first call on.
+    pub fn ext_authz(&self, stat_prefix: &Arc<str>) -> Arc<ExtAuthzStats> {
+        let mut kept = self.lock_ext_authz();
+        if let Some((_, stats)) = kept.iter().find(|(prefix, _)| prefix == stat_prefix) {
+            return Arc::clone(stats);
+        }
+        let stats = Arc::<ExtAuthzStats>::default();
+        kept.push((Arc::clone(stat_prefix), Arc::clone(&stats)));
+        stats
+    }
+
+    fn for_each_ext_authz(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
+        for (prefix, stats) in &*self.lock_ext_authz() {
+            let dot = if prefix.is_empty() { "" } else { "." };
+            for (name, counter) in stats.counters().into_iter().filter(|(_, counter)| counter.get() > 0) {
+                visit(&format!("ext_authz.{prefix}{dot}{name}"), StatKind::Counter, counter.get());
+            }
+        }
+    }
+
+    fn lock_ext_authz(&self) -> MutexGuard<'_, Vec<(Arc<str>, Arc<ExtAuthzStats>)>> {
+        self.ext_authz.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Responses by status code. The counters of a class are allocated with its first response, because a process may have

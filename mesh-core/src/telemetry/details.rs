@@ -30,6 +30,12 @@ pub const DIRECT_RESPONSE: &str = "direct_response";
 pub const CORS_RESPONSE: &str = "cors_response";
 /// The fault filter aborted the request.
 pub const FAULT_FILTER_ABORT: &str = "fault_filter_abort";
+/// The authorization service denied the request.
+pub const EXT_AUTHZ_DENIED: &str = "ext_authz_denied";
+/// The authorization service failed.
+pub const EXT_AUTHZ_ERROR: &str = "ext_authz_error";
+/// The authorization service sent a header or path that is not valid.
+pub const EXT_AUTHZ_INVALID: &str = "ext_authz_invalid";
 /// The upgrade is not allowed.
 pub const UPGRADE_FAILED: &str = "upgrade_failed";
 /// The protocol version is not accepted.

@@ -137,6 +137,16 @@ static_resources:
         assert!(proxied.contains("there is no cluster \"db\"") && proxied.contains(field), "{proxied}");
 
         let whole = format!("{LISTENER}  clusters: [{{name: up, type: STATIC, connect_timeout: 1s}}]\n");
+        let filter = "          http_filters:
+          - name: authz
+            typed_config:
+              \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
+              http_service: {server_uri: {uri: u, cluster: authz, timeout: 1s}}
+";
+        let asked = load_yaml(&whole.replace("          http_filters:\n", filter)).unwrap_err().to_string();
+        let field = "http_filters[authz].typed_config.http_service.server_uri.cluster of listener main";
+        assert!(asked.contains("there is no cluster \"authz\"") && asked.contains(field), "{asked}");
+
         let loaded = load_yaml(&whole).unwrap();
         let store = Store::new();
         loaded.apply(&store, &mut SplitMix64::new(1)).unwrap();

@@ -69,7 +69,15 @@ impl FilterRun<'_> {
             if !runs {
                 continue;
             }
-            let request = FilterRequest { call, info, matched, resolved, clears_route_cache: &mut clears_route_cache };
+            let has_no_route = matched.is_none() && !router.is_fixed();
+            let request = FilterRequest {
+                call,
+                info,
+                matched,
+                resolved,
+                clears_route_cache: &mut clears_route_cache,
+                has_no_route,
+            };
             let reply = match filter.filter.on_request(state, request) {
                 FilterStatus::Continue => None,
                 FilterStatus::Reply(reply) => Some(reply),

@@ -52,9 +52,8 @@ impl FilterLayer {
     }
 }
 
-#[cfg(test)]
 impl FilterLayer {
-    /// The filter with other statistics and clients.
+    /// A filter that is made with `factory`.
     pub(crate) fn with_factory(filter: HttpFilter, factory: &FilterFactory<'_>) -> Self {
         Self { chain: single(filter, factory) }
     }
@@ -63,7 +62,7 @@ impl FilterLayer {
 impl From<HttpFilter> for FilterLayer {
     fn from(filter: HttpFilter) -> Self {
         let factory = FilterFactory { stats: &HttpStats::default(), logs: &Arc::default(), clients: None };
-        Self { chain: single(filter, &factory) }
+        Self::with_factory(filter, &factory)
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod chain;
 mod cors;
+mod ext_authz;
 pub mod fault;
 mod header_mutation;
 pub(crate) mod jwt_authn;
@@ -24,6 +25,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use http::{HeaderMap, Response, request::Parts};
 use mesh_core::{
+    cluster::ClusterState,
     filter::{Filter as FilterKind, FilterConfig, ResolvedOverride},
     local_reply::LocalReply,
     model::{Action, ClusterName, Metadata},
@@ -89,6 +91,7 @@ filters! {
     Fault(fault::FaultFilter),
     Cors(cors::CorsFilter),
     HeaderMutation(header_mutation::HeaderMutationFilter),
+    ExtAuthz(ext_authz::ExtAuthzFilter),
     JwtAuthn(jwt_authn::JwtAuthnFilter),
     Rbac(rbac::RbacFilter),
 }
@@ -122,7 +125,6 @@ pub(crate) struct FilterFactory<'a> {
     pub(crate) clients: Option<&'a dyn ClusterClients>,
 }
 
-#[allow(dead_code, reason = "the interface of filters, none of which sends requests yet")]
 impl FilterFactory<'_> {
     /// A client for a cluster that the filter's configuration names, and that its `clusters` lists. Without a store of
     /// clusters, as in a [`FilterLayer`], it responds as if the cluster did not exist.
@@ -165,9 +167,9 @@ pub(crate) struct FilterRequest<'a> {
     matched: Option<&'a Matched<'a>>,
     resolved: Option<&'a ResolvedOverride>,
     clears_route_cache: &'a mut bool,
+    has_no_route: bool,
 }
 
-#[expect(dead_code, reason = "the interface of filters, of which the built-in ones use a part")]
 impl<'a> FilterRequest<'a> {
     pub(crate) fn head(&self) -> &Parts {
         &self.call.head
@@ -200,6 +202,11 @@ impl<'a> FilterRequest<'a> {
         Some(&self.matched?.route.route().action)
     }
 
+    /// Whether it was routed, and no route matches. False in a [`FilterLayer`], where other code decides what follows.
+    pub(crate) fn has_no_route(&self) -> bool {
+        self.has_no_route
+    }
+
     /// Keeps the route for values that contain its name.
     pub(crate) fn observe_route(&self) {
         if let Some(matched) = self.matched {
@@ -215,6 +222,11 @@ impl<'a> FilterRequest<'a> {
     /// The name of the cluster that the request is routed to.
     pub(crate) fn cluster_name(&self) -> Option<&ClusterName> {
         self.matched?.cluster_name()
+    }
+
+    /// The cluster that the request is routed to; `None` if it does not exist.
+    pub(crate) fn cluster(&self) -> Option<&Arc<ClusterState>> {
+        self.matched?.cluster.as_ref()
     }
 
     /// The route's override of this filter.

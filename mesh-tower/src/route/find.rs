@@ -54,6 +54,8 @@ pub(crate) struct Router<'r> {
     store: Option<&'r Store>,
     /// The random number that selects weighted clusters.
     random: u64,
+    /// The route was found elsewhere.
+    is_fixed: bool,
     routing: Routing<'r>,
 }
 
@@ -65,12 +67,17 @@ impl<'r> Router<'r> {
         store: Option<&'r Store>,
         random: u64,
     ) -> Self {
-        Self { routes, authority, store, random, routing: Routing::NotFound }
+        Self { routes, authority, store, random, is_fixed: false, routing: Routing::NotFound }
     }
 
     /// Creates a router that always returns `routing`.
     pub(crate) fn fixed(routing: Routing<'r>) -> Self {
-        Self { routes: None, authority: None, store: None, random: 0, routing }
+        Self { routes: None, authority: None, store: None, random: 0, is_fixed: true, routing }
+    }
+
+    /// Whether the route was found elsewhere.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.is_fixed
     }
 
     /// Routes the current request.

@@ -16,10 +16,16 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use mesh_core::{
-    model::{Cluster, Discovery, RetryOn, RetryPolicy},
+    filter::{
+        HttpFilter,
+        ext_authz::{ExtAuthz, HttpService, Service as AuthzService},
+    },
+    model::{Cluster, Discovery, Listener, RetryOn, RetryPolicy},
     rng::SplitMix64,
     store::Store,
+    target,
 };
+use tower::ServiceExt as _;
 
 use super::Server;
 use crate::{
@@ -38,6 +44,7 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 struct Fixture {
     store: Arc<Store>,
     clients: UpstreamClients<crate::Pool>,
+    network: MemoryNetwork,
     requests: Arc<AtomicU32>,
     /// Requests whose future has been dropped before its end.
     dropped: Arc<AtomicU32>,
@@ -61,7 +68,7 @@ impl Fixture {
             let (number, dropped) = (counted.fetch_add(1, Ordering::Relaxed), CountDrop(Arc::clone(&counted_drops)));
             async move {
                 let status = match request.uri().path() {
-                    "/slow" => pending().await,
+                    path if path.starts_with("/slow") => pending().await,
                     "/unavailable_once" if number == 0 => 503,
                     _ => 200,
                 };
@@ -77,8 +84,8 @@ impl Fixture {
         let server = Server::new(Arc::default(), Telemetry::default());
         tokio::spawn(server.serve(listener, service, pending()));
         let store = Arc::new(Store::new());
-        let upstream = Upstream::new(Worker::new(0, NonZeroUsize::MIN, network));
-        Self { clients: UpstreamClients::new(Arc::clone(&store), upstream), store, requests, dropped }
+        let upstream = Upstream::new(Worker::new(0, NonZeroUsize::MIN, network.clone()));
+        Self { clients: UpstreamClients::new(Arc::clone(&store), upstream), store, network, requests, dropped }
     }
 
     fn with_cluster(self, change: impl FnOnce(&mut Cluster)) -> Self {
@@ -170,4 +177,41 @@ async fn requests_are_retried_and_limited_as_configured() {
     let fixture = Fixture::new().with_cluster(|cluster| cluster.circuit_breakers.default.max_requests = 0);
     let response = fixture.client(&within(2)).send(request("/check", "")).await;
     assert_eq!((response.status().as_u16(), flags_of(&response).to_string()), (503, "UO".to_owned()));
+}
+
+/// A listener whose requests the cluster `authz` is asked about.
+fn checked(status_path: &str) -> Listener {
+    let mut service = HttpService::new("authz", Duration::from_secs(1));
+    service.path_prefix = status_path.into();
+    let mut listener = super::own_service::default_listener(SERVED);
+    listener.name = format!("{}{SERVED}", target::INBOUND_LISTENER_PREFIX).into();
+    listener.map_http(|http| {
+        let mut http = http.clone();
+        http.http_filters.push(HttpFilter::new(ExtAuthz::new(AuthzService::Http(service.clone()))));
+        http
+    })
+}
+
+const SERVED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 80);
+
+#[tokio::test(start_paused = true)]
+async fn a_programs_own_server_asks_with_its_worker_and_is_refused_without() {
+    let fixture = Fixture::new().with_cluster(|_| {});
+    let status = async |prefix: &str, server: Server| {
+        fixture.store.set_listener(Arc::new(checked(prefix)));
+        let service = tower::service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
+        let layer = server.layer(SERVED).map_err(|error| error.source.to_string())?;
+        let request = Request::get("/x").header("host", "a").body(Body::empty()).unwrap();
+        Ok(tower::Layer::layer(&layer, service).oneshot(request).await.unwrap().status().as_u16())
+    };
+    let server = || Server::new(Arc::clone(&fixture.store), Telemetry::default());
+    let worker = || Worker::new(0, NonZeroUsize::MIN, fixture.network.clone());
+    assert_eq!(status("", server().with_worker(worker())).await, Ok(200));
+    assert_eq!(fixture.requests.load(Ordering::Relaxed), 1);
+    let refused = "http filter envoy.filters.http.ext_authz sends requests to cluster authz, but this server has no \
+                   connections to clusters";
+    assert_eq!(status("", server()).await, Err(refused.to_owned()));
+    // Its service times out.
+    assert_eq!(status("/slow", server().with_worker(worker())).await, Ok(403));
+    assert_eq!(fixture.stat("upstream_rq_active"), 0);
 }

@@ -16,18 +16,22 @@ use crate::{
     Body, Transport,
     call::{Call, StreamInfo},
     cluster_client::{ClientOptions, ClusterClient, ClusterClients},
+    machine::local_address,
     rng::ThreadRng,
     route::Routing,
     timer::now,
 };
 
 const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Makes clients for the clusters of a store.
 #[derive(Debug)]
 pub(crate) struct UpstreamClients<T> {
     store: Arc<Store>,
     upstream: Upstream<T>,
+    /// The address of this machine; `None` if it is unknown.
+    own_address: Option<HeaderValue>,
 }
 
 /// A client with a route table of its own, whose only route leads to its cluster.
@@ -35,11 +39,14 @@ pub(crate) struct UpstreamClients<T> {
 struct UpstreamClient<T> {
     routes: Routes,
     upstream: Upstream<T>,
+    /// Sent as `x-forwarded-for`.
+    own_address: Option<HeaderValue>,
 }
 
 impl<T> UpstreamClients<T> {
     pub(crate) fn new(store: Arc<Store>, upstream: Upstream<T>) -> Self {
-        Self { store, upstream }
+        let own_address = local_address().and_then(|address| HeaderValue::try_from(address.to_string()).ok());
+        Self { store, upstream, own_address }
     }
 }
 
@@ -50,14 +57,18 @@ impl<T: Transport> ClusterClients for UpstreamClients<T> {
         let everything = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), action);
         let routes = RouteConfiguration::new("", vec![VirtualHost::new("", vec![everything])]);
         let routes = self.store.compile_routes(Arc::new(routes)).expect("one route without patterns compiles");
-        Arc::new(UpstreamClient { routes, upstream: self.upstream.clone() })
+        let (upstream, own_address) = (self.upstream.clone(), self.own_address.clone().filter(|_| options.send_xff));
+        Arc::new(UpstreamClient { routes, upstream, own_address })
     }
 }
 
 impl<T: Transport> ClusterClient for UpstreamClient<T> {
     fn send(&self, mut request: Request<Bytes>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + '_>> {
         Box::pin(async move {
-            // As in Envoy, the mesh's own requests are internal.
+            // As in Envoy, the mesh's own requests are internal, and come from this machine.
+            if let Some(address) = &self.own_address {
+                request.headers_mut().append(X_FORWARDED_FOR, address.clone());
+            }
             request.headers_mut().insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
             let info = StreamInfo::new(now());
             info.complete_at_start();

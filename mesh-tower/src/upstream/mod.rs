@@ -9,7 +9,6 @@
 //! flags. The stages are functions that are called in order, not layers around each other, because each needs the result of
 //! the previous one.
 
-#[cfg_attr(not(test), allow(dead_code, reason = "for filters, none of which sends requests yet"))]
 mod client;
 mod exchange;
 mod failure;

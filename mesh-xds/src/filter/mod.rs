@@ -8,6 +8,7 @@
 mod chain;
 mod config;
 mod cors;
+mod ext_authz;
 mod fault;
 mod header_mutation;
 mod jwt_authn;
@@ -20,8 +21,8 @@ mod without_effect;
 use std::sync::Arc;
 
 use mesh_core::filter::{
-    Filter, FilterConfig, PerRouteConfig, cors::Cors, fault::Fault, header_mutation::HeaderMutation,
-    jwt_authn::JwtAuthn, rbac::Rbac,
+    Filter, FilterConfig, PerRouteConfig, cors::Cors, ext_authz::ExtAuthz, fault::Fault,
+    header_mutation::HeaderMutation, jwt_authn::JwtAuthn, rbac::Rbac,
 };
 use prost::{Message, Name};
 use prost_types::Any;
@@ -44,6 +45,7 @@ const CODECS: &[Codec] = &[
     Codec::of::<Fault>(),
     Codec::of::<Cors>(),
     Codec::of::<HeaderMutation>(),
+    Codec::of::<ExtAuthz>(),
     Codec::of::<JwtAuthn>(),
     Codec::of::<Rbac>(),
 ];

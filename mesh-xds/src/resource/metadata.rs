@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh_core::model::{DestinationService, Metadata as ModelMetadata, MetadataExchange, MetadataValue};
+use mesh_core::model::{DestinationService, Metadata as ModelMetadata, MetadataExchange};
 use prost_types::{Struct, Value, value::Kind};
 
 use super::field::{At, Result};
+use crate::decode::struct_value::object;
 use crate::proto::envoy::config::core::v3::Metadata;
 
 /// A string in `filter_metadata[namespace]`.
@@ -64,21 +65,6 @@ pub(super) fn origin(metadata: &Metadata) -> Option<String> {
 pub(super) fn decode(metadata: &Metadata) -> ModelMetadata {
     let values = metadata.filter_metadata.iter().map(|(namespace, values)| (namespace.as_str().into(), object(values)));
     ModelMetadata { filter_metadata: values.collect() }
-}
-
-fn object(values: &Struct) -> MetadataValue {
-    MetadataValue::Object(values.fields.iter().map(|(key, field)| (key.as_str().into(), value(field))).collect())
-}
-
-fn value(proto: &Value) -> MetadataValue {
-    match &proto.kind {
-        None | Some(Kind::NullValue(_)) => MetadataValue::Null,
-        Some(Kind::BoolValue(truth)) => MetadataValue::Bool(*truth),
-        Some(Kind::NumberValue(number)) => MetadataValue::Number(*number),
-        Some(Kind::StringValue(text)) => MetadataValue::String(text.as_str().into()),
-        Some(Kind::ListValue(list)) => MetadataValue::List(list.values.iter().map(value).collect()),
-        Some(Kind::StructValue(fields)) => object(fields),
-    }
 }
 
 fn text<'s>(object: &'s Struct, key: &str) -> Option<&'s str> {

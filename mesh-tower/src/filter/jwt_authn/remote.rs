@@ -55,7 +55,8 @@ struct Current {
 impl Remote {
     /// Begins to fetch in advance, if that is configured.
     pub(super) fn start(config: &Arc<RemoteJwks>, factory: &FilterFactory<'_>, stats: &Arc<JwtStats>) -> Arc<Self> {
-        let options = ClientOptions { timeout: config.timeout, retry_policy: retry_policy(config) };
+        let options =
+            ClientOptions { timeout: config.timeout, retry_policy: retry_policy(config), ..ClientOptions::default() };
         let remote = Arc::new(Self {
             config: Arc::clone(config),
             client: factory.client(&config.cluster, &options),

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use mesh_core::filter::HttpFilter;
+use mesh_core::filter::ext_authz::{ExtAuthz, HttpService, Service};
 use mesh_core::model::{
     Action, Cluster, Discovery, DnsOptions, FilterChain, HttpConnectionManager, Listener, ListenerAddress,
     LoadAssignment, PathMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, RouteSource, TcpProxy,
@@ -37,12 +39,20 @@ fn static_resources_are_in_force_at_once_in_whatever_order_they_stand() {
 }
 
 #[test]
-fn a_listener_for_tcp_waits_for_its_clusters_and_they_stay_with_it() {
+fn a_listener_waits_for_the_clusters_that_it_names_itself_and_they_stay_with_it() {
+    waits_for_cluster_a(FilterChain::tcp_proxy(TcpProxy::new("tcp", "a")));
+    let routes = RouteSource::Inline(Arc::new(RouteConfiguration::new("r", Vec::new())));
+    let mut http = HttpConnectionManager::new("l", routes);
+    let service = Service::Http(HttpService::new("a", Duration::from_secs(1)));
+    http.http_filters.push(HttpFilter::new(ExtAuthz::new(service)));
+    waits_for_cluster_a(FilterChain::http(http));
+}
+
+fn waits_for_cluster_a(chain: FilterChain) {
     let now = Instant::now();
     let mut applier = Applier::with_clusters_by_name();
-    let tcp = FilterChain::tcp_proxy(TcpProxy::new("tcp", "a"));
     let address = ListenerAddress::Socket(([127, 0, 0, 1], 80).into());
-    let listener = Resource::Listener(Arc::new(Listener::new("l", address).with_filter_chain(tcp)));
+    let listener = Resource::Listener(Arc::new(Listener::new("l", address).with_filter_chain(chain)));
     applier.handle_update(update(listener), now);
     let wanted: Vec<_> = std::iter::from_fn(|| applier.poll_interest()).collect();
     assert!(wanted.contains(&(ResourceType::Cluster, ["a".into()].into_iter().collect())), "{wanted:?}");
