@@ -8,8 +8,11 @@
 //! # Features
 //!
 //! - `watch` (default): the module `source`.
+//! - `ca` (default): the module `ca`, a certificate authority for workloads.
 //! - `cli` (default): the program `mesh-control`. A library that depends on this crate does not need it.
 
+#[cfg(feature = "ca")]
+pub mod ca;
 pub mod config;
 pub mod destination_rules;
 pub mod diagnostic;

@@ -1,5 +1,7 @@
 //! The command line: parses arguments and prints text; everything else is in the library.
 
+#[cfg(feature = "ca")]
+mod ca;
 mod translate;
 mod validate;
 
@@ -26,6 +28,9 @@ struct Arguments {
 enum Command {
     /// Checks all resources of a directory and prints each mistake with file, line and column.
     Validate(validate::Arguments),
+    /// Makes certificates for development: a root, and those of workloads.
+    #[cfg(feature = "ca")]
+    Ca(ca::Arguments),
     /// Prints the xDS resources that a node of the mesh gets, as protobuf-JSON.
     Translate(translate::Arguments),
 }
@@ -54,6 +59,8 @@ fn parse_namespace(text: &str) -> Result<String, String> {
 pub(crate) fn run() -> ExitCode {
     match Arguments::parse().command {
         Command::Validate(arguments) => validate::run(&arguments),
+        #[cfg(feature = "ca")]
+        Command::Ca(arguments) => ca::run(&arguments),
         Command::Translate(arguments) => translate::run(&arguments),
     }
 }

@@ -82,3 +82,29 @@ fn output_that_cannot_be_written_is_a_failure() {
         assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: "), "{command}: {output:?}");
     }
 }
+
+#[cfg(feature = "ca")]
+#[test]
+fn a_certificate_takes_one_command_for_the_authority_and_one_for_the_workload() {
+    let directory = Directory::new("ca", "");
+    let path = |name: &str| directory.0.join(name).to_string_lossy().into_owned();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_mesh-control")).arg("ca").args(arguments).output();
+        let output = output.expect("the program was built");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (root, workload) = (path("root"), path("workload"));
+    assert_eq!(run(&["init", &root]), (Some(0), String::new()));
+    let (code, error) = run(&["init", &root]);
+    assert_eq!(code, Some(2));
+    assert!(error.ends_with("ca-cert.pem is there already, and is not overwritten\n"), "{error}");
+    let identity = "spiffe://cluster.local/ns/default/sa/reviews";
+    let issue = ["issue", "--dir", &root, "--identity", identity, "--out", &workload];
+    assert_eq!(run(&issue), (Some(0), String::new()));
+    for name in ["cert-chain.pem", "key.pem", "root-cert.pem"] {
+        let text = fs::read_to_string(directory.0.join("workload").join(name)).expect(name);
+        assert!(text.starts_with("-----BEGIN "), "{name}: {text}");
+    }
+    assert_eq!(run(&["init", &path("bad"), "--trust-domain", "A"]).0, Some(2));
+    assert!(!directory.0.join("bad").exists());
+}
