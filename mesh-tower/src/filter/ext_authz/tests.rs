@@ -108,7 +108,10 @@ impl Outcome {
 
 async fn send(filter: ExtAuthz, authz: &Authz, request: Request<Body>) -> Outcome {
     let stats = HttpStats::default();
-    let layer = FilterLayer::with_factory(Config::new(filter), &FilterFactory { stats: &stats, clients: Some(authz) });
+    let layer = FilterLayer::with_factory(
+        Config::new(filter),
+        &FilterFactory { stats: &stats, logs: &Arc::default(), clients: Some(authz) },
+    );
     let passed = Arc::new(Mutex::new(None));
     let keeps = Arc::clone(&passed);
     let service = layer.layer(service_fn(move |request: Request<Body>| {

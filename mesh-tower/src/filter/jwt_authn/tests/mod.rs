@@ -69,7 +69,10 @@ struct Fixture {
 impl Fixture {
     fn new(filter: JwtAuthn) -> Self {
         let stats = HttpStats::default();
-        let layer = FilterLayer::with_factory(Chained::new(filter), &FilterFactory { stats: &stats, clients: None });
+        let layer = FilterLayer::with_factory(
+            Chained::new(filter),
+            &FilterFactory { stats: &stats, logs: &Arc::default(), clients: None },
+        );
         Self { layer, stats }
     }
 

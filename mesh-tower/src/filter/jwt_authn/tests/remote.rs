@@ -68,7 +68,10 @@ fn fixture(issuer: &Issuer, configure: impl FnOnce(&mut RemoteJwks)) -> Fixture 
     configure(&mut remote);
     let provider = Provider::new("issuer", JwksSource::Remote(Arc::new(remote)));
     let (stats, filter) = (HttpStats::default(), Chained::new(filter(vec![provider], of(0))));
-    let layer = FilterLayer::with_factory(filter, &FilterFactory { stats: &stats, clients: Some(issuer) });
+    let layer = FilterLayer::with_factory(
+        filter,
+        &FilterFactory { stats: &stats, logs: &Arc::default(), clients: Some(issuer) },
+    );
     Fixture { layer, stats }
 }
 
