@@ -36,7 +36,7 @@ pub(super) struct Verifier {
     /// The authorities; `None` = chains are not verified.
     anchors: Option<Anchors>,
     crls: Vec<CertRevocationList<'static>>,
-    /// Whether peers are workloads, whose certificates have the form of SPIFFE's.
+    /// Whether peers are workloads, which have one identity.
     expects_workloads: bool,
     /// Whether a server's certificate must be for the requested name.
     checks_server_name: bool,
@@ -122,7 +122,7 @@ impl Verifier {
             return Err(VerifyError::SubjectAltName(names.join(", ")).into());
         }
         if self.expects_workloads {
-            read.svid(role).map_err(VerifyError::from)?;
+            read.workload_identity(role).map_err(VerifyError::from)?;
         }
         Ok(())
     }

@@ -156,6 +156,16 @@ impl Certificate {
     /// # Errors
     /// If it does not have the form of an X509-SVID for `role`.
     pub fn svid(&self, role: Role) -> Result<SpiffeId, SvidError> {
+        let id = self.workload_identity(role)?;
+        if self.key_usage.is_none() { Err(SvidError::KeyUsage) } else { Ok(id) }
+    }
+
+    /// The identity of the workload whose certificate this is. Unlike [`Certificate::svid`], a certificate may say nothing about
+    /// the use of its key, as those of authorities that are not made for SPIFFE.
+    ///
+    /// # Errors
+    /// If it has not exactly one identity, or may not be used for `role`.
+    pub fn workload_identity(&self, role: Role) -> Result<SpiffeId, SvidError> {
         let [uri] = &*self.info.uri_sans else { return Err(SvidError::UriSans(self.info.uri_sans.len())) };
         let id: Result<SpiffeId, _> = uri.parse();
         let id = id.map_err(|error| SvidError::SpiffeId { uri: Arc::clone(uri), error })?;
@@ -165,7 +175,7 @@ impl Certificate {
         if self.is_ca {
             return Err(SvidError::Authority);
         }
-        if !self.key_usage.is_some_and(|usage| usage.digital_signature && !usage.key_cert_sign && !usage.crl_sign) {
+        if self.key_usage.is_some_and(|usage| !usage.digital_signature || usage.key_cert_sign || usage.crl_sign) {
             return Err(SvidError::KeyUsage);
         }
         match role {

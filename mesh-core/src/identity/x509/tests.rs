@@ -65,6 +65,8 @@ fn the_key_of_a_workload_signs_no_certificates() {
         assert_eq!(refused(|params| params.key_usages.push(usage)), SvidError::KeyUsage);
     }
     assert_eq!(refused(|params| params.key_usages.clear()), SvidError::KeyUsage);
+    let unsaid = read(|params| params.key_usages.clear());
+    assert!(unsaid.workload_identity(Role::Client).is_ok());
     let encipherment = |params: &mut CertificateParams| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
     assert_eq!(refused(encipherment), SvidError::KeyUsage);
 }
