@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
 /// The result of a TLS handshake. A connection in plain text has none.
@@ -56,7 +57,7 @@ pub struct CertificateInfo {
     /// Subject alternative names of type DNS, in the certificate's order.
     pub dns_sans: Vec<Arc<str>>,
     /// Subject alternative names of type IP address, in the certificate's order.
-    pub ip_sans: Vec<std::net::IpAddr>,
+    pub ip_sans: Vec<Arc<str>>,
     /// Subject alternative names of type email address, in the certificate's order.
     pub email_sans: Vec<Arc<str>>,
     /// The subject, as in RFC 2253, such as `CN=reviews,O=example`; may be empty.
@@ -119,6 +120,26 @@ impl TlsInfo {
     pub fn is_mutual(&self) -> bool {
         self.verified_peer().is_some()
     }
+}
+
+/// PEM, in which the characters that a header or a list cannot have are escaped.
+#[must_use]
+pub fn url_encoded_pem(der: &[u8]) -> String {
+    let base64 = STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN%20CERTIFICATE-----%0A");
+    for (index, c) in base64.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            pem.push_str("%0A");
+        }
+        match c {
+            '+' => pem.push_str("%2B"),
+            '/' => pem.push_str("%2F"),
+            '=' => pem.push_str("%3D"),
+            other => pem.push(other),
+        }
+    }
+    pem.push_str("%0A-----END%20CERTIFICATE-----%0A");
+    pem
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use mesh_control::ca::{Authority, CaError, DEFAULT_TTL, Identity, IssueError, Request};
-use mesh_control::mesh_settings::MeshSettings;
+use mesh_control::config::MeshConfig;
 
 /// Arguments of `ca`.
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ enum Command {
         /// The directory, which is created. Files that are there are not overwritten.
         directory: PathBuf,
         /// The trust domain of the mesh.
-        #[arg(long, default_value_t = MeshSettings::default().trust_domain)]
+        #[arg(long, default_value = MeshConfig::DEFAULT_TRUST_DOMAIN)]
         trust_domain: String,
     },
     /// Issues the certificate of a workload.

@@ -167,7 +167,7 @@ impl SanMatcher {
             SanKind::Dns => certificate.dns_sans.iter().any(|name| self.matches_dns(name)),
             SanKind::Uri => certificate.uri_sans.iter().any(|name| self.matcher.matches(name)),
             SanKind::Email => certificate.email_sans.iter().any(|name| self.matcher.matches(name)),
-            SanKind::IpAddress => certificate.ip_sans.iter().any(|ip| self.matcher.matches(&ip.to_string())),
+            SanKind::IpAddress => certificate.ip_sans.iter().any(|ip| self.matcher.matches(ip)),
         }
     }
 

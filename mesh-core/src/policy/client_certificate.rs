@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     model::{ClientCertDetails, ForwardClientCert, ForwardClientCertDetails},
-    tls::{PeerIdentity, TlsInfo},
+    tls::{PeerIdentity, TlsInfo, url_encoded_pem},
 };
 
 /// `x-forwarded-client-cert`.
@@ -114,27 +114,6 @@ fn element(details: ClientCertDetails, peer: &PeerIdentity, tls: &TlsInfo) -> He
 /// A name with a delimiter would otherwise be read as several elements.
 fn has_delimiter(value: &str) -> bool {
     value.contains([',', ';', '=', '"'])
-}
-
-/// PEM, in which the characters that a header or a list cannot have are escaped.
-#[must_use]
-pub fn url_encoded_pem(der: &[u8]) -> String {
-    use base64::Engine as _;
-    let base64 = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN%20CERTIFICATE-----%0A");
-    for (index, c) in base64.chars().enumerate() {
-        if index > 0 && index % 64 == 0 {
-            pem.push_str("%0A");
-        }
-        match c {
-            '+' => pem.push_str("%2B"),
-            '/' => pem.push_str("%2F"),
-            '=' => pem.push_str("%3D"),
-            other => pem.push(other),
-        }
-    }
-    pem.push_str("%0A-----END%20CERTIFICATE-----%0A");
-    pem
 }
 
 #[cfg(test)]

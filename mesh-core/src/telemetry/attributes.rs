@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::ResponseFlags;
-use crate::{model::Metadata, request::RequestHead};
+use crate::{model::Metadata, request::RequestHead, tls::TlsInfo};
 
 /// The attributes of a request and its response. Access logs, header values, metrics and policies all read this value,
 /// so they agree.
@@ -81,12 +81,10 @@ pub struct Attributes<'a> {
     pub connection_id: Option<u64>,
     /// Server name that the client requested by TLS SNI.
     pub requested_server_name: Option<&'a str>,
-    /// TLS version of the downstream connection, such as `TLSv1.3`.
-    pub downstream_tls_version: Option<&'a str>,
-    /// URI SAN of the client's certificate, such as `spiffe://cluster.local/ns/default/sa/web`.
-    pub downstream_peer_uri_san: Option<&'a str>,
-    /// URI SAN of the certificate that was presented to the client.
-    pub downstream_local_uri_san: Option<&'a str>,
+    /// TLS of the downstream connection.
+    pub downstream_tls: Option<&'a TlsInfo>,
+    /// TLS of the upstream connection.
+    pub upstream_tls: Option<&'a TlsInfo>,
     /// Address of the selected endpoint.
     pub upstream_host: Option<SocketAddr>,
     /// Host name of the selected endpoint, if it has one.

@@ -260,12 +260,8 @@ impl StreamState {
             downstream_local_address: self.downstream_local_address,
             connection_id: self.connection_id,
             requested_server_name: self.requested_server_name.as_deref(),
-            downstream_tls_version: self.downstream_tls.as_ref().map(|tls| tls.version.as_str()),
-            downstream_peer_uri_san: self.downstream_tls.as_ref().and_then(|tls| tls.principal()).map(|san| &**san),
-            downstream_local_uri_san: self
-                .downstream_tls
-                .as_ref()
-                .and_then(|tls| tls.local_uri_san().map(|san| &**san)),
+            downstream_tls: self.downstream_tls.as_deref(),
+            upstream_tls: self.upstream_tls.as_deref(),
             upstream_protocol: self.upstream_protocol,
             upstream_host: host.map(EndpointState::address),
             upstream_host_name: host.and_then(EndpointState::hostname).map(|name| &**name),

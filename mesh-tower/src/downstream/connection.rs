@@ -65,7 +65,6 @@ impl Downstream {
 
     /// Its attributes, for access logs and policies.
     pub(crate) fn attributes(&self) -> Attributes<'_> {
-        let tls = self.tls.as_deref();
         Attributes {
             downstream_remote_address: self.facts.source,
             downstream_direct_remote_address: self.facts.direct_source,
@@ -74,9 +73,7 @@ impl Downstream {
             dynamic_metadata: self.dynamic_metadata.as_deref(),
             connection_termination_details: self.connection_termination_details.as_deref(),
             requested_server_name: self.requested_server_name().map(|name| &**name),
-            downstream_tls_version: tls.map(|tls| tls.version.as_str()),
-            downstream_peer_uri_san: tls.and_then(TlsInfo::principal).map(|principal| &**principal),
-            downstream_local_uri_san: tls.and_then(|tls| tls.local_uri_san().map(|san| &**san)),
+            downstream_tls: self.tls.as_deref(),
             ..Attributes::default()
         }
     }

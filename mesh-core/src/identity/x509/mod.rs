@@ -192,7 +192,7 @@ fn add_name(info: &mut CertificateInfo, name: &GeneralName<'_>) -> Result<(), Ce
         GeneralName::URI(uri) => info.uri_sans.push(printable(uri)?),
         GeneralName::DNSName(dns) => info.dns_sans.push(printable(dns)?),
         GeneralName::RFC822Name(email) => info.email_sans.push(printable(email)?),
-        GeneralName::IPAddress(bytes) => info.ip_sans.push(ip_address(bytes)?),
+        GeneralName::IPAddress(bytes) => info.ip_sans.push(ip_address(bytes)?.to_string().into()),
         GeneralName::OtherName(_, value) if value.contains(&0) => return Err(CertificateError::NameByte(0)),
         GeneralName::Invalid(..) => return Err(CertificateError::Name),
         GeneralName::OtherName(..)

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -12,13 +13,14 @@ use crate::{
     model::{
         HeaderKey, MetadataValue,
         format::{
-            Attribute, FieldSource, Format, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, Part, PathSource,
-            TimeFormat, X_ENVOY_ORIGINAL_PATH,
+            Attribute, CertificateField, FieldSource, Format, GrpcStatusStyle, HeaderSource, MetadataSource, Operator,
+            Part, PathSource, TimeFormat, TlsConnection, TlsField, TlsSource, X_ENVOY_ORIGINAL_PATH,
             number::{self, decimal},
         },
     },
     request::{query_parameter, split_query},
     telemetry::{Attributes, ResponseFlags},
+    tls::{CertificateInfo, url_encoded_pem},
 };
 
 /// What is written for a missing value.
@@ -51,6 +53,10 @@ pub enum Value<'a> {
     FlagsLong(ResponseFlags),
     /// Metadata.
     Metadata(&'a MetadataValue),
+    /// Names, which are joined by commas.
+    Names(&'a [Arc<str>]),
+    /// A certificate in DER, which is written in URL-encoded PEM.
+    Certificate(&'a [u8]),
     /// A time and its format.
     Time(SystemTime, &'a TimeFormat),
 }
@@ -97,6 +103,8 @@ impl Value<'_> {
             Self::FlagsLong(flags) => long_names(flags, out),
             Self::Metadata(MetadataValue::String(text)) => out.extend_from_slice(text.as_bytes()),
             Self::Metadata(value) => value.write_json(out),
+            Self::Names(names) => join(names.iter().map(|name| &**name), out),
+            Self::Certificate(der) => out.extend_from_slice(url_encoded_pem(der).as_bytes()),
             Self::Time(time, format) => format.write(time, out),
         }
     }
@@ -116,7 +124,7 @@ fn long_names(flags: ResponseFlags, out: &mut Vec<u8>) {
     join(flags.iter().map(|(_, _, long)| long), out);
 }
 
-fn join(names: impl Iterator<Item = &'static str>, out: &mut Vec<u8>) {
+fn join<'a>(names: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
     for (position, name) in names.enumerate() {
         out.extend_from_slice(if position == 0 { b"" } else { b"," });
         out.extend_from_slice(name.as_bytes());
@@ -147,7 +155,49 @@ impl Operator {
                 value.map_or(Value::Missing, Value::Metadata)
             }
             Self::GrpcStatus(style) => grpc_status(*style, attributes),
+            Self::Tls(source) => source.value(attributes),
             Self::Attribute(attribute) => attribute.value(attributes),
+        }
+    }
+}
+
+impl TlsSource {
+    fn value<'a>(&'a self, attributes: &Attributes<'a>) -> Value<'a> {
+        let tls = match self.connection {
+            TlsConnection::Downstream => attributes.downstream_tls,
+            TlsConnection::Upstream => attributes.upstream_tls,
+        };
+        let Some(tls) = tls else { return Value::Missing };
+        let peer = tls.peer.as_ref();
+        match &self.field {
+            TlsField::Version => Value::Text(tls.version.as_str()),
+            TlsField::Cipher => text(Some(&tls.cipher_suite)),
+            TlsField::Peer(CertificateField::Certificate) => {
+                peer.and_then(|peer| peer.chain.first()).map_or(Value::Missing, |der| Value::Certificate(der))
+            }
+            TlsField::Peer(field) => peer.map_or(Value::Missing, |peer| field.value(&peer.certificate)),
+            TlsField::Local(field) => tls.local.as_ref().map_or(Value::Missing, |local| field.value(local)),
+        }
+    }
+}
+
+impl CertificateField {
+    fn value<'a>(&'a self, of: &'a CertificateInfo) -> Value<'a> {
+        let names = |names: &'a [Arc<str>]| if names.is_empty() { Value::Missing } else { Value::Names(names) };
+        match self {
+            Self::UriSan => names(&of.uri_sans),
+            Self::DnsSan => names(&of.dns_sans),
+            Self::IpSan => names(&of.ip_sans),
+            Self::EmailSan => names(&of.email_sans),
+            Self::Subject => text(Some(&of.subject)),
+            Self::Issuer => text(Some(&of.issuer)),
+            Self::Serial => text(Some(&of.serial)),
+            Self::Fingerprint256 => text(Some(&of.sha256_fingerprint)),
+            Self::Fingerprint1 => text(Some(&of.sha1_fingerprint)),
+            // The certificate of this side is not kept.
+            Self::Certificate => Value::Missing,
+            Self::ValidFrom(format) => of.not_before.map_or(Value::Missing, |time| Value::Time(time, format)),
+            Self::ValidUntil(format) => of.not_after.map_or(Value::Missing, |time| Value::Time(time, format)),
         }
     }
 }
@@ -256,9 +306,6 @@ impl Attribute {
             Self::DownstreamLocalPort => port(of.downstream_local_address),
             Self::ConnectionId => of.connection_id.map_or(Value::Missing, Value::Number),
             Self::RequestedServerName => text(of.requested_server_name),
-            Self::DownstreamTlsVersion => text(of.downstream_tls_version),
-            Self::DownstreamPeerUriSan => text(of.downstream_peer_uri_san),
-            Self::DownstreamLocalUriSan => text(of.downstream_local_uri_san),
             Self::UpstreamHost => address(of.upstream_host),
             Self::UpstreamHostName => match text(of.upstream_host_name) {
                 Value::Missing => address(of.upstream_host),

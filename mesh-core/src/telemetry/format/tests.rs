@@ -1,5 +1,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::*;
@@ -9,6 +10,7 @@ use crate::{
         format::{DEFAULT_TEXT, Format, ISTIO_TEXT},
     },
     telemetry::{Attributes, ResponseFlags},
+    tls::{CertificateInfo, PeerIdentity, TlsInfo},
 };
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -235,4 +237,44 @@ fn json_keeps_types_and_escapes_text() {
         "{\"bytes\":3,\"code\":200,\"list\":[null,\"x\"],\"missing\":null,\
          \"nested\":{\"flags\":\"-\",\"path\":\"/p\"},\"quote\":\"a\\\"b\\\\\",\"text\":\"code=200 -\"}\n"
     );
+}
+
+#[test]
+fn commands_about_tls_read_both_certificates() {
+    let certificate = CertificateInfo {
+        uri_sans: vec!["spiffe://td/web".into(), "spiffe://td/b".into()],
+        subject: "CN=web".into(),
+        serial: "0a".into(),
+        not_after: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)),
+        ..CertificateInfo::default()
+    };
+    let local = CertificateInfo { dns_sans: vec!["a.test".into()], ..CertificateInfo::default() };
+    let peer =
+        PeerIdentity { certificate: certificate.into(), chain: [Bytes::from_static(&[1])].into(), is_verified: true };
+    let tls = TlsInfo {
+        cipher_suite: "TLS_AES_128_GCM_SHA256".into(),
+        peer: Some(peer),
+        local: Some(local.into()),
+        ..TlsInfo::default()
+    };
+    let text = |format: &str, attributes: &Attributes<'_>| {
+        let mut out = Vec::new();
+        Format::parse(format).unwrap().write(attributes, Missing::Dash, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let format = "%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER% %DOWNSTREAM_PEER_URI_SAN% %DOWNSTREAM_PEER_SUBJECT% \
+        %DOWNSTREAM_PEER_ISSUER% %DOWNSTREAM_PEER_SERIAL% %DOWNSTREAM_PEER_CERT_V_END(%s)% %DOWNSTREAM_LOCAL_DNS_SAN% \
+        %UPSTREAM_TLS_VERSION% %DOWNSTREAM_PEER_CERT%";
+    let downstream = Attributes { downstream_tls: Some(&tls), ..Attributes::default() };
+    assert_eq!(
+        text(format, &downstream),
+        "TLSv1.3 TLS_AES_128_GCM_SHA256 spiffe://td/web,spiffe://td/b CN=web - 0a 1 a.test - \
+         -----BEGIN%20CERTIFICATE-----%0AAQ%3D%3D%0A-----END%20CERTIFICATE-----%0A"
+    );
+    let upstream = Attributes { upstream_tls: Some(&tls), ..Attributes::default() };
+    assert_eq!(text("%UPSTREAM_PEER_SUBJECT% %UPSTREAM_TLS_VERSION%", &upstream), "CN=web TLSv1.3");
+    assert_eq!(text("%DOWNSTREAM_PEER_SUBJECT%", &Attributes::default()), "-");
+    for unknown in ["%DOWNSTREAM_PEER_COLOR%", "%DOWNSTREAM_TLS_VERSION(x)%", "%PEER_SUBJECT%"] {
+        assert!(Format::parse(unknown).is_err(), "{unknown}");
+    }
 }

@@ -9,6 +9,7 @@ pub(crate) mod number;
 mod operator;
 mod parse;
 mod time;
+mod tls;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 pub use operator::{Attribute, FieldSource, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, PathSource};
 pub use time::TimeFormat;
+pub use tls::{CertificateField, TlsConnection, TlsField, TlsSource};
 
 use super::HeaderKey;
 

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::TimeFormat;
+use super::{TimeFormat, TlsSource};
 use crate::value::HeaderKey;
 
 /// The operator of a command: what it writes.
@@ -38,6 +38,8 @@ pub enum Operator {
     },
     /// `GRPC_STATUS(STYLE)`, `GRPC_STATUS_NUMBER`: status of a gRPC response.
     GrpcStatus(GrpcStatusStyle),
+    /// `DOWNSTREAM_TLS_VERSION`, `UPSTREAM_PEER_SUBJECT` and so on.
+    Tls(TlsSource),
     /// A command without an argument.
     Attribute(Attribute),
 }
@@ -142,9 +144,6 @@ attributes! {
     DownstreamLocalPort = "DOWNSTREAM_LOCAL_PORT";
     ConnectionId = "CONNECTION_ID";
     RequestedServerName = "REQUESTED_SERVER_NAME";
-    DownstreamTlsVersion = "DOWNSTREAM_TLS_VERSION";
-    DownstreamPeerUriSan = "DOWNSTREAM_PEER_URI_SAN";
-    DownstreamLocalUriSan = "DOWNSTREAM_LOCAL_URI_SAN";
     UpstreamHost = "UPSTREAM_HOST";
     UpstreamHostName = "UPSTREAM_HOST_NAME";
     UpstreamRemoteAddress = "UPSTREAM_REMOTE_ADDRESS";

@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::{
-    Command, FormatError, Part, TimeFormat,
+    Command, FormatError, Part, TimeFormat, TlsSource,
     operator::{Attribute, FieldSource, GrpcStatusStyle, HeaderSource, MetadataSource, Operator, PathSource},
 };
 use crate::value::HeaderKey;
@@ -92,7 +92,10 @@ fn operator(name: &str, argument: Option<&str>) -> Result<Operator, String> {
         (name, argument) => match (Attribute::parse(name), argument) {
             (Some(attribute), None) => Ok(Operator::Attribute(attribute)),
             (Some(_), Some(argument)) => Err(format!("takes no argument, got {argument:?}")),
-            (None, _) => Err("unknown or not supported".to_owned()),
+            (None, argument) => match TlsSource::parse(name, argument) {
+                Some(source) => source.map(Operator::Tls),
+                None => Err("unknown or not supported".to_owned()),
+            },
         },
     }
 }
