@@ -8,6 +8,10 @@ pub mod start {}
 #[cfg(feature = "istio")]
 pub mod kubernetes {}
 
+#[doc = include_str!("../docs/guide/mutual_tls.md")]
+#[cfg(feature = "istio")]
+pub mod mutual_tls {}
+
 #[doc = include_str!("../docs/guide/adopting.md")]
 pub mod adopting {}
 

@@ -45,7 +45,7 @@ impl Source for ConfigDir {
             member.labelled = with_labels(member.labelled.clone(), &configs.borrow().registry);
             let (transport, acceptor) = in_process::pair();
             let (events, mut tasks, status) = (member.events.clone(), JoinSet::new(), directory.status());
-            tasks.spawn(server::serve(acceptor, configs, Arc::clone(&status)));
+            tasks.spawn(server::serve(acceptor, configs, Arc::clone(&status), server::Options::default()));
             tasks.spawn(directory.run(move |reload| send(&events, reload.into())));
             control_plane::follow(transport, member, tasks, Some(status)).await
         })

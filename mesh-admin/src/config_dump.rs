@@ -20,7 +20,7 @@ use mesh_xds::{
 use prost_types::{Any, Timestamp};
 use serde_json::{Value, json};
 
-use crate::{Answer, Query};
+use crate::{Answer, Query, redact::redact};
 
 const TYPE_PREFIX: &str = "type.googleapis.com/envoy.admin.v3.";
 
@@ -87,6 +87,7 @@ impl ConfigDump {
             section("SecretsConfigDump", &to_json(&SecretsConfigDump::default())),
         ]);
         sections.extend(dynamic.source.and_then(|source| source.refusal()).map(|refusal| refused_sources(&refusal)));
+        sections.iter_mut().for_each(redact);
         sections
     }
 }

@@ -12,6 +12,7 @@ mod config_dump;
 mod config_stats;
 mod listeners;
 mod process;
+mod redact;
 mod server_info;
 mod stats;
 

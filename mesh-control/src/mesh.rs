@@ -2,7 +2,6 @@
 
 use crate::config::Config;
 use crate::destination_rules::DestinationRules;
-use crate::mesh_settings::MeshSettings;
 use crate::peer_authentications::PeerAuthentications;
 use crate::registry::Registry;
 
@@ -12,8 +11,6 @@ use crate::registry::Registry;
 pub struct Mesh {
     /// The resources.
     pub config: Config,
-    /// What holds for the whole mesh.
-    pub settings: MeshSettings,
     /// The services that they declare.
     pub registry: Registry,
     /// The policies of the services.
@@ -29,19 +26,10 @@ pub struct Mesh {
 impl Mesh {
     /// The mesh of a configuration, as version 1, without certificates.
     pub fn new(config: Config) -> Self {
-        let settings = MeshSettings::from(&config.mesh_config);
         let registry = Registry::new(&config);
         let destination_rules = DestinationRules::new(&config);
-        let peer_authentications = PeerAuthentications::new(&config, &settings.root_namespace);
-        Self {
-            config,
-            settings,
-            registry,
-            destination_rules,
-            peer_authentications,
-            has_certificates: false,
-            version: 1,
-        }
+        let peer_authentications = PeerAuthentications::new(&config);
+        Self { config, registry, destination_rules, peer_authentications, has_certificates: false, version: 1 }
     }
 
     /// The same mesh, whose workloads get certificates, or not.

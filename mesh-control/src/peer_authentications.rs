@@ -18,12 +18,12 @@ pub struct PeerAuthentications {
 
 impl PeerAuthentications {
     /// Indexes the policies of a configuration.
-    pub fn new(config: &Config, root_namespace: &str) -> Self {
+    pub fn new(config: &Config) -> Self {
         let mut namespaces: HashMap<String, Vec<PeerAuthentication>> = HashMap::new();
         for policy in &config.peer_authentications {
             namespaces.entry(policy.metadata.namespace.clone()).or_default().push(policy.clone());
         }
-        Self { namespaces, root_namespace: root_namespace.to_owned() }
+        Self { namespaces, root_namespace: config.mesh_config.root_namespace().to_owned() }
     }
 
     /// The mode for connections to a port of a workload. `port` is the workload's, not the service's; `None` means ports that
@@ -80,7 +80,7 @@ mod tests {
         let read = read(&[Arc::new(Source::new("a.yaml", text))], &Strictness::Strict.into());
         assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
         let labels = WORKLOAD.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        PeerAuthentications::new(&read.config, "istio-system").mode(namespace, &labels, port)
+        PeerAuthentications::new(&read.config).mode(namespace, &labels, port)
     }
 
     const MESH: &str = "istio-system/default 20 {mtls: {mode: STRICT}}";

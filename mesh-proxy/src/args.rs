@@ -22,6 +22,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) istio: Option<PathBuf>,
 
+    /// Directory of a certificate authority, with Istio's file names: ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem.
+    /// The workload gets its certificate from it. `mesh-control ca init` makes one.
+    #[arg(long, value_name = "DIR", requires = "istio")]
+    pub(crate) ca: Option<PathBuf>,
+
     /// The service of the workload.
     #[arg(long, value_name = "NAME[.NAMESPACE]", requires = "istio")]
     pub(crate) service: Option<String>,

@@ -3,11 +3,13 @@
 //! The configuration takes the same path as one from a remote control plane, within this process: directory,
 //! translation, ADS server, agent, store. This module connects the parts; they log their events.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use mesh_control::{
+    ca::{Authority, CaError},
     config::{Options, selects},
     diagnostic::Style,
+    identities::Identities,
     mesh::Mesh,
     server,
     source::{Directory, OpenError},
@@ -36,6 +38,9 @@ pub(crate) enum IstioError {
     /// The directory cannot be used.
     #[error("{}: {}", path.display(), source.report(Style::of(&io::stderr())))]
     Directory { path: PathBuf, source: OpenError },
+    /// The certificate authority cannot be used.
+    #[error("{}: {}", path.display(), with_causes(source))]
+    Authority { path: PathBuf, source: CaError },
     /// A sidecar serves a service.
     #[error("--role sidecar needs --service NAME[.NAMESPACE]")]
     NoService,
@@ -50,15 +55,26 @@ pub(crate) struct Istio {
     directory: Directory,
     meshes: watch::Receiver<Arc<Mesh>>,
     node: Node,
+    identities: Option<Arc<dyn Identities>>,
 }
 
 /// Reads the directory that the flags name.
 pub(crate) fn open(args: &Args, path: PathBuf) -> Result<Istio, IstioError> {
     let node = node(args)?;
-    let options = Options::default().with_namespace(args.namespace.as_deref());
+    let identities = identities(args)?;
+    let options = Options::default().with_namespace(args.namespace.as_deref()).with_certificates(identities.is_some());
     let (directory, meshes) =
         Directory::open(&path, options).map_err(|source| IstioError::Directory { path, source })?;
-    Ok(Istio { directory, meshes, node })
+    Ok(Istio { directory, meshes, node, identities })
+}
+
+/// Where the certificate of the workload comes from.
+fn identities(args: &Args) -> Result<Option<Arc<dyn Identities>>, IstioError> {
+    let Some(path) = &args.ca else { return Ok(None) };
+    match Authority::open(path, SystemTime::now()) {
+        Ok(authority) => Ok(Some(Arc::new(authority))),
+        Err(source) => Err(IstioError::Authority { path: path.clone(), source }),
+    }
 }
 
 fn node(args: &Args) -> Result<Node, IstioError> {
@@ -103,7 +119,8 @@ impl Istio {
         let (settled, status) =
             (agent.settled(), ConfigStatus { client: agent.status(), source: Some(source.clone()) });
         let (meshes, node) = (self.meshes.clone(), self.node);
-        tokio::spawn(server::serve(acceptor, self.meshes, source));
+        let options = server::Options::default().with_identities(self.identities);
+        tokio::spawn(server::serve(acceptor, self.meshes, source, options));
         tokio::spawn(agent.run(move |notice| {
             if notice == Notice::Settled && store.listeners().is_empty() {
                 tracing::warn!("{}", no_listeners(&node, &meshes.borrow()));

@@ -12,6 +12,7 @@ use rcgen::{
 
 use super::certificate::{Authentic, CertificateError};
 use super::{CaError, CaFiles, Identity};
+use crate::identities::{Identities, Unavailable, WorkloadCertificate};
 
 /// Lifetime of a certificate unless the request says another. Istio `DEFAULT_WORKLOAD_CERT_TTL`.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -253,6 +254,20 @@ impl Authority {
             serial,
             not_before,
             not_after,
+        })
+    }
+}
+
+impl Identities for Authority {
+    fn issue(&self, identity: &str, now: SystemTime) -> Result<WorkloadCertificate, Unavailable> {
+        let identity = Identity::parse(identity).map_err(|error| Unavailable(error.into()))?;
+        let request = Request::new(&identity, "control plane of this process");
+        let issued = Self::issue(self, request, now).map_err(|error| Unavailable(error.into()))?;
+        Ok(WorkloadCertificate {
+            certificate_chain: issued.certificate_chain,
+            private_key: issued.private_key,
+            roots: self.roots.clone(),
+            not_after: issued.not_after,
         })
     }
 }

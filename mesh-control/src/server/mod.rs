@@ -10,28 +10,58 @@ mod state;
 
 pub use state::{Refusal, StreamState};
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use mesh_core::causes::with_causes;
+use mesh_core::rng::SplitMix64;
 use mesh_xds::client::Disconnected;
 use mesh_xds::client::transport::in_process::{Acceptor, ServerStream};
 use mesh_xds::status::SourceStatus;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::identities::{Identities, Renewal};
 use crate::mesh::Mesh;
 
+/// What the server needs beside the mesh.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where the certificates of clients come from; without, clients get none. The mesh must have been read with
+    /// [`certificates`](crate::config::Options::certificates).
+    pub identities: Option<Arc<dyn Identities>>,
+}
+
+impl Options {
+    /// The same options, with certificates.
+    #[must_use]
+    pub fn with_identities(self, identities: Option<Arc<dyn Identities>>) -> Self {
+        Self { identities, ..self }
+    }
+}
+
 /// Serves every stream that clients open, until all clients have closed theirs. Responses that they refuse are counted in
-/// `status`.
+/// `status`. Every client is of this process, and is believed to be who it says: it gets the certificate of its identity.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future ends all streams; clients keep what they have.
-pub async fn serve(mut acceptor: Acceptor, meshes: watch::Receiver<Arc<Mesh>>, status: Arc<SourceStatus>) {
+pub async fn serve(
+    mut acceptor: Acceptor,
+    meshes: watch::Receiver<Arc<Mesh>>,
+    status: Arc<SourceStatus>,
+    options: Options,
+) {
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             accepted = acceptor.accept() => match accepted {
-                Some(stream) => drop(streams.spawn(serve_stream(stream, meshes.clone(), Arc::clone(&status)))),
+                Some(stream) => {
+                    let state = StreamState::new(Arc::clone(&meshes.borrow()), Arc::clone(&status));
+                    drop(streams.spawn(serve_stream(stream, meshes.clone(), state, options.clone())));
+                }
                 None => break,
             },
             Some(_) = streams.join_next() => {}
@@ -40,8 +70,14 @@ pub async fn serve(mut acceptor: Acceptor, meshes: watch::Receiver<Arc<Mesh>>, s
     while streams.join_next().await.is_some() {}
 }
 
-async fn serve_stream(mut stream: ServerStream, mut meshes: watch::Receiver<Arc<Mesh>>, status: Arc<SourceStatus>) {
-    let mut state = StreamState::new(Arc::clone(&meshes.borrow_and_update()), status);
+async fn serve_stream(
+    mut stream: ServerStream,
+    mut meshes: watch::Receiver<Arc<Mesh>>,
+    mut state: StreamState,
+    options: Options,
+) {
+    state.handle_mesh(Arc::clone(&meshes.borrow_and_update()));
+    let mut certificate = options.identities.map(Certificate::new);
     let mut is_followed = true;
     loop {
         tokio::select! {
@@ -57,11 +93,145 @@ async fn serve_stream(mut stream: ServerStream, mut meshes: watch::Receiver<Arc<
                 // The source has ended; the last configuration stays in force.
                 Err(_) => is_followed = false,
             },
+            () = due(certificate.as_ref()) => {}
+        }
+        if let Some(certificate) = &mut certificate {
+            certificate.renew(&mut state, SystemTime::now());
         }
         while let Some(response) = state.poll_response() {
             if stream.responses.send(Ok(response)).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+/// Ends when a certificate is due; never, if none will be.
+async fn due(certificate: Option<&Certificate>) {
+    match certificate.and_then(|certificate| certificate.renewal.poll_timeout()) {
+        Some(due) => tokio::time::sleep(due.duration_since(SystemTime::now()).unwrap_or_default()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The certificate of a client.
+#[derive(Debug)]
+struct Certificate {
+    identities: Arc<dyn Identities>,
+    renewal: Renewal,
+    rng: SplitMix64,
+}
+
+impl Certificate {
+    fn new(identities: Arc<dyn Identities>) -> Self {
+        // The standard library's hasher has a random key.
+        let seed = std::hash::RandomState::new().hash_one(0);
+        Self { identities, renewal: Renewal::default(), rng: SplitMix64::new(seed) }
+    }
+
+    /// Gives the client a certificate if one is due.
+    fn renew(&mut self, state: &mut StreamState, now: SystemTime) {
+        self.renewal.handle_identity(state.identity(), now);
+        let Some(identity) = self.renewal.poll_issue(now).map(str::to_owned) else { return };
+        match self.identities.issue(&identity, now) {
+            Ok(certificate) => {
+                self.renewal.handle_issued(certificate.not_after, now, &mut self.rng);
+                state.handle_certificate(&certificate);
+            }
+            Err(error) => {
+                let wait = self.renewal.handle_failure(now, &mut self.rng);
+                tracing::warn!("no certificate for {identity}, the next try is in {wait:?}: {}", with_causes(&error));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "ca")]
+mod tests {
+    use std::time::Duration;
+
+    use mesh_core::node::{Labels, Node, Role};
+    use mesh_xds::client::Request;
+    use mesh_xds::node;
+    use mesh_xds::resource::ResourceType;
+
+    use super::*;
+    use crate::ca::Authority;
+    use crate::config;
+    use crate::diagnostic::Source;
+    use crate::identities::{Unavailable, WorkloadCertificate};
+    use crate::load::Loaded;
+
+    const SERVICE: &str = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: \
+         [a.default.svc.cluster.local], location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 80, name: http, protocol: \
+         HTTP}], endpoints: [{address: 127.0.0.1, serviceAccount: one}]}\n";
+
+    fn state(text: &str, certificates: bool) -> StreamState {
+        let source = Arc::new(Source::new("a.yaml", text));
+        let loaded = Loaded::from_sources(vec![source], config::Options::default().with_certificates(certificates));
+        assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
+        let mut state = StreamState::new(Arc::new(loaded.mesh), Arc::default());
+        let node = Node::new(Role::Library, Some("a"), None, Labels::new()).unwrap();
+        let first = Request {
+            resource_type: ResourceType::Listener,
+            resource_names: Arc::default(),
+            version_info: Arc::default(),
+            response_nonce: Arc::default(),
+            node: Some(Arc::new(node::to_xds(&node))),
+            error: None,
+        };
+        state.handle_request(first).unwrap();
+        state
+    }
+
+    #[test]
+    fn a_client_has_the_identity_of_its_service_account() {
+        assert_eq!(state(SERVICE, true).identity().unwrap(), "spiffe://cluster.local/ns/default/sa/one");
+        let without = SERVICE.replace(", serviceAccount: one", "");
+        assert_eq!(state(&without, true).identity().unwrap(), "spiffe://cluster.local/ns/default/sa/default");
+        let several = SERVICE.replace("[{address", "[{address: 127.0.0.2, serviceAccount: two}, {address");
+        assert_eq!(state(&several, true).identity().unwrap(), "spiffe://cluster.local/ns/default/sa/default");
+        assert_eq!(state(SERVICE, false).identity(), None, "the mesh has no certificates");
+    }
+
+    /// Fails as often as it says, then issues.
+    #[derive(Debug)]
+    struct Flaky(Authority, std::sync::Mutex<u32>);
+
+    impl Identities for Flaky {
+        fn issue(&self, identity: &str, now: SystemTime) -> Result<WorkloadCertificate, Unavailable> {
+            let mut left = self.1.lock().unwrap();
+            if *left > 0 {
+                *left -= 1;
+                return Err(Unavailable("not now".into()));
+            }
+            Identities::issue(&self.0, identity, now)
+        }
+    }
+
+    #[test]
+    fn a_client_gets_its_certificate_and_the_next_one_in_time() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let authority = Authority::generate("cluster.local", start).unwrap().0;
+        let roots = authority.roots().to_owned();
+        let mut certificate = Certificate::new(Arc::new(Flaky(authority, 1.into())));
+        let mut state = state(SERVICE, true);
+        certificate.renew(&mut state, start);
+        assert!(state.secrets().is_empty(), "the first try fails");
+        let retry = certificate.renewal.poll_timeout().unwrap();
+        certificate.renew(&mut state, retry);
+        let first = state.secrets().to_vec();
+        let names: Vec<_> = first.iter().map(|secret| secret.name.as_str()).collect();
+        assert_eq!(names, ["default", "ROOTCA"]);
+        assert!(format!("{:?}", first[1]).contains(roots.lines().nth(1).unwrap()));
+        certificate.renew(&mut state, start + Duration::from_secs(3600));
+        assert_eq!(state.secrets(), first, "it is not due");
+        let due = certificate.renewal.poll_timeout().unwrap();
+        assert!(due <= start + Duration::from_secs(12 * 3600 + 1) && due >= start + Duration::from_secs(9 * 3600));
+        certificate.renew(&mut state, due);
+        assert_ne!(state.secrets()[0], first[0]);
+        assert_eq!(state.secrets()[1], first[1]);
+        assert!(!format!("{state:?} {certificate:?}").contains("PRIVATE KEY"));
     }
 }

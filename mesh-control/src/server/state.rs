@@ -1,19 +1,23 @@
 //! The server's side of one stream.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use mesh_core::node::Node;
 use mesh_core::target::Suggestion;
 use mesh_xds::client::{Interest, Request};
 use mesh_xds::node::{self, IdentityError};
+use mesh_xds::proto::envoy::extensions::transport_sockets::tls::v3::Secret;
 use mesh_xds::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use mesh_xds::resource::ResourceType;
 use mesh_xds::status::SourceStatus;
 use prost_types::Any;
 
 use super::snapshot::Snapshot;
+use crate::identities::WorkloadCertificate;
 use crate::mesh::Mesh;
+use crate::translate::{identity, identity_secrets};
 
 /// A stream cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,10 +32,11 @@ pub enum Refusal {
 }
 
 /// What one client has subscribed to and received.
-#[derive(Debug)]
 pub struct StreamState {
     mesh: Arc<Mesh>,
     client: Option<(Node, Snapshot)>,
+    /// The secrets of the client's identity; empty until there is a certificate.
+    secrets: Vec<Secret>,
     /// Whether the mesh declared the service of the client at the last check; true before the first one.
     is_declared: bool,
     types: [TypeState; ResourceType::ALL.len()],
@@ -40,7 +45,15 @@ pub struct StreamState {
     status: Arc<SourceStatus>,
 }
 
-#[derive(Debug, Default)]
+/// Without resources, which may be private keys.
+impl fmt::Debug for StreamState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = self.client.as_ref().map(|(node, _)| node);
+        f.debug_struct("StreamState").field("node", &node).field("nonce", &self.nonce).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct TypeState {
     interest: Interest,
     /// Nonce of the last response.
@@ -52,8 +65,8 @@ struct TypeState {
 impl StreamState {
     /// A new stream, with the mesh in force. Refused responses are counted in `status`.
     pub fn new(mesh: Arc<Mesh>, status: Arc<SourceStatus>) -> Self {
-        let (types, responses) = Default::default();
-        Self { mesh, client: None, is_declared: true, types, nonce: 0, responses, status }
+        let (types, responses, secrets) = Default::default();
+        Self { mesh, client: None, secrets, is_declared: true, types, nonce: 0, responses, status }
     }
 
     /// Handles a subscription, or the acknowledgement of a response.
@@ -64,7 +77,7 @@ impl StreamState {
     pub fn handle_request(&mut self, request: Request) -> Result<(), Refusal> {
         if self.client.is_none() {
             let node = node::from_xds(request.node.as_ref().ok_or(Refusal::Anonymous)?)?;
-            let snapshot = Snapshot::of(&self.mesh, &node);
+            let snapshot = Snapshot::of(&self.mesh, &node, &self.secrets);
             self.client = Some((node, snapshot));
             self.check_service();
         }
@@ -93,9 +106,32 @@ impl StreamState {
     pub fn handle_mesh(&mut self, mesh: Arc<Mesh>) {
         self.mesh = mesh;
         let Some((node, snapshot)) = &mut self.client else { return };
-        *snapshot = Snapshot::of(&self.mesh, node);
+        *snapshot = Snapshot::of(&self.mesh, node, &self.secrets);
         self.check_service();
         // A resource is sent before the resources that refer to it.
+        for kind in ResourceType::ALL {
+            self.push(kind, Push::Change);
+        }
+    }
+
+    /// The identity of the client, if it needs a certificate of the mesh.
+    #[must_use]
+    pub fn identity(&self) -> Option<String> {
+        let (node, _) = self.client.as_ref()?;
+        self.mesh.has_certificates.then(|| identity(&self.mesh, node))
+    }
+
+    /// The secrets of the client's identity.
+    #[cfg(all(test, feature = "ca"))]
+    pub(super) fn secrets(&self) -> &[Secret] {
+        &self.secrets
+    }
+
+    /// Handles a certificate of the client's identity.
+    pub fn handle_certificate(&mut self, certificate: &WorkloadCertificate) {
+        self.secrets = identity_secrets(certificate);
+        let Some((_, snapshot)) = &mut self.client else { return };
+        snapshot.put_identity(&self.secrets);
         for kind in ResourceType::ALL {
             self.push(kind, Push::Change);
         }
@@ -247,7 +283,7 @@ spec:
         use mesh_xds::proto::envoy::extensions::transport_sockets::tls;
         let bytes = any.value.as_slice();
         match kind {
-            ResourceType::Secret => tls::v3::Secret::decode(bytes).unwrap().name,
+            ResourceType::Secret => Secret::decode(bytes).unwrap().name,
             ResourceType::Cluster => cluster::v3::Cluster::decode(bytes).unwrap().name,
             ResourceType::ClusterLoadAssignment => {
                 endpoint::v3::ClusterLoadAssignment::decode(bytes).unwrap().cluster_name

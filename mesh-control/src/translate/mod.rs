@@ -27,7 +27,7 @@ mod view;
 mod workload;
 
 pub use mesh_core::node::{Interception, Node, NodeError, Role};
-pub use tls::redacted;
+pub use tls::{identity_secrets, redacted};
 pub use workload::with_labels;
 
 use mesh_xds::proto::envoy::config::cluster::v3::Cluster;
@@ -67,6 +67,15 @@ pub fn translate(mesh: &Mesh, node: &Node) -> Resources {
     clusters.sort_by(|a, b| a.name.cmp(&b.name));
     endpoints.sort_by(|a, b| a.cluster_name.cmp(&b.cluster_name));
     Resources { listeners, routes, clusters, endpoints, secrets: tls::secrets(&view) }
+}
+
+/// The identity of a node of the mesh: `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`. The account is that of its
+/// endpoints; `default` if they have none or several.
+#[must_use]
+pub fn identity(mesh: &Mesh, node: &Node) -> String {
+    let node = with_labels(node.clone(), &mesh.registry);
+    let view = View::new(mesh, &node);
+    tls::spiffe_id(mesh.config.mesh_config.trust_domain(), &node.namespace, view.service_account())
 }
 
 #[cfg(test)]

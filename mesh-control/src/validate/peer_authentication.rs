@@ -20,7 +20,7 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
                 .label("has no effect")
         };
         if !policy.selector.is_empty() {
-            if namespace == mesh.settings.root_namespace {
+            if namespace == mesh.config.mesh_config.root_namespace() {
                 let message = format!("a policy with a selector in the root namespace {namespace} selects no workload");
                 diagnostics.push(warn(message));
             }

@@ -6,7 +6,7 @@ use mesh_control::config::Strictness;
 use mesh_control::diagnostic::Source;
 use mesh_control::load::Loaded;
 use mesh_control::mesh::Mesh;
-use mesh_control::server::serve;
+use mesh_control::server::{Options, serve};
 use mesh_control::translate::{Node, Role};
 use mesh_core::model::RouteSource;
 use mesh_core::rng::SplitMix64;
@@ -44,7 +44,7 @@ async fn a_library_follows_the_mesh() {
     let agent = Agent::new(transport, node, Scope::UsedListeners, Arc::clone(&store), SplitMix64::new(1));
     let _subscription = agent.subscriber().subscribe(&LISTENER.into());
     let mut settled = agent.settled();
-    tokio::spawn(serve(acceptor, receiver, Arc::default()));
+    tokio::spawn(serve(acceptor, receiver, Arc::default(), Options::default()));
     tokio::spawn(agent.run(|notice| match notice {
         Notice::Applied(report) => assert_eq!(report.rejected, []),
         Notice::Connected | Notice::Settled => {}

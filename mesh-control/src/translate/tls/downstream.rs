@@ -2,7 +2,9 @@
 //!
 //! Sources: istiod `pilot/pkg/security/authn/utils/utils.go` and `pilot/pkg/networking/core/gateway.go`.
 
-use super::{Compare, crl, of_mesh, parameters, require_names, sds, secret, transport_socket, validation};
+use super::{
+    Compare, crl, of_mesh, parameters, require_names, sds, secret, transport_socket, trust_domains, validation,
+};
 use crate::config::{ServerTls, ServerTlsMode, TlsVersion};
 use crate::translate::proto::{core, tls};
 use crate::translate::view::View;
@@ -42,7 +44,7 @@ impl Terminates {
 pub(in crate::translate) fn inbound(view: &View<'_>, terminates: Terminates) -> core::TransportSocket {
     let mut context = tls::CertificateValidationContext::default();
     let of_domain = |domain: &str| format!("spiffe://{domain}/");
-    let prefixes: Vec<_> = view.mesh.settings.trust_domains().map(of_domain).collect();
+    let prefixes: Vec<_> = trust_domains(view).map(of_domain).collect();
     require_names(&mut context, &prefixes, Compare::Prefix);
     let common = tls::CommonTlsContext {
         alpn_protocols: terminates.protocols(),

@@ -11,11 +11,12 @@ mod secret;
 mod upstream;
 
 pub(super) use downstream::{Terminates, gateway, inbound};
-pub use secret::redacted;
 pub(super) use secret::secrets;
+pub use secret::{identity_secrets, redacted};
 pub(super) use upstream::Upstream;
 
 use super::proto::{ads, any, core, matcher, tls};
+use super::view::View;
 use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
 use tls::subject_alt_name_matcher::SanType;
 use tls::tls_parameters::TlsProtocol;
@@ -30,6 +31,12 @@ const TLS: &str = "envoy.transport_sockets.tls";
 /// The identity of a service account.
 pub(crate) fn spiffe_id(trust_domain: &str, namespace: &str, service_account: &str) -> String {
     format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}")
+}
+
+/// The trust domain of the mesh and its aliases.
+fn trust_domains<'a>(view: &View<'a>) -> impl Iterator<Item = &'a str> {
+    let config = &view.mesh.config.mesh_config;
+    std::iter::once(config.trust_domain()).chain(config.trust_domain_aliases().iter().map(String::as_str))
 }
 
 /// TLS 1.2 or 1.3, with the cipher suites, or the defaults if there are none.
@@ -125,5 +132,15 @@ fn transport_socket<M: prost::Message + prost::Name>(config: &M) -> core::Transp
     core::TransportSocket {
         name: TLS.to_owned(),
         config_type: Some(core::transport_socket::ConfigType::TypedConfig(any(config))),
+    }
+}
+
+impl View<'_> {
+    /// The service account of the node: that of all endpoints that can be the node, if it is one, or else `default`, as of
+    /// Pods that name none.
+    pub(in crate::translate) fn service_account(&self) -> &str {
+        let mut accounts = self.endpoints().map(|endpoint| endpoint.service_account.as_str());
+        let first = accounts.next().filter(|account| !account.is_empty());
+        first.filter(|first| accounts.all(|account| account == *first)).unwrap_or("default")
     }
 }

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{downstream, file, upstream};
+use super::{OWN_CERTIFICATE, ROOTS, downstream, file, upstream};
 use crate::config::{Secret, TrafficPolicy};
+use crate::identities::WorkloadCertificate;
 use crate::translate::gateway_server::servers;
 use crate::translate::proto::{core, tls};
 use crate::translate::view::View;
@@ -120,6 +121,22 @@ fn inline(bytes: &[u8]) -> core::DataSource {
         specifier: Some(core::data_source::Specifier::InlineBytes(bytes.to_vec().into())),
         ..core::DataSource::default()
     }
+}
+
+/// The secrets of a node's own identity: its certificate, and the roots of the mesh.
+#[must_use]
+pub fn identity_secrets(certificate: &WorkloadCertificate) -> Vec<tls::Secret> {
+    let own = Type::TlsCertificate(tls::TlsCertificate {
+        certificate_chain: Some(inline(certificate.certificate_chain.as_bytes())),
+        private_key: Some(inline(certificate.private_key.as_bytes())),
+        ..tls::TlsCertificate::default()
+    });
+    let roots = Type::ValidationContext(tls::CertificateValidationContext {
+        trusted_ca: Some(inline(certificate.roots.as_bytes())),
+        ..tls::CertificateValidationContext::default()
+    });
+    let secret = |name: &str, content| tls::Secret { name: name.to_owned(), r#type: Some(content) };
+    vec![secret(OWN_CERTIFICATE, own), secret(ROOTS, roots)]
 }
 
 /// The same secret, without private keys: for display.

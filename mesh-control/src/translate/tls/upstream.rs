@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Compare, OWN_CERTIFICATE, crl, of_mesh, parameters, require_names, sds, secret, spiffe_id, transport_socket,
-    validation,
+    trust_domains, validation,
 };
 use crate::config::{ClientTls, ClientTlsMode, Location, MtlsMode};
 use crate::registry::{Endpoint, Service};
@@ -97,7 +97,9 @@ impl Upstream<'_> {
     /// Whether each endpoint decides.
     fn is_automatic(&self) -> bool {
         let mesh = self.view.mesh;
-        mesh.has_certificates && mesh.settings.enable_auto_mtls && self.service.location == Location::MeshInternal
+        mesh.has_certificates
+            && mesh.config.mesh_config.enable_auto_mtls()
+            && self.service.location == Location::MeshInternal
     }
 
     fn by_rule(&self, rule: &ClientTls, is_http2: bool) -> Option<tls::UpstreamTlsContext> {
@@ -146,7 +148,7 @@ impl Upstream<'_> {
     fn names(&self) -> Vec<String> {
         let mut names: BTreeSet<String> = self.service.subject_alt_names.iter().cloned().collect();
         for endpoint in self.service.endpoints.iter().filter(|endpoint| !endpoint.service_account.is_empty()) {
-            for trust_domain in self.view.mesh.settings.trust_domains() {
+            for trust_domain in trust_domains(self.view) {
                 names.insert(spiffe_id(trust_domain, &endpoint.namespace, &endpoint.service_account));
             }
         }
