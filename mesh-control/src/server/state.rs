@@ -280,7 +280,6 @@ spec:
 
     fn name_of(kind: ResourceType, any: &Any) -> String {
         use mesh_xds::proto::envoy::config::{cluster, endpoint, listener, route};
-        use mesh_xds::proto::envoy::extensions::transport_sockets::tls;
         let bytes = any.value.as_slice();
         match kind {
             ResourceType::Secret => Secret::decode(bytes).unwrap().name,
