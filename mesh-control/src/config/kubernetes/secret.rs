@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::object;
 use crate::config::Metadata;
 use crate::config::kind::Resource;
+use crate::diagnostic::Position;
 use crate::document::{Context, Node, Object, Value};
 
 /// A Secret.
@@ -77,8 +78,11 @@ impl Resource for Secret {
                 let bytes = if is_encoded { decode_base64(text) } else { Some(text.clone().into_bytes()) };
                 match bytes {
                     Some(bytes) => drop(data.insert(key.name.clone(), bytes)),
-                    // The position is that of the key: a message shows the text at its position.
-                    None => cx.invalid(key.mark, "the value is not base64", "expected base64, or stringData"),
+                    // Without a line: a message shows the text of its line, which may be most of a key.
+                    None => {
+                        let position = Position::whole_file(cx.position(key.mark).source);
+                        cx.refuse(position, "the value is not base64", "expected base64, or stringData");
+                    }
                 }
             }
         }
