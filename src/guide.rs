@@ -18,6 +18,9 @@ pub mod adopting {}
 #[doc = include_str!("../docs/guide/serving.md")]
 pub mod serving {}
 
+#[doc = include_str!("../docs/guide/authorization.md")]
+pub mod authorization {}
+
 #[doc = include_str!("../docs/guide/access_logs.md")]
 pub mod access_logs {}
 

@@ -27,7 +27,7 @@
 //! # }
 //! ```
 //!
-//! The [`guide`] has a page for each of: a first program, `serve` and `layer`, access logs, tests without a network,
+//! The [`guide`] has a page for each of: a first program, `serve` and `layer`, authorization, access logs, tests without a network,
 //! configuration from code, logging. The [`layers`] work on any tower stack without a mesh.
 //!
 //! # Features

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like the tests themselves")]
 
 mod admin;
+mod authorization;
 mod control_plane;
 mod directory;
 mod from_code;

@@ -1,16 +1,20 @@
 //! Short names for the protobuf modules, and the few values that every resource needs.
 
 pub(super) use mesh_xds::proto::envoy::config::{
-    cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint, listener::v3 as listener, route::v3 as route,
+    cluster::v3 as cluster, core::v3 as core, endpoint::v3 as endpoint, listener::v3 as listener, rbac::v3 as rbac,
+    route::v3 as route,
 };
 pub(super) use mesh_xds::proto::envoy::extensions::filters::common::fault::v3 as fault_common;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::cors::v3 as cors;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::fault::v3 as fault;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::http::rbac::v3 as http_rbac;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::router::v3 as router;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::mongo_proxy::v3 as mongo;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::network::rbac::v3 as network_rbac;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
+pub(super) use mesh_xds::proto::envoy::extensions::path::r#match::uri_template::v3 as uri_template;
 pub(super) use mesh_xds::proto::envoy::extensions::retry::host::previous_hosts::v3 as previous_hosts;
 pub(super) use mesh_xds::proto::envoy::extensions::transport_sockets::{raw_buffer::v3 as raw_buffer, tls::v3 as tls};
 pub(super) use mesh_xds::proto::envoy::extensions::upstreams::http::v3 as upstream_http;

@@ -1,6 +1,7 @@
 //! The program from outside: real processes, real sockets, real signals.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod authorization;
 mod connections;
 mod cors;
 mod draining;

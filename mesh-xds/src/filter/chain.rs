@@ -1,6 +1,6 @@
 //! `http_filters`: the chain of a connection manager.
 
-use mesh_core::filter::HttpFilter;
+use mesh_core::filter::{FilterConfig, HttpFilter};
 use mesh_core::model::PeerMetadata;
 use prost::Name as _;
 use prost_types::Any;
@@ -27,10 +27,11 @@ pub(crate) struct Chain {
     pub(crate) suppress_envoy_headers: bool,
 }
 
-/// The filters of a connection manager. Names are unique, and the router, and no other filter, is last (gRFC A39).
+/// The filters of a connection manager. Names are unique, and the router, and no other filter, is last (gRFC A39). Filters of
+/// access control may share a name, as in Envoy: istiod gives one name to up to three of them.
 pub(crate) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<Chain> {
     let mut chain = Chain::default();
-    let mut names = hashbrown::HashSet::new();
+    let mut names = hashbrown::HashMap::new();
     let mut has_router = false;
     let decoded =
         at.all((0..).zip(filters).map(|(index, filter)| decode_filter(&at.item("http_filters", index), filter)))?;
@@ -39,7 +40,8 @@ pub(crate) fn decode_chain(at: &At<'_>, filters: &[ProtoHttpFilter]) -> Result<C
         if has_router {
             return Err(at.refuse(format_args!("{:?} follows the router, which must be last", filter.name)));
         }
-        if !names.insert(filter.name.as_str()) {
+        let is_rbac = matches!(&decoded, Decoded::Filter(filter) if matches!(filter.config, FilterConfig::Rbac(_)));
+        if names.insert(filter.name.as_str(), is_rbac).is_some_and(|was_rbac| !(was_rbac && is_rbac)) {
             return Err(at.field("name").refuse(format_args!("{:?} is used twice", filter.name)));
         }
         match decoded {

@@ -5,6 +5,7 @@
 //! workloads adds its filters like any other: for the resources of `view.mesh.config` that select the node. The order
 //! of the tables below is that of Istio's proxies.
 
+mod authorization;
 mod cors;
 mod fault;
 mod mongo;
@@ -35,7 +36,8 @@ pub(super) enum Side {
 type AddHttpFilters = fn(&View<'_>, Side, &mut Vec<http::HttpFilter>);
 
 /// HTTP filters, in the order in which requests pass them.
-const HTTP_FILTERS: &[AddHttpFilters] = &[peer_metadata::add_http, fault::add_http, cors::add_http, router::add_http];
+const HTTP_FILTERS: &[AddHttpFilters] =
+    &[peer_metadata::add_http, authorization::add_http, fault::add_http, cors::add_http, router::add_http];
 
 /// A chain that ends in a TCP proxy.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +52,7 @@ pub(super) struct TcpChain<'a> {
 type AddNetworkFilters = fn(&View<'_>, Side, &TcpChain<'_>, &mut Vec<listener::Filter>);
 
 /// Network filters, in the order in which connections pass them.
-const NETWORK_FILTERS: &[AddNetworkFilters] = &[mongo::add_network];
+const NETWORK_FILTERS: &[AddNetworkFilters] = &[authorization::add_network, mongo::add_network];
 
 /// The name of a filter and its configuration for the routes of a rule; `None` if the rule does not configure it.
 type ConfigureRoute = fn(&HttpRoute) -> Option<(&'static str, Any)>;
@@ -58,8 +60,8 @@ type ConfigureRoute = fn(&HttpRoute) -> Option<(&'static str, Any)>;
 /// Filters that the rules of VirtualServices configure.
 const ROUTE_CONFIGS: &[ConfigureRoute] = &[fault::configure_route, cors::configure_route];
 
-/// Filters that every gRPC client supports. gRFC A33, gRFC A39.
-const KNOWN_TO_GRPC: [&str; 2] = [fault::NAME, router::NAME];
+/// Filters that every gRPC client supports, or every gRPC server. gRFC A33, gRFC A39, gRFC A41.
+const KNOWN_TO_GRPC: [&str; 3] = [authorization::HTTP_NAME, fault::NAME, router::NAME];
 
 /// The HTTP filters of the node's connection managers on a side.
 pub(super) fn http_filters(view: &View<'_>, side: Side) -> Vec<http::HttpFilter> {
@@ -70,7 +72,7 @@ pub(super) fn http_filters(view: &View<'_>, side: Side) -> Vec<http::HttpFilter>
     if view.node.role == Role::Library {
         // A gRPC client refuses a listener with an unknown filter, unless the filter is optional.
         for filter in &mut filters {
-            filter.is_optional = !KNOWN_TO_GRPC.contains(&filter.name.as_str());
+            filter.is_optional = !KNOWN_TO_GRPC.iter().any(|known| filter.name.starts_with(known));
         }
     }
     filters
