@@ -58,7 +58,7 @@ impl Rbac {
             let Some(engine) = engine else { continue };
             let decision = engine.decide(&subject);
             self.stats.count(mode, decision, false);
-            self.audit.write(engine.rules(), &subject, decision);
+            self.audit.write(engine.audit(), &subject, decision);
             if mode == Mode::Enforced && !decision.is_allowed() {
                 denied = Some(details::rbac_access_denied(decision.policy()));
             }

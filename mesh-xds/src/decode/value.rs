@@ -185,8 +185,12 @@ pub(crate) fn regex(at: &At<'_>, value: &RegexMatcher) -> Result<SafeRegex> {
         ignore { engine_type: "expressions have RE2's syntax with any engine" }
         refuse {}
     }
-    let at = at.field("regex");
-    SafeRegex::new(regex).map_err(|error| at.refuse(error))
+    regex_source(&at.field("regex"), regex)
+}
+
+/// The text of a regular expression.
+pub(crate) fn regex_source(at: &At<'_>, source: &str) -> Result<SafeRegex> {
+    SafeRegex::new(source).map_err(|error| at.refuse(error))
 }
 
 /// A string matcher.

@@ -284,7 +284,7 @@ fn rbac(permission: &str, principal: &str) -> Result<rbac::Rules, String> {
     let filter = typed("rbac", RBAC, &format!(", rules: {{action: DENY, policies: {policies}}}"));
     let (chain, _) = chain(&[&filter, ROUTER])?;
     let FilterConfig::Rbac(rbac) = &chain.filters[0].config else { panic!("{:?}", chain.filters[0]) };
-    Ok(rbac.rules.as_ref().unwrap().rules().clone())
+    Ok(rbac.rules.as_ref().unwrap().rules().unwrap().clone())
 }
 
 #[test]
@@ -413,4 +413,72 @@ fn a_route_may_have_policies_of_its_own_or_none() {
     let denies = config(", rbac: {rules: {action: DENY}, rules_stat_prefix: a}");
     assert!(denies.rules.is_some() && &*denies.rules_stat_prefix == "a");
     assert!(overrides(&format!("{per_route}, rbac: {{track_per_rule_stats: true}}")).is_err());
+}
+
+#[test]
+fn a_matcher_becomes_rules_in_its_order() {
+    use mesh_core::request::RequestHead;
+    use rbac::Subject;
+
+    let any = |message: &str, rest: &str| {
+        format!("{{name: x, typed_config: {{'@type': type.googleapis.com/{message}{rest}}}}}")
+    };
+    let action = |name: &str, action: &str| {
+        let config = any("envoy.config.rbac.v3.Action", &format!(", name: {name}, action: {action}"));
+        format!("{{action: {config}}}")
+    };
+    let header =
+        |name: &str| any("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", &format!(", header_name: {name}"));
+    let single = |input: &str, value: &str| format!("{{single_predicate: {{input: {input}, {value}}}}}");
+    let local = single(
+        &any("envoy.extensions.matching.common_inputs.network.v3.DirectSourceIPInput", ""),
+        &format!(
+            "custom_match: {}",
+            any(
+                "envoy.extensions.matching.input_matchers.ip.v3.Ip",
+                ", stat_prefix: ip, cidr_ranges: [{address_prefix: 127.0.0.0, prefix_len: 8}]"
+            )
+        ),
+    );
+    let tree = format!(
+        "{{matcher: {{matcher_tree: {{input: {}, prefix_match_map: {{map: {{/: {}, /admin: {}}}}}}}}}}}",
+        header("':path'"),
+        action("reads", "ALLOW"),
+        action("admin", "DENY"),
+    );
+    let get = single(&header("':method'"), "value_match: {exact: GET}");
+    let list = format!(
+        "matcher_list: {{matchers: [{{predicate: {{not_matcher: {local}}}, on_match: {}}}, {{predicate: {get}, on_match: {tree}}}]}}",
+        action("remote", "DENY")
+    );
+    let matcher = format!("{{{list}, on_no_match: {}}}", action("writes", "LOG"));
+    let decode = |fields: &str| {
+        let (chain, _) = chain(&[&typed("rbac", RBAC, fields), ROUTER])?;
+        let FilterConfig::Rbac(rbac) = &chain.filters[0].config else { panic!("{:?}", chain.filters[0]) };
+        Ok::<_, String>(Arc::clone(rbac.rules.as_ref().unwrap()))
+    };
+    let engine = decode(&format!(", matcher: {matcher}")).unwrap();
+    let headers = http::HeaderMap::new();
+    for (method, path, from, allowed, policy) in [
+        (http::Method::GET, "/a", "127.0.0.1:1", true, Some("reads")),
+        (http::Method::GET, "/admin/x", "127.0.0.1:1", false, Some("admin")),
+        (http::Method::GET, "*", "127.0.0.1:1", false, None),
+        (http::Method::POST, "/admin", "127.0.0.1:1", true, Some("writes")),
+        (http::Method::GET, "/a", "10.0.0.1:1", false, Some("remote")),
+    ] {
+        let method = &method;
+        let head = RequestHead { method, target_scheme: None, authority: "a", path_and_query: path, headers: &headers };
+        let subject = Subject { head: Some(head), direct_remote: from.parse().ok(), ..Subject::default() };
+        let decision = engine.decide(&subject);
+        assert_eq!((decision.is_allowed(), decision.policy()), (allowed, policy), "{method} {path} {from}");
+    }
+    let both = decode(&format!(", rules: {{}}, matcher: {matcher}")).unwrap_err();
+    assert!(both.contains("matcher: cannot be set together with rules"), "{both}");
+    let query = any("envoy.type.matcher.v3.HttpRequestQueryParamMatchInput", ", query_param: q");
+    let unknown = matcher.replace(&header("':method'"), &query);
+    assert!(
+        decode(&format!(", matcher: {unknown}"))
+            .unwrap_err()
+            .contains("HttpRequestQueryParamMatchInput): not supported")
+    );
 }

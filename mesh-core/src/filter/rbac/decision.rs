@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Rbac, engine::Engine, rules::Action};
+use super::{Rbac, engine::Engine};
 use crate::value::{Metadata, MetadataValue};
 
 /// Namespace of metadata that all filters share.
@@ -33,7 +33,7 @@ impl<'e> Decision<'e> {
     /// The name of the first policy that matches; `None` if none does.
     #[must_use]
     pub fn policy(&self) -> Option<&'e str> {
-        self.engine.policy_name(self.matched?)
+        self.engine.policy_name(self.matched?).filter(|name| !name.is_empty())
     }
 
     /// The position of that policy in the order of names.
@@ -133,8 +133,8 @@ impl Report {
         }
         set("engine_result", if self.allowed { "allowed" } else { "denied" });
         metadata.merge(self.namespace.as_str(), fields);
-        if decision.engine.rules().action == Action::Log && self.mode == Mode::Enforced {
-            let hint = MetadataValue::Bool(self.matched.is_some());
+        let hint = decision.engine.access_log_hint(self.matched).filter(|_| self.mode == Mode::Enforced);
+        if let Some(hint) = hint.map(MetadataValue::Bool) {
             metadata.merge(COMMON_NAMESPACE, BTreeMap::from([(ACCESS_LOG_HINT.into(), hint)]));
         }
     }

@@ -5,9 +5,10 @@ use std::fmt;
 use hashbrown::HashSet;
 
 use super::{
+    audit::Audit,
     decision::Decision,
     index::{Index, Text, for_each_text},
-    rules::{Action, Condition, Policy, Rules},
+    rules::{Action, Condition, OrderedRule, Policy, Rules},
     subject::{Quantifier, Subject},
 };
 use crate::value::{HeaderKey, HeaderMatch, StringMatcher, StringPattern};
@@ -18,10 +19,20 @@ const MIN_SET: usize = 8;
 /// Policies, compiled for requests: the cost of a request depends on the policies that are about its path, identity and
 /// so on, not on the number of the others. No allocation.
 pub struct Engine {
-    rules: Rules,
+    source: Source,
+    audit: Audit,
     policies: Vec<Compiled>,
     index: Index,
     reads_metadata: bool,
+}
+
+/// What was compiled.
+#[derive(Debug, PartialEq)]
+enum Source {
+    /// Policies with one action, in the order of their names.
+    Policies(Rules),
+    /// Rules with an action each, in their order.
+    Ordered(Vec<OrderedRule>),
 }
 
 /// A policy and its name.
@@ -56,13 +67,64 @@ impl Engine {
         let policies = rules.policies.iter().map(|(name, policy)| compile(name, policy)).collect();
         let mut conditions = rules.policies.values().flat_map(|it| it.permissions.iter().chain(&it.principals));
         let reads_metadata = conditions.any(Condition::reads_metadata);
-        Self { rules, policies, index, reads_metadata }
+        Self { audit: rules.audit.clone(), source: Source::Policies(rules), policies, index, reads_metadata }
     }
 
-    /// The policies as configured.
+    /// Compiles rules of which the first that matches decides. A request that none matches is denied.
     #[must_use]
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    pub fn ordered(rules: Vec<OrderedRule>) -> Self {
+        let always = [Condition::Always];
+        let index = Index::new(rules.iter().map(|rule| [std::slice::from_ref(&rule.condition), &always[..]]));
+        let compile = |rule: &OrderedRule| Compiled {
+            name: rule.name.clone(),
+            permissions: Node::new(&rule.condition),
+            principals: Node::Leaf(Condition::Always),
+        };
+        let policies = rules.iter().map(compile).collect();
+        let reads_metadata = rules.iter().any(|rule| rule.condition.reads_metadata());
+        Self { audit: Audit::default(), source: Source::Ordered(rules), policies, index, reads_metadata }
+    }
+
+    /// The policies as configured; `None` if it has ordered rules.
+    #[must_use]
+    pub fn rules(&self) -> Option<&Rules> {
+        match &self.source {
+            Source::Policies(rules) => Some(rules),
+            Source::Ordered(_) => None,
+        }
+    }
+
+    /// Which decisions are audited.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// The names of the policies or rules, by their positions.
+    pub fn policy_names(&self) -> impl Iterator<Item = &str> {
+        self.policies.iter().map(|policy| &*policy.name)
+    }
+
+    /// The action of what has matched; `None` if nothing has, or if it decides nothing.
+    fn action(&self, matched: Option<u32>) -> Option<Action> {
+        match &self.source {
+            Source::Policies(rules) => Some(rules.action),
+            Source::Ordered(rules) => rules.get(matched? as usize)?.action,
+        }
+    }
+
+    /// Whether a request is marked for access logs; `None` if it is left as it is.
+    pub(super) fn access_log_hint(&self, matched: Option<u32>) -> Option<bool> {
+        (self.action(matched) == Some(Action::Log)).then_some(matched.is_some())
+    }
+
+    /// As [`Quantifier`] says, by what follows if the policy or rule matches.
+    fn quantifier(&self, position: u32) -> Quantifier {
+        match self.action(Some(position)) {
+            Some(Action::Allow) => Quantifier::All,
+            Some(Action::Log) if self.rules().is_none() => Quantifier::All,
+            Some(Action::Deny | Action::Log) | None => Quantifier::Any,
+        }
     }
 
     /// Whether a decision depends on dynamic metadata.
@@ -80,24 +142,23 @@ impl Engine {
     #[must_use]
     pub fn decide(&self, subject: &Subject<'_>) -> Decision<'_> {
         let matched = self.find(subject);
-        let allowed = match self.rules.action {
-            Action::Allow => matched.is_some(),
-            Action::Deny => matched.is_none(),
-            Action::Log => true,
+        let allowed = match &self.source {
+            Source::Policies(rules) => match rules.action {
+                Action::Allow => matched.is_some(),
+                Action::Deny => matched.is_none(),
+                Action::Log => true,
+            },
+            Source::Ordered(_) => matches!(self.action(matched), Some(Action::Allow | Action::Log)),
         };
         Decision::new(self, matched, allowed)
     }
 
     /// The position of the first policy that matches.
     fn find(&self, subject: &Subject<'_>) -> Option<u32> {
-        let quantifier = match self.rules.action {
-            Action::Allow => Quantifier::All,
-            Action::Deny | Action::Log => Quantifier::Any,
-        };
         let mut first = u32::MAX;
         self.index.candidates(subject, &mut |positions| {
             for position in positions.iter().copied().take_while(|position| *position < first) {
-                let policy = &self.policies[position as usize];
+                let (policy, quantifier) = (&self.policies[position as usize], self.quantifier(position));
                 if policy.permissions.holds(subject, quantifier) && policy.principals.holds(subject, quantifier) {
                     first = position;
                     break;
@@ -164,7 +225,11 @@ fn exact(condition: &Condition) -> Option<(Text, &str)> {
         Condition::Authenticated(Some(matcher)) => Some((Text::Identity, exact_value(matcher)?)),
         Condition::RequestedServerName(matcher) => Some((Text::ServerName, exact_value(matcher)?)),
         // Pseudo-headers are not repeated.
-        Condition::Header(matcher) if !matcher.invert_match && !matches!(matcher.key, HeaderKey::Field(_)) => {
+        Condition::Header(matcher)
+            if !matcher.invert_match
+                && !matcher.treat_missing_header_as_empty
+                && !matches!(matcher.key, HeaderKey::Field(_)) =>
+        {
             match &matcher.matches {
                 HeaderMatch::String(value) => Some((Text::Header(matcher.key.clone()), exact_value(value)?)),
                 HeaderMatch::Present(_) | HeaderMatch::Range { .. } => None,
@@ -183,12 +248,12 @@ fn exact_value(matcher: &StringMatcher) -> Option<&str> {
 
 impl PartialEq for Engine {
     fn eq(&self, other: &Self) -> bool {
-        self.rules == other.rules
+        self.source == other.source
     }
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Engine").field("source", &self.source).finish_non_exhaustive()
     }
 }

@@ -14,6 +14,9 @@
 //!
 //! gRPC (gRFC A41) has the same semantics for what both can configure, except that `LOG` is ignored there.
 //!
+//! In place of policies, a configuration may have rules with an action each, of which the first that matches decides
+//! ([`OrderedRule`]).
+//!
 //! Envoy `config.rbac.v3`, `filters.http.rbac.v3` and `filters.network.rbac.v3`; gRFC A41, gRFC A59. Conditions in CEL and
 //! filter state are not supported.
 
@@ -32,7 +35,7 @@ pub use audit::{Audit, AuditCondition, AuditEntry, AuditLogger};
 pub use decision::{Decision, Mode, Namespace, Report};
 pub use engine::Engine;
 pub use network::NetworkRbac;
-pub use rules::{Action, Condition, MetadataMatcher, Policy, Rules, SanMatcher, ValueMatcher};
+pub use rules::{Action, Condition, MetadataMatcher, OrderedRule, Policy, Rules, SanMatcher, ValueMatcher};
 pub use subject::Subject;
 pub use uri_template::{InvalidTemplate, UriTemplate};
 

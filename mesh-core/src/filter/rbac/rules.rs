@@ -42,6 +42,26 @@ pub struct Policy {
     pub principals: Vec<Condition>,
 }
 
+/// A rule of which the first that matches decides. Envoy `xds.type.matcher.v3.Matcher` with `config.rbac.v3.Action`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OrderedRule {
+    /// Name of the action, which is reported.
+    pub name: Box<str>,
+    /// What it matches.
+    pub condition: Condition,
+    /// What happens to a request that it matches; `None` = it is denied as if no rule matched.
+    pub action: Option<Action>,
+}
+
+impl OrderedRule {
+    /// A rule.
+    #[must_use]
+    pub fn new(name: &str, condition: Condition, action: Option<Action>) -> Self {
+        Self { name: name.into(), condition, action }
+    }
+}
+
 /// A predicate over a request and its connection. Envoy `config.rbac.v3.Permission` and `config.rbac.v3.Principal`, which
 /// differ in the predicates that they may have.
 #[derive(Clone, Debug, PartialEq)]

@@ -565,7 +565,7 @@ fn compiled_policies_decide_as_the_semantics_say() {
         for _ in 0..20 {
             let request = generator.request();
             let decision = engine.decide(&request.subject());
-            let expected = naive::matched(engine.rules(), &request);
+            let expected = naive::matched(engine.rules().unwrap(), &request);
             let found = decision.policy();
             assert_eq!(found, expected, "round {round}: {request:#?}\n{:#?}", engine.rules());
             total += 1;
@@ -573,6 +573,29 @@ fn compiled_policies_decide_as_the_semantics_say() {
         }
     }
     assert!(hits * 10 > total && hits < total, "{hits} of {total} requests match");
+}
+
+#[test]
+fn the_first_ordered_rule_that_matches_decides() {
+    let below = |prefix: &str| Condition::UrlPath(text(StringPattern::Prefix(prefix.into())));
+    let rules = vec![
+        OrderedRule::new("secret", below("/a/secret"), Some(Action::Deny)),
+        OrderedRule::new("logged", below("/a/log"), Some(Action::Log)),
+        OrderedRule::new("", below("/a/none"), None),
+        OrderedRule::new("all", below("/a"), Some(Action::Allow)),
+    ];
+    let engine = Engine::ordered(rules);
+    for (path, allowed, policy) in [
+        ("/a/secret", false, Some("secret")),
+        ("/a/log", true, Some("logged")),
+        ("/a/none", false, None),
+        ("/a/b", true, Some("all")),
+        ("/b", false, None),
+    ] {
+        let request = Request::to(path);
+        let decision = engine.decide(&request.subject());
+        assert_eq!((decision.is_allowed(), decision.policy()), (allowed, policy), "{path}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mesh_core::{
-    filter::rbac::{AuditEntry, AuditLogger, Decision, Rules, Subject},
+    filter::rbac::{Audit, AuditEntry, AuditLogger, Decision, Subject},
     model::{AccessLogSink, format::Format},
     telemetry::{Attributes, Missing},
 };
@@ -29,8 +29,8 @@ impl AuditLog {
     }
 
     /// Writes a decision, if the policies are audited.
-    pub(crate) fn write(&self, rules: &Rules, subject: &Subject<'_>, decision: Decision<'_>) {
-        if !rules.audit.covers(decision.is_allowed()) {
+    pub(crate) fn write(&self, audit: &Audit, subject: &Subject<'_>, decision: Decision<'_>) {
+        if !audit.covers(decision.is_allowed()) {
             return;
         }
         let method = subject.head.as_ref().map_or("", |head| head.path());
@@ -40,7 +40,7 @@ impl AuditLog {
         let attributes = Attributes { start_time: Some(SystemTime::now()), ..Attributes::default() };
         self.time.write(&attributes, Missing::Empty, &mut time);
         let line = entry.to_json(&String::from_utf8_lossy(&time));
-        for logger in &rules.audit.loggers {
+        for logger in &audit.loggers {
             match logger {
                 AuditLogger::Stdout => {
                     let stdout = self.stdout.get_or_init(|| self.logs.open(&AccessLogSink::Stdout).ok());

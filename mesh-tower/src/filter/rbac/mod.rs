@@ -74,7 +74,7 @@ impl RbacFilter {
                 let Some(engine) = engine else { continue };
                 let decision = engine.decide(&subject);
                 self.stats.count(mode, decision, counts_policies);
-                self.audit.write(engine.rules(), &subject, decision);
+                self.audit.write(engine.audit(), &subject, decision);
                 if mode == Mode::Enforced && !decision.is_allowed() {
                     denial = Some(LocalReply::rbac_access_denied(decision.policy()));
                 }

@@ -32,7 +32,7 @@ impl RbacStats {
         };
         let policies = |base: &str, engine: Option<&Arc<Engine>>, kind: &str| -> Vec<Outcomes> {
             let engine = engine.filter(|_| config.track_per_rule_stats);
-            let names = engine.into_iter().flat_map(|engine| engine.rules().policies.keys());
+            let names = engine.into_iter().flat_map(|engine| engine.policy_names());
             names.map(|name| outcomes(&join(base, &format!("policy.{name}")), kind)).collect()
         };
         let rules = join("rbac", &config.rules_stat_prefix);

@@ -200,7 +200,7 @@ fn uri_template(at: &At<'_>, extension: &TypedExtensionConfig) -> Result<UriTemp
 }
 
 /// A network; one of addresses of IPv4 that are mapped to IPv6 is a network of IPv4.
-fn addresses(at: &At<'_>, range: &CidrRange) -> Result<IpNet> {
+pub(super) fn addresses(at: &At<'_>, range: &CidrRange) -> Result<IpNet> {
     let found = network(at, range)?;
     let IpNet::V6(v6) = found else { return Ok(found) };
     let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
