@@ -57,6 +57,8 @@ pub(crate) struct Joining {
     pub(crate) labelled: Node,
     /// The namespace that the program has chosen, if any.
     pub(crate) namespace: Option<String>,
+    #[cfg(feature = "istio")]
+    pub(crate) allow_local_jwks_uri: bool,
     pub(crate) store: Arc<Store>,
     /// The services that [`MeshBuilder::endpoints`](crate::MeshBuilder::endpoints) has added.
     pub(crate) endpoints: Vec<Target>,
@@ -72,6 +74,8 @@ impl Joining {
             labelled: node.clone(),
             identity: Identity::new(node),
             namespace: None,
+            #[cfg(feature = "istio")]
+            allow_local_jwks_uri: false,
             store,
             endpoints: Vec::new(),
             logs: Arc::default(),

@@ -43,6 +43,8 @@ pub struct MeshBuilder {
     resolver: Option<Arc<dyn Resolve>>,
     http2_keepalive: Option<Http2Keepalive>,
     worker: Option<Worker>,
+    #[cfg(feature = "istio")]
+    pub(crate) allow_local_jwks_uri: bool,
 }
 
 impl MeshBuilder {
@@ -155,6 +157,8 @@ impl MeshBuilder {
     pub async fn build(self) -> Result<Mesh, Error> {
         let mut member = Joining::new(self.node()?);
         member.namespace = self.namespace.clone();
+        #[cfg(feature = "istio")]
+        (member.allow_local_jwks_uri = self.allow_local_jwks_uri);
         self.configure(&mut member)?;
         member.logs = Arc::new(LogFiles::default().with_common(self.access_logs)?);
         member.worker = self.worker.unwrap_or_else(Worker::single).with_http2_keepalive(self.http2_keepalive);

@@ -38,3 +38,7 @@ pub mod logging {}
 
 #[doc = include_str!("../docs/guide/operating.md")]
 pub mod operating {}
+
+#[doc = include_str!("../docs/guide/end_user_authentication.md")]
+#[cfg(feature = "istio")]
+pub mod end_user_authentication {}

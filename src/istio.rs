@@ -31,6 +31,12 @@ impl MeshBuilder {
     pub fn config_dir(self, dir: impl Into<PathBuf>) -> Self {
         self.source(ConfigDir(dir.into()))
     }
+
+    /// Allows RequestAuthentications of the directory to fetch keys from loopback and link-local addresses. Default false.
+    pub fn allow_local_jwks_uri(mut self, allow: bool) -> Self {
+        self.allow_local_jwks_uri = allow;
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -39,7 +45,9 @@ struct ConfigDir(PathBuf);
 impl Source for ConfigDir {
     fn follow(self: Box<Self>, member: &mut Joining) -> Following<'_> {
         Box::pin(async move {
-            let options = Options::default().with_namespace(member.namespace.as_deref());
+            let options = Options::default()
+                .with_namespace(member.namespace.as_deref())
+                .with_allow_local_jwks_uri(member.allow_local_jwks_uri);
             let opened = Directory::open(&self.0, options);
             let (directory, configs) = opened.map_err(|source| Kind::Config { path: self.0, source })?;
             member.labelled = with_labels(member.labelled.clone(), &configs.borrow().registry);

@@ -17,7 +17,7 @@ use mesh_control::load::Loaded;
 type Error = Box<dyn std::error::Error>;
 
 /// The kinds that are implemented, as files are named; Gateway and VirtualService have no file.
-const KINDS: [&str; 5] = ["authz", "destinationrule", "peerauth", "serviceentry", "workloadentry"];
+const KINDS: [&str; 6] = ["authz", "destinationrule", "peerauth", "reqauth", "serviceentry", "workloadentry"];
 
 /// Services that the Bookinfo samples route to. In a cluster they are Kubernetes Services.
 const BOOKINFO_SERVICES: [(&str, u16); 7] = [

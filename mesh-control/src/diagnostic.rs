@@ -183,6 +183,8 @@ pub enum Code {
     ServiceEntryAddressesRequired,
     /// `IST0145`: two gateways claim one port and host.
     ConflictingGateways,
+    /// `IST0149`: a rule of a gateway is about claims, but no RequestAuthentication verifies tokens there.
+    JwtClaimBasedRoutingWithoutRequestAuthN,
     /// `IST0161`: a Secret that a Gateway names lacks a certificate or key.
     InvalidGatewayCredential,
     /// `IST0173`: a subset's labels select no endpoint.
@@ -219,6 +221,7 @@ impl Code {
             Self::VirtualServiceHostNotFoundInGateway => "IST0132",
             Self::ServiceEntryAddressesRequired => "IST0134",
             Self::ConflictingGateways => "IST0145",
+            Self::JwtClaimBasedRoutingWithoutRequestAuthN => "IST0149",
             Self::InvalidGatewayCredential => "IST0161",
             Self::DestinationRuleSubsetsNotSelectPods => "IST0173",
             Self::UnknownDestinationRuleHost => "IST0174",

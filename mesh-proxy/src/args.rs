@@ -45,6 +45,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) namespace: Option<String>,
 
+    /// Allow RequestAuthentications to fetch keys from loopback and link-local addresses.
+    #[arg(long)]
+    pub(crate) allow_local_jwks_uri: bool,
+
     /// Address of the admin endpoint; overrides the bootstrap's.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) admin: Option<SocketAddr>,

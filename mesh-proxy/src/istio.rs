@@ -62,7 +62,10 @@ pub(crate) struct Istio {
 pub(crate) fn open(args: &Args, path: PathBuf) -> Result<Istio, IstioError> {
     let node = node(args)?;
     let identities = identities(args)?;
-    let options = Options::default().with_namespace(args.namespace.as_deref()).with_certificates(identities.is_some());
+    let options = Options::default()
+        .with_namespace(args.namespace.as_deref())
+        .with_certificates(identities.is_some())
+        .with_allow_local_jwks_uri(args.allow_local_jwks_uri);
     let (directory, meshes) =
         Directory::open(&path, options).map_err(|source| IstioError::Directory { path, source })?;
     Ok(Istio { directory, meshes, node, identities })

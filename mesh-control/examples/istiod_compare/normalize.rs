@@ -99,13 +99,15 @@ pub(crate) fn listener(listener: &Value) -> Option<Value> {
         }
         manager => manager,
     };
-    let (exchange, filters) = (metadata_exchange(manager), http_filters(manager));
+    let (exchange, filters) = (config_of(manager, "istio.metadata_exchange"), http_filters(manager));
+    let jwt = config_of(manager, "envoy.filters.http.jwt_authn");
     let mut manager = select(
         manager,
         &["normalize_path", "rds", "server_name", "stream_idle_timeout", "upgrade_configs", "use_remote_address"],
     );
     if !exchange.is_null() {
         manager["metadata_exchange"] = exchange;
+        manager["jwt_authn"] = jwt;
     }
     manager["http_filters"] = filters;
     let mut kept = select(listener, &["address", "bind_to_port", "traffic_direction"]);
@@ -165,7 +167,8 @@ pub(crate) fn inbound(listener: &Value) -> Map<String, Value> {
                     *one = route(one);
                 }
             }
-            routes["metadata_exchange"] = metadata_exchange(manager);
+            routes["metadata_exchange"] = config_of(manager, "istio.metadata_exchange");
+            routes["jwt_authn"] = config_of(manager, "envoy.filters.http.jwt_authn");
             routes["http_filters"] = http_filters(manager);
             routes["transport_socket"] = chain["transport_socket"].clone();
             tls(&mut routes["transport_socket"]);
@@ -179,18 +182,17 @@ pub(crate) fn inbound(listener: &Value) -> Map<String, Value> {
 
 /// Names of the filters in order, without those that this version does not cover and those that clients may pass over.
 fn http_filters(manager: &Value) -> Value {
-    const NOT_COVERED: [&str; 4] =
-        ["envoy.filters.http.grpc_stats", "envoy.filters.http.jwt_authn", "envoy.filters.http.rbac", "istio.alpn"];
+    const NOT_COVERED: [&str; 3] = ["envoy.filters.http.grpc_stats", "envoy.filters.http.rbac", "istio.alpn"];
     let filters = manager["http_filters"].as_array().into_iter().flatten();
     let required = filters.filter(|filter| filter["is_optional"] != true).map(|filter| &filter["name"]);
     required.filter(|name| !NOT_COVERED.iter().any(|other| *name == other)).cloned().collect()
 }
 
-/// The metadata of workloads.
-fn metadata_exchange(manager: &Value) -> Value {
+/// The configuration of a filter.
+fn config_of(manager: &Value, name: &str) -> Value {
     let mut filters = manager["http_filters"].as_array().into_iter().flatten();
-    let exchange = filters.find(|filter| filter["name"] == "istio.metadata_exchange");
-    exchange.map(|filter| filter["typed_config"].clone()).unwrap_or_default()
+    let filter = filters.find(|filter| filter["name"] == name);
+    filter.map(|filter| filter["typed_config"].clone()).unwrap_or_default()
 }
 
 fn http_connection_manager(chain: &Value) -> Option<&Value> {

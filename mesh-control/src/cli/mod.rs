@@ -41,12 +41,19 @@ struct Reading {
     /// Treat YAML that is no Kubernetes object, such as the values of a Helm chart, as an error. By default it is left alone.
     #[arg(long)]
     strict: bool,
+
+    /// Allow RequestAuthentications to fetch keys from loopback and link-local addresses.
+    #[arg(long)]
+    allow_local_jwks_uri: bool,
 }
 
 impl Reading {
     /// The options of a configuration whose resources are in `namespace`, unless they name another one.
     fn options(&self, namespace: Option<&str>) -> Options {
-        Options::default().with_namespace(namespace).with_refuse_others(self.strict)
+        Options::default()
+            .with_namespace(namespace)
+            .with_refuse_others(self.strict)
+            .with_allow_local_jwks_uri(self.allow_local_jwks_uri)
     }
 }
 

@@ -70,6 +70,8 @@ macro_rules! for_each_kind {
             AuthorizationPolicy { field: authorization_policies, module: authorization_policy, api: SECURITY }
             /// Whether workloads are called with mutual TLS.
             PeerAuthentication { field: peer_authentications, module: peer_authentication, api: SECURITY }
+            /// Tokens of end users that workloads accept.
+            RequestAuthentication { field: request_authentications, module: request_authentication, api: SECURITY }
             /// Services of Kubernetes.
             Service { field: services, module: service, api: CORE }
             /// Addresses of services of Kubernetes.

@@ -29,6 +29,7 @@ mod options;
 mod other;
 mod peer_authentication;
 mod port;
+mod request_authentication;
 mod resource;
 mod scalar;
 mod selector;
@@ -65,12 +66,13 @@ pub use namespaced_host::{NamespaceScope, NamespacedHost};
 pub use options::Options;
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use port::Protocol;
+pub use request_authentication::{ClaimToHeader, JwksUri, JwtHeader, JwtKeys, JwtRule, RequestAuthentication};
 pub use scalar::{Labels, StringMatch, Visibility, selects};
 pub use server_tls::{CertificateFiles, ServerTls, ServerTlsMode, TlsVersion};
 pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort};
 pub use sidecar::{EgressListener, IngressListener, ListenerPort, OutboundTrafficPolicy, Sidecar};
 pub use virtual_service::{
-    Abort, CorsPolicy, Delay, Destination, DirectResponse, Fault, FaultStatus, GatewayName, HeaderMatch,
+    Abort, ClaimMatch, CorsPolicy, Delay, Destination, DirectResponse, Fault, FaultStatus, GatewayName, HeaderMatch,
     HeaderOperations, Headers, HttpAction, HttpMatch, HttpRoute, ListenerMatch, Redirect, RedirectPort, RetryPolicy,
     Rewrite, RouteDestination, SniHost, TcpMatch, TcpRoute, TlsMatch, TlsRoute, UnmatchedPreflights, UriRewrite,
     VirtualService, WeightedDestination,

@@ -18,6 +18,9 @@ pub struct Options {
     /// `PeerAuthentication` resources that require mutual TLS, and other policies that need these certificates, are refused.
     /// Default false.
     pub certificates: bool,
+    /// Whether the keys of a RequestAuthentication may be fetched from a loopback or link-local address. Default false: whoever writes
+    /// a resource could otherwise reach what only the proxy's machine can.
+    pub allow_local_jwks_uri: bool,
 }
 
 impl Options {
@@ -41,6 +44,12 @@ impl Options {
     pub fn with_certificates(self, certificates: bool) -> Self {
         Self { certificates, ..self }
     }
+
+    /// The same options, where keys may be fetched from a loopback or link-local address, or not.
+    #[must_use]
+    pub fn with_allow_local_jwks_uri(self, allow_local_jwks_uri: bool) -> Self {
+        Self { allow_local_jwks_uri, ..self }
+    }
 }
 
 impl Default for Options {
@@ -51,6 +60,12 @@ impl Default for Options {
 
 impl From<Strictness> for Options {
     fn from(strictness: Strictness) -> Self {
-        Self { strictness, namespace: DEFAULT_NAMESPACE.to_owned(), refuse_others: false, certificates: false }
+        Self {
+            strictness,
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            refuse_others: false,
+            certificates: false,
+            allow_local_jwks_uri: false,
+        }
     }
 }

@@ -56,7 +56,7 @@ impl Loaded {
         // In a configuration that was read in part, a warning may only be due to what is missing.
         let is_whole = diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
         let mesh = Mesh::new(config).with_certificates(options.certificates);
-        let found = validate::check(&mesh, &completeness).into_iter();
+        let found = validate::check(&mesh, &completeness, options).into_iter();
         diagnostics.extend(found.filter(|diagnostic| is_whole || diagnostic.severity == Severity::Error));
         diagnostic::sort(&mut diagnostics);
         Self { mesh, diagnostics, sources, left_alone }

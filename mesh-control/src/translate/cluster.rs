@@ -1,15 +1,18 @@
 //! Clusters of the services that a node may call, and of the workload it serves.
 
 use super::endpoint::{Selection, load_assignment};
+use super::filter;
 use super::gateway_server::servers;
 use super::names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, inbound_cluster, outbound_cluster, sni};
 use super::proto::{
-    ads, boolean, cluster as envoy, duration, endpoint, istio_metadata, list, object, socket_address, string,
+    ads, any, boolean, cluster as envoy, core, duration, endpoint, istio_metadata, list, matcher, object,
+    socket_address, string, tls,
 };
 use super::tls::Upstream;
 use super::traffic_policy::Policy;
 use super::view::View;
-use crate::config::{DestinationRule, Labels, Location, Resolution, Subset};
+use crate::config::{DestinationRule, JwksUri, JwtKeys, Labels, Location, Resolution, Subset};
+use crate::host::Host;
 use crate::registry::{Port, Service};
 use envoy::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
 use mesh_core::node::{Interception, Role};
@@ -196,7 +199,97 @@ pub(super) fn inbound(view: &View<'_>, port: u16, is_http2: bool, target: Option
     cluster
 }
 
-fn single_endpoint(cluster_name: String, address: super::proto::core::Address) -> endpoint::ClusterLoadAssignment {
+/// The cluster of the keys of an issuer.
+pub(super) struct JwksCluster {
+    pub(super) name: String,
+    /// Whether it is not that of a service, which the node has anyway.
+    is_own: bool,
+}
+
+/// The cluster from which a node gets keys: that of the service, if the host is one that it may call without TLS, or one of its own.
+pub(super) fn jwks_cluster(view: &View<'_>, uri: &JwksUri) -> JwksCluster {
+    let host = Host::parse(&uri.host, &view.node.namespace).ok();
+    let is_service = |host: &Host| {
+        let mut services = view.services.iter();
+        services.any(|service| service.host == *host && service.port(uri.port).is_some())
+    };
+    match host.filter(|host| !uri.is_tls && is_service(host)) {
+        Some(host) => JwksCluster { name: outbound_cluster(uri.port, "", &host), is_own: false },
+        None => {
+            let scheme = if uri.is_tls { "https" } else { "http" };
+            JwksCluster { name: format!("jwks|{scheme}|{}|{}", uri.port, uri.host), is_own: true }
+        }
+    }
+}
+
+/// The clusters from which the node gets keys, other than those of services.
+pub(super) fn of_keys(view: &View<'_>) -> Vec<envoy::Cluster> {
+    let mut clusters = std::collections::BTreeMap::new();
+    for rule in filter::request_authentication::rules(view) {
+        let JwtKeys::Remote(uri) = &rule.keys else { continue };
+        let JwksCluster { name, is_own } = jwks_cluster(view, uri);
+        if is_own {
+            clusters.entry(name).or_insert_with_key(|name| keys_of(name, uri));
+        }
+    }
+    clusters.into_values().collect()
+}
+
+fn keys_of(name: &str, uri: &JwksUri) -> envoy::Cluster {
+    let mut cluster = envoy::Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(duration(CONNECT_TIMEOUT)),
+        transport_socket: uri.is_tls.then(|| verified_tls(&uri.host)),
+        ..envoy::Cluster::default()
+    };
+    let assignment = single_endpoint(name.to_owned(), socket_address(&uri.host, uri.port));
+    if uri.host.parse::<std::net::IpAddr>().is_ok() {
+        set_type(&mut cluster, DiscoveryType::Static);
+        cluster.load_assignment = Some(assignment);
+    } else {
+        set_dns(&mut cluster, DiscoveryType::StrictDns, assignment);
+    }
+    cluster
+}
+
+/// TLS to a host outside of the mesh, whose certificate must be for its name.
+fn verified_tls(host: &str) -> core::TransportSocket {
+    use tls::{common_tls_context::ValidationContextType, subject_alt_name_matcher::SanType};
+    let is_ip = host.parse::<std::net::IpAddr>().is_ok();
+    let name = tls::SubjectAltNameMatcher {
+        san_type: if is_ip { SanType::IpAddress } else { SanType::Dns }.into(),
+        matcher: Some(matcher::StringMatcher {
+            match_pattern: Some(matcher::string_matcher::MatchPattern::Exact(host.to_owned())),
+            ..matcher::StringMatcher::default()
+        }),
+        ..tls::SubjectAltNameMatcher::default()
+    };
+    let validation = tls::CertificateValidationContext {
+        trusted_ca: Some(core::DataSource {
+            specifier: Some(core::data_source::Specifier::Filename(SYSTEM_CERTIFICATES.to_owned())),
+            ..core::DataSource::default()
+        }),
+        match_typed_subject_alt_names: vec![name],
+        ..tls::CertificateValidationContext::default()
+    };
+    let context = tls::UpstreamTlsContext {
+        sni: if is_ip { String::new() } else { host.to_owned() },
+        common_tls_context: Some(tls::CommonTlsContext {
+            validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
+            ..tls::CommonTlsContext::default()
+        }),
+        ..tls::UpstreamTlsContext::default()
+    };
+    core::TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(core::transport_socket::ConfigType::TypedConfig(any(&context))),
+    }
+}
+
+/// The authorities that the system trusts. Istio `file-root:system`.
+const SYSTEM_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn single_endpoint(cluster_name: String, address: core::Address) -> endpoint::ClusterLoadAssignment {
     let endpoint = endpoint::Endpoint { address: Some(address), ..endpoint::Endpoint::default() };
     let lb_endpoint = endpoint::LbEndpoint {
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint)),

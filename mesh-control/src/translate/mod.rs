@@ -62,6 +62,7 @@ pub fn translate(mesh: &Mesh, node: &Node) -> Resources {
     let listener::ListenerResources { mut listeners, mut routes, clusters: inbound } = listener::build(&view);
     let (mut clusters, mut endpoints) = cluster::outbound(&view);
     clusters.extend(inbound);
+    clusters.extend(cluster::of_keys(&view));
     listeners.sort_by(|a, b| a.name.cmp(&b.name));
     routes.sort_by(|a, b| a.name.cmp(&b.name));
     clusters.sort_by(|a, b| a.name.cmp(&b.name));

@@ -7,6 +7,7 @@ pub(super) use mesh_xds::proto::envoy::config::{
 pub(super) use mesh_xds::proto::envoy::extensions::filters::common::fault::v3 as fault_common;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::cors::v3 as cors;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::fault::v3 as fault;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::http::jwt_authn::v3 as jwt;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::rbac::v3 as http_rbac;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::router::v3 as router;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;

@@ -13,6 +13,7 @@ mod endpoint_slice;
 mod endpoints;
 mod gateway;
 mod peer_authentication;
+mod request_authentication;
 mod service;
 mod service_entry;
 mod sidecar;
@@ -22,7 +23,7 @@ mod workload_entry;
 
 use mesh_core::nearest::nearest;
 
-use crate::config::{Completeness, Visibility, for_each_kind};
+use crate::config::{Completeness, Options, Visibility, for_each_kind};
 use crate::diagnostic::Diagnostic;
 use crate::host::{CLUSTER_DOMAIN, Host};
 use crate::mesh::Mesh;
@@ -33,6 +34,7 @@ struct Scope<'a> {
     mesh: &'a Mesh,
     /// The parts of the mesh that could not be read, and must not be reported as missing.
     completeness: &'a Completeness,
+    options: &'a Options,
 }
 
 macro_rules! define_check_all {
@@ -46,9 +48,9 @@ macro_rules! define_check_all {
 for_each_kind!(define_check_all);
 
 /// All mistakes between resources, except those that are only due to resources that could not be read.
-pub(crate) fn check(mesh: &Mesh, completeness: &Completeness) -> Vec<Diagnostic> {
+pub(crate) fn check(mesh: &Mesh, completeness: &Completeness, options: &Options) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    check_all(Scope { mesh, completeness }, &mut diagnostics);
+    check_all(Scope { mesh, completeness, options }, &mut diagnostics);
     diagnostics
 }
 

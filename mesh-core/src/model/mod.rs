@@ -25,8 +25,9 @@ mod tls;
 pub(crate) use crate::value::json_string;
 pub use crate::value::{
     AppendAction, ClusterName, FractionalPercent, HeaderKey, HeaderMatch, HeaderMatcher, HeaderMutation,
-    HeaderMutations, InvalidRegex, Metadata, MetadataValue, PathMatcher, Percent, PercentOutOfRange,
-    QueryParameterMatch, QueryParameterMatcher, RouteConfigName, SafeRegex, StringMatcher, StringPattern, format,
+    HeaderMutations, InvalidRegex, Metadata, MetadataMatcher, MetadataValue, PathMatcher, Percent, PercentOutOfRange,
+    QueryParameterMatch, QueryParameterMatcher, RouteConfigName, SafeRegex, StringMatcher, StringPattern, ValueMatcher,
+    format,
 };
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
 pub use cluster::{

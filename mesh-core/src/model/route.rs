@@ -5,8 +5,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{
-    ClusterName, DirectResponse, FractionalPercent, HeaderKey, HeaderMatcher, HeaderMutations, Metadata, PathMatcher,
-    QueryParameterMatcher, Redirect, RetryPolicy, RouteConfigName, SafeRegex,
+    ClusterName, DirectResponse, FractionalPercent, HeaderKey, HeaderMatcher, HeaderMutations, Metadata,
+    MetadataMatcher, PathMatcher, QueryParameterMatcher, Redirect, RetryPolicy, RouteConfigName, SafeRegex,
 };
 use crate::filter::FilterOverrides;
 
@@ -176,6 +176,9 @@ pub struct RouteMatch {
     pub grpc: bool,
     /// Only this fraction of requests; `None` = all.
     pub runtime_fraction: Option<FractionalPercent>,
+    /// Conditions on the metadata that filters have set. They do not hold before a filter has set any and has the request
+    /// routed again, unless they are inverted.
+    pub dynamic_metadata: Vec<MetadataMatcher>,
 }
 
 impl RouteMatch {
@@ -189,6 +192,7 @@ impl RouteMatch {
             query_parameters: Vec::new(),
             grpc: false,
             runtime_fraction: None,
+            dynamic_metadata: Vec::new(),
         }
     }
 }

@@ -5,7 +5,8 @@ use http::{HeaderMap, HeaderValue};
 use crate::{
     grpc,
     model::{
-        HeaderKey, HeaderMatch, HeaderMatcher, PathMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch,
+        HeaderKey, HeaderMatch, HeaderMatcher, Metadata, PathMatcher, QueryParameterMatch, QueryParameterMatcher,
+        RouteMatch,
     },
     request::{RequestHead, query_parameter},
 };
@@ -67,17 +68,19 @@ impl QueryParameterMatcher {
 
 /// Whether the route has conditions that the path index does not evaluate, so that [`holds`] must be called.
 pub(super) fn is_conditional(route: &RouteMatch) -> bool {
-    let RouteMatch { path, case_sensitive: _, headers, query_parameters, grpc, runtime_fraction } = route;
+    let RouteMatch { path, case_sensitive: _, headers, query_parameters, grpc, runtime_fraction, dynamic_metadata } =
+        route;
     let by_path = !matches!(path, PathMatcher::Regex(_)) && headers.is_empty() && query_parameters.is_empty();
-    !by_path || *grpc || runtime_fraction.is_some()
+    !by_path || *grpc || runtime_fraction.is_some() || !dynamic_metadata.is_empty()
 }
 
 /// Whether all conditions hold that the path index does not evaluate: those on other parts of the request, and regular
 /// expressions. The cheapest are tested first; the order has no effect on the result.
-pub(super) fn holds(route: &RouteMatch, request: &RequestHead<'_>, random: u64) -> bool {
+pub(super) fn holds(route: &RouteMatch, request: &RequestHead<'_>, metadata: Option<&Metadata>, random: u64) -> bool {
     route.runtime_fraction.is_none_or(|share| share.hits(random))
         && (!route.grpc || grpc::is_grpc_request(request.headers))
         && route.headers.iter().all(|header| header.matches(request))
+        && route.dynamic_metadata.iter().all(|matcher| matcher.matches(metadata))
         && (route.query_parameters.is_empty() || {
             let query = request.query();
             route.query_parameters.iter().all(|parameter| parameter.matches(query))

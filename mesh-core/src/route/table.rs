@@ -12,7 +12,7 @@ use super::{
     shared::{HostContext, SharedRoutes},
 };
 use crate::{
-    model::{ClusterName, RouteConfiguration, VirtualHost},
+    model::{ClusterName, Metadata, RouteConfiguration, VirtualHost},
     request::RequestHead,
 };
 
@@ -194,6 +194,17 @@ impl<C> RouteTable<C> {
     /// among weighted clusters, so that a second lookup has the same result.
     #[must_use]
     pub fn route(&self, request: &RequestHead<'_>, random: u64) -> RouteResult<'_, C> {
+        self.route_with(request, None, random)
+    }
+
+    /// The same for a request for which filters have set `metadata`.
+    #[must_use]
+    pub fn route_with(
+        &self,
+        request: &RequestHead<'_>,
+        metadata: Option<&Metadata>,
+        random: u64,
+    ) -> RouteResult<'_, C> {
         let authority = match self.config.ignore_port_in_host_matching {
             true => domain_index::without_port(request.authority),
             false => request.authority,
@@ -203,7 +214,8 @@ impl<C> RouteTable<C> {
         if virtual_host.require_tls && request.forwarded_scheme() != "https" {
             return RouteResult::TlsRequired(virtual_host);
         }
-        let accept = |route: u32| matcher::holds(&virtual_host.routes[route as usize].matches, request, random);
+        let accept =
+            |route: u32| matcher::holds(&virtual_host.routes[route as usize].matches, request, metadata, random);
         match host.paths.first(request, accept) {
             Some(route) => RouteResult::Matched(RouteRef { host, route }),
             None => RouteResult::NoRoute(virtual_host),

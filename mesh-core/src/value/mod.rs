@@ -8,6 +8,7 @@ pub mod format;
 mod header;
 mod matcher;
 mod metadata;
+mod metadata_matcher;
 mod name;
 mod percent;
 
@@ -18,5 +19,6 @@ pub use matcher::{
 };
 pub(crate) use metadata::json_string;
 pub use metadata::{Metadata, MetadataValue};
+pub use metadata_matcher::{MetadataMatcher, ValueMatcher};
 pub use name::{ClusterName, RouteConfigName};
 pub use percent::{FractionalPercent, Percent, PercentOutOfRange};

@@ -8,4 +8,5 @@ mod draining;
 mod istio;
 mod operator;
 mod process;
+mod request_authentication;
 mod start;

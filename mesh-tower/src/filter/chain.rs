@@ -87,7 +87,7 @@ impl FilterRun<'_> {
                 return reply;
             }
             if clears_route_cache {
-                router.route(&call.head);
+                router.route_again(&call.head, info.state().dynamic_metadata());
             }
         }
         None

@@ -9,6 +9,7 @@ use mesh_core::{
         cors::{Cors, CorsPolicy},
         fault::{Abort, AbortStatus, Fault},
         header_mutation::{HeaderMutation, Mutation, Mutations},
+        jwt_authn::{Jwks, JwksSource, JwtAuthn, PerRoute, Provider, Requirement, Rule, RuleMatch},
     },
     model::format::Format,
     model::{
@@ -167,4 +168,31 @@ async fn an_access_log_shows_the_request_as_the_filters_have_left_it() {
     fixture.telemetry.logs.flush();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "filter\n");
     std::fs::remove_file(path).unwrap();
+}
+
+#[tokio::test]
+async fn a_route_disables_authentication_or_names_another_requirement() {
+    let of_route = |path: &str, config: PerRoute| {
+        let mut route = prefix(path, to_cluster());
+        let config = FilterOverride::Config(Arc::new(config).into());
+        route.typed_per_filter_config.insert(JwtAuthn::NAME, config);
+        route
+    };
+    let routes = vec![
+        of_route("/open", PerRoute::Disabled),
+        of_route("/named", PerRoute::RequirementName("nothing".into())),
+        of_route("/unknown", PerRoute::RequirementName("other".into())),
+        prefix("/", to_cluster()),
+    ];
+    let mut filter = JwtAuthn::new(vec![Provider::new("issuer", JwksSource::Local(Jwks::default()))]);
+    let requirement = Requirement::Provider { provider: 0, audiences: None };
+    filter.rules = vec![Rule { matches: RuleMatch::path(PathMatcher::Prefix("/".into())), requirement }];
+    filter.requirement_map.insert("nothing".into(), Requirement::Nothing);
+    let fixture = Fixture::new(manager(routes, vec![HttpFilter::new(filter)]), echo());
+    for (path, status) in [("/open", "200"), ("/named", "200"), ("/unknown", "403"), ("/", "401")] {
+        assert_eq!(passed(&fixture, path).await.0, status, "{path}");
+    }
+    let response = fixture.exchange("GET /unknown HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n").await;
+    let body = "Failed JWT authentication: Wrong requirement_name: other. It should be one of [nothing]";
+    assert!(response.ends_with(body), "{response}");
 }

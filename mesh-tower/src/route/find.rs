@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use mesh_core::{
     cluster::ClusterState,
-    model::ClusterName,
+    model::{ClusterName, Metadata},
     request::RequestHead,
     route::{ChosenCluster, RouteRef, RouteResult},
     store::{ClusterSlot, Routes, Store},
@@ -87,6 +87,14 @@ impl<'r> Router<'r> {
         }
     }
 
+    /// Routes the current request again, now that filters may have changed it and have set `metadata`.
+    pub(crate) fn route_again(&mut self, head: &Parts, metadata: Option<&Metadata>) {
+        if let Some(routes) = self.routes {
+            let from = RoutedFrom { head, metadata, authority: self.authority };
+            self.routing = Routing::find_with(routes, from, self.random, self.store);
+        }
+    }
+
     pub(crate) fn routing(&self) -> &Routing<'r> {
         &self.routing
     }
@@ -110,9 +118,16 @@ impl<'r> Routing<'r> {
         random: u64,
         store: Option<&Store>,
     ) -> Self {
+        Self::find_with(routes, RoutedFrom { head, metadata: None, authority }, random, store)
+    }
+
+    fn find_with(routes: &'r Routes, from: RoutedFrom<'_>, random: u64, store: Option<&Store>) -> Self {
+        let RoutedFrom { head, metadata, authority } = from;
         let head = RequestHead::from_parts(head);
-        let result = match (routes.route(&head, random), authority) {
-            (RouteResult::NoVirtualHost, Some(authority)) => routes.route(&RequestHead { authority, ..head }, random),
+        let result = match (routes.route_with(&head, metadata, random), authority) {
+            (RouteResult::NoVirtualHost, Some(authority)) => {
+                routes.route_with(&RequestHead { authority, ..head }, metadata, random)
+            }
             (result, _) => result,
         };
         match result {
@@ -121,6 +136,16 @@ impl<'r> Routing<'r> {
             RouteResult::NoVirtualHost | RouteResult::NoRoute(_) => Self::NotFound,
         }
     }
+}
+
+/// What a request is routed by.
+#[derive(Clone, Copy)]
+struct RoutedFrom<'a> {
+    head: &'a Parts,
+    /// What filters have set.
+    metadata: Option<&'a Metadata>,
+    /// The authority to use if no virtual host matches the request's.
+    authority: Option<&'a str>,
 }
 
 impl<'r> Matched<'r> {

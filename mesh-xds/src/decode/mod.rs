@@ -4,6 +4,7 @@
 pub(crate) mod data_source;
 pub(crate) mod field;
 pub(crate) mod header;
+pub(crate) mod metadata_matcher;
 pub(crate) mod route_match;
 pub(crate) mod struct_value;
 pub(crate) mod value;

@@ -3,6 +3,7 @@
 use mesh_core::model::{PathMatcher, QueryParameterMatch, QueryParameterMatcher, RouteMatch};
 
 use super::field::{At, Result, fields};
+use super::metadata_matcher::metadata_matcher;
 use super::value::{list, optional, regex, string_matcher};
 use super::{header, value};
 use crate::proto::envoy::config::route::v3::{
@@ -14,9 +15,9 @@ use crate::proto::envoy::config::route::v3::{
 pub(crate) fn decode(at: &At<'_>, route_match: &ProtoRouteMatch) -> Result<RouteMatch> {
     fields! {
         ProtoRouteMatch = route_match, at;
-        use { case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier }
+        use { case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, dynamic_metadata }
         ignore {}
-        refuse { cookies, tls_context, dynamic_metadata, filter_state }
+        refuse { cookies, tls_context, filter_state }
     }
     let mut model = RouteMatch::path(path(at, path_specifier.as_ref())?);
     model.case_sensitive = case_sensitive.unwrap_or(true);
@@ -25,6 +26,7 @@ pub(crate) fn decode(at: &At<'_>, route_match: &ProtoRouteMatch) -> Result<Route
     model.grpc = grpc.is_some();
     model.runtime_fraction =
         optional(&at.field("runtime_fraction"), runtime_fraction.as_ref(), value::runtime_fraction)?;
+    model.dynamic_metadata = list(at, "dynamic_metadata", dynamic_metadata, metadata_matcher)?;
     Ok(model)
 }
 

@@ -509,7 +509,7 @@ fn routes_match_on_paths_headers_and_parameters() {
     );
     bad("prefix: /, headers: [{name: 'a b'}]", ".headers[0].name: \"a b\" is not the name of a header");
     bad("prefix: /, headers: [{name: a, range_match: {}}]", ".headers[0].range_match: 0..0 is empty");
-    bad("prefix: /, dynamic_metadata: [{filter: x}]", ".dynamic_metadata: not supported");
+    bad("prefix: /, filter_state: [{key: x}]", ".filter_state: not supported");
 }
 
 #[test]
@@ -832,4 +832,24 @@ fn network_filters_are_decoded() {
         let error = chain(&[rbac(&policies(permission)), echo.clone()]).unwrap_err();
         assert!(error.contains("a connection has no request, so the condition could never hold"), "{error}");
     }
+}
+
+#[test]
+fn conditions_on_metadata_are_decoded() {
+    let decoded = |matcher: &str| {
+        let text = format!("{{match: {{prefix: /, dynamic_metadata: [{matcher}]}}, non_forwarding_action: {{}}}}");
+        route(&text).map(|route| route.matches.dynamic_metadata)
+    };
+    let text = "{filter: f, path: [{key: a}, {key: b.c}], value: {or_match: {value_matchers: [{string_match: {exact: x}}, \
+                {list_match: {one_of: {bool_match: true}}}]}}, invert: true}";
+    let is = model::ValueMatcher::String(model::StringMatcher::exact("x"));
+    let list = model::ValueMatcher::ListOneOf(Box::new(model::ValueMatcher::Bool(true)));
+    let expected = model::MetadataMatcher {
+        filter: "f".into(),
+        path: vec!["a".into(), "b.c".into()],
+        value: model::ValueMatcher::Or(vec![is, list]),
+        invert: true,
+    };
+    assert_eq!(decoded(text), Ok(vec![expected]));
+    assert!(decoded("{filter: f, path: [{key: a}], value: {}}").is_err());
 }

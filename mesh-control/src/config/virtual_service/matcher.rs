@@ -28,6 +28,8 @@ pub struct HttpMatch {
     pub authority: Option<StringMatch>,
     /// Headers that must match, then headers that must not.
     pub headers: Vec<HeaderMatch>,
+    /// Claims of the request's token that must match, then claims that must not. Only in gateways.
+    pub claims: Vec<ClaimMatch>,
     /// Query parameters that must match.
     pub query_params: BTreeMap<String, StringMatch>,
     /// Which listeners of which nodes the match is for.
@@ -86,6 +88,7 @@ impl HttpMatch {
             && self.method.is_none()
             && self.authority.is_none()
             && self.headers.is_empty()
+            && self.claims.is_empty()
             && self.query_params.is_empty()
             && self.listener.is_empty()
     }
@@ -103,11 +106,27 @@ pub struct HeaderMatch {
     pub invert: bool,
 }
 
+/// A condition on a claim of the request's token: a header match called `@request.auth.claims.KEY`, or
+/// `@request.auth.claims[KEY]` for keys with dots.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClaimMatch {
+    /// The keys that lead to the claim.
+    pub path: Vec<String>,
+    /// What the claim, or an item of it, must be.
+    pub value: StringMatch,
+    /// The condition must not hold (`withoutHeaders`).
+    pub invert: bool,
+    /// Place of the key.
+    pub position: Position,
+}
+
 impl FromNode for HttpMatch {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let object = Object::new(node, cx)?;
-        let mut headers = header_matches(&object, "headers", false);
-        headers.extend(header_matches(&object, "withoutHeaders", true));
+        let (mut headers, mut claims) = (Vec::new(), Vec::new());
+        header_matches(&object, "headers", false, (&mut headers, &mut claims));
+        header_matches(&object, "withoutHeaders", true, (&mut headers, &mut claims));
         let matcher = Self {
             position: object.position(),
             name: object.optional("name").unwrap_or_default(),
@@ -117,6 +136,7 @@ impl FromNode for HttpMatch {
             method: object.optional("method"),
             authority: object.optional("authority"),
             headers,
+            claims,
             query_params: named_matches(&object, "queryParams").into_iter().collect(),
             listener: ListenerMatch::read(&object),
         };
@@ -126,11 +146,14 @@ impl FromNode for HttpMatch {
     }
 }
 
-fn header_matches(object: &Object<'_>, field: &'static str, invert: bool) -> Vec<HeaderMatch> {
+fn header_matches(
+    object: &Object<'_>,
+    field: &'static str,
+    invert: bool,
+    (headers, claims): (&mut Vec<HeaderMatch>, &mut Vec<ClaimMatch>),
+) {
     let cx = object.cx;
-    let matches = named_matches(object, field);
-    let mut headers = Vec::with_capacity(matches.len());
-    for (name, value) in matches {
+    for (name, value) in named_matches(object, field) {
         let mark = object.node(field).map_or_else(|| object.mark(), |node| key_mark(node, &name));
         let cx = cx.field(field);
         let cx = cx.field(&name);
@@ -138,14 +161,31 @@ fn header_matches(object: &Object<'_>, field: &'static str, invert: bool) -> Vec
             let message = format!("{name:?} as a header key is ignored by Istio");
             cx.invalid(mark, message, format!("use the field {name} of the match"));
         } else if name.starts_with('@') {
-            cx.unsupported(mark, "matching on JWT claims is not supported yet");
+            match claim_path(&name) {
+                Some(path) => claims.push(ClaimMatch { path, value, invert, position: cx.position(mark) }),
+                None => {
+                    let message = format!("{name:?} is not the key of a claim");
+                    cx.invalid(mark, message, "expected @request.auth.claims.KEY or @request.auth.claims[KEY]");
+                }
+            }
         } else if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
             cx.invalid(mark, format!("{name:?} is not a header name"), "expected a header name");
         } else {
             headers.push(HeaderMatch { name: name.to_ascii_lowercase(), value, invert });
         }
     }
-    headers
+}
+
+/// The keys in `@request.auth.claims.a.b` or `@request.auth.claims[a][b]`, none of them empty.
+fn claim_path(name: &str) -> Option<Vec<String>> {
+    let rest = name.strip_prefix("@request.auth.claims")?;
+    let keys: Vec<&str> = match rest.strip_prefix('.') {
+        Some(keys) => keys.split('.').collect(),
+        None => rest.strip_prefix('[')?.strip_suffix(']')?.split("][").collect(),
+    };
+    keys.iter()
+        .all(|key| !key.is_empty() && !key.contains(['[', ']']))
+        .then(|| keys.into_iter().map(str::to_owned).collect())
 }
 
 /// A map of matches whose values may be `{}`, in the order of the file.

@@ -17,7 +17,7 @@ pub use action::{
 };
 pub use connection::{RouteDestination, SniHost, TcpMatch, TcpRoute, TlsMatch, TlsRoute};
 pub use cors::{CorsPolicy, UnmatchedPreflights};
-pub use matcher::{HeaderMatch, HttpMatch, ListenerMatch};
+pub use matcher::{ClaimMatch, HeaderMatch, HttpMatch, ListenerMatch};
 use read::check_weights;
 
 use std::time::Duration;

@@ -5,6 +5,7 @@ mod connections;
 mod kubernetes;
 mod mesh_config;
 mod others;
+mod request_authentication;
 mod tls;
 
 use super::*;

@@ -10,6 +10,7 @@ mod cors;
 mod fault;
 mod mongo;
 mod peer_metadata;
+pub(super) mod request_authentication;
 mod router;
 
 use std::collections::BTreeMap;
@@ -36,8 +37,14 @@ pub(super) enum Side {
 type AddHttpFilters = fn(&View<'_>, Side, &mut Vec<http::HttpFilter>);
 
 /// HTTP filters, in the order in which requests pass them.
-const HTTP_FILTERS: &[AddHttpFilters] =
-    &[peer_metadata::add_http, authorization::add_http, fault::add_http, cors::add_http, router::add_http];
+const HTTP_FILTERS: &[AddHttpFilters] = &[
+    peer_metadata::add_http,
+    request_authentication::add_http,
+    authorization::add_http,
+    fault::add_http,
+    cors::add_http,
+    router::add_http,
+];
 
 /// A chain that ends in a TCP proxy.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +77,12 @@ pub(super) fn http_filters(view: &View<'_>, side: Side) -> Vec<http::HttpFilter>
         add(view, side, &mut filters);
     }
     if view.node.role == Role::Library {
-        // A gRPC client refuses a listener with an unknown filter, unless the filter is optional.
+        // A gRPC client refuses a listener with an unknown filter, unless the filter is optional. One that refuses requests
+        // never is.
         for filter in &mut filters {
-            filter.is_optional = !KNOWN_TO_GRPC.iter().any(|known| filter.name.starts_with(known));
+            let name = filter.name.as_str();
+            let is_known = KNOWN_TO_GRPC.iter().any(|known| name.starts_with(known));
+            filter.is_optional = !is_known && name != request_authentication::NAME;
         }
     }
     filters

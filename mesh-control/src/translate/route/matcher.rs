@@ -1,7 +1,7 @@
 //! Conditions of a route.
 
-use crate::config::{HeaderMatch, HttpMatch, StringMatch};
-use crate::translate::proto::route as envoy;
+use crate::config::{ClaimMatch, HeaderMatch, HttpMatch, StringMatch};
+use crate::translate::proto::{matcher, route as envoy};
 use crate::translate::string_match::{regex, string_matcher};
 use envoy::header_matcher::HeaderMatchSpecifier;
 use envoy::query_parameter_matcher::QueryParameterMatchSpecifier;
@@ -25,6 +25,7 @@ pub(super) fn route_match(matcher: Option<&HttpMatch>) -> envoy::RouteMatch {
         path_specifier: Some(path),
         case_sensitive: Some(!matcher.ignore_uri_case),
         headers: headers.chain(pseudo).collect(),
+        dynamic_metadata: matcher.claims.iter().map(claim).collect(),
         query_parameters: matcher.query_params.iter().map(|(name, value)| query_parameter(name, value)).collect(),
         ..envoy::RouteMatch::default()
     }
@@ -48,6 +49,30 @@ fn header(name: &str, value: &StringMatch, invert: bool) -> envoy::HeaderMatcher
     }
 }
 
+/// A condition on the payload that `jwt_authn` has set. A claim that is a list has an item with the value.
+fn claim(claim: &ClaimMatch) -> matcher::MetadataMatcher {
+    use matcher::{metadata_matcher::PathSegment, value_matcher::MatchPattern};
+    let key = |key: &str| PathSegment {
+        segment: Some(matcher::metadata_matcher::path_segment::Segment::Key(key.to_owned())),
+    };
+    let value = |pattern| matcher::ValueMatcher { match_pattern: Some(pattern) };
+    let pattern = match string_matcher(&claim.value) {
+        None => value(MatchPattern::PresentMatch(true)),
+        Some(text) => {
+            let text = value(MatchPattern::StringMatch(text));
+            let one_of = matcher::list_matcher::MatchPattern::OneOf(Box::new(text.clone()));
+            let list = value(MatchPattern::ListMatch(Box::new(matcher::ListMatcher { match_pattern: Some(one_of) })));
+            value(MatchPattern::OrMatch(matcher::OrMatcher { value_matchers: vec![text, list] }))
+        }
+    };
+    matcher::MetadataMatcher {
+        filter: "envoy.filters.http.jwt_authn".to_owned(),
+        path: ["payload"].into_iter().chain(claim.path.iter().map(String::as_str)).map(key).collect(),
+        value: Some(pattern),
+        invert: claim.invert,
+    }
+}
+
 fn query_parameter(name: &str, value: &StringMatch) -> envoy::QueryParameterMatcher {
     envoy::QueryParameterMatcher {
         name: name.to_owned(),
@@ -66,6 +91,9 @@ pub(super) fn is_catch_all(route: &envoy::Route) -> bool {
             Some(PathSpecifier::SafeRegex(regex)) => regex.regex == ".*",
             _ => false,
         };
-        any_path && matcher.headers.is_empty() && matcher.query_parameters.is_empty()
+        any_path
+            && matcher.headers.is_empty()
+            && matcher.dynamic_metadata.is_empty()
+            && matcher.query_parameters.is_empty()
     })
 }

@@ -3,6 +3,8 @@
 mod connections;
 mod kubernetes;
 mod mesh_config;
+
+mod request_authentication;
 mod tls;
 
 use std::sync::Arc;

@@ -32,7 +32,7 @@ struct DestinationCheck<'a> {
 
 impl DestinationCheck<'_> {
     fn run(&self, scope: Scope<'_>) -> Vec<Diagnostic> {
-        let Scope { mesh, completeness } = scope;
+        let Scope { mesh, completeness, .. } = scope;
         let host = &self.destination.host.value;
         let is_complete = !completeness.may_declare_host(&[Kind::ServiceEntry, Kind::Service], host);
         let Some(service) = mesh.registry.find(host, &self.service.metadata.namespace) else {

@@ -1,5 +1,6 @@
 //! VirtualServices: the hosts that they claim, the gateways and destinations that they name, and rules that never match.
 
+mod claims;
 mod destination;
 mod gateways;
 mod reachability;
@@ -17,6 +18,7 @@ pub(super) fn check(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
     gateways::check(scope, diagnostics);
     for service in &config.virtual_services {
         destination::check(scope, service, diagnostics);
+        claims::check(scope, service, diagnostics);
         reachability::check(service, diagnostics);
     }
 }

@@ -86,10 +86,12 @@ fn of_request(matcher: &HttpMatch) -> Match<'_> {
         method,
         authority,
         headers,
+        claims,
         query_params,
         listener,
     } = matcher;
     let mut headers: Vec<_> = headers.iter().map(|header| format!("{header:?}")).collect();
+    headers.extend(claims.iter().map(|claim| format!("{:?} {:?} {}", claim.path, claim.value, claim.invert)));
     headers.sort_unstable();
     let pseudo_headers = (uri, ignore_uri_case, scheme, method, authority);
     Match { position, conditions: format!("{pseudo_headers:?} {headers:?} {query_params:?} {listener:?}") }

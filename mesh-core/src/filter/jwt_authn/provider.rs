@@ -10,6 +10,7 @@ use crate::value::{ClusterName, StringMatcher};
 /// An issuer of tokens. Envoy `jwt_authn.v3.JwtProvider`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are Envoy's")]
 pub struct Provider {
     /// The name by which requirements refer to it.
     pub name: Box<str>,

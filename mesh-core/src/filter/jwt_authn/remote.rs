@@ -146,6 +146,7 @@ mod tests {
 
     const DURATION: Duration = Duration::from_secs(600);
 
+    #[expect(clippy::disallowed_methods, reason = "an epoch for the test")]
     fn start() -> (RemoteKeys, impl Fn(u64) -> Instant) {
         let epoch = Instant::now();
         (RemoteKeys::new(DURATION), move |seconds| epoch + Duration::from_secs(seconds))

@@ -156,7 +156,7 @@ impl<'r> Group<'r> {
     fn handle(&mut self, outcome: &mut Outcome) -> Option<&'r Requirement> {
         match self {
             Self::All { rest } => {
-                let (next, others) = outcome.ok().and(rest.split_first())?;
+                let (next, others) = outcome.ok().and_then(|()| rest.split_first())?;
                 *rest = others;
                 Some(next)
             }
@@ -180,7 +180,9 @@ impl<'r> Group<'r> {
 
 impl Allow {
     /// The outcome if no token is valid.
-    #[must_use]
+    ///
+    /// # Errors
+    /// `failure`, unless that is allowed.
     pub fn outcome(self, failure: JwtStatus) -> Outcome {
         match (self, failure) {
             (Self::MissingOrFailed, _) | (Self::Missing, JwtStatus::Missed) => Ok(()),

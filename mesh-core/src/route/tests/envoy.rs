@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::*;
 use crate::model::format::Format;
 use crate::model::{
-    AppendAction, FractionalPercent, HeaderMutation, HostRewrite, PathRedirect, PathRewrite, QueryParameterMatch,
-    QueryParameterMatcher,
+    AppendAction, FractionalPercent, HeaderMutation, HostRewrite, Metadata, MetadataMatcher, MetadataValue,
+    PathRedirect, PathRewrite, QueryParameterMatch, QueryParameterMatcher, ValueMatcher,
 };
 
 #[test]
@@ -477,4 +477,32 @@ fn the_most_specific_level_comes_first_or_last() {
         let rewrite = entry.rewrite_authority(Some(0), "/", &request.headers);
         assert_eq!(rewrite, AuthorityRewrite::SetSilently(&HeaderValue::from_static("weight.test")));
     }
+}
+
+#[test]
+fn conditions_on_metadata_hold_once_filters_have_set_it() {
+    let matcher = |invert| MetadataMatcher {
+        filter: "f".into(),
+        path: vec!["user".into()],
+        value: ValueMatcher::String(StringMatcher::exact("a")),
+        invert,
+    };
+    let conditional = |name: &str, invert| {
+        let mut route = answer(name, RouteMatch::path(prefix("/")));
+        route.matches.dynamic_metadata = vec![matcher(invert)];
+        route
+    };
+    let routes = vec![conditional("a", false), conditional("not a", true)];
+    let (table, request) = (table(routes), Request::get("/"));
+    let found = |metadata: Option<&Metadata>| match table.route_with(&request.head(), metadata, 0) {
+        RouteResult::Matched(route) => route.route().name.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let user = |name: &str| {
+        let user = MetadataValue::Object([("user".into(), MetadataValue::String(name.into()))].into());
+        Metadata { filter_metadata: [("f".into(), user)].into() }
+    };
+    assert_eq!(found(None), "not a");
+    assert_eq!(found(Some(&user("a"))), "a");
+    assert_eq!(found(Some(&user("b"))), "not a");
 }

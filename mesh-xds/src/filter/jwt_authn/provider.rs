@@ -191,7 +191,8 @@ fn retry(at: &At<'_>, value: &RetryPolicy, model: &mut RemoteJwks) -> Result<()>
         let base_at = at.field("base_interval");
         let base = positive_duration(&base_at, required(&base_at, base_interval.as_ref())?)?;
         let max_at = at.field("max_interval");
-        let max = optional(&max_at, max_interval.as_ref(), positive_duration)?.unwrap_or(base.saturating_mul(10));
+        let max = optional(&max_at, max_interval.as_ref(), positive_duration)?;
+        let max = max.unwrap_or_else(|| base.saturating_mul(10));
         if max < base {
             return Err(max_at.refuse("is less than base_interval"));
         }

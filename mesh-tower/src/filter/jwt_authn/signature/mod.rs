@@ -31,7 +31,8 @@ pub(super) struct VerificationKeys {
 #[derive(Debug)]
 enum PreparedKey {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    /// Boxed, because it is much larger.
+    Secret(Box<hmac::Key>),
 }
 
 impl VerificationKeys {
@@ -100,7 +101,9 @@ fn prepare(jwk: &Jwk) -> Vec<(Algorithm, PreparedKey)> {
         }
         KeyMaterial::Ed25519(x) => public(Algorithm::EdDsa, &ED25519, x).into_iter().collect(),
         KeyMaterial::Oct(secret) => {
-            let key = |(algorithm, of_library)| (algorithm, PreparedKey::Secret(hmac::Key::new(of_library, secret)));
+            let key = |(algorithm, of_library)| {
+                (algorithm, PreparedKey::Secret(Box::new(hmac::Key::new(of_library, secret))))
+            };
             HMAC.into_iter().map(key).collect()
         }
     };
