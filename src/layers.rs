@@ -39,7 +39,7 @@ pub use mesh_tower::{
     ClusterHandle,
     balance::{BalanceLayer, PerEndpoint, SelectedEndpoint},
     circuit_breaker::CircuitBreakerLayer,
-    filter::FilterLayer,
+    filter::{Authorizer, AuthorizerLayer, FilterLayer},
     headers::HeadersLayer,
     metrics::MetricsLayer,
     outlier::OutlierLayer,

@@ -5,6 +5,7 @@ mod authorization;
 mod connections;
 mod cors;
 mod draining;
+mod external_authorization;
 mod istio;
 mod operator;
 mod process;

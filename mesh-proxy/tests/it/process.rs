@@ -90,6 +90,11 @@ impl Upstream {
         self.0.local_addr().unwrap()
     }
 
+    /// Its socket, for upstreams that read the request.
+    pub(crate) fn listener(&self) -> &TcpListener {
+        &self.0
+    }
+
     /// The next request, whose head has arrived.
     pub(crate) fn accept(&self) -> TcpStream {
         let (mut stream, _) = self.0.accept().unwrap();

@@ -61,7 +61,8 @@ impl FilterLayer {
 
 impl From<HttpFilter> for FilterLayer {
     fn from(filter: HttpFilter) -> Self {
-        let factory = FilterFactory { stats: &HttpStats::default(), logs: &Arc::default(), clients: None };
+        let factory =
+            FilterFactory { stats: &HttpStats::default(), logs: &Arc::default(), clients: None, authorizer: None };
         Self::with_factory(filter, &factory)
     }
 }
@@ -70,7 +71,8 @@ impl Middleware for FilterLayer {
     type Error<E: Into<BoxError> + Send> = E;
 
     async fn serve<S: HttpService>(self, mut service: S, mut call: Call) -> Result<Response<Body>, S::Error> {
-        let info = StreamInfo::new(now());
+        // In a server of the mesh, it is the request's.
+        let info = call.head.extensions.get().cloned().unwrap_or_else(|| StreamInfo::new(now()));
         let matched = RouteMatched::of(&call.head.extensions).cloned();
         let routing = matched.as_ref().map_or(Routing::NotFound, |matched| Routing::Matched(matched.into()));
         // The route was chosen by another layer, so it cannot be chosen again here.

@@ -32,6 +32,7 @@ use mesh_core::{
 };
 
 pub(crate) use chain::{FilterChain, FilterRun};
+pub use ext_authz::{Authorizer, AuthorizerLayer};
 pub use layer::FilterLayer;
 
 use crate::{
@@ -123,6 +124,8 @@ pub(crate) struct FilterFactory<'a> {
     pub(crate) logs: &'a Arc<LogFiles>,
     /// Makes clients for clusters; `None` if there is no store of clusters.
     pub(crate) clients: Option<&'a dyn ClusterClients>,
+    /// Decides about requests, if the filter asks in this process.
+    pub(crate) authorizer: Option<&'a Arc<dyn ext_authz::AnyAuthorizer>>,
 }
 
 impl FilterFactory<'_> {

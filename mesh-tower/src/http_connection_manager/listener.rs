@@ -117,7 +117,7 @@ impl HttpListener {
             store: Arc::clone(store),
             filters: FilterChain::new(
                 &config.http_filters,
-                &FilterFactory { stats: &stats, logs: &telemetry.logs, clients },
+                &FilterFactory { stats: &stats, logs: &telemetry.logs, clients, authorizer: None },
             ),
             stats,
             telemetry: Arc::new(request_telemetry),

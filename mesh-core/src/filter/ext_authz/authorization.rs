@@ -19,6 +19,20 @@ pub enum Authorization {
     Invalid,
 }
 
+impl Authorization {
+    /// The request is allowed as it is.
+    #[must_use]
+    pub fn allow() -> Self {
+        Self::Allowed(Box::default())
+    }
+
+    /// The request is denied, with a response without body.
+    #[must_use]
+    pub fn deny(status: StatusCode) -> Self {
+        Self::Denied(Box::new(Denied::new(Some(status))))
+    }
+}
+
 /// Changes of an allowed request and of its response.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -87,6 +87,8 @@ pub enum Service {
     Http(HttpService),
     /// Over gRPC.
     Grpc(GrpcService),
+    /// Code of the program, in a layer. Anywhere else, every request is denied.
+    InProcess,
 }
 
 /// How much of the body is sent. Envoy `BufferSettings`.
@@ -152,10 +154,11 @@ impl ExtAuthz {
     /// The cluster of the service.
     #[must_use]
     pub fn clusters(&self) -> Vec<NamedCluster<'_>> {
-        vec![match &self.service {
-            Service::Http(http) => NamedCluster::new("http_service.server_uri.cluster", &http.cluster),
-            Service::Grpc(grpc) => NamedCluster::new("grpc_service.envoy_grpc.cluster_name", &grpc.cluster),
-        }]
+        match &self.service {
+            Service::Http(http) => vec![NamedCluster::new("http_service.server_uri.cluster", &http.cluster)],
+            Service::Grpc(grpc) => vec![NamedCluster::new("grpc_service.envoy_grpc.cluster_name", &grpc.cluster)],
+            Service::InProcess => Vec::new(),
+        }
     }
 
     /// Whether the service gets the header `name`, in lower case, or a pseudo-header such as `:path`.
@@ -165,8 +168,8 @@ impl ExtAuthz {
             return false;
         }
         match (&self.service, &self.allowed_headers) {
-            (Service::Grpc(_), None) => true,
-            (Service::Grpc(_), Some(allowed)) => is_any(allowed),
+            (Service::Grpc(_) | Service::InProcess, None) => true,
+            (Service::Grpc(_) | Service::InProcess, Some(allowed)) => is_any(allowed),
             (Service::Http(_), allowed) => http::NECESSARY.contains(&name) || allowed.as_deref().is_some_and(is_any),
         }
     }

@@ -1,49 +1,62 @@
 //! Asks the service.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
-use mesh_core::filter::ext_authz::{Authorization, CheckFormat, CheckRequest, ExtAuthz, MAX_RESPONSE_BYTES, Service};
+use mesh_core::{
+    filter::ext_authz::{
+        Authorization, CheckFormat, CheckRequest, ExtAuthz, GrpcService, HttpService, MAX_RESPONSE_BYTES, Service,
+    },
+    model::ClusterName,
+};
 
-use super::super::FilterFactory;
-use crate::cluster_client::{ClientOptions, ClusterClient};
+use super::{super::FilterFactory, AnyAuthorizer};
+use crate::cluster_client::{ClientOptions, ClusterClient, Fetched};
 
-/// A service that decides about requests, and the connections to it.
+/// What decides about requests, and the connections to it.
 #[derive(Debug)]
-pub(super) struct Ask {
-    config: Arc<ExtAuthz>,
-    client: Arc<dyn ClusterClient>,
+pub(super) enum Ask {
+    Http(HttpService, Arc<dyn ClusterClient>),
+    Grpc(GrpcService, CheckFormat, Arc<dyn ClusterClient>),
+    /// `None` = nothing decides, so no request is allowed.
+    InProcess(Option<Arc<dyn AnyAuthorizer>>),
 }
 
 impl Ask {
-    pub(super) fn new(config: &Arc<ExtAuthz>, factory: &FilterFactory<'_>) -> Self {
-        let (cluster, timeout, send_xff) = match &config.service {
-            Service::Http(http) => (&http.cluster, http.timeout, false),
-            Service::Grpc(grpc) => (&grpc.cluster, grpc.timeout, true),
+    pub(super) fn new(config: &ExtAuthz, factory: &FilterFactory<'_>) -> Self {
+        let client = |cluster: &ClusterName, timeout, send_xff| {
+            factory.client(cluster, &ClientOptions { timeout, send_xff, ..ClientOptions::default() })
         };
-        let options = ClientOptions { timeout, send_xff, ..ClientOptions::default() };
-        Self { client: factory.client(cluster, &options), config: Arc::clone(config) }
+        match &config.service {
+            Service::Http(http) => Self::Http(http.clone(), client(&http.cluster, http.timeout, false)),
+            Service::Grpc(grpc) => {
+                let format = CheckFormat { pack_as_bytes: false, encode_raw_headers: config.encode_raw_headers };
+                Self::Grpc(grpc.clone(), format, client(&grpc.cluster, grpc.timeout, true))
+            }
+            Service::InProcess => Self::InProcess(factory.authorizer.cloned()),
+        }
     }
 
     /// Asks about a request. A failure of any kind is [`Authorization::Failed`].
     pub(super) async fn authorize(&self, check: &CheckRequest, pack_as_bytes: bool) -> Authorization {
-        let request = match &self.config.service {
-            Service::Http(http) => http.request(check),
-            Service::Grpc(grpc) => {
-                let format = CheckFormat { pack_as_bytes, encode_raw_headers: self.config.encode_raw_headers };
-                Some(grpc.request(check, format))
+        match self {
+            Self::Http(service, client) => {
+                let Some(request) = service.request(check) else { return Authorization::Failed(None) };
+                let decide = |fetched: Fetched| service.authorization(&fetched.head, fetched.body);
+                fetch(client, request).await.map_or(Authorization::Failed(None), decide)
             }
-        };
-        let Some(request) = request else { return Authorization::Failed(None) };
-        let fetched = match self.client.fetch(request, MAX_RESPONSE_BYTES).await {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "an authorization check failed");
-                return Authorization::Failed(None);
+            Self::Grpc(service, format, client) => {
+                let request = service.request(check, CheckFormat { pack_as_bytes, ..*format });
+                let decide =
+                    |fetched: Fetched| service.authorization(&fetched.head, &fetched.body, fetched.trailers.as_ref());
+                fetch(client, request).await.map_or(Authorization::Failed(None), decide)
             }
-        };
-        match &self.config.service {
-            Service::Http(http) => http.authorization(&fetched.head, fetched.body),
-            Service::Grpc(grpc) => grpc.authorization(&fetched.head, &fetched.body, fetched.trailers.as_ref()),
+            Self::InProcess(Some(authorizer)) => authorizer.authorize(check).await,
+            Self::InProcess(None) => Authorization::Failed(None),
         }
     }
+}
+
+async fn fetch(client: &Arc<dyn ClusterClient>, request: http::Request<bytes::Bytes>) -> Option<Fetched> {
+    let fetched = client.fetch(request, MAX_RESPONSE_BYTES).await;
+    fetched.inspect_err(|error| tracing::debug!(error = error as &dyn Error, "an authorization check failed")).ok()
 }

@@ -2,6 +2,7 @@
 //! what the service decides. Envoy `envoy.filters.http.ext_authz`.
 
 mod ask;
+mod authorizer;
 mod body;
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
@@ -24,6 +25,8 @@ use mesh_core::{
     telemetry::{Counter, ResponseFlags, details},
 };
 
+pub(crate) use self::authorizer::AnyAuthorizer;
+pub use self::authorizer::{Authorizer, AuthorizerLayer};
 use self::{ask::Ask, body::ReadBody};
 use super::{FilterFactory, FilterReply, FilterRequest, FilterResponse, FilterStatus, HttpFilter};
 use crate::{rng::ThreadRng, timer::now};
@@ -36,7 +39,7 @@ const DURATION: &str = "ext_authz_duration";
 #[derive(Debug)]
 pub(crate) struct ExtAuthzFilter {
     config: Arc<ExtAuthz>,
-    ask: Ask,
+    ask: Box<Ask>,
     stats: Stats,
 }
 
@@ -69,7 +72,7 @@ impl HttpFilter for ExtAuthzFilter {
             invalid: counter("invalid"),
             ignored_dynamic_metadata: counter("ignored_dynamic_metadata"),
         };
-        Self { ask: Ask::new(config, factory), config: Arc::clone(config), stats }
+        Self { ask: Box::new(Ask::new(config, factory)), config: Arc::clone(config), stats }
     }
 
     fn on_request<'a>(&'a self, state: &'a mut Self::State, request: FilterRequest<'a>) -> FilterStatus<'a> {

@@ -16,9 +16,9 @@ use http_body_util::BodyExt as _;
 use mesh_core::{
     filter::{
         HttpFilter as Config,
-        ext_authz::{BufferSettings, GrpcService, HttpService, Service},
+        ext_authz::{BufferSettings, CheckRequest, GrpcService, HttpService, Service},
     },
-    model::{ClusterName, FractionalPercent, StringMatcher},
+    model::{ClusterName, FractionalPercent, HeaderKey, StringMatcher},
 };
 use parking_lot::Mutex;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -110,7 +110,7 @@ async fn send(filter: ExtAuthz, authz: &Authz, request: Request<Body>) -> Outcom
     let stats = HttpStats::default();
     let layer = FilterLayer::with_factory(
         Config::new(filter),
-        &FilterFactory { stats: &stats, logs: &Arc::default(), clients: Some(authz) },
+        &FilterFactory { stats: &stats, logs: &Arc::default(), clients: Some(authz), authorizer: None },
     );
     let passed = Arc::new(Mutex::new(None));
     let keeps = Arc::clone(&passed);
@@ -280,11 +280,7 @@ async fn what_is_not_valid_is_refused() {
     struct Invalid;
 
     impl mesh_core::filter::ext_authz::CheckCodec for Invalid {
-        fn encode(
-            &self,
-            _: &mesh_core::filter::ext_authz::CheckRequest,
-            _: mesh_core::filter::ext_authz::CheckFormat,
-        ) -> Bytes {
+        fn encode(&self, _: &CheckRequest, _: mesh_core::filter::ext_authz::CheckFormat) -> Bytes {
             Bytes::new()
         }
 
@@ -302,4 +298,91 @@ async fn what_is_not_valid_is_refused() {
     let outcome = send(filter, &authz, get()).await;
     assert_eq!((outcome.status(), outcome.reason()), (500, "UAEX ext_authz_invalid".into()));
     assert_eq!((outcome.stat("ext_authz.invalid"), outcome.passed.is_none()), (1, true));
+}
+
+/// Decides like the service of [`Authz`] that it is compared with.
+struct Local(fn(&CheckRequest) -> Authorization);
+
+impl Authorizer for Local {
+    async fn authorize(&self, check: &CheckRequest) -> Authorization {
+        tokio::task::yield_now().await;
+        (self.0)(check)
+    }
+}
+
+/// Status, headers, body, flags and details of the response; headers and body of the request that passed.
+type Seen = (u16, HeaderMap, String, String, Option<(HeaderMap, Bytes)>);
+
+async fn in_process(decide: fn(&CheckRequest) -> Authorization, request: Request<Body>) -> Seen {
+    let passed = Arc::new(Mutex::new(None));
+    let keeps = Arc::clone(&passed);
+    let layer = AuthorizerLayer::new(Local(decide)).with_request_body(BufferSettings::new(4));
+    let service = layer.layer(service_fn(move |request: Request<Body>| {
+        let keeps = Arc::clone(&keeps);
+        async move {
+            let (parts, body) = request.into_parts();
+            *keeps.lock() = Some((parts.headers, body.collect().await.unwrap().to_bytes()));
+            Ok::<_, Infallible>(answer(200, &[("x-down", "upstream")], "up"))
+        }
+    }));
+    let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
+    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    let response = Response::from_parts(parts, ());
+    let details = response.extensions().get::<ResponseDetails>().map_or("", |details| &*details.0).to_owned();
+    let passed = passed.lock().take();
+    let reason = format!("{} {details}", flags_of(&response));
+    (response.status().as_u16(), response.headers().clone(), body, reason, passed)
+}
+
+#[tokio::test]
+async fn an_authorizer_in_process_and_a_remote_service_give_equal_results() {
+    type Case = (fn() -> Response<Body>, fn(&CheckRequest) -> Authorization, fn() -> Request<Body>);
+    let cases: [Case; 5] = [
+        (
+            || answer(200, &[("x-user", "alice"), ("x-down", "authz")], ""),
+            |check| {
+                assert_eq!((&*check.method, &*check.path, &*check.host), ("GET", "/a", "shop.test"));
+                let set = |name, value| (HeaderKey::parse(name).unwrap(), HeaderValue::from_static(value));
+                let (user, down) = (set("x-user", "alice"), set("x-down", "authz"));
+                let mut allowed = Allowed::default();
+                allowed.headers.push(HeaderChange::set(user.0, user.1));
+                allowed.response_headers.push(HeaderChange::add(down.0, down.1));
+                Authorization::Allowed(Box::new(allowed))
+            },
+            get,
+        ),
+        (
+            || answer(401, &[("x-reason", "no")], "go away"),
+            |_| {
+                let mut denied = Denied::new(Some(StatusCode::UNAUTHORIZED));
+                let reason = HeaderKey::parse("x-reason").unwrap();
+                denied.headers.push(HeaderChange::add(reason, HeaderValue::from_static("no")));
+                denied.body = "go away".into();
+                Authorization::Denied(Box::new(denied))
+            },
+            get,
+        ),
+        (|| answer(403, &[], ""), |_| Authorization::deny(StatusCode::FORBIDDEN), get),
+        (|| answer(503, &[], ""), |_| Authorization::Failed(None), get),
+        (
+            || answer(200, &[], ""),
+            |check| {
+                assert_eq!(check.body.as_deref(), Some(&b"abcd"[..]));
+                Authorization::allow()
+            },
+            || post(parts(&["ab", "cd"])),
+        ),
+    ];
+    for (remote, local, request) in cases {
+        let filter = filter(|filter, service| {
+            filter.with_request_body = Some(BufferSettings::new(4));
+            service.allowed_upstream_headers = exact(&["x-user"]);
+            service.allowed_client_headers_on_success = exact(&["x-down"]);
+        });
+        let outcome = send(filter, &Authz::new(remote), request()).await;
+        let (status, reason, headers) = (outcome.status(), outcome.reason(), outcome.response.headers().clone());
+        let of_remote: Seen = (status, headers, outcome.body, reason, outcome.passed);
+        assert_eq!(in_process(local, request()).await, of_remote);
+    }
+    assert_eq!(in_process(|_| Authorization::allow(), post("abcde")).await.0, 413);
 }

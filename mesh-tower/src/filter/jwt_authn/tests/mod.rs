@@ -71,7 +71,7 @@ impl Fixture {
         let stats = HttpStats::default();
         let layer = FilterLayer::with_factory(
             Chained::new(filter),
-            &FilterFactory { stats: &stats, logs: &Arc::default(), clients: None },
+            &FilterFactory { stats: &stats, logs: &Arc::default(), clients: None, authorizer: None },
         );
         Self { layer, stats }
     }

@@ -70,7 +70,7 @@ fn fixture(issuer: &Issuer, configure: impl FnOnce(&mut RemoteJwks)) -> Fixture 
     let (stats, filter) = (HttpStats::default(), Chained::new(filter(vec![provider], of(0))));
     let layer = FilterLayer::with_factory(
         filter,
-        &FilterFactory { stats: &stats, logs: &Arc::default(), clients: Some(issuer) },
+        &FilterFactory { stats: &stats, logs: &Arc::default(), clients: Some(issuer), authorizer: None },
     );
     Fixture { layer, stats }
 }
