@@ -9,7 +9,7 @@ use http::{
 };
 use thiserror::Error;
 
-use super::{Allowed, ChangeAction, HeaderChange};
+use super::{Allowed, ChangeAction, HeaderChange, MutationRules};
 use crate::value::{AppendAction, HeaderKey};
 
 /// A change makes no valid request.
@@ -26,12 +26,29 @@ fn is_framing(name: &HeaderName) -> bool {
     FRAMING.contains(&name.as_str())
 }
 
-/// Carries out the changes of a request. Whether there are any.
+/// Carries out the changes of a request that `rules` allow. Whether there are any.
 ///
 /// # Errors
-/// If the request would not be valid. It may have been changed in part.
-pub fn apply_to_request(allowed: &Allowed, parts: &mut Parts) -> Result<bool, InvalidChange> {
+/// If the request would not be valid, or a change is refused by the rules. It may have been changed in part.
+pub fn apply_to_request(
+    allowed: &Allowed,
+    rules: Option<&MutationRules>,
+    parts: &mut Parts,
+) -> Result<bool, InvalidChange> {
+    let passes = |key: &HeaderKey| match rules {
+        Some(rules) if !rules.allow(key) => {
+            if rules.disallow_is_error {
+                Err(InvalidChange)
+            } else {
+                Ok(false)
+            }
+        }
+        _ => Ok(true),
+    };
     for change in &allowed.headers {
+        if !passes(&change.key)? {
+            continue;
+        }
         match &change.key {
             HeaderKey::Field(name) if *name == HOST => set_authority(parts, &change.value)?,
             HeaderKey::Field(name) => apply(change, name, &mut parts.headers)?,
@@ -44,7 +61,8 @@ pub fn apply_to_request(allowed: &Allowed, parts: &mut Parts) -> Result<bool, In
         }
     }
     for key in &allowed.headers_to_remove {
-        if let HeaderKey::Field(name) = key
+        if passes(key)?
+            && let HeaderKey::Field(name) = key
             && *name != HOST
             && !is_framing(name)
         {

@@ -21,6 +21,7 @@ mod authorization;
 mod check;
 pub mod grpc;
 pub mod http;
+mod mutation_rules;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -33,6 +34,7 @@ pub use self::{
     check::{CheckBody, CheckRequest, Peer, RequestFacts},
     grpc::GrpcService,
     http::HttpService,
+    mutation_rules::MutationRules,
 };
 use super::{NamedCluster, ResolvedOverride};
 use crate::value::{FractionalPercent, StringMatcher};
@@ -78,6 +80,8 @@ pub struct ExtAuthz {
     pub charge_cluster_response_stats: bool,
     /// Keep the dynamic metadata of the service's responses. Default true.
     pub enable_dynamic_metadata_ingestion: bool,
+    /// Which headers of the request the service may change; `None` = all, the default.
+    pub decoder_header_mutation_rules: Option<MutationRules>,
 }
 
 /// How a service is asked.
@@ -148,6 +152,7 @@ impl ExtAuthz {
             encode_raw_headers: false,
             charge_cluster_response_stats: true,
             enable_dynamic_metadata_ingestion: true,
+            decoder_header_mutation_rules: None,
         }
     }
 

@@ -248,7 +248,7 @@ fn status_200_allows_and_only_what_is_allowed_reaches_the_upstream() {
     );
     let Authorization::Allowed(allowed) = service.authorization(&head, Bytes::new()) else { panic!("it is allowed") };
     let mut parts = parts();
-    assert_eq!(apply_to_request(&allowed, &mut parts), Ok(true));
+    assert_eq!(apply_to_request(&allowed, None, &mut parts), Ok(true));
     assert_eq!(lines(&parts.headers, "x-user"), ["alice"], "the client's own is replaced");
     assert_eq!(lines(&parts.headers, "x-dup"), ["1,3"], "as Envoy joins them");
     for absent in ["x-secret", "x-new", "x-down", "x-token", "content-length", "connection"] {
@@ -342,10 +342,10 @@ fn the_authority_the_path_and_the_query_can_be_changed() {
     change.query_parameters_to_set = vec![("q".into(), "4".into()), ("z".into(), "".into())];
     change.query_parameters_to_remove = vec!["gone".into()];
     let mut parts = parts();
-    assert_eq!(apply_to_request(&change, &mut parts), Ok(true));
+    assert_eq!(apply_to_request(&change, None, &mut parts), Ok(true));
     assert_eq!(parts.uri.to_string(), "/x?a=1&q=4&z=");
     assert_eq!(lines(&parts.headers, "host"), ["b.test"]);
-    assert_eq!(apply_to_request(&Allowed::default(), &mut parts), Ok(false));
+    assert_eq!(apply_to_request(&Allowed::default(), None, &mut parts), Ok(false));
     for (key, value) in [
         (HeaderKey::Authority, "user@host"),
         (HeaderKey::Authority, "a b"),
@@ -353,7 +353,7 @@ fn the_authority_the_path_and_the_query_can_be_changed() {
         (HeaderKey::Path, "http://a/"),
         (HeaderKey::Scheme, "https"),
     ] {
-        assert_eq!(apply_to_request(&allowed(vec![set(key, value)]), &mut parts), Err(InvalidChange), "{value}");
+        assert_eq!(apply_to_request(&allowed(vec![set(key, value)]), None, &mut parts), Err(InvalidChange), "{value}");
     }
 }
 
@@ -374,4 +374,39 @@ fn changes_of_headers_do_what_their_actions_say() {
         assert_eq!(lines(&headers, "a"), present, "{action:?}");
         assert_eq!(lines(&headers, "b"), absent, "{action:?}");
     }
+}
+
+#[test]
+fn rules_say_which_headers_the_service_may_change() {
+    let regex = |text: &str| Some(crate::value::SafeRegex::new(text).unwrap());
+    let keys = ["x-user", "x-envoy-a", ":path", ":authority", ":method"];
+    let allows = |rules: &MutationRules| keys.map(|name| rules.allow(&HeaderKey::parse(name).unwrap()));
+    let default = MutationRules::default();
+    assert_eq!(allows(&default), [true, false, true, false, false]);
+    for (rules, expected) in [
+        (MutationRules { allow_all_routing: true, ..default.clone() }, [true, false, true, true, true]),
+        (MutationRules { allow_envoy: true, ..default.clone() }, [true, true, true, false, false]),
+        (MutationRules { disallow_system: true, ..default.clone() }, [true, false, false, false, false]),
+        (MutationRules { disallow_all: true, ..default.clone() }, [false; 5]),
+        (
+            MutationRules { disallow_all: true, allow_expression: regex("x-.*"), ..default.clone() },
+            [true, true, false, false, false],
+        ),
+        (
+            MutationRules { allow_expression: regex(".*"), disallow_expression: regex("x-user"), ..default.clone() },
+            [false, true, true, true, true],
+        ),
+    ] {
+        assert_eq!(allows(&rules), expected, "{rules:?}");
+    }
+    let set = |name| HeaderChange::set(HeaderKey::parse(name).unwrap(), HeaderValue::from_static("/b"));
+    let mut change = allowed(vec![set("x-envoy-a"), set("x-user")]);
+    change.headers_to_remove = vec![HeaderKey::parse("x-envoy-b").unwrap()];
+    let mut parts = parts();
+    parts.headers.insert("x-envoy-b", HeaderValue::from_static("1"));
+    assert_eq!(apply_to_request(&change, Some(&default), &mut parts), Ok(true));
+    assert_eq!(lines(&parts.headers, "x-user"), ["/b"]);
+    assert!(!parts.headers.contains_key("x-envoy-a") && parts.headers.contains_key("x-envoy-b"));
+    let strict = MutationRules { disallow_is_error: true, ..default };
+    assert_eq!(apply_to_request(&change, Some(&strict), &mut parts), Err(InvalidChange));
 }

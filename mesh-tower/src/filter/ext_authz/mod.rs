@@ -175,7 +175,8 @@ impl ExtAuthzFilter {
         request: &mut FilterRequest<'_>,
         decided: &Decided<'_>,
     ) -> Option<FilterReply> {
-        let Ok(has_changed) = apply_to_request(&allowed, request.head_mut()) else {
+        let rules = self.config.decoder_header_mutation_rules.as_ref();
+        let Ok(has_changed) = apply_to_request(&allowed, rules, request.head_mut()) else {
             return Some(self.refuse(decided));
         };
         if has_changed && self.config.clear_route_cache {

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use mesh_core::filter::ext_authz::{BufferSettings, ExtAuthz, ExtAuthzPerRoute, GrpcService, HttpService, Service};
+use mesh_core::filter::ext_authz::{
+    BufferSettings, ExtAuthz, ExtAuthzPerRoute, GrpcService, HttpService, MutationRules, Service,
+};
 use mesh_core::model::StringMatcher;
 
 use self::codec::CheckMessages;
 use super::Decode;
 use crate::decode::field::{At, Result, fields, is_set};
 use crate::decode::value::{
-    NO_RUNTIME, duration, format, header_name, header_value, in_range, list, optional, required, runtime_fraction,
-    status, string_matcher,
+    NO_RUNTIME, duration, format, header_name, header_value, in_range, list, optional, regex, required,
+    runtime_fraction, status, string_matcher,
 };
+use crate::proto::envoy::config::common::mutation_rules::v3::HeaderMutationRules;
 use crate::proto::envoy::config::core::v3 as core;
 use crate::proto::envoy::extensions::filters::http::ext_authz::v3 as proto;
 use crate::proto::envoy::r#type::matcher::v3::ListStringMatcher;
@@ -35,7 +38,7 @@ impl Decode for ExtAuthz {
                 clear_route_cache, status_on_error, metadata_context_namespaces, route_metadata_context_namespaces,
                 filter_enabled, deny_at_disable, include_peer_certificate, stat_prefix, allowed_headers,
                 disallowed_headers, include_tls_session, charge_cluster_response_stats, encode_raw_headers,
-                enable_dynamic_metadata_ingestion, services,
+                enable_dynamic_metadata_ingestion, decoder_header_mutation_rules, services,
             }
             ignore {
                 validate_mutations: "what is not valid is refused in any case",
@@ -45,7 +48,7 @@ impl Decode for ExtAuthz {
             }
             refuse {
                 typed_metadata_context_namespaces, route_typed_metadata_context_namespaces, filter_enabled_metadata,
-                bootstrap_metadata_labels_key, decoder_header_mutation_rules, max_denied_response_body_bytes,
+                bootstrap_metadata_labels_key, max_denied_response_body_bytes,
                 enforce_response_header_limits, shadow_mode,
             }
         }
@@ -72,6 +75,9 @@ impl Decode for ExtAuthz {
         model.encode_raw_headers = *encode_raw_headers;
         model.charge_cluster_response_stats = charge_cluster_response_stats.unwrap_or(true);
         model.enable_dynamic_metadata_ingestion = enable_dynamic_metadata_ingestion.unwrap_or(true);
+        let rules_at = at.field("decoder_header_mutation_rules");
+        model.decoder_header_mutation_rules =
+            optional(&rules_at, decoder_header_mutation_rules.as_ref(), decode_rules)?;
         Ok(model)
     }
 
@@ -227,6 +233,27 @@ fn decode_buffer(at: &At<'_>, buffer: &proto::BufferSettings) -> Result<BufferSe
     let max = in_range(&at.field("max_request_bytes"), max_request_bytes, 1, u32::MAX)?;
     let mut model = BufferSettings::new(usize::try_from(max).unwrap_or(usize::MAX));
     (model.allow_partial_message, model.pack_as_bytes) = (allow_partial_message, pack_as_bytes);
+    Ok(model)
+}
+
+fn decode_rules(at: &At<'_>, rules: &HeaderMutationRules) -> Result<MutationRules> {
+    let HeaderMutationRules {
+        allow_all_routing,
+        allow_envoy,
+        disallow_system,
+        disallow_all,
+        allow_expression,
+        disallow_expression,
+        disallow_is_error,
+    } = rules;
+    let mut model = MutationRules::default();
+    model.allow_all_routing = allow_all_routing.unwrap_or(false);
+    model.allow_envoy = allow_envoy.unwrap_or(false);
+    model.disallow_system = disallow_system.unwrap_or(false);
+    model.disallow_all = disallow_all.unwrap_or(false);
+    model.allow_expression = optional(&at.field("allow_expression"), allow_expression.as_ref(), regex)?;
+    model.disallow_expression = optional(&at.field("disallow_expression"), disallow_expression.as_ref(), regex)?;
+    model.disallow_is_error = disallow_is_error.unwrap_or(false);
     Ok(model)
 }
 

@@ -64,7 +64,8 @@ fn all_supported_fields_are_decoded() {
                deny_at_disable: {default_value: true}, include_peer_certificate: true, include_tls_session: true, \
                stat_prefix: p, allowed_headers: {patterns: [{exact: a}]}, disallowed_headers: {patterns: [{exact: b}]}, \
                encode_raw_headers: true, charge_cluster_response_stats: false, \
-               enable_dynamic_metadata_ingestion: false, validate_mutations: true";
+               enable_dynamic_metadata_ingestion: false, validate_mutations: true, \
+               decoder_header_mutation_rules: {allow_envoy: true, disallow_is_error: true, disallow_expression: {regex: a}}";
     let (filter, ignored) = decoded(&format!("{GRPC}, {all}")).unwrap();
     assert!(filter.failure_mode_allow && filter.failure_mode_allow_header_add && filter.clear_route_cache);
     let mut buffer = BufferSettings::new(9);
@@ -79,6 +80,9 @@ fn all_supported_fields_are_decoded() {
     assert_eq!(filter.disallowed_headers, [StringMatcher::exact("b")]);
     assert!(filter.encode_raw_headers && !filter.charge_cluster_response_stats);
     assert!(!filter.enable_dynamic_metadata_ingestion);
+    let rules = filter.decoder_header_mutation_rules.unwrap();
+    assert!(rules.allow_envoy && rules.disallow_is_error && !rules.allow_all_routing && !rules.disallow_all);
+    assert_eq!((rules.allow_expression, rules.disallow_expression.unwrap().as_str()), (None, "a"));
     assert_eq!(ignored, ["http_filters[0].typed_config.validate_mutations: what is not valid is refused in any case"]);
 
     let http = "http_service: {server_uri: {uri: u, cluster: c, timeout: 2s}, path_prefix: /p, \
@@ -143,7 +147,10 @@ fn what_is_not_supported_is_refused_by_its_path() {
             ".typed_metadata_context_namespaces: not supported",
         ),
         (format!("{HTTP}, shadow_mode: true"), ".shadow_mode: not supported"),
-        (format!("{HTTP}, decoder_header_mutation_rules: {{}}"), ".decoder_header_mutation_rules: not supported"),
+        (
+            format!("{HTTP}, decoder_header_mutation_rules: {{allow_expression: {{regex: '('}}}}"),
+            ".decoder_header_mutation_rules.allow_expression.regex: invalid regular expression \"(\": unclosed group",
+        ),
         (
             format!("{HTTP}, with_request_body: {{}}"),
             ".with_request_body.max_request_bytes: 0 is not in 1..=4294967295",
