@@ -360,6 +360,10 @@ pub struct HttpProtocolOptions {
     pub initial_connection_window_size: u32,
     /// PINGs on HTTP/2 connections; `None` = none, the default.
     pub connection_keepalive: Option<Http2Keepalive>,
+    /// Request the host of each request as the server name (SNI), instead of that of the transport socket. Default false.
+    pub auto_sni: bool,
+    /// The endpoint's certificate must be for the host of the request. Default false.
+    pub auto_san_validation: bool,
     /// Options of HTTP/1 connections.
     pub http1: Http1Options,
     /// Maximum size of the response headers in KiB. Larger ones fail the request. `None` = Envoy's default, the default: 80 for
@@ -380,6 +384,8 @@ impl Default for HttpProtocolOptions {
             initial_stream_window_size: 16 * 1024 * 1024,
             initial_connection_window_size: 24 * 1024 * 1024,
             connection_keepalive: None,
+            auto_sni: false,
+            auto_san_validation: false,
             http1: Http1Options::default(),
             max_response_headers_kb: None,
             max_headers_count: 100,

@@ -49,6 +49,8 @@ pub struct ConnectTo<'a> {
     pub endpoint: &'a EndpointState,
     /// How the connection is secured.
     pub transport_socket: &'a UpstreamTransportSocket,
+    /// The server name to request, instead of that of the transport socket.
+    pub server_name: Option<&'a Arc<str>>,
     /// The protocol to be spoken, which a TLS handshake offers by ALPN; `None` = not HTTP.
     pub protocol: Option<Protocol>,
 }

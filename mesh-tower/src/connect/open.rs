@@ -29,7 +29,8 @@ pub(crate) async fn open(
     let cluster = &**target.cluster.config();
     let count = ConnectionCount::new(target);
     let transport_socket = target.endpoint.transport_socket(cluster);
-    let to = ConnectTo { cluster, endpoint: target.endpoint, transport_socket, protocol };
+    let (endpoint, server_name) = (target.endpoint, target.server_name);
+    let to = ConnectTo { cluster, endpoint, transport_socket, server_name, protocol };
     let connected = match tokio::time::timeout(cluster.connect_timeout, connect(connector, target, to)).await {
         Ok(Ok(connected)) => Ok(UpstreamStream::new(connected, count)),
         Ok(Err(error)) => {
@@ -65,7 +66,7 @@ async fn secure(
 ) -> std::io::Result<Connected> {
     let tls = ClientContexts::get(target.cluster, context)?;
     let (address, hostname) = (to.endpoint.address().ip(), to.endpoint.hostname());
-    let endpoint = TlsEndpoint { address, hostname, protocol: to.protocol };
+    let endpoint = TlsEndpoint { address, hostname, server_name: to.server_name, protocol: to.protocol };
     let (stream, info) = tls.connect(io, endpoint, stats(target).tls()).await?;
     Ok(Connected::over_tls(Io::boxed(stream), info))
 }

@@ -59,7 +59,7 @@ mod tests {
         let state = ClusterState::new(Arc::new(cluster), now(), &mut SplitMix64::new(1));
         let (cluster, endpoints) = (state.config(), state.endpoints());
         let (endpoint, transport_socket) = (&endpoints.endpoints()[0], &cluster.transport_socket);
-        TcpConnector.connect(ConnectTo { cluster, endpoint, transport_socket, protocol: None }).await
+        TcpConnector.connect(ConnectTo { cluster, endpoint, transport_socket, server_name: None, protocol: None }).await
     }
 
     #[tokio::test]

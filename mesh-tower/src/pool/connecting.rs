@@ -13,7 +13,7 @@ use super::{
     http2::Http2Connection,
     lifetime::Lifetime,
 };
-use crate::{Protocol, Target, TransportError, connect};
+use crate::{Protocol, TransportError, connect};
 
 /// The stream of a pooled connection.
 pub(super) type PooledStream = connect::UpstreamStream<OpenConnection>;
@@ -83,7 +83,7 @@ impl Attempt {
     }
 
     async fn connect(&mut self) -> Result<NewConnection, TransportError> {
-        let OwnedTarget { worker, cluster, endpoint, priority, .. } = &self.target;
+        let OwnedTarget { worker, cluster, .. } = &self.target;
         let (pool, config) = (&self.report.pool, cluster.config());
         let configured = pool.protocol();
         match configured {
@@ -91,7 +91,7 @@ impl Attempt {
             Protocol::Http2 => cluster.stats().upstream_cx_http2_total.inc(),
             Protocol::Tcp => {}
         }
-        let target = Target { cluster, endpoint, priority: *priority };
+        let target = self.target.borrow();
         let stream =
             connect::open(worker.connector(), &target, Some(configured).filter(|protocol| *protocol != Protocol::Tcp))
                 .await?;

@@ -9,6 +9,9 @@ use tokio::runtime;
 use super::endpoint_pool::EndpointPool;
 use crate::Protocol;
 
+/// Maximum number of pools of one worker for an endpoint. Further connections are used for one request.
+const MAX_POOLS: usize = 256;
+
 /// The pools of one endpoint, by worker. Attached to its `EndpointState`.
 #[derive(Debug)]
 pub(super) struct EndpointPools(Box<[Arc<Pools>]>);
@@ -35,6 +38,7 @@ pub(super) struct ConnectionKey<'a> {
     pub(super) runtime: runtime::Id,
     pub(super) protocol: Protocol,
     pub(super) transport_socket: &'a UpstreamTransportSocket,
+    pub(super) server_name: Option<&'a Arc<str>>,
 }
 
 /// The pools of one endpoint and worker. Reads take no lock. A pool is added when its key is first used, and removed when its
@@ -46,6 +50,7 @@ pub(super) struct Pools(ArcSwap<Vec<Entry>>);
 struct Entry {
     runtime: runtime::Id,
     transport_socket: UpstreamTransportSocket,
+    server_name: Option<Arc<str>>,
     pool: Arc<EndpointPool>,
 }
 
@@ -54,10 +59,15 @@ impl Pools {
         find(&self.0.load(), key).cloned()
     }
 
+    /// Whether another pool may be added. Clients choose server names, so their number is limited.
+    pub(super) fn has_room(&self) -> bool {
+        self.0.load().len() < MAX_POOLS
+    }
+
     /// Adds `pool`, unless another task has added a pool with this key in the meantime; then returns that pool.
     pub(super) fn add(&self, key: ConnectionKey<'_>, pool: &Arc<EndpointPool>) -> Option<Arc<EndpointPool>> {
         let (runtime, transport_socket) = (key.runtime, key.transport_socket.clone());
-        let entry = Entry { runtime, transport_socket, pool: Arc::clone(pool) };
+        let entry = Entry { runtime, transport_socket, server_name: key.server_name.cloned(), pool: Arc::clone(pool) };
         let before = self.0.rcu(|entries| match find(entries, key) {
             Some(_) => Arc::clone(entries),
             None => Arc::new(entries.iter().chain([&entry]).cloned().collect()),
@@ -76,6 +86,7 @@ fn find<'a>(entries: &'a [Entry], key: ConnectionKey<'_>) -> Option<&'a Arc<Endp
         entry.runtime == key.runtime
             && entry.pool.protocol() == key.protocol
             && entry.transport_socket == *key.transport_socket
+            && entry.server_name.as_ref() == key.server_name
     };
     entries.iter().find(matches).map(|entry| &entry.pool)
 }

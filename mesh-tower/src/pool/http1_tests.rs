@@ -58,8 +58,14 @@ impl Fixture {
         let cluster = testing::cluster("c", 1, configure);
         let endpoint = Arc::clone(&cluster.endpoints().endpoints()[0]);
         let worker = Worker::new(0, NonZeroUsize::MIN, Endpoints(sender));
-        let target =
-            OwnedTarget { runtime: Handle::current(), worker, cluster, endpoint, priority: RoutingPriority::Default };
+        let target = OwnedTarget {
+            runtime: Handle::current(),
+            worker,
+            cluster,
+            endpoint,
+            priority: RoutingPriority::Default,
+            server_name: None,
+        };
         Self { accepted, target }
     }
 
@@ -109,7 +115,7 @@ impl Fixture {
 
 async fn connect(target: &OwnedTarget) -> Result<Connection, TransportError> {
     let OwnedTarget { worker, cluster, endpoint, priority, .. } = target;
-    let target = Target { cluster, endpoint, priority: *priority };
+    let target = Target { cluster, endpoint, priority: *priority, server_name: None };
     Pool::new(worker.clone()).connection(&target, Protocol::Http1).await
 }
 

@@ -78,6 +78,7 @@ struct OwnedTarget {
     cluster: Arc<ClusterState>,
     endpoint: Arc<EndpointState>,
     priority: RoutingPriority,
+    server_name: Option<Arc<str>>,
 }
 
 impl OwnedTarget {
@@ -88,7 +89,13 @@ impl OwnedTarget {
             cluster: Arc::clone(target.cluster),
             endpoint: Arc::clone(target.endpoint),
             priority: target.priority,
+            server_name: target.server_name.cloned(),
         }
+    }
+
+    fn borrow(&self) -> Target<'_> {
+        let Self { cluster, endpoint, priority, server_name, .. } = self;
+        Target { cluster, endpoint, priority: *priority, server_name: server_name.as_ref() }
     }
 
     fn stats(&self) -> &Arc<ClusterStats> {

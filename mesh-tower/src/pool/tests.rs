@@ -259,6 +259,7 @@ impl Fixture {
                 cluster,
                 endpoint: first,
                 priority: RoutingPriority::Default,
+                server_name: None,
             },
         }
     }
@@ -287,7 +288,9 @@ impl Fixture {
 
 async fn connect(target: &OwnedTarget, protocol: Protocol) -> Result<Connection, TransportError> {
     let OwnedTarget { worker, cluster, endpoint, priority, .. } = target;
-    Pool::new(worker.clone()).connection(&Target { cluster, endpoint, priority: *priority }, protocol).await
+    Pool::new(worker.clone())
+        .connection(&Target { cluster, endpoint, priority: *priority, server_name: None }, protocol)
+        .await
 }
 
 async fn get(target: &OwnedTarget, path: &str) -> Result<Response<Body>, TransportError> {
@@ -858,7 +861,7 @@ async fn protocols_have_connections_of_their_own() {
 async fn a_stream_counts_until_it_is_dropped() {
     let fixture = Fixture::with(Serve::Http1, |c| limit(c, 1, 8));
     let OwnedTarget { worker, cluster, endpoint, priority, .. } = &fixture.target;
-    let target = Target { cluster, endpoint, priority: *priority };
+    let target = Target { cluster, endpoint, priority: *priority, server_name: None };
     let mut stream = worker.stream(&target).await.unwrap();
     assert_eq!(worker.stream(&target).await.unwrap_err().reason(), ResetReason::Overflow);
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -877,7 +880,7 @@ async fn a_stream_counts_until_it_is_dropped() {
 async fn a_stream_that_is_cancelled_or_too_late_counts_as_failed() {
     let fixture = Fixture::with(Serve::Never, |c| c.connect_timeout = Duration::from_secs(2));
     let OwnedTarget { worker, cluster, endpoint, priority, .. } = &fixture.target;
-    let target = Target { cluster, endpoint, priority: *priority };
+    let target = Target { cluster, endpoint, priority: *priority, server_name: None };
     let given_up = tokio::time::timeout(Duration::from_secs(1), worker.stream(&target)).await;
     assert!(given_up.is_err());
     assert_eq!(worker.stream(&target).await.unwrap_err().reason(), ResetReason::ConnectionTimeout);

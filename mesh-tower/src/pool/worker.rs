@@ -113,9 +113,14 @@ impl Worker {
     /// The pool of this worker and the current runtime for connections to `target`. It is created when first used.
     fn pool(&self, target: &Target<'_>, protocol: Protocol) -> Arc<EndpointPool> {
         let transport_socket = target.endpoint.transport_socket(target.cluster.config());
-        let key = ConnectionKey { runtime: Handle::current().id(), protocol, transport_socket };
+        let server_name = target.server_name;
+        let key = ConnectionKey { runtime: Handle::current().id(), protocol, transport_socket, server_name };
         match EndpointPools::of_worker(target.endpoint, self.shared.index, self.shared.count) {
-            Some(pools) => pools.get(key).unwrap_or_else(|| self.add_pool(pools, key)),
+            Some(pools) => match pools.get(key) {
+                Some(pool) => pool,
+                None if pools.has_room() => self.add_pool(pools, key),
+                None => EndpointPool::new(protocol),
+            },
             // Connections can be used, but are not pooled.
             None => EndpointPool::new(protocol),
         }

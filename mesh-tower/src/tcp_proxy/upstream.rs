@@ -75,7 +75,7 @@ async fn attempt(
     cluster: &Arc<ClusterState>,
     endpoint: &Arc<EndpointState>,
 ) -> Result<UpstreamConnection, TransportError> {
-    let target = Target { cluster, endpoint, priority: PRIORITY };
+    let target = Target { cluster, endpoint, priority: PRIORITY, server_name: None };
     let connected = worker.stream(&target).await;
     if let Some(outcome) = outcome(&connected) {
         outlier::record(cluster, endpoint, outcome, now());

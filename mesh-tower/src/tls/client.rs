@@ -50,6 +50,8 @@ pub(crate) struct TlsEndpoint<'a> {
     pub(crate) address: IpAddr,
     /// Its host name, if it has one.
     pub(crate) hostname: Option<&'a Arc<str>>,
+    /// The name to request, instead of that of the context.
+    pub(crate) server_name: Option<&'a Arc<str>>,
     /// The protocol that is to be spoken.
     pub(crate) protocol: Option<Protocol>,
 }
@@ -115,7 +117,8 @@ impl ClientTls {
     {
         self.secrets.wait().await;
         let configs = self.configs()?;
-        let sni = peer.hostname.filter(|_| self.context.auto_host_sni).or(self.context.sni.as_ref());
+        let hostname = peer.hostname.filter(|_| self.context.auto_host_sni);
+        let sni = peer.server_name.or(hostname).or(self.context.sni.as_ref());
         // An IP address is not sent as a server name.
         let name = sni.map_or(Ok(ServerName::IpAddress(peer.address.into())), server_name)?;
         let config = configs.for_protocol(peer.protocol, &self.context);

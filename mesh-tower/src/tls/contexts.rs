@@ -64,7 +64,9 @@ impl ClientContexts {
         if let Some(made) = shared.get(&address) {
             return Ok(Arc::clone(made));
         }
-        let made = Arc::new(ClientTls::new(context, |name| secret_slot(cluster, name))?);
+        let mut own = UpstreamTlsContext::clone(context);
+        own.auto_sni_san_validation |= cluster.config().http_protocol_options.auto_san_validation;
+        let made = Arc::new(ClientTls::new(&own, |name| secret_slot(cluster, name))?);
         shared.insert(address, Arc::clone(&made));
         Ok(made)
     }

@@ -84,7 +84,7 @@ impl Pair {
         };
         let connect = async {
             let address = Ipv4Addr::LOCALHOST.into();
-            let endpoint = TlsEndpoint { address, hostname: None, protocol };
+            let endpoint = TlsEndpoint { address, hostname: None, server_name: None, protocol };
             let (mut stream, info) = self.client.connect(near, endpoint, &self.client_stats).await?;
             stream.read_u8().await?;
             stream.write_all(b"c").await?;
@@ -397,4 +397,24 @@ fn what_cannot_be_used_is_refused_with_its_field() {
     let mut client = client(None, ca.validation());
     client.sni = Some("a b".into());
     assert!(ClientTls::new(&client, |_| unreachable!()).unwrap_err().to_string().starts_with("sni: "));
+}
+
+#[tokio::test]
+async fn the_host_of_a_request_replaces_the_server_name_of_the_context() {
+    let ca = Authority::new("root");
+    let mut context = client(None, ca.validation());
+    context.sni = Some("context.test".into());
+    context.auto_sni_san_validation = true;
+    let server = ServerTls::new(&server(ca.server("host.test")), &Store::new()).unwrap();
+    let client = ClientTls::new(&context, |_| unreachable!()).unwrap();
+    let connect = async |server_name: Option<&Arc<str>>| {
+        let (near, far) = tokio::io::duplex(16 * 1024);
+        let stats = TlsStats::default();
+        let endpoint = TlsEndpoint { address: Ipv4Addr::LOCALHOST.into(), hostname: None, server_name, protocol: None };
+        let (accepted, connected) = tokio::join!(server.accept(far, &stats), client.connect(near, endpoint, &stats));
+        connected.map_err(|error| error.to_string())?;
+        Ok::<_, String>(accepted.unwrap().1.server_name)
+    };
+    assert_eq!(connect(Some(&"host.test".into())).await.unwrap().as_deref(), Some("host.test"));
+    assert_contains(connect(None).await.unwrap_err(), "not valid for name");
 }

@@ -61,6 +61,8 @@ pub struct Target<'a> {
     pub endpoint: &'a Arc<EndpointState>,
     /// The priority whose circuit breaker thresholds apply.
     pub priority: RoutingPriority,
+    /// The host of the request, if TLS requests it as the server name; `None` = the name is that of the transport socket.
+    pub server_name: Option<&'a Arc<str>>,
 }
 
 /// What is known about a connection to an endpoint.

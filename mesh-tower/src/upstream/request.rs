@@ -3,7 +3,7 @@
 //! [`prepare`] makes the changes that are the same for every try, [`begin_try`] the others. The transport writes the
 //! request in the form of the protocol, such as the position of the authority.
 
-use std::time::Duration;
+use std::{str::FromStr as _, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
@@ -13,6 +13,7 @@ use http::{
 };
 use mesh_core::{
     policy::header_mutation::{self, Changes},
+    request::RequestHead,
     route::AuthorityRewrite,
     telemetry::Attributes,
 };
@@ -167,4 +168,12 @@ fn append_comma_separated(headers: &mut HeaderMap, name: &HeaderName, value: &He
     if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
         headers.insert(name, joined);
     }
+}
+
+/// The host of a request, without its port.
+#[cold]
+pub(super) fn server_name(head: &Parts) -> Option<Arc<str>> {
+    let authority = RequestHead::from_parts(head).authority;
+    let host = Authority::from_str(authority).ok()?;
+    Some(host.host().trim_start_matches('[').trim_end_matches(']').into())
 }

@@ -54,6 +54,8 @@ pub(super) struct Tries<'a, T> {
     retries: Option<Retries<&'a RetryPolicy>>,
     attempt: u32,
     authority_rewritten: bool,
+    /// The host of the request as it came to the router, if TLS requests it.
+    server_name: Option<Arc<str>>,
     latest: Try,
     /// Whether the tries have been written to the request's state.
     is_recorded: bool,
@@ -107,6 +109,11 @@ impl<'a, T: Transport> Tries<'a, T> {
             retries: Retries::new(policy, overrides, priority, call),
             attempt: 0,
             authority_rewritten: false,
+            server_name: if cluster.config().http_protocol_options.auto_sni {
+                request::server_name(&call.head)
+            } else {
+                None
+            },
             latest: Try::default(),
             is_recorded: false,
         }
@@ -197,7 +204,8 @@ impl<'a, T: Transport> Tries<'a, T> {
 
     async fn connect(&mut self, protocol: Protocol) -> Result<T::Connection, Failure> {
         let Some(endpoint) = &self.latest.endpoint else { return Err(Failure::NoHealthyUpstream) };
-        let target = Target { cluster: self.cluster, endpoint, priority: self.priority };
+        let server_name = self.server_name.as_ref();
+        let target = Target { cluster: self.cluster, endpoint, priority: self.priority, server_name };
         let connected = {
             let mut connecting = pin!(self.transport.connection(&target, protocol));
             let info = self.exchange.info;

@@ -14,7 +14,8 @@ use super::value::{duration, enumeration, in_range, limit, optional, share, unpa
 use crate::proto::envoy::config::cluster::v3::{UpstreamConnectionOptions, cluster::ClusterProtocolSelection};
 use crate::proto::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonHttpProtocolOptions, KeepaliveSettings,
-    TcpKeepalive as ProtoTcpKeepalive, http_protocol_options::HeadersWithUnderscoresAction as ProtoUnderscoresAction,
+    TcpKeepalive as ProtoTcpKeepalive, UpstreamHttpProtocolOptions,
+    http_protocol_options::HeadersWithUnderscoresAction as ProtoUnderscoresAction,
 };
 use crate::proto::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions as UpstreamOptions,
@@ -66,11 +67,10 @@ pub(super) fn decode(at: &At<'_>, source: &Source<'_>) -> Result<HttpProtocolOpt
 fn typed(at: &At<'_>, value: &UpstreamOptions) -> Result<HttpProtocolOptions> {
     fields! {
         UpstreamOptions = value, at;
-        use { common_http_protocol_options, upstream_protocol_options }
+        use { common_http_protocol_options, upstream_protocol_options, upstream_http_protocol_options }
         ignore { hash_policy: "it has an effect on ring hash and maglev clusters only, which are refused" }
         refuse {
-            upstream_http_protocol_options, http_filters, header_validation_config, outlier_detection,
-            request_mirror_policies, retry_policy,
+            http_filters, header_validation_config, outlier_detection, request_mirror_policies, retry_policy,
         }
     }
     let mut options = HttpProtocolOptions::default();
@@ -102,6 +102,19 @@ fn typed(at: &At<'_>, value: &UpstreamOptions) -> Result<HttpProtocolOptions> {
         }
         None => return Err(at.refuse("none of explicit_http_config and use_downstream_protocol_config is given")),
     };
+    if let Some(names) = upstream_http_protocol_options {
+        let at = at.field("upstream_http_protocol_options");
+        fields! {
+            UpstreamHttpProtocolOptions = names, at;
+            use { auto_sni, auto_san_validation }
+            ignore {}
+            refuse { override_auto_sni_header }
+        }
+        if *auto_san_validation && !*auto_sni {
+            return Err(at.field("auto_san_validation").refuse("true: only together with auto_sni"));
+        }
+        (options.auto_sni, options.auto_san_validation) = (*auto_sni, *auto_san_validation);
+    }
     if let Some(common) = common_http_protocol_options {
         set_common(&at.field("common_http_protocol_options"), common, &mut options)?;
     }

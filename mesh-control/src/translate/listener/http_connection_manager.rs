@@ -1,12 +1,16 @@
 //! The HTTP connection manager, and listeners that consist of one.
 
+use mesh_core::node::Role;
+
 use crate::config::PathNormalization;
 use crate::translate::filter::{Side, http_filters, network_filter};
 use crate::translate::names;
 use crate::translate::proto::{ads, any, core, http, listener as envoy, route, socket_address};
 use crate::translate::view::View;
 use core::TrafficDirection;
-use http::http_connection_manager::{PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig};
+use http::http_connection_manager::{
+    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails, UpgradeConfig,
+};
 
 /// Name of the network filter.
 const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -36,10 +40,13 @@ pub(super) fn manager(
         PathNormalization::DecodeAndMergeSlashes => PathWithEscapedSlashesAction::UnescapeAndForward,
         _ => PathWithEscapedSlashesAction::default(),
     };
+    let (forwarded, details) = client_certificate(view, side);
     http::HttpConnectionManager {
         stat_prefix,
         http_filters: http_filters(view, side),
         server_name: if side == Side::Outbound { String::new() } else { SERVER_NAME.to_owned() },
+        forward_client_cert_details: forwarded.into(),
+        set_current_client_cert_details: details,
         // Only at the edge is the connection's address the client's.
         use_remote_address: Some(side == Side::Edge),
         normalize_path: Some(normalization != PathNormalization::None),
@@ -50,6 +57,24 @@ pub(super) fn manager(
         upgrade_configs: vec![websocket()],
         route_specifier: Some(routes),
         ..http::HttpConnectionManager::default()
+    }
+}
+
+/// What the program or the next proxy is told about the client's certificate. A program with the library asks for the client's
+/// identity instead, so its requests have no header that a client could have sent.
+fn client_certificate(view: &View<'_>, side: Side) -> (ForwardClientCertDetails, Option<SetCurrentClientCertDetails>) {
+    let details = |cert| SetCurrentClientCertDetails {
+        subject: Some(true),
+        cert,
+        dns: true,
+        uri: true,
+        ..SetCurrentClientCertDetails::default()
+    };
+    match side {
+        Side::Outbound => (ForwardClientCertDetails::Sanitize, None),
+        Side::Inbound if view.node.role == Role::Library => (ForwardClientCertDetails::Sanitize, None),
+        Side::Inbound => (ForwardClientCertDetails::AppendForward, Some(details(false))),
+        Side::Edge => (ForwardClientCertDetails::SanitizeSet, Some(details(true))),
     }
 }
 

@@ -134,7 +134,7 @@ impl<'a> Subject<'a> {
             Some(SanMatcher::Uri(matcher)) => any(&peer.uri_sans, matcher),
             Some(SanMatcher::Dns(matcher)) => any(&peer.dns_sans, matcher),
             Some(SanMatcher::Email(matcher)) => any(&peer.email_sans, matcher),
-            Some(SanMatcher::Ip(matcher)) => peer.ip_sans.iter().any(|address| matcher.matches(&address.to_string())),
+            Some(SanMatcher::Ip(matcher)) => peer.ip_sans.iter().any(|address| matcher.matches(address)),
         }
     }
 
