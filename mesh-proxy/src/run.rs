@@ -18,7 +18,7 @@ use mesh_tower::{
     },
     telemetry::{LocalInfo, Telemetry},
 };
-use mesh_xds::resource::ResourceError;
+use mesh_xds::{resource::ResourceError, secrets::FileSecrets};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -144,6 +144,9 @@ impl Source {
                 let applied = Version::new();
                 let settled = applied.watch();
                 loaded.apply(&state.store, &mut SplitMix64::new(fastrand::u64(..)))?;
+                let mut files = FileSecrets::new(Arc::clone(&state.store));
+                files.refresh();
+                drop(tokio::spawn(files.follow()));
                 state.config_dump.lock().bootstrap = Some(Arc::new(loaded.proto));
                 applied.advance();
                 Ok(settled)

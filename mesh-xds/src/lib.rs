@@ -7,6 +7,7 @@
 //! - `validate`: the rules by which Envoy refuses messages;
 //! - [`extensions`]: the extensions that Envoy publishes, and which of them are supported;
 //! - [`resource`]: listeners, routes, clusters and endpoints as model values;
+//! - `secrets`: secrets in files, for bootstraps (feature `json`);
 //! - [`node`]: the xDS form of a node, a member of a mesh;
 //! - [`client`]: the client of a control plane, in process or remote;
 //! - [`status`]: what became of the configuration, for operators.
@@ -24,6 +25,8 @@ pub mod json;
 pub mod node;
 pub mod proto;
 pub mod resource;
+#[cfg(feature = "json")]
+pub mod secrets;
 pub mod status;
 pub mod unknown;
 mod validate;

@@ -14,7 +14,20 @@ use mesh_xds::{
         listener::v3::{FilterChain as ProtoFilterChain, Listener as ProtoListener},
     },
     resource::{FieldError, Resource, ResourceError},
+    secrets,
 };
+
+/// Checks that the secrets in files can be read.
+pub(super) fn secrets(bootstrap: &Bootstrap) -> Result<(), String> {
+    for resource in &bootstrap.resources {
+        match resource {
+            Resource::Listener(listener) => secrets::check(listener.secret_names())?,
+            Resource::Cluster(cluster) => secrets::check(cluster.secret_names())?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 /// Checks that routes compile, and that routes and filters refer to clusters of the bootstrap, because there is no other source of clusters.
 /// `bootstrap` is decoded from `proto`.

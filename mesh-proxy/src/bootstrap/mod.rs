@@ -31,6 +31,9 @@ pub(crate) enum LoadError {
     /// It is in protobuf's text format.
     #[error("{}: protobuf's text format is not supported; write the bootstrap as YAML, JSON or .pb", path.display())]
     TextFormat { path: PathBuf },
+    /// A secret in a file cannot be read.
+    #[error("{0}")]
+    Secret(String),
     /// It is invalid or inconsistent, or uses features that are not supported.
     #[error("the bootstrap has errors\n{}", report(.0))]
     Invalid(Vec<Diagnostic>),
@@ -77,6 +80,7 @@ pub(crate) fn load(args: &Args) -> Result<Loaded, LoadError> {
     };
     let mut bootstrap = bootstrap::from_proto(&proto).map_err(invalid)?;
     check::routes(&proto, &bootstrap).map_err(invalid)?;
+    check::secrets(&bootstrap).map_err(LoadError::Secret)?;
     bootstrap.ignored.extend(texts.iter().flat_map(Text::overridden));
     Ok(Loaded { proto, bootstrap })
 }

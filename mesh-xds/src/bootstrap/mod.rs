@@ -213,7 +213,7 @@ fn decode_resources(message: &StaticResources) -> Vec<Placed> {
     let StaticResources { listeners, clusters, secrets } = message;
     let place = |list: &'static str| move |index: usize| format!("static_resources.{list}[{index}]");
     let secrets = (0..).map(place("secrets")).zip(secrets.iter().map(resource::decode_secret));
-    let clusters = (0..).map(place("clusters")).zip(clusters.iter().map(resource::decode_cluster));
+    let clusters = (0..).map(place("clusters")).zip(clusters.iter().map(resource::decode_static_cluster));
     let names = listener_names(listeners);
     let listeners = names.iter().zip(listeners).map(|(name, message)| decode_listener_named(name, message));
     secrets.chain(clusters).chain((0..).map(place("listeners")).zip(listeners)).collect()

@@ -39,12 +39,19 @@ const MAX_FAULTS: usize = 50;
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
+    /// Whether the message is part of a bootstrap, which may name files to be followed. What comes from a control plane may not.
+    is_of_bootstrap: bool,
     ignored: RefCell<Vec<Ignored>>,
     /// Errors after which decoding went on, to find others.
     faults: RefCell<Vec<FieldError>>,
 }
 
 impl Notes {
+    /// For a message that is part of a bootstrap.
+    pub(crate) fn of_bootstrap() -> Self {
+        Self { is_of_bootstrap: true, ..Self::default() }
+    }
+
     /// The outcome of decoding, with the fields that were ignored, or all errors.
     pub(crate) fn finish<T>(self, result: Result<T>) -> std::result::Result<(T, Vec<Ignored>), Vec<FieldError>> {
         let mut faults = self.faults.into_inner();
@@ -92,6 +99,11 @@ impl<'a> At<'a> {
     /// The value of `key` in the map field `name`.
     pub(crate) fn entry(&'a self, name: &'a str, key: &'a str) -> Self {
         Self { parent: Some(self), step: Step::Entry(name, key), notes: self.notes }
+    }
+
+    /// Whether the message is part of a bootstrap.
+    pub(crate) fn is_of_bootstrap(&self) -> bool {
+        self.notes.is_of_bootstrap
     }
 
     /// The error for this field.

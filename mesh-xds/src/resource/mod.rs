@@ -273,7 +273,16 @@ pub fn decode_secret(message: &Secret) -> Result<Decoded, Box<ResourceError>> {
 /// # Errors
 /// If fields are refused, or break a rule of Envoy's for the message.
 pub fn decode_cluster(message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
-    run(ResourceType::Cluster, &message.name, violations(message, None), |at| {
+    cluster_with(Notes::default(), message)
+}
+
+/// Decodes a cluster of a bootstrap.
+pub(crate) fn decode_static_cluster(message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
+    cluster_with(Notes::of_bootstrap(), message)
+}
+
+fn cluster_with(notes: Notes, message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
+    run_with(notes, ResourceType::Cluster, &message.name, violations(message, None), |at| {
         Ok(Resource::Cluster(Arc::new(cluster::decode(at, message)?)))
     })
 }
@@ -307,7 +316,7 @@ pub fn decode_listener(message: &Listener) -> Result<Decoded, Box<ResourceError>
                 && violation.path != "api_listener.api_listener.stat_prefix"
         });
     }
-    listener_named(&message.name, message, violations)
+    listener_named(Notes::default(), &message.name, message, violations)
 }
 
 /// The beginning of the names of listeners for the servers of gRPC in istiod.
@@ -315,11 +324,16 @@ const GRPC_SERVER_LISTENER: &str = "xds.istio.io/grpc/lds/inbound/";
 
 /// Decodes a listener of a bootstrap, and calls it `name`.
 pub(crate) fn decode_listener_named(name: &str, message: &Listener) -> Result<Decoded, Box<ResourceError>> {
-    listener_named(name, message, violations(message, None))
+    listener_named(Notes::of_bootstrap(), name, message, violations(message, None))
 }
 
-fn listener_named(name: &str, message: &Listener, violations: Vec<FieldError>) -> Result<Decoded, Box<ResourceError>> {
-    run(ResourceType::Listener, name, violations, |at| {
+fn listener_named(
+    notes: Notes,
+    name: &str,
+    message: &Listener,
+    violations: Vec<FieldError>,
+) -> Result<Decoded, Box<ResourceError>> {
+    run_with(notes, ResourceType::Listener, name, violations, |at| {
         Ok(Resource::Listener(Arc::new(listener::decode(at, name, message)?)))
     })
 }
@@ -341,7 +355,16 @@ fn run(
     violations: Vec<FieldError>,
     decode: impl FnOnce(&At<'_>) -> field::Result<Resource>,
 ) -> Result<Decoded, Box<ResourceError>> {
-    let notes = Notes::default();
+    run_with(Notes::default(), kind, name, violations, decode)
+}
+
+fn run_with(
+    notes: Notes,
+    kind: ResourceType,
+    name: &str,
+    violations: Vec<FieldError>,
+    decode: impl FnOnce(&At<'_>) -> field::Result<Resource>,
+) -> Result<Decoded, Box<ResourceError>> {
     let result = decode(&At::root(&notes));
     match validate::with_violations(violations, notes.finish(result)) {
         Ok((resource, ignored)) => Ok(Decoded { resource, ignored }),

@@ -16,6 +16,8 @@ use super::data_source;
 use super::field::{At, Result, fields};
 use super::transport_socket::only_aggregated;
 use super::value::{enumeration, list, optional, required, string_matcher, unpack};
+#[cfg(feature = "json")]
+use crate::proto::envoy::config::core::v3::{ConfigSource, config_source::ConfigSourceSpecifier};
 use crate::proto::envoy::config::core::v3::{DataSource, TypedExtensionConfig};
 use crate::proto::envoy::extensions::transport_sockets::tls::v3::{
     self as proto, SdsSecretConfig, SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsParameters,
@@ -217,15 +219,33 @@ fn validation_source(at: &At<'_>, source: &ValidationContextType) -> Result<Vali
     Ok(model)
 }
 
-/// The name of a secret, which comes from the stream of the resource that refers to it.
+/// The name in the store of a secret, which comes from the stream of the resource that refers to it, or from a file.
 fn sds(at: &At<'_>, config: &SdsSecretConfig) -> Result<Arc<str>> {
     let SdsSecretConfig { name, sds_config } = config;
     if name.is_empty() {
         return Err(at.field("name").refuse("is empty"));
     }
     // Without a source, Envoy takes a static secret of the bootstrap.
-    optional(&at.field("sds_config"), sds_config.as_ref(), only_aggregated)?;
+    let Some(source) = sds_config else { return Ok(name.as_str().into()) };
+    let at = at.field("sds_config");
+    #[cfg(feature = "json")]
+    if at.is_of_bootstrap()
+        && let Some(path) = path(source)
+    {
+        return Ok(crate::secrets::name_in_store(path, name));
+    }
+    only_aggregated(&at, source)?;
     Ok(name.as_str().into())
+}
+
+/// The file of secrets; `None` = they are not in a file.
+#[cfg(feature = "json")]
+fn path(source: &ConfigSource) -> Option<&str> {
+    match source.config_source_specifier.as_ref()? {
+        ConfigSourceSpecifier::Path(path) => Some(path),
+        ConfigSourceSpecifier::PathConfigSource(source) => Some(&source.path),
+        _ => None,
+    }
 }
 
 fn parameters(at: &At<'_>, params: &TlsParameters, model: &mut CommonTlsContext) -> Result<()> {
