@@ -6,6 +6,7 @@ use super::{Metadata, MetadataValue, StringMatcher};
 
 /// A predicate over a value of metadata.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MetadataMatcher {
     /// The namespace, which is the name of a filter.
     pub filter: Box<str>,
@@ -19,6 +20,7 @@ pub struct MetadataMatcher {
 
 /// A predicate over a value. Envoy `type.matcher.v3.ValueMatcher`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum ValueMatcher {
     /// It is null.
     Null,
@@ -39,6 +41,19 @@ pub enum ValueMatcher {
 }
 
 impl MetadataMatcher {
+    /// A predicate over the value at `path` in the namespace of `filter`.
+    #[must_use]
+    pub fn new(filter: &str, path: Vec<Box<str>>, value: ValueMatcher) -> Self {
+        Self { filter: filter.into(), path, value, invert: false }
+    }
+
+    /// Inverts the result.
+    #[must_use]
+    pub fn inverted(mut self, invert: bool) -> Self {
+        self.invert = invert;
+        self
+    }
+
     /// Whether the predicate holds. A value that is missing matches no predicate except [`ValueMatcher::Present`].
     #[must_use]
     pub fn matches(&self, metadata: Option<&Metadata>) -> bool {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use mesh_core::{
     filter::{
         Filter as _, FilterOverride, HttpFilter,
-        rbac::{Action as RbacAction, Condition, MetadataMatcher, Policy, Rbac, Rules, ValueMatcher},
+        ext_authz::{ExtAuthz, Service},
+        rbac::{Action as RbacAction, Condition, Policy, Rbac, Rules},
     },
     model::format::Format,
     model::{
-        AccessLog, AccessLogFormat, AccessLogSink, Action, HeaderKey, HeaderMatch, HeaderMatcher, PathMatcher,
-        RouteAction, StringMatcher, StringPattern,
+        AccessLog, AccessLogFormat, AccessLogSink, Action, HeaderKey, HeaderMatch, HeaderMatcher, MetadataMatcher,
+        PathMatcher, RouteAction, StringMatcher, StringPattern, ValueMatcher,
     },
 };
 
@@ -132,6 +133,22 @@ async fn a_filter_can_match_what_an_earlier_one_has_decided() {
     let filters = vec![HttpFilter::new(mark), HttpFilter::new(deny).with_name("second")];
     let (_, responses, _) = exchange(filters, "-\n", &[("/checked", ""), ("/other", "")]).await;
     assert_eq!(responses, ["HTTP/1.1 403 Forbidden | RBAC: access denied", "HTTP/1.1 200 OK"]);
+}
+
+#[tokio::test]
+async fn only_requests_that_an_earlier_filter_has_marked_are_checked() {
+    let mut mark = Rbac::default().with_shadow_rules(rules(RbacAction::Deny, "ext-authz-p", below("/checked")));
+    mark.shadow_rules_stat_prefix = "custom_".into();
+    let key = "custom_shadow_effective_policy_id".into();
+    let prefix = ValueMatcher::String(StringMatcher::new(StringPattern::Prefix("ext-authz".into()), false));
+    // There is no code of the program to ask, so what is checked is denied.
+    let mut check = ExtAuthz::new(Service::InProcess);
+    check.filter_enabled_metadata = Some(MetadataMatcher::new(Rbac::NAME, vec![key], prefix));
+    let filters = vec![HttpFilter::new(mark), HttpFilter::new(check)];
+    let requests = [("/checked", ""), ("/other", "")];
+    let (fixture, responses, _) = exchange(filters, "-\n", &requests).await;
+    assert_eq!(responses, ["HTTP/1.1 403 Forbidden", "HTTP/1.1 200 OK"]);
+    assert_eq!(["error", "disabled"].map(|name| fixture.stat(&format!("http.in.ext_authz.{name}"))), [1, 1]);
 }
 
 #[tokio::test]

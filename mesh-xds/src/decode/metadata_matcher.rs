@@ -19,7 +19,7 @@ pub(crate) fn metadata_matcher(at: &At<'_>, value: &ProtoMetadataMatcher) -> Res
     })?;
     let at = at.field("value");
     let value = value_matcher(&at, required(&at, value.as_ref())?)?;
-    Ok(MetadataMatcher { filter: filter.as_str().into(), path, value, invert: *invert })
+    Ok(MetadataMatcher::new(filter, path, value).inverted(*invert))
 }
 
 fn value_matcher(at: &At<'_>, value: &ProtoValueMatcher) -> Result<ValueMatcher> {

@@ -289,7 +289,8 @@ fn rbac(permission: &str, principal: &str) -> Result<rbac::Rules, String> {
 
 #[test]
 fn policies_are_decoded() {
-    use rbac::{Action, Condition, MetadataMatcher, Policy, SanMatcher, UriTemplate, ValueMatcher};
+    use mesh_core::model::{MetadataMatcher, ValueMatcher};
+    use rbac::{Action, Condition, Policy, SanMatcher, UriTemplate};
 
     let always = || Condition::Always;
     let exact = StringMatcher::exact;

@@ -844,12 +844,9 @@ fn conditions_on_metadata_are_decoded() {
                 {list_match: {one_of: {bool_match: true}}}]}}, invert: true}";
     let is = model::ValueMatcher::String(model::StringMatcher::exact("x"));
     let list = model::ValueMatcher::ListOneOf(Box::new(model::ValueMatcher::Bool(true)));
-    let expected = model::MetadataMatcher {
-        filter: "f".into(),
-        path: vec!["a".into(), "b.c".into()],
-        value: model::ValueMatcher::Or(vec![is, list]),
-        invert: true,
-    };
+    let expected =
+        model::MetadataMatcher::new("f", vec!["a".into(), "b.c".into()], model::ValueMatcher::Or(vec![is, list]))
+            .inverted(true);
     assert_eq!(decoded(text), Ok(vec![expected]));
     assert!(decoded("{filter: f, path: [{key: a}], value: {}}").is_err());
 }

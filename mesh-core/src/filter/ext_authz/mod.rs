@@ -37,7 +37,7 @@ pub use self::{
     mutation_rules::MutationRules,
 };
 use super::{NamedCluster, ResolvedOverride};
-use crate::value::{FractionalPercent, StringMatcher};
+use crate::value::{FractionalPercent, Metadata, MetadataMatcher, StringMatcher};
 
 /// The filter in a chain. Envoy `filters.http.ext_authz.v3.ExtAuthz`.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +62,10 @@ pub struct ExtAuthz {
     pub route_metadata_context_namespaces: Vec<Box<str>>,
     /// Share of requests that are checked. Default always.
     pub filter_enabled: FractionalPercent,
-    /// Deny the requests that are not checked because of [`Self::filter_enabled`]. Default false.
+    /// Only requests whose dynamic metadata, of earlier filters, matches are checked; `None` = all, the default.
+    pub filter_enabled_metadata: Option<MetadataMatcher>,
+    /// Deny the requests that are not checked because of [`Self::filter_enabled`] or [`Self::filter_enabled_metadata`]. Default
+    /// false.
     pub deny_at_disable: bool,
     /// Send the certificate of the client. Default false.
     pub include_peer_certificate: bool,
@@ -143,6 +146,7 @@ impl ExtAuthz {
             metadata_context_namespaces: Vec::new(),
             route_metadata_context_namespaces: Vec::new(),
             filter_enabled: FractionalPercent::ALWAYS,
+            filter_enabled_metadata: None,
             deny_at_disable: false,
             include_peer_certificate: false,
             include_tls_session: false,
@@ -179,14 +183,16 @@ impl ExtAuthz {
         }
     }
 
-    /// Whether and how a request is checked, where the route has these overrides. `draw` is a random number.
+    /// Whether and how a request with this dynamic metadata is checked, where the route has these overrides. `draw` is a random
+    /// number.
     #[must_use]
-    pub fn applies(&self, resolved: Option<&ResolvedOverride>, draw: u64) -> Applies {
+    pub fn applies(&self, resolved: Option<&ResolvedOverride>, metadata: Option<&Metadata>, draw: u64) -> Applies {
         let most_specific = resolved.and_then(ResolvedOverride::most_specific::<Self>);
         if most_specific.is_some_and(|route| route.disabled) {
             return Applies::Skip;
         }
-        if !self.filter_enabled.hits(draw) {
+        let is_selected = |matcher: &MetadataMatcher| matcher.matches(metadata);
+        if !self.filter_enabled.hits(draw) || !self.filter_enabled_metadata.as_ref().is_none_or(is_selected) {
             return if self.deny_at_disable { Applies::Deny } else { Applies::Disabled };
         }
         let body = most_specific.and_then(|route| route.with_request_body).or(self.with_request_body);

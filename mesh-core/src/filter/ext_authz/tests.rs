@@ -9,7 +9,7 @@ use crate::{
     filter::{FilterOverride, FilterOverrides, PerRouteConfig, ResolvedOverrides},
     request::RequestHead,
     tls::{CertificateInfo, PeerIdentity, TlsInfo},
-    value::{AppendAction, HeaderKey, Metadata, MetadataValue, Percent},
+    value::{AppendAction, HeaderKey, Metadata, MetadataMatcher, MetadataValue, Percent, ValueMatcher},
 };
 
 fn exact(names: &[&str]) -> Vec<StringMatcher> {
@@ -202,7 +202,7 @@ fn the_most_specific_part_of_the_routes_decides_and_all_give_context() {
     filter.with_request_body = Some(BufferSettings::new(9));
     let applies = |filter: &ExtAuthz, route: &ExtAuthzPerRoute, host: &ExtAuthzPerRoute| {
         let resolved = overrides(route.clone(), host.clone());
-        filter.applies(resolved.get("f"), 999_999)
+        filter.applies(resolved.get("f"), None, 999_999)
     };
     let Applies::Check(found) = applies(&filter, &route, &host) else { panic!("it applies") };
     let expected = [("a".into(), "route".into()), ("b".into(), "host".into())];
@@ -218,11 +218,30 @@ fn the_most_specific_part_of_the_routes_decides_and_all_give_context() {
     assert_eq!(applies(&filter, &route, &host), Applies::Skip);
 
     filter.filter_enabled = Percent::new(50).unwrap().into();
-    assert_eq!(filter.applies(None, 999_999), Applies::Disabled);
-    assert!(matches!(filter.applies(None, 0), Applies::Check(_)));
+    assert_eq!(filter.applies(None, None, 999_999), Applies::Disabled);
+    assert!(matches!(filter.applies(None, None, 0), Applies::Check(_)));
     filter.deny_at_disable = true;
-    assert_eq!(filter.applies(None, 999_999), Applies::Deny);
+    assert_eq!(filter.applies(None, None, 999_999), Applies::Deny);
     assert_eq!(applies(&filter, &route, &host), Applies::Skip, "the route turns it off");
+}
+
+#[test]
+fn metadata_of_earlier_filters_selects_the_requests_that_are_checked() {
+    let mut filter = ExtAuthz::new(Service::Http(http_service()));
+    let value = ValueMatcher::String(StringMatcher::exact("yes"));
+    filter.filter_enabled_metadata = Some(MetadataMatcher::new("f", vec!["k".into()], value));
+    let metadata = |text: &str| {
+        let fields = [("k".into(), MetadataValue::String(text.into()))].into();
+        Metadata { filter_metadata: [("f".into(), MetadataValue::Object(fields))].into() }
+    };
+    assert!(matches!(filter.applies(None, Some(&metadata("yes")), 0), Applies::Check(_)));
+    assert_eq!(filter.applies(None, Some(&metadata("no")), 0), Applies::Disabled);
+    assert_eq!(filter.applies(None, None, 0), Applies::Disabled);
+    filter.deny_at_disable = true;
+    assert_eq!(filter.applies(None, None, 0), Applies::Deny);
+    filter.deny_at_disable = false;
+    filter.filter_enabled_metadata = filter.filter_enabled_metadata.map(|matcher| matcher.inverted(true));
+    assert!(matches!(filter.applies(None, None, 0), Applies::Check(_)));
 }
 
 #[test]

@@ -14,11 +14,10 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::{
-    rules::{Condition, MetadataMatcher, ValueMatcher},
-    subject::Subject,
+use super::{rules::Condition, subject::Subject};
+use crate::value::{
+    HeaderKey, HeaderMatch, MetadataMatcher, MetadataValue, StringMatcher, StringPattern, ValueMatcher,
 };
-use crate::value::{HeaderKey, HeaderMatch, MetadataValue, StringMatcher, StringPattern};
 
 /// Most inputs that are indexed. Each costs a look-up for every request, and two policies may have different inputs.
 const MAX_INPUTS: usize = 16;

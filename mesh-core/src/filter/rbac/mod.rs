@@ -35,7 +35,7 @@ pub use audit::{Audit, AuditCondition, AuditEntry, AuditLogger};
 pub use decision::{Decision, Mode, Namespace, Report};
 pub use engine::Engine;
 pub use network::NetworkRbac;
-pub use rules::{Action, Condition, MetadataMatcher, OrderedRule, Policy, Rules, SanMatcher, ValueMatcher};
+pub use rules::{Action, Condition, OrderedRule, Policy, Rules, SanMatcher};
 pub use subject::Subject;
 pub use uri_template::{InvalidTemplate, UriTemplate};
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use ipnet::IpNet;
 
 use super::{audit::Audit, uri_template::UriTemplate};
-use crate::value::{HeaderMatcher, MetadataValue, StringMatcher};
+use crate::value::{HeaderMatcher, MetadataMatcher, StringMatcher};
 
 /// Policies and what happens to the requests that one of them matches. Envoy `config.rbac.v3.RBAC`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -121,42 +121,6 @@ pub enum SanMatcher {
     Ip(StringMatcher),
 }
 
-/// A predicate over a value of metadata. Envoy `type.matcher.v3.MetadataMatcher`.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct MetadataMatcher {
-    /// The namespace, which is the name of a filter.
-    pub filter: Box<str>,
-    /// The keys from the namespace to the value.
-    pub path: Vec<Box<str>>,
-    /// The predicate.
-    pub value: ValueMatcher,
-    /// Invert the result. Default false.
-    pub invert: bool,
-}
-
-/// A predicate over a value. Envoy `type.matcher.v3.ValueMatcher`.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum ValueMatcher {
-    /// It is null.
-    Null,
-    /// It is a number in the range, whose end is excluded.
-    DoubleRange(Range<f64>),
-    /// It is this number.
-    DoubleExact(f64),
-    /// It is a string that matches.
-    String(StringMatcher),
-    /// It is this boolean.
-    Bool(bool),
-    /// It is there (`true`) or not (`false`).
-    Present(bool),
-    /// It is a list, of which an item matches.
-    ListOneOf(Box<Self>),
-    /// One of the predicates holds.
-    Or(Vec<Self>),
-}
-
 impl Rules {
     /// Policies with an action, which are not audited.
     #[must_use]
@@ -187,41 +151,6 @@ impl Condition {
             Self::And(list) | Self::Or(list) => list.iter().any(Self::reads_metadata),
             Self::Not(inner) => inner.reads_metadata(),
             Self::Metadata(_) => true,
-            _ => false,
-        }
-    }
-}
-
-impl MetadataMatcher {
-    /// A predicate over the value at `path` in the namespace of `filter`.
-    #[must_use]
-    pub fn new(filter: &str, path: Vec<Box<str>>, value: ValueMatcher) -> Self {
-        Self { filter: filter.into(), path, value, invert: false }
-    }
-
-    /// Inverts the result.
-    #[must_use]
-    pub fn inverted(mut self, invert: bool) -> Self {
-        self.invert = invert;
-        self
-    }
-}
-
-impl ValueMatcher {
-    /// Whether the value satisfies the predicate; `None` = there is none.
-    pub(super) fn matches(&self, value: Option<&MetadataValue>) -> bool {
-        match (self, value) {
-            (Self::Null, Some(MetadataValue::Null)) => true,
-            (Self::DoubleRange(range), Some(MetadataValue::Number(number))) => range.contains(number),
-            #[expect(clippy::float_cmp, reason = "Envoy compares for equality")]
-            (Self::DoubleExact(exact), Some(MetadataValue::Number(number))) => exact == number,
-            (Self::String(matcher), Some(MetadataValue::String(text))) => matcher.matches(text),
-            (Self::Bool(expected), Some(MetadataValue::Bool(value))) => expected == value,
-            (Self::Present(expected), value) => value.is_some() == *expected,
-            (Self::ListOneOf(matcher), Some(MetadataValue::List(items))) => {
-                items.iter().any(|item| matcher.matches(Some(item)))
-            }
-            (Self::Or(matchers), value) => matchers.iter().any(|matcher| matcher.matches(value)),
             _ => false,
         }
     }

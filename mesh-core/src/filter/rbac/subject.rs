@@ -112,13 +112,10 @@ impl<'a> Subject<'a> {
             Condition::SourceIp(network) => contains(network, self.source),
             Condition::DirectRemoteIp(network) => contains(network, self.direct_remote),
             Condition::RemoteIp(network) => contains(network, self.remote),
-            Condition::Metadata(matcher) => {
-                let value = self.dynamic_metadata.and_then(|metadata| metadata.get(&matcher.filter, &matcher.path));
-                matcher.value.matches(value) != matcher.invert
+            Condition::Metadata(matcher) => matcher.matches(self.dynamic_metadata),
+            Condition::RouteMetadata(matcher) => {
+                self.route_metadata.is_some_and(|metadata| matcher.matches(Some(metadata)))
             }
-            Condition::RouteMetadata(matcher) => self.route_metadata.is_some_and(|metadata| {
-                matcher.value.matches(metadata.get(&matcher.filter, &matcher.path)) != matcher.invert
-            }),
             Condition::Always => true,
             Condition::And(all) => all.iter().all(|condition| self.holds(condition, quantifier)),
             Condition::Or(any) => any.iter().any(|condition| self.holds(condition, quantifier)),

@@ -7,7 +7,10 @@ use crate::{
     request::RequestHead,
     rng::{Rng, SplitMix64},
     tls::{CertificateInfo, PeerIdentity, TlsInfo},
-    value::{HeaderKey, HeaderMatch, HeaderMatcher, Metadata, MetadataValue, SafeRegex, StringMatcher, StringPattern},
+    value::{
+        HeaderKey, HeaderMatch, HeaderMatcher, Metadata, MetadataMatcher, MetadataValue, SafeRegex, StringMatcher,
+        StringPattern, ValueMatcher,
+    },
 };
 
 /// A request that owns its parts.

@@ -80,7 +80,13 @@ impl HttpFilter for ExtAuthzFilter {
         if request.has_no_route() {
             return FilterStatus::Continue;
         }
-        match self.config.applies(request.resolved(), ThreadRng.next_u64()) {
+        let applies = {
+            let state = request.info().state();
+            let by_metadata = self.config.filter_enabled_metadata.is_some();
+            let metadata = if by_metadata { state.dynamic_metadata() } else { None };
+            self.config.applies(request.resolved(), metadata, ThreadRng.next_u64())
+        };
+        match applies {
             Applies::Skip => FilterStatus::Continue,
             Applies::Disabled => {
                 self.stats.disabled.inc();

@@ -15,6 +15,7 @@ use mesh_core::model::StringMatcher;
 use self::codec::CheckMessages;
 use super::Decode;
 use crate::decode::field::{At, Result, fields, is_set};
+use crate::decode::metadata_matcher::metadata_matcher;
 use crate::decode::value::{
     NO_RUNTIME, duration, format, header_name, header_value, in_range, list, optional, regex, required,
     runtime_fraction, status, string_matcher,
@@ -36,7 +37,7 @@ impl Decode for ExtAuthz {
             use {
                 transport_api_version, failure_mode_allow, failure_mode_allow_header_add, with_request_body,
                 clear_route_cache, status_on_error, metadata_context_namespaces, route_metadata_context_namespaces,
-                filter_enabled, deny_at_disable, include_peer_certificate, stat_prefix, allowed_headers,
+                filter_enabled, filter_enabled_metadata, deny_at_disable, include_peer_certificate, stat_prefix, allowed_headers,
                 disallowed_headers, include_tls_session, charge_cluster_response_stats, encode_raw_headers,
                 enable_dynamic_metadata_ingestion, decoder_header_mutation_rules, services,
             }
@@ -47,7 +48,7 @@ impl Decode for ExtAuthz {
                 emit_client_span: NO_TRACING,
             }
             refuse {
-                typed_metadata_context_namespaces, route_typed_metadata_context_namespaces, filter_enabled_metadata,
+                typed_metadata_context_namespaces, route_typed_metadata_context_namespaces,
                 bootstrap_metadata_labels_key, max_denied_response_body_bytes,
                 enforce_response_header_limits, shadow_mode,
             }
@@ -66,6 +67,8 @@ impl Decode for ExtAuthz {
         if let Some(fraction) = optional(&at.field("filter_enabled"), filter_enabled.as_ref(), runtime_fraction)? {
             model.filter_enabled = fraction;
         }
+        let metadata_at = at.field("filter_enabled_metadata");
+        model.filter_enabled_metadata = optional(&metadata_at, filter_enabled_metadata.as_ref(), metadata_matcher)?;
         model.deny_at_disable =
             deny_at_disable.as_ref().is_some_and(|flag| feature(&at.field("deny_at_disable"), flag));
         (model.include_peer_certificate, model.include_tls_session) = (*include_peer_certificate, *include_tls_session);

@@ -9,7 +9,7 @@ use mesh_core::filter::ext_authz::{
     Authorization, BufferSettings, ChangeAction, CheckBody, CheckCodec as _, CheckFormat, CheckSettings, HeaderChange,
     RequestFacts, Service,
 };
-use mesh_core::model::{AppendAction, HeaderKey, Metadata, MetadataValue};
+use mesh_core::model::{AppendAction, HeaderKey, Metadata, MetadataMatcher, MetadataValue, ValueMatcher};
 use mesh_core::request::RequestHead;
 use prost::Message as _;
 
@@ -61,6 +61,7 @@ fn all_supported_fields_are_decoded() {
                with_request_body: {max_request_bytes: 9, allow_partial_message: true, pack_as_bytes: true}, \
                status_on_error: {code: ServiceUnavailable}, metadata_context_namespaces: [a], \
                route_metadata_context_namespaces: [b], filter_enabled: {default_value: {numerator: 50}}, \
+               filter_enabled_metadata: {filter: f, path: [{key: k}], value: {present_match: true}}, \
                deny_at_disable: {default_value: true}, include_peer_certificate: true, include_tls_session: true, \
                stat_prefix: p, allowed_headers: {patterns: [{exact: a}]}, disallowed_headers: {patterns: [{exact: b}]}, \
                encode_raw_headers: true, charge_cluster_response_stats: false, \
@@ -74,6 +75,8 @@ fn all_supported_fields_are_decoded() {
     assert_eq!(filter.metadata_context_namespaces, ["a".into()]);
     assert_eq!(filter.route_metadata_context_namespaces, ["b".into()]);
     assert_eq!(filter.filter_enabled.parts_per_million(), 500_000);
+    let selected = MetadataMatcher::new("f", vec!["k".into()], ValueMatcher::Present(true));
+    assert_eq!(filter.filter_enabled_metadata, Some(selected));
     assert!(filter.deny_at_disable && filter.include_peer_certificate && filter.include_tls_session);
     assert_eq!(&*filter.stat_prefix, "p");
     assert_eq!(filter.allowed_headers.unwrap(), [StringMatcher::exact("a")]);

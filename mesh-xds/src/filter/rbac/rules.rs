@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use mesh_core::filter::rbac::{
-    Action, Audit, AuditCondition, AuditLogger, Condition, Engine, MetadataMatcher, Policy, Rules, SanMatcher,
-    UriTemplate, ValueMatcher,
+    Action, Audit, AuditCondition, AuditLogger, Condition, Engine, Policy, Rules, SanMatcher, UriTemplate,
 };
 use mesh_core::model::StringMatcher;
 use prost::Name;
 
 use crate::decode::field::{At, Result, fields};
 use crate::decode::header;
+use crate::decode::metadata_matcher::metadata_matcher;
 use crate::decode::value::{enumeration, list, network, optional, required, string_matcher, unpack};
 use crate::descriptor::type_name;
 use crate::proto::envoy::config::core::v3::{CidrRange, TypedExtensionConfig};
@@ -135,7 +135,7 @@ impl Decoder {
                 Condition::DestinationPort(u16::try_from(*port).map_err(invalid)?)
             }
             Some(Rule::DestinationPortRange(range)) => port_range(&at.field("destination_port_range"), *range)?,
-            Some(Rule::Metadata(value)) => Condition::Metadata(metadata(&at.field("metadata"), value)?),
+            Some(Rule::Metadata(value)) => Condition::Metadata(metadata_matcher(&at.field("metadata"), value)?),
             Some(Rule::SourcedMetadata(value)) => sourced_metadata(&at.field("sourced_metadata"), value)?,
             Some(Rule::RequestedServerName(name)) => {
                 Condition::RequestedServerName(string_matcher(&at.field("requested_server_name"), name)?)
@@ -168,7 +168,7 @@ impl Decoder {
             Some(Identifier::UrlPath(path)) => {
                 Condition::UrlPath(path_matcher(&self.of_requests(at, "url_path")?, path)?)
             }
-            Some(Identifier::Metadata(value)) => Condition::Metadata(metadata(&at.field("metadata"), value)?),
+            Some(Identifier::Metadata(value)) => Condition::Metadata(metadata_matcher(&at.field("metadata"), value)?),
             Some(Identifier::SourcedMetadata(value)) => sourced_metadata(&at.field("sourced_metadata"), value)?,
             Some(Identifier::FilterState(_)) => return Err(at.field("filter_state").refuse("not supported")),
             Some(Identifier::Custom(extension)) => custom_principal(&at.field("custom"), extension)?,
@@ -217,52 +217,12 @@ fn port_range(at: &At<'_>, range: Int32Range) -> Result<Condition> {
 }
 
 fn sourced_metadata(at: &At<'_>, value: &proto::SourcedMetadata) -> Result<Condition> {
-    let proto::SourcedMetadata { metadata_matcher, metadata_source } = value;
+    let proto::SourcedMetadata { metadata_matcher: matcher, metadata_source } = value;
     let matcher_at = at.field("metadata_matcher");
-    let matcher = metadata(&matcher_at, required(&matcher_at, metadata_matcher.as_ref())?)?;
+    let matcher = metadata_matcher(&matcher_at, required(&matcher_at, matcher.as_ref())?)?;
     Ok(match enumeration(&at.field("metadata_source"), *metadata_source)? {
         proto::MetadataSource::Dynamic => Condition::Metadata(matcher),
         proto::MetadataSource::Route => Condition::RouteMetadata(matcher),
-    })
-}
-
-fn metadata(at: &At<'_>, value: &matcher::MetadataMatcher) -> Result<MetadataMatcher> {
-    let matcher::MetadataMatcher { filter, path, value, invert } = value;
-    let key = |at: &At<'_>, segment: &matcher::metadata_matcher::PathSegment| match &segment.segment {
-        Some(matcher::metadata_matcher::path_segment::Segment::Key(key)) => Ok(key.as_str().into()),
-        None => Err(at.refuse("no key is given")),
-    };
-    let path = list(at, "path", path, key)?;
-    let at = at.field("value");
-    let value = value_matcher(&at, required(&at, value.as_ref())?)?;
-    Ok(MetadataMatcher::new(filter, path, value).inverted(*invert))
-}
-
-fn value_matcher(at: &At<'_>, value: &matcher::ValueMatcher) -> Result<ValueMatcher> {
-    use matcher::value_matcher::MatchPattern;
-    Ok(match &value.match_pattern {
-        Some(MatchPattern::NullMatch(_)) => ValueMatcher::Null,
-        Some(MatchPattern::DoubleMatch(double)) => match &double.match_pattern {
-            Some(matcher::double_matcher::MatchPattern::Range(range)) => {
-                ValueMatcher::DoubleRange(range.start..range.end)
-            }
-            Some(matcher::double_matcher::MatchPattern::Exact(exact)) => ValueMatcher::DoubleExact(*exact),
-            None => return Err(at.field("double_match").refuse("no pattern is given")),
-        },
-        Some(MatchPattern::StringMatch(text)) => ValueMatcher::String(string_matcher(&at.field("string_match"), text)?),
-        Some(MatchPattern::BoolMatch(value)) => ValueMatcher::Bool(*value),
-        Some(MatchPattern::PresentMatch(present)) => ValueMatcher::Present(*present),
-        Some(MatchPattern::ListMatch(items)) => {
-            let at = at.field("list_match");
-            let Some(matcher::list_matcher::MatchPattern::OneOf(item)) = &items.match_pattern else {
-                return Err(at.refuse("no pattern is given"));
-            };
-            ValueMatcher::ListOneOf(Box::new(value_matcher(&at.field("one_of"), item)?))
-        }
-        Some(MatchPattern::OrMatch(any)) => {
-            ValueMatcher::Or(list(&at.field("or_match"), "value_matchers", &any.value_matchers, value_matcher)?)
-        }
-        None => return Err(at.refuse("no pattern is given")),
     })
 }
 
