@@ -59,6 +59,9 @@ pub(crate) struct Joining {
     pub(crate) namespace: Option<String>,
     #[cfg(feature = "istio")]
     pub(crate) allow_local_jwks_uri: bool,
+    /// Where certificates come from; a directory takes it.
+    #[cfg(all(feature = "istio", feature = "tls"))]
+    pub(crate) certificates: crate::certificates::Certificates,
     pub(crate) store: Arc<Store>,
     /// The services that [`MeshBuilder::endpoints`](crate::MeshBuilder::endpoints) has added.
     pub(crate) endpoints: Vec<Target>,
@@ -76,6 +79,8 @@ impl Joining {
             namespace: None,
             #[cfg(feature = "istio")]
             allow_local_jwks_uri: false,
+            #[cfg(all(feature = "istio", feature = "tls"))]
+            certificates: crate::certificates::Certificates::default(),
             store,
             endpoints: Vec::new(),
             logs: Arc::default(),

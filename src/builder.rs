@@ -45,6 +45,9 @@ pub struct MeshBuilder {
     worker: Option<Worker>,
     #[cfg(feature = "istio")]
     pub(crate) allow_local_jwks_uri: bool,
+    service_account: Option<String>,
+    #[cfg(all(feature = "istio", feature = "tls"))]
+    pub(crate) certificates: crate::certificates::Certificates,
 }
 
 impl MeshBuilder {
@@ -59,6 +62,14 @@ impl MeshBuilder {
     /// `default`, and that of the service for the program itself.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The service account of this program, for its certificate and the rules of others about it: its identity is
+    /// `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`. Default that of the endpoints of its service in the configuration,
+    /// and `default` if they have none or several.
+    pub fn service_account(mut self, service_account: impl Into<String>) -> Self {
+        self.service_account = Some(service_account.into());
         self
     }
 
@@ -159,6 +170,8 @@ impl MeshBuilder {
         member.namespace = self.namespace.clone();
         #[cfg(feature = "istio")]
         (member.allow_local_jwks_uri = self.allow_local_jwks_uri);
+        #[cfg(all(feature = "istio", feature = "tls"))]
+        (member.certificates = self.certificates.clone());
         self.configure(&mut member)?;
         member.logs = Arc::new(LogFiles::default().with_common(self.access_logs)?);
         member.worker = self.worker.unwrap_or_else(Worker::single).with_http2_keepalive(self.http2_keepalive);
@@ -169,6 +182,10 @@ impl MeshBuilder {
         }
         let resolver = self.resolver.unwrap_or_else(resolver::default);
         let (member, background) = Background::start(source, resolver, member).await?;
+        #[cfg(all(feature = "istio", feature = "tls"))]
+        if member.certificates.has_authority() {
+            return Err(Kind::UnusedCertificates.into());
+        }
         Ok(Mesh::new(member, background))
     }
 
@@ -181,7 +198,8 @@ impl MeshBuilder {
 
     fn node(&self) -> Result<Node, Error> {
         let (service, namespace) = (self.service.as_deref(), self.namespace.as_deref());
-        Ok(Node::new(Role::Library, service, namespace, self.labels.clone())?)
+        let node = Node::new(Role::Library, service, namespace, self.labels.clone())?;
+        Ok(node.with_service_account(self.service_account.as_deref())?)
     }
 
     /// Applies the configuration from code.

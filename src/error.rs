@@ -28,6 +28,20 @@ pub(crate) enum Kind {
     #[cfg(feature = "istio")]
     #[error("cannot use the configuration in {}", path.display())]
     Config { path: std::path::PathBuf, source: mesh_control::source::OpenError },
+    #[cfg(all(feature = "istio", feature = "tls"))]
+    #[error("the certificate authority in {} cannot be used", path.display())]
+    Authority { path: std::path::PathBuf, source: mesh_control::ca::CaError },
+    #[cfg(all(feature = "istio", feature = "tls"))]
+    #[error(transparent)]
+    LocalAuthority(#[from] mesh_control::ca::LocalError),
+    #[cfg(all(feature = "istio", feature = "tls"))]
+    #[error("the certificates of this program cannot have the lifetime that MeshBuilder has")]
+    CertificateLifetime(#[source] mesh_control::ca::IssueError),
+    #[cfg(all(feature = "istio", feature = "tls"))]
+    #[error(
+        "a certificate authority is only used with MeshBuilder::config_dir; a control plane sends certificates itself"
+    )]
+    UnusedCertificates,
     #[error("cannot start the thread that follows the configuration")]
     Thread(#[source] std::io::Error),
     #[error("the routes of {target} cannot be used")]

@@ -11,6 +11,7 @@ use std::{path::PathBuf, sync::Arc};
 use mesh_control::{
     config::Options,
     diagnostic::Style,
+    identities::Identities,
     server,
     source::{Directory, Reload},
     translate::with_labels,
@@ -19,7 +20,7 @@ use mesh_xds::client::transport::in_process;
 use tokio::task::JoinSet;
 
 use crate::{
-    Accepted, ConfigEvent, MeshBuilder, Rejected,
+    Accepted, ConfigEvent, Error, MeshBuilder, Rejected,
     background::{Following, Joining, Source},
     control_plane::{self, send},
     error::Kind,
@@ -48,16 +49,30 @@ impl Source for ConfigDir {
             let options = Options::default()
                 .with_namespace(member.namespace.as_deref())
                 .with_allow_local_jwks_uri(member.allow_local_jwks_uri);
+            let identities = identities(member)?;
+            let options = options.with_certificates(identities.is_some());
             let opened = Directory::open(&self.0, options);
             let (directory, configs) = opened.map_err(|source| Kind::Config { path: self.0, source })?;
             member.labelled = with_labels(member.labelled.clone(), &configs.borrow().registry);
             let (transport, acceptor) = in_process::pair();
             let (events, mut tasks, status) = (member.events.clone(), JoinSet::new(), directory.status());
-            tasks.spawn(server::serve(acceptor, configs, Arc::clone(&status), server::Options::default()));
+            let options = server::Options::default().with_identities(identities);
+            tasks.spawn(server::serve(acceptor, configs, Arc::clone(&status), options));
             tasks.spawn(directory.run(move |reload| send(&events, reload.into())));
             control_plane::follow(transport, member, tasks, Some(status)).await
         })
     }
+}
+
+/// Where the certificate of this program comes from.
+#[cfg(feature = "tls")]
+fn identities(member: &mut Joining) -> Result<Option<Arc<dyn Identities>>, Error> {
+    std::mem::take(&mut member.certificates).open()
+}
+
+#[cfg(not(feature = "tls"))]
+fn identities(_: &mut Joining) -> Result<Option<Arc<dyn Identities>>, Error> {
+    Ok(None)
 }
 
 impl From<&Reload> for ConfigEvent {

@@ -40,7 +40,7 @@
 //! | `axum` | no | axum's `ConnectInfo<SocketAddr>` under [`Server::serve`] |
 //! | `tonic` | no | tonic's `remote_addr()` under [`Server::serve`], and `Channel::with_status_source` |
 //! | `dns` | no | an asynchronous DNS resolver, which respects the TTL of responses; without it, `getaddrinfo` is used |
-//! | `tls` | no | nothing yet |
+//! | `tls` | no | TLS of connections, mutual TLS with `istio` (`MeshBuilder::certificate_authority`), verification of JSON Web Tokens |
 //!
 //! With `default-features = false`, configuration comes from code, and neither protobuf nor YAML is compiled.
 //!
@@ -50,6 +50,8 @@
 mod admin;
 mod background;
 mod builder;
+#[cfg(all(feature = "istio", feature = "tls"))]
+mod certificates;
 mod channel;
 #[cfg(any(feature = "axum", feature = "tonic"))]
 mod connect_info;
@@ -80,6 +82,7 @@ pub use mesh::Mesh;
 #[doc(inline)]
 pub use mesh_core::model;
 pub use mesh_core::telemetry::ResponseFlags;
+pub use mesh_core::tls::{CertificateInfo, PeerIdentity};
 pub use mesh_tower::{
     Accept, AcceptedConnection, Body, BoxError, Connect, ConnectTo, Connected, Connecting, MemoryListener,
     MemoryNetwork, ResponseBody, ResponseCause, ResponseDetails,

@@ -27,6 +27,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", requires = "istio")]
     pub(crate) ca: Option<PathBuf>,
 
+    /// Lifetime of the workload's certificate, which is renewed at about half of it.
+    #[arg(long, value_name = "SECONDS", requires = "ca", default_value_t = 24 * 3600,
+          value_parser = clap::value_parser!(u64).range(1..=90 * 24 * 3600))]
+    pub(crate) certificate_ttl_s: u64,
+
+    /// Service account of the workload, for its certificate; defaults to that of its endpoints.
+    #[arg(long, value_name = "NAME", requires = "istio")]
+    pub(crate) service_account: Option<String>,
+
     /// The service of the workload.
     #[arg(long, value_name = "NAME[.NAMESPACE]", requires = "istio")]
     pub(crate) service: Option<String>,

@@ -3,10 +3,15 @@
 //! The configuration takes the same path as one from a remote control plane, within this process: directory,
 //! translation, ADS server, agent, store. This module connects the parts; they log their events.
 
-use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use mesh_control::{
-    ca::{Authority, CaError},
+    ca::{Authority, CaError, IssueError},
     config::{Options, selects},
     diagnostic::Style,
     identities::Identities,
@@ -41,6 +46,9 @@ pub(crate) enum IstioError {
     /// The certificate authority cannot be used.
     #[error("{}: {}", path.display(), with_causes(source))]
     Authority { path: PathBuf, source: CaError },
+    /// The lifetime of certificates is out of range.
+    #[error(transparent)]
+    Lifetime(#[from] IssueError),
     /// A sidecar serves a service.
     #[error("--role sidecar needs --service NAME[.NAMESPACE]")]
     NoService,
@@ -75,7 +83,7 @@ pub(crate) fn open(args: &Args, path: PathBuf) -> Result<Istio, IstioError> {
 fn identities(args: &Args) -> Result<Option<Arc<dyn Identities>>, IstioError> {
     let Some(path) = &args.ca else { return Ok(None) };
     match Authority::open(path, SystemTime::now()) {
-        Ok(authority) => Ok(Some(Arc::new(authority))),
+        Ok(authority) => Ok(Some(Arc::new(authority.with_ttl(Duration::from_secs(args.certificate_ttl_s))?))),
         Err(source) => Err(IstioError::Authority { path: path.clone(), source }),
     }
 }
@@ -89,7 +97,8 @@ fn node(args: &Args) -> Result<Node, IstioError> {
     if args.service.is_none() && args.role == Role::Sidecar {
         return Err(IstioError::NoService);
     }
-    Ok(Node::new(role, args.service.as_deref(), args.namespace.as_deref(), labels)?)
+    let node = Node::new(role, args.service.as_deref(), args.namespace.as_deref(), labels)?;
+    Ok(node.with_service_account(args.service_account.as_deref())?)
 }
 
 impl Istio {

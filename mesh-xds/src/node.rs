@@ -1,7 +1,7 @@
 //! The xDS form of a node, as Istio's agent writes it.
 //!
 //! `id` and `cluster` are those of [`Node`], and the metadata are `NAMESPACE`, `LABELS`,
-//! `INTERCEPTION_MODE`, and `GENERATOR: grpc` for a library.
+//! `INTERCEPTION_MODE`, `SERVICE_ACCOUNT`, and `GENERATOR: grpc` for a library.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ const GRPC: &str = "grpc";
 const NAMESPACE: &str = "NAMESPACE";
 const LABELS: &str = "LABELS";
 const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
+const SERVICE_ACCOUNT: &str = "SERVICE_ACCOUNT";
 const REDIRECT: &str = "REDIRECT";
 
 /// An xDS node cannot be decoded.
@@ -50,7 +51,8 @@ pub fn to_xds(node: &Node) -> core::Node {
         (NAMESPACE.to_owned(), string(&node.namespace)),
         (LABELS.to_owned(), Value { kind: Some(Kind::StructValue(Struct { fields: labels })) }),
     ]);
-    for (key, value) in [(GENERATOR, generator), (INTERCEPTION_MODE, interception)] {
+    let account = node.service_account.as_deref();
+    for (key, value) in [(GENERATOR, generator), (INTERCEPTION_MODE, interception), (SERVICE_ACCOUNT, account)] {
         fields.extend(value.map(|value| (key.to_owned(), string(value))));
     }
     core::Node { id: node.id(), cluster: node.cluster(), metadata: Some(Struct { fields }), ..core::Node::default() }
@@ -92,7 +94,8 @@ pub fn from_xds(node: &core::Node) -> Result<Node, IdentityError> {
         Some(Kind::StructValue(labels)) => labels.fields.iter().filter_map(label).collect(),
         _ => Labels::new(),
     };
-    Ok(Node { role, namespace, labels, service: service.map(|(host, _)| host) })
+    let service_account = text(SERVICE_ACCOUNT).map(str::to_owned);
+    Ok(Node { role, namespace, labels, service: service.map(|(host, _)| host), service_account })
 }
 
 fn label((key, value): (&String, &Value)) -> Option<(String, String)> {
@@ -116,7 +119,7 @@ mod tests {
                 let node = Node::new(role, Some(service), None, labels.clone()).unwrap();
                 assert_eq!(from_xds(&to_xds(&node)).unwrap(), node);
             }
-            let node = Node::client(role, "books");
+            let node = Node::client(role, "books").with_service_account(Some("reader")).unwrap();
             assert_eq!(from_xds(&to_xds(&node)).unwrap(), node);
         }
     }

@@ -11,6 +11,7 @@ mod grpc;
 mod grpc_failures;
 mod layer;
 mod logging;
+mod mutual_tls;
 mod runtimes;
 mod serve;
 mod support;

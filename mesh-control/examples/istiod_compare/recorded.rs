@@ -100,7 +100,8 @@ pub(crate) fn nodes(folder: &Path, registry: &Registry) -> Result<Vec<(String, N
         let serves = |address: &str| instance_ips.split(',').any(|own| own == address);
         let mut services = registry.services().iter();
         let service = services.find(|service| service.endpoints.iter().any(|endpoint| serves(&endpoint.address)));
-        (recorded.name, Node { role, namespace, labels, service: service.map(|service| service.host.clone()) })
+        let service = service.map(|service| service.host.clone());
+        (recorded.name, Node { labels, service, ..Node::client(role, namespace) })
     };
     Ok(recorded.into_iter().map(node).collect())
 }

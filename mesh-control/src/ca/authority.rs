@@ -32,6 +32,8 @@ pub struct Authority {
     /// From the one that signs to the one that the root has signed; empty if the root signs.
     intermediates: String,
     roots: String,
+    /// Lifetime of the certificates that it issues as [`Identities`].
+    ttl: Duration,
 }
 
 impl fmt::Debug for Authority {
@@ -180,7 +182,20 @@ impl Authority {
         let issuer =
             Issuer::from_ca_cert_der(&certificate.der.as_slice().into(), key).map_err(CertificateError::Make)?;
         let concatenated = |all: &[Authentic]| all.iter().map(|it| it.pem.as_str()).collect::<String>();
-        Ok(Self { intermediates: concatenated(&intermediates), roots: concatenated(&roots), certificate, issuer })
+        let (intermediates, roots) = (concatenated(&intermediates), concatenated(&roots));
+        Ok(Self { intermediates, roots, certificate, issuer, ttl: DEFAULT_TTL })
+    }
+
+    /// The same authority with another lifetime of the certificates that it issues as [`Identities`]. Above zero and up to
+    /// [`MAX_TTL`]; default [`DEFAULT_TTL`]. A certificate is renewed at about half of its lifetime, so one of a few seconds is for
+    /// tests.
+    ///
+    /// # Errors
+    ///
+    /// If the lifetime is out of range.
+    pub fn with_ttl(self, ttl: Duration) -> Result<Self, IssueError> {
+        check_ttl(ttl)?;
+        Ok(Self { ttl, ..self })
     }
 
     /// The roots that workloads trust, PEM.
@@ -217,9 +232,7 @@ impl Authority {
     }
 
     fn sign_key(&self, key: &impl PublicKeyData, request: Request<'_>, now: SystemTime) -> Result<Issued, IssueError> {
-        if request.ttl.is_zero() || request.ttl > MAX_TTL {
-            return Err(IssueError::Ttl(request.ttl));
-        }
+        check_ttl(request.ttl)?;
         let now = whole_seconds(now);
         if now < self.certificate.not_before || now >= self.certificate.not_after {
             return Err(IssueError::AuthorityNotValid);
@@ -261,7 +274,7 @@ impl Authority {
 impl Identities for Authority {
     fn issue(&self, identity: &str, now: SystemTime) -> Result<WorkloadCertificate, Unavailable> {
         let identity = Identity::parse(identity).map_err(|error| Unavailable(error.into()))?;
-        let request = Request::new(&identity, "control plane of this process");
+        let request = Request::new(&identity, "control plane of this process").with_ttl(self.ttl);
         let issued = Self::issue(self, request, now).map_err(|error| Unavailable(error.into()))?;
         Ok(WorkloadCertificate {
             certificate_chain: issued.certificate_chain,
@@ -270,6 +283,10 @@ impl Identities for Authority {
             not_after: issued.not_after,
         })
     }
+}
+
+fn check_ttl(ttl: Duration) -> Result<(), IssueError> {
+    if ttl.is_zero() || ttl > MAX_TTL { Err(IssueError::Ttl(ttl)) } else { Ok(()) }
 }
 
 /// The certificates between a signing certificate, which is included, and a root, which is not. Those of the chain that are

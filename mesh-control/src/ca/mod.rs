@@ -3,7 +3,7 @@
 //! An [`Authority`] signs certificates with one identity, `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`, for a key
 //! that it makes in memory or for the key of a request (CSR). Its own certificate is self-signed ([`Authority::generate`]),
 //! or the user's, in files with Istio's names ([`Authority::open`]). Time is an argument, and nothing is written except by
-//! [`CaFiles::write`] and [`Issued::write`].
+//! [`CaFiles::write`], [`Issued::write`] and [`Authority::open_or_generate`], which is for one machine.
 //!
 //! [`Rotation`] replaces an authority by another one without a connection that fails: first every workload trusts both roots,
 //! then every workload gets a certificate of the new one, then the old root is removed.
@@ -14,12 +14,14 @@ mod authority;
 mod certificate;
 mod files;
 mod identity;
+mod local;
 mod rotation;
 
 pub use authority::{Authority, DEFAULT_TTL, IssueError, Issued, MAX_TTL, Request};
 pub use certificate::CertificateError;
 pub use files::{CaFiles, FileError};
 pub use identity::{Identity, IdentityError};
+pub use local::{LocalError, local_directory};
 pub use rotation::{Fleet, Rotation, RotationError, SETTLE, Step};
 
 /// The reason why an authority cannot be used.

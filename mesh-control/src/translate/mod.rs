@@ -70,8 +70,8 @@ pub fn translate(mesh: &Mesh, node: &Node) -> Resources {
     Resources { listeners, routes, clusters, endpoints, secrets: tls::secrets(&view) }
 }
 
-/// The identity of a node of the mesh: `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`. The account is that of its
-/// endpoints; `default` if they have none or several.
+/// The identity of a node of the mesh: `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`. The account is its own, else
+/// that of its endpoints; `default` if they have none or several.
 #[must_use]
 pub fn identity(mesh: &Mesh, node: &Node) -> String {
     let node = with_labels(node.clone(), &mesh.registry);

@@ -49,6 +49,9 @@ pub struct Node {
     pub labels: Labels,
     /// The service that it serves; a client serves none.
     pub service: Option<Host>,
+    /// The service account of its workload, for its certificate; `None` = that of its endpoints, else `default`. Istio's node
+    /// metadata `SERVICE_ACCOUNT`.
+    pub service_account: Option<String>,
 }
 
 /// Why a node is invalid.
@@ -68,6 +71,12 @@ pub enum NodeError {
     Namespace {
         /// As it was given.
         namespace: String,
+    },
+    /// The service account is invalid.
+    #[error("invalid service account {service_account:?}: expected {}", Name::Resource.rule())]
+    ServiceAccount {
+        /// As it was given.
+        service_account: String,
     },
     /// The key of a label is invalid.
     #[error("invalid key {key:?} of a label: expected {}", Name::LabelKey.rule())]
@@ -112,10 +121,23 @@ impl Node {
         Ok(node)
     }
 
+    /// The same node with a service account; `None` changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be the name of one in Kubernetes.
+    pub fn with_service_account(self, service_account: Option<&str>) -> Result<Self, NodeError> {
+        let Some(service_account) = service_account.map(str::to_owned) else { return Ok(self) };
+        if !Name::Resource.admits(&service_account) {
+            return Err(NodeError::ServiceAccount { service_account });
+        }
+        Ok(Self { service_account: Some(service_account), ..self })
+    }
+
     /// A node that serves no service.
     #[must_use]
     pub fn client(role: Role, namespace: impl Into<String>) -> Self {
-        Self { role, namespace: namespace.into(), labels: Labels::new(), service: None }
+        Self { role, namespace: namespace.into(), labels: Labels::new(), service: None, service_account: None }
     }
 
     /// Its id towards a control plane and peers, as Istio's agent writes it: `TYPE~IP~NAME.NAMESPACE~DOMAIN`.
@@ -204,6 +226,16 @@ mod tests {
             assert_eq!(node.service.as_ref().map_or("", Host::as_str), host);
             assert_eq!(node.namespace, expected);
         }
+    }
+
+    #[test]
+    fn a_service_account_has_a_name_of_kubernetes() {
+        let node = Node::client(Role::Library, "books");
+        let with = |account| node.clone().with_service_account(account);
+        assert_eq!(with(Some("book.reader")).unwrap().service_account.as_deref(), Some("book.reader"));
+        assert_eq!(with(None).unwrap(), node);
+        let error = with(Some("a/b")).unwrap_err().to_string();
+        assert!(error.starts_with("invalid service account \"a/b\": expected at most 253 lower-case"), "{error}");
     }
 
     #[test]

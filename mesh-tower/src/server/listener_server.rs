@@ -52,8 +52,11 @@ pub enum FilterChainError {
     /// A filter chain has a TCP proxy, but the listener is one of a program's own server.
     #[error("filter chain {0} has a TCP proxy, but a program's own server serves only HTTP")]
     TcpProxy(Arc<str>),
-    /// The listener of a [`ServerLayer`](super::ServerLayer) has several filter chains or serves other traffic than
-    /// HTTP.
+    /// The listener of a [`ServerLayer`](super::ServerLayer) requires TLS, which only a server of the mesh can do.
+    #[error("it requires TLS of all connections, but those of a layer are accepted by another server")]
+    TlsOfLayer,
+    /// The listener of a [`ServerLayer`](super::ServerLayer) has several filter chains for plain text or serves other traffic
+    /// than HTTP.
     #[error("expected one filter chain, with an HTTP connection manager")]
     NotOneConnectionManager,
     /// The transport socket of a filter chain cannot be used.

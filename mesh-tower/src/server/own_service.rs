@@ -200,8 +200,16 @@ impl Server {
         address: SocketAddr,
     ) -> Result<ConnectionManager<()>, ServeError> {
         let failed = |source| ServeError { address, source };
-        let not_one = || failed(FilterChainError::NotOneConnectionManager);
-        let http = listener.http_connection_manager().ok_or_else(not_one)?;
+        // Whether a connection of another server is encrypted is not known here: it counts as plain text.
+        let mut chains = listener.all_filter_chains().filter(|chain| chain.tls().is_none()).peekable();
+        if chains.peek().is_none() {
+            return Err(failed(FilterChainError::TlsOfLayer));
+        }
+        let http = match (chains.next(), chains.next()) {
+            (Some(chain), None) => chain.http_connection_manager(),
+            _ => None,
+        };
+        let http = http.ok_or_else(|| failed(FilterChainError::NotOneConnectionManager))?;
         let manager = ConnectionManager::new(listener, Arc::clone(http), &self.context(), ());
         manager.map_err(|error| failed(error.into()))
     }

@@ -136,9 +136,12 @@ fn transport_socket<M: prost::Message + prost::Name>(config: &M) -> core::Transp
 }
 
 impl View<'_> {
-    /// The service account of the node: that of all endpoints that can be the node, if it is one, or else `default`, as of
+    /// The service account of the node: its own, else that of all endpoints that can be the node, if it is one, or else `default`, as of
     /// Pods that name none.
     pub(in crate::translate) fn service_account(&self) -> &str {
+        if let Some(own) = &self.node.service_account {
+            return own;
+        }
         let mut accounts = self.endpoints().map(|endpoint| endpoint.service_account.as_str());
         let first = accounts.next().filter(|account| !account.is_empty());
         first.filter(|first| accounts.all(|account| account == *first)).unwrap_or("default")

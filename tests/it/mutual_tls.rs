@@ -1,0 +1,155 @@
+//! Mutual TLS between members of one machine, with the certificates of an authority in a directory.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use axum::{Extension, Router, routing::get as handle};
+use mesh::{Mesh, MeshBuilder, PeerIdentity};
+use mesh_control::ca::Authority;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::support::{ConfigDir, get, shop};
+
+const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
+
+fn policy(mode: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: default, namespace: istio-system}}
+spec: {{mtls: {{mode: {mode}}}}}
+"
+    )
+}
+
+/// Only the service account `client` may call the shop.
+const CLIENT_ONLY: &str = "apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: client-only}
+spec:
+  selector: {matchLabels: {app: shop}}
+  rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/client]}}]}]
+";
+
+/// A new authority in a directory.
+fn authority() -> ConfigDir {
+    let dir = ConfigDir::new();
+    let (_, files) = Authority::generate("cluster.local", std::time::SystemTime::now()).unwrap();
+    files.write(dir.path()).unwrap();
+    dir
+}
+
+/// A mesh with a service `shop` that responds with the identity of its client.
+struct Scene {
+    dir: ConfigDir,
+    ca: ConfigDir,
+    shop: SocketAddr,
+}
+
+impl Scene {
+    async fn start(mode: &str, more: &str) -> Self {
+        let (dir, ca) = (ConfigDir::new(), authority());
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let services = shop(address.port()).replace("labels:", "serviceAccount: shop, labels:");
+        dir.write("services.yaml", &services);
+        dir.write("policy.yaml", &format!("{}---\n{more}", policy(mode)));
+        let scene = Self { dir, ca, shop: address };
+        let mesh = scene.member(scene.ca.path()).service("shop").build().await.unwrap();
+        let whoami = async |peer: Option<Extension<PeerIdentity>>| match peer {
+            Some(Extension(peer)) if peer.is_verified => peer.certificate.uri_sans.join(","),
+            Some(_) => "not verified".to_owned(),
+            None => "nobody".to_owned(),
+        };
+        let router = Router::new().route("/", handle(whoami));
+        tokio::spawn(async move { mesh.server("shop").unwrap().serve(socket, router).await });
+        scene
+    }
+
+    fn member(&self, ca: &Path) -> MeshBuilder {
+        Mesh::builder().config_dir(self.dir.path()).certificate_authority(ca)
+    }
+
+    /// Calls the shop with a certificate of the authority for the service account.
+    async fn call(&self, ca: &Path, account: &str) -> (u16, String) {
+        let mesh = self.member(ca).service_account(account).build().await.unwrap();
+        get(&mesh.channel("shop").unwrap(), "/").await
+    }
+
+    /// Sends a request in plain text. Returns everything that is received until the connection is closed.
+    async fn plain_text(&self) -> String {
+        let mut stream = TcpStream::connect(self.shop).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut received = Vec::new();
+        // A reset is one way in which the server closes the connection.
+        drop(stream.read_to_end(&mut received).await);
+        String::from_utf8_lossy(&received).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_strict_server_sees_who_its_client_is_and_refuses_plain_text() {
+    let scene = Scene::start("STRICT", "").await;
+    assert_eq!(scene.call(scene.ca.path(), "client").await, (200, CLIENT.to_owned()));
+    assert!(!scene.plain_text().await.contains("HTTP/1.1"));
+
+    let stranger = authority();
+    let (status, body) = scene.call(stranger.path(), "client").await;
+    assert_eq!(status, 503, "{body}");
+}
+
+#[tokio::test]
+async fn a_layer_serves_plain_text_unless_it_is_forbidden() {
+    for (mode, is_served) in [("STRICT", false), ("PERMISSIVE", true), ("DISABLE", true)] {
+        let scene = Scene::start(mode, "").await;
+        let mesh = scene.member(scene.ca.path()).service("shop").build().await.unwrap();
+        let layer = mesh.server("shop").unwrap().layer(scene.shop);
+        assert_eq!(layer.is_ok(), is_served, "{mode}: {layer:?}");
+        if let Err(error) = layer {
+            assert!(error.report().contains("it requires TLS of all connections"), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_permissive_server_accepts_both() {
+    let scene = Scene::start("PERMISSIVE", "").await;
+    assert_eq!(scene.call(scene.ca.path(), "client").await, (200, CLIENT.to_owned()));
+    let response = scene.plain_text().await;
+    assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with("nobody"), "{response}");
+}
+
+#[tokio::test]
+async fn a_policy_about_principals_admits_one_identity_only() {
+    let scene = Scene::start("STRICT", CLIENT_ONLY).await;
+    assert_eq!(scene.call(scene.ca.path(), "client").await, (200, CLIENT.to_owned()));
+    assert_eq!(scene.call(scene.ca.path(), "other").await, (403, "RBAC: access denied".to_owned()));
+}
+
+#[tokio::test]
+async fn a_lifetime_of_zero_is_an_error() {
+    let scene = Scene::start("STRICT", "").await;
+    let builder = scene.member(scene.ca.path()).service_account("client");
+    let error = builder.certificate_lifetime(Duration::ZERO).build().await.unwrap_err();
+    assert!(error.report().contains("a lifetime of 0 s: must be above 0"), "{error:?}");
+}
+
+#[tokio::test]
+async fn strict_without_an_authority_is_an_error() {
+    let scene = Scene::start("STRICT", "").await;
+    let error = Mesh::builder().config_dir(scene.dir.path()).build().await.unwrap_err();
+    assert!(error.is_config() && error.report().contains("there is no certificate authority"), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_authority_that_cannot_be_used_is_an_error() {
+    let (dir, empty) = (ConfigDir::new(), ConfigDir::new());
+    let error = Mesh::builder().config_dir(dir.path()).certificate_authority(empty.path()).build().await.unwrap_err();
+    assert!(error.is_config() && error.report().contains("ca-cert.pem"), "{error:?}");
+    let error = Mesh::builder().certificate_authority(authority().path()).build().await.unwrap_err();
+    assert!(error.to_string().contains("only used with MeshBuilder::config_dir"), "{error}");
+    let error = Mesh::builder().service_account("a/b").build().await.unwrap_err();
+    assert!(error.is_invalid_name(), "{error}");
+}
