@@ -37,6 +37,8 @@ enum Step {
     Reset(ResetReason),
     Refuse(ResetReason),
     Unsent,
+    /// The endpoint refuses the stream, or a GOAWAY says that it has not processed it.
+    Refused,
     Stall,
     Break(ResetReason),
     Early,
@@ -84,8 +86,10 @@ impl Transport for Arc<Script> {
     }
 
     async fn send(&self, (endpoint, step): Self::Connection, call: &mut Call) -> Result<(), TransportError> {
-        if let Step::Unsent = step {
-            return Err(TransportError::new(ResetReason::ConnectionTermination));
+        match step {
+            Step::Unsent => return Err(TransportError::new(ResetReason::ConnectionTermination)),
+            Step::Refused => return Err(TransportError::new(ResetReason::RemoteRefusedStreamReset)),
+            _ => {}
         }
         let (parts, body) = call.take_request().unwrap().into_parts();
         if let Step::Early = step {
@@ -108,7 +112,7 @@ impl Transport for Arc<Script> {
             Step::Reset(reason) => return Err(TransportError::new(reason)),
             Step::Stall => *response.body_mut() = Body::new(Stalled),
             Step::Break(reason) => *response.body_mut() = Body::new(Broken(reason)),
-            Step::Refuse(_) | Step::Unsent | Step::Early => unreachable!("handled above"),
+            Step::Refuse(_) | Step::Unsent | Step::Refused | Step::Early => unreachable!("handled above"),
         }
         call.response = Some(response);
         Ok(())
@@ -397,6 +401,14 @@ async fn a_request_that_was_not_sent_is_retried_without_a_policy() {
 async fn a_request_that_is_repeatedly_not_sent_fails() {
     let mut fixture = Fixture::new([Step::Unsent]);
     assert_eq!(fixture.get("/").await.2, "UC");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_may_refuse_a_request_many_times_but_not_for_ever() {
+    let refusals = |number: usize| std::iter::repeat_n(Step::Refused, number).chain([Step::Answer(200)]);
+    assert_eq!(Fixture::new(refusals(10)).get("/").await.0, 200);
+    assert_eq!(Fixture::new(refusals(63)).get("/").await.0, 200);
+    assert_eq!(Fixture::new(refusals(64)).get("/").await.0, 503);
 }
 
 #[tokio::test(start_paused = true)]
