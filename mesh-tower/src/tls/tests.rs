@@ -418,3 +418,25 @@ async fn the_host_of_a_request_replaces_the_server_name_of_the_context() {
     assert_eq!(connect(Some(&"host.test".into())).await.unwrap().as_deref(), Some("host.test"));
     assert_contains(connect(None).await.unwrap_err(), "not valid for name");
 }
+
+#[tokio::test]
+async fn revoked_certificates_are_refused_and_an_authority_needs_a_list() {
+    let ca = Authority::new("root");
+    let revoked = ca.issue(|params| params.serial_number = Some(7u64.into()));
+    let good = ca.issue(|params| params.serial_number = Some(8u64.into()));
+    let mut context = ca.validation();
+    context.crl = Some(ca.revocation_list(7));
+    let server = mutual_server(ca.workload(REVIEWS), context.clone());
+    let connect = |certificate| {
+        let pair = Pair::new(&server, &client(Some(certificate), ca.validation()));
+        async move { (pair.outcome().await.map(drop), pair.server_stats) }
+    };
+    assert_eq!(connect(good.clone()).await.0, Ok(()));
+    let (outcome, stats) = connect(revoked).await;
+    assert_contains(outcome.unwrap_err(), "Revoked");
+    assert_eq!(stats.fail_verify_error.get(), 1);
+    // The list of another authority says nothing about this one.
+    context.crl = Some(Authority::new("other").revocation_list(7));
+    let pair = Pair::new(&mutual_server(ca.workload(REVIEWS), context), &client(Some(good), ca.validation()));
+    assert_contains(pair.outcome().await.unwrap_err(), "UnknownRevocationStatus");
+}
