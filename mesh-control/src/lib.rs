@@ -17,6 +17,7 @@ pub mod config;
 pub mod destination_rules;
 pub mod diagnostic;
 mod document;
+mod ext_authz_providers;
 pub mod identities;
 pub mod load;
 pub mod mesh;

@@ -26,11 +26,11 @@ const DNS_REFRESH_RATE: Duration = Duration::from_secs(60);
 /// Time to connect of clusters without service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A cluster for each port and subset of each service, and the endpoints of those that have them discovered.
+/// A cluster for each port and subset of each service that the node may call or asks about requests, and the endpoints of those that have them discovered.
 pub(super) fn outbound(view: &View<'_>) -> (Vec<envoy::Cluster>, Vec<endpoint::ClusterLoadAssignment>) {
     let mut clusters = special(view);
     let mut endpoints = Vec::new();
-    for &service in &view.services {
+    for service in view.services.iter().copied().chain(filter::authorization::checking_service(view)) {
         let rule = view.mesh.destination_rules.find(service, &view.node.namespace);
         let subsets = rule.into_iter().flat_map(|rule| rule.subsets.iter().map(Some));
         for subset in std::iter::once(None).chain(subsets) {

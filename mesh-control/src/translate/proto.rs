@@ -6,6 +6,7 @@ pub(super) use mesh_xds::proto::envoy::config::{
 };
 pub(super) use mesh_xds::proto::envoy::extensions::filters::common::fault::v3 as fault_common;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::cors::v3 as cors;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::http::ext_authz::v3 as ext_authz;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::fault::v3 as fault;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::jwt_authn::v3 as jwt;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::rbac::v3 as http_rbac;

@@ -97,7 +97,7 @@ fn a_sidecar_denies_what_policies_deny() {
     }
 
     // A policy that cannot be enforced changes nothing.
-    directory.write("policies.yaml", &policy("custom", "{action: CUSTOM, provider: {name: p}, rules: [{}]}"));
+    directory.write("policies.yaml", &policy("referring", "{targetRefs: [{kind: Gateway, name: a}], rules: [{}]}"));
     proxy.line_with("the last good one stays");
     assert_eq!(status(&get(address(http), "/admin")), "403");
 

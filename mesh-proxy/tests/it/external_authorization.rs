@@ -180,7 +180,7 @@ impl HttpBody for Answer {
 }
 
 /// Serves until the test ends.
-fn serve(decide: impl Fn(&HttpRequest) -> CheckResponse + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn serve(decide: impl Fn(&HttpRequest) -> CheckResponse + Send + Sync + 'static) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();

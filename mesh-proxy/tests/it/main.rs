@@ -4,6 +4,7 @@
 mod authorization;
 mod connections;
 mod cors;
+mod custom_authorization;
 mod draining;
 mod external_authorization;
 mod istio;

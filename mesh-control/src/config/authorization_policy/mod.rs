@@ -32,7 +32,7 @@ pub struct AuthorizationPolicy {
     pub selector: Labels,
     /// What happens to a request that a rule matches.
     pub action: AuthorizationAction,
-    /// Place of the action, or of the `spec` if the action is the default.
+    /// Place of the action, or of the `spec` if the action is the default; of the provider's name if the action is `CUSTOM`.
     pub action_position: Position,
     /// The rules, of which one has to match. Without rules, no request matches.
     pub rules: Vec<AuthorizationRule>,
@@ -77,12 +77,12 @@ impl Resource for AuthorizationPolicy {
         let object = Object::new(spec, cx)?;
         let selector = read_selector(&object);
         let action_mark = if object.has("action") { object.value_mark("action") } else { object.mark() };
-        let action = read_action(&object);
+        let (action, provider_position) = read_action(&object).unzip();
         let has_rules = object.has("rules") && !object.is_empty_list("rules");
         let rules: Vec<AuthorizationRule> = object.list("rules");
         let selects_by_reference = ["targetRef", "targetRefs"].into_iter().any(|name| object.has(name));
         object.unsupported(&["targetRef", "targetRefs"]);
-        let action_position = cx.position(action_mark);
+        let action_position = provider_position.flatten().unwrap_or_else(|| cx.position(action_mark));
         let is_dry_run = action.as_ref().is_some_and(|action| read_dry_run(&metadata, action, cx));
         if let Some(action) = &action {
             check_rules(action, &rules, has_rules, &object);
@@ -116,7 +116,8 @@ enum ActionName {
     Custom,
 }
 
-fn read_action(object: &Object<'_>) -> Option<AuthorizationAction> {
+/// The action, and the place of its provider.
+fn read_action(object: &Object<'_>) -> Option<(AuthorizationAction, Option<Position>)> {
     let table = [
         ("ALLOW", 0, Some(ActionName::Allow)),
         ("DENY", 1, Some(ActionName::Deny)),
@@ -137,18 +138,18 @@ fn read_action(object: &Object<'_>) -> Option<AuthorizationAction> {
                 let message = "provider is missing: action CUSTOM needs the name of an extension provider";
                 object.cx.field("provider").invalid(object.key_mark("action"), message, "needs provider.name");
             }
-            return provider.map(|provider| AuthorizationAction::Custom { provider });
+            return provider.map(|it| (AuthorizationAction::Custom { provider: it.value }, Some(it.position)));
         }
     };
     if object.has("provider") {
         let message = format!("provider cannot be set with action {}", action.as_str());
         object.cx.field("provider").invalid(object.key_mark("provider"), message, "expected action CUSTOM");
     }
-    Some(action)
+    Some((action, None))
 }
 
 /// Istio `ExtensionProvider`: the name of one.
-fn read_provider(object: &Object<'_>) -> Option<String> {
+fn read_provider(object: &Object<'_>) -> Option<Located<String>> {
     let cx = object.cx.field("provider");
     let provider = Object::new(object.node("provider")?, cx)?;
     let name: Option<Located<String>> = provider.required("name");
@@ -158,7 +159,7 @@ fn read_provider(object: &Object<'_>) -> Option<String> {
         cx.field("name").refuse(name.position, "name is empty", "expected the name of an extension provider");
         return None;
     }
-    Some(name.value)
+    Some(name)
 }
 
 /// The annotation has one of the values that Go's `strconv.ParseBool` accepts.

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
+use mesh_xds::proto::envoy::r#type::v3::StatusCode as EnvoyStatusCode;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Context, FromNode, Located, Node, Object};
@@ -209,11 +210,29 @@ fn read_http(object: &Object<'_>) -> ExtAuthzHttp {
     ExtAuthzHttp {
         path_prefix: path_prefix.map(|prefix| prefix.value).unwrap_or_default(),
         include_request_headers,
-        include_additional_headers: object.optional("includeAdditionalHeadersInCheck").unwrap_or_default(),
+        include_additional_headers: additional_headers(object),
         headers_to_upstream_on_allow: header_names(object, "headersToUpstreamOnAllow"),
         headers_to_downstream_on_deny: header_names(object, "headersToDownstreamOnDeny"),
         headers_to_downstream_on_allow: header_names(object, "headersToDownstreamOnAllow"),
     }
+}
+
+/// Headers of the check. Their values are literal.
+fn additional_headers(object: &Object<'_>) -> BTreeMap<String, String> {
+    const FIELD: &str = "includeAdditionalHeadersInCheck";
+    let headers: BTreeMap<String, String> = object.optional(FIELD).unwrap_or_default();
+    for (name, value) in &headers {
+        let is_header = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok();
+        if !is_header {
+            let message = format!("{name:?} with the value {value:?} is not a header");
+            object.cx.field(FIELD).invalid(object.value_mark(FIELD), message, "expected names and values of headers");
+        } else if value.contains('%') {
+            let message =
+                format!("the value {value:?} of {name:?} is not supported: commands such as %REQ(…)% are not");
+            object.cx.field(FIELD).invalid(object.value_mark(FIELD), message, "expected a value without `%`");
+        }
+    }
+    headers
 }
 
 /// Names, prefixes and suffixes of headers.
@@ -233,10 +252,11 @@ fn header_names(object: &Object<'_>, field: &'static str) -> Vec<String> {
 fn status_on_error(object: &Object<'_>) -> Option<StatusCode> {
     let text: Located<String> = object.optional("statusOnError").filter(|text: &Located<String>| !text.is_empty())?;
     let status = text.parse::<u16>().ok().and_then(|status| StatusCode::from_u16(status).ok());
-    let status = status.filter(|status| (200..600).contains(&status.as_u16()));
+    let status =
+        status.filter(|status| status.as_u16() >= 200 && EnvoyStatusCode::try_from(i32::from(status.as_u16())).is_ok());
     if status.is_none() {
-        let message = format!("{:?} is not a status of HTTP", text.value);
-        object.cx.field("statusOnError").refuse(text.position, message, "expected \"200\" to \"599\"");
+        let message = format!("{:?} is not a status of HTTP that Envoy knows", text.value);
+        object.cx.field("statusOnError").refuse(text.position, message, "expected a status such as \"503\"");
     }
     status
 }

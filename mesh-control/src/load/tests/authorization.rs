@@ -6,12 +6,25 @@ fn policy(spec: &str) -> String {
     format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: x}}\nspec: {spec}\n")
 }
 
-/// The findings about a policy, except that its action is not enforced yet.
+/// The findings about a policy, in a mesh with the provider `p`.
 fn found(text: &str) -> Vec<String> {
-    let mut found = findings(text);
-    found.retain(|finding| !finding.contains("CUSTOM needs ext_authz"));
-    found
+    findings(&format!("{text}---\n{PROVIDER}"))
 }
+
+/// A provider and its service.
+const PROVIDER: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: 'extensionProviders: [{name: p, envoyExtAuthzHttp: {service: authz.example, port: 80}}, {name: g, envoyExtAuthzGrpc:
+    {service: authz.example, port: 80}}, {name: z, zipkin: {}}, {name: n, envoyExtAuthzHttp: {service: none.example, port: 80}}]'
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: authz}
+spec: {hosts: [authz.example], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}
+";
 
 #[track_caller]
 fn check(spec: &str, expected: &str) {
@@ -182,10 +195,31 @@ fn a_dry_run_is_an_annotation_of_allow_and_deny() {
 }
 
 #[test]
-fn a_policy_is_refused_if_it_is_not_enforced() {
-    let found = findings(&policy("{action: CUSTOM, provider: {name: p}, rules: [{}]}"));
-    assert!(
-        found[0].starts_with("MESH0003 4 `CUSTOM` spec.action: action CUSTOM with provider \"p\" is not"),
-        "{found:?}"
-    );
+fn a_provider_that_cannot_be_asked_is_a_warning() {
+    let custom = |name: &str, provider: &str, selector: &str| {
+        let spec = format!("{{action: CUSTOM, provider: {{name: {provider}}}, rules: [{{}}]{selector}}}");
+        policy(&spec).replace("{name: x}", &format!("{{name: {name}}}"))
+    };
+    for (provider, expected) in [
+        ("pp", "the MeshConfig has no extension provider \"pp\", so the requests that a rule matches are denied"),
+        ("z", "extension provider \"z\" is of the kind zipkin, which does not authorize requests"),
+        ("n", "no service is \"none.example\", which extension provider \"n\" names"),
+        ("g", "authz.example is asked with gRPC, but its port 80 has another protocol"),
+    ] {
+        let found = found(&custom("x", provider, ""));
+        let expected = format!("IST0101 4 `{provider}` spec.provider.name: {expected}");
+        assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:#?}\n expected {expected}");
+    }
+    let two = |of_first: &str, of_second: &str| {
+        let both = [custom("x", "p", of_first), custom("y", "g", of_second)].join("---\n");
+        let mut found = found(&both);
+        found.retain(|finding| finding.contains("another provider"));
+        found
+    };
+    let labels = |value: &str| format!(", selector: {{matchLabels: {{app: {value}}}}}");
+    let found = two("", &labels("a"));
+    let expected =
+        "IST0101 9 `g` spec.provider.name: AuthorizationPolicy default/x names another provider, so a workload";
+    assert!(found.len() == 1 && found[0].starts_with(expected), "{found:#?}");
+    assert_eq!(two(&labels("b"), &labels("a")), Vec::<String>::new());
 }

@@ -184,6 +184,18 @@ fn mistakes_in_providers_are_found() {
             "headersToUpstreamOnAllow[0]: \"a*b\" is not a name",
         ),
         (
+            "{name: a, envoyExtAuthzGrpc: {service: a.example, port: 1, statusOnError: '299'}}",
+            "statusOnError: \"299\" is not a status of HTTP that Envoy knows",
+        ),
+        (
+            "{name: a, envoyExtAuthzHttp: {service: a.example, port: 1, includeAdditionalHeadersInCheck: {'a b': c}}}",
+            "includeAdditionalHeadersInCheck: \"a b\" with the value \"c\" is not a header",
+        ),
+        (
+            "{name: a, envoyExtAuthzHttp: {service: a.example, port: 1, includeAdditionalHeadersInCheck: {a: '%REQ(b)%'}}}",
+            "includeAdditionalHeadersInCheck: the value \"%REQ(b)%\" of \"a\" is not supported",
+        ),
+        (
             "{name: a, envoyExtAuthzHttp: {service: a.example, port: 1, includeRequestBodyInCheck: {}}}",
             "includeRequestBodyInCheck.maxRequestBytes: maxRequestBytes is missing",
         ),

@@ -5,7 +5,7 @@
 //! workloads adds its filters like any other: for the resources of `view.mesh.config` that select the node. The order
 //! of the tables below is that of Istio's proxies.
 
-mod authorization;
+pub(super) mod authorization;
 mod cors;
 mod fault;
 mod mongo;
@@ -39,6 +39,7 @@ type AddHttpFilters = fn(&View<'_>, Side, &mut Vec<http::HttpFilter>);
 /// HTTP filters, in the order in which requests pass them.
 const HTTP_FILTERS: &[AddHttpFilters] = &[
     peer_metadata::add_http,
+    authorization::add_custom_http,
     request_authentication::add_http,
     authorization::add_http,
     fault::add_http,
@@ -59,7 +60,8 @@ pub(super) struct TcpChain<'a> {
 type AddNetworkFilters = fn(&View<'_>, Side, &TcpChain<'_>, &mut Vec<listener::Filter>);
 
 /// Network filters, in the order in which connections pass them.
-const NETWORK_FILTERS: &[AddNetworkFilters] = &[authorization::add_network, mongo::add_network];
+const NETWORK_FILTERS: &[AddNetworkFilters] =
+    &[authorization::add_custom_network, authorization::add_network, mongo::add_network];
 
 /// The name of a filter and its configuration for the routes of a rule; `None` if the rule does not configure it.
 type ConfigureRoute = fn(&HttpRoute) -> Option<(&'static str, Any)>;
@@ -69,6 +71,9 @@ const ROUTE_CONFIGS: &[ConfigureRoute] = &[fault::configure_route, cors::configu
 
 /// Filters that every gRPC client supports, or every gRPC server. gRFC A33, gRFC A39, gRFC A41.
 const KNOWN_TO_GRPC: [&str; 3] = [authorization::HTTP_NAME, fault::NAME, router::NAME];
+
+/// Filters that refuse requests, and that not every gRPC server supports.
+const SECURITY: [&str; 2] = [authorization::EXT_AUTHZ_NAME, request_authentication::NAME];
 
 /// The HTTP filters of the node's connection managers on a side.
 pub(super) fn http_filters(view: &View<'_>, side: Side) -> Vec<http::HttpFilter> {
@@ -82,7 +87,7 @@ pub(super) fn http_filters(view: &View<'_>, side: Side) -> Vec<http::HttpFilter>
         for filter in &mut filters {
             let name = filter.name.as_str();
             let is_known = KNOWN_TO_GRPC.iter().any(|known| name.starts_with(known));
-            filter.is_optional = !is_known && name != request_authentication::NAME;
+            filter.is_optional = !is_known && !SECURITY.contains(&name);
         }
     }
     filters

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{OWN_CERTIFICATE, ROOTS, downstream, file, upstream};
 use crate::config::{Secret, TrafficPolicy};
 use crate::identities::WorkloadCertificate;
+use crate::translate::filter::authorization::checking_service;
 use crate::translate::gateway_server::servers;
 use crate::translate::proto::{core, tls};
 use crate::translate::view::View;
@@ -60,7 +61,7 @@ fn names(view: &View<'_>) -> BTreeSet<String> {
         let settings = servers(view).filter_map(|server| server.server.tls.as_ref());
         names.extend(settings.flat_map(downstream::names_of));
     }
-    for service in &view.services {
+    for service in view.services.iter().copied().chain(checking_service(view)) {
         let Some(rule) = view.mesh.destination_rules.find(service, &view.node.namespace) else { continue };
         let subsets = rule.subsets.iter().map(|subset| &subset.traffic_policy);
         for policy in std::iter::once(&rule.traffic_policy).chain(subsets) {

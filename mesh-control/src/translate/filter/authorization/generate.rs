@@ -220,7 +220,7 @@ fn value_of(pattern: value_matcher::MatchPattern) -> ValueMatcher {
     ValueMatcher { match_pattern: Some(pattern) }
 }
 
-fn string_value(matcher: StringMatcher) -> ValueMatcher {
+pub(super) fn string_value(matcher: StringMatcher) -> ValueMatcher {
     value_of(value_matcher::MatchPattern::StringMatch(matcher))
 }
 
@@ -236,7 +236,11 @@ fn or_values(mut matchers: Vec<ValueMatcher>) -> ValueMatcher {
     value_of(value_matcher::MatchPattern::OrMatch(OrMatcher { value_matchers: matchers }))
 }
 
-fn metadata<'a>(filter: &str, path: impl IntoIterator<Item = &'a str>, value: ValueMatcher) -> MetadataMatcher {
+pub(super) fn metadata<'a>(
+    filter: &str,
+    path: impl IntoIterator<Item = &'a str>,
+    value: ValueMatcher,
+) -> MetadataMatcher {
     let segment = |key: &str| PathSegment { segment: Some(Segment::Key(key.to_owned())) };
     let path = path.into_iter().map(segment).collect();
     MetadataMatcher { filter: filter.to_owned(), path, value: Some(value), invert: false }

@@ -4,9 +4,13 @@
 //! policy is a policy of the filter, called `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`. What a policy with the annotation for dry runs
 //! would do is a shadow policy.
 //!
+//! In front of the filters that authenticate users are those of the action `CUSTOM`, see `custom`.
+//!
 //! `rule` translates a rule, `generate` the values of its attributes, `trust_domains` replaces aliases. Source: istiod's
 //! `pilot/pkg/security/authz`.
 
+mod custom;
+mod ext_authz;
 mod generate;
 mod rule;
 #[cfg(test)]
@@ -16,13 +20,17 @@ mod trust_domains;
 use std::collections::BTreeMap;
 
 use super::{Side, TcpChain, http_filter, network_filter};
-use crate::config::{AuthorizationAction, AuthorizationPolicy, selects};
+use crate::config::{AuthorizationAction, AuthorizationPolicy, Metadata, selects};
 use crate::translate::proto::{any, http, http_rbac, listener, network_rbac, rbac};
 use crate::translate::view::View;
 use generate::Protocol;
 use mesh_core::node::Role;
 use rbac::rbac::Action;
 use trust_domains::TrustDomains;
+
+pub(in crate::translate) use custom::checking_service;
+pub(super) use custom::{add_http as add_custom_http, add_network as add_custom_network};
+pub(super) use ext_authz::NAME as EXT_AUTHZ_NAME;
 
 /// Name of the filters of requests.
 pub(super) const HTTP_NAME: &str = "envoy.filters.http.rbac";
@@ -90,8 +98,7 @@ fn build(view: &View<'_>, side: Side, protocol: Protocol) -> Vec<Built> {
         return Vec::new();
     }
     let policies = selected(view);
-    let mesh_config = &view.mesh.config.mesh_config;
-    let trust_domains = TrustDomains::new(mesh_config.trust_domain(), mesh_config.trust_domain_aliases());
+    let trust_domains = TrustDomains::of(view);
     let actions = [
         (Action::Log, AuthorizationAction::Audit),
         (Action::Deny, AuthorizationAction::Deny),
@@ -114,6 +121,11 @@ fn selected<'a>(view: &View<'a>) -> Vec<&'a AuthorizationPolicy> {
     namespaces.flat_map(of).filter(|policy| selects(&policy.selector, &view.node.labels)).collect()
 }
 
+/// Name of the filter's policy of a rule.
+fn rule_name(metadata: &Metadata, index: usize) -> String {
+    format!("ns[{}]-policy[{}]-rule[{index}]", metadata.namespace, metadata.name)
+}
+
 fn build_action(
     policies: &[&AuthorizationPolicy],
     action: Action,
@@ -126,7 +138,7 @@ fn build_action(
         let new = || rbac::Rbac { action: action.into(), policies: BTreeMap::new(), audit_logging_options: None };
         let rules = rules.get_or_insert_with(new);
         let metadata = &policy.metadata;
-        let name = |index| format!("ns[{}]-policy[{}]-rule[{index}]", metadata.namespace, metadata.name);
+        let name = |index| rule_name(metadata, index);
         for (index, rule) in policy.rules.iter().enumerate() {
             let translated = rule::translate(rule, &metadata.namespace, action, protocol, trust_domains);
             rules.policies.extend(translated.map(|translated| (name(index), translated)));

@@ -1,12 +1,19 @@
 //! The trust domains of a mesh, which policies may name by any of their aliases.
 
 use crate::host::CLUSTER_DOMAIN;
+use crate::translate::view::View;
 
 /// The trust domain of a mesh, and its aliases. Istio `trustDomain` and `trustDomainAliases` of the mesh's configuration.
 #[derive(Clone, Debug)]
 pub(super) struct TrustDomains(Vec<String>);
 
 impl TrustDomains {
+    /// Those of the mesh.
+    pub(super) fn of(view: &View<'_>) -> Self {
+        let mesh_config = &view.mesh.config.mesh_config;
+        Self::new(mesh_config.trust_domain(), mesh_config.trust_domain_aliases())
+    }
+
     pub(super) fn new(trust_domain: &str, aliases: &[String]) -> Self {
         Self(std::iter::once(trust_domain).chain(aliases.iter().map(String::as_str)).map(str::to_owned).collect())
     }

@@ -1,5 +1,7 @@
 //! The translation of policies, compared with protobuf-JSON.
 
+mod custom;
+
 use std::sync::Arc;
 
 use mesh_xds::json::from_text;
