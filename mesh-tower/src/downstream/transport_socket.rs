@@ -1,10 +1,14 @@
 //! The transport socket of a downstream connection.
 
 use std::{
-    io::{Error, ErrorKind, IoSlice, Result},
+    io::{IoSlice, Result},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+};
+#[cfg(feature = "tls")]
+use std::{
+    io::{Error, ErrorKind},
     time::Duration,
 };
 

@@ -40,6 +40,7 @@ const MAX_FAULTS: usize = 50;
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     /// Whether the message is part of a bootstrap, which may name files to be followed. What comes from a control plane may not.
+    #[cfg(feature = "json")]
     is_of_bootstrap: bool,
     ignored: RefCell<Vec<Ignored>>,
     /// Errors after which decoding went on, to find others.
@@ -49,7 +50,11 @@ pub(crate) struct Notes {
 impl Notes {
     /// For a message that is part of a bootstrap.
     pub(crate) fn of_bootstrap() -> Self {
-        Self { is_of_bootstrap: true, ..Self::default() }
+        Self {
+            #[cfg(feature = "json")]
+            is_of_bootstrap: true,
+            ..Self::default()
+        }
     }
 
     /// The outcome of decoding, with the fields that were ignored, or all errors.
@@ -102,6 +107,7 @@ impl<'a> At<'a> {
     }
 
     /// Whether the message is part of a bootstrap.
+    #[cfg(feature = "json")]
     pub(crate) fn is_of_bootstrap(&self) -> bool {
         self.notes.is_of_bootstrap
     }
