@@ -123,6 +123,7 @@ impl Changes {
                 let Self { applied, is_change } = std::mem::take(self);
                 return is_change.then_some(applied);
             }
+            Notice::Applied(report) if is_renewal(&report) => {}
             Notice::Applied(ApplyReport { resource_type, is_answer, accepted, removed, rejected, .. }) => {
                 self.is_change |= !is_answer || !rejected.is_empty();
                 self.applied.changed.extend(accepted.iter().map(|name| resource(resource_type, name)));
@@ -138,6 +139,16 @@ impl Changes {
         }
         None
     }
+}
+
+/// The certificate of a workload, and the roots of the mesh.
+const IDENTITY: [&str; 2] = ["default", "ROOTCA"];
+
+/// Whether only the certificate of this program or the roots of the mesh are new, which is no change of the configuration.
+fn is_renewal(report: &ApplyReport) -> bool {
+    let has_others = report.accepted.iter().any(|name| !IDENTITY.contains(&&**name));
+    let is_clean = report.removed.is_empty() && report.rejected.is_empty();
+    report.resource_type == ResourceType::Secret && is_clean && !has_others
 }
 
 fn resource(resource_type: ResourceType, name: &str) -> String {

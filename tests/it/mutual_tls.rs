@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::{Extension, Router, routing::get as handle};
-use mesh::{Mesh, MeshBuilder, PeerIdentity};
+use mesh::{ConfigEvent, Mesh, MeshBuilder, PeerIdentity};
 use mesh_control::ca::Authority;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -31,6 +31,15 @@ metadata: {name: client-only}
 spec:
   selector: {matchLabels: {app: shop}}
   rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/client]}}]}]
+";
+
+/// A connection has one request, so that each request has a handshake.
+const SERIAL: &str = "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: shop}
+spec:
+  host: shop
+  trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}
 ";
 
 /// A new authority in a directory.
@@ -63,7 +72,8 @@ impl Scene {
             Some(_) => "not verified".to_owned(),
             None => "nobody".to_owned(),
         };
-        let router = Router::new().route("/", handle(whoami));
+        let serial = async |Extension(peer): Extension<PeerIdentity>| peer.certificate.serial.to_string();
+        let router = Router::new().route("/", handle(whoami)).route("/serial", handle(serial));
         tokio::spawn(async move { mesh.server("shop").unwrap().serve(socket, router).await });
         scene
     }
@@ -126,6 +136,33 @@ async fn a_policy_about_principals_admits_one_identity_only() {
     let scene = Scene::start("STRICT", CLIENT_ONLY).await;
     assert_eq!(scene.call(scene.ca.path(), "client").await, (200, CLIENT.to_owned()));
     assert_eq!(scene.call(scene.ca.path(), "other").await, (403, "RBAC: access denied".to_owned()));
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_and_is_no_change_of_the_configuration() {
+    let scene = Scene::start("STRICT", SERIAL).await;
+    let lifetime = Duration::from_secs(2);
+    let builder = scene.member(scene.ca.path()).service_account("client").certificate_lifetime(lifetime);
+    let mesh = builder.build().await.unwrap();
+    let (mut events, channel) = (mesh.events(), mesh.channel("shop").unwrap());
+    let first = get(&channel, "/serial").await;
+    assert_eq!(first.0, 200);
+    let renewed = async { while get(&channel, "/serial").await == first {} };
+    tokio::time::timeout(Duration::from_secs(20), renewed).await.unwrap();
+    let (status, second) = get(&channel, "/serial").await;
+    assert!(status == 200 && second != first.1, "{second}");
+
+    scene.dir.write("policy.yaml", &policy("STRICT"));
+    let applied = async {
+        loop {
+            let event = events.next().await.unwrap();
+            if let ConfigEvent::Applied(applied) = event {
+                return applied;
+            }
+        }
+    };
+    let applied = tokio::time::timeout(Duration::from_secs(20), applied).await.unwrap();
+    assert!(!applied.changed.iter().any(|name| name.contains("secret")), "{applied:?}");
 }
 
 #[tokio::test]
