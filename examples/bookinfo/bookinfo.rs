@@ -5,6 +5,8 @@
 //!                                     (library)    └─► reviews v1, v2, v3   (HTTP, library on both sides)
 //!                                                          └─► ratings' sidecar (mesh-proxy) ─► ratings (plain)
 //! ```
+//!
+//! Calls between members are encrypted, and each side knows the other's service account (`mesh/security.yaml`).
 
 use std::{io, net::SocketAddr, path::Path, time::Duration};
 
@@ -14,7 +16,9 @@ use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, details,
+    Error,
+    certificates::Certificates,
+    details,
     ports::{Listener, Ports},
     productpage,
     proxy::Proxy,
@@ -26,6 +30,14 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Time that a proxy has to become ready.
 const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// What all services have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site<'a> {
+    /// The directory of Istio resources.
+    pub(crate) config: &'a Path,
+    pub(crate) certificates: &'a Certificates,
+}
 
 /// The running services.
 #[derive(Debug)]
@@ -59,18 +71,18 @@ impl Tier {
 }
 
 impl Bookinfo {
-    /// Starts all services with the configuration in `config`. Returns when all are ready.
-    pub(crate) async fn start(config: &Path, ports: Ports) -> Result<Self, Error> {
-        let mesh = join_mesh(config, "productpage", "v1").await?;
+    /// Starts all services with the configuration and certificates of `site`. Returns when all are ready.
+    pub(crate) async fn start(site: Site<'_>, ports: Ports) -> Result<Self, Error> {
+        let mesh = join_mesh(site, "productpage", "v1").await?;
         let mut bookinfo = Self {
             mesh,
-            sidecar: Some(start_proxy("ratings", "sidecar", "app=ratings", config, ports.address(RATINGS_ADMIN))?),
-            gateway: Some(start_proxy("gateway", "gateway", GATEWAY_LABEL, config, ports.address(GATEWAY_ADMIN))?),
+            sidecar: Some(start_proxy("ratings", "sidecar", "app=ratings", site, ports.address(RATINGS_ADMIN))?),
+            gateway: Some(start_proxy("gateway", "gateway", GATEWAY_LABEL, site, ports.address(GATEWAY_ADMIN))?),
             tiers: Default::default(),
         };
         bookinfo.serve_ratings(ports).await?;
-        bookinfo.serve_reviews(config, ports).await?;
-        bookinfo.serve_details(config, ports).await?;
+        bookinfo.serve_reviews(site, ports).await?;
+        bookinfo.serve_details(site, ports).await?;
         bookinfo.serve_productpage(ports).await?;
         await_ready(bookinfo.sidecar.as_mut(), ports.address(RATINGS_ADMIN)).await?;
         await_ready(bookinfo.gateway.as_mut(), ports.address(GATEWAY_ADMIN)).await?;
@@ -87,14 +99,14 @@ impl Bookinfo {
         Ok(())
     }
 
-    async fn serve_reviews(&mut self, config: &Path, ports: Ports) -> Result<(), Error> {
+    async fn serve_reviews(&mut self, site: Site<'_>, ports: Ports) -> Result<(), Error> {
         let listeners = [
             (Listener::ReviewsV1, Listener::ReviewsV1Admin),
             (Listener::ReviewsV2, Listener::ReviewsV2Admin),
             (Listener::ReviewsV3, Listener::ReviewsV3Admin),
         ];
         for (version, (listener, admin)) in reviews::VERSIONS.into_iter().zip(listeners) {
-            let mesh = join_mesh(config, "reviews", version.name).await?;
+            let mesh = join_mesh(site, "reviews", version.name).await?;
             let service = reviews::router(version, mesh.channel("ratings:9080")?);
             let server = mesh.server("reviews")?.with_drain_time(DRAIN_TIME);
             let socket = listen(ports.address(listener)).await?;
@@ -106,8 +118,8 @@ impl Bookinfo {
         Ok(())
     }
 
-    async fn serve_details(&mut self, config: &Path, ports: Ports) -> Result<(), Error> {
-        let mesh = join_mesh(config, "details", "v1").await?;
+    async fn serve_details(&mut self, site: Site<'_>, ports: Ports) -> Result<(), Error> {
+        let mesh = join_mesh(site, "details", "v1").await?;
         let socket = listen(ports.address(Listener::Details)).await?;
         let tier = &mut self.tiers[REVIEWS_AND_DETAILS];
         let server = mesh.server("details")?.with_drain_time(DRAIN_TIME);
@@ -190,8 +202,9 @@ const RATINGS_ADMIN: Listener = Listener::RatingsSidecarAdmin;
 const GATEWAY_ADMIN: Listener = Listener::GatewayAdmin;
 const GATEWAY_LABEL: &str = "istio=ingressgateway";
 
-async fn join_mesh(config: &Path, service: &str, version: &str) -> Result<Mesh, Error> {
-    let mesh = Mesh::builder().config_dir(config).service(service).label("app", service).label("version", version);
+async fn join_mesh(site: Site<'_>, service: &str, version: &str) -> Result<Mesh, Error> {
+    let mesh = Mesh::builder().config_dir(site.config).service(service).label("app", service).label("version", version);
+    let mesh = mesh.certificate_authority(site.certificates.dir()).certificate_lifetime(site.certificates.lifetime);
     Ok(mesh.build().await?)
 }
 
@@ -203,15 +216,18 @@ fn start_proxy(
     service: &'static str,
     role: &str,
     label: &str,
-    config: &Path,
+    site: Site<'_>,
     admin: SocketAddr,
 ) -> Result<Proxy, Error> {
-    let config = config.to_str().ok_or("the path of the configuration is not UTF-8")?;
+    let config = site.config.to_str().ok_or("the path of the configuration is not UTF-8")?;
+    let ca = site.certificates.dir().to_str().ok_or("the path of the certificate authority is not UTF-8")?;
+    let ttl_s = site.certificates.lifetime.as_secs().to_string();
     let admin = admin.to_string();
     let drain_time_s = DRAIN_TIME.as_secs().to_string();
     let who = ["--istio", config, "--service", service, "--role", role, "--label", label];
     let how = ["--admin", &admin, "--drain-time-s", &drain_time_s, "--log-level", "off"];
-    Ok(Proxy::start(service, &[who.as_slice(), how.as_slice()].concat())?)
+    let certificate = ["--ca", ca, "--certificate-ttl-s", &ttl_s];
+    Ok(Proxy::start(service, &[who.as_slice(), how.as_slice(), certificate.as_slice()].concat())?)
 }
 
 async fn ended(proxy: Option<&mut Proxy>) -> String {

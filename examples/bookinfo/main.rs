@@ -6,6 +6,7 @@
 //! ```
 
 mod bookinfo;
+mod certificates;
 mod check;
 mod configuration;
 mod details;
@@ -28,7 +29,8 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    bookinfo::Bookinfo,
+    bookinfo::{Bookinfo, Site},
+    certificates::Certificates,
     ports::{Listener, Ports},
 };
 
@@ -86,9 +88,14 @@ const ADMINS: [(Listener, &str); 7] = [
 async fn show(config: &Path) -> Result<ExitCode, Error> {
     let ports = Ports::usual();
     ports.require_unused()?;
-    let mut bookinfo = Bookinfo::start(config, ports).await?;
+    let certificates = Certificates::new()?;
+    let mut bookinfo = Bookinfo::start(Site { config, certificates: &certificates }, ports).await?;
     println!("page          http://{}/productpage", ports.address(Listener::Productpage));
     println!("by a gateway  http://{}/productpage", ports.address(Listener::Gateway));
+    println!(
+        "with a token  curl -H \"authorization: Bearer $(cat examples/bookinfo/reader.jwt)\" http://{}/api/v1/products/0/reviews",
+        ports.address(Listener::Gateway)
+    );
     for (i, (listener, user)) in ADMINS.into_iter().enumerate() {
         let heading = if i == 0 { "admin" } else { "" };
         println!("{heading:<13} http://{}  {user}", ports.address(listener));

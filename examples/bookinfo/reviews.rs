@@ -1,12 +1,12 @@
 //! The reviews service in three versions: v1 has no stars, v2 black ones, v3 red ones.
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, State},
     http::HeaderMap,
     routing::get,
 };
-use mesh::Channel;
+use mesh::{Channel, PeerIdentity};
 use serde::{Deserialize, Serialize};
 
 use crate::fetch;
@@ -60,7 +60,27 @@ struct App {
 
 /// The service of one version, which gets stars from `ratings`.
 pub(crate) fn router(version: Version, ratings: Channel) -> Router {
-    Router::new().route("/reviews/{product_id}", get(reviews)).with_state(App { version, ratings })
+    Router::new()
+        .route("/reviews/{product_id}", get(reviews))
+        .route("/whoami", get(whoami))
+        .with_state(App { version, ratings })
+}
+
+/// Who the client is, by its certificate.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Client {
+    /// Its identity.
+    pub(crate) identity: String,
+    /// The serial number of its certificate.
+    pub(crate) serial: String,
+}
+
+/// Tells the client who it is. A client in plain text is nobody.
+async fn whoami(client: Option<Extension<PeerIdentity>>) -> Json<Option<Client>> {
+    Json(client.map(|Extension(client)| Client {
+        identity: client.certificate.uri_sans.join(", "),
+        serial: client.certificate.serial.to_string(),
+    }))
 }
 
 async fn reviews(State(app): State<App>, Path(id): Path<u32>, headers: HeaderMap) -> Json<Reviews> {

@@ -5,24 +5,31 @@
 
 mod edits;
 mod requests;
+mod security;
 
-use std::{fmt::Display, net::SocketAddr, path::Path, process::ExitCode};
+use std::{fmt::Display, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
 use mesh::ConfigEvents;
 
 use crate::{
     Error,
-    bookinfo::Bookinfo,
+    bookinfo::{Bookinfo, Site},
+    certificates::Certificates,
     configuration::Configuration,
     ports::{Listener, Ports},
 };
 
-/// Runs all checks. The exit code is 0 if all pass.
+/// Lifetime of all certificates, so that they are renewed several times meanwhile.
+const LIFETIME: Duration = Duration::from_secs(10);
+
+/// Runs all checks; those of security if the configuration has a `security.yaml`. The exit code is 0 if all pass.
 #[expect(clippy::print_stdout, reason = "the example's output")]
 pub(crate) async fn run(original: &Path) -> Result<ExitCode, Error> {
     let ports = Ports::free()?;
     let configuration = Configuration::copy(original, &ports)?;
-    let bookinfo = Bookinfo::start(configuration.dir(), ports).await?;
+    let certificates = Certificates::new()?.with_lifetime(LIFETIME);
+    let site = Site { config: configuration.dir(), certificates: &certificates };
+    let bookinfo = Bookinfo::start(site, ports).await?;
     let events = bookinfo.mesh.events();
     let mut scene = Scene { ports, configuration, bookinfo, events };
 
@@ -36,6 +43,15 @@ pub(crate) async fn run(original: &Path) -> Result<ExitCode, Error> {
     report.add("its repair applies", edits::repair_applies(&mut scene).await);
     report.add("the library reports Istio's metrics", requests::library_reports_metrics(&scene).await);
     report.add("the sidecar reports Istio's metrics", requests::sidecar_reports_metrics(&scene).await);
+    if original.join("security.yaml").exists() {
+        report.add("reviews knows who calls over mutual TLS", security::caller_is_known(&scene).await);
+        report.add("productpage may not call ratings", security::other_caller_is_denied(&scene).await);
+        report.add("plain text is refused", security::plain_text_is_refused(&scene).await);
+        report.add("the gateway's API needs a token", security::gateway_needs_token(&scene).await);
+        report.add("certificates are renewed under load", security::certificates_are_renewed(&scene).await);
+    } else {
+        println!("      the configuration has no security.yaml: no checks of security");
+    }
     report.add("the sidecar drains on SIGTERM", requests::sidecar_drains(&mut scene).await);
 
     scene.bookinfo.stop().await;
