@@ -3,14 +3,16 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::{Extension, Router, routing::get as handle};
+use http::Request;
 use mesh::{ConfigEvent, Mesh, MeshBuilder, PeerIdentity};
 use mesh_control::ca::Authority;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
+use tower::ServiceExt as _;
 
-use crate::support::{ConfigDir, get, shop};
+use crate::support::{ConfigDir, get, named, shop};
 
 const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
 
@@ -120,6 +122,26 @@ async fn a_layer_serves_plain_text_unless_it_is_forbidden() {
         if let Err(error) = layer {
             assert!(error.report().contains("it requires TLS of all connections"), "{error:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_layer_refuses_everything_after_an_edit_that_forbids_plain_text() {
+    let scene = Scene::start("PERMISSIVE", "").await;
+    let mesh = scene.member(scene.ca.path()).service("shop").build().await.unwrap();
+    let layer = mesh.server("shop").unwrap().layer(scene.shop).unwrap();
+    let service = tower::Layer::layer(&layer, named("shop"));
+    let status = async || {
+        let request = Request::get("/").header("host", "shop").body(String::new()).unwrap();
+        service.clone().oneshot(request).await.unwrap_or_else(|never| match never {}).status().as_u16()
+    };
+    assert_eq!(status().await, 200);
+    for (mode, expected) in [("STRICT", 403), ("PERMISSIVE", 200)] {
+        let mut events = mesh.events();
+        scene.dir.write("policy.yaml", &policy(mode));
+        let applied = async { while !matches!(events.next().await.unwrap(), ConfigEvent::Applied(_)) {} };
+        tokio::time::timeout(Duration::from_secs(20), applied).await.unwrap();
+        assert_eq!(status().await, expected, "{mode}");
     }
 }
 

@@ -1,15 +1,15 @@
 //! The transport socket of a downstream connection.
 
+#[cfg(feature = "tls")]
+use std::{
+    io::{Error, ErrorKind},
+    time::Duration,
+};
 use std::{
     io::{IoSlice, Result},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-};
-#[cfg(feature = "tls")]
-use std::{
-    io::{Error, ErrorKind},
-    time::Duration,
 };
 
 use mesh_core::{

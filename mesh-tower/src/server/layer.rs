@@ -24,8 +24,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    ServeError, Server,
-    own_service::{OwnService, listener_of},
+    FilterChainError, ServeError, Server,
+    own_service::{OwnService, listener_of, refusing_listener},
 };
 use crate::{Body, BoxError, ConnectionManager, Downstream, ResponseBody, codec::ConnectionInfo, drain::Drain};
 
@@ -69,7 +69,7 @@ impl Server {
     ///
     /// # Errors
     /// If the listener's configuration cannot be served. A later configuration that cannot be served is logged, and the
-    /// previous one stays in use.
+    /// previous one stays in use; if it cannot because it requires TLS, all requests get 403.
     pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, ServeError> {
         let listeners = self.store.watch_listeners();
         let listener = listener_of(&self.store.listeners(), address);
@@ -105,6 +105,7 @@ impl Inbound {
         } else {
             self.server.manager(&listener, self.address)
         };
+        let manager = manager.or_else(|error| self.refusing(error));
         // A configuration that cannot be served is not tried again before the next change.
         let newer = match manager {
             Ok(manager) => Current { listeners, listener, manager },
@@ -117,6 +118,17 @@ impl Inbound {
         let newer = Arc::new(newer);
         self.current.store(Arc::clone(&newer));
         newer
+    }
+}
+
+impl Inbound {
+    /// Refuses all requests if the configuration requires TLS: the previous one would let plain text pass that is forbidden now.
+    fn refusing(&self, error: ServeError) -> Result<ConnectionManager<()>, ServeError> {
+        if !matches!(error.source, FilterChainError::TlsOfLayer) {
+            return Err(error);
+        }
+        tracing::warn!(error = &error as &dyn StdError, "a layer refuses all requests");
+        self.server.manager(&refusing_listener(self.address), self.address)
     }
 }
 

@@ -21,8 +21,8 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use mesh_core::{
     model::{
-        Action, Http2Keepalive, HttpConnectionManager, Listener, NetworkFilter, PathMatcher, Route, RouteConfiguration,
-        RouteMatch, RouteSource, ServerHeader, TrafficDirection, VirtualHost,
+        Action, DirectResponse, Http2Keepalive, HttpConnectionManager, Listener, NetworkFilter, PathMatcher, Route,
+        RouteConfiguration, RouteMatch, RouteSource, ServerHeader, TrafficDirection, VirtualHost,
     },
     resilience::timeout::Timeouts,
     store::{ListenerMap, Store},
@@ -263,7 +263,16 @@ fn named_by_address(mut http: HttpConnectionManager, address: SocketAddr) -> Htt
 
 /// A listener that passes every request to the service.
 pub(super) fn default_listener(address: SocketAddr) -> Listener {
-    let everything = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), Action::NonForwarding);
+    listener_with(address, Action::NonForwarding)
+}
+
+/// A listener that refuses every request.
+pub(super) fn refusing_listener(address: SocketAddr) -> Listener {
+    listener_with(address, DirectResponse::new(StatusCode::FORBIDDEN, "plain text is forbidden here").into())
+}
+
+fn listener_with(address: SocketAddr, action: Action) -> Listener {
+    let everything = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), action);
     let routes = RouteConfiguration::new("inbound", vec![VirtualHost::new("inbound", vec![everything])]);
     let name: Arc<str> = address.to_string().into();
     let mut http = HttpConnectionManager::new(&name, RouteSource::Inline(Arc::new(routes)));
