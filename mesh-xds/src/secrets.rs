@@ -76,8 +76,8 @@ impl FileSecrets {
 /// # Errors
 /// The first that cannot, with its file.
 pub fn check<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> Result<(), String> {
-    let files = names.into_iter().filter(|name| name.starts_with(PREFIX));
-    files.map(|name| read(name).map(drop).map_err(|error| format!("{name}: {error}"))).collect()
+    let mut files = names.into_iter().filter(|name| name.starts_with(PREFIX));
+    files.try_for_each(|name| read(name).map(drop).map_err(|error| format!("{name}: {error}")))
 }
 
 /// The names of all secrets in files.
