@@ -60,7 +60,7 @@ impl Place<'_> {
             Diagnostic::error(Code::Unsupported, self.position.clone(), message)
                 .at(self.metadata.resource(), self.field)
                 .label("cannot be enforced")
-                .help("start with --ca DIR; `mesh-control ca init DIR` creates a certificate authority")
+                .help("start with --ca DIR, which `mesh-control ca init DIR` makes; a program calls MeshBuilder::certificate_authority")
         })
     }
 }
