@@ -13,18 +13,10 @@ use mesh_core::store::Store;
 
 use crate::json;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
-use crate::resource::{self, Resource};
+use crate::resource::{self, Resource, in_file};
 
 /// How often the files are read.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// The beginning of the names in the store of secrets that are in files.
-const PREFIX: &str = "file:";
-
-/// The name in the store of the secret `name` in the file at `path`.
-pub(crate) fn name_in_store(path: &str, name: &str) -> Arc<str> {
-    format!("{PREFIX}{name}@{path}").into()
-}
 
 /// Reads the secrets in files that the listeners and clusters of a store name, and reads them again when they change.
 #[derive(Debug)]
@@ -76,7 +68,7 @@ impl FileSecrets {
 /// # Errors
 /// The first that cannot, with its file.
 pub fn check<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> Result<(), String> {
-    let mut files = names.into_iter().filter(|name| name.starts_with(PREFIX));
+    let mut files = names.into_iter().filter(|name| in_file(name).is_some());
     files.try_for_each(|name| read(name).map(drop).map_err(|error| format!("{name}: {error}")))
 }
 
@@ -85,14 +77,14 @@ fn names(store: &Store) -> Vec<Arc<str>> {
     let (listeners, clusters) = (store.listeners(), store.clusters());
     let of_listeners = listeners.values().flat_map(|listener| listener.secret_names());
     let all = of_listeners.chain(clusters.iter().flat_map(|cluster| cluster.config().secret_names()));
-    let mut names: Vec<_> = all.filter(|name| name.starts_with(PREFIX)).cloned().collect();
+    let mut names: Vec<_> = all.filter(|name| in_file(name).is_some()).cloned().collect();
     names.sort();
     names.dedup();
     names
 }
 
 fn read(name_in_store: &Arc<str>) -> Result<Secret, String> {
-    let (name, path) = name_in_store.strip_prefix(PREFIX).and_then(|rest| rest.split_once('@')).unwrap_or_default();
+    let (name, path) = in_file(name_in_store).ok_or("not a secret in a file")?;
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let response: DiscoveryResponse = json::from_text(&text, path).map_err(|error| error.to_string())?;
     for any in &response.resources {

@@ -36,6 +36,8 @@ use prost_types::Any;
 use thiserror::Error;
 
 pub use field::{FieldError, Ignored};
+#[cfg(feature = "json")]
+pub(crate) use tls::in_file;
 
 use crate::decode::{data_source, field, header, route_match, value};
 use field::{At, Notes};

@@ -232,10 +232,20 @@ fn sds(at: &At<'_>, config: &SdsSecretConfig) -> Result<Arc<str>> {
     if at.is_of_bootstrap()
         && let Some(path) = path(source)
     {
-        return Ok(crate::secrets::name_in_store(path, name));
+        return Ok(format!("{IN_FILE}{name}@{path}").into());
     }
     only_aggregated(&at, source)?;
     Ok(name.as_str().into())
+}
+
+/// The beginning of the names in the store of secrets that are in files.
+#[cfg(feature = "json")]
+const IN_FILE: &str = "file:";
+
+/// The name of a secret and the path of its file, of its name in the store; `None` = it is not in a file.
+#[cfg(feature = "json")]
+pub(crate) fn in_file(name_in_store: &str) -> Option<(&str, &str)> {
+    name_in_store.strip_prefix(IN_FILE)?.split_once('@')
 }
 
 /// The file of secrets; `None` = they are not in a file.
