@@ -10,6 +10,7 @@ use super::{CertificateValidationContext, TlsCertificate};
 use crate::tls::TlsVersion;
 
 /// How connections from clients are secured. Envoy `DownstreamTlsContext`.
+#[expect(clippy::struct_excessive_bools, reason = "one per boolean field of Envoy's message, under its name")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DownstreamTlsContext {
@@ -21,6 +22,8 @@ pub struct DownstreamTlsContext {
     /// Never resume a session. Default false. Envoy `disable_stateless_session_resumption` and
     /// `disable_stateful_session_resumption`.
     pub disable_session_resumption: bool,
+    /// Choose the cipher suite by the order of the client. Default false: by that of the server.
+    pub prefer_client_ciphers: bool,
     /// If the client requests a server name that no certificate has, take the first certificate whose key the client supports,
     /// instead of looking at the first only. Default false. Envoy `full_scan_certs_on_sni_mismatch`.
     pub full_scan_certs_on_sni_mismatch: bool,
@@ -38,6 +41,8 @@ pub struct UpstreamTlsContext {
     pub auto_host_sni: bool,
     /// The certificate must be for the server name that is requested. Default false. Envoy `auto_sni_san_validation`.
     pub auto_sni_san_validation: bool,
+    /// The key usage of the endpoint's certificate must allow signatures, if it says anything. Default false.
+    pub enforce_rsa_key_usage: bool,
     /// How many sessions are kept to be resumed; 0 = none. Default 1.
     pub max_session_keys: Option<u32>,
 }

@@ -14,7 +14,7 @@ use mesh_core::{
     tls::{CertificateInfo, TlsInfo},
 };
 use rustls::{
-    ClientConfig, HandshakeKind,
+    ClientConfig,
     client::{ResolvesClientCert, Resumption},
     crypto::CryptoProvider,
     sign::{CertifiedKey, SingleCertAndKey},
@@ -29,7 +29,7 @@ use super::{
     error::handshake_failed,
     provider::{provider, versions},
     secrets::{MadeOfSecrets, SecretValues, Secrets},
-    server::session_info,
+    server::{is_resumed, session_info},
     verify::Verifier,
 };
 use crate::Protocol;
@@ -106,8 +106,7 @@ impl ClientTls {
     {
         let connected = self.handshake(io, peer).await;
         let (stream, info) = connected.map_err(|error| handshake_failed(stats, error))?;
-        let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-        stats.count_handshake(info.version, is_resumed);
+        stats.count_handshake(info.version, is_resumed(stream.get_ref().1));
         Ok((stream, info))
     }
 
@@ -124,7 +123,7 @@ impl ClientTls {
         let config = configs.for_protocol(peer.protocol, &self.context);
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, io).await?;
         let (_, session) = stream.get_ref();
-        let mut info = session_info(session, Some(&configs.verifier), Role::Server);
+        let mut info = session_info(session, Some(&configs.verifier), Role::Server)?;
         info.server_name = sni.cloned();
         info.local.clone_from(&configs.local);
         Ok((stream, info))
@@ -138,7 +137,11 @@ impl Configs {
         secrets: &SecretValues,
     ) -> std::result::Result<Self, TlsError> {
         let verifier = Verifier::new(secrets.validation(&context.common)?, provider)?;
-        let verifier = Arc::new(verifier.checking_server_name(context.auto_sni_san_validation));
+        let verifier = Arc::new(
+            verifier
+                .checking_server_name(context.auto_sni_san_validation)
+                .checking_key_usage(context.enforce_rsa_key_usage),
+        );
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(versions(&context.common))
             .map_err(|error| TlsError::Refused { field: "tls_params", error })?

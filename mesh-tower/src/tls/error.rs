@@ -71,6 +71,8 @@ pub(super) enum VerifyError {
     SubjectAltName(String),
     #[error("neither the certificate nor its public key is pinned")]
     Hash,
+    #[error("key usage: the key is not for signatures")]
+    KeyUsage,
     #[error("more than {0} intermediate certificates")]
     Depth(u32),
 }

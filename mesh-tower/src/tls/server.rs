@@ -1,6 +1,9 @@
 //! The server's side: connections from clients.
 
-use std::{io::Result, sync::Arc};
+use std::{
+    io::{Error, ErrorKind, Result},
+    sync::Arc,
+};
 
 use mesh_core::{
     identity::x509::Role,
@@ -87,15 +90,13 @@ impl ServerTls {
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let accepted = self.handshake(io).await.map_err(|error| handshake_failed(stats, error));
-        if let Ok((stream, info)) = &accepted {
-            let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-            stats.count_handshake(info.version, is_resumed);
-            if info.peer.is_none() {
-                stats.no_certificate.inc();
-            }
+        let accepted = self.handshake(io).await;
+        let (stream, info) = accepted.map_err(|error| handshake_failed(stats, error))?;
+        stats.count_handshake(info.version, is_resumed(stream.get_ref().1));
+        if info.peer.is_none() {
+            stats.no_certificate.inc();
         }
-        accepted
+        Ok((stream, info))
     }
 
     async fn handshake<I>(&self, io: I) -> Result<(TlsStream<I>, TlsInfo)>
@@ -110,7 +111,7 @@ impl ServerTls {
         let config = chosen.config_for(&hello);
         let stream = start.into_stream(Arc::clone(config)).await?;
         let (_, session) = stream.get_ref();
-        let mut info = session_info(session, configs.verifier.as_deref(), Role::Client);
+        let mut info = session_info(session, configs.verifier.as_deref(), Role::Client)?;
         info.server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
         info.local = Some(Arc::clone(&chosen.certificate.info));
         Ok((stream, info))
@@ -173,6 +174,8 @@ impl CertificateConfig {
         };
         let resolver = SingleCertAndKey::from((*certificate.key).clone());
         let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        // With the order of the client, rustls's default, a client would choose.
+        config.ignore_client_order = !context.prefer_client_ciphers;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if context.disable_session_resumption {
             config.send_tls13_tickets = 0;
@@ -193,8 +196,16 @@ impl CertificateConfig {
     }
 }
 
+/// Whether the handshake has resumed a session.
+pub(super) fn is_resumed(session: &CommonState) -> bool {
+    session.handshake_kind() == Some(HandshakeKind::Resumed)
+}
+
 /// What is known of a session, but for what only one of the sides knows.
-pub(super) fn session_info(session: &CommonState, verifier: Option<&Verifier>, peer_role: Role) -> TlsInfo {
+///
+/// # Errors
+/// If the session was resumed after the peer's certificate has expired.
+pub(super) fn session_info(session: &CommonState, verifier: Option<&Verifier>, peer_role: Role) -> Result<TlsInfo> {
     let mut info = TlsInfo::default();
     info.version = match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
@@ -206,5 +217,8 @@ pub(super) fn session_info(session: &CommonState, verifier: Option<&Verifier>, p
         let is_verified = verifier.is_some_and(|verifier| verifier.authenticates(chain, peer_role));
         peer_identity(chain, is_verified)
     });
-    info
+    if let (true, Some(verifier), Some(peer)) = (is_resumed(session), verifier, &info.peer) {
+        verifier.verify_resumed(&peer.certificate).map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
+    }
+    Ok(info)
 }

@@ -1,17 +1,21 @@
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use mesh_core::{
     model::{
-        CertificateSource, CertificateValidationContext, DownstreamTlsContext, SanKind, SanMatcher, Secret,
-        StringMatcher, TlsCertificate, TrustBundle, UpstreamTlsContext, ValidationSource,
+        CertificateSource, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SanKind, SanMatcher,
+        Secret, StringMatcher, TlsCertificate, TrustBundle, UpstreamTlsContext, ValidationSource,
     },
     store::Store,
     telemetry::TlsStats,
-    tls::{TlsInfo, TlsVersion},
+    tls::{CertificateInfo, TlsInfo, TlsVersion},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{ClientTls, ServerTls, TlsEndpoint, testing::Authority};
+use super::{ClientTls, ServerTls, TlsEndpoint, testing::Authority, verify::Verifier};
 use crate::Protocol;
 
 const WEB: &str = "spiffe://td/ns/a/sa/web";
@@ -439,4 +443,31 @@ async fn revoked_certificates_are_refused_and_an_authority_needs_a_list() {
     context.crl = Some(Authority::new("other").revocation_list(7));
     let pair = Pair::new(&mutual_server(ca.workload(REVIEWS), context), &client(Some(good), ca.validation()));
     assert_contains(pair.outcome().await.unwrap_err(), "UnknownRevocationStatus");
+}
+
+#[test]
+fn a_session_is_not_resumed_after_the_certificate_has_expired() {
+    let ca = Authority::new("root");
+    let provider = super::provider::provider(&CommonTlsContext::default());
+    let resumed = |context, not_after| {
+        let mut certificate = CertificateInfo::default();
+        certificate.not_after = Some(not_after);
+        Verifier::new(Some(context), &provider).unwrap().verify_resumed(&certificate)
+    };
+    let (past, future) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_secs(60));
+    assert!(resumed(ca.validation(), past).is_err());
+    assert!(resumed(ca.validation(), future).is_ok());
+    let mut lenient = ca.validation();
+    lenient.allow_expired_certificate = true;
+    assert!(resumed(lenient, past).is_ok());
+}
+
+#[tokio::test]
+async fn the_use_of_a_servers_key_is_enforced_on_request() {
+    let ca = Authority::new("root");
+    let server = server(ca.issue(|params| params.key_usages = vec![rcgen::KeyUsagePurpose::KeyEncipherment]));
+    let mut client = client(None, ca.validation());
+    assert!(Pair::new(&server, &client).outcome().await.is_ok());
+    client.enforce_rsa_key_usage = true;
+    assert_contains(Pair::new(&server, &client).outcome().await.unwrap_err(), "not for signatures");
 }

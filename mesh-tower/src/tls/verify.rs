@@ -1,6 +1,6 @@
 //! Verification of the peer's certificate: its chain by webpki, then its names, pins and, for workloads, the rules of SPIFFE.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use mesh_core::{
@@ -9,6 +9,7 @@ use mesh_core::{
         x509::{Certificate, Role},
     },
     model::{CertificateValidationContext, SanKind, StringPattern},
+    tls::CertificateInfo,
 };
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
@@ -41,6 +42,8 @@ pub(super) struct Verifier {
     /// Whether a server's certificate must be for the requested name.
     checks_server_name: bool,
     is_client_required: bool,
+    /// Whether a server's key must be for signatures.
+    checks_key_usage: bool,
     hints: Vec<DistinguishedName>,
 }
 
@@ -76,8 +79,18 @@ impl Verifier {
         let hints = hints.map(|anchor| DistinguishedName::in_sequence(&anchor.subject)).collect();
         let expects_workloads = !context.trust_domains.is_empty() || names_workloads(&context);
         let provider = Arc::clone(provider);
-        let (checks_server_name, is_client_required) = (false, false);
-        Ok(Self { context, provider, anchors, crls, expects_workloads, checks_server_name, is_client_required, hints })
+        let (checks_server_name, is_client_required, checks_key_usage) = (false, false, false);
+        Ok(Self {
+            context,
+            provider,
+            anchors,
+            crls,
+            expects_workloads,
+            checks_server_name,
+            is_client_required,
+            checks_key_usage,
+            hints,
+        })
     }
 
     /// Refuses clients without a certificate.
@@ -88,6 +101,26 @@ impl Verifier {
     /// Refuses servers whose certificate is not for the requested name.
     pub(super) fn checking_server_name(self, checks_server_name: bool) -> Self {
         Self { checks_server_name, ..self }
+    }
+
+    /// Refuses servers whose certificate says that its key is not for signatures.
+    pub(super) fn checking_key_usage(self, checks_key_usage: bool) -> Self {
+        Self { checks_key_usage, ..self }
+    }
+
+    /// Verifies again what may have changed since a session began that is resumed: the date.
+    ///
+    /// # Errors
+    /// If the peer's certificate has expired.
+    pub(super) fn verify_resumed(&self, peer: &CertificateInfo) -> Result<(), Error> {
+        match peer.not_after {
+            Some(end)
+                if self.anchors.is_some() && !self.context.allow_expired_certificate && end < SystemTime::now() =>
+            {
+                Err(CertificateError::Expired.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a peer that this verifier has accepted is authenticated. `chain` is what it has presented.
@@ -120,6 +153,9 @@ impl Verifier {
         if !matchers.is_empty() && !matchers.iter().any(|matcher| matcher.matches(&read.info)) {
             let names = read.info.uri_sans.iter().chain(&read.info.dns_sans).map(|name| &**name).collect::<Vec<_>>();
             return Err(VerifyError::SubjectAltName(names.join(", ")).into());
+        }
+        if self.checks_key_usage && read.key_usage.is_some_and(|usage| !usage.digital_signature) {
+            return Err(VerifyError::KeyUsage.into());
         }
         if self.expects_workloads {
             read.workload_identity(role).map_err(VerifyError::from)?;
@@ -309,6 +345,33 @@ fn chain_error(error: webpki::Error) -> Error {
     .into()
 }
 
+/// Both traits of rustls have these methods.
+macro_rules! verify_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.provider.signature_verification_algorithms.supported_schemes()
+        }
+    };
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -325,27 +388,7 @@ impl ServerCertVerifier for Verifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    verify_signatures!();
 }
 
 impl ClientCertVerifier for Verifier {
@@ -367,27 +410,7 @@ impl ClientCertVerifier for Verifier {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    verify_signatures!();
 }
 
 impl fmt::Debug for Verifier {

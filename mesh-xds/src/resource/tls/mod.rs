@@ -53,13 +53,10 @@ pub(super) fn downstream(at: &At<'_>, context: &proto::DownstreamTlsContext) -> 
         proto::DownstreamTlsContext = context, at;
         use {
             common_tls_context, require_client_certificate, require_sni, disable_stateful_session_resumption,
-            ocsp_staple_policy, full_scan_certs_on_sni_mismatch, session_ticket_keys_type,
+            ocsp_staple_policy, full_scan_certs_on_sni_mismatch, session_ticket_keys_type, prefer_client_ciphers,
         }
-        ignore {
-            session_timeout: "sessions are resumed for as long as rustls allows, at most 12 hours",
-            prefer_client_ciphers: "the order of the server is used",
-        }
-        refuse {}
+        ignore {}
+        refuse { session_timeout }
     }
     if *require_sni == Some(true) {
         return Err(at.field("require_sni").refuse("true: not supported"));
@@ -74,6 +71,7 @@ pub(super) fn downstream(at: &At<'_>, context: &proto::DownstreamTlsContext) -> 
         return Err(at.field("common_tls_context").refuse("a server needs a certificate"));
     }
     model.require_client_certificate = require_client_certificate.unwrap_or_default();
+    model.prefer_client_ciphers = *prefer_client_ciphers;
     model.full_scan_certs_on_sni_mismatch = full_scan_certs_on_sni_mismatch.unwrap_or_default();
     match session_ticket_keys_type {
         Some(SessionTicketKeysType::DisableStatelessSessionResumption(disable)) => {
@@ -99,8 +97,9 @@ pub(super) fn upstream(at: &At<'_>, context: &proto::UpstreamTlsContext) -> Resu
         proto::UpstreamTlsContext = context, at;
         use {
             common_tls_context, sni, auto_host_sni, auto_sni_san_validation, allow_renegotiation, max_session_keys,
+            enforce_rsa_key_usage,
         }
-        ignore { enforce_rsa_key_usage: "the use of a key is always enforced" }
+        ignore {}
         refuse {}
     }
     if *allow_renegotiation {
@@ -116,6 +115,7 @@ pub(super) fn upstream(at: &At<'_>, context: &proto::UpstreamTlsContext) -> Resu
     model.auto_host_sni = *auto_host_sni;
     model.auto_sni_san_validation = *auto_sni_san_validation;
     model.max_session_keys = *max_session_keys;
+    model.enforce_rsa_key_usage = enforce_rsa_key_usage.unwrap_or_default();
     if model.common.certificates.len() > 1 {
         return Err(at.field("common_tls_context").field("tls_certificates").refuse("a client has one certificate"));
     }

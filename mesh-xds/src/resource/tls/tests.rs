@@ -132,6 +132,9 @@ fn what_would_weaken_security_is_refused_by_name() {
     }
     let error = decoded("{common_tls_context: {}}", downstream).unwrap_err();
     assert!(error.contains("a server needs a certificate"), "{error}");
+    let own = format!("common_tls_context: {{tls_certificate_sds_secret_configs: [{{name: default, {ADS}}}]}}");
+    let error = decoded(&format!("{{{own}, session_timeout: 60s}}"), downstream).unwrap_err();
+    assert!(error.contains("session_timeout: not supported"), "{error}");
     let error = decoded("{allow_renegotiation: true}", upstream).unwrap_err();
     assert!(error.contains("allow_renegotiation: true"), "{error}");
     let provider = "{common_tls_context: {tls_certificate_provider_instance: {instance_name: a}}}";
