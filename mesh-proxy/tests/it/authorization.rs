@@ -7,41 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::process::{Directory, Proxy, Upstream, connect, get};
-
-/// A service `ratings` whose program listens on `upstream`; its sidecar listens on `http` and, without HTTP, on `tcp`.
-fn mesh(http: u16, tcp: u16, upstream: SocketAddr) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: ratings}}
-spec:
-  hosts: [ratings.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{{number: 9080, name: http, protocol: HTTP}}]
-  endpoints: [{{address: 127.0.0.1, ports: {{http: {http}}}, labels: {{app: ratings, version: v1}}}}]
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: ratings}}
-spec:
-  workloadSelector: {{labels: {{app: ratings}}}}
-  ingress:
-  - {{port: {{number: {http}, protocol: HTTP, name: http}}, bind: 127.0.0.1, defaultEndpoint: '{upstream}'}}
-  - {{port: {{number: {tcp}, protocol: TCP, name: tcp}}, bind: 127.0.0.1, defaultEndpoint: '{upstream}'}}
-"
-    )
-}
+use crate::process::{Directory, Proxy, Upstream, connect, free_port, get, ratings, tcp_ingress};
 
 fn policy(name: &str, spec: &str) -> String {
     format!(
         "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n"
     )
-}
-
-fn free_port() -> u16 {
-    Upstream::new().address().port()
 }
 
 /// Everything that is received on a new connection after a request; empty if the connection is closed.
@@ -66,7 +37,7 @@ fn a_sidecar_denies_what_policies_deny() {
     });
     let directory = Directory::new("authorization");
     let (http, tcp) = (free_port(), free_port());
-    let services = mesh(http, tcp, program);
+    let services = ratings(http, program, &tcp_ingress(tcp, program));
     directory.write("mesh.yaml", &services);
     let of_port = format!("{{operation: {{paths: [/admin*], ports: ['{http}']}}}}");
     let deny = format!("{{selector: {{matchLabels: {{app: ratings}}}}, action: DENY, rules: [{{to: [{of_port}]}}]}}");

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use crate::process::{Directory, Proxy, Upstream, connect, get};
+use crate::process::{Directory, Proxy, connect, free_port, get};
 
 /// A server that sends its name on each connection, and then echoes everything that the client has sent.
 fn echo(name: &'static str) -> SocketAddr {
@@ -71,11 +71,6 @@ fn virtual_service(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n---\n"
     )
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    Upstream::new().address().port()
 }
 
 #[test]

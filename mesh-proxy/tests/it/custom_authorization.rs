@@ -12,7 +12,7 @@ use mesh_xds::proto::{envoy::service::auth::v3::CheckResponse, google::rpc::Stat
 
 use crate::{
     external_authorization::serve,
-    process::{Directory, Proxy, Upstream, connect, get, read_head},
+    process::{Directory, Proxy, Upstream, connect, free_port, get, ratings, read_head, tcp_ingress},
 };
 
 /// The MeshConfig with a provider, and its service in a namespace of its own, which is visible nowhere else.
@@ -58,31 +58,11 @@ spec:
     )
 }
 
-/// A service `ratings` whose program listens on `program`; its sidecar listens on `http` and, without HTTP, on `tcp`. The program
-/// may call nothing.
-fn ratings(http: u16, tcp: u16, program: SocketAddr) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: ratings}}
-spec:
-  hosts: [ratings.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{{number: 9080, name: http, protocol: HTTP}}]
-  endpoints: [{{address: 127.0.0.1, ports: {{http: {http}}}, labels: {{app: ratings}}}}]
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: ratings}}
-spec:
-  workloadSelector: {{labels: {{app: ratings}}}}
-  egress: [{{hosts: [./ratings.default.svc.cluster.local]}}]
-  ingress:
-  - {{port: {{number: {http}, protocol: HTTP, name: http}}, bind: 127.0.0.1, defaultEndpoint: '{program}'}}
-  - {{port: {{number: {tcp}, protocol: TCP, name: tcp}}, bind: 127.0.0.1, defaultEndpoint: '{program}'}}
+/// The lines of a sidecar that also listens on `tcp`, without HTTP, and whose program may call nothing.
+fn sidecar_of_ratings(tcp: u16, program: SocketAddr) -> String {
+    tcp_ingress(tcp, program)
+        + "  egress: [{hosts: [./ratings.default.svc.cluster.local]}]
 "
-    )
 }
 
 /// A program that answers with the head of the request.
@@ -128,10 +108,6 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn free_port() -> u16 {
-    Upstream::new().address().port()
-}
-
 /// The response to a GET once it has this beginning and this end.
 fn eventually(beginning: &str, end: &str, address: SocketAddr, path: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -154,7 +130,11 @@ fn a_sidecar_asks_a_service_over_http_about_what_a_policy_selects() {
                 [X-User], headersToDownstreamOnDeny: [x-reason]";
     let mesh = |name: &str| {
         let provider = provider("envoyExtAuthzHttp", "HTTP", authz, more);
-        [provider, policy("{app: ratings}", name), ratings(http, tcp, echo())].concat()
+        [provider, policy("{app: ratings}", name), {
+            let program = echo();
+            ratings(http, program, &sidecar_of_ratings(tcp, program))
+        }]
+        .concat()
     };
     directory.write("mesh.yaml", &mesh("authz"));
     let proxy = Proxy::start(&["--istio", directory.0.to_str().unwrap(), "--service", "ratings"]);
@@ -223,7 +203,12 @@ spec:
     let provider = provider("envoyExtAuthzGrpc", "GRPC", authz, ", timeout: 5s");
     // The workload is not a proxy but the program itself.
     let program = echo();
-    let mesh = [provider, policy("{istio: ingressgateway}", "authz"), edge, ratings(program.port(), 1, program)];
+    let mesh = [
+        provider,
+        policy("{istio: ingressgateway}", "authz"),
+        edge,
+        ratings(program.port(), program, &sidecar_of_ratings(1, program)),
+    ];
     directory.write("mesh.yaml", &mesh.concat());
     let path = directory.0.to_str().unwrap();
     let labels = ["--label", "istio=ingressgateway"];

@@ -6,36 +6,7 @@ use std::{
     thread,
 };
 
-use crate::process::{Directory, Proxy, Upstream, get, get_of};
-
-/// A service `ratings` whose program listens on `upstream`; its sidecar listens on `port`.
-fn mesh(port: u16, upstream: SocketAddr) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: ratings}}
-spec:
-  hosts: [ratings.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{{number: 9080, name: http, protocol: HTTP}}]
-  endpoints: [{{address: 127.0.0.1, ports: {{http: {port}}}, labels: {{app: ratings, version: v1}}}}]
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: ratings}}
-spec:
-  workloadSelector: {{labels: {{app: ratings}}}}
-  ingress:
-  - {{port: {{number: {port}, protocol: HTTP, name: http}}, bind: 127.0.0.1, defaultEndpoint: '{upstream}'}}
-"
-    )
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    Upstream::new().address().port()
-}
+use crate::process::{Directory, Proxy, Upstream, free_port, get, get_of, ratings};
 
 #[test]
 fn a_sidecar_follows_its_directory_and_keeps_the_last_good_configuration() {
@@ -50,7 +21,7 @@ fn a_sidecar_follows_its_directory_and_keeps_the_last_good_configuration() {
     });
     let directory = Directory::new("sidecar");
     let (first, second) = (free_port(), free_port());
-    directory.write("mesh.yaml", &mesh(first, program));
+    directory.write("mesh.yaml", &ratings(first, program, ""));
     let path = directory.0.to_str().unwrap().to_owned();
     let proxy = Proxy::start(&["--istio", &path, "--service", "ratings"]);
     let admin = proxy.address_in("admin endpoint: listening");
@@ -72,14 +43,14 @@ fn a_sidecar_follows_its_directory_and_keeps_the_last_good_configuration() {
     proxy.line_with("the last good one stays");
     assert!(get(address, "/").ends_with("stars"));
 
-    directory.write("mesh.yaml", &mesh(second, program));
+    directory.write("mesh.yaml", &ratings(second, program, ""));
     let moved = proxy.address_in(": listening on 127.0.0.1");
     assert_eq!(moved.port(), second);
     assert!(get(moved, "/").ends_with("stars"));
 
     let owner = Upstream::new();
     let taken = owner.address();
-    directory.write("mesh.yaml", &mesh(taken.port(), program));
+    directory.write("mesh.yaml", &ratings(taken.port(), program, ""));
     proxy.line_with("address already in use");
     assert!(TcpStream::connect(moved).is_err(), "the old address is closed even if the new one is in use");
     drop(owner);
@@ -115,7 +86,7 @@ spec:
 #[test]
 fn a_proxy_without_listeners_logs_a_warning() {
     let directory = Directory::new("idle");
-    directory.write("mesh.yaml", &mesh(free_port(), Upstream::new().address()));
+    directory.write("mesh.yaml", &ratings(free_port(), Upstream::new().address(), ""));
     let path = directory.0.to_str().unwrap();
     let gateway = Proxy::start(&["--istio", path, "--role", "gateway", "--label", "zone=b", "--label", "role=edge"]);
     gateway.line_with("no listeners: no Gateway selects its labels (role=edge, zone=b)");
@@ -152,7 +123,7 @@ fn a_gateway_that_moves_from_a_shared_port_is_removed_there_at_once() {
 fn an_endpoint_that_refuses_connections_is_named_with_the_cause() {
     let (closed, port) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port());
     let directory = Directory::new("refused");
-    directory.write("mesh.yaml", &mesh(port, closed));
+    directory.write("mesh.yaml", &ratings(port, closed, ""));
     let path = directory.0.to_str().unwrap().to_owned();
     let proxy = Proxy::start(&["--istio", &path, "--service", "ratings"]);
     proxy.line_with("admin endpoint: listening");

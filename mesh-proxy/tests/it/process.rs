@@ -190,3 +190,40 @@ static_resources:
         upstream.port()
     )
 }
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    Upstream::new().address().port()
+}
+
+/// A service `ratings` whose program listens on `program`; its sidecar listens on `http`. `more` are further lines of the sidecar's
+/// `spec`, which begin with items of `ingress`.
+pub(crate) fn ratings(http: u16, program: SocketAddr, more: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: ratings}}
+spec:
+  hosts: [ratings.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 9080, name: http, protocol: HTTP}}]
+  endpoints: [{{address: 127.0.0.1, ports: {{http: {http}}}, labels: {{app: ratings, version: v1}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: ratings}}
+spec:
+  workloadSelector: {{labels: {{app: ratings}}}}
+  ingress:
+  - {{port: {{number: {http}, protocol: HTTP, name: http}}, bind: 127.0.0.1, defaultEndpoint: '{program}'}}
+{more}"
+    )
+}
+
+/// The item of a sidecar's `ingress` for connections on `port`.
+pub(crate) fn tcp_ingress(port: u16, program: SocketAddr) -> String {
+    format!(
+        "  - {{port: {{number: {port}, protocol: TCP, name: tcp}}, bind: 127.0.0.1, defaultEndpoint: '{program}'}}\n"
+    )
+}

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::process::{Directory, Proxy, Upstream, connect, read_head};
+use crate::process::{Directory, Proxy, Upstream, connect, free_port, read_head};
 
 /// A shared secret that is public: `an example secret, for tests only`.
 const JWKS: &str =
@@ -103,10 +103,6 @@ spec:
   - route: [{{destination: {{host: shop.example}}}}]
 "
     )
-}
-
-fn free_port() -> u16 {
-    Upstream::new().address().port()
 }
 
 /// The response once it begins with `expected`.
