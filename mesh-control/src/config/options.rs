@@ -18,8 +18,8 @@ pub struct Options {
     /// `PeerAuthentication` resources that require mutual TLS, and other policies that need these certificates, are refused.
     /// Default false.
     pub certificates: bool,
-    /// Whether the keys of a RequestAuthentication may be fetched from a loopback or link-local address. Default false: whoever writes
-    /// a resource could otherwise reach what only the proxy's machine can.
+    /// Whether the keys of a RequestAuthentication may be fetched from a loopback or link-local address. Default false, because
+    /// the author of a resource could otherwise reach addresses that only the proxy's machine can reach.
     pub allow_local_jwks_uri: bool,
 }
 

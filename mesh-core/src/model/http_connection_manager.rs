@@ -179,7 +179,7 @@ pub enum ForwardClientCertDetails {
     AppendForward,
     /// It is replaced by the client's certificate; it is removed if the client has none.
     SanitizeSet,
-    /// It is passed on. Whoever can connect can claim any identity.
+    /// It is passed on unchanged. Every client can then claim any identity.
     AlwaysForwardOnly,
 }
 

@@ -1,6 +1,6 @@
 //! `jwksUri`: where the keys of an issuer are.
 //!
-//! Whoever may write a RequestAuthentication chooses where a proxy sends a request. Addresses that only the machine itself, or the
+//! The author of a RequestAuthentication chooses where a proxy sends a request. Addresses that only the machine itself, or the
 //! metadata service of a cloud, answers are therefore refused, unless [`Options`](crate::config::Options) allow them. Names
 //! are not resolved: what they lead to may change at any time.
 

@@ -60,8 +60,8 @@ pub(super) fn manager(
     }
 }
 
-/// What the program or the next proxy is told about the client's certificate. A program with the library asks for the client's
-/// identity instead, so its requests have no header that a client could have sent.
+/// What the program or the next proxy is told about the client's certificate. A program that uses the library reads the
+/// client's `PeerIdentity` instead, so the header is removed from its requests.
 fn client_certificate(view: &View<'_>, side: Side) -> (ForwardClientCertDetails, Option<SetCurrentClientCertDetails>) {
     let details = |cert| SetCurrentClientCertDetails {
         subject: Some(true),

@@ -24,7 +24,7 @@ fn filter() -> ExtAuthz {
     ExtAuthz::new(Service::Http(http_service()))
 }
 
-/// Encodes nothing, and decides as it is told.
+/// A codec for tests: it encodes nothing, and decodes every response to a fixed decision.
 #[derive(Debug, Default)]
 struct Codec {
     formats: Mutex<Vec<CheckFormat>>,

@@ -32,7 +32,7 @@ use crate::{
     telemetry::HttpStats,
 };
 
-/// A service that answers each check as it is told, and keeps the checks.
+/// An authorization service for tests. It returns a configured response to each check and records the check.
 #[derive(Clone, Debug)]
 struct Authz {
     answer: fn() -> Response<Body>,
