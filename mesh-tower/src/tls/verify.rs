@@ -31,6 +31,7 @@ use webpki::{
 use super::{TlsError, certificate, error::VerifyError};
 
 /// Verifies the certificates of peers.
+#[expect(clippy::struct_excessive_bools, reason = "independent checks, each on or off")]
 pub(super) struct Verifier {
     context: CertificateValidationContext,
     provider: Arc<CryptoProvider>,
