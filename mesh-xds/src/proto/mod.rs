@@ -8,8 +8,11 @@
 
 #![allow(
     missing_docs,
+    unused_qualifications,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    clippy::str_to_string,
     clippy::use_self,
     clippy::struct_excessive_bools,
     rustdoc::all,
@@ -304,6 +307,18 @@ pub mod envoy {
             pub mod v3;
         }
         pub mod discovery {
+            pub mod v3;
+        }
+        pub mod load_stats {
+            pub mod v3;
+        }
+        pub mod runtime {
+            pub mod v3;
+        }
+        pub mod secret {
+            pub mod v3;
+        }
+        pub mod status {
             pub mod v3;
         }
     }

@@ -588,6 +588,16 @@ pub(crate) const RULES: &[MessageRules] = &[
         fields: &[(1, &[MinLen(1)])],
     },
     MessageRules {
+        message: "envoy.config.endpoint.v3.ClusterStats",
+        required_oneofs: &[],
+        fields: &[(1, &[MinLen(1)]), (2, &[MinItems(1)])],
+    },
+    MessageRules {
+        message: "envoy.config.endpoint.v3.ClusterStats.DroppedRequests",
+        required_oneofs: &[],
+        fields: &[(1, &[MinLen(1)])],
+    },
+    MessageRules {
         message: "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig",
         required_oneofs: &[],
         fields: &[(1, &[Lte(65535.0)])],
@@ -1473,6 +1483,7 @@ pub(crate) const RULES: &[MessageRules] = &[
         required_oneofs: &["constraint_type"],
         fields: &[],
     },
+    MessageRules { message: "envoy.service.runtime.v3.Runtime", required_oneofs: &[], fields: &[(1, &[MinLen(1)])] },
     MessageRules {
         message: "envoy.type.http.v3.PathTransformation.Operation",
         required_oneofs: &["operation_specifier"],
@@ -1526,6 +1537,16 @@ pub(crate) const RULES: &[MessageRules] = &[
         message: "envoy.type.matcher.v3.StringMatcher",
         required_oneofs: &["match_pattern"],
         fields: &[(2, &[MinLen(1)]), (3, &[MinLen(1)]), (5, &[Required]), (7, &[MinLen(1)])],
+    },
+    MessageRules {
+        message: "envoy.type.matcher.v3.StructMatcher",
+        required_oneofs: &[],
+        fields: &[(2, &[MinItems(1)]), (3, &[Required])],
+    },
+    MessageRules {
+        message: "envoy.type.matcher.v3.StructMatcher.PathSegment",
+        required_oneofs: &["segment"],
+        fields: &[(1, &[MinLen(1)])],
     },
     MessageRules { message: "envoy.type.matcher.v3.ValueMatcher", required_oneofs: &["match_pattern"], fields: &[] },
     MessageRules {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, EnumOptions, FieldOptions, FileDescriptorProto, FileDescriptorSet,
-    MessageOptions,
+    MessageOptions, ServiceDescriptorProto,
 };
 
 use super::Error;
@@ -96,6 +96,32 @@ pub(super) fn prune(all: &FileDescriptorSet, roots: &[&str]) -> Result<FileDescr
     let kept = Kept::reach(&index(all), roots)?;
     let file = kept.files_in_import_order(all).into_iter().map(|file| strip(all, file, &kept)).collect();
     Ok(FileDescriptorSet { file })
+}
+
+/// Adds `services` to `kept`, for the generation of code. Their files need not import the messages for that.
+pub(super) fn add_services(
+    mut kept: FileDescriptorSet,
+    all: &FileDescriptorSet,
+    services: &[&str],
+) -> Result<FileDescriptorSet, Error> {
+    for name in services {
+        let is_named = |file: &FileDescriptorProto, service: &ServiceDescriptorProto| {
+            format!("{}.{}", file.package(), service.name()) == *name
+        };
+        let (file, service) = all
+            .file
+            .iter()
+            .find_map(|file| Some((file, file.service.iter().find(|service| is_named(file, service))?)))
+            .ok_or_else(|| format!("{name}: no such service"))?;
+        kept.file.push(FileDescriptorProto {
+            name: Some(format!("{}/service", file.name())),
+            package: file.package.clone(),
+            service: vec![service.clone()],
+            syntax: file.syntax.clone(),
+            ..FileDescriptorProto::default()
+        });
+    }
+    Ok(kept)
 }
 
 fn index(all: &FileDescriptorSet) -> Index<'_> {

@@ -10,6 +10,11 @@ pub(super) const ROOTS: &[&str] = &[
     "envoy.service.discovery.v3.DeltaDiscoveryResponse",
     "envoy.service.discovery.v3.DiscoveryRequest",
     "envoy.service.discovery.v3.DiscoveryResponse",
+    "envoy.service.load_stats.v3.LoadStatsRequest",
+    "envoy.service.load_stats.v3.LoadStatsResponse",
+    "envoy.service.runtime.v3.Runtime",
+    "envoy.service.status.v3.ClientStatusRequest",
+    "envoy.service.status.v3.ClientStatusResponse",
     "google.rpc.Status",
     // Resources and bootstrap.
     "envoy.config.bootstrap.v3.Bootstrap",
@@ -23,6 +28,12 @@ pub(super) const ROOTS: &[&str] = &[
     // Certificates from authorities.
     "istio.v1.auth.IstioCertificateRequest",
     "istio.v1.auth.IstioCertificateResponse",
+    "spiffe.workload.JWTBundlesRequest",
+    "spiffe.workload.JWTBundlesResponse",
+    "spiffe.workload.JWTSVIDRequest",
+    "spiffe.workload.JWTSVIDResponse",
+    "spiffe.workload.ValidateJWTSVIDRequest",
+    "spiffe.workload.ValidateJWTSVIDResponse",
     "spiffe.workload.X509BundlesRequest",
     "spiffe.workload.X509BundlesResponse",
     "spiffe.workload.X509SVIDRequest",
@@ -138,4 +149,14 @@ pub(super) const ROOTS: &[&str] = &[
     "google.protobuf.UInt64Value",
     "udpa.type.v1.TypedStruct",
     "xds.type.v3.TypedStruct",
+];
+
+/// The gRPC services, of which clients and servers are generated. Their messages are in [`ROOTS`].
+pub(super) const SERVICES: &[&str] = &[
+    "envoy.service.discovery.v3.AggregatedDiscoveryService",
+    "envoy.service.load_stats.v3.LoadReportingService",
+    "envoy.service.secret.v3.SecretDiscoveryService",
+    "envoy.service.status.v3.ClientStatusDiscoveryService",
+    "istio.v1.auth.IstioCertificateService",
+    "spiffe.workload.SpiffeWorkloadAPI",
 ];

@@ -1,8 +1,12 @@
 //! Transports of discovery messages.
 //!
 //! A transport connects and carries messages; the [`Machine`](super::Machine) decides when to connect and what to send.
-//! Today there is one, [`in_process`].
+//!
+//! - [`in_process`]: to a control plane in the same process;
+//! - `grpc`: over gRPC (feature `grpc`).
 
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod in_process;
 
 use std::future::Future;

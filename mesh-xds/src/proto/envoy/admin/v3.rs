@@ -489,6 +489,70 @@ impl ::prost::Name for RoutesConfigDump {
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ScopedRoutesConfigDump {
+    #[prost(message, repeated, tag = "1")]
+    pub inline_scoped_route_configs: ::prost::alloc::vec::Vec<scoped_routes_config_dump::InlineScopedRouteConfigs>,
+    #[prost(message, repeated, tag = "2")]
+    pub dynamic_scoped_route_configs: ::prost::alloc::vec::Vec<scoped_routes_config_dump::DynamicScopedRouteConfigs>,
+}
+/// Nested message and enum types in `ScopedRoutesConfigDump`.
+pub mod scoped_routes_config_dump {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct InlineScopedRouteConfigs {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(message, repeated, tag = "2")]
+        pub scoped_route_configs: ::prost::alloc::vec::Vec<::prost_types::Any>,
+        #[prost(message, optional, tag = "3")]
+        pub last_updated: ::core::option::Option<::prost_types::Timestamp>,
+    }
+    impl ::prost::Name for InlineScopedRouteConfigs {
+        const NAME: &'static str = "InlineScopedRouteConfigs";
+        const PACKAGE: &'static str = "envoy.admin.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.admin.v3.ScopedRoutesConfigDump.InlineScopedRouteConfigs".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.admin.v3.ScopedRoutesConfigDump.InlineScopedRouteConfigs".into()
+        }
+    }
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct DynamicScopedRouteConfigs {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub version_info: ::prost::alloc::string::String,
+        #[prost(message, repeated, tag = "3")]
+        pub scoped_route_configs: ::prost::alloc::vec::Vec<::prost_types::Any>,
+        #[prost(message, optional, tag = "4")]
+        pub last_updated: ::core::option::Option<::prost_types::Timestamp>,
+        #[prost(message, optional, tag = "5")]
+        pub error_state: ::core::option::Option<super::UpdateFailureState>,
+        #[prost(enumeration = "super::ClientResourceStatus", tag = "6")]
+        pub client_status: i32,
+    }
+    impl ::prost::Name for DynamicScopedRouteConfigs {
+        const NAME: &'static str = "DynamicScopedRouteConfigs";
+        const PACKAGE: &'static str = "envoy.admin.v3";
+        fn full_name() -> ::prost::alloc::string::String {
+            "envoy.admin.v3.ScopedRoutesConfigDump.DynamicScopedRouteConfigs".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/envoy.admin.v3.ScopedRoutesConfigDump.DynamicScopedRouteConfigs".into()
+        }
+    }
+}
+impl ::prost::Name for ScopedRoutesConfigDump {
+    const NAME: &'static str = "ScopedRoutesConfigDump";
+    const PACKAGE: &'static str = "envoy.admin.v3";
+    fn full_name() -> ::prost::alloc::string::String {
+        "envoy.admin.v3.ScopedRoutesConfigDump".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/envoy.admin.v3.ScopedRoutesConfigDump".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EndpointsConfigDump {
     #[prost(message, repeated, tag = "2")]
     pub static_endpoint_configs: ::prost::alloc::vec::Vec<endpoints_config_dump::StaticEndpointConfig>,

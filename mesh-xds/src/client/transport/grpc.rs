@@ -1,0 +1,112 @@
+//! A control plane over gRPC: Envoy's "Aggregated Discovery Service", state of the world.
+//!
+//! The connection is the caller's: any tower service that carries gRPC calls, such as a channel of the mesh to the cluster of a
+//! control plane, or tonic's own channel.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+
+use mesh_core::causes::with_causes;
+use tokio::sync::mpsc;
+use tonic::Status;
+use tonic::client::GrpcService;
+use tonic::codegen::tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::codegen::{Body, Bytes};
+
+use super::{Disconnected, Stream, Transport};
+use crate::client::request::Request;
+use crate::proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use crate::proto::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+
+/// Messages that may wait in either direction before the sender has to.
+const CAPACITY: usize = 16;
+
+/// Size of the largest response, in bytes. Resources of one type arrive in one message; gRPC's default of 4 MiB is less than
+/// those of a large mesh.
+pub const MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
+
+/// A [`Transport`] over the connections of `S`.
+#[derive(Clone)]
+pub struct Grpc<S> {
+    service: S,
+}
+
+impl<S> Grpc<S> {
+    /// Opens streams through `service`, which connects to one control plane.
+    ///
+    /// ```
+    /// # fn example<S>(channel: S) {
+    /// let transport = mesh_xds::client::transport::grpc::Grpc::new(channel);
+    /// # }
+    /// ```
+    pub fn new(service: S) -> Self {
+        Self { service }
+    }
+}
+
+impl<S> fmt::Debug for Grpc<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grpc").finish_non_exhaustive()
+    }
+}
+
+impl<S> Transport for Grpc<S>
+where
+    S: GrpcService<tonic::body::Body, Future: Send> + Clone + Send + 'static,
+    S::ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + 'static,
+{
+    /// The stream is open at once, because a server may wait for the first request before it sends the head of its response.
+    /// If the call fails, the stream ends with the reason.
+    fn connect(&self) -> impl Future<Output = Result<Stream, Disconnected>> + Send + 'static {
+        let service = self.service.clone();
+        async move {
+            let (requests, unsent) = mpsc::channel(CAPACITY);
+            let (received, responses) = mpsc::channel(CAPACITY);
+            tokio::spawn(async move {
+                tokio::select! {
+                    status = carry(service, unsent, &received) => {
+                        // The client may have ended the stream, too.
+                        let _ = received.send(Err(Disconnected { reason: reason(&status) })).await;
+                    }
+                    () = received.closed() => {}
+                }
+            });
+            Ok(Stream { requests, responses })
+        }
+    }
+}
+
+/// Carries messages until the stream ends; returns how it did.
+async fn carry<S>(
+    service: S,
+    unsent: mpsc::Receiver<Request>,
+    received: &mpsc::Sender<Result<DiscoveryResponse, Disconnected>>,
+) -> Status
+where
+    S: GrpcService<tonic::body::Body>,
+    S::ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + 'static,
+{
+    let requests = ReceiverStream::new(unsent).map(DiscoveryRequest::from);
+    let mut client = AggregatedDiscoveryServiceClient::new(service).max_decoding_message_size(MAX_RESPONSE_BYTES);
+    let mut responses = match client.stream_aggregated_resources(requests).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return status,
+    };
+    loop {
+        match responses.message().await {
+            Ok(Some(response)) => drop(received.send(Ok(response)).await),
+            Ok(None) => return Status::ok("it closed the stream"),
+            Err(status) => return status,
+        }
+    }
+}
+
+/// The status of a stream that has ended, for a log.
+fn reason(status: &Status) -> String {
+    if status.code() == tonic::Code::Ok {
+        return status.message().to_owned();
+    }
+    let causes = status.source().map(|source| format!(": {}", with_causes(source))).unwrap_or_default();
+    format!("{:?}: {}{causes}", status.code(), status.message())
+}
