@@ -10,13 +10,20 @@ use std::{
     fmt::Debug,
     hash::{BuildHasher as _, RandomState},
     io,
+    net::SocketAddr,
     panic::resume_unwind,
     pin::Pin,
     sync::Arc,
     thread,
 };
 
-use mesh_core::{node::Node, rng::SplitMix64, store::Store, target::Target};
+use http::uri::Authority;
+use mesh_core::{
+    node::Node,
+    rng::SplitMix64,
+    store::{ListenerMap, Store},
+    target::Target,
+};
 use mesh_tower::{
     Worker,
     dns::{DnsDiscovery, Resolve},
@@ -44,6 +51,17 @@ pub(crate) trait Followed: Debug + Send + Sync {
 
     /// Metrics about the configuration, in Prometheus' text format.
     fn metrics(&self) -> String;
+
+    /// The name of the listener of a target, and the authority of its requests, if listeners are requested by name; `None` = all
+    /// listeners are known.
+    fn client_listener(&self, _target: &str) -> Option<Result<(Arc<str>, Authority), Error>> {
+        None
+    }
+
+    /// The name of the listener of a socket with this address, if it is requested by name.
+    fn server_listener(&self, _address: SocketAddr) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// Dropping this ends the subscription.
@@ -65,13 +83,17 @@ pub(crate) struct Joining {
     pub(crate) store: Arc<Store>,
     /// The services that [`MeshBuilder::endpoints`](crate::MeshBuilder::endpoints) has added.
     pub(crate) endpoints: Vec<Target>,
+    /// The listeners of targets that are configured by code.
+    pub(crate) from_code: Arc<ListenerMap>,
     pub(crate) logs: Arc<LogFiles>,
     pub(crate) worker: Worker,
     pub(crate) events: broadcast::Sender<ConfigEvent>,
+    /// Resolves host names.
+    pub(crate) resolver: Arc<dyn Resolve>,
 }
 
 impl Joining {
-    pub(crate) fn new(node: Node) -> Self {
+    pub(crate) fn new(node: Node, resolver: Arc<dyn Resolve>) -> Self {
         let (store, events) = (Arc::new(Store::new()), broadcast::channel(event::CAPACITY).0);
         Self {
             labelled: node.clone(),
@@ -83,10 +105,19 @@ impl Joining {
             certificates: crate::certificates::Certificates::default(),
             store,
             endpoints: Vec::new(),
+            from_code: Arc::default(),
             logs: Arc::default(),
             worker: Worker::single(),
             events,
+            resolver,
         }
+    }
+
+    /// Takes the identity that the source has for this program.
+    #[cfg(feature = "ads")]
+    pub(crate) fn identify(&mut self, node: Node) {
+        self.labelled = node.clone();
+        self.identity = Identity::new(node);
     }
 }
 
@@ -101,14 +132,10 @@ pub(crate) struct Background {
 
 impl Background {
     /// Starts resolving the host names of clusters in the store of `member`, and follows the source, if there is one.
-    pub(crate) async fn start(
-        source: Option<Box<dyn Source>>,
-        resolver: Arc<dyn Resolve>,
-        mut member: Joining,
-    ) -> Result<(Joining, Self), Error> {
+    pub(crate) async fn start(source: Option<Box<dyn Source>>, mut member: Joining) -> Result<(Joining, Self), Error> {
         let thread = Thread::start().map_err(Kind::Thread)?;
         let starting = thread.runtime.spawn(async move {
-            let dns = DnsDiscovery::start(Arc::clone(&member.store), resolver);
+            let dns = DnsDiscovery::start(Arc::clone(&member.store), Arc::clone(&member.resolver));
             let followed = match source {
                 Some(source) => Some(source.follow(&mut member).await?),
                 None => None,
@@ -125,6 +152,16 @@ impl Background {
     /// Subscribes to everything that the listener called `name` refers to; to nothing if all configuration is from code.
     pub(crate) fn subscribe(&self, name: &Arc<str>) -> Option<Subscription> {
         self.followed.as_ref().map(|source| source.subscribe(name))
+    }
+
+    /// See [`Followed::client_listener`].
+    pub(crate) fn client_listener(&self, target: &str) -> Option<Result<(Arc<str>, Authority), Error>> {
+        self.followed.as_ref()?.client_listener(target)
+    }
+
+    /// See [`Followed::server_listener`].
+    pub(crate) fn server_listener(&self, address: SocketAddr) -> Option<Arc<str>> {
+        self.followed.as_ref()?.server_listener(address)
     }
 
     /// Metrics about the configuration, in Prometheus' text format; none if all of it is from code.

@@ -166,13 +166,15 @@ impl MeshBuilder {
     /// # Errors
     /// If the configuration or a name in it cannot be used, or comes from more than one directory or control plane.
     pub async fn build(self) -> Result<Mesh, Error> {
-        let mut member = Joining::new(self.node()?);
+        let resolver = self.resolver.clone().unwrap_or_else(resolver::default);
+        let mut member = Joining::new(self.node()?, resolver);
         member.namespace = self.namespace.clone();
         #[cfg(feature = "istio")]
         (member.allow_local_jwks_uri = self.allow_local_jwks_uri);
         #[cfg(all(feature = "istio", feature = "tls"))]
         (member.certificates = self.certificates.clone());
         self.configure(&mut member)?;
+        member.from_code = member.store.listeners();
         member.logs = Arc::new(LogFiles::default().with_common(self.access_logs)?);
         member.worker = self.worker.unwrap_or_else(Worker::single).with_http2_keepalive(self.http2_keepalive);
         let mut sources = self.sources;
@@ -180,8 +182,7 @@ impl MeshBuilder {
         if !sources.is_empty() {
             return Err(Kind::Sources.into());
         }
-        let resolver = self.resolver.unwrap_or_else(resolver::default);
-        let (member, background) = Background::start(source, resolver, member).await?;
+        let (member, background) = Background::start(source, member).await?;
         #[cfg(all(feature = "istio", feature = "tls"))]
         if member.certificates.has_authority() {
             return Err(Kind::UnusedCertificates.into());

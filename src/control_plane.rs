@@ -5,6 +5,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use mesh_core::rng::SplitMix64;
 use mesh_xds::{
     client::{Agent, ApplyReport, Notice, Scope, Subscriber, Transport},
     node::to_xds,
@@ -78,6 +79,16 @@ pub(crate) async fn follow(
 ) -> Result<Box<dyn Followed>, Error> {
     let store = Arc::clone(&member.store);
     let agent = Agent::new(transport, to_xds(&member.identity.node), Scope::AllListeners, store, rng());
+    run(agent, member, tasks, source).await
+}
+
+/// As [`follow`], with an agent.
+pub(crate) async fn run(
+    agent: Agent<impl Transport, SplitMix64>,
+    member: &mut Joining,
+    tasks: JoinSet<()>,
+    source: Option<Arc<SourceStatus>>,
+) -> Result<Box<dyn Followed>, Error> {
     let mut settled = agent.settled();
     let subscriber = agent.subscriber();
     let status = ConfigStatus { client: agent.status(), source };

@@ -59,6 +59,9 @@ pub(crate) enum Kind {
     #[cfg(feature = "xds")]
     #[error("the configuration was not in force within {limit:?}")]
     NotInForce { limit: std::time::Duration },
+    #[cfg(feature = "ads")]
+    #[error(transparent)]
+    GrpcBootstrap(#[from] mesh_xds::bootstrap::grpc::GrpcBootstrapError),
     #[error(transparent)]
     Target(#[from] InvalidTarget),
     #[error(transparent)]
@@ -129,4 +132,6 @@ macro_rules! from_kind {
     )+};
 }
 
+#[cfg(feature = "ads")]
+from_kind!(mesh_xds::bootstrap::grpc::GrpcBootstrapError);
 from_kind!(NodeError, InvalidTarget, UnknownTarget, ServeError, OpenError);

@@ -36,6 +36,7 @@
 //! |---|---|---|
 //! | `istio` | yes | `MeshBuilder::config_dir`: a directory of Istio resources, translated in process; implies `xds` |
 //! | `xds` | with `istio` | `MeshBuilder::control_plane`: the client of a control plane |
+//! | `ads` | no | `MeshBuilder::xds`: configuration from control planes over gRPC, with the bootstrap of gRPC; implies `xds` |
 //! | `admin` | no | `Mesh::admin`: Envoy's admin endpoint |
 //! | `axum` | no | axum's `ConnectInfo<SocketAddr>` under [`Server::serve`] |
 //! | `tonic` | no | tonic's `remote_addr()` under [`Server::serve`], and `Channel::with_status_source` |
@@ -70,6 +71,8 @@ mod resolver;
 mod server;
 #[cfg(feature = "tonic")]
 mod status_channel;
+#[cfg(feature = "ads")]
+mod xds;
 
 #[cfg(feature = "admin")]
 pub use admin::Admin;
@@ -88,6 +91,9 @@ pub use mesh_tower::{
     MemoryNetwork, ResponseBody, ResponseCause, ResponseDetails,
     server::{Connection, ServerLayer, ServerService},
 };
+#[cfg(feature = "ads")]
+#[doc(inline)]
+pub use mesh_xds::bootstrap::grpc::GrpcBootstrap;
 pub use server::Server;
 #[cfg(feature = "tonic")]
 pub use status_channel::StatusChannel;

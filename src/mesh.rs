@@ -1,10 +1,11 @@
 //! A program's membership in a mesh.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
+use http::uri::Authority;
 use mesh_core::{
     node::{Labels, Node, Role},
-    store::Store,
+    store::{ListenerMap, Store},
     target::Target,
 };
 use mesh_tower::{
@@ -14,7 +15,7 @@ use mesh_tower::{
 
 use crate::{
     Channel, ConfigEvents, Endpoints, Error, MeshBuilder, Server,
-    background::{Background, Joining},
+    background::{Background, Joining, Subscription},
     error::Kind,
     identity::{self, Identity},
 };
@@ -31,6 +32,8 @@ pub struct Mesh {
     pub(crate) identity: Arc<Identity>,
     /// The services that [`MeshBuilder::endpoints`] has added.
     endpoints: Arc<[Target]>,
+    /// The listeners of targets that are configured by code.
+    from_code: Arc<ListenerMap>,
     worker: Worker,
 }
 
@@ -41,13 +44,14 @@ impl Mesh {
     }
 
     pub(crate) fn new(member: Joining, background: Background) -> Self {
-        let Joining { identity, labelled, store, endpoints, logs, worker, .. } = member;
+        let Joining { identity, labelled, store, endpoints, from_code, logs, worker, .. } = member;
         Self {
             store,
             background: Arc::new(background),
             telemetry: Telemetry { logs, ..identity::telemetry(&labelled) },
             identity: Arc::new(identity),
             endpoints: endpoints.into(),
+            from_code,
             worker,
         }
     }
@@ -69,17 +73,39 @@ impl Mesh {
     /// channel to a target is dropped, its clusters are unloaded and their connections closed, so keep channels that are
     /// used often.
     ///
+    /// With the control planes of `MeshBuilder::xds`, `target` is one of gRPC, and its listener is requested by the name that the
+    /// bootstrap has for it. Whether it exists is not known then: requests wait for it, 15 s at most, and fail.
+    ///
     /// # Errors
     /// If `target` is not a valid name, or the configuration in force has no such service.
-    #[expect(clippy::missing_panics_doc, reason = "the host and port of a target make an authority")]
     pub fn channel(&self, target: &str) -> Result<Channel, Error> {
-        let target: Target = target.parse()?;
-        let listeners = self.store.listeners();
-        let listener = target.find(&listeners, self.namespace())?;
-        let authority = listener.name.parse().expect("a listener found by host and port has them as its name");
-        let upstream = Upstream::new(self.worker.clone());
-        let channel = mesh_tower::Channel::new(authority, self.store(), upstream, self.telemetry.clone());
-        Ok(Channel::new(&channel, self.background.subscribe(&listener.name), self.clone()))
+        let (listener, authority) = self.listener_of(target)?;
+        let (upstream, telemetry) = (Upstream::new(self.worker.clone()), self.telemetry.clone());
+        let subscription = self.background.subscribe(&listener);
+        let channel = mesh_tower::Channel::of_listener(listener, authority, self.store(), upstream, telemetry);
+        Ok(Channel::new(&channel, subscription, self.clone()))
+    }
+
+    /// The name of the listener of a target, and the authority of its requests.
+    fn listener_of(&self, text: &str) -> Result<(Arc<str>, Authority), Error> {
+        let find = |listeners: &ListenerMap| {
+            let target: Target = text.parse()?;
+            let listener = target.find(listeners, self.namespace())?;
+            let authority = listener.name.parse().expect("a listener found by host and port has them as its name");
+            Ok((Arc::clone(&listener.name), authority))
+        };
+        match self.background.client_listener(text) {
+            // Services from code come first.
+            Some(named) => find(&self.from_code).or(named),
+            None => find(&self.store.listeners()),
+        }
+    }
+
+    /// A handle to the configuration of the socket with this address, if listeners are requested by name.
+    pub(crate) fn server_listener(&self, address: SocketAddr) -> Option<(Arc<str>, Option<Subscription>)> {
+        let name = self.background.server_listener(address)?;
+        let subscription = self.background.subscribe(&name);
+        Some((name, subscription))
     }
 
     /// A handle to change the endpoints of a service that [`MeshBuilder::endpoints`] has added. `target` has the same form as

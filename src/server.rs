@@ -1,6 +1,6 @@
 //! Serving a service.
 
-use std::{fmt, net::SocketAddr, pin::Pin, time::Duration};
+use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -21,13 +21,13 @@ pub struct Server {
     drain_times: DrainTimes,
     shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The configuration is followed while the mesh is in use.
-    _mesh: Mesh,
+    mesh: Mesh,
 }
 
 impl Server {
     pub(crate) fn new(inner: mesh_tower::server::Server, mesh: Mesh) -> Self {
         let shutdown = Box::pin(std::future::pending());
-        Self { inner, drain_times: DrainTimes::default(), shutdown, _mesh: mesh }
+        Self { inner, drain_times: DrainTimes::default(), shutdown, mesh }
     }
 
     /// Shuts down when `signal` resolves: accepts no more connections, finishes the requests in flight and closes the
@@ -47,6 +47,16 @@ impl Server {
     /// without an address, such as those of a Unix socket, are served with the defaults.
     pub fn with_address(mut self, address: SocketAddr) -> Self {
         self.inner = self.inner.with_address(address);
+        self
+    }
+
+    /// Calls `on_serving` with true when the server begins to serve, and with false when it ceases to. With the control planes of
+    /// `MeshBuilder::xds` and a template for the names of servers in the bootstrap, a server serves while there is a listener for
+    /// its socket; otherwise it closes all connections (gRFC A36). In all other cases it serves at once and always.
+    ///
+    /// `on_serving` should return quickly.
+    pub fn on_serving(mut self, on_serving: impl Fn(bool) + Send + Sync + 'static) -> Self {
+        self.inner = self.inner.on_serving(on_serving);
         self
     }
 
@@ -98,7 +108,12 @@ impl Server {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let server = self.inner.with_drain_times(self.drain_times);
+        let mut server = self.inner.with_drain_times(self.drain_times);
+        let named = server.address_of(&incoming).and_then(|address| self.mesh.server_listener(address));
+        let (name, _subscription) = named.unzip();
+        if let Some(name) = name {
+            server = server.with_listener(name);
+        }
         #[cfg(any(feature = "axum", feature = "tonic"))]
         let service = crate::connect_info::WithConnectInfo(service);
         Ok(server.serve(incoming, service, self.shutdown).await?)
@@ -128,7 +143,9 @@ impl Server {
     /// # Errors
     /// If the configuration of the address's listener cannot be served.
     pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, Error> {
-        Ok(self.inner.layer(address)?)
+        let named = self.mesh.server_listener(address);
+        let Some((name, subscription)) = named else { return Ok(self.inner.layer(address)?) };
+        Ok(self.inner.with_listener(name).layer(address)?.holding(Arc::new((subscription, self.mesh))))
     }
 }
 

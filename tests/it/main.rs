@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like the tests themselves")]
 
 mod admin;
+mod ads;
 mod authorization;
 mod control_plane;
 mod directory;
@@ -17,3 +18,4 @@ mod serve;
 mod support;
 mod telemetry;
 mod wrappers;
+mod xds;

@@ -27,7 +27,9 @@ pub struct InvalidTarget {
 }
 
 impl InvalidTarget {
-    pub(super) fn new(target: &str, reason: &'static str) -> Self {
+    /// The error for `target`, with an example of a valid one.
+    #[must_use]
+    pub fn new(target: &str, reason: &'static str) -> Self {
         Self { target: target.to_owned(), reason, example: EXAMPLE.to_owned() }
     }
 }

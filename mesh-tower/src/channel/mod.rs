@@ -47,8 +47,10 @@ pub struct Channel<T = Pool>(Arc<Shared<T>>);
 
 #[derive(Debug)]
 struct Shared<T> {
-    /// The name of the listener, and the authority of requests without one.
+    /// The authority of requests without one.
     target: Authority,
+    /// The name of the listener.
+    listener: Arc<str>,
     store: Arc<Store>,
     upstream: Upstream<T>,
     telemetry: Telemetry,
@@ -76,7 +78,20 @@ impl<T: Transport> Channel<T> {
     /// A channel to `target`, which is the name of the listener in `store` and the authority of requests without one.
     #[must_use]
     pub fn new(target: Authority, store: Arc<Store>, upstream: Upstream<T>, telemetry: Telemetry) -> Self {
-        Self(Arc::new(Shared::new(target, store, upstream, telemetry, false)))
+        let listener = target.as_str().into();
+        Self::of_listener(listener, target, store, upstream, telemetry)
+    }
+
+    /// A channel to `target`, the authority of requests without one, with the configuration of the listener called `listener`.
+    #[must_use]
+    pub fn of_listener(
+        listener: Arc<str>,
+        target: Authority,
+        store: Arc<Store>,
+        upstream: Upstream<T>,
+        telemetry: Telemetry,
+    ) -> Self {
+        Self(Arc::new(Shared::new((listener, target), store, upstream, telemetry, false)))
     }
 
     /// A channel to the same target that adds Envoy's headers to requests and responses, such as
@@ -95,13 +110,14 @@ impl<T: Transport> Channel<T> {
     }
 
     fn with(&self, envoy_headers: bool, held: Option<Arc<dyn Any + Send + Sync>>) -> Self {
-        let Shared { target, store, upstream, telemetry, .. } = &*self.0;
+        let Shared { target, listener, store, upstream, telemetry, .. } = &*self.0;
         let (store, upstream) = (Arc::clone(store), upstream.clone());
-        let shared = Shared::new(target.clone(), store, upstream, telemetry.clone(), envoy_headers);
+        let names = (Arc::clone(listener), target.clone());
+        let shared = Shared::new(names, store, upstream, telemetry.clone(), envoy_headers);
         Self(Arc::new(Shared { held, ..shared }))
     }
 
-    /// The name of the listener.
+    /// The authority of requests without one.
     #[must_use]
     pub fn target(&self) -> &Authority {
         &self.0.target
@@ -196,7 +212,7 @@ impl<T: Transport> Channel<T> {
 
 impl<T: Transport> Shared<T> {
     fn new(
-        target: Authority,
+        (listener, target): (Arc<str>, Authority),
         store: Arc<Store>,
         upstream: Upstream<T>,
         telemetry: Telemetry,
@@ -208,6 +224,7 @@ impl<T: Transport> Shared<T> {
         let unconfigured = unconfigured.expect("a listener without routes and access logs cannot fail");
         Self {
             target,
+            listener,
             store,
             upstream,
             telemetry,
@@ -221,7 +238,7 @@ impl<T: Transport> Shared<T> {
     #[cold]
     fn update(&self) -> Option<Arc<Ready<T>>> {
         let watch = self.store.watch_listeners();
-        let listener = self.store.listeners().get(self.target.as_str()).cloned();
+        let listener = self.store.listeners().get(&*self.listener).cloned();
         let newer = listener.and_then(|listener| match self.compile(watch, &listener) {
             Ok(ready) => ready,
             Err(error) => {
@@ -242,7 +259,7 @@ impl<T: Transport> Shared<T> {
 
     /// Watches the routes of the listener, if the listener exists and gets them by RDS.
     fn watch_routes(&self) -> Option<Watch> {
-        match &self.store.listeners().get(self.target.as_str())?.http_connection_manager()?.routes {
+        match &self.store.listeners().get(&*self.listener)?.http_connection_manager()?.routes {
             RouteSource::Rds(name) => Some(self.store.route_slot(name).watch()),
             RouteSource::Inline(_) => None,
         }

@@ -6,6 +6,7 @@
 //! set.
 
 use std::{
+    any::Any,
     convert::Infallible,
     error::Error as StdError,
     fmt,
@@ -25,7 +26,7 @@ use tower_service::Service;
 
 use super::{
     FilterChainError, ServeError, Server,
-    own_service::{OwnService, listener_of, refusing_listener},
+    own_service::{OwnService, refusing_listener, unserved_listener},
 };
 use crate::{Body, BoxError, ConnectionManager, Downstream, ResponseBody, codec::ConnectionInfo, drain::Drain};
 
@@ -34,6 +35,7 @@ use crate::{Body, BoxError, ConnectionManager, Downstream, ResponseBody, codec::
 pub struct ServerLayer {
     inbound: Arc<Inbound>,
     remote_address: RemoteAddress,
+    _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Where to look for the client's address in the extensions of a request.
@@ -72,12 +74,12 @@ impl Server {
     /// previous one stays in use; if it cannot because it requires TLS, all requests get 403.
     pub fn layer(self, address: SocketAddr) -> Result<ServerLayer, ServeError> {
         let listeners = self.store.watch_listeners();
-        let listener = listener_of(&self.store.listeners(), address);
+        let listener = self.listener(address).unwrap_or_else(|| Arc::new(unserved_listener(address)));
         let manager = self.manager(&listener, address)?;
         let current = Current { listeners, listener, manager };
         let inbound =
             Inbound { server: self, address, current: ArcSwap::from_pointee(current), connections: Drain::new() };
-        Ok(ServerLayer { inbound: Arc::new(inbound), remote_address: |_| None })
+        Ok(ServerLayer { inbound: Arc::new(inbound), remote_address: |_| None, _held: None })
     }
 }
 
@@ -91,6 +93,15 @@ impl ServerLayer {
     }
 }
 
+impl ServerLayer {
+    /// The same layer, which holds `held`, such as a subscription to its configuration, for as long as it exists.
+    #[must_use]
+    pub fn holding(mut self, held: Arc<dyn Any + Send + Sync>) -> Self {
+        self._held = Some(held);
+        self
+    }
+}
+
 impl Inbound {
     /// The newest configuration that can be served.
     fn current(&self) -> Arc<Current> {
@@ -99,7 +110,8 @@ impl Inbound {
             return current;
         }
         let listeners = self.server.store.watch_listeners();
-        let listener = listener_of(&self.server.store.listeners(), self.address);
+        let listener = self.server.listener(self.address);
+        let listener = listener.unwrap_or_else(|| Arc::new(unserved_listener(self.address)));
         let manager = if *listener == *current.listener {
             Ok(current.manager.with_service(()))
         } else {

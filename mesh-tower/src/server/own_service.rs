@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
@@ -48,8 +48,20 @@ pub struct Server {
     telemetry: Telemetry,
     times: DrainTimes,
     address: Option<SocketAddr>,
+    listener: Option<Arc<str>>,
+    on_serving: Option<OnServing>,
     http2_keepalive: Option<Http2Keepalive>,
     worker: Option<Worker>,
+}
+
+/// Called when a server begins or ceases to serve.
+#[derive(Clone)]
+struct OnServing(Arc<dyn Fn(bool) + Send + Sync>);
+
+impl fmt::Debug for OnServing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnServing")
+    }
 }
 
 /// A listener cannot be served.
@@ -70,7 +82,8 @@ impl Server {
     /// A server under the configuration in `store`.
     #[must_use]
     pub fn new(store: Arc<Store>, telemetry: Telemetry) -> Self {
-        Self { store, telemetry, times: DrainTimes::default(), address: None, http2_keepalive: None, worker: None }
+        let (address, listener, on_serving, http2_keepalive, worker) = (None, None, None, None, None);
+        Self { store, telemetry, times: DrainTimes::default(), address, listener, on_serving, http2_keepalive, worker }
     }
 
     /// How long connections may drain. Default [`DrainTimes::default`].
@@ -86,6 +99,28 @@ impl Server {
     pub fn with_address(mut self, address: SocketAddr) -> Self {
         self.address = Some(address);
         self
+    }
+
+    /// The name of the listener, which must exist: without it, connections are accepted and closed at once. gRFC A36. Default: it
+    /// is looked up by the address, and a socket without a listener is served with Envoy's defaults.
+    #[must_use]
+    pub fn with_listener(mut self, name: Arc<str>) -> Self {
+        self.listener = Some(name);
+        self
+    }
+
+    /// Calls `on_serving` with true when the server begins to serve, and with false when it no longer does, because there is no
+    /// configuration. gRFC A36, "serving mode".
+    #[must_use]
+    pub fn on_serving(mut self, on_serving: impl Fn(bool) + Send + Sync + 'static) -> Self {
+        self.on_serving = Some(OnServing(Arc::new(on_serving)));
+        self
+    }
+
+    /// The address by which the configuration of a source of connections is looked up, if there is one.
+    #[must_use]
+    pub fn address_of(&self, incoming: &impl Accept) -> Option<SocketAddr> {
+        self.address.or_else(|| incoming.local_address())
     }
 
     /// Sets the HTTP/2 keepalive for listeners that do not configure one. Default none.
@@ -126,16 +161,19 @@ impl Server {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let address = self.address.or_else(|| incoming.local_address()).unwrap_or(NO_ADDRESS);
+        let address = self.address_of(&incoming).unwrap_or(NO_ADDRESS);
         let service = OwnService(service);
         let mut listeners = self.store.watch_listeners();
-        let listener = listener_of(&self.store.listeners(), address);
-        let generation = Arc::new(ArcSwap::new(self.generation(listener, address, &service)?));
+        let first = self.listener(address).map(|listener| self.generation(listener, address, &service)).transpose()?;
+        if first.is_some() {
+            self.report(true);
+        }
+        let generation = Arc::new(ArcSwapOption::new(first));
         let accepting = Drain::new();
         let serving = Arc::clone(&generation);
-        let accept = accept(incoming, accepting.watch(), move |accepted| {
-            let generation = serving.load();
-            Arc::clone(&generation.server).serve(accepted, &generation.connections);
+        let accept = accept(incoming, accepting.watch(), move |accepted| match &*serving.load() {
+            Some(generation) => Arc::clone(&generation.server).serve(accepted, &generation.connections),
+            None => tracing::debug!("a connection is closed, because there is no configuration for its listener"),
         });
         tokio::pin!(accept, shutdown);
         loop {
@@ -145,22 +183,50 @@ impl Server {
                 () = listeners.changed() => self.update(&generation, address, &service),
             }
         }
-        generation.load().connections.run(self.times).await;
+        let last = generation.load_full();
+        if let Some(last) = last {
+            last.connections.run(self.times).await;
+        }
         Ok(())
     }
 
-    fn update<S>(&self, current: &ArcSwap<Generation<OwnService<S>>>, address: SocketAddr, service: &OwnService<S>)
-    where
+    fn report(&self, is_serving: bool) {
+        if let Some(OnServing(on_serving)) = &self.on_serving {
+            on_serving(is_serving);
+        }
+    }
+
+    /// The listener of the socket; `None` = it must exist, and does not.
+    pub(super) fn listener(&self, address: SocketAddr) -> Option<Arc<Listener>> {
+        let listeners = self.store.listeners();
+        match &self.listener {
+            None => Some(listener_of(&listeners, address)),
+            Some(name) => listeners.get(&**name).map(|listener| named(listener, address)),
+        }
+    }
+
+    fn update<S>(
+        &self,
+        current: &ArcSwapOption<Generation<OwnService<S>>>,
+        address: SocketAddr,
+        service: &OwnService<S>,
+    ) where
         OwnService<S>: Respond + Clone,
     {
-        let listener = listener_of(&self.store.listeners(), address);
-        if *listener == *current.load().listener {
+        let (listener, before) = (self.listener(address), current.load_full());
+        if listener == before.as_ref().map(|before| Arc::clone(&before.listener)) {
             return;
         }
-        match self.generation(listener, address, service) {
+        match listener.map(|listener| self.generation(listener, address, service)).transpose() {
             Ok(new) => {
-                let (old, times) = (current.swap(new), self.times);
-                tokio::spawn(async move { old.connections.run(times).await });
+                let (is_serving, times) = (new.is_some(), self.times);
+                let old = current.swap(new);
+                if is_serving != old.is_some() {
+                    self.report(is_serving);
+                }
+                if let Some(old) = old {
+                    tokio::spawn(async move { old.connections.run(times).await });
+                }
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn StdError, "the configuration of a listener is rejected");
@@ -242,13 +308,18 @@ const ENVOY: &str = "envoy";
 /// The listener of a socket on `address`.
 pub(super) fn listener_of(listeners: &ListenerMap, address: SocketAddr) -> Arc<Listener> {
     match target::inbound_listener(listeners, address) {
-        // Control planes omit `stat_prefix` and `server_name` for gRPC servers, which use neither.
-        Some(listener) if listener.http_connection_managers().any(|http| http.stat_prefix.is_empty()) => {
-            Arc::new(Listener::clone(listener).map_http(|http| named_by_address(http.clone(), address)))
-        }
-        Some(listener) => Arc::clone(listener),
+        Some(listener) => named(listener, address),
         None => Arc::new(default_listener(address)),
     }
+}
+
+/// `listener`, with names where there are none. Control planes omit `stat_prefix` and `server_name` for gRPC servers, which use
+/// neither.
+fn named(listener: &Arc<Listener>, address: SocketAddr) -> Arc<Listener> {
+    if listener.http_connection_managers().any(|http| http.stat_prefix.is_empty()) {
+        return Arc::new(Listener::clone(listener).map_http(|http| named_by_address(http.clone(), address)));
+    }
+    Arc::clone(listener)
 }
 
 fn named_by_address(mut http: HttpConnectionManager, address: SocketAddr) -> HttpConnectionManager {
@@ -269,6 +340,12 @@ pub(super) fn default_listener(address: SocketAddr) -> Listener {
 /// A listener that refuses every request.
 pub(super) fn refusing_listener(address: SocketAddr) -> Listener {
     listener_with(address, DirectResponse::new(StatusCode::FORBIDDEN, "plain text is forbidden here").into())
+}
+
+/// A listener for a layer whose listener does not exist: it refuses every request.
+pub(super) fn unserved_listener(address: SocketAddr) -> Listener {
+    let reply = DirectResponse::new(StatusCode::SERVICE_UNAVAILABLE, "no configuration for this server");
+    listener_with(address, reply.into())
 }
 
 fn listener_with(address: SocketAddr, action: Action) -> Listener {

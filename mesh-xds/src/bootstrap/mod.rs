@@ -2,6 +2,11 @@
 //!
 //! The file is YAML or JSON and is read by `json`. Its resources are decoded as those of a control plane.
 //! A field that is not supported is an error with its path, and a field without effect is reported with the reason.
+//!
+//! The bootstrap of gRPC, which is another format, is in `grpc` (feature `json`).
+
+#[cfg(feature = "json")]
+pub mod grpc;
 
 use std::net::SocketAddr;
 
