@@ -2,10 +2,14 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
     path::PathBuf,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, Receiver},
+    },
     thread,
     time::Duration,
 };
@@ -191,9 +195,20 @@ static_resources:
     )
 }
 
-/// A port that was free a moment ago.
+/// A port that is free, and that no other call returns.
+///
+/// It is not one of the ports that systems give to sockets without one, so no connection takes it before the proxy does.
 pub(crate) fn free_port() -> u16 {
-    Upstream::new().address().port()
+    const RANGE: Range<u32> = 10_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let of_process = std::process::id().wrapping_mul(97);
+    loop {
+        let offset = of_process.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (RANGE.end - RANGE.start);
+        let port = u16::try_from(RANGE.start + offset).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A service `ratings` whose program listens on `program`; its sidecar listens on `http`. `more` are further lines of the sidecar's
