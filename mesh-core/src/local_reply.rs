@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
 use crate::{
+    cluster::Dropped,
     filter::fault::FaultAbort,
     grpc,
     telemetry::{ResponseFlags, details},
@@ -17,6 +18,11 @@ use crate::{
 
 /// `x-envoy-overloaded`: sent if a circuit breaker threshold overflows.
 pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+/// `x-envoy-drop-overload`: sent if a share of the requests is dropped because of an overload.
+pub const X_ENVOY_DROP_OVERLOAD: HeaderName = HeaderName::from_static("x-envoy-drop-overload");
+/// `x-envoy-unconditional-drop-overload`: sent if all requests are dropped because of an overload.
+pub const X_ENVOY_UNCONDITIONAL_DROP_OVERLOAD: HeaderName =
+    HeaderName::from_static("x-envoy-unconditional-drop-overload");
 
 /// A local reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +37,8 @@ pub struct LocalReply {
     pub details: Cow<'static, str>,
     /// gRPC status for gRPC requests; `None` = the one that `status` is mapped to.
     pub grpc_status: Option<u32>,
-    /// Whether `x-envoy-overloaded` is sent.
-    pub overloaded: bool,
+    /// A header of Envoy that is sent with the value `true`, such as [`X_ENVOY_OVERLOADED`].
+    pub envoy_header: Option<HeaderName>,
 }
 
 /// Why an upstream request ended before a response began. Envoy `StreamResetReason`.
@@ -205,13 +211,30 @@ impl LocalReply {
     #[must_use]
     pub const fn new(status: StatusCode, body: &'static str, flags: ResponseFlags, details: &'static str) -> Self {
         let (body, details) = (Cow::Borrowed(body), Cow::Borrowed(details));
-        Self { status, body, flags, details, grpc_status: None, overloaded: false }
+        Self { status, body, flags, details, grpc_status: None, envoy_header: None }
     }
 
     /// The client violated the protocol.
     #[must_use]
     pub const fn bad_request(details: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "Bad Request", ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR, details)
+    }
+
+    /// `drop_overloads` of the cluster has dropped the request.
+    #[must_use]
+    pub fn drop_overload(dropped: Dropped) -> Self {
+        let (body, flag, details, header) = match dropped {
+            Dropped::Share => {
+                ("drop overload", ResponseFlags::DROP_OVERLOAD, details::DROP_OVERLOAD, X_ENVOY_DROP_OVERLOAD)
+            }
+            Dropped::All => (
+                "unconditional drop overload",
+                ResponseFlags::UNCONDITIONAL_DROP_OVERLOAD,
+                details::UNCONDITIONAL_DROP_OVERLOAD,
+                X_ENVOY_UNCONDITIONAL_DROP_OVERLOAD,
+            ),
+        };
+        Self { envoy_header: Some(header), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, body, flag, details) }
     }
 
     /// The route's cluster does not exist. `status` is the route's `cluster_not_found_response_code`.
@@ -255,7 +278,7 @@ impl LocalReply {
             flags: reset.flag(),
             details: details::upstream_reset_before_response_started(reason, failure).into(),
             grpc_status: None,
-            overloaded: reset == UpstreamReset::Overflow,
+            envoy_header: (reset == UpstreamReset::Overflow).then_some(X_ENVOY_OVERLOADED),
         }
     }
 
@@ -281,8 +304,8 @@ impl LocalReply {
             };
             (self.status, body)
         };
-        if self.overloaded {
-            headers.insert(X_ENVOY_OVERLOADED, HeaderValue::from_static("true"));
+        if let Some(name) = self.envoy_header {
+            headers.insert(name, HeaderValue::from_static("true"));
         }
         let mut response = Response::new(body);
         *response.status_mut() = status;

@@ -12,7 +12,7 @@ mod endpoint_set;
 mod state;
 
 pub use endpoint_set::EndpointSet;
-pub use state::ClusterState;
+pub use state::{ClusterState, Dropped};
 
 pub use crate::endpoint::{
     ActiveRequest, Attachment, EndpointId, EndpointRuntime, EndpointState, EndpointStats, Health, Placement,

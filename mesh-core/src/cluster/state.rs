@@ -16,7 +16,7 @@ use crate::{
     balance::{Cursors, NoHealthyEndpoint, PickContext},
     endpoint::Members,
     health::outlier::{Context, Detection, Detector, Ejected, Outcome},
-    model::{Cluster, Discovery, LoadAssignment, RoutingPriority, Thresholds},
+    model::{Cluster, Discovery, DropOverload, FractionalPercent, LoadAssignment, RoutingPriority, Thresholds},
     resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
     rng::Rng,
     slot::SecretSlot,
@@ -31,6 +31,15 @@ pub struct ClusterState {
     attachment: Attachment,
 }
 
+/// Why a request is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// A share of the requests is dropped.
+    Share,
+    /// All requests are dropped.
+    All,
+}
+
 /// State that outlives configuration updates.
 #[derive(Debug)]
 struct Runtime {
@@ -39,6 +48,8 @@ struct Runtime {
     endpoints: ArcSwap<EndpointSet>,
     is_initialized: AtomicBool,
     is_sweeping_suspended: AtomicBool,
+    /// Whether there are `drop_overloads`.
+    is_dropping: AtomicBool,
     control: Mutex<Control>,
 }
 
@@ -66,6 +77,7 @@ impl ClusterState {
         if !members.endpoints().is_empty() {
             stats.membership_change.inc();
         }
+        let is_dropping = !members.drop_overloads().is_empty();
         let endpoints = EndpointSet::new(Arc::new(members), &config, &mut control.cursors, rng);
         let runtime = Runtime {
             stats,
@@ -73,6 +85,7 @@ impl ClusterState {
             endpoints: ArcSwap::from_pointee(endpoints),
             is_initialized: AtomicBool::new(matches!(config.discovery, Discovery::Static(_))),
             is_sweeping_suspended: AtomicBool::new(false),
+            is_dropping: AtomicBool::new(is_dropping),
             control: Mutex::new(control),
         };
         Self { config, runtime: Arc::new(runtime), secrets: Box::default(), attachment: Attachment::new() }
@@ -156,6 +169,19 @@ impl ClusterState {
             self.publish(&mut control, Arc::new(members), rng);
         }
         self.runtime.is_initialized.store(true, Ordering::Release);
+    }
+
+    /// Whether a request is dropped by `drop_overloads` before an endpoint is picked. It is counted under its category.
+    pub fn drop_request(&self, rng: &mut impl Rng) -> Option<Dropped> {
+        if !self.runtime.is_dropping.load(Ordering::Relaxed) {
+            return None;
+        }
+        let endpoints = self.runtime.endpoints.load();
+        let mut drops = endpoints.members().drop_overloads().iter();
+        let DropOverload { category, drop_percentage } =
+            drops.find(|drop| drop.drop_percentage.hits(rng.next_u64()))?;
+        self.runtime.stats.count_dropped_request(category);
+        Some(if *drop_percentage == FractionalPercent::ALWAYS { Dropped::All } else { Dropped::Share })
     }
 
     /// Picks the endpoint of a try.
@@ -401,7 +427,9 @@ impl ClusterState {
             leaving.for_each(|endpoint| control.detector.retire(endpoint.runtime(), &self.runtime.stats));
         }
         let endpoints = EndpointSet::new(members, &control.config, &mut control.cursors, rng);
+        let is_dropping = !endpoints.members().drop_overloads().is_empty();
         self.runtime.endpoints.store(Arc::new(endpoints));
+        self.runtime.is_dropping.store(is_dropping, Ordering::Relaxed);
     }
 
     /// Poisoning is ignored, because endpoint sets are published as a whole, so a panic cannot leave an incomplete one.

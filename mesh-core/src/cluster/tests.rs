@@ -11,15 +11,15 @@ use std::{
 };
 
 use super::{
-    ClusterState, Health,
+    ClusterState, Dropped, Health,
     testing::{Bench, assignment, endpoint, epoch, group, healthy},
 };
 use crate::{
     balance::{Avoid, NoHealthyEndpoint, PickContext},
     health::outlier::{LocalOriginFailure, Outcome},
     model::{
-        Cluster, Discovery, Endpoint, EndpointAddress, HealthStatus, HttpProtocol, LbPolicy, LoadAssignment,
-        LocalityEndpoints, OutlierDetection, Percent,
+        Cluster, Discovery, DropOverload, Endpoint, EndpointAddress, HealthStatus, HttpProtocol, LbPolicy,
+        LoadAssignment, LocalityEndpoints, OutlierDetection, Percent,
     },
     rng::SplitMix64,
 };
@@ -435,4 +435,25 @@ fn an_endpoint_that_cannot_be_reached_is_news_once() {
     let outcomes = [true, false, false, true, true, false];
     let news = outcomes.map(|is_reachable| endpoint.runtime().note_reachable(is_reachable));
     assert_eq!(news, [false, true, false, true, false, true]);
+}
+
+#[test]
+fn each_drop_sees_the_requests_that_the_one_before_has_left() {
+    let drop = |category: &str, percent| DropOverload {
+        category: category.into(),
+        drop_percentage: Percent::new(percent).unwrap().into(),
+    };
+    let with = |drop_overloads| LoadAssignment { drop_overloads, ..assignment(healthy(0..2)) };
+    let mut bench = Bench::new(with(vec![drop("load", 50), drop("shed", 20)]), |_| {});
+    let dropped = (0..10_000).filter(|_| bench.cluster.drop_request(&mut bench.rng) == Some(Dropped::Share)).count();
+    let counts = bench.cluster.stats().dropped_requests();
+    let [(load, of_load), (shed, of_shed)] = counts.as_slice() else { panic!("{counts:?}") };
+    assert_eq!((&**load, &**shed), ("load", "shed"));
+    assert_eq!(usize::try_from(of_load + of_shed).unwrap(), dropped);
+    assert!(of_load.abs_diff(5_000) < 200 && of_shed.abs_diff(1_000) < 150, "{counts:?}");
+
+    bench.cluster.set_endpoints(&with(vec![drop("shed", 100)]), &mut bench.rng);
+    assert_eq!(bench.cluster.drop_request(&mut bench.rng), Some(Dropped::All));
+    bench.cluster.set_endpoints(&with(Vec::new()), &mut bench.rng);
+    assert_eq!(bench.cluster.drop_request(&mut bench.rng), None);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{EndpointState, Placement};
-use crate::model::{EndpointAddress, LoadAssignment};
+use crate::model::{DropOverload, EndpointAddress, LoadAssignment};
 
 /// All endpoints of a cluster.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(crate) struct Members {
     endpoints: Box<[Arc<EndpointState>]>,
     localities: Box<[LocalityGroup]>,
     overprovisioning_factor: u32,
+    drop_overloads: Arc<[DropOverload]>,
 }
 
 /// A run of [`Members::endpoints`] of one priority and locality.
@@ -31,7 +32,8 @@ pub(crate) struct LocalityGroup {
 impl Members {
     pub(crate) fn empty() -> Self {
         let overprovisioning_factor = LoadAssignment::default().overprovisioning_factor;
-        Self { endpoints: Box::default(), localities: Box::default(), overprovisioning_factor }
+        let drop_overloads = Arc::default();
+        Self { endpoints: Box::default(), localities: Box::default(), overprovisioning_factor, drop_overloads }
     }
 
     /// The members of `assignment`, with the states of `self` for endpoints with the same address. Of several endpoints with
@@ -63,6 +65,7 @@ impl Members {
             endpoints: endpoints.into(),
             localities: localities.into(),
             overprovisioning_factor: assignment.overprovisioning_factor,
+            drop_overloads: assignment.drop_overloads.as_slice().into(),
         }
     }
 
@@ -72,12 +75,14 @@ impl Members {
             endpoints: self.endpoints.iter().map(|endpoint| Arc::new(endpoint.detached())).collect(),
             localities: self.localities.clone(),
             overprovisioning_factor: self.overprovisioning_factor,
+            drop_overloads: Arc::clone(&self.drop_overloads),
         }
     }
 
     /// Whether both have the same endpoint states in the same order.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.overprovisioning_factor == other.overprovisioning_factor
+            && self.drop_overloads == other.drop_overloads
             && self.localities == other.localities
             && self.endpoints.len() == other.endpoints.len()
             && self.endpoints.iter().zip(&other.endpoints).all(|(one, other)| Arc::ptr_eq(one, other))
@@ -93,6 +98,10 @@ impl Members {
 
     pub(crate) fn in_locality(&self, group: &LocalityGroup) -> &[Arc<EndpointState>] {
         &self.endpoints[group.start..group.end]
+    }
+
+    pub(crate) fn drop_overloads(&self) -> &[DropOverload] {
+        &self.drop_overloads
     }
 
     pub(crate) fn overprovisioning_factor(&self) -> u32 {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
+use super::FractionalPercent;
+
 /// The endpoints of a cluster, by locality and priority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -11,13 +13,15 @@ pub struct LoadAssignment {
     /// Factor in percent by which the share of healthy endpoints is multiplied to compute how much load a priority takes.
     /// Default 140.
     pub overprovisioning_factor: u32,
+    /// Requests to drop before an endpoint is picked. Default none.
+    pub drop_overloads: Vec<DropOverload>,
 }
 
 impl LoadAssignment {
     /// Creates a load assignment with Envoy's defaults.
     #[must_use]
     pub fn new(localities: Vec<LocalityEndpoints>) -> Self {
-        Self { localities, overprovisioning_factor: 140 }
+        Self { localities, overprovisioning_factor: 140, drop_overloads: Vec::new() }
     }
 }
 
@@ -40,6 +44,16 @@ impl From<Vec<Endpoint>> for LoadAssignment {
     fn from(endpoints: Vec<Endpoint>) -> Self {
         Self::new(vec![LocalityEndpoints::new(Locality::default(), endpoints)])
     }
+}
+
+/// A share of the requests that is dropped because the endpoints are overloaded. With several of them, the next sees what the
+/// one before has left. Envoy `endpoint.v3.ClusterLoadAssignment.Policy.DropOverload`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropOverload {
+    /// The name under which load reports count the dropped requests.
+    pub category: Arc<str>,
+    /// The share.
+    pub drop_percentage: FractionalPercent,
 }
 
 /// Endpoints of one locality at one priority. Envoy `endpoint.v3.LocalityLbEndpoints`.

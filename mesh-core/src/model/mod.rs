@@ -35,7 +35,9 @@ pub use cluster::{
     HttpProtocolOptions, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds, TransportSocketMatch,
     UpstreamTransportSocket,
 };
-pub use endpoint::{Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload};
+pub use endpoint::{
+    DropOverload, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload,
+};
 pub use filter_chain::{
     DownstreamTransportSocket, FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol,
 };

@@ -42,6 +42,8 @@ macro_rules! cluster_counters {
             $($(#[$doc])* pub $field: Counter,)*
             /// Ejected endpoints: `outlier_detection.ejections_active`.
             pub ejections_active: Gauge,
+            /// Requests that `drop_overloads` has dropped, by category.
+            dropped: Mutex<Vec<(Arc<str>, u64)>>,
             ext_authz: Mutex<Vec<(Arc<str>, Arc<ExtAuthzStats>)>>,
             external: ResponseCodes,
             internal: ResponseCodes,
@@ -195,6 +197,23 @@ impl ClusterStats {
             RequestOrigin::External => self.external.count(status),
             RequestOrigin::Internal => self.internal.count(status),
         }
+    }
+
+    /// Counts a request that `drop_overloads` has dropped.
+    #[cold]
+    pub(crate) fn count_dropped_request(&self, category: &Arc<str>) {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        match dropped.iter_mut().find(|(name, _)| name == category) {
+            Some((_, count)) => *count += 1,
+            None => dropped.push((Arc::clone(category), 1)),
+        }
+    }
+
+    /// The requests that `drop_overloads` has dropped, by category. They are a part of load reports, and not of Envoy's
+    /// statistics.
+    #[must_use]
+    pub fn dropped_requests(&self) -> Vec<(Arc<str>, u64)> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts a response that is discarded because of a retry, under `retry.` only, as in Envoy.

@@ -8,6 +8,10 @@ pub const ROUTE_NOT_FOUND: &str = "route_not_found";
 pub const FILTER_CHAIN_NOT_FOUND: &str = "filter_chain_not_found";
 /// The route's cluster does not exist.
 pub const CLUSTER_NOT_FOUND: &str = "cluster_not_found";
+/// `drop_overloads` of the cluster drops a share of the requests.
+pub const DROP_OVERLOAD: &str = "drop_overload";
+/// `drop_overloads` of the cluster drops all requests.
+pub const UNCONDITIONAL_DROP_OVERLOAD: &str = "unconditional_drop_overload";
 /// The cluster has no healthy endpoint.
 pub const NO_HEALTHY_UPSTREAM: &str = "no_healthy_upstream";
 /// The route timeout expired.

@@ -58,7 +58,7 @@ impl<'a> Exchange<'a> {
 
     /// Responds with a local reply.
     pub(super) fn reply(&self, call: &mut Call, mut reply: LocalReply) {
-        reply.overloaded &= self.options.envoy_headers;
+        reply.envoy_header = reply.envoy_header.filter(|_| self.options.envoy_headers);
         call.reply(self.info, reply);
         self.change_headers(call);
     }

@@ -2,7 +2,7 @@
 
 use http::Version;
 use mesh_core::{
-    cluster::ClusterStats,
+    cluster::{ClusterStats, Dropped},
     health::outlier::{LocalOriginFailure, Outcome},
     local_reply::{LocalReply, UpstreamReset},
     retry::{RequestProgress, ResetReason},
@@ -13,6 +13,8 @@ use crate::{TransportError, outlier::outcome_of_reset, timeout::Expired};
 /// The reason why a try has no response.
 #[derive(Debug)]
 pub(super) enum Failure {
+    /// The cluster drops requests. Never retried.
+    Dropped(Dropped),
     /// No endpoint is available.
     NoHealthyUpstream,
     /// A timeout of the whole request. Never retried.
@@ -42,7 +44,7 @@ impl Failure {
     /// The error of the transport, if there is one.
     pub(super) fn error(&self) -> Option<&TransportError> {
         match self {
-            Self::NoHealthyUpstream | Self::Expired(_) => None,
+            Self::Dropped(_) | Self::NoHealthyUpstream | Self::Expired(_) => None,
             Self::Reset { error, .. } => error.as_ref(),
         }
     }
@@ -50,7 +52,7 @@ impl Failure {
     /// The outcome for outlier detection; `None` if the endpoint is not responsible.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
-            Self::NoHealthyUpstream | Self::Expired(Expired::MaxStreamDuration) => None,
+            Self::Dropped(_) | Self::NoHealthyUpstream | Self::Expired(Expired::MaxStreamDuration) => None,
             Self::Expired(_) => Some(Outcome::LocalOrigin(LocalOriginFailure::Timeout)),
             Self::Reset { reason, .. } => outcome_of_reset(*reason),
         }
@@ -59,7 +61,7 @@ impl Failure {
     /// Counts the failure in the statistics of the cluster. `protocol` is that of the connection; `None` = there was none.
     pub(super) fn count(&self, stats: &ClusterStats, protocol: Option<Version>) {
         match self {
-            Self::NoHealthyUpstream => {}
+            Self::Dropped(_) | Self::NoHealthyUpstream => {}
             Self::Expired(expired) => count_expired(*expired, stats, protocol),
             Self::Reset { reason, .. } => count_reset(*reason, stats, protocol),
         }
@@ -68,6 +70,7 @@ impl Failure {
     /// The local reply after `attempts` tries.
     pub(super) fn reply(&self, attempts: u32) -> LocalReply {
         match self {
+            Self::Dropped(dropped) => LocalReply::drop_overload(*dropped),
             Self::NoHealthyUpstream => LocalReply::NO_HEALTHY_UPSTREAM,
             Self::Expired(expired) => expired.reply(),
             Self::Reset { reason, error, .. } => match upstream_reset(*reason) {

@@ -12,9 +12,9 @@ use http_body_util::{BodyExt, Full};
 use mesh_core::{
     cluster::{EndpointStats, StatKind},
     model::{
-        self, Action, Cluster, Discovery, HeaderMutation, HostRewrite, HttpProtocol, OutlierDetection, PathMatcher,
-        PathRewrite, Percent, RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-        format::Format,
+        self, Action, Cluster, Discovery, DropOverload, FractionalPercent, HeaderMutation, HostRewrite, HttpProtocol,
+        LoadAssignment, OutlierDetection, PathMatcher, PathRewrite, Percent, RetryOn, RetryPolicy, Route, RouteAction,
+        RouteConfiguration, RouteMatch, VirtualHost, format::Format,
     },
     retry::ResetReason,
     rng::SplitMix64,
@@ -523,6 +523,19 @@ async fn requests_above_the_limit_overflow_until_a_response_has_ended() {
     assert_eq!(fixture.endpoint_stat(|stats| stats.rq_error.get()), 1);
     open.into_body().collect().await.unwrap();
     assert_eq!(fixture.send(get("/")).await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_request_is_answered_as_by_envoy() {
+    let mut drop = LoadAssignment::default();
+    drop.drop_overloads = vec![DropOverload { category: "shed".into(), drop_percentage: FractionalPercent::ALWAYS }];
+    let mut fixture = Fixture::with([Step::Answer(200)], 1, |c| c.discovery = Discovery::Static(drop), |_| {});
+    let response = fixture.send(get("/")).await;
+    assert_eq!(value(response.headers(), "x-envoy-unconditional-drop-overload"), "true");
+    let (status, text, flags) = fixture.get("/").await;
+    assert_eq!((status, text.as_str(), flags.as_str()), (503, "unconditional drop overload", "UDO"));
+    assert_eq!(fixture.details(), "unconditional_drop_overload");
+    assert_eq!((fixture.stat("upstream_rq_503"), fixture.stat("upstream_rq_total")), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]

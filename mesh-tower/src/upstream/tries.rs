@@ -35,6 +35,7 @@ use crate::{
     outlier::{outcome_of_response, record},
     pick::pick,
     retry::{Attempt, Outcome, Retries, repeat},
+    rng::ThreadRng,
     span::within,
     timeout::{Expired, Limits, TryLimits},
     timer::{self, now},
@@ -121,6 +122,9 @@ impl<'a, T: Transport> Tries<'a, T> {
 
     /// Runs the tries and sets the response of the call.
     pub(super) async fn run(&mut self, call: &mut Call) {
+        if let Some(dropped) = self.cluster.drop_request(&mut ThreadRng) {
+            return self.conclude(call, Err(Failure::Dropped(dropped)), Decision::Done);
+        }
         let buffer_limit = self.cluster.config().retry_buffer_bytes;
         let mut retries = self.retries.take();
         let (result, decision) = repeat(self, call, retries.as_mut(), buffer_limit).await;
@@ -383,7 +387,9 @@ impl<'a, T: Transport> Attempt for Tries<'a, T> {
         match (result, &call.response) {
             (Ok(()), Some(response)) => Outcome::Response(response.status(), response.headers()),
             (Err(Failure::Reset { reason, progress, .. }), _) => Outcome::Reset(*reason, *progress),
-            (Ok(()), None) | (Err(Failure::NoHealthyUpstream | Failure::Expired(_)), _) => Outcome::Final,
+            (Ok(()), None) | (Err(Failure::Dropped(_) | Failure::NoHealthyUpstream | Failure::Expired(_)), _) => {
+                Outcome::Final
+            }
         }
     }
 

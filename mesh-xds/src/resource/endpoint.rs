@@ -4,14 +4,16 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use mesh_core::model::{
-    Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload,
+    DropOverload, Endpoint, EndpointAddress, FractionalPercent, HealthStatus, LoadAssignment, Locality,
+    LocalityEndpoints, Workload,
 };
 
 use super::field::{At, Result, fields};
-use super::value::{address, enumeration, in_range, list, optional, required};
+use super::value::{address, enumeration, fraction, in_range, list, optional, required};
 use crate::proto::envoy::config::core::v3::{HealthStatus as ProtoHealthStatus, Locality as ProtoLocality, Metadata};
 use crate::proto::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint as ProtoEndpoint, LbEndpoint, LocalityLbEndpoints, cluster_load_assignment::Policy,
+    ClusterLoadAssignment, Endpoint as ProtoEndpoint, LbEndpoint, LocalityLbEndpoints,
+    cluster_load_assignment::{Policy, policy::DropOverload as ProtoDropOverload},
     lb_endpoint::HostIdentifier,
 };
 
@@ -40,21 +42,28 @@ pub(super) fn decode(at: &At<'_>, assignment: &ClusterLoadAssignment, names: Nam
     let localities = list(at, "endpoints", endpoints, |at, group| locality(at, group, names))?;
     refuse_priority_gap(at, &localities)?;
     let mut model = LoadAssignment::new(localities);
-    if let Some(factor) = optional(&at.field("policy"), policy.as_ref(), overprovisioning_factor)? {
-        model.overprovisioning_factor = factor;
-    }
+    optional(&at.field("policy"), policy.as_ref(), |at, policy| decode_policy(at, policy, &mut model))?;
     Ok(model)
 }
 
-fn overprovisioning_factor(at: &At<'_>, policy: &Policy) -> Result<u32> {
+fn decode_policy(at: &At<'_>, policy: &Policy, model: &mut LoadAssignment) -> Result<()> {
     fields! {
         Policy = policy, at;
-        use { overprovisioning_factor }
+        use { overprovisioning_factor, drop_overloads }
         ignore { endpoint_stale_after: "endpoints stay until they are replaced" }
-        refuse { drop_overloads, weighted_priority_health }
+        refuse { weighted_priority_health }
     }
     let factor = overprovisioning_factor.unwrap_or(DEFAULT_OVERPROVISIONING);
-    in_range(&at.field("overprovisioning_factor"), factor, 1, u32::MAX)
+    model.overprovisioning_factor = in_range(&at.field("overprovisioning_factor"), factor, 1, u32::MAX)?;
+    model.drop_overloads = list(at, "drop_overloads", drop_overloads, drop_overload)?;
+    Ok(())
+}
+
+fn drop_overload(at: &At<'_>, drop: &ProtoDropOverload) -> Result<DropOverload> {
+    let ProtoDropOverload { category, drop_percentage } = drop;
+    let drop_percentage = optional(&at.field("drop_percentage"), drop_percentage.as_ref(), fraction)?;
+    let drop_percentage = drop_percentage.unwrap_or(FractionalPercent::ZERO);
+    Ok(DropOverload { category: category.as_str().into(), drop_percentage })
 }
 
 /// Refuses priorities that do not start at 0 or have a gap, as Envoy and gRPC do.

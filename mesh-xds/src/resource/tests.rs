@@ -446,13 +446,16 @@ fn http2_connections_have_a_keepalive() {
 #[test]
 fn endpoints_have_weights_health_and_istios_workload() {
     let decoded = assignment(
-        "{cluster_name: a, policy: {overprovisioning_factor: 200}, endpoints: [{locality: {region: r}, \
+        "{cluster_name: a, policy: {overprovisioning_factor: 200, drop_overloads: [{category: load, \
+         drop_percentage: {numerator: 5}}, {category: shed}]}, endpoints: [{locality: {region: r}, \
          load_balancing_weight: 3, lb_endpoints: [{health_status: DRAINING, load_balancing_weight: 5, endpoint: \
          {address: {socket_address: {address: '::1', port_value: 80}}}, metadata: {filter_metadata: {istio: \
          {workload: 'reviews-v1;books;reviews;v1;Kubernetes'}}}}]}]}",
     )
     .unwrap();
     assert_eq!(decoded.overprovisioning_factor, 200);
+    let drops = decoded.drop_overloads.iter().map(|drop| (&*drop.category, drop.drop_percentage.parts_per_million()));
+    assert_eq!(drops.collect::<Vec<_>>(), [("load", 50_000), ("shed", 0)]);
     let group = &decoded.localities[0];
     assert_eq!((&*group.locality.region, group.load_balancing_weight), ("r", 3.try_into().ok()));
     let endpoint = &group.endpoints[0];
@@ -466,8 +469,8 @@ fn endpoints_have_weights_health_and_istios_workload() {
         "endpoints a: endpoints: there is a priority 1, but no priority 0; priorities have no gaps",
     );
     check(
-        assignment("{cluster_name: a, policy: {drop_overloads: [{category: x}]}}"),
-        "endpoints a: policy.drop_overloads: not supported",
+        assignment("{cluster_name: a, policy: {drop_overloads: [{category: x}, {drop_percentage: {numerator: 1}}]}}"),
+        "endpoints a: policy.drop_overloads[1].category: must have at least 1 character",
     );
     check(
         assignment(
