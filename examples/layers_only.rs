@@ -53,7 +53,7 @@ async fn main() -> Result<(), BoxError> {
         OutlierLayer::from_selected(),
     );
     let client = stack.layer(PerEndpoint::new(|endpoint| {
-        let address = endpoint.address();
+        let address = endpoint.address().socket();
         service_fn(move |request| send(address, request))
     }));
 
@@ -139,8 +139,8 @@ fn routes() -> RouteConfiguration {
 }
 
 /// The innermost service, which sends a request to an address. This one opens a connection for each request.
-async fn send(address: SocketAddr, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-    let stream = tokio::net::TcpStream::connect(address).await?;
+async fn send(address: Option<SocketAddr>, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+    let stream = tokio::net::TcpStream::connect(address.ok_or("not an IP address")?).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(sender.send_request(request).await?.map(Body::from))

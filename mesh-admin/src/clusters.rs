@@ -8,7 +8,7 @@ use mesh_core::{
 };
 use serde_json::{Value, json};
 
-use crate::{Answer, Process, Query, listeners::socket_address};
+use crate::{Answer, Process, Query, listeners::address};
 
 pub(crate) fn clusters(process: &impl Process, query: &Query<'_>) -> Answer {
     let mut clusters = process.store().clusters();
@@ -141,7 +141,7 @@ fn endpoint_json(endpoint: &EndpointState) -> Value {
         health["failed_outlier_check"] = true.into();
     }
     json!({
-        "address": socket_address(endpoint.address()),
+        "address": address(endpoint.address()),
         "stats": stats,
         "health_status": health,
         "weight": endpoint.weight(),

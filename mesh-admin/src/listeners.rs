@@ -1,5 +1,6 @@
 //! `/listeners`.
 
+use mesh_core::model::NetworkAddress;
 use mesh_tower::server::ListenerStatus;
 use serde_json::json;
 
@@ -17,10 +18,14 @@ pub(crate) fn listeners(process: &impl Process, query: &Query<'_>) -> Answer {
 }
 
 fn status_json(status: &ListenerStatus) -> serde_json::Value {
-    json!({ "name": &*status.config.name, "local_address": socket_address(status.address) })
+    json!({ "name": &*status.config.name, "local_address": address(&status.address.into()) })
 }
 
 /// Envoy `core.v3.Address`.
-pub(crate) fn socket_address(address: std::net::SocketAddr) -> serde_json::Value {
+pub(crate) fn address(address: &NetworkAddress) -> serde_json::Value {
+    let address = match address {
+        NetworkAddress::Socket(address) => address,
+        NetworkAddress::Pipe(path) => return json!({ "pipe": { "path": &**path } }),
+    };
     json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
 }

@@ -94,7 +94,11 @@ impl Addresses {
 
 impl Connect for MemoryNetwork {
     fn connect<'a>(&'a self, to: ConnectTo<'a>) -> Connecting<'a> {
-        Box::pin(async move { Ok(Connected::plain_text(Io::boxed(self.dial(to.endpoint.address()).await?))) })
+        let address = to.endpoint.address().socket().ok_or(ErrorKind::Unsupported);
+        Box::pin(async move {
+            let address = address?;
+            Ok(Connected::plain_text(Io::boxed(self.dial(address).await?)))
+        })
     }
 }
 

@@ -333,7 +333,7 @@ impl ClusterState {
             if let Some(ejection) = control.detector.eject(runtime, detection, context, rng) {
                 self.publish(&mut control, members, rng);
                 ejected = Some(Ejected {
-                    address: endpoint.address(),
+                    address: endpoint.address().clone(),
                     detection,
                     ejection_time: ejection.time,
                     starts_sweeping: ejection.starts_sweeping,

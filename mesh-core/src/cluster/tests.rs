@@ -230,7 +230,7 @@ fn panic_uses_all_endpoints_and_without_panic_only_healthy_ones_are_used() {
 
     let mut bench = Bench::new(assignment(vec![endpoint(1, 1, HealthStatus::Unhealthy)]), threshold(0));
     let result = bench.cluster.pick(PickContext::new(&mut bench.rng));
-    assert_eq!(result.map(|endpoint| endpoint.address()), Err(NoHealthyEndpoint));
+    assert_eq!(result.map(|endpoint| endpoint.address().clone()), Err(NoHealthyEndpoint));
     assert_eq!(bench.stat("upstream_cx_none_healthy"), 1);
 }
 

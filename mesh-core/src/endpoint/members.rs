@@ -2,13 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
     num::NonZeroU32,
     sync::Arc,
 };
 
 use super::{EndpointState, Placement};
-use crate::model::{DropOverload, EndpointAddress, LoadAssignment};
+use crate::model::{DropOverload, LoadAssignment, NetworkAddress};
 
 /// All endpoints of a cluster.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ impl Members {
     /// The members of `assignment`, with the states of `self` for endpoints with the same address. Of several endpoints with
     /// the same address the first is used. Names that are not resolved are left out.
     pub(crate) fn reconciled(&self, assignment: &LoadAssignment) -> Self {
-        let known: HashMap<SocketAddr, &Arc<EndpointState>> =
+        let known: HashMap<&NetworkAddress, &Arc<EndpointState>> =
             self.endpoints.iter().map(|endpoint| (endpoint.address(), endpoint)).collect();
         let mut seen = HashSet::new();
         let mut endpoints = Vec::new();
@@ -48,8 +47,8 @@ impl Members {
             let start = endpoints.len();
             let placement = Arc::new(Placement { priority: group.priority, locality: group.locality.clone() });
             for endpoint in &group.endpoints {
-                let EndpointAddress::Socket(address) = endpoint.address else { continue };
-                if !seen.insert(address) {
+                let Some(address) = endpoint.address.resolved() else { continue };
+                if !seen.insert(address.clone()) {
                     continue;
                 }
                 endpoints.push(match known.get(&address) {

@@ -6,13 +6,12 @@
 use std::{
     any::Any,
     collections::BTreeMap,
-    net::SocketAddr,
     num::NonZeroU32,
     sync::{Arc, OnceLock},
 };
 
 use super::{EndpointId, EndpointRuntime, EndpointStats};
-use crate::model::{Cluster, Endpoint, HealthStatus, Locality, UpstreamTransportSocket, Workload};
+use crate::model::{Cluster, Endpoint, HealthStatus, Locality, NetworkAddress, UpstreamTransportSocket, Workload};
 
 /// The priority and locality of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,12 +49,12 @@ pub struct EndpointState {
     placement: Arc<Placement>,
     load_balancing_weight: NonZeroU32,
     health_status: HealthStatus,
-    address: SocketAddr,
+    address: NetworkAddress,
 }
 
 impl EndpointState {
     /// Creates an endpoint. `address` is the resolved address of `config`.
-    pub(super) fn new(address: SocketAddr, config: &Endpoint, placement: &Arc<Placement>) -> Self {
+    pub(super) fn new(address: NetworkAddress, config: &Endpoint, placement: &Arc<Placement>) -> Self {
         Self {
             runtime: Arc::default(),
             attachment: Arc::default(),
@@ -72,7 +71,7 @@ impl EndpointState {
     /// The same endpoint with another configuration.
     pub(super) fn reconfigured(&self, config: &Endpoint, placement: &Arc<Placement>) -> Self {
         let (runtime, attachment) = (Arc::clone(&self.runtime), Arc::clone(&self.attachment));
-        Self { runtime, attachment, ..Self::new(self.address, config, placement) }
+        Self { runtime, attachment, ..Self::new(self.address.clone(), config, placement) }
     }
 
     /// The same endpoint without its attachment.
@@ -80,7 +79,7 @@ impl EndpointState {
         Self {
             runtime: Arc::clone(&self.runtime),
             attachment: Arc::default(),
-            address: self.address,
+            address: self.address.clone(),
             hostname: self.hostname.clone(),
             transport_socket_match: self.transport_socket_match.clone(),
             workload: self.workload.clone(),
@@ -114,8 +113,8 @@ impl EndpointState {
 
     /// The address.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &NetworkAddress {
+        &self.address
     }
 
     /// Host name for automatic host rewriting.

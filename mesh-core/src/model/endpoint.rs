@@ -1,6 +1,12 @@
 //! Endpoints of a cluster. Envoy `endpoint.v3.ClusterLoadAssignment`.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use super::FractionalPercent;
 
@@ -128,6 +134,8 @@ impl Endpoint {
 pub enum EndpointAddress {
     /// An IP address and port.
     Socket(SocketAddr),
+    /// A unix socket, as in [`NetworkAddress::Pipe`].
+    Pipe(Arc<str>),
     /// A name to resolve, in DNS clusters only.
     Name {
         /// Host name.
@@ -137,9 +145,68 @@ pub enum EndpointAddress {
     },
 }
 
+impl EndpointAddress {
+    /// The address; `None` for a name.
+    #[must_use]
+    pub fn resolved(&self) -> Option<NetworkAddress> {
+        match self {
+            Self::Socket(address) => Some(NetworkAddress::Socket(*address)),
+            Self::Pipe(path) => Some(NetworkAddress::Pipe(Arc::clone(path))),
+            Self::Name { .. } => None,
+        }
+    }
+}
+
 impl From<SocketAddr> for EndpointAddress {
     fn from(address: SocketAddr) -> Self {
         Self::Socket(address)
+    }
+}
+
+/// An address that connections can be made to. It is shown as in Envoy: `IP:PORT`, or the path of a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NetworkAddress {
+    /// An IP address and port.
+    Socket(SocketAddr),
+    /// The path of a unix socket; a name in the abstract namespace of Linux begins with `@`. Envoy `core.v3.Pipe.path`.
+    Pipe(Arc<str>),
+}
+
+impl NetworkAddress {
+    /// The IP address and port; `None` for a unix socket.
+    #[must_use]
+    pub fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(address) => Some(*address),
+            Self::Pipe(_) => None,
+        }
+    }
+
+    /// The IP address; `None` for a unix socket.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.socket().map(|address| address.ip())
+    }
+
+    /// The TCP port; 0 for a unix socket.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.socket().map_or(0, |address| address.port())
+    }
+}
+
+impl From<SocketAddr> for NetworkAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Socket(address)
+    }
+}
+
+impl fmt::Display for NetworkAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Pipe(path) => path.fmt(f),
+        }
     }
 }
 

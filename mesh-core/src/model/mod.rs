@@ -36,7 +36,8 @@ pub use cluster::{
     UpstreamTransportSocket,
 };
 pub use endpoint::{
-    DropOverload, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, Workload,
+    DropOverload, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, NetworkAddress,
+    Workload,
 };
 pub use filter_chain::{
     DownstreamTransportSocket, FilterChain, FilterChainMatch, NetworkFilter, SourceType, TransportProtocol,

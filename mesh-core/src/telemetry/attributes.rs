@@ -8,7 +8,11 @@ use std::{
 use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::ResponseFlags;
-use crate::{model::Metadata, request::RequestHead, tls::TlsInfo};
+use crate::{
+    model::{Metadata, NetworkAddress},
+    request::RequestHead,
+    tls::TlsInfo,
+};
 
 /// The attributes of a request and its response. Access logs, header values, metrics and policies all read this value,
 /// so they agree.
@@ -86,11 +90,11 @@ pub struct Attributes<'a> {
     /// TLS of the upstream connection.
     pub upstream_tls: Option<&'a TlsInfo>,
     /// Address of the selected endpoint.
-    pub upstream_host: Option<SocketAddr>,
+    pub upstream_host: Option<&'a NetworkAddress>,
     /// Host name of the selected endpoint, if it has one.
     pub upstream_host_name: Option<&'a str>,
     /// Remote address of the upstream connection, if one was established.
-    pub upstream_remote_address: Option<SocketAddr>,
+    pub upstream_remote_address: Option<&'a NetworkAddress>,
     /// Local address of the upstream connection.
     pub upstream_local_address: Option<SocketAddr>,
     /// Name of the cluster in statistics: `alt_stat_name`, or its name.

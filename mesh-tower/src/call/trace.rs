@@ -51,8 +51,8 @@ pub(super) fn end(
     let route = state.route.as_ref().map(|route| &route.route().name).filter(|name| !name.is_empty());
     show("route", route.map(|name| name as _));
     show("cluster", state.upstream_cluster.as_ref().map(|cluster| &cluster.config().name as _));
-    let endpoint = state.upstream_host.as_ref().map(|endpoint| endpoint.address());
-    show("endpoint", endpoint.as_ref().map(|address| address as _));
+    let endpoint = state.upstream_host.as_ref();
+    show("endpoint", endpoint.map(|endpoint| endpoint.address() as _));
     span.record("tries", state.attempt_count);
     let status = status.map(|status| status.as_u16());
     show("status", status.as_ref().map(|status| status as _));

@@ -1,21 +1,26 @@
-//! Plain TCP.
+//! Plain TCP, and unix sockets.
 
 use std::io::Result;
 
-use mesh_core::model::TcpKeepalive;
+use mesh_core::model::{NetworkAddress, TcpKeepalive};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::{Connect, ConnectTo, Connected, Connecting};
+use super::{Connect, ConnectTo, Connected, Connecting, Io};
 
-/// Connects over plain TCP, with Nagle's algorithm off as Envoy does for HTTP.
+/// Connects over plain TCP, with Nagle's algorithm off as Envoy does for HTTP, or to a unix socket if that is the
+/// address of the endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpConnector;
 
 impl Connect for TcpConnector {
     fn connect<'a>(&'a self, to: ConnectTo<'a>) -> Connecting<'a> {
         Box::pin(async move {
-            let stream = TcpStream::connect(to.endpoint.address()).await?;
+            let address = match to.endpoint.address() {
+                NetworkAddress::Socket(address) => address,
+                NetworkAddress::Pipe(path) => return Ok(Connected::plain_text(Io::boxed(unix(path).await?))),
+            };
+            let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             if let Some(keepalive) = to.cluster.tcp_keepalive {
                 set_keepalive(&stream, keepalive)?;
@@ -23,6 +28,21 @@ impl Connect for TcpConnector {
             Ok(Connected::plain_text(stream))
         })
     }
+}
+
+/// Connects to a unix socket by its path, or by `@` and its name in the abstract namespace.
+#[cfg(unix)]
+async fn unix(path: &str) -> Result<tokio::net::UnixStream> {
+    match path.strip_prefix('@') {
+        // In tokio as in the system, a name in the abstract namespace begins with a zero byte.
+        Some(name) => tokio::net::UnixStream::connect(format!("\0{name}")).await,
+        None => tokio::net::UnixStream::connect(path).await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn unix(path: &str) -> Result<TcpStream> {
+    Err(std::io::Error::new(std::io::ErrorKind::Unsupported, format!("{path}: this system has no unix sockets")))
 }
 
 fn set_keepalive(stream: &TcpStream, keepalive: TcpKeepalive) -> Result<()> {
@@ -41,25 +61,47 @@ fn set_keepalive(stream: &TcpStream, keepalive: TcpKeepalive) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
+    use std::{io::ErrorKind, num::NonZeroU16, sync::Arc, time::Duration};
 
     use mesh_core::{
         cluster::ClusterState,
-        model::{Cluster, Discovery},
+        model::{Cluster, Discovery, Endpoint, EndpointAddress},
         rng::SplitMix64,
     };
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, UnixListener},
+    };
 
     use super::*;
     use crate::{Io, timer::now};
 
-    async fn connect(address: SocketAddr, change: impl FnOnce(&mut Cluster)) -> Result<Connected> {
-        let mut cluster = Cluster::new("c", Discovery::Static([address].into_iter().collect()));
+    async fn connect(address: impl Into<EndpointAddress>, change: impl FnOnce(&mut Cluster)) -> Result<Connected> {
+        let mut cluster = Cluster::new("c", Discovery::Static(vec![Endpoint::new(address)].into()));
         change(&mut cluster);
         let state = ClusterState::new(Arc::new(cluster), now(), &mut SplitMix64::new(1));
         let (cluster, endpoints) = (state.config(), state.endpoints());
         let (endpoint, transport_socket) = (&endpoints.endpoints()[0], &cluster.transport_socket);
         TcpConnector.connect(ConnectTo { cluster, endpoint, transport_socket, server_name: None, protocol: None }).await
+    }
+
+    #[tokio::test]
+    async fn the_address_of_an_endpoint_may_be_a_unix_socket() {
+        let path = std::env::temp_dir().join(format!("mesh-connect-{}.sock", std::process::id()));
+        let path = path.to_str().unwrap();
+        for (path, bound) in [(path.to_owned(), path.to_owned()), (format!("@{path}"), format!("\0{path}"))] {
+            let address = EndpointAddress::Pipe(path.as_str().into());
+            let error = connect(address.clone(), |_| {}).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused), "{path}: {error}");
+            let listener = UnixListener::bind(&bound).unwrap();
+            let mut connected = connect(address, |_| {}).await.unwrap();
+            let (mut accepted, _) = listener.accept().await.unwrap();
+            connected.io.write_all(b"hello").await.unwrap();
+            let mut received = [0; 5];
+            accepted.read_exact(&mut received).await.unwrap();
+            assert_eq!(&received, b"hello");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     io::Result,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, OnceLock},
 };
 
@@ -46,8 +46,8 @@ pub(crate) struct ClientTls {
 /// The endpoint of a handshake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TlsEndpoint<'a> {
-    /// Its address.
-    pub(crate) address: IpAddr,
+    /// Its IP address; `None` if it is a unix socket.
+    pub(crate) address: Option<IpAddr>,
     /// Its host name, if it has one.
     pub(crate) hostname: Option<&'a Arc<str>>,
     /// The name to request, instead of that of the context.
@@ -118,8 +118,9 @@ impl ClientTls {
         let configs = self.configs()?;
         let hostname = peer.hostname.filter(|_| self.context.auto_host_sni);
         let sni = peer.server_name.or(hostname).or(self.context.sni.as_ref());
-        // An IP address is not sent as a server name.
-        let name = sni.map_or(Ok(ServerName::IpAddress(peer.address.into())), server_name)?;
+        // An IP address is not sent as a server name. Nor is any name for a unix socket, which has no address.
+        let address = peer.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let name = sni.map_or(Ok(ServerName::IpAddress(address.into())), server_name)?;
         let config = configs.for_protocol(peer.protocol, &self.context);
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, io).await?;
         let (_, session) = stream.get_ref();

@@ -87,7 +87,7 @@ impl Pair {
             std::io::Result::Ok(info)
         };
         let connect = async {
-            let address = Ipv4Addr::LOCALHOST.into();
+            let address = Some(Ipv4Addr::LOCALHOST.into());
             let endpoint = TlsEndpoint { address, hostname: None, server_name: None, protocol };
             let (mut stream, info) = self.client.connect(near, endpoint, &self.client_stats).await?;
             stream.read_u8().await?;
@@ -414,7 +414,8 @@ async fn the_host_of_a_request_replaces_the_server_name_of_the_context() {
     let connect = async |server_name: Option<&Arc<str>>| {
         let (near, far) = tokio::io::duplex(16 * 1024);
         let stats = TlsStats::default();
-        let endpoint = TlsEndpoint { address: Ipv4Addr::LOCALHOST.into(), hostname: None, server_name, protocol: None };
+        let endpoint =
+            TlsEndpoint { address: Some(Ipv4Addr::LOCALHOST.into()), hostname: None, server_name, protocol: None };
         let (accepted, connected) = tokio::join!(server.accept(far, &stats), client.connect(near, endpoint, &stats));
         connected.map_err(|error| error.to_string())?;
         Ok::<_, String>(accepted.unwrap().1.server_name)

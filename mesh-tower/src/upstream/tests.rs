@@ -76,7 +76,7 @@ impl Transport for Arc<Script> {
     async fn connection(&self, target: &Target<'_>, _: Protocol) -> Result<Self::Connection, TransportError> {
         match self.next() {
             Step::Refuse(reason) => Err(TransportError::new(reason)),
-            step => Ok((target.endpoint.address(), step)),
+            step => Ok((target.endpoint.address().socket().unwrap(), step)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Values that occur in many messages: durations, percentages, names, addresses, `Any`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -15,7 +16,7 @@ use prost_types::{Any, Duration as ProtoDuration};
 use super::field::{At, Result, fields};
 use crate::descriptor::type_name;
 use crate::proto::envoy::config::core::v3::{
-    Address, CidrRange, RuntimeFractionalPercent, SocketAddress, address, socket_address,
+    Address, CidrRange, Pipe, RuntimeFractionalPercent, SocketAddress, address, socket_address,
 };
 use crate::proto::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher as ProtoStringMatcher, string_matcher};
 use crate::proto::envoy::r#type::v3::{
@@ -220,16 +221,33 @@ pub(crate) fn network(at: &At<'_>, range: &CidrRange) -> Result<IpNet> {
         .map_err(|_| at.field("prefix_len").refuse(format_args!("{length} is too long for {address}")))
 }
 
-/// A TCP address: an IP address or a host name, and a port.
+/// The address of an endpoint: an IP address or a host name, and a port; or a unix socket.
 pub(crate) fn address(at: &At<'_>, value: &Address) -> Result<EndpointAddress> {
     match &value.address {
         Some(address::Address::SocketAddress(socket)) => socket_address(&at.field("socket_address"), socket),
-        Some(address::Address::Pipe(_)) => Err(at.field("pipe").refuse("not supported")),
+        Some(address::Address::Pipe(pipe)) => pipe_path(&at.field("pipe"), pipe).map(EndpointAddress::Pipe),
         Some(address::Address::EnvoyInternalAddress(_)) => {
             Err(at.field("envoy_internal_address").refuse("not supported"))
         }
         None => Err(at.refuse("no address is given")),
     }
+}
+
+/// Longest path of a unix socket, in bytes: `sun_path` of Linux without its zero byte.
+const MAX_PIPE_PATH: usize = 107;
+
+fn pipe_path(at: &At<'_>, value: &Pipe) -> Result<Arc<str>> {
+    fields! {
+        Pipe = value, at;
+        use { path }
+        ignore { mode: "it is a matter of the process that listens" }
+        refuse {}
+    }
+    if path.len() > MAX_PIPE_PATH {
+        let length = path.len();
+        return Err(at.field("path").refuse(format_args!("{length} bytes are more than {MAX_PIPE_PATH}")));
+    }
+    Ok(path.as_str().into())
 }
 
 fn socket_address(at: &At<'_>, value: &SocketAddress) -> Result<EndpointAddress> {
@@ -260,6 +278,9 @@ fn socket_address(at: &At<'_>, value: &SocketAddress) -> Result<EndpointAddress>
 pub(crate) fn ip_address(at: &At<'_>, value: &Address) -> Result<SocketAddr> {
     match address(at, value)? {
         EndpointAddress::Socket(socket) => Ok(socket),
+        EndpointAddress::Pipe(path) => {
+            Err(at.field("pipe").refuse(format_args!("{path:?} is not an IP address: not supported here")))
+        }
         EndpointAddress::Name { host, .. } => {
             Err(at.field("socket_address.address").refuse(format_args!("{host:?} is not an IP address")))
         }

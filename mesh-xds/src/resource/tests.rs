@@ -120,6 +120,18 @@ fn the_discovery_type_of_a_cluster_is_decoded() {
     let address = &assignment.localities[0].endpoints[0].address;
     assert_eq!(*address, EndpointAddress::Name { host: "db.test".into(), port: 5 });
     assert!(options.respect_dns_ttl);
+    let at_pipe = |path: &str| {
+        let address = format!("{{endpoint: {{address: {{pipe: {{path: {path}, mode: 432}}}}}}}}");
+        cluster(&format!(
+            "{{name: a, type: STATIC, load_assignment: {{cluster_name: a, endpoints: [{{lb_endpoints: [{address}]}}]}}}}"
+        ))
+    };
+    let Discovery::Static(assignment) = &at_pipe("/run/sds.sock").unwrap().discovery else { panic!() };
+    assert_eq!(assignment.localities[0].endpoints[0].address, EndpointAddress::Pipe("/run/sds.sock".into()));
+    check(
+        at_pipe(&"x".repeat(108)),
+        "cluster a: load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.pipe.path: 108 bytes are more than 107",
+    );
 
     check(
         cluster("{name: a, type: EDS, eds_cluster_config: {eds_config: {path: /tmp/x}}}"),

@@ -19,16 +19,17 @@ mod detector;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 pub(crate) use self::detector::{Context, Detector};
 pub use crate::endpoint::{Detection, LocalOriginFailure, Outcome};
+use crate::model::NetworkAddress;
 
 /// An ejection, for logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ejected {
     /// Address of the endpoint.
-    pub address: SocketAddr,
+    pub address: NetworkAddress,
     /// The failures that led to the ejection.
     pub detection: Detection,
     /// Ejection time. The ejection ends at the first sweep after it.

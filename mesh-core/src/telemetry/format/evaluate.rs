@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Version};
 use crate::{
     grpc,
     model::{
-        HeaderKey, MetadataValue,
+        HeaderKey, MetadataValue, NetworkAddress,
         format::{
             Attribute, CertificateField, FieldSource, Format, GrpcStatusStyle, HeaderSource, MetadataSource, Operator,
             Part, PathSource, TimeFormat, TlsConnection, TlsField, TlsSource, X_ENVOY_ORIGINAL_PATH,
@@ -306,14 +306,17 @@ impl Attribute {
             Self::DownstreamLocalPort => port(of.downstream_local_address),
             Self::ConnectionId => of.connection_id.map_or(Value::Missing, Value::Number),
             Self::RequestedServerName => text(of.requested_server_name),
-            Self::UpstreamHost => address(of.upstream_host),
+            Self::UpstreamHost => endpoint(of.upstream_host),
             Self::UpstreamHostName => match text(of.upstream_host_name) {
-                Value::Missing => address(of.upstream_host),
+                Value::Missing => endpoint(of.upstream_host),
                 name => name,
             },
-            Self::UpstreamRemoteAddress => address(of.upstream_remote_address),
-            Self::UpstreamRemoteAddressWithoutPort => ip(of.upstream_remote_address),
-            Self::UpstreamRemotePort => port(of.upstream_remote_address),
+            Self::UpstreamRemoteAddress => endpoint(of.upstream_remote_address),
+            Self::UpstreamRemoteAddressWithoutPort => match of.upstream_remote_address.map(NetworkAddress::ip) {
+                Some(Some(ip)) => Value::Ip(ip),
+                _ => endpoint(of.upstream_remote_address),
+            },
+            Self::UpstreamRemotePort => port(of.upstream_remote_address.and_then(NetworkAddress::socket)),
             Self::UpstreamLocalAddress => address(of.upstream_local_address),
             Self::UpstreamLocalAddressWithoutPort => ip(of.upstream_local_address),
             Self::UpstreamLocalPort => port(of.upstream_local_address),
@@ -348,6 +351,15 @@ fn milliseconds(duration: Option<Duration>) -> Value<'static> {
 
 fn address(address: Option<SocketAddr>) -> Value<'static> {
     address.map_or(Value::Missing, Value::Address)
+}
+
+/// A unix socket is written as its path.
+fn endpoint(address: Option<&NetworkAddress>) -> Value<'_> {
+    match address {
+        Some(NetworkAddress::Socket(address)) => Value::Address(*address),
+        Some(NetworkAddress::Pipe(path)) => Value::Text(path),
+        None => Value::Missing,
+    }
 }
 
 fn ip(address: Option<SocketAddr>) -> Value<'static> {

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use super::*;
 use crate::{
     model::{
-        JsonField, Metadata, MetadataValue,
+        JsonField, Metadata, MetadataValue, NetworkAddress,
         format::{DEFAULT_TEXT, Format, ISTIO_TEXT},
     },
     telemetry::{Attributes, ResponseFlags},
@@ -51,6 +51,7 @@ fn a_forwarded_request_is_logged_as_envoy_logs_it() {
     let response = headers(&[("x-resp", "r v")]);
     let namespace = MetadataValue::Object([("k".into(), MetadataValue::String("v".into()))].into());
     let metadata = Metadata { filter_metadata: [("ns".into(), namespace)].into() };
+    let upstream_host = NetworkAddress::Socket("127.0.0.1:9001".parse().unwrap());
     let attributes = Attributes {
         method: Some(&Method::GET),
         scheme: Some("http"),
@@ -68,7 +69,7 @@ fn a_forwarded_request_is_logged_as_envoy_logs_it() {
         downstream_remote_address: Some("127.0.0.1:4000".parse().unwrap()),
         downstream_direct_remote_address: Some("127.0.0.1:4000".parse().unwrap()),
         downstream_local_address: Some("127.0.0.1:8080".parse().unwrap()),
-        upstream_host: Some("127.0.0.1:9001".parse().unwrap()),
+        upstream_host: Some(&upstream_host),
         upstream_cluster: Some("up1"),
         upstream_cluster_raw: Some("up1"),
         upstream_request_attempt_count: 1,
@@ -104,9 +105,19 @@ fn a_missing_value_is_a_dash() {
 }
 
 #[test]
+fn an_endpoint_at_a_unix_socket_is_logged_by_its_path() {
+    let host = NetworkAddress::Pipe("/run/a.sock".into());
+    let attributes =
+        Attributes { upstream_host: Some(&host), upstream_remote_address: Some(&host), ..Attributes::default() };
+    let format = "%UPSTREAM_HOST% %UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %UPSTREAM_REMOTE_PORT%";
+    assert_eq!(line(format, &attributes), "/run/a.sock /run/a.sock -");
+}
+
+#[test]
 fn the_default_formats_are_envoys_and_istios() {
     let request = headers(&[("user-agent", "curl"), ("x-request-id", "id")]);
     let response = headers(&[("x-envoy-upstream-service-time", "7")]);
+    let upstream_host = NetworkAddress::Socket("10.0.0.1:80".parse().unwrap());
     let attributes = Attributes {
         method: Some(&Method::POST),
         authority: Some("shop"),
@@ -120,7 +131,7 @@ fn the_default_formats_are_envoys_and_istios() {
         bytes_sent: 24,
         start_time: Some(time()),
         duration: Some(Duration::from_micros(9_999)),
-        upstream_host: Some("10.0.0.1:80".parse().unwrap()),
+        upstream_host: Some(&upstream_host),
         ..Attributes::default()
     };
     assert_eq!(
