@@ -13,14 +13,16 @@ use crate::{Answer, Process, Query, listeners::address};
 pub(crate) fn clusters(process: &impl Process, query: &Query<'_>) -> Answer {
     let mut clusters = process.store().clusters();
     clusters.sort_by(|a, b| a.config().name.cmp(&b.config().name));
-    let from_bootstrap = process.config_dump().is_static();
+    let dump = process.config_dump();
+    let statics = dump.static_clusters();
+    let is_static = |cluster: &ClusterState| statics.contains(cluster.config().name.as_str());
     if query.is("format", "json") {
-        let statuses: Vec<_> = clusters.iter().map(|cluster| cluster_json(cluster, from_bootstrap)).collect();
+        let statuses: Vec<_> = clusters.iter().map(|cluster| cluster_json(cluster, is_static(cluster))).collect();
         return Answer::json(&json!({ "cluster_statuses": statuses }));
     }
     let mut text = String::new();
     for cluster in &clusters {
-        write_cluster(&mut text, cluster, from_bootstrap);
+        write_cluster(&mut text, cluster, is_static(cluster));
     }
     Answer::text(text)
 }

@@ -1,6 +1,6 @@
 //! `/config_dump`: the configuration in force. Envoy `admin.v3.ConfigDump`.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use http::StatusCode;
 use mesh_xds::{
@@ -60,9 +60,22 @@ fn masked(sections: &[Value], path: &str) -> Option<Value> {
 }
 
 impl ConfigDump {
-    /// Whether everything comes from a bootstrap.
-    pub(crate) fn is_static(&self) -> bool {
-        self.bootstrap.is_some()
+    /// The names of the clusters in the bootstrap.
+    pub(crate) fn static_clusters(&self) -> HashSet<&str> {
+        let resources = self.bootstrap.as_ref().and_then(|bootstrap| bootstrap.static_resources.as_ref());
+        resources.into_iter().flat_map(|all| &all.clusters).map(|cluster| cluster.name.as_str()).collect()
+    }
+
+    /// Whether the process ends if a listener cannot be started with it: those of a bootstrap must, and those of a
+    /// directory. Those of a control plane are retried.
+    #[must_use]
+    pub fn must_start(&self, listener: &str) -> bool {
+        // A listener of a bootstrap without a name is called by its address, so those of the control plane are asked.
+        self.bootstrap.is_none()
+            || self
+                .dynamic
+                .as_ref()
+                .is_none_or(|dynamic| !dynamic.client.of_type(ResourceType::Listener).resources.contains_key(listener))
     }
 
     fn sections(&self, include_endpoints: bool) -> Vec<Value> {

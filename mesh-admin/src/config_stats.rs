@@ -1,4 +1,4 @@
-//! Envoy's statistics of configuration updates: `listener_manager.lds.`, `cluster_manager.cds.` and
+//! Envoy's statistics of configuration updates: `control_plane.`, `listener_manager.lds.`, `cluster_manager.cds.` and
 //! `http.<stat_prefix>.rds.<route_config_name>.`.
 
 use std::{sync::Arc, time::SystemTime};
@@ -25,6 +25,14 @@ impl StatSource for ConfigStats {
         visit(Scope::Process, "cluster_manager.cds.", &clusters.updates, visitor);
         visit_reloads(Scope::Process, "cluster_manager.cds.", &clusters.updates, visitor);
         visit(Scope::Process, "listener_manager.lds.", &listeners.updates, visitor);
+        let waiting = self.client.waiting();
+        for (name, value) in [
+            ("control_plane.connected_state", u64::from(self.client.is_connected())),
+            ("cluster_manager.warming_clusters", waiting.clusters as u64),
+            ("listener_manager.total_listeners_warming", waiting.listeners as u64),
+        ] {
+            visitor(Scope::Process, name, StatValue::Gauge(value));
+        }
         let routes = self.client.of_type(ResourceType::RouteConfiguration).resources;
         let mut seen = Vec::new();
         for listener in self.store.listeners().values() {

@@ -7,6 +7,7 @@
 mod admin;
 mod args;
 mod bootstrap;
+mod control_plane;
 mod istio;
 mod logging;
 mod run;

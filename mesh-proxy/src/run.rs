@@ -3,11 +3,7 @@
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use mesh_admin::Phase;
-use mesh_core::{
-    model::TrafficDirection,
-    rng::SplitMix64,
-    store::{Version, Watch},
-};
+use mesh_core::{model::TrafficDirection, rng::SplitMix64, store::Version};
 use mesh_tower::{
     TcpConnector, Upstream, UpstreamOptions, Worker,
     dns::{DnsDiscovery, SystemResolver},
@@ -18,18 +14,20 @@ use mesh_tower::{
     },
     telemetry::{LocalInfo, Telemetry},
 };
-use mesh_xds::{resource::ResourceError, secrets::FileSecrets};
+use mesh_xds::{resource::ResourceError, secrets::FileSecrets, status::ConfigStatus};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Handle},
     sync::mpsc,
+    time::Instant,
 };
 
 use crate::{
     admin,
     args::{Args, Mode},
     bootstrap::{self, LoadError, Loaded},
+    control_plane::{self, Following},
     istio::{self, Istio, IstioError},
     logging,
     signal::Signals,
@@ -137,9 +135,16 @@ impl Source {
         }
     }
 
-    /// Starts keeping the store up to date. The watch changes whenever a configuration is in force.
-    fn follow(self, state: &State) -> Result<Watch, RunError> {
+    /// Starts keeping the store up to date.
+    fn follow(self, state: &State) -> Result<Following, RunError> {
         match self {
+            Self::Bootstrap(loaded) if control_plane::is_needed(&loaded.bootstrap) => {
+                let following = control_plane::follow(&loaded.bootstrap, &state.store);
+                let mut dump = state.config_dump.lock();
+                dump.bootstrap = Some(Arc::new(loaded.proto));
+                dump.dynamic = Some(following.status.clone());
+                Ok(following)
+            }
             Self::Bootstrap(loaded) => {
                 let applied = Version::new();
                 let settled = applied.watch();
@@ -149,12 +154,12 @@ impl Source {
                 drop(tokio::spawn(files.follow()));
                 state.config_dump.lock().bootstrap = Some(Arc::new(loaded.proto));
                 applied.advance();
-                Ok(settled)
+                Ok(Following { settled, status: ConfigStatus::default(), initial_fetch_timeout: None })
             }
             Self::Istio(istio) => {
                 let (settled, status) = istio.follow(Arc::clone(&state.store));
-                state.config_dump.lock().dynamic = Some(status);
-                Ok(settled)
+                state.config_dump.lock().dynamic = Some(status.clone());
+                Ok(Following { settled, status, initial_fetch_timeout: None })
             }
         }
     }
@@ -171,7 +176,9 @@ async fn serve(
     let mut listeners = Listeners::new(servers(state, &workers), drain_times(state));
     let dns = DnsDiscovery::start(Arc::clone(&state.store), SystemResolver::new());
     state.lifecycle.enter(Phase::Initializing);
-    let mut settled = source.follow(state)?;
+    let Following { mut settled, initial_fetch_timeout, .. } = source.follow(state)?;
+    let mut is_first = true;
+    let fetched_until = initial_fetch_timeout.map(|timeout| Instant::now() + timeout);
     let mut retry_in = RETRY_MIN;
     let reason = loop {
         let is_complete = listeners.is_complete();
@@ -181,7 +188,12 @@ async fn serve(
                     dns.first_answers(FIRST_ANSWERS_LIMIT).await;
                 }
                 apply_listeners(state, &mut listeners).await?;
-                retry_in = RETRY_MIN;
+                (retry_in, is_first) = (RETRY_MIN, false);
+            }
+            () = until(fetched_until), if is_first => {
+                tracing::warn!("no complete configuration within initial_fetch_timeout: serving without it");
+                apply_listeners(state, &mut listeners).await?;
+                is_first = false;
             }
             () = tokio::time::sleep(retry_in), if !is_complete => {
                 apply_listeners(state, &mut listeners).await?;
@@ -228,7 +240,7 @@ async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Re
     let is_start = state.lifecycle.phase() == Phase::Initializing;
     for change in listeners.apply(state.store.listeners().values()).await {
         match change {
-            ListenerChange::Failed(error) if is_start => return Err(error),
+            ListenerChange::Failed(error) if is_start && state.must_start(&error.name) => return Err(error),
             ListenerChange::Failed(error) => tracing::error!("{error}; retrying"),
             change => tracing::info!("{change}"),
         }
@@ -239,6 +251,14 @@ async fn apply_listeners(state: &State, listeners: &mut Listeners<Server>) -> Re
         tracing::info!("ready");
     }
     Ok(())
+}
+
+/// Waits until a moment, forever without one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn drain_times(state: &State) -> DrainTimes {

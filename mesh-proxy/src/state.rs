@@ -77,6 +77,11 @@ impl State {
         let _ = self.requests.send(request);
     }
 
+    /// Whether the process ends if a listener cannot be started with it. Those of a control plane are retried.
+    pub(crate) fn must_start(&self, listener: &str) -> bool {
+        self.config_dump.lock().must_start(listener)
+    }
+
     /// The listeners that are up.
     pub(crate) fn up_listeners(&self) -> Vec<ListenerStatus> {
         self.listeners.lock().clone()

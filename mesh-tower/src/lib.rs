@@ -56,4 +56,4 @@ pub use layer::{HttpService, Layered, Middleware};
 pub use memory::{MemoryListener, MemoryNetwork};
 pub use pool::{Connection, Pool, Worker};
 pub use transport::{ConnectionInfo, Protocol, Target, Transport, TransportError};
-pub use upstream::{Upstream, UpstreamOptions};
+pub use upstream::{ClusterChannel, Upstream, UpstreamOptions};

@@ -11,6 +11,7 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
 use crate::proto::envoy::config::core::v3 as core;
+use crate::proto::envoy::r#type::v3::SemanticVersion;
 
 const GENERATOR: &str = "GENERATOR";
 const GRPC: &str = "grpc";
@@ -60,6 +61,21 @@ pub fn to_xds(node: &Node) -> core::Node {
 
 fn string(text: &str) -> Value {
     Value { kind: Some(Kind::StringValue(text.to_owned())) }
+}
+
+/// The node with the name and the version of the program, as Envoy sends its own. What a bootstrap has in these fields is
+/// replaced, as there.
+#[must_use]
+pub fn with_user_agent(node: core::Node, name: &str, version: &str) -> core::Node {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse().unwrap_or_default());
+    let mut next = || numbers.next().unwrap_or_default();
+    let version = SemanticVersion { major_number: next(), minor_number: next(), patch: next() };
+    let build = core::BuildVersion { version: Some(version), metadata: None };
+    core::Node {
+        user_agent_name: name.to_owned(),
+        user_agent_version_type: Some(core::node::UserAgentVersionType::UserAgentBuildVersion(build)),
+        ..node
+    }
 }
 
 /// Decodes a node.

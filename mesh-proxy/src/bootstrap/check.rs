@@ -29,7 +29,7 @@ pub(super) fn secrets(bootstrap: &Bootstrap) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that routes compile, and that routes and filters refer to clusters of the bootstrap, because there is no other source of clusters.
+/// Checks that routes compile, and that routes and filters refer to clusters of the bootstrap, if there is no other source of clusters.
 /// `bootstrap` is decoded from `proto`.
 pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<(), BootstrapError> {
     let clusters: HashSet<&str> = bootstrap
@@ -40,6 +40,7 @@ pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<()
             _ => None,
         })
         .collect();
+    let has_others = bootstrap.dynamic_resources.cds_config.is_some();
     let listeners = bootstrap.resources.iter().filter_map(|resource| match resource {
         Resource::Listener(listener) => Some(listener),
         _ => None,
@@ -54,7 +55,11 @@ pub(super) fn routes(proto: &ProtoBootstrap, bootstrap: &Bootstrap) -> Result<()
             faults.extend(BootstrapFault::in_resource(&place, error));
         };
         for (chain, filter) in listener.all_filter_chains().zip(paths_of_last_filters(proto)) {
-            for (path, name) in references_of(chain).filter(|(_, name)| !clusters.contains(name.as_str())) {
+            // Others may come from a control plane. Those of static routes must exist from the start, as in Envoy.
+            let is_known = |path: &str, name: &ClusterName| {
+                clusters.contains(name.as_str()) || (has_others && !path.starts_with("route_config."))
+            };
+            for (path, name) in references_of(chain).filter(|(path, name)| !is_known(path, name)) {
                 refuse(format!("{filter}.{path}"), format!("there is no cluster {:?}", name.as_str()));
             }
             if let Some(config) = inline_routes(chain)

@@ -17,7 +17,7 @@ use prost::Message as _;
 use thiserror::Error;
 
 use self::text::Text;
-use crate::args::Args;
+use crate::{args::Args, control_plane};
 
 /// A bootstrap that cannot be used.
 #[derive(Debug, Error)]
@@ -31,6 +31,12 @@ pub(crate) enum LoadError {
     /// It is in protobuf's text format.
     #[error("{}: protobuf's text format is not supported; write the bootstrap as YAML, JSON or .pb", path.display())]
     TextFormat { path: PathBuf },
+    /// Control planes ask for the identity of the process.
+    #[error(
+        "node id and cluster are required by the control planes of the bootstrap: set them in node, or with \
+         --service-node and --service-cluster"
+    )]
+    NoNode,
     /// A secret in a file cannot be read.
     #[error("{0}")]
     Secret(String),
@@ -81,6 +87,14 @@ pub(crate) fn load(args: &Args) -> Result<Loaded, LoadError> {
     let mut bootstrap = bootstrap::from_proto(&proto).map_err(invalid)?;
     check::routes(&proto, &bootstrap).map_err(invalid)?;
     check::secrets(&bootstrap).map_err(LoadError::Secret)?;
+    if control_plane::is_needed(&bootstrap) {
+        let node = &mut bootstrap.node;
+        node.id = args.service_node.clone().unwrap_or_else(|| std::mem::take(&mut node.id));
+        node.cluster = args.service_cluster.clone().unwrap_or_else(|| std::mem::take(&mut node.cluster));
+        if node.id.is_empty() || node.cluster.is_empty() {
+            return Err(LoadError::NoNode);
+        }
+    }
     bootstrap.ignored.extend(texts.iter().flat_map(Text::overridden));
     Ok(Loaded { proto, bootstrap })
 }

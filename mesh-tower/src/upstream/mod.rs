@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use mesh_core::{local_reply::LocalReply, model::HttpConnectionManager};
 
+pub use client::ClusterChannel;
 pub(crate) use client::UpstreamClients;
 pub(crate) use guard::limited;
 

@@ -8,6 +8,8 @@
 #[cfg(feature = "json")]
 pub mod grpc;
 
+mod dynamic;
+
 use std::net::SocketAddr;
 
 use mesh_core::model::AccessLog;
@@ -22,8 +24,12 @@ use crate::proto::envoy::config::bootstrap::v3::{
 };
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::config::listener::v3::Listener;
-use crate::resource::{self, Decoded, FieldError, Ignored, Resource, ResourceError, access_log, decode_listener_named};
+use crate::resource::{
+    self, Decoded, FieldError, Ignored, Resource, ResourceError, Sources, access_log, decode_listener_named,
+};
 use crate::validate;
+
+pub use dynamic::{DynamicResources, TypeSource};
 
 /// A decoded bootstrap.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +38,10 @@ pub struct Bootstrap {
     pub node: Node,
     /// The admin endpoint, if there is one.
     pub admin: Option<Admin>,
+    /// Where other resources come from.
+    pub dynamic_resources: DynamicResources,
+    /// The sources that resources may name: discovery services at clusters of the bootstrap.
+    pub sources: Sources,
     /// Clusters, then listeners, in the order of the file.
     pub resources: Vec<Resource>,
     /// Fields that are set and have no effect, each with the resource or the part of the file that contains it.
@@ -105,7 +115,10 @@ pub fn from_proto(message: &ProtoBootstrap) -> Result<Bootstrap, BootstrapError>
     };
     let mut ignored: Vec<(String, Ignored)> = notes.into_iter().map(|note| ("bootstrap".to_owned(), note)).collect();
     let mut seen = hashbrown::HashSet::new();
-    for (place, decoded) in message.static_resources.iter().flat_map(decode_resources) {
+    let clusters = message.static_resources.iter().flat_map(|resources| &resources.clusters);
+    let sources = Sources::at_clusters(clusters.map(|cluster| cluster.name.as_str().into()));
+    let own_sources = sources.clone().and_files();
+    for (place, decoded) in message.static_resources.iter().flat_map(|all| decode_resources(all, &own_sources)) {
         match decoded {
             Ok(Decoded { resource, ignored: notes }) => {
                 let kind = resource.resource_type();
@@ -118,8 +131,17 @@ pub fn from_proto(message: &ProtoBootstrap) -> Result<Bootstrap, BootstrapError>
             Err(error) => faults.extend(BootstrapFault::in_resource(&place, *error)),
         }
     }
+    for (path, api) in parts.iter().flat_map(|parts| parts.dynamic_resources.api_sources()) {
+        if !sources.has_cluster(&api.cluster) {
+            let reason = format!("there is no cluster {:?} in the bootstrap", api.cluster);
+            let error = FieldError { path, reason };
+            faults.push(BootstrapFault { resource: String::new(), place: String::new(), error });
+        }
+    }
     match parts {
-        Some(Parts { node, admin }) if faults.is_empty() => Ok(Bootstrap { node, admin, resources, ignored }),
+        Some(Parts { node, admin, dynamic_resources }) if faults.is_empty() => {
+            Ok(Bootstrap { node, admin, dynamic_resources, sources, resources, ignored })
+        }
         _ => Err(BootstrapError { faults }),
     }
 }
@@ -137,6 +159,7 @@ type Placed = (String, Result<Decoded, Box<ResourceError>>);
 struct Parts {
     node: Node,
     admin: Option<Admin>,
+    dynamic_resources: DynamicResources,
 }
 
 /// Why Envoy's process-wide settings have no effect.
@@ -194,9 +217,6 @@ fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
         }
     }
     // An empty section configures nothing.
-    if dynamic_resources.as_ref().is_some_and(is_set) {
-        at.report(*at.field("dynamic_resources").refuse("not supported"));
-    }
     if tracing.as_ref().is_some_and(is_set) {
         at.report(*at.field("tracing").refuse("not supported"));
     }
@@ -209,18 +229,26 @@ fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
     let _ = static_resources;
     Ok(Parts {
         node: node.clone().unwrap_or_default(),
+        dynamic_resources: value::optional(
+            &at.field("dynamic_resources"),
+            dynamic_resources.as_ref(),
+            dynamic::decode,
+        )?
+        .unwrap_or_default(),
         admin: value::optional(&at.field("admin"), admin.as_ref(), decode_admin)?.flatten(),
     })
 }
 
 /// Secrets and clusters first, so that no resource refers to one that is not applied yet.
-fn decode_resources(message: &StaticResources) -> Vec<Placed> {
+fn decode_resources(message: &StaticResources, sources: &Sources) -> Vec<Placed> {
     let StaticResources { listeners, clusters, secrets } = message;
     let place = |list: &'static str| move |index: usize| format!("static_resources.{list}[{index}]");
     let secrets = (0..).map(place("secrets")).zip(secrets.iter().map(resource::decode_secret));
-    let clusters = (0..).map(place("clusters")).zip(clusters.iter().map(resource::decode_static_cluster));
+    let clusters = (0..)
+        .map(place("clusters"))
+        .zip(clusters.iter().map(|message| resource::decode_cluster_with(sources, message)));
     let names = listener_names(listeners);
-    let listeners = names.iter().zip(listeners).map(|(name, message)| decode_listener_named(name, message));
+    let listeners = names.iter().zip(listeners).map(|(name, message)| decode_listener_named(sources, name, message));
     secrets.chain(clusters).chain((0..).map(place("listeners")).zip(listeners)).collect()
 }
 

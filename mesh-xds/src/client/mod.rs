@@ -18,6 +18,9 @@
 //! - [`ClientStatus`] has what became of the resources, for the admin endpoint and metrics.
 //! - [`transport`] carries the messages. There is one within the process; one over gRPC is planned.
 //!
+//! Resources may name other sources than the stream for all types. Each resource from there has a stream of its own
+//! (`elsewhere.rs`), whose events enter the same [`ClientState`].
+//!
 //! Proxies subscribe to everything that the control plane has for them, libraries to what they use ([`Scope`]): a
 //! [`Subscription`] to a listener includes its routes, their clusters and the endpoints of these. The routes are
 //! removed with the last subscription, clusters that no route names any more [`UNUSED_CLUSTER_TIME`] later.
@@ -25,7 +28,9 @@
 mod agent;
 pub mod applier;
 mod back_off;
+mod elsewhere;
 mod interest;
+mod link;
 mod machine;
 mod notice;
 mod request;
@@ -38,11 +43,12 @@ mod testing;
 pub mod transport;
 
 pub use agent::Agent;
+pub use elsewhere::{AnyTransport, MakeTransport};
 pub use interest::Interest;
 pub use machine::{CONNECT_TIMEOUT, Event, Machine, RESOURCE_TIMEOUT, Rejected, Update};
 pub use notice::{ApplyReport, Notice};
 pub use request::Request;
 pub use state::{ClientState, Output, Scope, UNUSED_CLUSTER_TIME};
-pub use status::{Accepted, ClientStatus, Failure, Refused, ResourceStatus, TypeStatus, Updates};
+pub use status::{Accepted, ClientStatus, Failure, Refused, ResourceStatus, TypeStatus, Updates, Waiting};
 pub use subscription::{Subscriber, Subscription};
 pub use transport::{Disconnected, Stream, Transport};

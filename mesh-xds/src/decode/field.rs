@@ -5,6 +5,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::resource::Sources;
+
 /// A field is not supported or has an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{path}{}{reason}", if path.is_empty() { "" } else { ": " })]
@@ -39,22 +41,17 @@ const MAX_FAULTS: usize = 50;
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// Whether the message is part of a bootstrap, which may name files to be followed. What comes from a control plane may not.
-    #[cfg(feature = "json")]
-    is_of_bootstrap: bool,
+    /// The sources that the message may name.
+    sources: Sources,
     ignored: RefCell<Vec<Ignored>>,
     /// Errors after which decoding went on, to find others.
     faults: RefCell<Vec<FieldError>>,
 }
 
 impl Notes {
-    /// For a message that is part of a bootstrap.
-    pub(crate) fn of_bootstrap() -> Self {
-        Self {
-            #[cfg(feature = "json")]
-            is_of_bootstrap: true,
-            ..Self::default()
-        }
+    /// For a message that may name these sources.
+    pub(crate) fn with_sources(sources: Sources) -> Self {
+        Self { sources, ..Self::default() }
     }
 
     /// The outcome of decoding, with the fields that were ignored, or all errors.
@@ -106,10 +103,9 @@ impl<'a> At<'a> {
         Self { parent: Some(self), step: Step::Entry(name, key), notes: self.notes }
     }
 
-    /// Whether the message is part of a bootstrap.
-    #[cfg(feature = "json")]
-    pub(crate) fn is_of_bootstrap(&self) -> bool {
-        self.notes.is_of_bootstrap
+    /// The sources that the message may name.
+    pub(crate) fn sources(&self) -> &'a Sources {
+        &self.notes.sources
     }
 
     /// The error for this field.

@@ -11,9 +11,8 @@ use mesh_core::model::{
 
 use super::endpoint::{self, Names};
 use super::field::{At, Result, fields};
-use super::transport_socket::only_aggregated;
 use super::value::{duration, enumeration, list, optional, positive_duration, required, whole_percent};
-use super::{lb_policy, metadata, protocol_options, resilience, transport_socket};
+use super::{config_source, lb_policy, metadata, protocol_options, resilience, transport_socket};
 use crate::descriptor::{describe, type_name};
 use crate::filter::decode_without_effect;
 use crate::proto::envoy::config::cluster::v3::{
@@ -175,9 +174,10 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
             let at = at.field("eds_cluster_config");
             let EdsClusterConfig { eds_config, service_name } = required(&at, endpoints.eds)?;
             let config_at = at.field("eds_config");
-            only_aggregated(&config_at, required(&config_at, eds_config.as_ref())?)?;
+            let source = required(&config_at, eds_config.as_ref())?;
             let service_name = if service_name.is_empty() { name } else { service_name };
-            Ok(Discovery::Eds { service_name: service_name.into() })
+            let service_name = config_source::name_in_store(&config_at, source, service_name)?;
+            Ok(Discovery::Eds { service_name })
         }
         DiscoveryType::OriginalDst => Err(at.field("type").refuse("ORIGINAL_DST: not supported")),
     }

@@ -8,8 +8,8 @@ use mesh_core::model::{
     HttpConnectionManager, PathWithEscapedSlashesAction as EscapedSlashes, RouteSource, ServerHeader, UpgradeConfig,
 };
 
+use super::config_source;
 use super::field::{At, Result, fields};
-use super::transport_socket::only_aggregated;
 use super::value::{enumeration, header_value, in_range, limit, list, network, optional, required, unpack};
 use super::{access_log, http1_options, protocol_options, route_action::unique_upgrades, route_configuration};
 use crate::filter::decode_chain;
@@ -173,11 +173,12 @@ fn routes(at: &At<'_>, specifier: Option<&RouteSpecifier>) -> Result<RouteSource
         Some(RouteSpecifier::Rds(Rds { config_source, route_config_name })) => {
             let at = at.field("rds");
             let source_at = at.field("config_source");
-            only_aggregated(&source_at, required(&source_at, config_source.as_ref())?)?;
+            let source = required(&source_at, config_source.as_ref())?;
             if route_config_name.is_empty() {
                 return Err(at.field("route_config_name").refuse("is empty"));
             }
-            Ok(RouteSource::Rds(route_config_name.as_str().into()))
+            let name = config_source::name_in_store(&source_at, source, route_config_name)?;
+            Ok(RouteSource::Rds(name.as_ref().into()))
         }
         Some(RouteSpecifier::ScopedRoutes(_)) => Err(at.field("scoped_routes").refuse("not supported")),
         None => Err(at.refuse("none of route_config and rds is given")),

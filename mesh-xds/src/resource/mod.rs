@@ -8,6 +8,7 @@
 
 pub(crate) mod access_log;
 mod cluster;
+pub(crate) mod config_source;
 mod endpoint;
 mod filter_chain;
 mod http1_options;
@@ -35,9 +36,10 @@ use prost::{Message, Name};
 use prost_types::Any;
 use thiserror::Error;
 
-pub use field::{FieldError, Ignored};
 #[cfg(feature = "json")]
-pub(crate) use tls::in_file;
+pub(crate) use config_source::in_file;
+pub use config_source::{ApiSource, Source, Sources, elsewhere};
+pub use field::{FieldError, Ignored};
 
 use crate::decode::{data_source, field, header, route_match, value};
 use field::{At, Notes};
@@ -214,6 +216,14 @@ impl ResourceError {
 /// # Errors
 /// If the message is not one of [`ResourceType::ALL`], is malformed, or has a field that is refused.
 pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
+    decode_with(any, &Sources::default())
+}
+
+/// Like [`decode`], for a resource that may name other sources of resources.
+///
+/// # Errors
+/// Those of [`decode`].
+pub fn decode_with(any: &Any, sources: &Sources) -> Result<Decoded, Box<ResourceError>> {
     let unread = |kind: &str, reason: String| {
         let error = FieldError { path: String::new(), reason };
         Box::new(ResourceError::new(kind, "", error))
@@ -225,7 +235,7 @@ pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
         if type_name(&inner.type_url) == name {
             return Err(unread(name, "contains another wrapper".to_owned()));
         }
-        return decode(&inner);
+        return decode_with(&inner, sources);
     }
     let Some(kind) = ResourceType::from_type_url(&any.type_url) else {
         return Err(unread(name, "not a supported type of resource".to_owned()));
@@ -234,11 +244,11 @@ pub fn decode(any: &Any) -> Result<Decoded, Box<ResourceError>> {
     let bytes = any.value.as_slice();
     let mut decoded = match kind {
         ResourceType::Secret => decode_secret(&Secret::decode(bytes).map_err(malformed)?),
-        ResourceType::Cluster => decode_cluster(&Cluster::decode(bytes).map_err(malformed)?),
+        ResourceType::Cluster => decode_cluster_with(sources, &Cluster::decode(bytes).map_err(malformed)?),
         ResourceType::ClusterLoadAssignment => {
             decode_endpoints(&ClusterLoadAssignment::decode(bytes).map_err(malformed)?)
         }
-        ResourceType::Listener => decode_listener(&Listener::decode(bytes).map_err(malformed)?),
+        ResourceType::Listener => decode_listener_with(sources, &Listener::decode(bytes).map_err(malformed)?),
         ResourceType::RouteConfiguration => decode_routes(&RouteConfiguration::decode(bytes).map_err(malformed)?),
     }?;
     decoded.ignored.extend(unknown_fields(name, bytes).into_iter().map(|field| Ignored {
@@ -275,18 +285,18 @@ pub fn decode_secret(message: &Secret) -> Result<Decoded, Box<ResourceError>> {
 /// # Errors
 /// If fields are refused, or break a rule of Envoy's for the message.
 pub fn decode_cluster(message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
-    cluster_with(Notes::default(), message)
+    decode_cluster_with(&Sources::default(), message)
 }
 
-/// Decodes a cluster of a bootstrap.
-pub(crate) fn decode_static_cluster(message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
-    cluster_with(Notes::of_bootstrap(), message)
-}
-
-fn cluster_with(notes: Notes, message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
-    run_with(notes, ResourceType::Cluster, &message.name, violations(message, None), |at| {
-        Ok(Resource::Cluster(Arc::new(cluster::decode(at, message)?)))
-    })
+/// Decodes a cluster that may name these sources.
+pub(crate) fn decode_cluster_with(sources: &Sources, message: &Cluster) -> Result<Decoded, Box<ResourceError>> {
+    run_with(
+        Notes::with_sources(sources.clone()),
+        ResourceType::Cluster,
+        &message.name,
+        violations(message, None),
+        |at| Ok(Resource::Cluster(Arc::new(cluster::decode(at, message)?))),
+    )
 }
 
 /// Decodes the endpoints of a cluster.
@@ -306,6 +316,10 @@ pub fn decode_endpoints(message: &ClusterLoadAssignment) -> Result<Decoded, Box<
 /// # Errors
 /// If fields are refused, or break a rule of Envoy's for the message.
 pub fn decode_listener(message: &Listener) -> Result<Decoded, Box<ResourceError>> {
+    decode_listener_with(&Sources::default(), message)
+}
+
+fn decode_listener_with(sources: &Sources, message: &Listener) -> Result<Decoded, Box<ResourceError>> {
     if message.name.is_empty() {
         let error = FieldError { path: "name".to_owned(), reason: "is empty".to_owned() };
         return Err(Box::new(ResourceError::new(&ResourceType::Listener.to_string(), "", error)));
@@ -318,24 +332,28 @@ pub fn decode_listener(message: &Listener) -> Result<Decoded, Box<ResourceError>
                 && violation.path != "api_listener.api_listener.stat_prefix"
         });
     }
-    listener_named(Notes::default(), &message.name, message, violations)
+    listener_named(sources, &message.name, message, violations)
 }
 
 /// The beginning of the names of listeners for the servers of gRPC in istiod.
 const GRPC_SERVER_LISTENER: &str = "xds.istio.io/grpc/lds/inbound/";
 
-/// Decodes a listener of a bootstrap, and calls it `name`.
-pub(crate) fn decode_listener_named(name: &str, message: &Listener) -> Result<Decoded, Box<ResourceError>> {
-    listener_named(Notes::of_bootstrap(), name, message, violations(message, None))
+/// Decodes a listener of a bootstrap, which may name these sources, and calls it `name`.
+pub(crate) fn decode_listener_named(
+    sources: &Sources,
+    name: &str,
+    message: &Listener,
+) -> Result<Decoded, Box<ResourceError>> {
+    listener_named(sources, name, message, violations(message, None))
 }
 
 fn listener_named(
-    notes: Notes,
+    sources: &Sources,
     name: &str,
     message: &Listener,
     violations: Vec<FieldError>,
 ) -> Result<Decoded, Box<ResourceError>> {
-    run_with(notes, ResourceType::Listener, name, violations, |at| {
+    run_with(Notes::with_sources(sources.clone()), ResourceType::Listener, name, violations, |at| {
         Ok(Resource::Listener(Arc::new(listener::decode(at, name, message)?)))
     })
 }

@@ -1,15 +1,13 @@
-//! Transport sockets and config sources.
+//! Transport sockets.
 
 use mesh_core::model::{DownstreamTransportSocket, UpstreamTransportSocket};
 use prost_types::Any;
 
-use super::field::{At, Result, fields};
+use super::field::{At, Result};
 use super::tls;
 use super::value::unpack;
 use crate::descriptor::{describe, type_name};
-use crate::proto::envoy::config::core::v3::{
-    ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier, transport_socket,
-};
+use crate::proto::envoy::config::core::v3::{TransportSocket, transport_socket};
 
 const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 const UPSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
@@ -57,21 +55,4 @@ fn typed_config<'m>(at: &At<'_>, socket: &'m TransportSocket) -> Result<&'m Any>
 /// Plain text instead of a transport socket that is not supported would be a security hole.
 fn not_supported(at: &At<'_>, socket: &TransportSocket, kind: &str) -> Box<super::FieldError> {
     at.refuse(format_args!("transport socket {}: not supported", describe(&socket.name, kind)))
-}
-
-/// Refuses a config source other than the stream from which the referring resource came.
-pub(super) fn only_aggregated(at: &At<'_>, source: &ConfigSource) -> Result<()> {
-    fields! {
-        ConfigSource = source, at;
-        use { config_source_specifier }
-        ignore {
-            initial_fetch_timeout: "the timeout is 15 s",
-            resource_api_version: "only version 3 is supported",
-        }
-        refuse { authorities }
-    }
-    match config_source_specifier {
-        Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_)) => Ok(()),
-        _ => Err(at.refuse("only ads and self are supported")),
-    }
 }

@@ -2,32 +2,27 @@
 
 mod log;
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use mesh_core::model::ClusterName;
 use mesh_core::rng::Rng;
 use mesh_core::store::{Store, Version, Watch};
-use tokio::sync::mpsc;
 use tokio::time;
 
 use super::applier::apply;
+use super::elsewhere::{Elsewhere, FromElsewhere, MakeTransport};
+use super::link::{Link, LinkEvent};
 use super::notice::Notice;
-use super::request::Request;
 use super::state::{ClientState, Output, Scope};
 use super::status::ClientStatus;
 use super::subscription::Subscriber;
-use super::transport::{Disconnected, Stream, Transport};
+use super::transport::Transport;
 use crate::proto::envoy::config::core::v3::Node;
-use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
+use crate::resource::{Resource, ResourceType, Source, Sources};
 use log::Log;
-
-/// Requests that may wait for a control plane that does not read; then its responses wait, too.
-const MAX_UNSENT: usize = 64;
 
 /// Keeps a [`Store`] up to date with a control plane.
 ///
@@ -58,7 +53,7 @@ pub struct Agent<T, R> {
     state: ClientState,
     transport: T,
     link: Link,
-    unsent: VecDeque<Request>,
+    elsewhere: Elsewhere,
     subscriber: Subscriber,
     store: Arc<Store>,
     rng: R,
@@ -67,18 +62,9 @@ pub struct Agent<T, R> {
     log: Log,
 }
 
-/// The connection to the control plane.
-enum Link {
-    Down,
-    Connecting(Pin<Box<dyn Future<Output = Result<Stream, Disconnected>> + Send>>),
-    Up(Stream),
-}
-
 enum Input {
-    Connected(Stream),
-    Disconnected(Disconnected),
-    Response(DiscoveryResponse),
-    Sent,
+    Link(LinkEvent),
+    Elsewhere(FromElsewhere),
     UsedListeners,
     Resolved,
     Timeout,
@@ -90,10 +76,10 @@ impl<T: Transport, R: Rng> Agent<T, R> {
     #[must_use]
     pub fn new(transport: T, node: Node, scope: Scope, store: Arc<Store>, rng: R) -> Self {
         Self {
-            state: ClientState::new(node, scope, now()),
+            state: ClientState::new(node.clone(), scope, now()),
             transport,
-            link: Link::Down,
-            unsent: VecDeque::new(),
+            link: Link::default(),
+            elsewhere: Elsewhere::new(node),
             subscriber: Subscriber::default(),
             store,
             rng,
@@ -101,6 +87,34 @@ impl<T: Transport, R: Rng> Agent<T, R> {
             status: Arc::default(),
             log: Log::default(),
         }
+    }
+
+    /// Lets resources name `sources`, to which `make` makes transports. Default none.
+    #[must_use]
+    pub fn with_sources(mut self, sources: Sources, make: MakeTransport) -> Self {
+        self.state = self.state.with_sources(sources.clone());
+        self.elsewhere.allow(sources, make);
+        self
+    }
+
+    /// Adds the resources of a bootstrap. No others of the same names replace them.
+    #[must_use]
+    pub fn with_fixed(mut self, resources: impl IntoIterator<Item = Resource>) -> Self {
+        resources.into_iter().for_each(|resource| self.state.handle_fixed(resource, now()));
+        self
+    }
+
+    /// All resources of a type come from `source`, unless that is the stream for all types.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    #[must_use]
+    pub fn with_all_from(mut self, resource_type: ResourceType, source: &Source) -> Self {
+        if *source != Source::Aggregated {
+            self.state.handle_all_from_elsewhere(resource_type);
+            self.elsewhere.follow_all(resource_type, source);
+        }
+        self
     }
 
     /// A handle to subscribe to listeners, without effect if the scope is [`Scope::Everything`].
@@ -144,6 +158,7 @@ impl<T: Transport, R: Rng> Agent<T, R> {
                 }
                 self.state.handle_resolved(&resolved, now);
             }
+            self.status.set_waiting(self.state.waiting());
             let input = self.input(&mut used, &mut resolved).await;
             self.handle(input);
         }
@@ -158,9 +173,10 @@ impl<T: Transport, R: Rng> Agent<T, R> {
 
     fn act(&mut self, output: Output, now: Instant, on_notice: &mut impl FnMut(Notice)) {
         match output {
-            Output::Connect => self.link = Link::Connecting(Box::pin(self.transport.connect())),
-            Output::Abandon => self.link = Link::Down,
-            Output::Send(request) => self.unsent.push_back(request),
+            Output::Connect => self.link.connect(Box::pin(self.transport.connect())),
+            Output::Abandon => self.link.end(),
+            Output::Send(request) => self.link.send(request),
+            Output::Follow { resource_type, names } => self.elsewhere.follow(resource_type, &names),
             Output::Change(change) => {
                 if let Err(error) = apply(&self.store, change, now, &mut self.rng) {
                     self.report(Notice::NotApplied(error), now, on_notice);
@@ -192,7 +208,8 @@ impl<T: Transport, R: Rng> Agent<T, R> {
             }
         };
         tokio::select! {
-            input = self.link.input(&mut self.unsent) => input,
+            event = self.link.event() => Input::Link(event),
+            event = self.elsewhere.event() => Input::Elsewhere(event),
             () = used.changed() => Input::UsedListeners,
             () = resolved.changed() => Input::Resolved,
             () = timeout => Input::Timeout,
@@ -201,58 +218,18 @@ impl<T: Transport, R: Rng> Agent<T, R> {
 
     fn handle(&mut self, input: Input) {
         match input {
-            Input::Connected(stream) => {
-                self.link = Link::Up(stream);
-                self.state.handle_stream_up(now());
-            }
-            Input::Disconnected(reason) => {
-                self.link = Link::Down;
-                self.unsent.clear();
+            Input::Link(LinkEvent::Connected) => self.state.handle_stream_up(now()),
+            Input::Link(LinkEvent::Disconnected(reason)) => {
                 self.state.handle_stream_down(reason, now(), &mut self.rng);
             }
-            Input::Response(response) => self.state.handle_response(response),
-            Input::UsedListeners => self.state.handle_used_listeners(self.subscriber.names(), now()),
-            Input::Sent | Input::Resolved | Input::Timeout => {}
-        }
-    }
-}
-
-impl Link {
-    /// The next event of the connection.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost if the future is dropped.
-    async fn input(&mut self, unsent: &mut VecDeque<Request>) -> Input {
-        match self {
-            Self::Down => pending().await,
-            Self::Connecting(attempt) => attempt.await.map_or_else(Input::Disconnected, Input::Connected),
-            Self::Up(Stream { requests, responses }) => tokio::select! {
-                input = send(requests, unsent), if !unsent.is_empty() => input,
-                response = responses.recv(), if unsent.len() < MAX_UNSENT => match response {
-                    Some(Ok(response)) => Input::Response(response),
-                    Some(Err(reason)) => Input::Disconnected(reason),
-                    None => Input::Disconnected(closed()),
-                },
-            },
-        }
-    }
-}
-
-/// Sends the first of the waiting requests.
-async fn send(requests: &mpsc::Sender<Request>, unsent: &mut VecDeque<Request>) -> Input {
-    match requests.reserve().await {
-        Ok(permit) => {
-            if let Some(request) = unsent.pop_front() {
-                permit.send(request);
+            Input::Link(LinkEvent::Response(response)) => self.state.handle_response(response),
+            Input::Elsewhere(FromElsewhere { event, received }) => {
+                self.state.handle_elsewhere(event, received, now());
             }
-            Input::Sent
+            Input::UsedListeners => self.state.handle_used_listeners(self.subscriber.names(), now()),
+            Input::Link(LinkEvent::Sent) | Input::Resolved | Input::Timeout => {}
         }
-        Err(_) => Input::Disconnected(closed()),
     }
-}
-
-fn closed() -> Disconnected {
-    Disconnected { reason: "it closed the stream".to_owned() }
 }
 
 fn now() -> Instant {

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use mesh_core::model::LoadAssignment;
 use mesh_core::rng::SplitMix64;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::*;
 use crate::client::testing::{cluster, listener, response, routes};
 use crate::client::transport::in_process::{ServerStream, pair};
-use crate::resource::ResourceType;
+use crate::client::{Disconnected, Request, Stream};
 
 /// Runs an agent; yields what it reports, too.
 fn start<T: Transport>(agent: Agent<T, SplitMix64>) -> UnboundedReceiver<Notice> {

@@ -222,6 +222,11 @@ impl Clusters {
         self.slots.values().flat_map(Slot::both).flat_map(|cluster| cluster.secret_names())
     }
 
+    /// How many clusters wait for endpoints.
+    pub(super) fn waiting(&self) -> usize {
+        self.cold.values().map(HashSet::len).sum()
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.cold.is_empty() && self.unresolved.is_empty()

@@ -31,6 +31,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use hashbrown::HashSet;
 use mesh_core::model::{ClusterName, RouteConfigName};
 
 use self::cluster::Clusters;
@@ -38,7 +39,8 @@ use self::route::Routes;
 use super::interest::Interest;
 use super::machine::Update;
 use super::notice::ApplyReport;
-use crate::resource::{Decoded, Resource, ResourceType};
+use super::status::Waiting;
+use crate::resource::{Decoded, Ignored, Resource, ResourceType};
 
 pub use change::Change;
 pub use store::{apply, apply_static};
@@ -49,7 +51,12 @@ pub struct Applier {
     clusters: Clusters,
     routes: Routes,
     changes: VecDeque<Change>,
+    /// Resources of the bootstrap, which no other resource of the same name replaces.
+    fixed: HashSet<(ResourceType, Arc<str>)>,
 }
+
+/// Why a resource has no effect that has the name of one in the bootstrap.
+const FIXED: &str = "the bootstrap has a resource of this name, which stays in force";
 
 impl Applier {
     /// For clusters that are all requested at once.
@@ -71,17 +78,37 @@ impl Applier {
         self.changes.is_empty() && self.clusters.is_idle() && self.routes.is_idle()
     }
 
+    /// Adds a resource of the bootstrap, which no other resource of the same name replaces.
+    pub fn handle_fixed(&mut self, resource: Resource, now: Instant) {
+        self.fixed.insert((resource.resource_type(), resource.name().into()));
+        self.want(resource, now);
+        self.settle(now);
+    }
+
+    /// Whether the resource of this name is one of the bootstrap.
+    #[must_use]
+    pub fn is_fixed(&self, resource_type: ResourceType, name: &Arc<str>) -> bool {
+        !self.fixed.is_empty() && self.fixed.contains(&(resource_type, Arc::clone(name)))
+    }
+
     /// Handles the changes of a response.
     pub fn handle_update(&mut self, update: Update, now: Instant) -> ApplyReport {
         let Update { resource_type, version, is_answer, accepted, removed, rejected } = update;
         let (mut names, mut all_ignored) = (Vec::new(), Vec::new());
         for Decoded { resource, ignored } in accepted {
             let name: Arc<str> = resource.name().into();
+            if self.is_fixed(resource_type, &name) {
+                all_ignored.push((name, Ignored { path: "name".to_owned(), reason: FIXED.to_owned() }));
+                continue;
+            }
             all_ignored.extend(ignored.into_iter().map(|ignored| (Arc::clone(&name), ignored)));
             names.push(name);
             self.want(resource, now);
         }
         for name in &removed {
+            if self.is_fixed(resource_type, name) {
+                continue;
+            }
             if resource_type == ResourceType::Cluster && self.clusters.are_by_name() {
                 self.clusters.set_missing(ClusterName::from(&**name));
             }
@@ -127,6 +154,12 @@ impl Applier {
     pub fn handle_resolved(&mut self, clusters: &[ClusterName], now: Instant) {
         clusters.iter().for_each(|name| self.clusters.set_resolved(name));
         self.settle(now);
+    }
+
+    /// The accepted resources that are not in force yet.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        Waiting { clusters: self.clusters.waiting(), listeners: self.routes.waiting_listeners() }
     }
 
     /// Handles the time that [`Applier::poll_timeout`] has returned.

@@ -190,6 +190,11 @@ impl Routes {
         used_listeners(&self.listeners, self.used.as_ref()).flat_map(Listener::secret_names)
     }
 
+    /// How many listeners wait for routes or clusters.
+    pub(super) fn waiting_listeners(&self) -> usize {
+        self.waiting_listeners.len()
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting_configs.is_empty() && self.waiting_listeners.is_empty()

@@ -30,7 +30,7 @@ use super::interest::Interest;
 use super::request::Request;
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
-use crate::resource::{self, Decoded, FieldError, ResourceError, ResourceType};
+use crate::resource::{self, Decoded, FieldError, ResourceError, ResourceType, Sources};
 
 /// Timeout of a requested resource. Envoy `initial_fetch_timeout`, gRFC A57.
 pub const RESOURCE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -107,6 +107,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Machine {
     node: Arc<Node>,
+    sources: Sources,
     stream: StreamState,
     types: [TypeState; ResourceType::ALL.len()],
     events: VecDeque<Event>,
@@ -149,10 +150,17 @@ impl Machine {
     pub fn new(node: Node, now: Instant) -> Self {
         Self {
             node: Arc::new(node),
+            sources: Sources::default(),
             stream: StreamState::Waiting { until: now, failures: 0 },
             types: Default::default(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Sets the sources that resources may name beside the stream. Default none.
+    #[must_use]
+    pub fn with_sources(self, sources: Sources) -> Self {
+        Self { sources, ..self }
     }
 
     /// Whether a stream is open.
@@ -238,7 +246,7 @@ impl Machine {
         }
         state.nonce = response.nonce.as_str().into();
         let version: Arc<str> = response.version_info.as_str().into();
-        let update = state.take(kind, Arc::clone(&version), response.resources);
+        let update = state.take(kind, Arc::clone(&version), response.resources, &self.sources);
         let error = (!update.rejected.is_empty()).then(|| error_text(&update.rejected));
         if error.is_none() {
             state.version = version;
@@ -327,7 +335,7 @@ impl TypeState {
         unwanted
     }
 
-    fn take(&mut self, kind: ResourceType, version: Arc<str>, resources: Vec<Any>) -> Update {
+    fn take(&mut self, kind: ResourceType, version: Arc<str>, resources: Vec<Any>, sources: &Sources) -> Update {
         let (mut accepted, mut removed, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         // The first response for everything completes the subscription.
         let is_first = !std::mem::replace(&mut self.is_answered, true) && self.interest == Interest::Everything;
@@ -353,7 +361,7 @@ impl TypeState {
                 continue;
             }
             is_answer &= is_first || was_awaited;
-            match checked(kind, &any) {
+            match checked(kind, &any, sources) {
                 Ok(decoded) => {
                     self.refused.remove(&name);
                     self.accepted.insert(name, Arc::new(any));
@@ -376,8 +384,8 @@ impl TypeState {
     }
 }
 
-fn checked(kind: ResourceType, any: &Any) -> Result<Decoded, Box<ResourceError>> {
-    let decoded = resource::decode(any)?;
+fn checked(kind: ResourceType, any: &Any, sources: &Sources) -> Result<Decoded, Box<ResourceError>> {
+    let decoded = resource::decode_with(any, sources)?;
     let found = decoded.resource.resource_type();
     if found == kind {
         return Ok(decoded);

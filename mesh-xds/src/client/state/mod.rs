@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::{HashMap, HashSet};
 use mesh_core::model::ClusterName;
 use mesh_core::rng::Rng;
 use prost_types::Any;
@@ -13,10 +14,11 @@ use super::interest::Interest;
 use super::machine::{CONNECT_TIMEOUT, Event, Machine};
 use super::notice::Notice;
 use super::request::Request;
+use super::status::Waiting;
 use super::transport::Disconnected;
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
-use crate::resource::ResourceType;
+use crate::resource::{Resource, ResourceType, Source, Sources, elsewhere};
 
 /// How long a client stays subscribed to a cluster after the last route that refers to it was removed. A route that
 /// refers to it again in the meantime uses its connections, ejections and statistics.
@@ -32,6 +34,14 @@ pub enum Scope {
     AllListeners,
     /// Used listeners, their routes, clusters and endpoints, all by name, as proxyless gRPC clients do.
     UsedListeners,
+    /// What a bootstrap says: all listeners or those of the bootstrap only, all clusters or those of the bootstrap only. Routes,
+    /// endpoints and secrets by name.
+    Bootstrap {
+        /// Whether listeners come over the stream for all types.
+        listeners: bool,
+        /// Whether clusters do.
+        clusters: bool,
+    },
 }
 
 /// An action for the [`Agent`](super::Agent).
@@ -44,6 +54,13 @@ pub enum Output {
     Abandon,
     /// Send this.
     Send(Request),
+    /// Follow these resources of a type, by their names in the store, from [elsewhere](crate::resource::elsewhere), and no others.
+    Follow {
+        /// The type of the resources.
+        resource_type: ResourceType,
+        /// Their names in the store.
+        names: BTreeSet<Arc<str>>,
+    },
     /// Make this change.
     Change(Change),
     /// Report this.
@@ -63,6 +80,12 @@ pub struct ClientState {
     unreferenced_clusters: BTreeMap<Arc<str>, Instant>,
     /// Whether everything is in force and [`Notice::Settled`] has been sent.
     is_settled: bool,
+    /// The names of resources from elsewhere that are followed, by type.
+    followed: [BTreeSet<Arc<str>>; ResourceType::ALL.len()],
+    /// Resources from elsewhere, as they were received.
+    from_elsewhere: HashMap<(ResourceType, Arc<str>), Arc<Any>>,
+    /// Resources from elsewhere that have been neither received nor found missing. An empty name stands for all of a type.
+    awaited: HashSet<(ResourceType, Arc<str>)>,
     outputs: VecDeque<Output>,
 }
 
@@ -71,7 +94,7 @@ impl ClientState {
     #[must_use]
     pub fn new(node: Node, scope: Scope, now: Instant) -> Self {
         let applier = match scope {
-            Scope::Everything => Applier::with_all_clusters(),
+            Scope::Everything | Scope::Bootstrap { .. } => Applier::with_all_clusters(),
             Scope::AllListeners | Scope::UsedListeners => Applier::with_clusters_by_name(),
         };
         let machine = Machine::new(node, now);
@@ -82,22 +105,70 @@ impl ClientState {
             referenced_clusters: BTreeSet::new(),
             unreferenced_clusters: BTreeMap::new(),
             is_settled: false,
+            followed: Default::default(),
+            from_elsewhere: HashMap::new(),
+            awaited: HashSet::new(),
             outputs: VecDeque::new(),
         };
-        if scope == Scope::Everything {
+        let (listeners, clusters) = match scope {
+            Scope::Everything => (true, true),
+            Scope::AllListeners => (true, false),
+            Scope::UsedListeners => (false, false),
+            Scope::Bootstrap { listeners, clusters } => (listeners, clusters),
+        };
+        if clusters {
             client.machine.subscribe(ResourceType::Cluster, Interest::Everything, now);
         }
-        if scope != Scope::UsedListeners {
+        if listeners {
             client.machine.subscribe(ResourceType::Listener, Interest::Everything, now);
         }
         client.handle_used_listeners(BTreeSet::new(), now);
         client
     }
 
+    /// Sets the sources that resources may name beside the stream for all types. Default none.
+    #[must_use]
+    pub fn with_sources(self, sources: Sources) -> Self {
+        Self { machine: self.machine.with_sources(sources), ..self }
+    }
+
+    /// Adds a resource of the bootstrap. No other of the same name replaces it.
+    pub fn handle_fixed(&mut self, resource: Resource, now: Instant) {
+        self.is_settled = false;
+        self.applier.handle_fixed(resource, now);
+    }
+
+    /// All resources of a type come from elsewhere.
+    pub fn handle_all_from_elsewhere(&mut self, resource_type: ResourceType) {
+        self.awaited.insert((resource_type, Arc::default()));
+    }
+
+    /// Handles an event about resources from elsewhere, and the accepted ones as they were received.
+    pub fn handle_elsewhere(&mut self, event: Event, received: Vec<(Arc<str>, Arc<Any>)>, now: Instant) {
+        match &event {
+            Event::Update(update) => {
+                let kind = update.resource_type;
+                self.awaited.remove(&(kind, Arc::default()));
+                let rejected = update.rejected.iter().map(|rejected| Arc::from(rejected.error.name.as_str()));
+                let answered = rejected.chain(received.iter().map(|(name, _)| Arc::clone(name)));
+                for name in answered {
+                    self.awaited.remove(&(kind, name));
+                }
+                update.removed.iter().for_each(|name| drop(self.from_elsewhere.remove(&(kind, Arc::clone(name)))));
+                self.from_elsewhere.extend(received.into_iter().map(|(name, any)| ((kind, name), any)));
+            }
+            Event::Missing { resource_type, name } => {
+                self.awaited.remove(&(*resource_type, Arc::clone(name)));
+            }
+            Event::Connect | Event::Abandon | Event::Send(_) | Event::Unsubscribed { .. } => {}
+        }
+        self.handle_event(event, now);
+    }
+
     /// Sets the names of all listeners in use.
     pub fn handle_used_listeners(&mut self, names: BTreeSet<Arc<str>>, now: Instant) {
         match self.scope {
-            Scope::Everything => return,
+            Scope::Everything | Scope::Bootstrap { .. } => return,
             Scope::AllListeners => self.applier.set_used_listeners(names, now),
             Scope::UsedListeners => {
                 self.machine.subscribe(ResourceType::Listener, names.into_iter().collect(), now);
@@ -131,7 +202,15 @@ impl ClientState {
     /// The accepted resource of this name, as it was received, if it is still wanted.
     #[must_use]
     pub fn accepted(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Any>> {
-        self.machine.accepted(resource_type, name)
+        self.machine
+            .accepted(resource_type, name)
+            .or_else(|| self.from_elsewhere.get(&(resource_type, Arc::from(name))))
+    }
+
+    /// The accepted resources that are not in force yet.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.applier.waiting()
     }
 
     /// Handles a response.
@@ -161,7 +240,7 @@ impl ClientState {
                 return Some(Output::Change(change));
             } else if let Some((kind, interest)) = self.applier.poll_interest() {
                 self.subscribe(kind, interest, now);
-            } else if !self.is_settled && self.applier.is_settled() && self.machine.is_answered() {
+            } else if !self.is_settled && self.applier.is_settled() && self.is_answered() {
                 self.is_settled = true;
                 self.notify(Notice::Settled);
             } else {
@@ -175,6 +254,10 @@ impl ClientState {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timeouts = [self.machine.poll_timeout(), self.applier.poll_timeout()];
         timeouts.into_iter().flatten().chain(self.unreferenced_clusters.values().copied()).min()
+    }
+
+    fn is_answered(&self) -> bool {
+        self.awaited.is_empty() && self.machine.is_answered()
     }
 
     fn handle_event(&mut self, event: Event, now: Instant) {
@@ -205,6 +288,7 @@ impl ClientState {
 
     fn subscribe(&mut self, kind: ResourceType, interest: Interest, now: Instant) {
         if kind != ResourceType::Cluster {
+            let interest = self.subscribe_elsewhere(kind, interest, now);
             return self.machine.subscribe(kind, interest, now);
         }
         let names = interest.into_names();
@@ -213,6 +297,41 @@ impl ClientState {
         self.unreferenced_clusters.retain(|name, _| !names.contains(name));
         self.referenced_clusters = names;
         self.ask_for_clusters(now);
+    }
+
+    /// Subscribes to those resources that come from elsewhere; returns the others, without those of the bootstrap.
+    fn subscribe_elsewhere(&mut self, kind: ResourceType, interest: Interest, now: Instant) -> Interest {
+        let Interest::Names(names) = &interest else {
+            self.follow(kind, BTreeSet::new(), now);
+            return interest;
+        };
+        // A bootstrap with secrets in files has another part of the process read them.
+        let is_followed = |name: &&Arc<str>| {
+            elsewhere(name).is_some_and(|(_, source)| kind != ResourceType::Secret || matches!(source, Source::Grpc(_)))
+        };
+        let is_here = |name: &&Arc<str>| elsewhere(name).is_none() && !self.applier.is_fixed(kind, name);
+        let here = names.iter().filter(is_here).cloned().collect();
+        let followed = names.iter().filter(is_followed).cloned().collect();
+        self.follow(kind, followed, now);
+        here
+    }
+
+    fn follow(&mut self, resource_type: ResourceType, names: BTreeSet<Arc<str>>, now: Instant) {
+        let before = std::mem::replace(&mut self.followed[resource_type as usize], names.clone());
+        if before == names {
+            return;
+        }
+        let mut gone = Vec::new();
+        for name in before.difference(&names) {
+            let key = (resource_type, Arc::clone(name));
+            self.awaited.remove(&key);
+            gone.extend(self.from_elsewhere.remove(&key).map(|_| Arc::clone(name)));
+        }
+        if !gone.is_empty() {
+            self.handle_event(Event::Unsubscribed { resource_type, names: gone }, now);
+        }
+        self.awaited.extend(names.difference(&before).map(|name| (resource_type, Arc::clone(name))));
+        self.outputs.push_back(Output::Follow { resource_type, names });
     }
 
     fn ask_for_clusters(&mut self, now: Instant) {

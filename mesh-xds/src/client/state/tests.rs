@@ -59,6 +59,10 @@ impl Plane {
                 Output::Notice(Notice::Settled) => self.seen.push("settled".to_owned()),
                 Output::Notice(Notice::Missing { name, .. }) => self.seen.push(format!("missing {name}")),
                 Output::Notice(_) => {}
+                Output::Follow { resource_type, names } => {
+                    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                    self.seen.push(format!("follow {resource_type} {}", names.join(" ")));
+                }
                 Output::Abandon => panic!("the stream is open"),
             }
         }

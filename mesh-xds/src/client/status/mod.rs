@@ -24,6 +24,18 @@ struct State {
     /// successor cannot be applied.
     pending: BTreeMap<(ResourceType, Arc<str>), Option<Accepted>>,
     good_at: Option<SystemTime>,
+    is_connected: bool,
+    waiting: Waiting,
+}
+
+/// Numbers of accepted resources that wait for others before they come into force. Envoy calls them warming.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// Clusters that wait for endpoints.
+    pub clusters: usize,
+    /// Listeners that wait for routes or clusters.
+    pub listeners: usize,
 }
 
 /// The outcomes for one type of resource.
@@ -138,6 +150,22 @@ impl ClientStatus {
         self.lock().good_at
     }
 
+    /// Whether there is a stream to the control plane. Envoy `control_plane.connected_state`.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.lock().is_connected
+    }
+
+    /// The accepted resources that are not in force yet.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.lock().waiting
+    }
+
+    pub(super) fn set_waiting(&self, waiting: Waiting) {
+        self.lock().waiting = waiting;
+    }
+
     /// Sets all counts to 0, for Envoy's `/reset_counters`.
     pub fn reset_counters(&self) {
         for of_type in &mut self.lock().types {
@@ -162,8 +190,12 @@ impl ClientStatus {
                 names.iter().for_each(|name| drop(resources.remove(name)));
             }
             Notice::Settled => state.settle(at),
-            Notice::Disconnected(_) => state.types.iter_mut().for_each(|of_type| of_type.updates.failure += 1),
-            Notice::Connected | Notice::Missing { .. } => {}
+            Notice::Disconnected(_) => {
+                state.is_connected = false;
+                state.types.iter_mut().for_each(|of_type| of_type.updates.failure += 1);
+            }
+            Notice::Connected => state.is_connected = true,
+            Notice::Missing { .. } => {}
         }
     }
 

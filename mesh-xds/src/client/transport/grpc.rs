@@ -1,4 +1,4 @@
-//! A control plane over gRPC: Envoy's "Aggregated Discovery Service", state of the world.
+//! A control plane over gRPC: Envoy's "Aggregated Discovery Service", or the discovery service of one type of resource; state of the world.
 //!
 //! The connection is the caller's: any tower service that carries gRPC calls, such as a channel of the mesh to the cluster of a
 //! control plane, or tonic's own channel.
@@ -9,15 +9,18 @@ use std::future::Future;
 
 use mesh_core::causes::with_causes;
 use tokio::sync::mpsc;
-use tonic::Status;
 use tonic::client::GrpcService;
+use tonic::codegen::http::{HeaderMap, uri::PathAndQuery};
 use tonic::codegen::tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::codegen::{Body, Bytes};
+use tonic::metadata::MetadataMap;
+use tonic::{IntoStreamingRequest as _, Status};
+use tonic_prost::ProstCodec;
 
 use super::{Disconnected, Stream, Transport};
 use crate::client::request::Request;
-use crate::proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::proto::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use crate::resource::ResourceType;
 
 /// Messages that may wait in either direction before the sender has to.
 const CAPACITY: usize = 16;
@@ -30,6 +33,22 @@ pub const MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Grpc<S> {
     service: S,
+    method: &'static str,
+    metadata: MetadataMap,
+}
+
+/// The method with all types of resources in one stream.
+const AGGREGATED: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+
+/// The method with the resources of one type.
+const fn method_of(resource_type: ResourceType) -> &'static str {
+    match resource_type {
+        ResourceType::Secret => "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+        ResourceType::Cluster => "/envoy.service.cluster.v3.ClusterDiscoveryService/StreamClusters",
+        ResourceType::ClusterLoadAssignment => "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints",
+        ResourceType::Listener => "/envoy.service.listener.v3.ListenerDiscoveryService/StreamListeners",
+        ResourceType::RouteConfiguration => "/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes",
+    }
 }
 
 impl<S> Grpc<S> {
@@ -41,7 +60,19 @@ impl<S> Grpc<S> {
     /// # }
     /// ```
     pub fn new(service: S) -> Self {
-        Self { service }
+        Self { service, method: AGGREGATED, metadata: MetadataMap::new() }
+    }
+
+    /// Opens streams of the discovery service for one type of resource.
+    #[must_use]
+    pub fn for_type(self, resource_type: ResourceType) -> Self {
+        Self { method: method_of(resource_type), ..self }
+    }
+
+    /// Adds header fields to the requests. Envoy `GrpcService.initial_metadata`.
+    #[must_use]
+    pub fn with_metadata(self, headers: HeaderMap) -> Self {
+        Self { metadata: MetadataMap::from_headers(headers), ..self }
     }
 }
 
@@ -59,13 +90,13 @@ where
     /// The stream is open at once, because a server may wait for the first request before it sends the head of its response.
     /// If the call fails, the stream ends with the reason.
     fn connect(&self) -> impl Future<Output = Result<Stream, Disconnected>> + Send + 'static {
-        let service = self.service.clone();
+        let (service, method, metadata) = (self.service.clone(), self.method, self.metadata.clone());
         async move {
             let (requests, unsent) = mpsc::channel(CAPACITY);
             let (received, responses) = mpsc::channel(CAPACITY);
             tokio::spawn(async move {
                 tokio::select! {
-                    status = carry(service, unsent, &received) => {
+                    status = carry(Call { service, method, metadata }, unsent, &received) => {
                         // The client may have ended the stream, too.
                         let _ = received.send(Err(Disconnected { reason: reason(&status) })).await;
                     }
@@ -77,9 +108,16 @@ where
     }
 }
 
+/// A stream to open.
+struct Call<S> {
+    service: S,
+    method: &'static str,
+    metadata: MetadataMap,
+}
+
 /// Carries messages until the stream ends; returns how it did.
 async fn carry<S>(
-    service: S,
+    call: Call<S>,
     unsent: mpsc::Receiver<Request>,
     received: &mpsc::Sender<Result<DiscoveryResponse, Disconnected>>,
 ) -> Status
@@ -88,8 +126,15 @@ where
     S::ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + 'static,
 {
     let requests = ReceiverStream::new(unsent).map(DiscoveryRequest::from);
-    let mut client = AggregatedDiscoveryServiceClient::new(service).max_decoding_message_size(MAX_RESPONSE_BYTES);
-    let mut responses = match client.stream_aggregated_resources(requests).await {
+    let mut client = tonic::client::Grpc::new(call.service).max_decoding_message_size(MAX_RESPONSE_BYTES);
+    if let Err(error) = client.ready().await {
+        return Status::unavailable(with_causes(&*error.into()).to_string());
+    }
+    let mut request = requests.into_streaming_request();
+    *request.metadata_mut() = call.metadata;
+    let codec = ProstCodec::<DiscoveryRequest, DiscoveryResponse>::default();
+    let method = PathAndQuery::from_static(call.method);
+    let mut responses = match client.streaming(request, method, codec).await {
         Ok(response) => response.into_inner(),
         Err(status) => return status,
     };

@@ -3,8 +3,11 @@
 //! A transport connects and carries messages; the [`Machine`](super::Machine) decides when to connect and what to send.
 //!
 //! - [`in_process`]: to a control plane in the same process;
+//! - `file`: of a file (feature `json`);
 //! - `grpc`: over gRPC (feature `grpc`).
 
+#[cfg(feature = "json")]
+pub mod file;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod in_process;

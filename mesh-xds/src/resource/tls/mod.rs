@@ -12,12 +12,10 @@ use mesh_core::model::{
 };
 use mesh_core::tls::TlsVersion;
 
+use super::config_source;
 use super::data_source;
 use super::field::{At, Result, fields};
-use super::transport_socket::only_aggregated;
 use super::value::{enumeration, list, optional, required, string_matcher, unpack};
-#[cfg(feature = "json")]
-use crate::proto::envoy::config::core::v3::{ConfigSource, config_source::ConfigSourceSpecifier};
 use crate::proto::envoy::config::core::v3::{DataSource, TypedExtensionConfig};
 use crate::proto::envoy::extensions::transport_sockets::tls::v3::{
     self as proto, SdsSecretConfig, SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsParameters,
@@ -219,7 +217,7 @@ fn validation_source(at: &At<'_>, source: &ValidationContextType) -> Result<Vali
     Ok(model)
 }
 
-/// The name in the store of a secret, which comes from the stream of the resource that refers to it, or from a file.
+/// The name of a secret in the store.
 fn sds(at: &At<'_>, config: &SdsSecretConfig) -> Result<Arc<str>> {
     let SdsSecretConfig { name, sds_config } = config;
     if name.is_empty() {
@@ -227,35 +225,7 @@ fn sds(at: &At<'_>, config: &SdsSecretConfig) -> Result<Arc<str>> {
     }
     // Without a source, Envoy takes a static secret of the bootstrap.
     let Some(source) = sds_config else { return Ok(name.as_str().into()) };
-    let at = at.field("sds_config");
-    #[cfg(feature = "json")]
-    if at.is_of_bootstrap()
-        && let Some(path) = path(source)
-    {
-        return Ok(format!("{IN_FILE}{name}@{path}").into());
-    }
-    only_aggregated(&at, source)?;
-    Ok(name.as_str().into())
-}
-
-/// The beginning of the names in the store of secrets that are in files.
-#[cfg(feature = "json")]
-const IN_FILE: &str = "file:";
-
-/// The name of a secret and the path of its file, of its name in the store; `None` = it is not in a file.
-#[cfg(feature = "json")]
-pub(crate) fn in_file(name_in_store: &str) -> Option<(&str, &str)> {
-    name_in_store.strip_prefix(IN_FILE)?.split_once('@')
-}
-
-/// The file of secrets; `None` = they are not in a file.
-#[cfg(feature = "json")]
-fn path(source: &ConfigSource) -> Option<&str> {
-    match source.config_source_specifier.as_ref()? {
-        ConfigSourceSpecifier::Path(path) => Some(path),
-        ConfigSourceSpecifier::PathConfigSource(source) => Some(&source.path),
-        _ => None,
-    }
+    config_source::name_in_store(&at.field("sds_config"), source, name)
 }
 
 fn parameters(at: &At<'_>, params: &TlsParameters, model: &mut CommonTlsContext) -> Result<()> {
