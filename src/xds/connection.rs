@@ -3,8 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    num::{NonZeroU16, NonZeroUsize},
-    path::PathBuf,
+    num::NonZeroU16,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,16 +12,14 @@ use http::uri::Authority;
 use mesh_core::{
     model::{
         CertificateSource, CertificateValidationContext, Cluster, Discovery, DnsOptions, Endpoint, EndpointAddress,
-        Http2Keepalive, HttpConnectionManager, HttpProtocol, Listener, LoadAssignment, PathMatcher, Route, RouteAction,
-        RouteConfiguration, RouteMatch, RouteSource, TcpKeepalive, UpstreamTlsContext, UpstreamTransportSocket,
-        ValidationSource, VirtualHost,
+        Http2Keepalive, HttpProtocol, LoadAssignment, TcpKeepalive, UpstreamTlsContext, UpstreamTransportSocket,
+        ValidationSource,
     },
     store::Store,
 };
 use mesh_tower::{
-    Channel, Connect, ConnectTo, Connected, Connecting, Io, Upstream, Worker,
+    ClusterChannel, Upstream, UpstreamOptions, Worker,
     dns::{DnsDiscovery, Resolve},
-    telemetry::Telemetry,
 };
 use mesh_xds::bootstrap::grpc::{
     ChannelCreds, ServerAddress, TlsFiles, XdsServer, identity_secret, keep, roots_secret,
@@ -45,12 +42,12 @@ const TCP_KEEPALIVE: TcpKeepalive = TcpKeepalive {
     keepalive_interval: Some(Duration::from_secs(10)),
 };
 
-/// The name of the cluster and of the listener.
+/// The name of the cluster.
 const NAME: &str = "xds_server";
 
 /// A channel to a control plane, and what keeps it working.
 pub(super) struct Connection {
-    pub(super) channel: Channel,
+    pub(super) channel: ClusterChannel,
     _dns: Option<DnsDiscovery>,
     _files: JoinSet<()>,
 }
@@ -60,22 +57,22 @@ impl Connection {
     pub(super) fn new(server: &XdsServer, resolver: &Arc<dyn Resolve>) -> Result<Self, Error> {
         let store = Arc::new(Store::new());
         let mut files = JoinSet::new();
-        let (discovery, authority, worker) = match &server.address {
+        let (discovery, authority) = match &server.address {
             ServerAddress::Host(host, port) => match host.parse::<IpAddr>() {
                 Ok(ip) => {
                     let address = SocketAddr::new(ip, *port);
-                    (Discovery::Static([address].into_iter().collect()), address.to_string(), Worker::single())
+                    (Discovery::Static([address].into_iter().collect()), address.to_string())
                 }
                 Err(_) => {
                     let endpoint = EndpointAddress::Name { host: host.as_str().into(), port: *port };
                     let endpoints: LoadAssignment = vec![Endpoint::new(endpoint)].into();
                     let discovery = Discovery::StrictDns(endpoints, DnsOptions::default());
-                    (discovery, format!("{host}:{port}"), Worker::single())
+                    (discovery, format!("{host}:{port}"))
                 }
             },
             ServerAddress::Unix(path) => {
-                let worker = Worker::new(0, NonZeroUsize::MIN, UnixSocket(path.clone()));
-                (Discovery::Static([NO_ADDRESS].into_iter().collect()), "localhost".to_owned(), worker)
+                let endpoint = EndpointAddress::Pipe(Arc::clone(path));
+                (Discovery::Static(vec![Endpoint::new(endpoint)].into()), "localhost".to_owned())
             }
         };
         let authority: Authority = authority.parse().unwrap_or_else(|_| Authority::from_static(NAME));
@@ -91,10 +88,12 @@ impl Connection {
             files.spawn(keep(Arc::clone(&store), NAME.into(), creds.files.clone()));
         }
         store.set_cluster(Arc::new(cluster), Instant::now(), &mut rng());
-        store.set_listener(Arc::new(listener()));
         let dns = store.clusters().iter().any(|cluster| cluster.config().discovery.is_dns());
         let dns = dns.then(|| DnsDiscovery::start(Arc::clone(&store), Arc::clone(resolver)));
-        let channel = Channel::of_listener(NAME.into(), authority, store, Upstream::new(worker), Telemetry::default());
+        let upstream = Upstream::new(Worker::single());
+        let upstream = upstream.with_options(UpstreamOptions { envoy_headers: false, ..UpstreamOptions::default() });
+        let channel = ClusterChannel::new(&store, upstream, &NAME.into(), Some(authority.as_str()));
+        let channel = channel.expect("an authority is a header value");
         Ok(Self { channel, _dns: dns, _files: files })
     }
 }
@@ -103,19 +102,6 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
     }
-}
-
-/// All requests go to the server, without time limits.
-fn listener() -> Listener {
-    let everything = RouteMatch::path(PathMatcher::Prefix("/".into()));
-    let action = RouteAction::to_cluster(NAME).with_timeout(Duration::ZERO);
-    let hosts = vec![VirtualHost::new(NAME, vec![Route::new(everything, action)])];
-    let routes = RouteSource::Inline(Arc::new(RouteConfiguration::new(NAME, hosts)));
-    let mut http = HttpConnectionManager::new(NAME, routes);
-    http.stream_idle_timeout = None;
-    http.generate_request_id = false;
-    http.envoy_headers = false;
-    Listener::api(NAME, http)
 }
 
 /// TLS with the files of the bootstrap. The certificate of the server must be for `host`.
@@ -135,26 +121,4 @@ fn tls(creds: &TlsFiles, host: &str) -> UpstreamTlsContext {
     context.sni = Some(host.into());
     context.auto_sni_san_validation = true;
     context
-}
-
-/// Stands for the endpoint of a Unix socket, which has no IP address.
-const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-/// Connects to one Unix socket.
-#[derive(Debug)]
-struct UnixSocket(PathBuf);
-
-impl Connect for UnixSocket {
-    #[cfg(unix)]
-    fn connect<'a>(&'a self, _: ConnectTo<'a>) -> Connecting<'a> {
-        Box::pin(async move {
-            let stream = tokio::net::UnixStream::connect(&self.0).await?;
-            Ok(Connected::plain_text(Io::boxed(stream)))
-        })
-    }
-
-    #[cfg(not(unix))]
-    fn connect<'a>(&'a self, _: ConnectTo<'a>) -> Connecting<'a> {
-        Box::pin(async { Err(std::io::Error::from(std::io::ErrorKind::Unsupported)) })
-    }
 }

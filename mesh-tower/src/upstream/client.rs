@@ -68,6 +68,8 @@ struct Shared<T> {
 struct Added {
     /// For requests without one.
     authority: Option<HeaderValue>,
+    /// Whether `x-envoy-internal` is.
+    envoy_internal: bool,
     /// Sent as `x-forwarded-for`.
     own_address: Option<HeaderValue>,
 }
@@ -90,7 +92,7 @@ impl<T: Transport> ClusterChannel<T> {
         authority: Option<&str>,
     ) -> Result<Self, InvalidHeaderValue> {
         let authority = HeaderValue::try_from(authority.unwrap_or(cluster.as_str()))?;
-        let added = Added { authority: Some(authority), own_address: None };
+        let added = Added { authority: Some(authority), ..Added::default() };
         Ok(Self::with_options(store, upstream, cluster, &ClientOptions::default(), added))
     }
 
@@ -110,13 +112,14 @@ impl<T: Transport> ClusterChannel<T> {
     }
 
     async fn send(&self, mut request: Request<Body>) -> Response<Body> {
-        let Shared { routes, upstream, added: Added { authority, own_address } } = &*self.0;
+        let Shared { routes, upstream, added: Added { authority, envoy_internal, own_address } } = &*self.0;
         let headers = request.headers_mut();
-        // As in Envoy, the mesh's own requests are internal, and come from this machine.
         if let Some(address) = own_address {
             headers.append(X_FORWARDED_FOR, address.clone());
         }
-        headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
+        if *envoy_internal {
+            headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
+        }
         if let Some(authority) = authority
             && request.uri().authority().is_none()
         {
@@ -143,8 +146,9 @@ impl<T> UpstreamClients<T> {
 
 impl<T: Transport> ClusterClients for UpstreamClients<T> {
     fn client(&self, cluster: &ClusterName, options: &ClientOptions) -> Arc<dyn ClusterClient> {
+        // As in Envoy, the requests of filters are internal, and come from this machine.
         let own_address = self.own_address.clone().filter(|_| options.send_xff);
-        let (upstream, added) = (self.upstream.clone(), Added { authority: None, own_address });
+        let (upstream, added) = (self.upstream.clone(), Added { authority: None, envoy_internal: true, own_address });
         Arc::new(ClusterChannel::with_options(&self.store, upstream, cluster, options, added))
     }
 }

@@ -1,9 +1,12 @@
 //! Reading of valid and invalid bootstraps.
 
+use std::time::Duration;
+
 use mesh_core::model::{Discovery, ListenerAddress, RouteSource};
 
 use super::*;
 use crate::json;
+use crate::resource::{ApiSource, Source};
 
 fn read(text: &str) -> Result<Bootstrap, String> {
     let message = json::from_text(text, "envoy.yaml").map_err(|error| error.to_string())?;
@@ -70,8 +73,8 @@ fn unsupported_fields_are_refused_with_their_path() {
     };
     check(
         "static_resources:",
-        "dynamic_resources: {ads_config: {api_type: GRPC}}\nstatic_resources:",
-        "dynamic_resources: not supported",
+        "dynamic_resources: {ads_config: {api_type: REST}}\nstatic_resources:",
+        "dynamic_resources.ads_config.api_type: REST: not supported, GRPC is",
     );
     check(
         "envoy.reloadable_features.x",
@@ -181,6 +184,50 @@ static_resources:
         assert!(errors.lines().any(|line| line == expected), "{expected:?} is not in {errors}");
     }
     assert_eq!(errors.lines().count(), expected.len(), "{errors}");
+}
+
+const API: &str = "api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: echo}}]";
+
+#[test]
+fn listeners_and_clusters_may_come_from_a_stream_for_all_types_one_of_their_own_and_a_file() {
+    let dynamic = |text: &str| {
+        let text = format!("dynamic_resources: {{{text}}}\nstatic_resources:");
+        read(&PROXY.replacen("static_resources:", &text, 1)).map(|bootstrap| bootstrap.dynamic_resources)
+    };
+    let metadata = API.replace("}}]", "}, initial_metadata: [{key: Token, value: t}]}]");
+    let all = dynamic(&format!(
+        "ads_config: {{{metadata}}}, lds_config: {{ads: {{}}, initial_fetch_timeout: 0s}}, \
+         cds_config: {{path_config_source: {{path: /cds.yaml}}}}"
+    ))
+    .unwrap();
+    let ads = all.ads_config.unwrap();
+    assert_eq!((&*ads.cluster, ads.initial_metadata[0].0.as_str()), ("echo", "token"));
+    assert_eq!(all.lds_config, Some(TypeSource { source: Source::Aggregated, initial_fetch_timeout: None }));
+    let clusters = all.cds_config.unwrap();
+    assert_eq!(clusters.source, Source::File("/cds.yaml".into()));
+    assert_eq!(clusters.initial_fetch_timeout, Some(Duration::from_secs(15)));
+    let own = dynamic(&format!("lds_config: {{api_config_source: {{{API}}}}}")).unwrap();
+    assert_eq!(own.lds_config.unwrap().source, Source::Grpc(ApiSource::at_cluster("echo")));
+    for (text, expected) in [
+        ("lds_config: {ads: {}}".to_owned(), "dynamic_resources.lds_config.ads: there is no ads_config"),
+        (
+            format!("ads_config: {{{}}}", API.replace("echo", "other")),
+            "dynamic_resources.ads_config.grpc_services[0].envoy_grpc.cluster_name: there is no cluster \"other\" in \
+             the bootstrap",
+        ),
+        (
+            format!("cds_config: {{api_config_source: {{{}}}}}", API.replace("echo", "other")),
+            "dynamic_resources.cds_config.api_config_source.grpc_services[0].envoy_grpc.cluster_name: there is no \
+             cluster \"other\" in the bootstrap",
+        ),
+        (
+            "ads_config: {api_type: GRPC, transport_api_version: V3}".to_owned(),
+            "dynamic_resources.ads_config.grpc_services: there must be one service, not 0",
+        ),
+        ("lds_resources_locator: 'xdstp://a/b'".to_owned(), "dynamic_resources.lds_resources_locator: not supported"),
+    ] {
+        assert_eq!(dynamic(&text).unwrap_err(), expected, "{text}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@
 //!   - [`Applier`](applier::Applier) applies accepted resources in an order that breaks no request, and collects the
 //!     names that they refer to, which are requested next.
 //! - [`ClientStatus`] has what became of the resources, for the admin endpoint and metrics.
-//! - [`transport`] carries the messages. There is one within the process; one over gRPC is planned.
+//! - [`transport`] carries the messages. There are some within the process, over gRPC, and from files.
 //!
 //! Resources may name other sources than the stream for all types. Each resource from there has a stream of its own
 //! (`elsewhere.rs`), whose events enter the same [`ClientState`].

@@ -5,7 +5,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::resource::Sources;
+use super::sources::Sources;
 
 /// A field is not supported or has an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

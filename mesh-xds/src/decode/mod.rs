@@ -6,5 +6,6 @@ pub(crate) mod field;
 pub(crate) mod header;
 pub(crate) mod metadata_matcher;
 pub(crate) mod route_match;
+pub(crate) mod sources;
 pub(crate) mod struct_value;
 pub(crate) mod value;

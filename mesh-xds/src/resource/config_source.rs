@@ -3,7 +3,6 @@
 //! Most come from the stream that brought the resource itself. A name in the store stands for one resource, so that of a
 //! resource from elsewhere contains the source: `file:NAME@PATH`, `grpc:NAME@CLUSTER`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,32 +17,6 @@ use crate::proto::envoy::config::core::v3::{
 
 const IN_FILE: &str = "file:";
 const OVER_GRPC: &str = "grpc:";
-
-/// The sources that a resource may name beside the stream that it came from. Default none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources {
-    files: bool,
-    clusters: Arc<BTreeSet<Arc<str>>>,
-}
-
-impl Sources {
-    /// Discovery services at these clusters, which exist from the start: those of a bootstrap.
-    #[must_use]
-    pub fn at_clusters(clusters: impl IntoIterator<Item = Arc<str>>) -> Self {
-        Self { files: false, clusters: Arc::new(clusters.into_iter().collect()) }
-    }
-
-    /// Whether there is such a cluster.
-    pub(crate) fn has_cluster(&self, cluster: &str) -> bool {
-        self.clusters.contains(cluster)
-    }
-
-    /// Also files of this machine. What comes from a control plane may not name any.
-    #[must_use]
-    pub fn and_files(self) -> Self {
-        Self { files: cfg!(feature = "json"), ..self }
-    }
-}
 
 /// A source of resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,20 +70,22 @@ pub(crate) fn name_in_store(at: &At<'_>, source: &ConfigSource, name: &str) -> R
     if timeout.is_some() {
         at.field("initial_fetch_timeout").ignore("the timeout is 15 s");
     }
-    let Sources { files, clusters } = at.sources();
+    let sources = at.sources();
     match source {
         Source::Aggregated if name.starts_with(IN_FILE) || name.starts_with(OVER_GRPC) => {
             Err(at.refuse(format_args!("a name that begins with {IN_FILE:?} or {OVER_GRPC:?} is not supported")))
         }
         Source::Aggregated => Ok(name.into()),
-        Source::File(path) if *files => Ok(format!("{IN_FILE}{name}@{path}").into()),
+        Source::File(path) if sources.has_files() => Ok(format!("{IN_FILE}{name}@{path}").into()),
         Source::File(_) => Err(at.refuse("a file: only resources of a bootstrap may name files")),
         Source::Grpc(api) if api.authority.is_some() || !api.initial_metadata.is_empty() => {
             let at = at.field("api_config_source");
             Err(at.item("grpc_services", 0).refuse("authority and initial_metadata are supported in ads_config only"))
         }
-        Source::Grpc(api) if clusters.contains(&api.cluster) => Ok(format!("{OVER_GRPC}{name}@{}", api.cluster).into()),
-        Source::Grpc(_) if clusters.is_empty() => Err(at.refuse("only ads and self are supported")),
+        Source::Grpc(api) if sources.has_cluster(&api.cluster) => {
+            Ok(format!("{OVER_GRPC}{name}@{}", api.cluster).into())
+        }
+        Source::Grpc(_) if !sources.has_clusters() => Err(at.refuse("only ads and self are supported")),
         Source::Grpc(api) => {
             let at = at.field("api_config_source");
             let at = at.item("grpc_services", 0);
@@ -239,6 +214,7 @@ fn grpc_service(at: &At<'_>, service: &GrpcService) -> Result<ApiSource> {
 mod tests {
     use super::*;
     use crate::decode::field::Notes;
+    use crate::decode::sources::Sources;
 
     fn named(source: &str, sources: Sources) -> std::result::Result<String, String> {
         let source: ConfigSource = crate::json::from_text(source, "test").unwrap();

@@ -36,9 +36,10 @@ use prost::{Message, Name};
 use prost_types::Any;
 use thiserror::Error;
 
+pub use crate::decode::sources::Sources;
 #[cfg(feature = "json")]
 pub(crate) use config_source::in_file;
-pub use config_source::{ApiSource, Source, Sources, elsewhere};
+pub use config_source::{ApiSource, Source, elsewhere};
 pub use field::{FieldError, Ignored};
 
 use crate::decode::{data_source, field, header, route_match, value};

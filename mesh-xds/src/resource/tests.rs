@@ -135,7 +135,7 @@ fn the_discovery_type_of_a_cluster_is_decoded() {
 
     check(
         cluster("{name: a, type: EDS, eds_cluster_config: {eds_config: {path: /tmp/x}}}"),
-        "cluster a: eds_cluster_config.eds_config: only ads and self are supported",
+        "cluster a: eds_cluster_config.eds_config: a file: only resources of a bootstrap may name files",
     );
     check(
         cluster("{name: a, type: LOGICAL_DNS}"),

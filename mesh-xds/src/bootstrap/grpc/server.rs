@@ -1,6 +1,6 @@
 //! A control plane, and how it is reached.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::FileWatcher;
@@ -128,7 +128,7 @@ pub enum ServerAddress {
     /// A host name or an IP address without brackets, and a port.
     Host(String, u16),
     /// The path of a Unix socket.
-    Unix(PathBuf),
+    Unix(Arc<str>),
 }
 
 impl ServerAddress {

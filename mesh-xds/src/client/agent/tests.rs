@@ -5,9 +5,12 @@ use mesh_core::rng::SplitMix64;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::*;
-use crate::client::testing::{cluster, listener, response, routes};
+use crate::client::testing::{cluster, endpoints, listener, response, routes};
 use crate::client::transport::in_process::{ServerStream, pair};
-use crate::client::{Disconnected, Request, Stream};
+use crate::client::{AnyTransport, Disconnected, Request, Stream};
+use crate::json::from_text;
+use crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use crate::resource::pack;
 
 /// Runs an agent; yields what it reports, too.
 fn start<T: Transport>(agent: Agent<T, SplitMix64>) -> UnboundedReceiver<Notice> {
@@ -115,4 +118,52 @@ async fn connecting_keeps_nothing_waiting_and_is_given_up_and_tried_again() {
     assert_eq!(reason.to_string(), "control plane: no connection within 20s");
     drop(subscription);
     settled.changed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_from_elsewhere_has_a_stream_of_its_own_whose_loss_changes_nothing() {
+    let (of_all, mut acceptor) = pair();
+    let (own, mut own_acceptor) = pair();
+    let make: MakeTransport = Arc::new(move |api, kind| {
+        assert_eq!((&*api.cluster, kind), ("xds", ResourceType::ClusterLoadAssignment));
+        AnyTransport::new(own.clone())
+    });
+    let store = Arc::new(Store::new());
+    let scope = Scope::Bootstrap { listeners: false, clusters: true };
+    let agent = Agent::new(of_all, Node::default(), scope, Arc::clone(&store), SplitMix64::new(1))
+        .with_sources(Sources::at_clusters(["xds".into()]), make);
+    let mut settled = agent.settled();
+    start(agent);
+    let server = acceptor.accept().await.unwrap();
+    let eds = "{name: a, type: EDS, eds_cluster_config: {service_name: e, eds_config: {api_config_source: {api_type: GRPC, \
+               transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}}}}";
+    answer(&server, ResourceType::Cluster, "1", vec![cluster(eds)]).await;
+    let mut own_server = own_acceptor.accept().await.unwrap();
+    let kind = ResourceType::ClusterLoadAssignment;
+    assert!(request(&mut own_server, kind).await.resource_names.contains("e"));
+    answer(&own_server, kind, "1", vec![endpoints("e", 80)]).await;
+    assert_eq!(&*request(&mut own_server, kind).await.version_info, "1");
+    settled.changed().await;
+    let port = |store: &Store| {
+        let endpoints = store.cluster("a").unwrap().endpoints();
+        endpoints.endpoints()[0].address().to_string()
+    };
+    assert_eq!(port(&store), "127.0.0.1:80");
+
+    let broken = "{cluster_name: e, policy: {overprovisioning_factor: 0}}";
+    answer(&own_server, kind, "2", vec![pack(&from_text::<ClusterLoadAssignment>(broken, "").unwrap())]).await;
+    let refused = request(&mut own_server, kind).await;
+    assert!(refused.error.is_some() && &*refused.version_info == "1", "{refused:?}");
+    drop(own_server);
+    let mut own_server = own_acceptor.accept().await.unwrap();
+    assert!(request(&mut own_server, kind).await.resource_names.contains("e"));
+    assert_eq!(port(&store), "127.0.0.1:80");
+    answer(&own_server, kind, "3", vec![endpoints("e", 81)]).await;
+    while port(&store) != "127.0.0.1:81" {
+        settled.changed().await;
+    }
+
+    answer(&server, ResourceType::Cluster, "2", vec![]).await;
+    // The stream ends with the cluster.
+    while own_server.requests.recv().await.is_some() {}
 }

@@ -5,6 +5,7 @@ use prost_types::Any;
 
 use super::*;
 use crate::client::RESOURCE_TIMEOUT;
+use crate::client::machine::Update;
 use crate::client::testing::{cluster, eds_cluster, endpoints, listener, response, routes, socket_listener};
 
 const CLUSTER: ResourceType = ResourceType::Cluster;
@@ -38,6 +39,17 @@ impl Plane {
 
     fn push(&mut self, kind: ResourceType, version: &str, resources: Vec<Any>) {
         self.client.handle_response(response(kind, version, resources));
+        self.take();
+    }
+
+    /// Resources that a stream of their own has accepted.
+    fn push_from_elsewhere(&mut self, kind: ResourceType, resources: &[Any]) {
+        let accepted: Vec<_> = resources.iter().map(|any| crate::resource::decode(any).unwrap()).collect();
+        let names = accepted.iter().map(|decoded| Arc::from(decoded.resource.name()));
+        let received = names.zip(resources.iter().cloned().map(Arc::new)).collect();
+        let (version, removed, rejected) = ("1".into(), Vec::new(), Vec::new());
+        let update = Update { resource_type: kind, version, is_answer: true, accepted, removed, rejected };
+        self.client.handle_elsewhere(Event::Update(update), received, self.now);
         self.take();
     }
 
@@ -94,6 +106,71 @@ fn text(change: &Change) -> String {
         Change::RemoveCluster(name) => format!("-cluster {name} in use"),
         Change::RemoveEndpoints(name) => format!("-endpoints {name}"),
     }
+}
+
+/// A cluster with one endpoint on loopback.
+fn cluster_at(name: &str, port: u16) -> Any {
+    cluster(&format!(
+        "{{name: {name}, load_assignment: {{cluster_name: {name}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: \
+         {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]}}}}"
+    ))
+}
+
+/// A cluster whose endpoints are those called `service` from the discovery service at the cluster `xds`.
+fn eds_cluster_over_grpc(name: &str, service: &str) -> Any {
+    cluster(&format!(
+        "{{name: {name}, type: EDS, eds_cluster_config: {{service_name: {service}, eds_config: {{api_config_source: \
+         {{api_type: GRPC, transport_api_version: V3, grpc_services: [{{envoy_grpc: {{cluster_name: xds}}}}]}}}}}}}}"
+    ))
+}
+
+fn decoded(any: &Any) -> Resource {
+    crate::resource::decode(any).unwrap().resource
+}
+
+#[test]
+fn nothing_replaces_or_removes_a_resource_of_the_bootstrap() {
+    let mut plane = Plane::new(Scope::Bootstrap { listeners: true, clusters: true });
+    plane.client.handle_fixed(decoded(&cluster_at("a", 1)), plane.now);
+    plane.client.handle_fixed(decoded(&socket_listener("l", "r")), plane.now);
+    plane.pass(Duration::ZERO);
+    plane.push(ROUTES, "1", vec![routes("r", "a")]);
+    plane.check(&["cluster a", "routes r", "listener l"]);
+    plane.push(CLUSTER, "1", vec![cluster_at("a", 2), cluster_at("b", 1)]);
+    plane.push(LISTENER, "1", vec![]);
+    plane.check(&["cluster b", "settled"]);
+    plane.push(CLUSTER, "2", vec![]);
+    plane.check(&["-cluster b", "settled"]);
+}
+
+#[test]
+fn resources_from_elsewhere_are_followed_for_as_long_as_they_are_named() {
+    let name = "grpc:e@xds";
+    let mut plane = Plane::new(Scope::Bootstrap { listeners: false, clusters: true });
+    plane.client = ClientState::new(Node::default(), Scope::Bootstrap { listeners: false, clusters: true }, plane.now)
+        .with_sources(Sources::at_clusters(["xds".into()]));
+    plane.pass(Duration::ZERO);
+    plane.push(CLUSTER, "1", vec![eds_cluster_over_grpc("a", "e")]);
+    assert_eq!(plane.requested(ENDPOINTS), None);
+    plane.check(&[&format!("follow {ENDPOINTS} {name}")]);
+    plane.push_from_elsewhere(ENDPOINTS, &[endpoints(name, 1)]);
+    plane.check(&[&format!("endpoints {name}"), "cluster a", "settled"]);
+    assert!(plane.client.accepted(ENDPOINTS, name).is_some());
+    plane.push(CLUSTER, "2", vec![]);
+    plane.check(&["-cluster a", &format!("-endpoints {name}"), &format!("follow {ENDPOINTS} "), "settled"]);
+    assert!(plane.client.accepted(ENDPOINTS, name).is_none());
+}
+
+#[test]
+fn all_of_a_type_from_elsewhere_are_awaited() {
+    let mut plane = Plane::new(Scope::Bootstrap { listeners: false, clusters: false });
+    plane.check(&["settled"]);
+    plane.client.handle_all_from_elsewhere(CLUSTER);
+    plane.client.handle_fixed(decoded(&cluster_at("fixed", 1)), plane.now);
+    plane.take();
+    plane.check(&["cluster fixed"]);
+    plane.push_from_elsewhere(CLUSTER, &[cluster_at("a", 1)]);
+    plane.check(&["cluster a", "settled"]);
 }
 
 #[test]

@@ -83,3 +83,33 @@ impl File {
         Ok(response)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_follows_each_change_and_none_a_file_that_cannot_be_read() {
+        let path = std::env::temp_dir().join(format!("mesh-file-{}.yaml", std::process::id()));
+        let file = File::new(&path.to_str().unwrap().into(), ResourceType::Cluster);
+        let mut stream = file.connect().await.unwrap();
+        let cluster = |name: &str| {
+            let content = format!(
+                "{{version_info: '{name}', resources: [{{'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster, \
+                 name: {name}}}]}}"
+            );
+            std::fs::write(&path, content).unwrap();
+        };
+        // There is no file at first.
+        assert!(tokio::time::timeout(3 * INTERVAL, stream.responses.recv()).await.is_err());
+        cluster("one");
+        let response = stream.responses.recv().await.unwrap().unwrap();
+        assert_eq!((&*response.version_info, response.resources.len()), ("one", 1));
+        assert_eq!(response.type_url, ResourceType::Cluster.type_url());
+        std::fs::write(&path, "resources: [").unwrap();
+        assert!(tokio::time::timeout(3 * INTERVAL, stream.responses.recv()).await.is_err());
+        cluster("two");
+        assert_eq!(stream.responses.recv().await.unwrap().unwrap().version_info, "two");
+        std::fs::remove_file(&path).unwrap();
+    }
+}

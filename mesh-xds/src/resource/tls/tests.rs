@@ -124,7 +124,7 @@ fn what_would_weaken_security_is_refused_by_name() {
         ("validation_context: {ca_certificate_provider_instance: {instance_name: a}}", "instance: not supported"),
         (
             "validation_context_sds_secret_config: {name: a, sds_config: {path: /x}}",
-            "sds_config: only ads and self are supported",
+            "sds_config: a file: only resources of a bootstrap may name files",
         ),
     ] {
         let error = server(common).unwrap_err();
