@@ -57,6 +57,7 @@ struct Scene {
     dir: ConfigDir,
     ca: ConfigDir,
     shop: SocketAddr,
+    server: Mesh,
 }
 
 impl Scene {
@@ -67,8 +68,8 @@ impl Scene {
         let services = shop(address.port()).replace("labels:", "serviceAccount: shop, labels:");
         dir.write("services.yaml", &services);
         dir.write("policy.yaml", &format!("{}---\n{more}", policy(mode)));
-        let scene = Self { dir, ca, shop: address };
-        let mesh = scene.member(scene.ca.path()).service("shop").build().await.unwrap();
+        let member = Mesh::builder().config_dir(dir.path()).certificate_authority(ca.path());
+        let scene = Self { shop: address, server: member.service("shop").build().await.unwrap(), dir, ca };
         let whoami = async |peer: Option<Extension<PeerIdentity>>| match peer {
             Some(Extension(peer)) if peer.is_verified => peer.certificate.uri_sans.join(","),
             Some(_) => "not verified".to_owned(),
@@ -76,7 +77,8 @@ impl Scene {
         };
         let serial = async |Extension(peer): Extension<PeerIdentity>| peer.certificate.serial.to_string();
         let router = Router::new().route("/", handle(whoami)).route("/serial", handle(serial));
-        tokio::spawn(async move { mesh.server("shop").unwrap().serve(socket, router).await });
+        let server = scene.server.server("shop").unwrap();
+        tokio::spawn(async move { server.serve(socket, router).await });
         scene
     }
 
@@ -142,6 +144,37 @@ async fn a_layer_refuses_everything_after_an_edit_that_forbids_plain_text() {
         let applied = async { while !matches!(events.next().await.unwrap(), ConfigEvent::Applied(_)) {} };
         tokio::time::timeout(Duration::from_secs(20), applied).await.unwrap();
         assert_eq!(status().await, expected, "{mode}");
+    }
+}
+
+/// The value of a label of the only `istio_requests_total` of this reporter.
+fn label(mesh: &Mesh, reporter: &str, name: &str) -> String {
+    let metrics = mesh.metrics();
+    let start = format!("istio_requests_total{{reporter=\"{reporter}\",");
+    let mut series = metrics.lines().filter_map(|line| line.strip_prefix(&start));
+    let (Some(only), None) = (series.next(), series.next()) else { panic!("expected one series in {metrics}") };
+    let (_, value) = only.split_once(&format!("{name}=\"")).unwrap();
+    value.split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn both_ends_report_the_identities_of_the_certificates() {
+    let scene = Scene::start("STRICT", "").await;
+    let client = scene.member(scene.ca.path()).service_account("client").build().await.unwrap();
+    assert_eq!(get(&client.channel("shop").unwrap(), "/").await.0, 200);
+    for (mesh, reporter, policy) in [(&client, "source", "unknown"), (&scene.server, "destination", "mutual_tls")] {
+        assert_eq!(label(mesh, reporter, "source_principal"), CLIENT, "{reporter}");
+        let server = "spiffe://cluster.local/ns/default/sa/shop";
+        assert_eq!(label(mesh, reporter, "destination_principal"), server, "{reporter}");
+        assert_eq!(label(mesh, reporter, "connection_security_policy"), policy);
+    }
+
+    let scene = Scene::start("PERMISSIVE", "").await;
+    assert!(scene.plain_text().await.starts_with("HTTP/1.1 200 "));
+    for (name, expected) in
+        [("source_principal", "unknown"), ("destination_principal", "unknown"), ("connection_security_policy", "none")]
+    {
+        assert_eq!(label(&scene.server, "destination", name), expected);
     }
 }
 

@@ -3,11 +3,16 @@
 //! Dashboards and Kiali read these labels, so names, order and defaults are exactly Istio's: `unknown` for an unknown
 //! value, `latest` for a missing canonical revision, `0` for the code of a missing response, `-` for no response flag.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use smallvec::SmallVec;
 
 use super::ResponseFlags;
-use crate::model::{DestinationService, Workload};
+use crate::{
+    model::{DestinationService, Workload},
+    tls::TlsInfo,
+};
 
 /// Counter of requests.
 pub const ISTIO_REQUESTS_TOTAL: &str = "istio_requests_total";
@@ -93,6 +98,11 @@ pub struct RequestLabels<'a> {
     pub source: Option<&'a Workload>,
     /// The server's workload.
     pub destination: Option<&'a Workload>,
+    /// The client's identity: the URI name of its certificate, verified if the server reports it; `None` = the one of its
+    /// workload.
+    pub source_principal: Option<&'a str>,
+    /// The server's identity, likewise.
+    pub destination_principal: Option<&'a str>,
     /// The service that was called.
     pub destination_service: Option<&'a DestinationService>,
     /// The protocol.
@@ -157,14 +167,14 @@ impl RequestLabels<'_> {
             source.known(|workload| &workload.name),
             source.known(|workload| &workload.canonical_service),
             source.canonical_revision(),
-            source.known(|workload| &workload.namespace),
-            source.known(|workload| &workload.principal),
+            self.source_namespace(),
+            self.source_principal.unwrap_or_else(|| source.known(|workload| &workload.principal)),
             source.known(|workload| &workload.app),
             source.known(|workload| &workload.version),
             source.known(|workload| &workload.cluster),
             destination.known(|workload| &workload.name),
-            destination.known(|workload| &workload.namespace),
-            destination.known(|workload| &workload.principal),
+            self.destination_namespace(),
+            self.destination_principal.unwrap_or_else(|| destination.known(|workload| &workload.principal)),
             destination.known(|workload| &workload.app),
             destination.known(|workload| &workload.version),
             or(service(|service| &service.host), fallback),
@@ -187,16 +197,33 @@ impl RequestLabels<'_> {
         }
     }
 
+    /// The namespace in the identity of a peer takes precedence over what the peer says about itself.
+    fn source_namespace(&self) -> &str {
+        let proven = self.source_principal.filter(|_| self.reporter == Reporter::Destination);
+        proven.and_then(namespace_of).unwrap_or_else(|| Peer(self.source).known(|workload| &workload.namespace))
+    }
+
+    fn destination_namespace(&self) -> &str {
+        let proven = self.destination_principal.filter(|_| self.reporter == Reporter::Source);
+        proven.and_then(namespace_of).unwrap_or_else(|| Peer(self.destination).known(|workload| &workload.namespace))
+    }
+
     /// A server reports its own namespace. A client reports the namespace of the service, or else of the workload.
     fn service_namespace(&self) -> &str {
         let of_service = self.destination_service.map_or("", |service| &*service.namespace);
-        let of_workload = self.destination.map_or("", |workload| &*workload.namespace);
+        let of_workload = self.destination_namespace();
         let (first, second) = match self.reporter {
             Reporter::Source => (of_service, of_workload),
             Reporter::Destination => (of_workload, of_service),
         };
-        or(or(first, second), UNKNOWN)
+        [first, second].into_iter().find(|namespace| !["", UNKNOWN].contains(namespace)).unwrap_or(UNKNOWN)
     }
+}
+
+/// The namespace in `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
+fn namespace_of(principal: &str) -> Option<&str> {
+    let (_, rest) = principal.split_once("/ns/")?;
+    rest.split('/').next().filter(|namespace| !namespace.is_empty())
 }
 
 struct Peer<'a>(Option<&'a Workload>);
@@ -244,6 +271,19 @@ impl Reporter {
     }
 }
 
+impl Reporter {
+    /// The identities of client and server by their certificates, in the connection `tls` of the reporter to its peer.
+    #[must_use]
+    pub fn principals(self, tls: Option<&TlsInfo>) -> [Option<&Arc<str>>; 2] {
+        let own = tls.and_then(TlsInfo::local_uri_san);
+        let peer = tls.and_then(TlsInfo::principal);
+        match self {
+            Self::Source => [own, peer],
+            Self::Destination => [peer, own],
+        }
+    }
+}
+
 impl RequestProtocol {
     /// The label's value.
     #[must_use]
@@ -282,6 +322,8 @@ mod tests {
         reporter: Reporter::Source,
         source: None,
         destination: None,
+        source_principal: None,
+        destination_principal: None,
         destination_service: None,
         request_protocol: RequestProtocol::Http,
         response_code: None,
@@ -354,6 +396,40 @@ mod tests {
              connection_security_policy=mutual_tls ",
         ] {
             assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_identity_takes_precedence_over_what_a_peer_says_about_itself() {
+        let says = Workload { namespace: "sent".into(), principal: "sent".into(), ..Workload::default() };
+        let own = "spiffe://cluster.local/ns/own/sa/a";
+        for (peer, principal, namespace) in [
+            (Some("spiffe://cluster.local/ns/books/sa/b"), "spiffe://cluster.local/ns/books/sa/b", "books"),
+            (Some("spiffe://cluster.local/ns//sa/b"), "spiffe://cluster.local/ns//sa/b", "sent"),
+            (Some("spiffe://cluster.local"), "spiffe://cluster.local", "sent"),
+            (None, "sent", "sent"),
+        ] {
+            for reporter in [Reporter::Source, Reporter::Destination] {
+                let of_client = reporter == Reporter::Destination;
+                let text = labels(&RequestLabels {
+                    reporter,
+                    source: Some(&says),
+                    destination: Some(&says),
+                    source_principal: if of_client { peer } else { Some(own) },
+                    destination_principal: if of_client { Some(own) } else { peer },
+                    ..NOTHING
+                });
+                let (this, that) = if of_client { ("destination", "source") } else { ("source", "destination") };
+                let expected = [
+                    format!(" {that}_principal={principal} "),
+                    format!(" {that}_workload_namespace={namespace} "),
+                    format!(" {this}_principal={own} "),
+                    format!(" {this}_workload_namespace=sent "),
+                ];
+                for label in expected {
+                    assert!(text.contains(&label), "{label}: {text}");
+                }
+            }
         }
     }
 

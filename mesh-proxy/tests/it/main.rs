@@ -8,6 +8,7 @@ mod custom_authorization;
 mod draining;
 mod external_authorization;
 mod istio;
+mod mutual_tls;
 mod operator;
 mod process;
 mod request_authentication;

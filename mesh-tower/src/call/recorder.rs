@@ -357,6 +357,11 @@ impl Recorder {
             Reporter::Source => (workload, self.server.as_ref().or(of_endpoint).or(peer)),
             Reporter::Destination => (self.client.as_ref().or(peer), workload.or(of_endpoint)),
         };
+        let tls = match telemetry.reporter {
+            Reporter::Source => &state.upstream_tls,
+            Reporter::Destination => &state.downstream_tls,
+        };
+        let [source_principal, destination_principal] = telemetry.reporter.principals(tls.as_deref());
         SeriesKey {
             reporter: telemetry.reporter,
             source,
@@ -366,7 +371,8 @@ impl Recorder {
             response_code: status.map_or(0, |status| status.as_u16()),
             grpc_status: self.grpc_status,
             flags: state.response_flags,
-            is_mutual_tls: state.downstream_tls.as_ref().is_some_and(|tls| tls.is_mutual()),
+            source_principal,
+            destination_principal,
         }
     }
 

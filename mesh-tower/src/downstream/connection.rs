@@ -58,11 +58,6 @@ impl Downstream {
         self.tls.as_ref().and_then(|tls| tls.server_name.as_ref()).or(self.facts.server_name.as_ref())
     }
 
-    /// Whether the client has a verified certificate.
-    pub(crate) fn is_mutual_tls(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_mutual())
-    }
-
     /// Its attributes, for access logs and policies.
     pub(crate) fn attributes(&self) -> Attributes<'_> {
         Attributes {

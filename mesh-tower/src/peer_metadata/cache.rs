@@ -8,66 +8,41 @@ use hashbrown::HashMap;
 use http::HeaderValue;
 use mesh_core::{
     model::Workload,
-    telemetry::peer_metadata::{MAX_LENGTH, decode, of_client, of_server},
+    telemetry::peer_metadata::{MAX_LENGTH, decode, without_identity},
 };
 
 /// Values in the cache of a thread. A full cache is cleared. Envoy's bound.
 pub(super) const MAX_CACHED: usize = 500;
 
 thread_local! {
-    static CACHE: RefCell<HashMap<Box<[u8]>, Peer>> = RefCell::default();
+    /// `None`: the value is invalid.
+    static CACHE: RefCell<HashMap<Box<[u8]>, Option<Arc<Workload>>>> = RefCell::default();
 }
 
-/// The workload that a value describes; `None` if the value is invalid.
-#[derive(Debug, Default)]
-struct Peer {
-    as_client: Option<Arc<Workload>>,
-    as_server: Option<Arc<Workload>>,
-}
-
-/// The client that sent `value`.
-pub(super) fn client(value: &HeaderValue) -> Option<Arc<Workload>> {
-    read(value, |peer| peer.as_client.clone())
-}
-
-/// The server that sent `value`.
-pub(super) fn server(value: &HeaderValue) -> Option<Arc<Workload>> {
-    read(value, |peer| peer.as_server.clone())
-}
-
+/// The peer that sent `value`.
 #[inline(never)]
-fn read(value: &HeaderValue, workload: fn(&Peer) -> Option<Arc<Workload>>) -> Option<Arc<Workload>> {
+pub(super) fn peer(value: &HeaderValue) -> Option<Arc<Workload>> {
     let value = value.as_bytes();
     if value.is_empty() || value.len() > MAX_LENGTH {
         return None;
     }
-    if let Some(cached) = CACHE.with_borrow(|map| map.get(value).map(workload)) {
+    if let Some(cached) = CACHE.with_borrow(|map| map.get(value).cloned()) {
         return cached;
     }
-    let peer = Peer::decode(value);
-    let decoded = workload(&peer);
+    let peer = match decode(value) {
+        Ok(workload) => Some(Arc::new(without_identity(workload))),
+        Err(error) => {
+            tracing::debug!(%error, "a peer sent invalid metadata");
+            None
+        }
+    };
     CACHE.with_borrow_mut(|map| {
         if map.len() >= MAX_CACHED {
             map.clear();
         }
-        map.insert(value.into(), peer);
+        map.insert(value.into(), peer.clone());
     });
-    decoded
-}
-
-impl Peer {
-    fn decode(value: &[u8]) -> Self {
-        match decode(value) {
-            Ok(workload) => Self {
-                as_client: Some(Arc::new(of_client(workload.clone()))),
-                as_server: Some(Arc::new(of_server(workload))),
-            },
-            Err(error) => {
-                tracing::debug!(%error, "a peer sent invalid metadata");
-                Self::default()
-            }
-        }
-    }
+    peer
 }
 
 #[cfg(test)]

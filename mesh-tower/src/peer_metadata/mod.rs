@@ -67,7 +67,7 @@ impl PeerExchange {
         ClientMetadata {
             has_id: id.is_some(),
             has_metadata: metadata.is_some(),
-            client: metadata.as_ref().and_then(cache::client),
+            client: metadata.as_ref().and_then(cache::peer),
         }
     }
 
@@ -103,7 +103,7 @@ impl PeerExchange {
             return None;
         }
         let (_, metadata) = take(headers);
-        cache::server(&metadata?)
+        cache::peer(&metadata?)
     }
 }
 

@@ -48,8 +48,7 @@ fn client_and_server_exchange_metadata_and_the_headers_are_removed() {
     server.send_response(&mut response, &introduction);
     let seen = client.receive_response(&mut response).unwrap();
     assert!(response.is_empty(), "{response:?}");
-    // The namespace of a server is that of its principal.
-    assert_eq!((&*seen.namespace, &*seen.principal), ("books", &*reviews().principal));
+    assert_eq!((&*seen.name, &*seen.principal), ("reviews-v1", ""));
 }
 
 #[test]
@@ -103,14 +102,14 @@ fn a_listener_without_the_filter_does_nothing() {
 #[test]
 fn equal_values_are_decoded_once_and_the_cache_is_bounded() {
     let value = |name: &str| HeaderValue::try_from(encode(&Workload::new(name, ""))).unwrap();
-    let first = cache::client(&value("a")).unwrap();
-    assert!(Arc::ptr_eq(&first, &cache::client(&value("a")).unwrap()));
+    let first = cache::peer(&value("a")).unwrap();
+    assert!(Arc::ptr_eq(&first, &cache::peer(&value("a")).unwrap()));
     for number in 0..3 * cache::MAX_CACHED {
-        assert!(cache::client(&value(&number.to_string())).is_some());
+        assert!(cache::peer(&value(&number.to_string())).is_some());
         assert!(cache::len() <= cache::MAX_CACHED);
     }
     let before = cache::len();
     let too_long = HeaderValue::try_from("A".repeat(10_000)).unwrap();
-    assert!(cache::client(&too_long).is_none());
+    assert!(cache::peer(&too_long).is_none());
     assert_eq!(cache::len(), before, "a value that is too long is not cached");
 }

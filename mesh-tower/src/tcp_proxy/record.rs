@@ -9,12 +9,15 @@ use std::{
 use mesh_core::{
     cluster::{ClusterState, EndpointState},
     model::{DestinationService, TrafficDirection, Workload},
+    resilience::breaker::Permit,
     telemetry::{Attributes, Counter, ResponseFlags},
+    tls::TlsInfo,
 };
 
 use super::upstream::NotConnected;
 use crate::{
     Downstream, TransportError,
+    connect::UpstreamStream,
     machine::hostname,
     telemetry::{AccessLogs, IstioMetrics, Reporter, RequestProtocol, SeriesKey, TcpSeries, Telemetry, unregistered},
     timer::now,
@@ -46,6 +49,7 @@ pub(super) struct Record<'a> {
     endpoint: Option<Arc<EndpointState>>,
     pub(super) attempts: u32,
     upstream_local_address: Option<SocketAddr>,
+    upstream_tls: Option<Arc<TlsInfo>>,
     transport_failure: Option<Arc<str>>,
     /// Bytes from the client.
     pub(super) received: Counter,
@@ -83,6 +87,7 @@ impl<'a> Record<'a> {
             endpoint: None,
             attempts: 0,
             upstream_local_address: None,
+            upstream_tls: None,
             transport_failure: None,
             received: Counter::default(),
             sent: Counter::default(),
@@ -102,9 +107,10 @@ impl<'a> Record<'a> {
     }
 
     /// Records the upstream connection.
-    pub(super) fn connected(&mut self, endpoint: Arc<EndpointState>, local_address: Option<SocketAddr>) {
+    pub(super) fn connected(&mut self, endpoint: Arc<EndpointState>, stream: &UpstreamStream<Permit>) {
         self.endpoint = Some(endpoint);
-        self.upstream_local_address = local_address;
+        self.upstream_local_address = stream.local_address();
+        self.upstream_tls = stream.tls().cloned();
     }
 
     /// Records a failed attempt. As in Envoy, its flag stays even if a later attempt succeeds.
@@ -132,6 +138,11 @@ impl<'a> Record<'a> {
         };
         let of_cluster = self.cluster.as_ref().and_then(|cluster| cluster.config().service.as_ref());
         let unregistered = unregistered(of_cluster.map(|service| &**service), None, None);
+        let tls = match telemetry.reporter {
+            Reporter::Source => &self.upstream_tls,
+            Reporter::Destination => &self.downstream.tls,
+        };
+        let [source_principal, destination_principal] = telemetry.reporter.principals(tls.as_deref());
         telemetry.istio.tcp(SeriesKey {
             reporter: telemetry.reporter,
             source,
@@ -141,7 +152,8 @@ impl<'a> Record<'a> {
             response_code: 0,
             grpc_status: None,
             flags: self.flags,
-            is_mutual_tls: self.downstream.is_mutual_tls(),
+            source_principal,
+            destination_principal,
         })
     }
 
@@ -160,6 +172,7 @@ impl<'a> Record<'a> {
             upstream_host_name: endpoint.and_then(EndpointState::hostname).map(|name| &**name),
             upstream_remote_address: endpoint.filter(|_| self.series.is_some()).map(EndpointState::address),
             upstream_local_address: self.upstream_local_address,
+            upstream_tls: self.upstream_tls.as_deref(),
             upstream_cluster: cluster.map(|cluster| &*cluster.stat_name),
             upstream_cluster_raw: cluster.map(|cluster| cluster.name.as_str()),
             upstream_request_attempt_count: self.attempts,

@@ -57,7 +57,7 @@ pub(super) async fn connect(
         record.attempts += 1;
         match attempt(worker, &cluster, &endpoint).await {
             Ok(connection) => {
-                record.connected(endpoint, connection.stream.local_address());
+                record.connected(endpoint, &connection.stream);
                 return Ok(connection);
             }
             // `max_connections` are open; no other endpoint would help.

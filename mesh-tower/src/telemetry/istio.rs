@@ -62,8 +62,10 @@ pub struct SeriesKey<'a> {
     pub grpc_status: Option<u32>,
     /// Envoy's response flags.
     pub flags: ResponseFlags,
-    /// Whether the client of the connection has authenticated by a certificate.
-    pub is_mutual_tls: bool,
+    /// The client's identity by its certificate: the first URI name. `None` = it has none, or it is not verified.
+    pub source_principal: Option<&'a Arc<str>>,
+    /// The server's identity by its certificate, likewise.
+    pub destination_principal: Option<&'a Arc<str>>,
 }
 
 /// Sizes and duration of one request.
@@ -122,12 +124,12 @@ thread_local! {
 #[derive(PartialEq, Eq, Hash)]
 struct CacheKey {
     registry: usize,
-    handles: [usize; 3],
+    handles: [usize; 5],
     small: u64,
 }
 
-/// Registry, source, destination and service of a series.
-type Handles = (Arc<Registry>, Option<Arc<Workload>>, Option<Arc<Workload>>, Option<Arc<DestinationService>>);
+/// What the addresses in a [`CacheKey`] are of.
+type Handles = (Arc<Registry>, [Option<Arc<Workload>>; 2], Option<Arc<DestinationService>>, [Option<Arc<str>>; 2]);
 
 struct Cached {
     counts: Arc<Counts>,
@@ -159,8 +161,12 @@ impl IstioMetrics {
         if cache.len() >= MAX_CACHED {
             cache.clear();
         }
-        let _handles =
-            (Arc::clone(&self.registry), key.source.cloned(), key.destination.cloned(), key.service.cloned());
+        let _handles = (
+            Arc::clone(&self.registry),
+            [key.source.cloned(), key.destination.cloned()],
+            key.service.cloned(),
+            [key.source_principal.cloned(), key.destination_principal.cloned()],
+        );
         cache.insert(cache_key, Cached { counts, _handles });
     }
 
@@ -247,17 +253,22 @@ impl Counts {
 
 impl CacheKey {
     fn new(registry: &Arc<Registry>, key: SeriesKey<'_>) -> Self {
-        fn address<T>(handle: Option<&Arc<T>>) -> usize {
-            handle.map_or(0, |handle| Arc::as_ptr(handle).addr())
+        fn address<T: ?Sized>(handle: Option<&Arc<T>>) -> usize {
+            handle.map_or(0, |handle| Arc::as_ptr(handle).cast::<()>().addr())
         }
         let grpc_status = key.grpc_status.map_or(0xFF, |status| u64::from(status.min(0xFE)));
         let small = u64::from(key.flags.bits()) << 32
             | u64::from(key.response_code) << 16
             | grpc_status << 8
-            | u64::from(key.is_mutual_tls) << 2
             | u64::from(key.protocol == RequestProtocol::Grpc) << 1
             | u64::from(key.reporter == Reporter::Source);
-        let handles = [address(key.source), address(key.destination), address(key.service)];
+        let handles = [
+            address(key.source),
+            address(key.destination),
+            address(key.service),
+            address(key.source_principal),
+            address(key.destination_principal),
+        ];
         Self { registry: address(Some(registry)), handles, small }
     }
 }
@@ -278,16 +289,18 @@ fn labels_text(key: SeriesKey<'_>) -> String {
         reporter: key.reporter,
         source: key.source.map(|source| &**source),
         destination: key.destination.map(|destination| &**destination),
+        source_principal: key.source_principal.map(|principal| &**principal),
+        destination_principal: key.destination_principal.map(|principal| &**principal),
         destination_service: key.service.map(|service| &**service),
         request_protocol: key.protocol,
         response_code: StatusCode::from_u16(key.response_code).ok(),
         grpc_response_status: grpc_response_status(key),
         response_flags: key.flags,
-        // As in Istio only the server reports it.
-        connection_security_policy: match key.reporter {
-            Reporter::Source => ConnectionSecurityPolicy::Unknown,
-            Reporter::Destination if key.is_mutual_tls => ConnectionSecurityPolicy::MutualTls,
-            Reporter::Destination => ConnectionSecurityPolicy::None,
+        // As in Istio, only the server reports it, and TLS is mutual if both sides have an identity.
+        connection_security_policy: match (key.reporter, key.source_principal, key.destination_principal) {
+            (Reporter::Source, ..) => ConnectionSecurityPolicy::Unknown,
+            (Reporter::Destination, Some(_), Some(_)) => ConnectionSecurityPolicy::MutualTls,
+            (Reporter::Destination, ..) => ConnectionSecurityPolicy::None,
         },
     };
     let mut text = String::new();
@@ -328,7 +341,8 @@ mod tests {
             response_code: 503,
             grpc_status: None,
             flags: ResponseFlags::NO_HEALTHY_UPSTREAM,
-            is_mutual_tls: false,
+            source_principal: None,
+            destination_principal: None,
         }
     }
 
@@ -351,17 +365,24 @@ mod tests {
     #[test]
     fn the_server_reports_how_the_connection_is_secured() {
         let client = client();
-        for (reporter, is_mutual_tls, expected) in [
-            (Reporter::Source, true, "unknown"),
-            (Reporter::Destination, false, "none"),
-            (Reporter::Destination, true, "mutual_tls"),
+        let identity = Arc::from("spiffe://cluster.local/ns/default/sa/a");
+        let (known, unknown) = (Some(&identity), None);
+        for (reporter, source_principal, destination_principal, expected) in [
+            (Reporter::Source, known, known, "unknown"),
+            (Reporter::Destination, unknown, unknown, "none"),
+            (Reporter::Destination, unknown, known, "none"),
+            (Reporter::Destination, known, unknown, "none"),
+            (Reporter::Destination, known, known, "mutual_tls"),
         ] {
-            let labels = labels_text(SeriesKey { reporter, is_mutual_tls, ..key(&client) });
+            let key = SeriesKey { reporter, source_principal, destination_principal, ..key(&client) };
+            let labels = labels_text(key);
             assert!(labels.ends_with(&format!("connection_security_policy=\"{expected}\"")), "{labels}");
         }
         let metrics = IstioMetrics::default();
-        for is_mutual_tls in [true, false] {
-            let key = SeriesKey { reporter: Reporter::Destination, is_mutual_tls, ..key(&client) };
+        for principal in [known, unknown] {
+            let (source_principal, destination_principal) = (principal, known);
+            let reporter = Reporter::Destination;
+            let key = SeriesKey { reporter, source_principal, destination_principal, ..key(&client) };
             metrics.record(key, RequestSample::default());
         }
         let text = metrics.prometheus_text();

@@ -1,8 +1,9 @@
 //! Certificates of this side, and what certificates say.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use hashbrown::HashSet;
 use mesh_core::{
     identity::x509::Certificate,
     model::TlsCertificate,
@@ -12,6 +13,13 @@ use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::TlsError;
+
+/// Names of peers that a thread keeps. A full set is cleared.
+const MAX_NAMES: usize = 1024;
+
+thread_local! {
+    static NAMES: RefCell<HashSet<Arc<str>>> = RefCell::default();
+}
 
 /// A certificate of this side and its key.
 #[derive(Debug)]
@@ -69,12 +77,26 @@ pub(super) fn info(field: &'static str, der: &[u8]) -> Result<CertificateInfo, T
 
 /// The identity of a peer that has presented `chain`; `None` = it cannot be read, which verification has excluded.
 pub(super) fn peer_identity(chain: &[CertificateDer<'_>], is_verified: bool) -> Option<PeerIdentity> {
-    let certificate = Certificate::from_der(chain.first()?).ok()?;
+    let mut info = Certificate::from_der(chain.first()?).ok()?.info;
+    if let Some(name) = info.uri_sans.first_mut().filter(|_| is_verified) {
+        share(name);
+    }
     let mut peer = PeerIdentity::default();
-    peer.certificate = Arc::new(with_fingerprints(certificate.info, &chain[0]));
+    peer.certificate = Arc::new(with_fingerprints(info, &chain[0]));
     peer.chain = chain.iter().map(|der| bytes::Bytes::copy_from_slice(der)).collect();
     peer.is_verified = is_verified;
     Some(peer)
+}
+
+/// Replaces a name by an equal one that earlier connections of this thread have, so that metrics find the series of a
+/// peer by the address of its name.
+fn share(name: &mut Arc<str>) {
+    NAMES.with_borrow_mut(|names| {
+        if names.len() >= MAX_NAMES {
+            names.clear();
+        }
+        *name = Arc::clone(names.get_or_insert_with(&**name, |_| Arc::clone(name)));
+    });
 }
 
 fn with_fingerprints(mut info: CertificateInfo, der: &[u8]) -> CertificateInfo {

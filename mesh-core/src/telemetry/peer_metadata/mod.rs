@@ -132,25 +132,10 @@ fn read_labels(labels: &[u8], workload: &mut Workload) -> Result<(), Malformed> 
     Ok(())
 }
 
-/// The part of a client's metadata that a server trusts without a certificate: everything except its identity.
+/// The part of a peer's metadata that is believed: everything except its identity, which only a certificate proves.
 #[must_use]
-pub fn of_client(workload: Workload) -> Workload {
+pub fn without_identity(workload: Workload) -> Workload {
     Workload { principal: Workload::default().principal, ..workload }
-}
-
-/// The part of a server's metadata that a client trusts: everything. The namespace in its identity takes precedence.
-#[must_use]
-pub fn of_server(workload: Workload) -> Workload {
-    match namespace_of(&workload.principal).map(Into::into) {
-        Some(namespace) => Workload { namespace, ..workload },
-        None => workload,
-    }
-}
-
-/// The namespace in `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
-fn namespace_of(principal: &str) -> Option<&str> {
-    let (_, rest) = principal.split_once("/ns/")?;
-    rest.split('/').next().filter(|namespace| !namespace.is_empty())
 }
 
 #[cfg(test)]
