@@ -73,7 +73,6 @@ impl Position {
     }
 
     /// The YAML document of the file that the position is in: the lines between `---` before it and after it.
-    #[cfg(feature = "watch")]
     pub(crate) fn document(&self) -> Option<&str> {
         let line = usize::try_from(self.line).ok()?.checked_sub(1)?;
         let (mut start, mut at) = (0, 0);

@@ -3,11 +3,12 @@
 //! [`load`] reads a directory of Istio resources and reports its mistakes. It yields a [`mesh::Mesh`]: the resources
 //! ([`config`]), the services that they declare ([`registry`]) and the policies of the services
 //! ([`destination_rules`]). [`translate`] turns a mesh into the xDS resources of one node. All this is without I/O, except
-//! that `load` reads files. `source` follows a directory as it changes, and [`server`] sends each change to the clients.
+//! that `load` reads files. [`source`] follows a directory or a registry as it changes, and [`server`] sends each change to
+//! the clients.
 //!
 //! # Features
 //!
-//! - `watch` (default): the module `source`.
+//! - `watch` (default): `source::Directory`, a directory of files that is followed.
 //! - `ca` (default): the module `ca`, a certificate authority for workloads.
 //! - `cli` (default): the program `mesh-control`. A library that depends on this crate does not need it.
 
@@ -24,7 +25,6 @@ pub mod mesh;
 pub mod peer_authentications;
 pub mod registry;
 pub mod server;
-#[cfg(feature = "watch")]
 pub mod source;
 pub mod translate;
 mod validate;

@@ -17,7 +17,7 @@ use mesh_control::{
     identities::Identities,
     mesh::Mesh,
     server,
-    source::{Directory, OpenError},
+    source::{Directory, Follower, OpenError},
     translate::with_labels,
 };
 use mesh_core::{
@@ -60,7 +60,7 @@ pub(crate) enum IstioError {
 /// A directory after its first read, and the node of this proxy.
 #[derive(Debug)]
 pub(crate) struct Istio {
-    directory: Directory,
+    directory: Follower,
     meshes: watch::Receiver<Arc<Mesh>>,
     node: Node,
     identities: Option<Arc<dyn Identities>>,

@@ -205,6 +205,16 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
     }
 
+    /// The kind of a resource that is named as [`Metadata::resource`] does: `VirtualService default/reviews`.
+    pub(crate) fn of_resource(resource: &str) -> Option<Self> {
+        Self::from_name(resource.split_once(' ')?.0)
+    }
+
+    /// Whether the kind protects workloads, so that leaving out a resource would open what it closes.
+    pub(crate) fn is_of_security(self) -> bool {
+        self.api().group == SECURITY.group
+    }
+
     /// The kind that a name, perhaps misspelt, most likely means.
     pub(super) fn meant(name: &str) -> Option<Self> {
         Self::from_name(nearest(name, Self::ALL.iter().map(|kind| kind.as_str()))?)

@@ -23,6 +23,12 @@ pub struct LoadError {
 }
 
 impl LoadError {
+    /// The directory at `path` cannot be read.
+    #[cfg(feature = "watch")]
+    pub(crate) fn new(path: PathBuf, source: io::Error) -> Self {
+        Self { path, source }
+    }
+
     /// The directory or folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -31,7 +37,7 @@ impl LoadError {
 }
 
 /// All files, sorted by path, and a diagnostic for each that cannot be read.
-pub(super) fn read(directory: &Path) -> Result<(Vec<Arc<Source>>, Vec<Diagnostic>), LoadError> {
+pub(crate) fn read(directory: &Path) -> Result<(Vec<Arc<Source>>, Vec<Diagnostic>), LoadError> {
     let mut paths = Vec::new();
     list(directory, 0, &mut paths)?;
     paths.sort();

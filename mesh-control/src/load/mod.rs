@@ -6,7 +6,7 @@ mod directory;
 
 pub use directory::LoadError;
 #[cfg(feature = "watch")]
-pub(crate) use directory::is_config_file;
+pub(crate) use directory::{is_config_file, read as read_directory};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Loaded {
     }
 
     /// Reads and checks `sources`. `unreadable` has a diagnostic for each file that could not be read.
-    fn check(sources: Vec<Arc<Source>>, unreadable: Vec<Diagnostic>, options: &Options) -> Self {
+    pub(crate) fn check(sources: Vec<Arc<Source>>, unreadable: Vec<Diagnostic>, options: &Options) -> Self {
         let config::Read { config, mut diagnostics, mut completeness, left_alone } = config::read(&sources, options);
         if !unreadable.is_empty() {
             completeness.lose_any();

@@ -2,39 +2,41 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-/// Time without a change after which the files are considered complete.
-pub(super) const QUIET: Duration = Duration::from_millis(100);
+/// Time without a change after which the sources are considered complete.
+const QUIET: Duration = Duration::from_millis(100);
 /// Longest time by which changes can delay reading.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// Why waiting has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settled {
-    /// There was no change for [`QUIET`].
-    Quiet,
-    /// There were changes for [`MAX_DELAY`].
-    Overdue,
-    /// The watch has ended.
-    Closed,
+/// When changes are read. After the first change, it is the time of the last one and [`QUIET`], but not later than the time
+/// of the first one and [`MAX_DELAY`].
+#[derive(Debug, Default)]
+pub(super) struct Debounce {
+    deadline: Option<Instant>,
+    due: Option<Instant>,
 }
 
-/// Waits for a change, and then until no other follows it.
-pub(super) async fn settled(changes: &mut mpsc::Receiver<()>) -> Settled {
-    if changes.recv().await.is_none() {
-        return Settled::Closed;
+impl Debounce {
+    /// There is a change.
+    pub(super) fn handle_change(&mut self, now: Instant) {
+        let deadline = *self.deadline.get_or_insert(now + MAX_DELAY);
+        self.due = Some(deadline.min(now + QUIET));
     }
-    let deadline = Instant::now() + MAX_DELAY;
-    loop {
-        let quiet_at = (Instant::now() + QUIET).min(deadline);
-        match timeout_at(quiet_at, changes.recv()).await {
-            Ok(Some(())) => {}
-            Ok(None) => return Settled::Closed,
-            Err(_) if quiet_at == deadline => return Settled::Overdue,
-            Err(_) => return Settled::Quiet,
-        }
+
+    /// The changes were read, and are complete.
+    pub(super) fn handle_read(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When to read; `None` if nothing has changed.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Whether changes have delayed reading for so long that it waits no longer for completeness.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -42,44 +44,32 @@ pub(super) async fn settled(changes: &mut mpsc::Receiver<()>) -> Settled {
 mod tests {
     use super::*;
 
-    /// When `settled` returns, in milliseconds, if changes come at these times.
-    async fn settled_after(changes_at: Vec<u64>) -> (Settled, u64) {
-        let (sender, mut receiver) = mpsc::channel(1);
+    /// When changes at these times are read, in milliseconds, and whether that is overdue.
+    fn read_at(changes_at: &[u64]) -> (u64, bool) {
         let start = Instant::now();
-        let changes = async {
-            for at in changes_at {
-                tokio::time::sleep_until(start + Duration::from_millis(at)).await;
-                let _ = sender.try_send(());
+        let mut debounce = Debounce::default();
+        for at in changes_at {
+            let at = start + Duration::from_millis(*at);
+            if debounce.poll_timeout().is_some_and(|due| due <= at) {
+                break;
             }
-            std::future::pending::<()>().await;
-        };
-        let settled = tokio::select! {
-            () = changes => unreachable!("it never ends"),
-            settled = settled(&mut receiver) => settled,
-        };
-        (settled, u64::try_from(start.elapsed().as_millis()).unwrap())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn waits_for_quiet_up_to_a_limit() {
-        let steady = (0..200).map(|i| i * 90).collect();
-        for (changes_at, expected) in [
-            (vec![0], (Settled::Quiet, 100)),
-            (vec![0, 50, 149], (Settled::Quiet, 249)),
-            (vec![0, 150], (Settled::Quiet, 100)),
-            (steady, (Settled::Overdue, 10_000)),
-        ] {
-            let found = settled_after(changes_at.clone()).await;
-            // Timers have a resolution of a millisecond.
-            let is_close = found.1.abs_diff(expected.1) <= 2;
-            assert!(found.0 == expected.0 && is_close, "{changes_at:?} gave {found:?}, expected {expected:?}");
+            debounce.handle_change(at);
         }
+        let due = debounce.poll_timeout().unwrap();
+        (u64::try_from((due - start).as_millis()).unwrap(), debounce.is_overdue(due))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn ends_with_the_watcher() {
-        let (sender, mut receiver) = mpsc::channel(1);
-        drop(sender);
-        assert_eq!(settled(&mut receiver).await, Settled::Closed);
+    #[test]
+    fn waits_for_quiet_up_to_a_limit() {
+        let steady: Vec<u64> = (0..200).map(|i| i * 90).collect();
+        for (changes_at, expected) in [
+            (&[0][..], (100, false)),
+            (&[0, 50, 149], (249, false)),
+            (&[0, 150], (100, false)),
+            (&steady, (10_000, true)),
+        ] {
+            assert_eq!(read_at(changes_at), expected, "{changes_at:?}");
+        }
+        assert_eq!(Debounce::default().poll_timeout(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Records the outcome of reading a directory in its [`SourceStatus`].
+//! Records the outcome of reading sources in their [`SourceStatus`].
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -18,25 +18,25 @@ const MAX_ERRORS: usize = 20;
 /// Most bytes of a resource that are kept for display.
 const MAX_CONFIGURATION_BYTES: usize = 64 * 1024;
 
-/// Counts the valid and the invalid resources.
-pub(super) fn count(status: &SourceStatus, loaded: &Loaded) {
-    let failed = by_resource(&loaded.diagnostics);
+/// Counts the valid and the invalid resources. `refused` are the errors of those that are not in `loaded`.
+pub(super) fn count(status: &SourceStatus, loaded: &Loaded, refused: &[Diagnostic]) {
+    let failed = by_resource(loaded.diagnostics.iter().chain(refused));
     let names = loaded.mesh.config.metadata().map(|metadata| (metadata.kind, metadata.resource()));
     for (kind, _) in names.filter(|(_, name)| !failed.contains_key(name.as_str())) {
         status.count_passed(resource_kind(kind));
     }
     for (name, errors) in failed {
-        let kind = kind_of(name).map(resource_kind).unwrap_or_default();
+        let kind = Kind::of_resource(name).map(resource_kind).unwrap_or_default();
         // A file without a known resource may have several errors; each is about another resource.
         let (counted, is_file) = if name.is_empty() { (&errors[..], true) } else { (&errors[..1], false) };
         counted.iter().for_each(|error| status.count_failed(kind.clone(), reason(error.code, is_file)));
     }
 }
 
-/// Records that the changes of a directory have errors. They would have become `version`.
+/// Records that changes have errors. They would have become `version`.
 pub(super) fn refuse(status: &SourceStatus, diagnostics: &[Diagnostic], version: u64, at: SystemTime) {
     let mut resources: Vec<RefusedResource> = Vec::new();
-    for (name, errors) in by_resource(diagnostics) {
+    for (name, errors) in by_resource(diagnostics.iter()) {
         if name.is_empty() {
             resources.extend(errors.into_iter().map(file));
         } else {
@@ -56,9 +56,9 @@ pub(super) fn unreadable(status: &SourceStatus, error: &LoadError, version: u64,
 }
 
 /// The errors by resource; those that are in none have the empty name.
-fn by_resource(diagnostics: &[Diagnostic]) -> BTreeMap<&str, Vec<&Diagnostic>> {
+fn by_resource<'a>(diagnostics: impl Iterator<Item = &'a Diagnostic>) -> BTreeMap<&'a str, Vec<&'a Diagnostic>> {
     let mut errors: BTreeMap<&str, Vec<&Diagnostic>> = BTreeMap::new();
-    for error in diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error) {
+    for error in diagnostics.filter(|diagnostic| diagnostic.severity == Severity::Error) {
         errors.entry(&error.resource).or_default().push(error);
     }
     errors
@@ -69,7 +69,7 @@ fn resource(name: &str, errors: &[&Diagnostic]) -> RefusedResource {
     if errors.len() > MAX_ERRORS {
         details.push(format!("and {} more", errors.len() - MAX_ERRORS));
     }
-    let type_url = kind_of(name).map(|kind| {
+    let type_url = Kind::of_resource(name).map(|kind| {
         let api = kind.api();
         format!("{}/{}/{}", api.group, api.versions[0], kind.as_str())
     });
@@ -85,12 +85,6 @@ fn resource(name: &str, errors: &[&Diagnostic]) -> RefusedResource {
 fn file(error: &Diagnostic) -> RefusedResource {
     let name = error.position.source.path.display().to_string();
     RefusedResource { type_url: String::new(), name, details: error.to_string(), configuration: None }
-}
-
-/// The kind of a resource that is named as `VirtualService default/reviews`.
-fn kind_of(resource: &str) -> Option<Kind> {
-    let (name, _) = resource.split_once(' ')?;
-    Kind::ALL.iter().copied().find(|kind| kind.as_str() == name)
 }
 
 fn resource_kind(kind: Kind) -> ResourceKind {

@@ -1,11 +1,8 @@
 //! The identity of the directory at a path.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-/// Time between two checks.
-const INTERVAL: Duration = Duration::from_secs(1);
+use std::path::Path;
+use std::time::SystemTime;
 
 /// The identity of a directory, which differs between directories that were at the same path at different times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,21 +30,4 @@ fn number(metadata: &fs::Metadata) -> Option<(u64, u64)> {
 #[cfg(not(unix))]
 fn number(_: &fs::Metadata) -> Option<(u64, u64)> {
     None
-}
-
-/// Waits until the directory at `path` is another than `known`, and returns it; `None` if there is none.
-///
-/// # Cancel safety
-/// Dropping the future loses nothing.
-pub(super) async fn differs(path: &Path, known: Option<Presence>) -> Option<Presence> {
-    loop {
-        tokio::time::sleep(INTERVAL).await;
-        let path: PathBuf = path.to_owned();
-        // File systems may be slow, and other tasks share this thread.
-        if let Ok(found) = tokio::task::spawn_blocking(move || Presence::of(&path)).await
-            && found != known
-        {
-            return found;
-        }
-    }
 }

@@ -1,9 +1,11 @@
-//! A directory that changes under a running mesh, through the real file watch.
+//! A directory that changes under a running mesh, through the real file watch, and objects in memory.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mesh_xds::status::ConfigStatus;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::Strictness;
@@ -36,10 +38,10 @@ impl Drop for TemporaryDirectory {
     }
 }
 
-/// Follows the directory in the background; the receiver yields the outcome of each change.
-fn follow(directory: Directory) -> mpsc::UnboundedReceiver<Result<u64, String>> {
+/// Follows in the background; the receiver yields the outcome of each change.
+fn follow(follower: Follower) -> mpsc::UnboundedReceiver<Result<u64, String>> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    tokio::spawn(directory.run(move |reload| {
+    tokio::spawn(follower.run(move |reload| {
         let _ = sender.send(match reload {
             Reload::Applied { mesh, .. } => Ok(mesh.version),
             Reload::Rejected { diagnostics } => Err(diagnostics[0].to_string()),
@@ -152,4 +154,110 @@ async fn a_directory_that_replaces_another_is_followed() {
     while port() != 83 {
         drop(next(&mut reloads).await);
     }
+}
+
+/// A ServiceEntry of this name and port.
+fn named(name: &str, port: &str) -> String {
+    entry(port).replace("name: a}", &format!("name: {name}}}")).replace("a.example", &format!("{name}.example"))
+}
+
+async fn open(sources: Vec<Box<dyn ConfigSource>>) -> (Follower, tokio::sync::watch::Receiver<Arc<crate::mesh::Mesh>>) {
+    Follower::open(sources, Strictness::Strict).await.unwrap()
+}
+
+/// Names and ports of all services.
+fn services(mesh: &crate::mesh::Mesh) -> Vec<String> {
+    let services = mesh.registry.services().iter();
+    let mut names: Vec<_> = services.map(|it| format!("{}:{}", it.host.as_str(), it.ports[0].number)).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_with_errors_keeps_its_last_good_version_while_others_change() {
+    let objects = Objects::new();
+    objects.put("a", entry("80"));
+    objects.put("b", named("b", "0"));
+    objects.complete();
+    let (follower, meshes) = open(vec![Box::new(objects.clone())]).await;
+    let status = follower.status();
+    let services = || services(&meshes.borrow());
+    assert_eq!(services(), ["a.example:80"], "without a last good version, the object is left out");
+    assert_eq!(status.refusal().unwrap().resources[0].name, "default/b");
+    let mut reloads = follow(follower);
+    objects.put("a", entry("0"));
+    objects.put("b", named("b", "80"));
+    assert_eq!(next(&mut reloads).await, Ok(2));
+    assert_eq!(services(), ["a.example:80", "b.example:80"]);
+    assert_eq!(status.refusal().unwrap().resources[0].name, "default/a");
+    objects.put("b", named("b", "70000"));
+    let error = next(&mut reloads).await.unwrap_err();
+    assert!(error.contains("spec.ports[0].number"), "nothing of it is in force: {error}");
+    objects.put("a", entry("81"));
+    objects.remove("b");
+    assert_eq!(next(&mut reloads).await, Ok(3));
+    assert_eq!((services(), status.refusal()), (vec!["a.example:81".to_owned()], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_security_is_never_left_out() {
+    const POLICY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: {action: DENY, rules: [{}]}\n";
+    let invalid = POLICY.replace("DENY", "FORBID");
+    let objects = Objects::new();
+    objects.put("a", entry("80"));
+    objects.put("p", &*invalid);
+    objects.complete();
+    let refused = Follower::open(vec![Box::new(objects.clone())], Strictness::Strict).await.unwrap_err();
+    assert!(refused.to_string().contains("FORBID"), "{refused}");
+    objects.put("p", POLICY);
+    let (follower, meshes) = open(vec![Box::new(objects.clone())]).await;
+    let mut reloads = follow(follower);
+    objects.put("p", invalid);
+    objects.put("a", entry("81"));
+    assert_eq!(next(&mut reloads).await, Ok(2));
+    assert_eq!(services(&meshes.borrow()), ["a.example:81"]);
+    assert_eq!(meshes.borrow().config.authorization_policies.len(), 1, "the last good version stays");
+    objects.put("q", POLICY.replace("name: p", "name: q").replace("DENY", "FORBID"));
+    objects.put("a", entry("82"));
+    assert!(next(&mut reloads).await.unwrap_err().contains("FORBID"));
+    assert_eq!(services(&meshes.borrow()), ["a.example:81"], "without a last good version nothing changes");
+}
+
+#[tokio::test]
+async fn a_directory_with_errors_does_not_keep_objects_from_changing() {
+    let files = TemporaryDirectory::new("joined");
+    files.write("a.yaml", &entry("80"));
+    let objects = Objects::new();
+    objects.complete();
+    let directory = Directory::watch(&files.0).unwrap();
+    let (follower, meshes) = open(vec![Box::new(directory), Box::new(objects.clone())]).await;
+    let mut reloads = follow(follower);
+    files.write("a.yaml", &entry("0"));
+    assert!(next(&mut reloads).await.unwrap_err().contains("0 is out of range"));
+    objects.put("b", named("b", "90"));
+    assert_eq!(next(&mut reloads).await, Ok(2));
+    assert_eq!(services(&meshes.borrow()), ["a.example:80", "b.example:90"]);
+    fs::remove_dir_all(&files.0).unwrap();
+    while !next(&mut reloads).await.is_err_and(|error| error.contains("cannot read the directory")) {}
+    objects.put("b", named("b", "91"));
+    while services(&meshes.borrow()) != ["a.example:80", "b.example:91"] {
+        drop(next(&mut reloads).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_is_read_when_it_is_complete() {
+    let objects = Objects::new();
+    let writer = objects.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        writer.replace("k", [("k/a".into(), entry("80")), ("k/b".into(), named("b", "80"))]);
+        writer.complete();
+    });
+    let (follower, meshes) = open(vec![Box::new(objects.clone())]).await;
+    assert_eq!(services(&meshes.borrow()), ["a.example:80", "b.example:80"]);
+    let mut reloads = follow(follower);
+    objects.replace("k", [("k/b".into(), named("b", "81"))]);
+    assert_eq!(next(&mut reloads).await, Ok(2));
+    assert_eq!(services(&meshes.borrow()), ["b.example:81"]);
 }

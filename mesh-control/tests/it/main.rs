@@ -3,6 +3,7 @@
 #[cfg(feature = "cli")]
 mod cli;
 mod follow;
+mod registries;
 mod translate;
 #[cfg(feature = "cli")]
 mod validate;
