@@ -14,9 +14,12 @@ use mesh_core::{
 /// Values in the cache of a thread. A full cache is cleared. Envoy's bound.
 pub(super) const MAX_CACHED: usize = 500;
 
+/// Decoded workloads by what was received.
+type Decoded = HashMap<Box<[u8]>, Option<Arc<Workload>>>;
+
 thread_local! {
     /// `None`: the value is invalid.
-    static CACHE: RefCell<HashMap<Box<[u8]>, Option<Arc<Workload>>>> = RefCell::default();
+    static CACHE: RefCell<Decoded> = RefCell::default();
 }
 
 /// The peer that sent `value`.
