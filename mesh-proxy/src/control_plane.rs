@@ -14,7 +14,11 @@ use mesh_core::{
 use mesh_tower::{ClusterChannel, Upstream, UpstreamOptions, Worker};
 use mesh_xds::{
     bootstrap::Bootstrap,
-    client::{Agent, AnyTransport, MakeTransport, Scope, transport::grpc::Grpc},
+    client::{
+        Agent, AnyTransport, MakeTransport, Scope,
+        load::{self, Reported},
+        transport::grpc::Grpc,
+    },
     node::with_user_agent,
     resource::{ApiSource, Resource, ResourceType, Source, elsewhere},
     secrets::FileSecrets,
@@ -38,7 +42,9 @@ pub(crate) struct Following {
 
 /// Whether anything of the bootstrap comes from a control plane.
 pub(crate) fn is_needed(bootstrap: &Bootstrap) -> bool {
-    !bootstrap.dynamic_resources.is_empty() || bootstrap.resources.iter().any(names_a_source)
+    !bootstrap.dynamic_resources.is_empty()
+        || bootstrap.load_stats_config.is_some()
+        || bootstrap.resources.iter().any(names_a_source)
 }
 
 /// Whether a resource names another that is followed by an agent. Secrets in files are followed without one.
@@ -77,6 +83,11 @@ pub(crate) fn follow(bootstrap: &Bootstrap, store: &Arc<Store>) -> Following {
             channel.map(|channel| Grpc::new(channel).with_metadata(headers))
         }
     };
+    let node = with_user_agent(bootstrap.node.clone(), USER_AGENT, env!("CARGO_PKG_VERSION"));
+    let rng = || SplitMix64::new(fastrand::u64(..));
+    if let Some(Ok(service)) = bootstrap.load_stats_config.as_ref().map(&grpc) {
+        tokio::spawn(load::report(service, node.clone(), Arc::clone(store), Reported::All, rng()));
+    }
     let ads = dynamic.ads_config.as_ref().and_then(|api| grpc(api).ok());
     let ads = ads.map_or_else(AnyTransport::none, AnyTransport::new);
     let make: MakeTransport = Arc::new(move |api, resource_type| match grpc(api) {
@@ -87,9 +98,7 @@ pub(crate) fn follow(bootstrap: &Bootstrap, store: &Arc<Store>) -> Following {
     let types = [(ResourceType::Cluster, &dynamic.cds_config), (ResourceType::Listener, &dynamic.lds_config)];
     let is_aggregated = |index: usize| types[index].1.as_ref().is_some_and(|it| it.source == Source::Aggregated);
     let scope = Scope::Bootstrap { clusters: is_aggregated(0), listeners: is_aggregated(1) };
-    let node = with_user_agent(bootstrap.node.clone(), USER_AGENT, env!("CARGO_PKG_VERSION"));
-    let rng = SplitMix64::new(fastrand::u64(..));
-    let mut agent = Agent::new(ads, node, scope, Arc::clone(store), rng)
+    let mut agent = Agent::new(ads, node, scope, Arc::clone(store), rng())
         .with_sources(bootstrap.sources.clone(), make)
         .with_fixed(bootstrap.resources.iter().cloned());
     for (resource_type, source) in types {

@@ -8,7 +8,11 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use http::uri::Authority;
 use mesh_xds::{
     bootstrap::grpc::{GrpcBootstrap, keep},
-    client::{Agent, Scope, transport::grpc::Grpc},
+    client::{
+        Agent, Scope,
+        load::{self, Reported},
+        transport::grpc::Grpc,
+    },
     node::from_xds,
 };
 use tokio::task::JoinSet;
@@ -75,6 +79,9 @@ impl Source for Xds {
             let connection = Connection::new(&bootstrap.xds_servers[0], &member.resolver)?;
             let transport = Grpc::new(connection.channel.clone());
             let (node, store) = (bootstrap.node.clone(), Arc::clone(&member.store));
+            let reports =
+                load::report(transport.clone(), node.clone(), Arc::clone(&store), Reported::WithLrsServer, rng());
+            tasks.spawn(reports);
             let agent = Agent::new(transport, node, Scope::UsedListeners, store, rng());
             let followed = run(agent, member, tasks, None).await?;
             Ok(Box::new(FollowedXds { followed, bootstrap, _connections: vec![connection] }) as Box<dyn Followed>)

@@ -35,6 +35,9 @@ pub struct Cluster {
     /// Select a locality by weight, then an endpoint in it; localities without a weight get no traffic. Default false.
     /// Envoy `common_lb_config.locality_weighted_lb_config`.
     pub locality_weighted_lb: bool,
+    /// Report the load of this cluster to the control plane, if it asks. Only gRPC's clients have a choice; proxies report all
+    /// clusters. Default false. Envoy `lrs_server`.
+    pub load_reporting: bool,
     /// Limits on concurrent connections and requests.
     pub circuit_breakers: CircuitBreakers,
     /// Passive health checking; `None` = disabled.
@@ -72,6 +75,7 @@ impl Cluster {
             healthy_panic_threshold: Percent::new(50).unwrap_or(Percent::HUNDRED),
             fail_traffic_on_panic: false,
             locality_weighted_lb: false,
+            load_reporting: false,
             circuit_breakers: CircuitBreakers::default(),
             outlier_detection: None,
             transport_socket: UpstreamTransportSocket::default(),

@@ -49,9 +49,7 @@ impl DynamicResources {
             Source::Grpc(api) => Some((format!("{name}.api_config_source"), api)),
             Source::Aggregated | Source::File(_) => None,
         });
-        let ads = self.ads_config.iter().map(|api| ("ads_config".to_owned(), api));
-        ads.chain(types)
-            .map(|(path, api)| (format!("dynamic_resources.{path}.grpc_services[0].envoy_grpc.cluster_name"), api))
+        self.ads_config.iter().map(|api| ("ads_config".to_owned(), api)).chain(types)
     }
 }
 

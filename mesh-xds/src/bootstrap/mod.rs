@@ -24,8 +24,9 @@ use crate::proto::envoy::config::bootstrap::v3::{
 };
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::config::listener::v3::Listener;
+use crate::resource::config_source::api_source;
 use crate::resource::{
-    self, Decoded, FieldError, Ignored, Resource, ResourceError, Sources, access_log, decode_listener_named,
+    self, ApiSource, Decoded, FieldError, Ignored, Resource, ResourceError, Sources, access_log, decode_listener_named,
 };
 use crate::validate;
 
@@ -40,6 +41,8 @@ pub struct Bootstrap {
     pub admin: Option<Admin>,
     /// Where other resources come from.
     pub dynamic_resources: DynamicResources,
+    /// Where load is reported; `None` = nowhere. Envoy `ClusterManager.load_stats_config`.
+    pub load_stats_config: Option<ApiSource>,
     /// The sources that resources may name: discovery services at clusters of the bootstrap.
     pub sources: Sources,
     /// Clusters, then listeners, in the order of the file.
@@ -131,7 +134,7 @@ pub fn from_proto(message: &ProtoBootstrap) -> Result<Bootstrap, BootstrapError>
             Err(error) => faults.extend(BootstrapFault::in_resource(&place, *error)),
         }
     }
-    for (path, api) in parts.iter().flat_map(|parts| parts.dynamic_resources.api_sources()) {
+    for (path, api) in parts.iter().flat_map(Parts::api_sources) {
         if !sources.has_cluster(&api.cluster) {
             let reason = format!("there is no cluster {:?} in the bootstrap", api.cluster);
             let error = FieldError { path, reason };
@@ -139,8 +142,8 @@ pub fn from_proto(message: &ProtoBootstrap) -> Result<Bootstrap, BootstrapError>
         }
     }
     match parts {
-        Some(Parts { node, admin, dynamic_resources }) if faults.is_empty() => {
-            Ok(Bootstrap { node, admin, dynamic_resources, sources, resources, ignored })
+        Some(Parts { node, admin, dynamic_resources, load_stats_config }) if faults.is_empty() => {
+            Ok(Bootstrap { node, admin, dynamic_resources, load_stats_config, sources, resources, ignored })
         }
         _ => Err(BootstrapError { faults }),
     }
@@ -160,6 +163,17 @@ struct Parts {
     node: Node,
     admin: Option<Admin>,
     dynamic_resources: DynamicResources,
+    load_stats_config: Option<ApiSource>,
+}
+
+impl Parts {
+    /// The services over gRPC, with the paths of the fields that name their clusters.
+    fn api_sources(&self) -> impl Iterator<Item = (String, &ApiSource)> {
+        let dynamic = self.dynamic_resources.api_sources();
+        let dynamic = dynamic.map(|(path, api)| (format!("dynamic_resources.{path}"), api));
+        let load = self.load_stats_config.iter().map(|api| ("cluster_manager.load_stats_config".to_owned(), api));
+        dynamic.chain(load).map(|(path, api)| (format!("{path}.grpc_services[0].envoy_grpc.cluster_name"), api))
+    }
 }
 
 /// Why Envoy's process-wide settings have no effect.
@@ -223,11 +237,12 @@ fn decode(at: &At<'_>, message: &ProtoBootstrap) -> FieldResult<Parts> {
     if is_set(stats_flush_interval) {
         at.field("stats_flush_interval").ignore("statistics are read, not flushed");
     }
-    value::optional(&at.field("cluster_manager"), cluster_manager.as_ref(), cluster_manager_is_harmless)?;
+    let load_stats_config = value::optional(&at.field("cluster_manager"), cluster_manager.as_ref(), load_stats_config)?;
     value::optional(&at.field("layered_runtime"), layered_runtime.as_ref(), runtime_is_harmless)?;
     // They are decoded one by one, by `decode_resources`.
     let _ = static_resources;
     Ok(Parts {
+        load_stats_config: load_stats_config.flatten(),
         node: node.clone().unwrap_or_default(),
         dynamic_resources: value::optional(
             &at.field("dynamic_resources"),
@@ -292,18 +307,19 @@ fn decode_admin(at: &At<'_>, message: &ProtoAdmin) -> FieldResult<Option<Admin>>
     Ok(Some(Admin { address: value::ip_address(&at.field("address"), address)?, access_log: logs }))
 }
 
-fn cluster_manager_is_harmless(at: &At<'_>, message: &ClusterManager) -> FieldResult<()> {
+/// The one field of the cluster manager that has an effect.
+fn load_stats_config(at: &At<'_>, message: &ClusterManager) -> FieldResult<Option<ApiSource>> {
     fields! {
         ClusterManager = message, at;
-        use {}
+        use { load_stats_config }
         ignore {
             local_cluster_name: "traffic never prefers its own zone",
             outlier_detection: "ejections are written to the process log",
             enable_deferred_cluster_creation: OWN_PROCESS,
         }
-        refuse { upstream_bind_config, load_stats_config }
+        refuse { upstream_bind_config }
     }
-    Ok(())
+    value::optional(&at.field("load_stats_config"), load_stats_config.as_ref(), api_source)
 }
 
 /// Runtime keys that may be set, because they select implementations or limits of Envoy itself. Other keys enable

@@ -31,6 +31,7 @@ mod back_off;
 mod elsewhere;
 mod interest;
 mod link;
+pub mod load;
 mod machine;
 mod notice;
 mod request;

@@ -23,7 +23,7 @@ use crate::proto::envoy::config::cluster::v3::{
         common_lb_config::{LocalityConfigSpecifier, ZoneAwareLbConfig},
     },
 };
-use crate::proto::envoy::config::core::v3::TypedExtensionConfig;
+use crate::proto::envoy::config::core::v3::{ConfigSource, TypedExtensionConfig, config_source::ConfigSourceSpecifier};
 
 /// Why options of Envoy's DNS resolvers have no effect.
 pub(super) const OWN_RESOLVER: &str = "names are resolved by the mesh's own resolver";
@@ -39,7 +39,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
             dns_lookup_family, typed_dns_resolver_config, outlier_detection, common_lb_config, transport_socket,
             metadata, upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config,
             max_requests_per_connection, common_http_protocol_options, http_protocol_options, http2_protocol_options,
-            protocol_selection, transport_socket_matches,
+            protocol_selection, transport_socket_matches, lrs_server,
         }
         ignore {
             stats_matcher: "all statistics are kept",
@@ -57,7 +57,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
         }
         refuse {
             transport_socket_matcher, health_checks, upstream_http_protocol_options,
-            dns_resolvers, dns_resolution_config, upstream_bind_config, lb_subset_config, lrs_server,
+            dns_resolvers, dns_resolution_config, upstream_bind_config, lb_subset_config,
             lrs_report_endpoint_metrics, upstream_config, connection_pool_per_downstream_connection, queuing_policies,
         }
     }
@@ -106,6 +106,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
         max_requests_per_connection: *max_requests_per_connection,
     };
     model.http_protocol_options = protocol_options::decode(at, &source)?;
+    model.load_reporting = optional(&at.field("lrs_server"), lrs_server.as_ref(), only_self)?.is_some();
     let options_at = at.field("upstream_connection_options");
     model.tcp_keepalive =
         optional(&options_at, upstream_connection_options.as_ref(), protocol_options::tcp_keepalive)?.flatten();
@@ -185,6 +186,14 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
 
 /// The message of the DNS resolver that may be configured, without effect.
 pub(super) const CARES: &str = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
+
+/// Load is reported to the control plane that the cluster is from. gRFC A27.
+fn only_self(at: &At<'_>, source: &ConfigSource) -> Result<()> {
+    match source.config_source_specifier {
+        Some(ConfigSourceSpecifier::Self_(_)) => Ok(()),
+        _ => Err(at.refuse("only self is supported")),
+    }
+}
 
 fn only_default_resolver(at: &At<'_>, resolver: &TypedExtensionConfig) -> Result<()> {
     use crate::proto::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;

@@ -8,13 +8,14 @@ use std::fmt;
 use std::future::Future;
 
 use mesh_core::causes::with_causes;
+use prost::Message;
 use tokio::sync::mpsc;
 use tonic::client::GrpcService;
 use tonic::codegen::http::{HeaderMap, uri::PathAndQuery};
 use tonic::codegen::tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::codegen::{Body, Bytes};
 use tonic::metadata::MetadataMap;
-use tonic::{IntoStreamingRequest as _, Status};
+use tonic::{IntoStreamingRequest as _, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::{Disconnected, Stream, Transport};
@@ -76,6 +77,33 @@ impl<S> Grpc<S> {
     }
 }
 
+impl<S> Grpc<S>
+where
+    S: GrpcService<tonic::body::Body>,
+    S::ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + 'static,
+{
+    /// Opens a stream of any method.
+    pub(crate) async fn open<Q, R>(
+        self,
+        method: &'static str,
+        requests: impl tonic::codegen::tokio_stream::Stream<Item = Q> + Send + 'static,
+    ) -> Result<Streaming<R>, Status>
+    where
+        Q: Message + Send + Sync + 'static,
+        R: Message + Default + Send + Sync + 'static,
+    {
+        let mut client = tonic::client::Grpc::new(self.service).max_decoding_message_size(MAX_RESPONSE_BYTES);
+        if let Err(error) = client.ready().await {
+            return Err(Status::unavailable(with_causes(&*error.into()).to_string()));
+        }
+        let mut request = requests.into_streaming_request();
+        *request.metadata_mut() = self.metadata;
+        let codec = ProstCodec::<Q, R>::default();
+        let response = client.streaming(request, PathAndQuery::from_static(method), codec).await?;
+        Ok(response.into_inner())
+    }
+}
+
 impl<S> fmt::Debug for Grpc<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grpc").finish_non_exhaustive()
@@ -90,13 +118,13 @@ where
     /// The stream is open at once, because a server may wait for the first request before it sends the head of its response.
     /// If the call fails, the stream ends with the reason.
     fn connect(&self) -> impl Future<Output = Result<Stream, Disconnected>> + Send + 'static {
-        let (service, method, metadata) = (self.service.clone(), self.method, self.metadata.clone());
+        let transport = self.clone();
         async move {
             let (requests, unsent) = mpsc::channel(CAPACITY);
             let (received, responses) = mpsc::channel(CAPACITY);
             tokio::spawn(async move {
                 tokio::select! {
-                    status = carry(Call { service, method, metadata }, unsent, &received) => {
+                    status = carry(transport, unsent, &received) => {
                         // The client may have ended the stream, too.
                         let _ = received.send(Err(Disconnected { reason: reason(&status) })).await;
                     }
@@ -108,16 +136,9 @@ where
     }
 }
 
-/// A stream to open.
-struct Call<S> {
-    service: S,
-    method: &'static str,
-    metadata: MetadataMap,
-}
-
 /// Carries messages until the stream ends; returns how it did.
 async fn carry<S>(
-    call: Call<S>,
+    transport: Grpc<S>,
     unsent: mpsc::Receiver<Request>,
     received: &mpsc::Sender<Result<DiscoveryResponse, Disconnected>>,
 ) -> Status
@@ -126,16 +147,10 @@ where
     S::ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + 'static,
 {
     let requests = ReceiverStream::new(unsent).map(DiscoveryRequest::from);
-    let mut client = tonic::client::Grpc::new(call.service).max_decoding_message_size(MAX_RESPONSE_BYTES);
-    if let Err(error) = client.ready().await {
-        return Status::unavailable(with_causes(&*error.into()).to_string());
-    }
-    let mut request = requests.into_streaming_request();
-    *request.metadata_mut() = call.metadata;
-    let codec = ProstCodec::<DiscoveryRequest, DiscoveryResponse>::default();
-    let method = PathAndQuery::from_static(call.method);
-    let mut responses = match client.streaming(request, method, codec).await {
-        Ok(response) => response.into_inner(),
+    let method = transport.method;
+    let opened = transport.open(method, requests).await;
+    let mut responses: Streaming<DiscoveryResponse> = match opened {
+        Ok(responses) => responses,
         Err(status) => return status,
     };
     loop {
@@ -148,7 +163,7 @@ where
 }
 
 /// The status of a stream that has ended, for a log.
-fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     if status.code() == tonic::Code::Ok {
         return status.message().to_owned();
     }
