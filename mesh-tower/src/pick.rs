@@ -1,9 +1,9 @@
 //! Picks an endpoint of a cluster, and sweeps clusters to end ejections when their ejection time has passed.
 //!
-//! A task sweeps the cluster. It is spawned in the runtime of the request that caused the first ejection. If that runtime shuts
-//! down, the next pick spawns a task in its own runtime.
+//! A task sweeps the cluster. It is spawned in the runtime of the request that caused the first ejection, or of the first pick if
+//! endpoints are compared. If that runtime shuts down, the next pick spawns a task in its own runtime.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mesh_core::{
     balance::{Avoid, NoHealthyEndpoint, PickContext},
@@ -25,11 +25,16 @@ pub(crate) fn sweep(cluster: &Arc<ClusterState>) {
     tokio::spawn(Sweeper(Arc::clone(cluster)).run());
 }
 
+/// How often clusters are swept in which a request may make the next sweep due earlier.
+const PROXYLESS_INTERVAL: Duration = Duration::from_millis(500);
+
 struct Sweeper(Arc<ClusterState>);
 
 impl Sweeper {
     async fn run(self) {
+        self.0.begin_sweeping(now());
         while let Some(due) = self.0.poll_timeout() {
+            let due = if self.0.config().proxyless { due.min(now() + PROXYLESS_INTERVAL) } else { due };
             tokio::time::sleep_until(due.into()).await;
             self.0.handle_timeout(now(), &mut ThreadRng);
         }
@@ -44,8 +49,6 @@ impl Drop for Sweeper {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use mesh_core::{
         health::outlier::Outcome,
         model::{Cluster, Discovery, Endpoint, EndpointAddress, OutlierDetection, Percent},

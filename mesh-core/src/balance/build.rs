@@ -11,15 +11,19 @@ use super::{
 };
 use crate::{
     endpoint::{EndpointState, Health, Members},
-    model::Cluster,
+    model::{Cluster, Percent},
     rng::Rng,
 };
+
+/// An overprovisioning factor with which one healthy endpoint of any number takes all load.
+const UNLIMITED: u32 = u32::MAX;
 
 impl Picker {
     pub(crate) fn new(members: &Members, config: &Cluster, cursors: &mut Cursors, rng: &mut impl Rng) -> Self {
         let mut builder = Builder { members, config, cursors, rng };
         let (priorities, counts): (Vec<u32>, Vec<HeadCount>) = builder.head_counts().into_iter().unzip();
-        let loads = PriorityLoads::new(&counts, members.overprovisioning_factor(), config.healthy_panic_threshold);
+        let panic_threshold = if config.proxyless { Percent::ZERO } else { config.healthy_panic_threshold };
+        let loads = PriorityLoads::new(&counts, builder.overprovisioning_factor(), panic_threshold);
         let mut upper = 0;
         let mut shares = Vec::new();
         for load in loads.iter().filter(|load| load.percent > 0) {
@@ -52,7 +56,7 @@ impl<R: Rng> Builder<'_, R> {
 
     fn source(&mut self, priority: u32, health: Health, in_panic: bool) -> Source {
         let wanted = (!in_panic).then_some(health);
-        let lists = if self.config.locality_weighted_lb && !in_panic {
+        let lists = if self.is_weighted(priority) && !in_panic {
             self.by_locality(priority, health)
         } else {
             let groups = self.members.localities().iter().filter(|group| group.priority == priority);
@@ -65,6 +69,17 @@ impl<R: Rng> Builder<'_, R> {
             Lists::One(self.list(candidates, (priority, wanted, ListLocality::All)))
         };
         Source { in_panic, lists }
+    }
+
+    /// Whether a locality is selected by weight first.
+    fn is_weighted(&self, priority: u32) -> bool {
+        let mut localities = self.members.localities().iter().filter(|group| group.priority == priority);
+        self.config.locality_weighted_lb || (self.config.proxyless && localities.any(|group| group.weight.is_some()))
+    }
+
+    /// What an endpoint can take in percent of its share. With gRPC, one takes everything.
+    fn overprovisioning_factor(&self) -> u32 {
+        if self.config.proxyless { UNLIMITED } else { self.members.overprovisioning_factor() }
     }
 
     /// Lists by locality, which take turns by weight and availability. Localities without a weight get no traffic.
@@ -81,7 +96,7 @@ impl<R: Rng> Builder<'_, R> {
                 continue;
             }
             let counting = all.iter().filter(|endpoint| !endpoint.is_excluded()).count();
-            let share = priority::availability(candidates.len(), counting, members.overprovisioning_factor());
+            let share = priority::availability(candidates.len(), counting, self.overprovisioning_factor());
             weights.push(u64::from(weight.get()) * u64::from(share));
             localities.push(self.list(candidates, (priority, Some(health), ListLocality::One(index))));
         }

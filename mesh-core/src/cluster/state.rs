@@ -15,7 +15,10 @@ use super::{Attachment, ClusterStats, EndpointId, EndpointSet, EndpointState, St
 use crate::{
     balance::{Cursors, NoHealthyEndpoint, PickContext},
     endpoint::Members,
-    health::outlier::{Context, Detection, Detector, Ejected, Outcome},
+    health::{
+        connectivity::Connectivity,
+        outlier::{Context, Detection, Detector, Ejected, LocalOriginFailure, Outcome},
+    },
     model::{Cluster, Discovery, DropOverload, FractionalPercent, LoadAssignment, RoutingPriority, Thresholds},
     resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
     rng::Rng,
@@ -60,6 +63,14 @@ struct Control {
     config: Arc<Cluster>,
     cursors: Cursors,
     detector: Detector,
+    connectivity: Connectivity,
+}
+
+impl Control {
+    /// When the next sweep is due.
+    fn next_sweep(&self) -> Option<Instant> {
+        self.detector.next_sweep().into_iter().chain(self.connectivity.next()).min()
+    }
 }
 
 impl ClusterState {
@@ -67,8 +78,12 @@ impl ClusterState {
     /// by [`ClusterState::set_endpoints`].
     #[must_use]
     pub fn new(config: Arc<Cluster>, now: Instant, rng: &mut impl Rng) -> Self {
-        let mut control =
-            Control { config: Arc::clone(&config), cursors: Cursors::default(), detector: Detector::new(now) };
+        let mut control = Control {
+            config: Arc::clone(&config),
+            cursors: Cursors::default(),
+            detector: Detector::new(now),
+            connectivity: Connectivity::default(),
+        };
         let members = match &config.discovery {
             Discovery::Static(assignment) => Members::empty().reconciled(assignment),
             _ => Members::empty(),
@@ -84,7 +99,7 @@ impl ClusterState {
             breaker: Arc::default(),
             endpoints: ArcSwap::from_pointee(endpoints),
             is_initialized: AtomicBool::new(matches!(config.discovery, Discovery::Static(_))),
-            is_sweeping_suspended: AtomicBool::new(false),
+            is_sweeping_suspended: AtomicBool::new(compares(&config)),
             is_dropping: AtomicBool::new(is_dropping),
             control: Mutex::new(control),
         };
@@ -105,6 +120,12 @@ impl ClusterState {
         }
         control.config = Arc::clone(&config);
         control.detector.reconfigure(config.outlier_detection.as_ref(), &self.runtime.stats, now);
+        if compares(&config) && control.detector.next_sweep().is_none() {
+            self.runtime.is_sweeping_suspended.store(true, Ordering::Relaxed);
+        }
+        if !config.proxyless {
+            control.connectivity.clear();
+        }
         self.publish(&mut control, members, rng);
         drop(control);
         let runtime = Arc::clone(&self.runtime);
@@ -306,11 +327,38 @@ impl ClusterState {
         rng: &mut impl Rng,
     ) -> Option<Ejected> {
         outcome.count(endpoint.stats());
+        if self.config.proxyless {
+            self.note_connectivity(endpoint, outcome, now, rng);
+        }
         let config = self.config.outlier_detection.as_ref()?;
         match endpoint.runtime().outlier.record(outcome, config) {
             [None, None] => None,
             detections => self.eject(endpoint, detections.into_iter().flatten(), now, rng),
         }
+    }
+
+    /// Avoids an endpoint to which no connection can be made, and no longer avoids one that was reached.
+    fn note_connectivity(&self, endpoint: &EndpointState, outcome: Outcome, now: Instant, rng: &mut impl Rng) {
+        let is_failure = outcome == Outcome::LocalOrigin(LocalOriginFailure::ConnectFailed);
+        let is_success = !matches!(outcome, Outcome::LocalOrigin(_));
+        let runtime = endpoint.runtime();
+        if is_success && !runtime.is_avoided() || !is_success && !is_failure {
+            return;
+        }
+        let mut control = self.control();
+        if is_success {
+            control.connectivity.handle_success(runtime);
+        } else {
+            let is_sweeping = control.next_sweep().is_some();
+            if !control.connectivity.handle_failure(runtime, now, rng) {
+                return;
+            }
+            if !is_sweeping {
+                self.runtime.is_sweeping_suspended.store(true, Ordering::Relaxed);
+            }
+        }
+        let members = Arc::clone(self.runtime.endpoints.load().members());
+        self.publish(&mut control, members, rng);
     }
 
     /// Ejects an endpoint for any of `detections`, if the detector allows it.
@@ -330,32 +378,55 @@ impl ClusterState {
             let members = Arc::clone(self.runtime.endpoints.load().members());
             let hosts = members.endpoints().len();
             let context = Context { config: &config, hosts, stats: &self.runtime.stats, now };
+            let is_sweeping = control.next_sweep().is_some();
             if let Some(ejection) = control.detector.eject(runtime, detection, context, rng) {
+                let starts_sweeping = ejection.starts_sweeping && !is_sweeping;
                 self.publish(&mut control, members, rng);
                 ejected = Some(Ejected {
                     address: endpoint.address().clone(),
                     detection,
                     ejection_time: ejection.time,
-                    starts_sweeping: ejection.starts_sweeping,
+                    starts_sweeping,
                 });
+                if starts_sweeping {
+                    self.runtime.is_sweeping_suspended.store(false, Ordering::Relaxed);
+                }
             }
         }
         ejected
     }
 
-    /// The time at which [`ClusterState::handle_timeout`] must be called; `None` = not before the next ejection.
+    /// The time at which [`ClusterState::handle_timeout`] must be called; `None` = not before the next ejection. For clusters with
+    /// [`Cluster::proxyless`], a request may make it earlier.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let control = self.control();
-        control.detector.next_sweep()
+        self.control().next_sweep()
     }
 
-    /// Unejects endpoints whose ejection time is over, if a sweep is due.
-    pub fn handle_timeout(&self, now: Instant, rng: &mut impl Rng) {
+    /// Begins an interval at whose end endpoints are compared, if they are. Must be called when sweeping starts.
+    pub fn begin_sweeping(&self, now: Instant) {
         let mut control = self.control();
         let Some(config) = control.config.outlier_detection else { return };
-        if control.detector.sweep(&config, &self.runtime.stats, now) {
-            let members = Arc::clone(self.runtime.endpoints.load().members());
+        let members = Arc::clone(self.runtime.endpoints.load().members());
+        control.detector.begin_interval(&config, members.endpoints(), now);
+    }
+
+    /// Unejects endpoints whose ejection time is over, and compares endpoints, if a sweep is due.
+    pub fn handle_timeout(&self, now: Instant, rng: &mut impl Rng) {
+        let mut control = self.control();
+        let members = Arc::clone(self.runtime.endpoints.load().members());
+        let mut has_changed = control.connectivity.handle_timeout(now);
+        if let Some(config) = control.config.outlier_detection
+            && control.detector.next_sweep().is_some_and(|due| due <= now)
+        {
+            has_changed |= control.detector.sweep(&config, &self.runtime.stats, now);
+            if config.compares() {
+                let hosts = members.endpoints().len();
+                let context = Context { config: &config, hosts, stats: &self.runtime.stats, now };
+                has_changed |= control.detector.compare(members.endpoints(), context, rng);
+            }
+        }
+        if has_changed {
             self.publish(&mut control, members, rng);
         }
     }
@@ -363,7 +434,7 @@ impl ClusterState {
     /// Records that [`ClusterState::handle_timeout`] is no longer called. If a sweep is scheduled, the next call of
     /// [`ClusterState::resume_sweeping`] returns true.
     pub fn suspend_sweeping(&self) {
-        if self.poll_timeout().is_some() {
+        if self.poll_timeout().is_some() || compares(&self.control().config) {
             self.runtime.is_sweeping_suspended.store(true, Ordering::Relaxed);
         }
     }
@@ -424,7 +495,10 @@ impl ClusterState {
             self.runtime.stats.membership_change.inc();
             let staying: HashSet<EndpointId> = members.endpoints().iter().map(|endpoint| endpoint.id()).collect();
             let leaving = current.endpoints().iter().filter(|endpoint| !staying.contains(&endpoint.id()));
-            leaving.for_each(|endpoint| control.detector.retire(endpoint.runtime(), &self.runtime.stats));
+            leaving.for_each(|endpoint| {
+                control.detector.retire(endpoint.runtime(), &self.runtime.stats);
+                control.connectivity.retire(endpoint.runtime());
+            });
         }
         let endpoints = EndpointSet::new(members, &control.config, &mut control.cursors, rng);
         let is_dropping = !endpoints.members().drop_overloads().is_empty();
@@ -436,6 +510,11 @@ impl ClusterState {
     fn control(&self) -> MutexGuard<'_, Control> {
         self.runtime.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether endpoints are compared at intervals.
+fn compares(config: &Cluster) -> bool {
+    config.outlier_detection.is_some_and(|config| config.compares())
 }
 
 /// Whether connections of `one` can be used by `other`.

@@ -457,3 +457,45 @@ fn each_drop_sees_the_requests_that_the_one_before_has_left() {
     bench.cluster.set_endpoints(&with(Vec::new()), &mut bench.rng);
     assert_eq!(bench.cluster.drop_request(&mut bench.rng), None);
 }
+
+#[test]
+fn without_proxy_an_endpoint_that_cannot_be_connected_to_is_avoided_for_a_while() {
+    let fail = |bench: &mut Bench, port: u16| {
+        let endpoint = bench.find(port);
+        let outcome = Outcome::LocalOrigin(LocalOriginFailure::ConnectFailed);
+        bench.cluster.record(&endpoint, outcome, bench.now, &mut bench.rng);
+    };
+    let mut priorities = assignment(healthy([1, 2]));
+    priorities.localities.push(group(1, healthy([3])));
+    let mut bench = Bench::new(priorities, |cluster| cluster.proxyless = true);
+    assert!(!bench.cluster.resume_sweeping());
+    fail(&mut bench, 1);
+    assert!(bench.cluster.resume_sweeping(), "a timer ends it");
+    assert_eq!(bench.shares(100), [(2, 100)].into(), "one healthy endpoint of a priority takes everything");
+    fail(&mut bench, 2);
+    assert_eq!(bench.shares(100), [(3, 100)].into());
+    fail(&mut bench, 3);
+    assert!(bench.cluster.pick(PickContext::new(&mut bench.rng)).is_err(), "there is no panic");
+    // 1 s, 20 % more or less.
+    bench.advance(Duration::from_millis(799));
+    assert!(bench.cluster.pick(PickContext::new(&mut bench.rng)).is_err());
+    bench.advance(Duration::from_millis(402));
+    assert_eq!(bench.shares(100), [(1, 50), (2, 50)].into());
+    fail(&mut bench, 1);
+    bench.advance(Duration::from_millis(1279));
+    assert_eq!(bench.shares(100), [(2, 100)].into(), "1.6 s, because it has failed again soon");
+    bench.record(1, 200, 1);
+    assert_eq!(bench.shares(100), [(1, 50), (2, 50)].into(), "a request has succeeded nevertheless");
+    bench.advance(Duration::from_secs(10));
+    assert_eq!(bench.cluster.poll_timeout(), None, "everything is forgotten");
+}
+
+#[test]
+fn without_proxy_localities_are_weighted() {
+    let locality =
+        |weight, endpoints| LocalityEndpoints { load_balancing_weight: NonZeroU32::new(weight), ..group(0, endpoints) };
+    let localities = vec![locality(1, healthy([1])), locality(3, healthy([2, 3]))];
+    let weighted = LoadAssignment { localities, ..LoadAssignment::default() };
+    let mut bench = Bench::new(weighted, |cluster| cluster.proxyless = true);
+    assert_eq!(bench.shares(800), [(1, 25), (2, 38), (3, 38)].into());
+}

@@ -54,7 +54,7 @@ impl Outcome {
     }
 }
 
-/// The kind of consecutive failures that an ejection is based on.
+/// The kind of failures that an ejection is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detection {
     /// `consecutive_5xx`.
@@ -63,6 +63,10 @@ pub enum Detection {
     ConsecutiveGatewayFailure,
     /// `consecutive_local_origin_failure`.
     ConsecutiveLocalOriginFailure,
+    /// `success_rate_stdev_factor`.
+    SuccessRate,
+    /// `failure_percentage_threshold`.
+    FailurePercentage,
 }
 
 /// Consecutive failures of an endpoint, and whether it is ejected.
@@ -124,6 +128,8 @@ impl Monitor {
             Detection::Consecutive5xx => &self.consecutive_5xx,
             Detection::ConsecutiveGatewayFailure => &self.consecutive_gateway_failure,
             Detection::ConsecutiveLocalOriginFailure => &self.consecutive_local_origin_failure,
+            // They are counted anew in each interval.
+            Detection::SuccessRate | Detection::FailurePercentage => return,
         });
     }
 

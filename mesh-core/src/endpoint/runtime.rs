@@ -27,6 +27,8 @@ pub struct EndpointRuntime {
     stats: EndpointStats,
     /// Whether the last attempt to connect has failed.
     is_unreachable: AtomicBool,
+    /// Whether the endpoint gets no requests because of that, if others are left.
+    is_avoided: AtomicBool,
 }
 
 /// Statistics of an endpoint, as in Envoy's `/clusters`. The counters that requests update come first. There are few of
@@ -83,6 +85,14 @@ impl EndpointRuntime {
         self.is_unreachable.swap(!is_reachable, Ordering::Relaxed) == is_reachable
     }
 
+    pub(crate) fn is_avoided(&self) -> bool {
+        self.is_avoided.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_avoided(&self, is_avoided: bool) {
+        self.is_avoided.store(is_avoided, Ordering::Relaxed);
+    }
+
     pub(crate) fn begin_request(&self) {
         self.stats.rq_total.inc();
     }
@@ -104,6 +114,7 @@ impl Default for EndpointRuntime {
             outlier: Monitor::default(),
             stats: EndpointStats::default(),
             is_unreachable: AtomicBool::new(false),
+            is_avoided: AtomicBool::new(false),
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum Health {
     Healthy,
     /// Receives traffic that healthy endpoints cannot take.
     Degraded,
-    /// Reported as unhealthy, or ejected. Receives traffic in panic only.
+    /// Reported as unhealthy, ejected, or avoided because connections to it fail. Receives traffic in panic only.
     Unhealthy,
 }
 
@@ -165,7 +165,7 @@ impl EndpointState {
     #[must_use]
     pub fn health(&self) -> Health {
         match self.health_status {
-            _ if self.is_ejected() => Health::Unhealthy,
+            _ if self.is_ejected() || self.runtime.is_avoided() => Health::Unhealthy,
             HealthStatus::Degraded => Health::Degraded,
             status if status.is_usable() => Health::Healthy,
             _ => Health::Unhealthy,

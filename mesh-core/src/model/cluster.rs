@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    ClusterName, Http1Options, Http2Keepalive, LoadAssignment, MetadataExchange, Percent, RetryBudget,
-    UpstreamTlsContext,
+    ClusterName, Http1Options, Http2Keepalive, LbPolicy, LoadAssignment, MetadataExchange, OutlierDetection, Percent,
+    RetryBudget, UpstreamTlsContext,
 };
 
 /// A group of equivalent endpoints and how to use them.
@@ -38,6 +38,14 @@ pub struct Cluster {
     /// Report the load of this cluster to the control plane, if it asks. Only gRPC's clients have a choice; proxies report all
     /// clusters. Default false. Envoy `lrs_server`.
     pub load_reporting: bool,
+    /// Use the cluster as gRPC's clients do, where they differ from Envoy. Default false.
+    ///
+    /// - An endpoint to which a connection has failed gets no requests for the pause of gRPC's connection back-off. A request
+    ///   that could not be sent because of that goes to another endpoint, without a retry policy.
+    /// - A priority takes all load while one of its endpoints is healthy (gRFC A56), and there is no panic: without a healthy endpoint,
+    ///   requests fail.
+    /// - Localities with weights are selected by weight, as with `locality_weighted_lb`, whatever the cluster says (gRFC A27).
+    pub proxyless: bool,
     /// Limits on concurrent connections and requests.
     pub circuit_breakers: CircuitBreakers,
     /// Passive health checking; `None` = disabled.
@@ -76,6 +84,7 @@ impl Cluster {
             fail_traffic_on_panic: false,
             locality_weighted_lb: false,
             load_reporting: false,
+            proxyless: false,
             circuit_breakers: CircuitBreakers::default(),
             outlier_detection: None,
             transport_socket: UpstreamTransportSocket::default(),
@@ -216,32 +225,6 @@ impl TransportSocketMatch {
     }
 }
 
-/// How an endpoint is selected. Envoy `Cluster.LbPolicy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LbPolicy {
-    /// Endpoints in turn; unequal weights by earliest deadline first.
-    #[default]
-    RoundRobin,
-    /// The endpoint with the fewest active requests among `choice_count` random ones. With unequal weights, endpoints are
-    /// selected in proportion to `weight / (active_requests + 1)^active_request_bias`.
-    LeastRequest {
-        /// Number of endpoints compared, at least 2, default 2.
-        choice_count: NonZeroU32,
-        /// Envoy `active_request_bias` in thousandths, default 1000 (1.0); used with unequal weights only.
-        active_request_bias_milli: u32,
-    },
-    /// An endpoint at random.
-    Random,
-}
-
-impl LbPolicy {
-    /// Least request with Envoy's defaults: two choices, bias 1.0.
-    #[must_use]
-    pub const fn least_request() -> Self {
-        Self::LeastRequest { choice_count: NonZeroU32::MIN.saturating_add(1), active_request_bias_milli: 1000 }
-    }
-}
-
 /// Limits for each routing priority. Envoy `cluster.v3.CircuitBreakers`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -287,59 +270,6 @@ impl Default for Thresholds {
             max_retries: 3,
             retry_budget: None,
             track_remaining: false,
-        }
-    }
-}
-
-/// Passive health checking by consecutive failures. Envoy `cluster.v3.OutlierDetection`. A count of 0 disables its
-/// detector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OutlierDetection {
-    /// Consecutive 5xx responses before an endpoint is ejected; connect failures count. Default 5.
-    pub consecutive_5xx: u32,
-    /// Probability that an endpoint detected by `consecutive_5xx` is ejected. Default 100.
-    pub enforcing_consecutive_5xx: Percent,
-    /// Consecutive responses with 502, 503 or 504 before an endpoint is ejected. Default 5.
-    pub consecutive_gateway_failure: u32,
-    /// Probability that an endpoint detected by `consecutive_gateway_failure` is ejected. Default 0.
-    pub enforcing_consecutive_gateway_failure: Percent,
-    /// Count locally originated failures (connect, timeout, reset) separately from responses. Default false.
-    pub split_external_local_origin_errors: bool,
-    /// Consecutive locally originated failures before an endpoint is ejected, if they are counted separately. Default 5.
-    pub consecutive_local_origin_failure: u32,
-    /// Probability that an endpoint detected by `consecutive_local_origin_failure` is ejected. Default 100.
-    pub enforcing_consecutive_local_origin_failure: Percent,
-    /// Time between the sweeps that uneject endpoints. Default 10 s.
-    pub interval: Duration,
-    /// An endpoint stays ejected for this time multiplied by the number of its ejections. Default 30 s.
-    pub base_ejection_time: Duration,
-    /// Upper bound of the ejection time; `base_ejection_time` if that is longer. Default 300 s.
-    pub max_ejection_time: Duration,
-    /// Upper bound of the random time added to each ejection. Default 0.
-    pub max_ejection_time_jitter: Duration,
-    /// Percentage of endpoints that may be ejected at the same time. Default 10, so of fewer than 10 endpoints none is.
-    pub max_ejection_percent: Percent,
-    /// Allow one ejection regardless of `max_ejection_percent`. Default false.
-    pub always_eject_one_host: bool,
-}
-
-impl Default for OutlierDetection {
-    fn default() -> Self {
-        Self {
-            consecutive_5xx: 5,
-            enforcing_consecutive_5xx: Percent::HUNDRED,
-            consecutive_gateway_failure: 5,
-            enforcing_consecutive_gateway_failure: Percent::ZERO,
-            split_external_local_origin_errors: false,
-            consecutive_local_origin_failure: 5,
-            enforcing_consecutive_local_origin_failure: Percent::HUNDRED,
-            interval: Duration::from_secs(10),
-            base_ejection_time: Duration::from_secs(30),
-            max_ejection_time: Duration::from_secs(300),
-            max_ejection_time_jitter: Duration::ZERO,
-            max_ejection_percent: Percent::new(10).unwrap_or(Percent::ZERO),
-            always_eject_one_host: false,
         }
     }
 }

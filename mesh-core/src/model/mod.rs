@@ -12,8 +12,10 @@ mod http1_options;
 mod http2_keepalive;
 mod http_connection_manager;
 mod istio;
+mod lb_policy;
 mod listener;
 mod listener_filter;
+mod outlier_detection;
 mod peer_metadata;
 mod retry;
 mod route;
@@ -32,8 +34,7 @@ pub use crate::value::{
 pub use access_log::{AccessLog, AccessLogFormat, AccessLogSink, JsonField};
 pub use cluster::{
     CircuitBreakers, Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, HttpProtocol,
-    HttpProtocolOptions, LbPolicy, OutlierDetection, TcpKeepalive, Thresholds, TransportSocketMatch,
-    UpstreamTransportSocket,
+    HttpProtocolOptions, TcpKeepalive, Thresholds, TransportSocketMatch, UpstreamTransportSocket,
 };
 pub use endpoint::{
     DropOverload, Endpoint, EndpointAddress, HealthStatus, LoadAssignment, Locality, LocalityEndpoints, NetworkAddress,
@@ -48,8 +49,10 @@ pub use http_connection_manager::{
 };
 pub use http1_options::{HeaderKeyFormat, Http1Options};
 pub use http2_keepalive::Http2Keepalive;
+pub use lb_policy::LbPolicy;
 pub use listener::{Listener, ListenerAddress, TrafficDirection};
 pub use listener_filter::{ListenerFilter, ListenerFilterConfig, ListenerFilterMatch, TlsInspector};
+pub use outlier_detection::{FailurePercentage, OutlierDetection, SuccessRate};
 pub use peer_metadata::{MetadataExchange, PeerMetadata, UpstreamPropagation};
 pub use retry::{BackOff, RetryBudget, RetryOn, RetryPolicy, UnknownRetryCondition};
 pub use route::{

@@ -187,6 +187,14 @@ cluster_counters! {
     /// Ejections by `consecutive_local_origin_failure`.
     ejections_enforced_consecutive_local_origin_failure =>
         "outlier_detection.ejections_enforced_consecutive_local_origin_failure",
+    /// Success rates that are too low.
+    ejections_detected_success_rate => "outlier_detection.ejections_detected_success_rate",
+    /// Ejections by success rate.
+    ejections_enforced_success_rate => "outlier_detection.ejections_enforced_success_rate",
+    /// Shares of failures that are too high.
+    ejections_detected_failure_percentage => "outlier_detection.ejections_detected_failure_percentage",
+    /// Ejections by the share of failures.
+    ejections_enforced_failure_percentage => "outlier_detection.ejections_enforced_failure_percentage",
 }
 
 impl ClusterStats {

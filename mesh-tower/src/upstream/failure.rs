@@ -49,6 +49,18 @@ impl Failure {
         }
     }
 
+    /// Whether no connection could be made.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Reset {
+                reason: ResetReason::ConnectionFailure | ResetReason::ConnectionTimeout,
+                progress: RequestProgress::NotStarted,
+                ..
+            }
+        )
+    }
+
     /// The outcome for outlier detection; `None` if the endpoint is not responsible.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {

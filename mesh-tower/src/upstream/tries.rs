@@ -131,13 +131,34 @@ impl<'a, T: Transport> Tries<'a, T> {
         self.conclude(call, result, decision);
     }
 
-    /// Runs a try, and records its outcome for the endpoint.
+    /// Runs a try.
     async fn try_once(
+        &mut self,
+        call: &mut Call,
+        mut retry: Option<&mut RetryState<&'a RetryPolicy>>,
+    ) -> Result<(), Failure> {
+        self.attempt += 1;
+        let mut result = self.try_endpoint(call, retry.as_deref_mut()).await;
+        if self.cluster.config().proxyless {
+            let mut left = MAX_UNREACHABLE_PER_TRY;
+            while left > 0 && result.as_ref().is_err_and(Failure::is_unreachable) && !call.is_sent() {
+                left -= 1;
+                // The endpoint is avoided now. Without others, this is the reason that the caller learns.
+                match self.try_endpoint(call, retry.as_deref_mut()).await {
+                    Err(Failure::NoHealthyUpstream) => break,
+                    other => result = other,
+                }
+            }
+        }
+        result
+    }
+
+    /// Sends the request to an endpoint, and records the outcome for it.
+    async fn try_endpoint(
         &mut self,
         call: &mut Call,
         retry: Option<&mut RetryState<&'a RetryPolicy>>,
     ) -> Result<(), Failure> {
-        self.attempt += 1;
         let avoid = retry.as_deref().map_or(Avoid::NONE, RetryState::avoid);
         let picked = pick(self.cluster, avoid);
         let endpoint = picked.map_err(|_| Failure::NoHealthyUpstream)?;
@@ -475,6 +496,10 @@ enum Refusals {
 
 /// Maximum number of connections that may be closed before they accept the request. More mean that the endpoint is faulty.
 const MAX_CONNECTIONS_PER_TRY: u32 = 3;
+
+/// Maximum number of other endpoints that a try goes to because those before cannot be connected to, in clusters that are used as gRPC's
+/// clients do.
+const MAX_UNREACHABLE_PER_TRY: u32 = 8;
 
 /// Maximum number of times that the endpoint may refuse the request. An endpoint that ends its connections after a few requests
 /// refuses many: those that were sent before its GOAWAY arrived.

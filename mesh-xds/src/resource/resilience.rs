@@ -67,9 +67,6 @@ fn decode_retry_budget(at: &At<'_>, budget: &ProtoRetryBudget) -> Result<RetryBu
     ))
 }
 
-/// Why the fields of success-rate and failure-percentage ejection have no effect.
-const NOT_ENFORCED: &str = "ejection by success rate or failure percentage is not enforced";
-
 /// Decodes outlier detection.
 pub(super) fn outlier_detection(at: &At<'_>, outlier: &ProtoOutlierDetection) -> Result<OutlierDetection> {
     fields! {
@@ -80,27 +77,18 @@ pub(super) fn outlier_detection(at: &At<'_>, outlier: &ProtoOutlierDetection) ->
             split_external_local_origin_errors, consecutive_local_origin_failure,
             enforcing_consecutive_local_origin_failure, enforcing_local_origin_success_rate,
             enforcing_failure_percentage, enforcing_failure_percentage_local_origin, max_ejection_time,
-            max_ejection_time_jitter, always_eject_one_host,
+            max_ejection_time_jitter, always_eject_one_host, success_rate_minimum_hosts, success_rate_request_volume,
+            success_rate_stdev_factor, failure_percentage_threshold, failure_percentage_minimum_hosts,
+            failure_percentage_request_volume,
         }
         ignore {
-            success_rate_minimum_hosts: NOT_ENFORCED,
-            success_rate_request_volume: NOT_ENFORCED,
-            success_rate_stdev_factor: NOT_ENFORCED,
-            failure_percentage_threshold: NOT_ENFORCED,
-            failure_percentage_minimum_hosts: NOT_ENFORCED,
-            failure_percentage_request_volume: NOT_ENFORCED,
             successful_active_health_check_uneject_host: "there is no active health checking",
         }
         refuse { monitors, detect_degraded_hosts }
     }
-    refuse_enforced(at, "enforcing_success_rate", *enforcing_success_rate)?;
-    refuse_enforced(at, "enforcing_failure_percentage", *enforcing_failure_percentage)?;
     refuse_enforced(at, "enforcing_failure_percentage_local_origin", *enforcing_failure_percentage_local_origin)?;
     if *split_external_local_origin_errors {
         refuse_enforced(at, "enforcing_local_origin_success_rate", *enforcing_local_origin_success_rate)?;
-    }
-    if enforcing_success_rate.is_none() {
-        at.field("enforcing_success_rate").ignore("the default of 100 is not enforced; set it to 0");
     }
     let mut model = OutlierDetection::default();
     let share = |name, value: &Option<u32>, default: Percent| {
@@ -135,6 +123,16 @@ pub(super) fn outlier_detection(at: &At<'_>, outlier: &ProtoOutlierDetection) ->
         optional(&jitter_at, max_ejection_time_jitter.as_ref(), duration)?.unwrap_or(model.max_ejection_time_jitter);
     model.max_ejection_percent = share("max_ejection_percent", max_ejection_percent, model.max_ejection_percent)?;
     model.always_eject_one_host = always_eject_one_host.unwrap_or(model.always_eject_one_host);
+    let rate = &mut model.success_rate;
+    rate.enforcing = share("enforcing_success_rate", enforcing_success_rate, Percent::HUNDRED)?;
+    rate.minimum_hosts = success_rate_minimum_hosts.unwrap_or(rate.minimum_hosts);
+    rate.request_volume = success_rate_request_volume.unwrap_or(rate.request_volume);
+    rate.stdev_factor = success_rate_stdev_factor.unwrap_or(rate.stdev_factor);
+    let failures = &mut model.failure_percentage;
+    failures.enforcing = share("enforcing_failure_percentage", enforcing_failure_percentage, failures.enforcing)?;
+    failures.threshold = share("failure_percentage_threshold", failure_percentage_threshold, failures.threshold)?;
+    failures.minimum_hosts = failure_percentage_minimum_hosts.unwrap_or(failures.minimum_hosts);
+    failures.request_volume = failure_percentage_request_volume.unwrap_or(failures.request_volume);
     Ok(model)
 }
 

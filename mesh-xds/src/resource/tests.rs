@@ -217,9 +217,15 @@ fn thresholds_and_outlier_detection_are_decoded_or_refused_with_their_bounds() {
         "cluster a: outlier_detection.max_ejection_time: 1s is below base_ejection_time, 30s",
     );
     check(
-        outlier("enforcing_success_rate: 100"),
-        "cluster a: outlier_detection.enforcing_success_rate: 100: not supported, only 0 is",
+        outlier("enforcing_failure_percentage_local_origin: 100"),
+        "cluster a: outlier_detection.enforcing_failure_percentage_local_origin: 100: not supported, only 0 is",
     );
+    let compared =
+        outlier("success_rate_stdev_factor: 1000, enforcing_failure_percentage: 7, failure_percentage_threshold: 9");
+    let compared = compared.unwrap().outlier_detection.unwrap();
+    assert_eq!((compared.success_rate.enforcing.get(), compared.success_rate.stdev_factor), (100, 1000), "as in Envoy");
+    assert_eq!((compared.failure_percentage.enforcing.get(), compared.failure_percentage.threshold.get()), (7, 9));
+    assert!(!outlier("enforcing_success_rate: 0").unwrap().outlier_detection.unwrap().compares());
     check(outlier("interval: 0s"), "cluster a: outlier_detection.interval: 0s is not greater than 0s");
 }
 

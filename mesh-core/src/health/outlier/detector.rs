@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::comparison::Comparison;
 use crate::{
-    endpoint::{Detection, EndpointId, EndpointRuntime},
+    endpoint::{Detection, EndpointId, EndpointRuntime, EndpointState},
     model::{OutlierDetection, Percent},
     rng::Rng,
     telemetry::cluster_stats::ClusterStats,
@@ -46,6 +47,9 @@ pub(crate) struct Detector {
     next_sweep: Option<Instant>,
     /// Endpoints that are ejected, or whose multiplier has not fallen to 0 since.
     offenders: HashMap<EndpointId, Offender>,
+    comparison: Comparison,
+    /// Whether there were requests in the last interval, if endpoints are compared.
+    has_traffic: bool,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,31 @@ impl Offender {
 
 impl Detector {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { epoch: now, next_sweep: None, offenders: HashMap::new() }
+        let (offenders, comparison) = (HashMap::new(), Comparison::default());
+        Self { epoch: now, next_sweep: None, offenders, comparison, has_traffic: false }
+    }
+
+    /// Begins an interval at whose end the endpoints `members` are compared, if `config` says so and there has been no traffic.
+    pub(crate) fn begin_interval(&mut self, config: &OutlierDetection, members: &[Arc<EndpointState>], now: Instant) {
+        if config.compares() && !self.has_traffic {
+            self.comparison.begin(members);
+            self.has_traffic = true;
+            if self.next_sweep.is_none() {
+                self.schedule(config, now);
+            }
+        }
+    }
+
+    /// Compares the endpoints `members` at the end of an interval, and ejects those that stand out. Returns whether any was.
+    pub(crate) fn compare(&mut self, members: &[Arc<EndpointState>], context: Context<'_>, rng: &mut impl Rng) -> bool {
+        let (detections, has_traffic) = self.comparison.end(members, context.config);
+        self.has_traffic = has_traffic;
+        let mut any_ejected = false;
+        for (endpoint, detection) in detections {
+            any_ejected |= self.eject(members[endpoint].runtime(), detection, context, rng).is_some();
+        }
+        self.schedule(context.config, context.now);
+        any_ejected
     }
 
     pub(crate) fn next_sweep(&self) -> Option<Instant> {
@@ -76,6 +104,10 @@ impl Detector {
     /// from `now` on.
     pub(crate) fn reconfigure(&mut self, config: Option<&OutlierDetection>, stats: &ClusterStats, now: Instant) {
         self.epoch = now;
+        if !config.is_some_and(OutlierDetection::compares) {
+            self.comparison = Comparison::default();
+            self.has_traffic = false;
+        }
         match config {
             Some(config) => self.schedule(config, now),
             None => self.uneject_all(stats),
@@ -155,7 +187,7 @@ impl Detector {
         if self.offenders.remove(&runtime.id()).is_some_and(|offender| offender.runtime.outlier.is_ejected()) {
             stats.ejections_active.dec();
         }
-        if self.offenders.is_empty() {
+        if self.offenders.is_empty() && !self.has_traffic {
             self.next_sweep = None;
         }
     }
@@ -175,7 +207,8 @@ impl Detector {
         let interval = config.interval.max(Duration::from_millis(1));
         let intervals = now.saturating_duration_since(self.epoch).as_nanos() / interval.as_nanos() + 1;
         let offset = u32::try_from(intervals).map_or(interval, |intervals| interval.saturating_mul(intervals));
-        self.next_sweep = (!self.offenders.is_empty()).then(|| self.epoch + offset);
+        let is_needed = !self.offenders.is_empty() || (config.compares() && self.has_traffic);
+        self.next_sweep = is_needed.then(|| self.epoch + offset);
     }
 }
 
@@ -184,6 +217,8 @@ fn enforcing(detection: Detection, config: &OutlierDetection) -> Percent {
         Detection::Consecutive5xx => config.enforcing_consecutive_5xx,
         Detection::ConsecutiveGatewayFailure => config.enforcing_consecutive_gateway_failure,
         Detection::ConsecutiveLocalOriginFailure => config.enforcing_consecutive_local_origin_failure,
+        Detection::SuccessRate => config.success_rate.enforcing,
+        Detection::FailurePercentage => config.failure_percentage.enforcing,
     }
 }
 
@@ -192,6 +227,8 @@ fn count_detected(detection: Detection, stats: &ClusterStats) {
         Detection::Consecutive5xx => stats.ejections_detected_consecutive_5xx.inc(),
         Detection::ConsecutiveGatewayFailure => stats.ejections_detected_consecutive_gateway_failure.inc(),
         Detection::ConsecutiveLocalOriginFailure => stats.ejections_detected_consecutive_local_origin_failure.inc(),
+        Detection::SuccessRate => stats.ejections_detected_success_rate.inc(),
+        Detection::FailurePercentage => stats.ejections_detected_failure_percentage.inc(),
     }
 }
 
@@ -201,6 +238,8 @@ fn count_enforced(detection: Detection, stats: &ClusterStats) {
         Detection::Consecutive5xx => stats.ejections_enforced_consecutive_5xx.inc(),
         Detection::ConsecutiveGatewayFailure => stats.ejections_enforced_consecutive_gateway_failure.inc(),
         Detection::ConsecutiveLocalOriginFailure => stats.ejections_enforced_consecutive_local_origin_failure.inc(),
+        Detection::SuccessRate => stats.ejections_enforced_success_rate.inc(),
+        Detection::FailurePercentage => stats.ejections_enforced_failure_percentage.inc(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Outlier detection: endpoints with consecutive failures are ejected for a while. Envoy "Outlier detection".
+//! Outlier detection: endpoints with consecutive failures, or with many more than others, are ejected for a while. Envoy "Outlier
+//! detection".
 //!
 //! ```text
 //!            record: threshold reached, enforced, below max_ejection_percent
@@ -10,11 +11,13 @@
 //!
 //! Every outcome is counted without a lock. A failure that reaches a threshold is passed to the cluster's detector, which
 //! decides. Sweeps run at multiples of `interval`, and only while an endpoint is ejected or its multiplier is above 0, so
-//! clusters without failures need no timer.
+//! clusters without failures need no timer. If endpoints are compared with each other, they are at every multiple of `interval` in which
+//! there were requests.
 //!
 //! `max_ejection_percent` follows Envoy's rule: the percentage after an ejection must not exceed the maximum. With the
 //! default of 10 %, no endpoint of a cluster with fewer than ten is ejected unless `always_eject_one_host` is set.
 
+mod comparison;
 mod detector;
 #[cfg(test)]
 mod tests;

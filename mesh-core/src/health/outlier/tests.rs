@@ -310,3 +310,74 @@ fn answer(model: &mut [ModelHost], number: usize, fails: bool, second: u64) {
         host.multiplier = (host.multiplier + 1).min(11);
     }
 }
+
+/// Outcomes of one interval: (host, failures, successes).
+fn interval(bench: &mut Bench, outcomes: &[(u16, u32, u32)]) {
+    for (host, failures, successes) in outcomes {
+        // Alternating, so that no failures are consecutive.
+        for turn in 0..(*failures).max(*successes) {
+            bench.record(*host, 500, u32::from(turn < *failures));
+            bench.record(*host, 200, u32::from(turn < *successes));
+        }
+    }
+    bench.advance(SECOND * 10);
+}
+
+fn comparing(hosts: u16, configure: impl FnOnce(&mut OutlierDetection)) -> Bench {
+    let bench = bench(hosts, |config| {
+        config.max_ejection_percent = Percent::HUNDRED;
+        config.consecutive_5xx = 0;
+        configure(config);
+    });
+    assert!(bench.cluster.resume_sweeping(), "the first pick starts it");
+    bench.cluster.begin_sweeping(bench.now);
+    bench
+}
+
+fn ejected(bench: &Bench) -> Vec<u16> {
+    let endpoints = bench.cluster.endpoints();
+    let ejected = endpoints.endpoints().iter().filter(|endpoint| endpoint.is_ejected());
+    ejected.map(|endpoint| endpoint.address().port()).collect()
+}
+
+#[test]
+fn endpoints_with_too_many_failures_are_ejected_at_the_end_of_the_interval() {
+    let mut bench = comparing(3, |config| {
+        config.failure_percentage.enforcing = Percent::HUNDRED;
+        config.failure_percentage.threshold = Percent::new(50).unwrap();
+        config.failure_percentage.minimum_hosts = 2;
+        config.failure_percentage.request_volume = 10;
+    });
+    interval(&mut bench, &[(0, 4, 6), (1, 9, 0), (2, 0, 10)]);
+    assert_eq!(ejected(&bench), [0; 0], "40 % are few, and nine requests say little");
+    interval(&mut bench, &[(0, 5, 5), (1, 0, 10), (2, 0, 10)]);
+    assert_eq!(ejected(&bench), [0]);
+    assert_eq!(outlier_stat(&bench, "ejections_enforced_failure_percentage"), 1);
+    interval(&mut bench, &[(1, 10, 0)]);
+    assert_eq!(ejected(&bench), [0], "one host is fewer than minimum_hosts");
+}
+
+#[test]
+fn endpoints_far_below_the_average_success_rate_are_ejected() {
+    let mut bench = comparing(6, |config| {
+        config.success_rate.enforcing = Percent::HUNDRED;
+        config.success_rate.request_volume = 10;
+    });
+    let alike = [(0, 1, 19), (1, 1, 19), (2, 1, 19), (3, 1, 19), (4, 1, 19), (5, 2, 18)];
+    interval(&mut bench, &alike);
+    assert_eq!(ejected(&bench), [5], "90 % is 2.2 standard deviations below the average, 94.2 %");
+    interval(&mut bench, &[(0, 10, 0), (1, 0, 10), (2, 0, 10), (3, 0, 10)]);
+    assert_eq!(ejected(&bench), [5], "four are fewer than minimum_hosts");
+    assert_eq!(outlier_stat(&bench, "ejections_enforced_success_rate"), 1);
+}
+
+#[test]
+fn there_is_no_timer_without_requests_to_compare() {
+    let mut bench = comparing(3, |config| config.success_rate.enforcing = Percent::HUNDRED);
+    interval(&mut bench, &[(0, 0, 1)]);
+    assert!(bench.cluster.poll_timeout().is_some());
+    interval(&mut bench, &[]);
+    assert_eq!(bench.cluster.poll_timeout(), None);
+    bench.cluster.suspend_sweeping();
+    assert!(bench.cluster.resume_sweeping(), "the next request starts it again");
+}

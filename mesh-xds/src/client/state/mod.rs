@@ -32,7 +32,8 @@ pub enum Scope {
     Everything,
     /// All listeners, so that their names are known. The routes, clusters and endpoints of used listeners, by name.
     AllListeners,
-    /// Used listeners, their routes, clusters and endpoints, all by name, as proxyless gRPC clients do.
+    /// Used listeners, their routes, clusters and endpoints, all by name, as proxyless gRPC clients do. Clusters are
+    /// [`proxyless`](mesh_core::model::Cluster::proxyless).
     UsedListeners,
     /// What a bootstrap says: all listeners or those of the bootstrap only, all clusters or those of the bootstrap only. Routes,
     /// endpoints and secrets by name.
@@ -269,8 +270,11 @@ impl ClientState {
                 self.notify(Notice::Disconnected(Disconnected { reason }));
             }
             Event::Send(request) => self.outputs.push_back(Output::Send(request)),
-            Event::Update(update) => {
+            Event::Update(mut update) => {
                 self.is_settled = false;
+                if self.scope == Scope::UsedListeners {
+                    update.accepted.iter_mut().for_each(|decoded| use_without_proxy(&mut decoded.resource));
+                }
                 let report = self.applier.handle_update(update, now);
                 self.notify(Notice::Applied(report));
             }
@@ -341,6 +345,13 @@ impl ClientState {
 
     fn notify(&mut self, notice: Notice) {
         self.outputs.push_back(Output::Notice(notice));
+    }
+}
+
+/// Clusters behave as those of gRPC.
+fn use_without_proxy(resource: &mut Resource) {
+    if let Resource::Cluster(cluster) = resource {
+        Arc::make_mut(cluster).proxyless = true;
     }
 }
 
