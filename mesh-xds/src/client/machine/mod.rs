@@ -374,7 +374,8 @@ impl TypeState {
                 }
             }
         }
-        if kind.is_whole() {
+        // What cannot be read may be any of those that seem to be gone.
+        if kind.is_whole() && !present.contains("") {
             let gone = self.accepted.extract_if(|name, _| !present.contains(name));
             removed.extend(gone.map(|(name, _)| name));
             removed.sort();

@@ -110,6 +110,24 @@ fn an_invalid_resource_is_refused_alone_and_its_predecessor_stays() {
 }
 
 #[test]
+fn a_response_that_cannot_be_read_removes_nothing() {
+    let now = Instant::now();
+    let mut machine = streaming(now);
+    machine.handle_response(response(CLUSTER, "1", vec![cluster("{name: a}")]));
+    sent(&mut machine);
+    updated(&mut machine);
+    let mut truncated = cluster("{name: a, lb_policy: RANDOM}");
+    truncated.value.pop();
+    machine.handle_response(response(CLUSTER, "2", vec![truncated]));
+    assert!(sent(&mut machine).error.is_some());
+    let update = updated(&mut machine);
+    assert_eq!((update.removed.len(), update.rejected.len()), (0, 1));
+    machine.handle_response(response(CLUSTER, "3", vec![]));
+    sent(&mut machine);
+    assert_eq!(updated(&mut machine).removed, ["a".into()]);
+}
+
+#[test]
 fn a_name_that_does_not_come_is_missing_after_fifteen_seconds() {
     let now = Instant::now();
     let mut machine = streaming(now);
