@@ -8,8 +8,8 @@ use std::{
 
 use crate::process::{Directory, Proxy, Upstream, connect, free_port, get};
 
-/// A service `db` of TCP on port 5432. Its sidecar takes connections on `inbound`, with mutual TLS only, and on `outbound`
-/// those of its own program to the service.
+/// A service `db` of TCP on port `outbound`. Its sidecar takes connections on `inbound`, with mutual TLS only, and on the
+/// port of the service those of its own program to it.
 fn db(inbound: u16, outbound: u16, program: SocketAddr) -> String {
     format!(
         "apiVersion: networking.istio.io/v1
@@ -19,7 +19,7 @@ spec:
   hosts: [db.default.svc.cluster.local]
   location: MESH_INTERNAL
   resolution: STATIC
-  ports: [{{number: 5432, name: tcp, protocol: TCP}}]
+  ports: [{{number: {outbound}, name: tcp, protocol: TCP}}]
   endpoints: [{{address: 127.0.0.1, ports: {{tcp: {inbound}}}, serviceAccount: db, labels: {{app: db}}}}]
 ---
 apiVersion: networking.istio.io/v1
