@@ -17,6 +17,7 @@ pub mod health;
 pub mod host;
 pub mod http1;
 pub mod identity;
+mod json;
 pub mod listener;
 pub mod local_reply;
 pub mod model;

@@ -3,12 +3,14 @@
 //! The file has a discovery response whose resources are secrets. Their certificates and keys may be in further files. All of them are read
 //! every second; a secret that has changed replaces its predecessor in the store, and the next handshake uses it. If a
 //! file cannot be read or is invalid, the last good secret stays in use.
+//!
+//! So are the trust bundles of `SPIFFECertValidatorConfig`, whose file has a map of SPIFFE's bundles.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::model::Secret;
+use mesh_core::model::{Secret, SecretValue, TrustBundle};
 use mesh_core::store::Store;
 
 use crate::json;
@@ -85,6 +87,11 @@ fn names(store: &Store) -> Vec<Arc<str>> {
 
 fn read(name_in_store: &Arc<str>) -> Result<Secret, String> {
     let (name, path) = in_file(name_in_store).ok_or("not a secret in a file")?;
+    if name.is_empty() {
+        let text = std::fs::read(path).map_err(|error| error.to_string())?;
+        let bundles = TrustBundle::map_from_json(&text).map_err(|error| error.to_string())?;
+        return Ok(Secret { name: Arc::clone(name_in_store), value: SecretValue::TrustBundles(bundles) });
+    }
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let response: DiscoveryResponse = json::from_text(&text, path).map_err(|error| error.to_string())?;
     for any in &response.resources {
@@ -99,7 +106,7 @@ fn read(name_in_store: &Arc<str>) -> Result<Secret, String> {
 
 #[cfg(test)]
 mod tests {
-    use mesh_core::model::{Listener, SecretValue};
+    use mesh_core::model::Listener;
 
     use super::*;
     use crate::bootstrap;
@@ -161,5 +168,44 @@ static_resources:
         }
         assert_eq!(check(names), Ok(()));
         std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn trust_bundles_are_read_again_when_their_file_changes() {
+        let path = std::env::temp_dir().join(format!("mesh-followed-bundles-{}.json", std::process::id()));
+        let map = |domain: &str| {
+            format!(
+                "{{\"trust_domains\": {{\"{domain}\": {{\"keys\": [{{\"use\": \"x509-svid\", \"x5c\": [\"MQ==\"]}}]}}}}}}"
+            )
+        };
+        std::fs::write(&path, map("one")).unwrap();
+        let context = format!(
+            "custom_validator_config: {{name: spiffe, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig, \
+             trust_bundles: {{filename: {}}}}}}}",
+            path.display()
+        );
+        let own = "tls_certificates: [{certificate_chain: {inline_string: c}, private_key: {inline_string: k}}]";
+        let secrets =
+            "tls_certificate_sds_secret_configs: [{name: own, sds_config: {path_config_source: {path: PATH}}}]";
+        let text = BOOTSTRAP.replace(secrets, &format!("{own}\n            validation_context: {{{context}}}"));
+        let bootstrap = bootstrap::from_proto(&json::from_text(&text, "test").unwrap()).unwrap();
+        let Resource::Listener(listener) = &bootstrap.resources[0] else { panic!("{:?}", bootstrap.resources) };
+        let names: Vec<_> = listener.secret_names().collect();
+        assert_eq!(check(names.iter().copied()), Ok(()));
+        let store = Arc::new(Store::new());
+        store.set_listener(Arc::<Listener>::clone(listener));
+        let mut files = FileSecrets::new(Arc::clone(&store));
+        let mut domain = |content: &str| {
+            std::fs::write(&path, content).unwrap();
+            files.refresh();
+            match &store.secret_slot(names[0]).load().unwrap().value {
+                SecretValue::TrustBundles(bundles) => bundles[0].trust_domain.to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let found = [map("one"), map("two"), "{".to_owned(), map("three")].map(|content| domain(&content));
+        assert_eq!(found, ["one", "two", "two", "three"]);
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -23,6 +23,7 @@ mod route_answer;
 mod secret;
 mod tcp_proxy;
 mod tls;
+mod trust_bundle;
 
 pub(crate) use crate::value::json_string;
 pub use crate::value::{
@@ -61,11 +62,10 @@ pub use route::{
     WeightedClusters,
 };
 pub use route_answer::{DirectResponse, PathRedirect, Redirect};
-pub use secret::{
-    CertificateValidationContext, PrivateKey, SanKind, SanMatcher, Secret, SecretValue, TlsCertificate, TrustBundle,
-};
+pub use secret::{CertificateValidationContext, PrivateKey, SanKind, SanMatcher, Secret, SecretValue, TlsCertificate};
 pub use tcp_proxy::{TcpProxy, WeightedTcpCluster};
 pub use tls::{
     CertificateSource, CipherSuite, CommonTlsContext, DownstreamTlsContext, KeyExchangeGroup, UpstreamTlsContext,
     ValidationSource,
 };
+pub use trust_bundle::{TrustBundle, TrustBundleError};

@@ -6,8 +6,8 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{StringMatcher, StringPattern};
-use crate::{identity::TrustDomain, tls::CertificateInfo};
+use super::{StringMatcher, StringPattern, TrustBundle};
+use crate::tls::CertificateInfo;
 
 /// A named secret, to which transport sockets refer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum SecretValue {
     TlsCertificate(TlsCertificate),
     /// The authorities that this side trusts.
     ValidationContext(CertificateValidationContext),
+    /// The authorities of trust domains, in a file. Envoy `SPIFFECertValidatorConfig.trust_bundles`.
+    TrustBundles(Vec<TrustBundle>),
 }
 
 /// A certificate and its key. Envoy `transport_sockets.tls.v3.TlsCertificate`.
@@ -75,15 +77,6 @@ pub struct CertificateValidationContext {
     pub max_verify_depth: Option<u32>,
     /// Do not tell clients which authorities are trusted. Default false.
     pub suppress_client_ca_list: bool,
-}
-
-/// The authorities of a trust domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustBundle {
-    /// The trust domain.
-    pub trust_domain: TrustDomain,
-    /// Its authorities.
-    pub trust_bundle: Bytes,
 }
 
 /// A matcher of one kind of subject alternative names. Envoy `transport_sockets.tls.v3.SubjectAltNameMatcher`.

@@ -86,6 +86,9 @@ pub struct ValidationSource {
     pub context: CertificateValidationContext,
     /// A secret.
     pub secret: Option<Arc<str>>,
+    /// A secret of the authorities of trust domains, which replaces those of the context as soon as it exists. Envoy
+    /// `SPIFFECertValidatorConfig.trust_bundles` in a file.
+    pub trust_bundles: Option<Arc<str>>,
 }
 
 /// A cipher suite of TLS 1.2 that is supported. All have forward secrecy and authenticated encryption.
@@ -155,6 +158,12 @@ impl KeyExchangeGroup {
 impl CommonTlsContext {
     /// The names of the secrets that it refers to.
     pub fn secret_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.required_secret_names()
+            .chain(self.validation.iter().filter_map(|validation| validation.trust_bundles.as_ref()))
+    }
+
+    /// The names of the secrets without which there are no handshakes: the first of [`Self::secret_names`].
+    pub fn required_secret_names(&self) -> impl Iterator<Item = &Arc<str>> {
         let certificates = self.certificates.iter().filter_map(|source| match source {
             CertificateSource::Secret(name) => Some(name),
             CertificateSource::Inline(_) => None,

@@ -67,6 +67,8 @@ pub(super) enum VerifyError {
     Svid(#[from] SvidError),
     #[error("trust domain {0} is not trusted")]
     TrustDomain(String),
+    #[error("an intermediate authority is {0}, which is not of the workload's trust domain")]
+    Intermediate(String),
     #[error("no subject alternative name matches: {0}")]
     SubjectAltName(String),
     #[error("neither the certificate nor its public key is pinned")]

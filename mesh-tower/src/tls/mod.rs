@@ -29,6 +29,8 @@ pub(crate) use error::TlsError;
 pub(crate) use server::{ServerTls, TlsServerStream};
 
 #[cfg(test)]
+mod spiffe_vectors;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ use super::TlsError;
 #[derive(Debug)]
 pub(super) struct Secrets {
     slots: Vec<Arc<SecretSlot>>,
+    /// How many of them, from the first, must exist.
+    required: usize,
 }
 
 /// Secrets at one time.
@@ -41,12 +43,12 @@ struct Made<T> {
 impl Secrets {
     /// The slots of the secrets that `context` names.
     pub(super) fn new(context: &CommonTlsContext, slot: impl FnMut(&Arc<str>) -> Arc<SecretSlot>) -> Self {
-        Self { slots: context.secret_names().map(slot).collect() }
+        Self { slots: context.secret_names().map(slot).collect(), required: context.required_secret_names().count() }
     }
 
-    /// Waits until all of them exist. The caller limits the time.
+    /// Waits until all exist that must. The caller limits the time.
     pub(super) async fn wait(&self) {
-        for slot in &self.slots {
+        for slot in &self.slots[..self.required] {
             let mut watch = slot.watch();
             while slot.read(|secret| secret.is_none()) {
                 watch.changed().await;
@@ -54,9 +56,9 @@ impl Secrets {
         }
     }
 
-    /// Whether all of them exist.
+    /// Whether all exist that must.
     pub(super) fn exist(&self) -> bool {
-        self.slots.iter().all(|slot| slot.read(|secret| secret.is_some()))
+        self.slots[..self.required].iter().all(|slot| slot.read(|secret| secret.is_some()))
     }
 
     fn values(&self) -> SecretValues {
@@ -141,10 +143,21 @@ impl SecretValues {
         context: &CommonTlsContext,
     ) -> Result<Option<CertificateValidationContext>, TlsError> {
         let Some(source) = &context.validation else { return Ok(None) };
-        let Some(name) = &source.secret else { return Ok(Some(source.context.clone())) };
-        match self.get(name)? {
-            SecretValue::ValidationContext(secret) => Ok(Some(source.context.combined(secret))),
-            _ => Err(TlsError::SecretKind { name: Arc::clone(name), expected: "validation context" }),
+        let mut all = source.context.clone();
+        if let Some(name) = &source.secret {
+            let SecretValue::ValidationContext(secret) = self.get(name)? else {
+                return Err(TlsError::SecretKind { name: Arc::clone(name), expected: "validation context" });
+            };
+            all = all.combined(secret);
         }
+        if let Some(name) = &source.trust_bundles
+            && let Ok(secret) = self.get(name)
+        {
+            let SecretValue::TrustBundles(bundles) = secret else {
+                return Err(TlsError::SecretKind { name: Arc::clone(name), expected: "map of trust bundles" });
+            };
+            all.trust_domains.clone_from(bundles);
+        }
+        Ok(Some(all))
     }
 }

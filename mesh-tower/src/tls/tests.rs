@@ -7,7 +7,7 @@ use std::{
 use mesh_core::{
     model::{
         CertificateSource, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SanKind, SanMatcher,
-        Secret, StringMatcher, TlsCertificate, TrustBundle, UpstreamTlsContext, ValidationSource,
+        Secret, SecretValue, StringMatcher, TlsCertificate, TrustBundle, UpstreamTlsContext, ValidationSource,
     },
     store::Store,
     telemetry::TlsStats,
@@ -374,6 +374,56 @@ async fn sessions_are_resumed_until_the_authorities_change() {
     store.set_secret(Secret::trusted_ca("ROOTCA", other.pem()));
     assert_contains(pair.outcome().await.unwrap_err(), "UnknownIssuer");
     assert_eq!(pair.server_stats.session_reused.get(), 2);
+}
+
+#[tokio::test]
+async fn sessions_are_not_resumed_after_a_revocation() {
+    let ca = Authority::new("root");
+    let mut server = mutual_server(ca.workload(REVIEWS), CertificateValidationContext::default());
+    server.common.validation.as_mut().unwrap().secret = Some("ROOTCA".into());
+    let store = Store::new();
+    let revoking = |serial| {
+        let mut context = ca.validation();
+        context.crl = Some(ca.revocation_list(serial));
+        store.set_secret(Secret { name: "ROOTCA".into(), value: SecretValue::ValidationContext(context) });
+    };
+    revoking(8);
+    let own = ca.issue(|params| params.serial_number = Some(7u64.into()));
+    let pair = Pair::in_store(&store, &server, &client(Some(own), ca.validation()));
+    for resumed in [0, 1] {
+        assert!(pair.outcome().await.is_ok());
+        assert_eq!(pair.server_stats.session_reused.get(), resumed);
+    }
+    revoking(7);
+    assert_contains(pair.outcome().await.unwrap_err(), "Revoked");
+    assert_eq!(pair.server_stats.session_reused.get(), 1);
+}
+
+#[tokio::test]
+async fn trust_bundles_in_a_file_replace_those_of_the_context() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let bundle =
+        |name: &str, ca: &Authority| TrustBundle { trust_domain: name.parse().unwrap(), trust_bundle: ca.pem() };
+    let mut context = CertificateValidationContext::default();
+    context.trust_domains = vec![bundle("td", &ours)];
+    let mut server = mutual_server(ours.workload(REVIEWS), context);
+    server.common.validation.as_mut().unwrap().trust_bundles = Some("bundles".into());
+    let store = Store::new();
+    let set = |bundles: &[TrustBundle]| {
+        store.set_secret(Secret { name: "bundles".into(), value: SecretValue::TrustBundles(bundles.into()) });
+    };
+    let connect = |certificate: &TlsCertificate| {
+        let pair = Pair::in_store(&store, &server, &client(Some(certificate.clone()), ours.validation()));
+        async move { pair.outcome().await.map(drop) }
+    };
+    let (own, federated) = (ours.workload(WEB), theirs.workload("spiffe://other/a"));
+    // Until the file has been read again, what was read with the context counts.
+    assert_eq!(connect(&own).await, Ok(()));
+    assert_contains(connect(&federated).await.unwrap_err(), "trust domain other is not trusted");
+    set(&[bundle("td", &ours), bundle("other", &theirs)]);
+    assert_eq!((connect(&own).await, connect(&federated).await), (Ok(()), Ok(())));
+    set(&[bundle("other", &theirs)]);
+    assert_contains(connect(&own).await.unwrap_err(), "trust domain td is not trusted");
 }
 
 #[track_caller]

@@ -166,13 +166,13 @@ impl Verifier {
 
     fn verify_chain(&self, peer: &Presented<'_>, now: UnixTime) -> Result<(), Error> {
         let Presented { read, end_entity, intermediates, role } = peer;
-        let roots = match &self.anchors {
+        let (roots, id) = match &self.anchors {
             None => return Ok(()),
-            Some(Anchors::Common(roots)) => roots,
+            Some(Anchors::Common(roots)) => (roots, None),
             Some(Anchors::ByTrustDomain(domains)) => {
                 let id: SpiffeId = read.svid(*role).map_err(VerifyError::from)?;
                 let untrusted = || VerifyError::TrustDomain(id.trust_domain().to_owned());
-                domains.get(id.trust_domain()).ok_or_else(untrusted)?
+                (domains.get(id.trust_domain()).ok_or_else(untrusted)?, Some(id))
             }
         };
         if let Some(max) = self.context.max_verify_depth
@@ -202,10 +202,15 @@ impl Verifier {
         };
         let certificate = EndEntityCert::try_from(*end_entity).map_err(chain_error)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
-        certificate
+        let path = certificate
             .verify_for_usage(algorithms, &roots.anchors, intermediates, now, usage, revocation, None)
-            .map(|_| ())
-            .map_err(chain_error)
+            .map_err(chain_error)?;
+        let authorities = path.intermediate_certificates().filter(|_| id.is_some());
+        for authority in authorities {
+            let authority = Certificate::from_der(&authority.der()).map_err(VerifyError::from)?;
+            verify_intermediate(&authority, id.as_ref())?;
+        }
+        Ok(())
     }
 
     fn verify_pins(&self, read: &Certificate, der: &[u8]) -> Result<(), VerifyError> {
@@ -327,6 +332,17 @@ fn verify_validity(read: &Certificate, now: UnixTime) -> Result<(), Error> {
         Err(CertificateError::Expired.into())
     } else {
         Ok(())
+    }
+}
+
+/// An authority with a SPIFFE ID issues identities of its own trust domain only. X509-SVID section 3.2.
+fn verify_intermediate(authority: &Certificate, issued: Option<&SpiffeId>) -> Result<(), VerifyError> {
+    let is_spiffe =
+        |uri: &&Arc<str>| uri.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("spiffe"));
+    let is_of_domain = |own: SpiffeId| issued.is_none_or(|id| own.trust_domain() == id.trust_domain());
+    match authority.info.uri_sans.iter().filter(is_spiffe).find(|uri| !uri.parse().is_ok_and(is_of_domain)) {
+        Some(uri) => Err(VerifyError::Intermediate(uri.to_string())),
+        None => Ok(()),
     }
 }
 

@@ -1424,11 +1424,6 @@ pub(crate) const RULES: &[MessageRules] = &[
         fields: &[(1, &[MinLen(1)])],
     },
     MessageRules {
-        message: "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
-        required_oneofs: &[],
-        fields: &[(1, &[MinItems(1)])],
-    },
-    MessageRules {
         message: "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig.TrustDomain",
         required_oneofs: &[],
         fields: &[(1, &[MinLen(1)])],

@@ -64,6 +64,11 @@ pub(crate) fn in_file(name_in_store: &str) -> Option<(&str, &str)> {
     name_in_store.strip_prefix(IN_FILE)?.split_once('@')
 }
 
+/// The name in the store of the trust bundles in a file. No resource has an empty name.
+pub(crate) fn bundles_in_file(path: &str) -> Arc<str> {
+    format!("{IN_FILE}@{path}").into()
+}
+
 /// The name in the store of the resource `name` from `source`.
 pub(crate) fn name_in_store(at: &At<'_>, source: &ConfigSource, name: &str) -> Result<Arc<str>> {
     let (source, timeout) = decode(at, source)?;

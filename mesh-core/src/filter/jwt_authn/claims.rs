@@ -77,7 +77,7 @@ impl Provider {
 /// The claim at `path`.
 #[must_use]
 pub fn claim<'p>(payload: &'p MetadataValue, path: &[Box<str>]) -> Option<&'p MetadataValue> {
-    path.iter().try_fold(payload, |value, key| super::json::field(value, key))
+    path.iter().try_fold(payload, |value, key| crate::json::field(value, key))
 }
 
 /// A claim as the value of a header; `None` if it has none, which null and empty texts do not have. Lists and objects are

@@ -19,7 +19,6 @@ mod algorithm;
 mod cache;
 mod claims;
 mod extract;
-mod json;
 mod jwks;
 mod provider;
 mod remote;

@@ -13,8 +13,8 @@ use base64::{
     },
 };
 
-use super::{algorithm::Algorithm, json, status::JwtStatus};
-use crate::value::MetadataValue;
+use super::{algorithm::Algorithm, status::JwtStatus};
+use crate::{json, value::MetadataValue};
 
 /// Maximum length of a token in bytes. Envoy has no limit other than that of headers.
 pub const MAX_TOKEN_BYTES: usize = 32 * 1024;

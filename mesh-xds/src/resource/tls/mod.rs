@@ -16,7 +16,7 @@ use super::config_source;
 use super::data_source;
 use super::field::{At, Result, fields};
 use super::value::{enumeration, list, optional, required, string_matcher, unpack};
-use crate::proto::envoy::config::core::v3::{DataSource, TypedExtensionConfig};
+use crate::proto::envoy::config::core::v3::{DataSource, TypedExtensionConfig, data_source::Specifier};
 use crate::proto::envoy::extensions::transport_sockets::tls::v3::{
     self as proto, SdsSecretConfig, SpiffeCertValidatorConfig, SubjectAltNameMatcher, TlsParameters,
     certificate_validation_context::TrustChainVerification,
@@ -178,7 +178,9 @@ fn validation_source(at: &At<'_>, source: &ValidationContextType) -> Result<Vali
     let mut model = ValidationSource::default();
     match source {
         ValidationContextType::ValidationContext(context) => {
-            model.context = validation(&at.field("validation_context"), context)?;
+            let at = at.field("validation_context");
+            model.context = validation(&at, context)?;
+            model.trust_bundles = trust_bundles(&at, context)?;
         }
         ValidationContextType::ValidationContextSdsSecretConfig(config) => {
             model.secret = Some(sds(&at.field("validation_context_sds_secret_config"), config)?);
@@ -196,6 +198,7 @@ fn validation_source(at: &At<'_>, source: &ValidationContextType) -> Result<Vali
             }
             let context_at = at.field("default_validation_context");
             model.context = optional(&context_at, default_validation_context.as_ref(), validation)?.unwrap_or_default();
+            model.trust_bundles = optional(&context_at, default_validation_context.as_ref(), trust_bundles)?.flatten();
             let secret_at = at.field("validation_context_sds_secret_config");
             model.secret = optional(&secret_at, validation_context_sds_secret_config.as_ref(), sds)?;
             if validation_context_certificate_provider_instance.is_some() {
@@ -377,20 +380,26 @@ fn any_name(matcher: &StringMatcher) -> [SanMatcher; 4] {
         .map(|kind| SanMatcher { kind, matcher: matcher.clone() })
 }
 
+/// The authorities of trust domains.
 fn trust_domains(at: &At<'_>, config: &TypedExtensionConfig) -> Result<Vec<TrustBundle>> {
-    let at = at.field("typed_config");
-    let message = required(&at, config.typed_config.as_ref())?;
-    let message: SpiffeCertValidatorConfig = unpack(&at, message)?;
+    let (at, message) = spiffe_validator(at, config)?;
     fields! {
         SpiffeCertValidatorConfig = &message, at;
-        use { trust_domains }
+        use { trust_domains, trust_bundles }
         ignore {}
-        refuse { trust_bundles }
+        refuse {}
+    }
+    if let Some(source) = trust_bundles {
+        if !trust_domains.is_empty() {
+            at.field("trust_domains").ignore("trust_bundles takes precedence");
+        }
+        let at = at.field("trust_bundles");
+        return TrustBundle::map_from_json(&data_source::read(&at, source, MAX_PEM)?).map_err(|error| at.refuse(error));
     }
     if trust_domains.is_empty() {
         return Err(at.field("trust_domains").refuse("is empty"));
     }
-    list(&at, "trust_domains", trust_domains, |at, domain| {
+    let bundles = list(&at, "trust_domains", trust_domains, |at, domain| {
         let spiffe_cert_validator_config::TrustDomain { name, trust_bundle, workload_trust_domain } = domain;
         if !workload_trust_domain.is_empty() {
             return Err(at.field("workload_trust_domain").refuse("not supported"));
@@ -398,7 +407,29 @@ fn trust_domains(at: &At<'_>, config: &TypedExtensionConfig) -> Result<Vec<Trust
         let trust_domain: TrustDomain = name.parse().map_err(|error| at.field("name").refuse(error))?;
         let bundle_at = at.field("trust_bundle");
         Ok(TrustBundle { trust_domain, trust_bundle: pem(&bundle_at, required(&bundle_at, trust_bundle.as_ref())?)? })
+    })?;
+    for (index, bundle) in bundles.iter().enumerate() {
+        if bundles[..index].iter().any(|earlier| earlier.trust_domain == bundle.trust_domain) {
+            return Err(at.item("trust_domains", index).field("name").refuse("has two bundles"));
+        }
+    }
+    Ok(bundles)
+}
+
+/// The name in the store of the trust bundles that `context` has in a file, which is followed.
+fn trust_bundles(at: &At<'_>, context: &proto::CertificateValidationContext) -> Result<Option<Arc<str>>> {
+    let Some(config) = &context.custom_validator_config else { return Ok(None) };
+    let (_, message) = spiffe_validator(&at.field("custom_validator_config"), config)?;
+    Ok(match message.trust_bundles.and_then(|source| source.specifier) {
+        Some(Specifier::Filename(path)) => Some(config_source::bundles_in_file(&path)),
+        _ => None,
     })
+}
+
+fn spiffe_validator<'a>(at: &'a At<'a>, config: &TypedExtensionConfig) -> Result<(At<'a>, SpiffeCertValidatorConfig)> {
+    let at = at.field("typed_config");
+    let message = unpack(&at, required(&at, config.typed_config.as_ref())?)?;
+    Ok((at, message))
 }
 
 /// A SHA-256 hash in hexadecimal, with or without colons.

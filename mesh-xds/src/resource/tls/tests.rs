@@ -102,7 +102,41 @@ fn trust_domains_have_bundles_of_their_own() {
     );
     let error = validation_of(&validator("{name: TD, trust_bundle: {inline_string: pem}}")).unwrap_err();
     assert!(error.contains("trust_domains[0].name: a trust domain with 'T'"), "{error}");
+    let twice = ["{name: td, trust_bundle: {inline_string: pem}}"; 2].join(", ");
+    assert!(validation_of(&validator(&twice)).unwrap_err().contains("trust_domains[1].name: has two bundles"));
     assert!(validation_of(&validator("")).unwrap_err().contains("trust_domains: is empty"));
+}
+
+#[test]
+fn a_map_of_trust_bundles_takes_precedence() {
+    let kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
+    let decode = |bundles: &str| {
+        let old = "trust_domains: [{name: old, trust_bundle: {inline_string: pem}}]";
+        let validator = format!("{{name: spiffe, typed_config: {{'@type': {kind}, {old}, trust_bundles: {bundles}}}}}");
+        server(&format!("validation_context: {{custom_validator_config: {validator}}}"))
+    };
+    let map = r#"{"trust_domains": {"td": {"keys": [{"use": "x509-svid", "x5c": ["MQ=="]}]}}}"#;
+    let (common, ignored) = decode(&format!("{{inline_string: '{map}'}}")).unwrap();
+    let validation = common.validation.unwrap();
+    let names = |context: &CertificateValidationContext| {
+        context.trust_domains.iter().map(|bundle| bundle.trust_domain.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((names(&validation.context), validation.trust_bundles), (vec!["td".to_owned()], None));
+    assert!(ignored.iter().any(|line| line.ends_with("trust_domains: trust_bundles takes precedence")), "{ignored:?}");
+
+    let path = std::env::temp_dir().join(format!("mesh-bundles-{}.json", std::process::id()));
+    let file = format!("{{filename: {}}}", path.display());
+    assert!(decode(&file).unwrap_err().contains("trust_bundles.filename: "), "there is no such file");
+    std::fs::write(&path, map).unwrap();
+    let (common, _) = decode(&file).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let name = format!("file:@{}", path.display());
+    assert_eq!(common.secret_names().map(|name| &**name).collect::<Vec<_>>(), ["default", &name]);
+    assert_eq!(common.required_secret_names().count(), 1);
+    assert_eq!(names(&common.validation.unwrap().context), ["td"]);
+
+    let error = decode("{inline_string: '{}'}").unwrap_err();
+    assert!(error.ends_with("trust_bundles: trust_domains: is missing or empty"), "{error}");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use thiserror::Error;
 
-use super::{algorithm::Algorithm, json, status::JwtStatus, token::Jwt};
-use crate::value::MetadataValue;
+use super::{algorithm::Algorithm, status::JwtStatus, token::Jwt};
+use crate::{json, value::MetadataValue};
 
 /// Maximum length of a key set in bytes.
 pub const MAX_JWKS_BYTES: usize = 1024 * 1024;

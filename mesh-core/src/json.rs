@@ -10,10 +10,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use crate::value::MetadataValue;
 
 /// Maximum number of nested objects and lists.
-pub(super) const MAX_DEPTH: u8 = 32;
+pub(crate) const MAX_DEPTH: u8 = 32;
 
 /// Reads an object. `None` if the text is anything else.
-pub(super) fn object(json: &[u8]) -> Option<MetadataValue> {
+pub(crate) fn object(json: &[u8]) -> Option<MetadataValue> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     let value = Value { depth: MAX_DEPTH }.deserialize(&mut reader).ok()?;
     reader.end().ok()?;
@@ -21,7 +21,7 @@ pub(super) fn object(json: &[u8]) -> Option<MetadataValue> {
 }
 
 /// The text of a string.
-pub(super) fn string(value: &MetadataValue) -> Option<&str> {
+pub(crate) fn string(value: &MetadataValue) -> Option<&str> {
     match value {
         MetadataValue::String(text) => Some(text),
         _ => None,
@@ -29,7 +29,7 @@ pub(super) fn string(value: &MetadataValue) -> Option<&str> {
 }
 
 /// The field `name` of an object.
-pub(super) fn field<'v>(object: &'v MetadataValue, name: &str) -> Option<&'v MetadataValue> {
+pub(crate) fn field<'v>(object: &'v MetadataValue, name: &str) -> Option<&'v MetadataValue> {
     match object {
         MetadataValue::Object(fields) => fields.get(name),
         _ => None,
