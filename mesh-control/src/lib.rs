@@ -19,6 +19,7 @@ pub mod destination_rules;
 pub mod diagnostic;
 mod document;
 mod ext_authz_providers;
+pub mod gateway_api;
 pub mod identities;
 pub mod load;
 pub mod mesh;

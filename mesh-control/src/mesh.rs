@@ -1,7 +1,8 @@
 //! A mesh: resources, and the indexes that validation and translation look things up in.
 
-use crate::config::Config;
+use crate::config::{Config, VirtualService};
 use crate::destination_rules::DestinationRules;
+use crate::gateway_api::GatewayApi;
 use crate::peer_authentications::PeerAuthentications;
 use crate::registry::Registry;
 
@@ -15,6 +16,8 @@ pub struct Mesh {
     pub registry: Registry,
     /// The policies of the services.
     pub destination_rules: DestinationRules,
+    /// The resources of Gateway API, in terms of Istio's.
+    pub gateway_api: GatewayApi,
     /// How workloads are called.
     pub peer_authentications: PeerAuthentications,
     /// Whether the workloads get certificates of the mesh. See [`Options::certificates`](crate::config::Options).
@@ -27,9 +30,16 @@ impl Mesh {
     /// The mesh of a configuration, as version 1, without certificates.
     pub fn new(config: Config) -> Self {
         let registry = Registry::new(&config);
+        let gateway_api = GatewayApi::new(&config, &registry);
         let destination_rules = DestinationRules::new(&config);
         let peer_authentications = PeerAuthentications::new(&config);
-        Self { config, registry, destination_rules, peer_authentications, has_certificates: false, version: 1 }
+        let (has_certificates, version) = (false, 1);
+        Self { config, registry, destination_rules, gateway_api, peer_authentications, has_certificates, version }
+    }
+
+    /// All rules of requests and connections: the VirtualServices, then the routes of Gateway API.
+    pub fn virtual_services(&self) -> impl Iterator<Item = &VirtualService> {
+        self.config.virtual_services.iter().chain(&self.gateway_api.virtual_services)
     }
 
     /// The same mesh, whose workloads get certificates, or not.

@@ -2,11 +2,11 @@
 
 use mesh_core::nearest::nearest;
 
-use super::Kind;
 use super::kind::Owner;
 use super::mesh_config::{Holder, holder};
 use super::metadata::Metadata;
 use super::other::{Other, is_templated};
+use super::{Kind, gateway_api};
 use crate::document::{Context, Located, Node, Object, Value};
 
 /// The group of the kinds that protect workloads: a mesh must not start without enforcing them.
@@ -59,7 +59,7 @@ pub(super) fn read(node: &Node, cx: Context<'_>) -> Option<Header> {
     if let Some(holder) = holder(group, &kind, node, cx.namespace()) {
         return Some(Header::MeshConfig(holder));
     }
-    let Some(known) = Kind::from_name(&kind).filter(|known| !is_other_group(group, *known)) else {
+    let Some(known) = Kind::from_name(&kind, group).filter(|known| !is_other_group(group, *known)) else {
         return unknown(group, &api_version, kind, cx);
     };
     let api = known.api();
@@ -128,7 +128,7 @@ impl crate::document::FromNode for AnyNode {
 fn unknown(group: &str, api_version: &str, kind: Located<String>, cx: Context<'_>) -> Option<Header> {
     let names = Kind::ALL.iter().filter(|known| known.api().group == group).map(|known| known.as_str());
     let mut nearest_kind = nearest(&kind.value, names);
-    let is_of_istio = group == "istio.io" || group.ends_with(".istio.io");
+    let is_of_istio = group == "istio.io" || group.ends_with(".istio.io") || group == gateway_api::GROUP;
     if !is_of_istio && nearest_kind.is_none() && group.contains("istio") {
         // The group may be misspelt, too.
         let names = Kind::ALL.iter().filter(|known| known.api().owner == Owner::Istio).map(|known| known.as_str());

@@ -2,7 +2,7 @@
 //!
 //! [`for_each_kind`] is the one list of them. Code that covers every kind is generated from it: [`Kind`],
 //! [`Config`] and the function that reads a resource here, and the checks between resources in `validate`. Each row names
-//! the type of the kind, its field in [`Config`], its module in `validate`, and its API.
+//! the type of the kind, its name if that is another, its field in [`Config`], its module in `validate`, and its API.
 
 use mesh_core::nearest::nearest;
 
@@ -25,6 +25,8 @@ pub(crate) struct Api {
 pub(crate) enum Owner {
     /// Istio: everything is in `spec`, and unknown fields are refused.
     Istio,
+    /// Gateway API: as Istio.
+    GatewayApi,
     /// Kubernetes: the whole object is read, and fields that do not matter to a mesh are left alone.
     Kubernetes,
 }
@@ -41,6 +43,12 @@ const NETWORKING: Api =
     Api { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], owner: Owner::Istio };
 /// Authentication and authorization.
 const SECURITY: Api = Api { group: "security.istio.io", versions: &["v1", "v1beta1"], owner: Owner::Istio };
+/// Traffic management, of Kubernetes.
+const GATEWAY_API: Api = Api {
+    group: super::gateway_api::GROUP,
+    versions: &["v1", "v1beta1", "v1alpha3", "v1alpha2"],
+    owner: Owner::GatewayApi,
+};
 /// What Kubernetes consists of.
 const CORE: Api = Api { group: "", versions: &["v1"], owner: Owner::Kubernetes };
 /// Addresses of services.
@@ -72,6 +80,16 @@ macro_rules! for_each_kind {
             PeerAuthentication { field: peer_authentications, module: peer_authentication, api: SECURITY }
             /// Tokens of end users that workloads accept.
             RequestAuthentication { field: request_authentications, module: request_authentication, api: SECURITY }
+            /// Who serves Gateways of Gateway API.
+            GatewayClass { field: gateway_classes, module: unchecked, api: GATEWAY_API }
+            /// Ports at the edge of the mesh, as Gateway API has them.
+            KubernetesGateway = "Gateway" { field: kubernetes_gateways, module: unchecked, api: GATEWAY_API }
+            /// Routes of HTTP requests.
+            HTTPRoute { field: http_routes, module: unchecked, api: GATEWAY_API }
+            /// Routes of gRPC requests.
+            GRPCRoute { field: grpc_routes, module: unchecked, api: GATEWAY_API }
+            /// References to other namespaces that are allowed.
+            ReferenceGrant { field: reference_grants, module: unchecked, api: GATEWAY_API }
             /// Services of Kubernetes.
             Service { field: services, module: service, api: CORE }
             /// Addresses of services of Kubernetes.
@@ -118,8 +136,18 @@ pub(crate) trait Resource: Sized {
     fn read(metadata: Metadata, node: &Node, cx: Context<'_>) -> Option<Self>;
 }
 
+/// The name of a kind: that of its type, unless the row has another.
+macro_rules! name_of {
+    ($kind:ident) => {
+        stringify!($kind)
+    };
+    ($kind:ident $name:literal) => {
+        $name
+    };
+}
+
 macro_rules! define_kinds {
-    ($($(#[$doc:meta])+ $kind:ident { field: $field:ident, module: $module:ident, api: $api:ident })+) => {
+    ($($(#[$doc:meta])+ $kind:ident $(= $name:literal)? { field: $field:ident, module: $module:ident, api: $api:ident })+) => {
         /// A kind of resource.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
@@ -134,7 +162,7 @@ macro_rules! define_kinds {
             /// The name in the field `kind`.
             pub fn as_str(self) -> &'static str {
                 match self {
-                    $(Self::$kind => stringify!($kind),)+
+                    $(Self::$kind => name_of!($kind $($name)?),)+
                 }
             }
 
@@ -200,14 +228,18 @@ macro_rules! define_kinds {
 for_each_kind!(define_kinds);
 
 impl Kind {
-    /// The kind of this name.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+    /// The kind of this name; of several, that of the API group, or else the first.
+    pub(crate) fn from_name(name: &str, group: &str) -> Option<Self> {
+        let mut named = Self::ALL.iter().copied().filter(|kind| kind.as_str() == name);
+        let first = named.clone().next()?;
+        Some(named.find(|kind| kind.api().group == group).unwrap_or(first))
     }
 
     /// The kind of a resource that is named as [`Metadata::resource`] does: `VirtualService default/reviews`.
     pub(crate) fn of_resource(resource: &str) -> Option<Self> {
-        Self::from_name(resource.split_once(' ')?.0)
+        let kind = resource.split_once(' ')?.0;
+        let (name, group) = kind.split_once('.').unwrap_or((kind, ""));
+        Self::from_name(name, group)
     }
 
     /// Whether the kind protects workloads, so that leaving out a resource would open what it closes.
@@ -217,7 +249,7 @@ impl Kind {
 
     /// The kind that a name, perhaps misspelt, most likely means.
     pub(super) fn meant(name: &str) -> Option<Self> {
-        Self::from_name(nearest(name, Self::ALL.iter().map(|kind| kind.as_str()))?)
+        Self::from_name(nearest(name, Self::ALL.iter().map(|kind| kind.as_str()))?, "")
     }
 }
 

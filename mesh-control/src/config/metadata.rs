@@ -45,20 +45,25 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// `VirtualService default/reviews`.
+    /// `VirtualService default/reviews`; of two kinds of one name, the second has its group: `Gateway.gateway.networking.k8s.io
+    /// default/edge`.
     pub fn resource(&self) -> String {
         let separator = if self.namespace.is_empty() { "" } else { "/" };
-        format!("{} {}{separator}{}", self.kind.as_str(), self.namespace, self.name)
+        let group =
+            if self.kind == Kind::KubernetesGateway { format!(".{}", self.kind.api().group) } else { String::new() };
+        format!("{}{group} {}{separator}{}", self.kind.as_str(), self.namespace, self.name)
     }
 
     /// Path of the resource in the Kubernetes API, as istiod writes it into metadata: `kind` in kebab case.
     pub fn config_path(&self) -> String {
-        let mut kind = String::new();
-        for (i, c) in self.kind.as_str().chars().enumerate() {
-            if c.is_ascii_uppercase() && i > 0 {
+        let (mut kind, name) = (String::new(), self.kind.as_str().as_bytes());
+        for (i, c) in name.iter().enumerate() {
+            // A word begins with the last letter of a row of upper-case letters: `HTTPRoute` is `http-route`.
+            let begins = c.is_ascii_uppercase() && name.get(i + 1).is_some_and(u8::is_ascii_lowercase);
+            if begins && i > 0 {
                 kind.push('-');
             }
-            kind.push(c.to_ascii_lowercase());
+            kind.push(char::from(c.to_ascii_lowercase()));
         }
         let api = self.kind.api();
         format!("/apis/{}/{}/namespaces/{}/{kind}/{}", api.group, api.versions[0], self.namespace, self.name)

@@ -18,6 +18,7 @@ mod client_tls;
 mod completeness;
 mod destination_rule;
 mod gateway;
+pub(crate) mod gateway_api;
 mod header;
 mod kind;
 mod kubernetes;
@@ -49,6 +50,11 @@ pub use destination_rule::{
     ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset, TcpKeepalive, TrafficPolicy,
 };
 pub use gateway::{Gateway, Server, ServerMode};
+pub use gateway_api::{
+    AllowedNamespaces, AllowedRoutes, BackendRef, GRPCRoute, GatewayClass, GrantFrom, GrantTo, HTTPRoute,
+    KubernetesGateway, Listener, ListenerProtocol, ListenerTls, ObjectRef, ParentRef, PathModifier, ReferenceGrant,
+    RequestRedirect, RouteFilter, RouteRule, Timeouts, UrlRewrite,
+};
 pub(crate) use kind::for_each_kind;
 pub use kind::{Config, Kind};
 pub use kubernetes::{

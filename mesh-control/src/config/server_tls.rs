@@ -117,6 +117,24 @@ pub(super) const TERMINATION: &[&str] = &[
 ];
 
 impl ServerTls {
+    /// TLS with certificates in Secrets, and without certificates of clients.
+    pub(crate) fn simple(credential_names: Vec<Located<String>>) -> Self {
+        Self {
+            mode: ServerTlsMode::Simple,
+            certificates: Vec::new(),
+            ca_certificates: String::new(),
+            ca_crl: String::new(),
+            credential_names,
+            ca_cert_credential_name: String::new(),
+            subject_alt_names: Vec::new(),
+            verify_certificate_spki: Vec::new(),
+            verify_certificate_hash: Vec::new(),
+            min_protocol_version: None,
+            max_protocol_version: None,
+            cipher_suites: Vec::new(),
+        }
+    }
+
     /// Reads the fields of `tls` that are about ending TLS, and checks them for the mode.
     pub(super) fn read(object: &Object<'_>, mode: ServerTlsMode) -> Self {
         let text = |name| object.optional::<String>(name).unwrap_or_default();

@@ -19,8 +19,11 @@ pub(super) struct GatewayServer<'a> {
 /// The servers of the Gateways that select the node.
 pub(super) fn servers<'a>(view: &View<'a>) -> impl Iterator<Item = GatewayServer<'a>> {
     let node = view.node;
-    let gateways = view.mesh.config.gateways.iter().filter(|gateway| selects(&gateway.selector, &node.labels));
-    gateways.flat_map(|gateway| gateway.servers.iter().map(move |server| GatewayServer::new(gateway, server)))
+    let gateways = view.mesh.config.gateways.iter();
+    // Those of Gateway API are served in their namespace only.
+    let local = view.mesh.gateway_api.gateways.iter().filter(|gateway| gateway.metadata.namespace == node.namespace);
+    let selecting = gateways.chain(local).filter(|gateway| selects(&gateway.selector, &node.labels));
+    selecting.flat_map(|gateway| gateway.servers.iter().map(move |server| GatewayServer::new(gateway, server)))
 }
 
 impl<'a> GatewayServer<'a> {
@@ -62,7 +65,7 @@ impl<'a> GatewayServer<'a> {
         view: &'b View<'a>,
     ) -> impl Iterator<Item = &'a VirtualService> + use<'a, 'b> {
         let mesh = view.mesh;
-        mesh.config.virtual_services.iter().filter(move |service| {
+        mesh.virtual_services().filter(move |service| {
             Visibility::includes(&service.export_to, &service.metadata.namespace, &view.node.namespace)
                 && service.gateways.iter().any(|bound| bound.value == self.gateway)
                 && service.hosts.iter().any(|host| self.serves(service, host))

@@ -27,7 +27,7 @@ impl<'a> View<'a> {
         let visible = registry.visible_to(&node.namespace);
         let mut services: Vec<_> =
             visible.filter(|service| sidecar.is_none_or(|sidecar| imports(sidecar, service))).collect();
-        let routes = MeshRoutes::new(config, &node.namespace);
+        let routes = MeshRoutes::new(mesh, &node.namespace);
         if sidecar.is_some() {
             add_destinations(&mut services, &routes, registry);
         }
@@ -96,14 +96,14 @@ pub(super) struct MeshRoutes<'a> {
 }
 
 impl<'a> MeshRoutes<'a> {
-    fn new(config: &'a Config, namespace: &str) -> Self {
+    fn new(mesh: &'a Mesh, namespace: &str) -> Self {
         let mut routes = Self::default();
         let is_visible = |service: &&VirtualService| {
             Visibility::includes(&service.export_to, &service.metadata.namespace, namespace)
         };
         // In order of precedence: private, exported to the client, public; the oldest first.
         let mut services: Vec<_> =
-            config.virtual_services.iter().filter(|service| service.applies_to_mesh()).filter(is_visible).collect();
+            mesh.virtual_services().filter(|service| service.applies_to_mesh()).filter(is_visible).collect();
         services.sort_by_key(|service| visibility_rank(&service.export_to));
         routes.connections.extend(services.iter().filter(|it| !it.tls.is_empty() || !it.tcp.is_empty()));
         for service in services.into_iter().filter(|service| !service.http.is_empty()) {

@@ -38,7 +38,7 @@ struct Scope<'a> {
 }
 
 macro_rules! define_check_all {
-    ($($(#[$doc:meta])+ $kind:ident { field: $field:ident, module: $module:ident, api: $api:ident })+) => {
+    ($($(#[$doc:meta])+ $kind:ident $(= $name:literal)? { field: $field:ident, module: $module:ident, api: $api:ident })+) => {
         /// Checks the resources of every kind.
         fn check_all(scope: Scope<'_>, diagnostics: &mut Vec<Diagnostic>) {
             $($module::check(scope, diagnostics);)+

@@ -124,6 +124,19 @@ pub struct RetryPolicy {
     pub retry_ignore_previous_hosts: bool,
 }
 
+impl RetryPolicy {
+    /// The policy of rules that have none. Istio `MeshConfig.defaultHttpRetryPolicy`.
+    pub(crate) fn istio_default() -> Self {
+        Self {
+            attempts: 2,
+            per_try_timeout: None,
+            retry_on: Vec::new(),
+            backoff: None,
+            retry_ignore_previous_hosts: true,
+        }
+    }
+}
+
 /// Istio `HTTPFaultInjection`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -18,6 +18,9 @@ pub struct HttpMatch {
     pub name: String,
     /// The path, without the query.
     pub uri: Option<StringMatch>,
+    /// The first segments of the path, in place of `uri`: `/a` is a prefix of `/a` and `/a/b`, but not of `/ab`. Only Gateway API
+    /// has it.
+    pub path_separated_prefix: Option<String>,
     /// Whether `uri` (exact or prefix) is compared without regard to case; default false.
     pub ignore_uri_case: bool,
     /// `http` or `https`.
@@ -37,7 +40,7 @@ pub struct HttpMatch {
 }
 
 /// Conditions on the node and its listener. They are decided when the configuration of the node is made.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ListenerMatch {
     /// Port that clients call.
@@ -75,6 +78,24 @@ impl ListenerMatch {
 }
 
 impl HttpMatch {
+    /// A match of every request.
+    pub(crate) fn every_path(position: Position) -> Self {
+        Self {
+            position,
+            name: String::new(),
+            uri: None,
+            path_separated_prefix: None,
+            ignore_uri_case: false,
+            scheme: None,
+            method: None,
+            authority: None,
+            headers: Vec::new(),
+            claims: Vec::new(),
+            query_params: BTreeMap::new(),
+            listener: ListenerMatch::default(),
+        }
+    }
+
     /// Whether every request that reaches the rule matches.
     pub fn is_catch_all(&self) -> bool {
         let any_path = match &self.uri {
@@ -84,6 +105,7 @@ impl HttpMatch {
             Some(_) => false,
         };
         any_path
+            && self.path_separated_prefix.is_none()
             && self.scheme.is_none()
             && self.method.is_none()
             && self.authority.is_none()
@@ -131,6 +153,7 @@ impl FromNode for HttpMatch {
             position: object.position(),
             name: object.optional("name").unwrap_or_default(),
             uri: object.node("uri").and_then(|node| StringMatch::of_path(node, cx.field("uri"))),
+            path_separated_prefix: None,
             ignore_uri_case: object.flag("ignoreUriCase"),
             scheme: object.optional("scheme"),
             method: object.optional("method"),

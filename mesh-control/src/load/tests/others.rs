@@ -15,7 +15,7 @@ fn other_objects_of_kubernetes_are_left_alone_and_counted_by_kind() {
                 apiVersion: v1\nkind: Event\nmetadata: {name: a}\n---\n\
                 apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n---\n\
                 apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n---\n\
-                apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a}\n---\n\
+                apiVersion: gateway.example.com/v1\nkind: Gateway\nmetadata: {name: a}\n---\n\
                 apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n---\n\
                 apiVersion: extensions/v1beta1\nkind: Deployment\nmetadata: {name: a}\n";
     assert_eq!(
@@ -24,7 +24,7 @@ fn other_objects_of_kubernetes_are_left_alone_and_counted_by_kind() {
             "ConfigMap (v1): 2 objects are left alone, the first at x.yaml:2:7",
             "Deployment (extensions/v1beta1): 1 object is left alone, at x.yaml:27:7",
             "Event (v1): 1 object is left alone, at x.yaml:7:7",
-            "Gateway (gateway.networking.k8s.io/v1): 1 object is left alone, at x.yaml:19:7",
+            "Gateway (gateway.example.com/v1): 1 object is left alone, at x.yaml:19:7",
             "NetworkPolicy (networking.k8s.io/v1): 1 object is left alone, at x.yaml:15:7",
             "Service (serving.knative.dev/v1): 1 object is left alone, at x.yaml:23:7",
         ]

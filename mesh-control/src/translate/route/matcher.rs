@@ -16,7 +16,10 @@ pub(super) fn route_match(matcher: Option<&HttpMatch>) -> envoy::RouteMatch {
         Some(StringMatch::Exact(path)) => PathSpecifier::Path(path.clone()),
         Some(StringMatch::Prefix(prefix)) => PathSpecifier::Prefix(prefix.clone()),
         Some(StringMatch::Regex(expression)) => PathSpecifier::SafeRegex(regex(expression)),
-        Some(StringMatch::Present) | None => any_path(),
+        Some(StringMatch::Present) | None => match &matcher.path_separated_prefix {
+            Some(prefix) => PathSpecifier::PathSeparatedPrefix(prefix.clone()),
+            None => any_path(),
+        },
     };
     let pseudo = [(":method", &matcher.method), (":authority", &matcher.authority), (":scheme", &matcher.scheme)];
     let pseudo = pseudo.into_iter().filter_map(|(name, value)| Some(header(name, value.as_ref()?, false)));

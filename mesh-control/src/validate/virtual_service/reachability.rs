@@ -81,6 +81,7 @@ fn of_request(matcher: &HttpMatch) -> Match<'_> {
         position,
         name: _,
         uri,
+        path_separated_prefix,
         ignore_uri_case,
         scheme,
         method,
@@ -93,7 +94,7 @@ fn of_request(matcher: &HttpMatch) -> Match<'_> {
     let mut headers: Vec<_> = headers.iter().map(|header| format!("{header:?}")).collect();
     headers.extend(claims.iter().map(|claim| format!("{:?} {:?} {}", claim.path, claim.value, claim.invert)));
     headers.sort_unstable();
-    let pseudo_headers = (uri, ignore_uri_case, scheme, method, authority);
+    let pseudo_headers = (uri, path_separated_prefix, ignore_uri_case, scheme, method, authority);
     Match { position, conditions: format!("{pseudo_headers:?} {headers:?} {query_params:?} {listener:?}") }
 }
 
