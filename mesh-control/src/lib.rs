@@ -10,6 +10,7 @@
 //!
 //! - `watch` (default): `source::Directory`, a directory of files that is followed.
 //! - `ca` (default): the module `ca`, a certificate authority for workloads.
+//! - `serve` (default): the module `serve`, the control plane on sockets.
 //! - `cli` (default): the program `mesh-control`. A library that depends on this crate does not need it.
 
 #[cfg(feature = "ca")]
@@ -25,6 +26,8 @@ pub mod load;
 pub mod mesh;
 pub mod peer_authentications;
 pub mod registry;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod server;
 pub mod source;
 pub mod translate;

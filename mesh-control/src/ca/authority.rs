@@ -52,19 +52,27 @@ pub struct Request<'a> {
     pub ttl: Duration,
     /// Who asks, for the log.
     pub requester: &'a str,
+    /// Names of hosts that the certificate is also for, of a server that clients reach by name; default none.
+    pub dns_names: &'a [String],
 }
 
 impl<'a> Request<'a> {
     /// A request with the default lifetime.
     #[must_use]
     pub fn new(identity: &'a Identity, requester: &'a str) -> Self {
-        Self { identity, ttl: DEFAULT_TTL, requester }
+        Self { identity, ttl: DEFAULT_TTL, requester, dns_names: &[] }
     }
 
     /// The same request with another lifetime.
     #[must_use]
     pub fn with_ttl(self, ttl: Duration) -> Self {
         Self { ttl, ..self }
+    }
+
+    /// The same request with names of hosts.
+    #[must_use]
+    pub fn with_dns_names(self, dns_names: &'a [String]) -> Self {
+        Self { dns_names, ..self }
     }
 }
 
@@ -244,6 +252,9 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(uri)];
+        for name in request.dns_names {
+            params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+        }
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

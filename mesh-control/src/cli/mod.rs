@@ -2,6 +2,8 @@
 
 #[cfg(feature = "ca")]
 mod ca;
+#[cfg(feature = "serve")]
+mod serve;
 mod translate;
 mod validate;
 
@@ -31,6 +33,9 @@ enum Command {
     /// Makes certificates for development: a root, and those of workloads.
     #[cfg(feature = "ca")]
     Ca(ca::Arguments),
+    /// Serves Envoys, gRPC clients and programs of the mesh: xDS over gRPC.
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Arguments>),
     /// Prints the xDS resources that a node of the mesh gets, as protobuf-JSON.
     Translate(translate::Arguments),
 }
@@ -68,6 +73,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Validate(arguments) => validate::run(&arguments),
         #[cfg(feature = "ca")]
         Command::Ca(arguments) => ca::run(&arguments),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(*arguments),
         Command::Translate(arguments) => translate::run(&arguments),
     }
 }

@@ -1,29 +1,33 @@
-//! The ADS server for clients in the same process.
+//! The ADS server.
 //!
 //! The first request of a stream identifies the node. The stream then gets the resources of that node, and after each
-//! change of the [`Mesh`] the types that have changed: all resources of clusters and listeners, because a response for these
-//! is the state of the world, and of routes and endpoints those that have changed. [`StreamState`] is the protocol without
-//! I/O; [`serve`] moves its messages.
+//! change of the [`Mesh`] what has changed for the node. [`StreamState`] is the protocol without I/O, in both of its forms;
+//! [`ControlPlane::run`] moves its messages over a [`Wire`]. [`serve`] is for clients in the same process; with the feature
+//! `serve`, the crate's module `serve` is the same over gRPC.
+//!
+//! The resources of a node are made once for each version of the mesh, for all clients that are equal nodes.
 
+mod caller;
+mod certificate;
+mod session;
 mod snapshot;
 mod state;
 
-pub use state::{Refusal, StreamState};
+pub use caller::Caller;
+pub use session::{Incoming, Wire};
+pub use state::{Form, Refusal, Response, StreamState};
 
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use mesh_core::causes::with_causes;
-use mesh_core::rng::SplitMix64;
 use mesh_xds::client::Disconnected;
 use mesh_xds::client::transport::in_process::{Acceptor, ServerStream};
 use mesh_xds::status::SourceStatus;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::identities::{Identities, Renewal};
+use crate::identities::Identities;
 use crate::mesh::Mesh;
+use snapshot::Worlds;
 
 /// What the server needs beside the mesh.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +46,36 @@ impl Options {
     }
 }
 
+/// What the streams of a control plane have in common.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    meshes: watch::Receiver<Arc<Mesh>>,
+    worlds: Arc<Worlds>,
+    status: Arc<SourceStatus>,
+    options: Options,
+}
+
+impl ControlPlane {
+    /// A control plane of the meshes that follow each other. Responses that clients refuse are counted in `status`.
+    #[must_use]
+    pub fn new(meshes: watch::Receiver<Arc<Mesh>>, status: Arc<SourceStatus>, options: Options) -> Self {
+        let worlds = Arc::new(Worlds::new(Arc::clone(&meshes.borrow())));
+        Self { meshes, worlds, status, options }
+    }
+
+    /// The mesh in force.
+    #[must_use]
+    pub fn mesh(&self) -> Arc<Mesh> {
+        Arc::clone(&self.meshes.borrow())
+    }
+
+    /// What became of configurations.
+    #[must_use]
+    pub fn status(&self) -> &Arc<SourceStatus> {
+        &self.status
+    }
+}
+
 /// Serves every stream that clients open, until all clients have closed theirs. Responses that they refuse are counted in
 /// `status`. Every client is of this process, and is believed to be who it says: it gets the certificate of its identity.
 ///
@@ -54,13 +88,14 @@ pub async fn serve(
     status: Arc<SourceStatus>,
     options: Options,
 ) {
+    let control_plane = ControlPlane::new(meshes, status, options);
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             accepted = acceptor.accept() => match accepted {
                 Some(stream) => {
-                    let state = StreamState::new(Arc::clone(&meshes.borrow()), Arc::clone(&status));
-                    drop(streams.spawn(serve_stream(stream, meshes.clone(), state, options.clone())));
+                    let control_plane = control_plane.clone();
+                    drop(streams.spawn(async move { control_plane.run(stream, Caller::Local).await }));
                 }
                 None => break,
             },
@@ -70,168 +105,18 @@ pub async fn serve(
     while streams.join_next().await.is_some() {}
 }
 
-async fn serve_stream(
-    mut stream: ServerStream,
-    mut meshes: watch::Receiver<Arc<Mesh>>,
-    mut state: StreamState,
-    options: Options,
-) {
-    state.handle_mesh(Arc::clone(&meshes.borrow_and_update()));
-    let mut certificate = options.identities.map(Certificate::new);
-    let mut is_followed = true;
-    loop {
-        tokio::select! {
-            request = stream.requests.recv() => {
-                let Some(request) = request else { return };
-                if let Err(refusal) = state.handle_request(request) {
-                    let _ = stream.responses.send(Err(Disconnected { reason: refusal.to_string() })).await;
-                    return;
-                }
-            }
-            changed = meshes.changed(), if is_followed => match changed {
-                Ok(()) => state.handle_mesh(Arc::clone(&meshes.borrow_and_update())),
-                // The source has ended; the last configuration stays in force.
-                Err(_) => is_followed = false,
-            },
-            () = due(certificate.as_ref()) => {}
-        }
-        if let Some(certificate) = &mut certificate {
-            certificate.renew(&mut state, SystemTime::now());
-        }
-        while let Some(response) = state.poll_response() {
-            if stream.responses.send(Ok(response)).await.is_err() {
-                return;
-            }
-        }
-    }
-}
+impl Wire for ServerStream {
+    const FORM: Form = Form::StateOfTheWorld;
 
-/// Ends when a certificate is due; never, if none will be.
-async fn due(certificate: Option<&Certificate>) {
-    match certificate.and_then(|certificate| certificate.renewal.poll_timeout()) {
-        Some(due) => tokio::time::sleep(due.duration_since(SystemTime::now()).unwrap_or_default()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The certificate of a client.
-#[derive(Debug)]
-struct Certificate {
-    identities: Arc<dyn Identities>,
-    renewal: Renewal,
-    rng: SplitMix64,
-}
-
-impl Certificate {
-    fn new(identities: Arc<dyn Identities>) -> Self {
-        // The standard library's hasher has a random key.
-        let seed = std::hash::RandomState::new().hash_one(0);
-        Self { identities, renewal: Renewal::default(), rng: SplitMix64::new(seed) }
+    async fn receive(&mut self) -> Option<Incoming> {
+        Some(Incoming::StateOfTheWorld(self.requests.recv().await?))
     }
 
-    /// Gives the client a certificate if one is due.
-    fn renew(&mut self, state: &mut StreamState, now: SystemTime) {
-        self.renewal.handle_identity(state.identity(), now);
-        let Some(identity) = self.renewal.poll_issue(now).map(str::to_owned) else { return };
-        match self.identities.issue(&identity, now) {
-            Ok(certificate) => {
-                self.renewal.handle_issued(certificate.not_after, now, &mut self.rng);
-                state.handle_certificate(&certificate);
-            }
-            Err(error) => {
-                let wait = self.renewal.handle_failure(now, &mut self.rng);
-                tracing::warn!("no certificate for {identity}, the next try is in {wait:?}: {}", with_causes(&error));
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-#[cfg(feature = "ca")]
-mod tests {
-    use std::time::Duration;
-
-    use mesh_core::node::{Labels, Node, Role};
-    use mesh_xds::client::Request;
-    use mesh_xds::node;
-    use mesh_xds::resource::ResourceType;
-
-    use super::*;
-    use crate::ca::Authority;
-    use crate::config;
-    use crate::diagnostic::Source;
-    use crate::identities::{Unavailable, WorkloadCertificate};
-    use crate::load::Loaded;
-
-    const SERVICE: &str = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: \
-         [a.default.svc.cluster.local], location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 80, name: http, protocol: \
-         HTTP}], endpoints: [{address: 127.0.0.1, serviceAccount: one}]}\n";
-
-    fn state(text: &str, certificates: bool) -> StreamState {
-        let source = Arc::new(Source::new("a.yaml", text));
-        let loaded = Loaded::from_sources(vec![source], config::Options::default().with_certificates(certificates));
-        assert!(loaded.is_valid(), "{:?}", loaded.diagnostics);
-        let mut state = StreamState::new(Arc::new(loaded.mesh), Arc::default());
-        let node = Node::new(Role::Library, Some("a"), None, Labels::new()).unwrap();
-        let first = Request {
-            resource_type: ResourceType::Listener,
-            resource_names: Arc::default(),
-            version_info: Arc::default(),
-            response_nonce: Arc::default(),
-            node: Some(Arc::new(node::to_xds(&node))),
-            error: None,
-        };
-        state.handle_request(first).unwrap();
-        state
+    async fn send(&mut self, response: Response) -> bool {
+        self.responses.send(Ok(response.into())).await.is_ok()
     }
 
-    #[test]
-    fn a_client_has_the_identity_of_its_service_account() {
-        assert_eq!(state(SERVICE, true).identity().unwrap(), "spiffe://cluster.local/ns/default/sa/one");
-        let without = SERVICE.replace(", serviceAccount: one", "");
-        assert_eq!(state(&without, true).identity().unwrap(), "spiffe://cluster.local/ns/default/sa/default");
-        let several = SERVICE.replace("[{address", "[{address: 127.0.0.2, serviceAccount: two}, {address");
-        assert_eq!(state(&several, true).identity().unwrap(), "spiffe://cluster.local/ns/default/sa/default");
-        assert_eq!(state(SERVICE, false).identity(), None, "the mesh has no certificates");
-    }
-
-    /// Fails as often as it says, then issues.
-    #[derive(Debug)]
-    struct Flaky(Authority, std::sync::Mutex<u32>);
-
-    impl Identities for Flaky {
-        fn issue(&self, identity: &str, now: SystemTime) -> Result<WorkloadCertificate, Unavailable> {
-            let mut left = self.1.lock().unwrap();
-            if *left > 0 {
-                *left -= 1;
-                return Err(Unavailable("not now".into()));
-            }
-            Identities::issue(&self.0, identity, now)
-        }
-    }
-
-    #[test]
-    fn a_client_gets_its_certificate_and_the_next_one_in_time() {
-        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let authority = Authority::generate("cluster.local", start).unwrap().0;
-        let roots = authority.roots().to_owned();
-        let mut certificate = Certificate::new(Arc::new(Flaky(authority, 1.into())));
-        let mut state = state(SERVICE, true);
-        certificate.renew(&mut state, start);
-        assert!(state.secrets().is_empty(), "the first try fails");
-        let retry = certificate.renewal.poll_timeout().unwrap();
-        certificate.renew(&mut state, retry);
-        let first = state.secrets().to_vec();
-        let names: Vec<_> = first.iter().map(|secret| secret.name.as_str()).collect();
-        assert_eq!(names, ["default", "ROOTCA"]);
-        assert!(format!("{:?}", first[1]).contains(roots.lines().nth(1).unwrap()));
-        certificate.renew(&mut state, start + Duration::from_secs(3600));
-        assert_eq!(state.secrets(), first, "it is not due");
-        let due = certificate.renewal.poll_timeout().unwrap();
-        assert!(due <= start + Duration::from_secs(12 * 3600 + 1) && due >= start + Duration::from_secs(9 * 3600));
-        certificate.renew(&mut state, due);
-        assert_ne!(state.secrets()[0], first[0]);
-        assert_eq!(state.secrets()[1], first[1]);
-        assert!(!format!("{state:?} {certificate:?}").contains("PRIVATE KEY"));
+    async fn refuse(&mut self, refusal: Refusal) {
+        let _ = self.responses.send(Err(Disconnected { reason: refusal.to_string() })).await;
     }
 }

@@ -19,7 +19,7 @@ pub const CLUSTER_ID: &str = "Kubernetes";
 pub type Labels = BTreeMap<String, String>;
 
 /// The role of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// A proxy beside one workload.
     Sidecar(Interception),
@@ -30,7 +30,7 @@ pub enum Role {
 }
 
 /// How connections reach a sidecar. Istio's node metadata `INTERCEPTION_MODE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interception {
     /// It listens on the ports that `Sidecar` resources name. The only mode that is served.
     None,
@@ -39,7 +39,7 @@ pub enum Interception {
 }
 
 /// A program or proxy of the mesh.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node {
     /// Its role.
     pub role: Role,
