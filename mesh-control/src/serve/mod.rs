@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use crate::ca::{Authority, CaError, IssueError};
 use crate::config;
 use crate::server::{ControlPlane, Options};
-use crate::source::{Directory, OpenError};
+use crate::source::{Directory, Follower, OpenError};
 use authenticate::Authenticator;
 use certificate::ServerCertificate;
 use services::Context;
@@ -118,7 +118,7 @@ pub struct Addresses {
 /// A control plane that has been bound.
 #[derive(Debug)]
 pub struct Server {
-    directory: Directory,
+    directory: Follower,
     context: Context,
     certificate: Arc<ServerCertificate>,
     grpc: Option<TcpListener>,

@@ -15,6 +15,7 @@ use super::{
 /// A group of equivalent endpoints and how to use them.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "one per boolean field of Envoy's message")]
 pub struct Cluster {
     /// The name that routes refer to.
     pub name: ClusterName,
