@@ -54,7 +54,10 @@ fn names_a_source(resource: &Resource) -> bool {
         Resource::Cluster(cluster) => {
             let of_endpoints = match &cluster.discovery {
                 Discovery::Eds { service_name } => elsewhere(service_name).is_some(),
-                Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) => false,
+                Discovery::Static(_)
+                | Discovery::StrictDns(..)
+                | Discovery::LogicalDns(..)
+                | Discovery::Aggregate(_) => false,
             };
             of_endpoints || cluster.secret_names().any(is_over_grpc)
         }

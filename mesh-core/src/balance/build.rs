@@ -20,10 +20,10 @@ const UNLIMITED: u32 = u32::MAX;
 
 impl Picker {
     pub(crate) fn new(members: &Members, config: &Cluster, cursors: &mut Cursors, rng: &mut impl Rng) -> Self {
+        let (priorities, counts): (Vec<u32>, Vec<HeadCount>) = head_counts(members).into_iter().unzip();
         let mut builder = Builder { members, config, cursors, rng };
-        let (priorities, counts): (Vec<u32>, Vec<HeadCount>) = builder.head_counts().into_iter().unzip();
         let panic_threshold = if config.proxyless { Percent::ZERO } else { config.healthy_panic_threshold };
-        let loads = PriorityLoads::new(&counts, builder.overprovisioning_factor(), panic_threshold);
+        let loads = PriorityLoads::new(&counts, overprovisioning_factor(members, config), panic_threshold);
         let mut upper = 0;
         let mut shares = Vec::new();
         for load in loads.iter().filter(|load| load.percent > 0) {
@@ -44,16 +44,6 @@ struct Builder<'a, R> {
 }
 
 impl<R: Rng> Builder<'_, R> {
-    /// The number of endpoints by priority. A map, because priorities may be arbitrary numbers.
-    fn head_counts(&self) -> BTreeMap<u32, HeadCount> {
-        let mut counts = BTreeMap::<u32, HeadCount>::new();
-        for group in self.members.localities() {
-            let count = counts.entry(group.priority).or_default();
-            self.members.in_locality(group).iter().for_each(|endpoint| count.add(endpoint));
-        }
-        counts
-    }
-
     fn source(&mut self, priority: u32, health: Health, in_panic: bool) -> Source {
         let wanted = (!in_panic).then_some(health);
         let lists = if self.is_weighted(priority) && !in_panic {
@@ -77,11 +67,6 @@ impl<R: Rng> Builder<'_, R> {
         self.config.locality_weighted_lb || (self.config.proxyless && localities.any(|group| group.weight.is_some()))
     }
 
-    /// What an endpoint can take in percent of its share. With gRPC, one takes everything.
-    fn overprovisioning_factor(&self) -> u32 {
-        if self.config.proxyless { UNLIMITED } else { self.members.overprovisioning_factor() }
-    }
-
     /// Lists by locality, which take turns by weight and availability. Localities without a weight get no traffic.
     fn by_locality(&mut self, priority: u32, health: Health) -> Lists {
         let members = self.members;
@@ -96,7 +81,8 @@ impl<R: Rng> Builder<'_, R> {
                 continue;
             }
             let counting = all.iter().filter(|endpoint| !endpoint.is_excluded()).count();
-            let share = priority::availability(candidates.len(), counting, self.overprovisioning_factor());
+            let share =
+                priority::availability(candidates.len(), counting, overprovisioning_factor(members, self.config));
             weights.push(u64::from(weight.get()) * u64::from(share));
             localities.push(self.list(candidates, (priority, Some(health), ListLocality::One(index))));
         }
@@ -108,6 +94,47 @@ impl<R: Rng> Builder<'_, R> {
         let cursor = self.cursors.position(key, self.rng);
         EndpointList { policy: Policy::new(self.config.lb_policy, &candidates, cursor), candidates }
     }
+}
+
+/// The percentage of load that the endpoints of a cluster can take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Availability {
+    /// Healthy ones.
+    pub(crate) healthy: u32,
+    /// Degraded ones.
+    pub(crate) degraded: u32,
+}
+
+impl Availability {
+    pub(crate) fn new(members: &Members, config: &Cluster) -> Self {
+        let factor = overprovisioning_factor(members, config);
+        head_counts(members).values().fold(Self::default(), |sum, count| {
+            sum.plus(Self {
+                healthy: priority::availability(count.healthy, count.total, factor),
+                degraded: priority::availability(count.degraded, count.total, factor),
+            })
+        })
+    }
+
+    /// What both can take.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { healthy: (self.healthy + other.healthy).min(100), degraded: (self.degraded + other.degraded).min(100) }
+    }
+}
+
+/// The number of endpoints by priority. A map, because priorities may be arbitrary numbers.
+fn head_counts(members: &Members) -> BTreeMap<u32, HeadCount> {
+    let mut counts = BTreeMap::<u32, HeadCount>::new();
+    for group in members.localities() {
+        let count = counts.entry(group.priority).or_default();
+        members.in_locality(group).iter().for_each(|endpoint| count.add(endpoint));
+    }
+    counts
+}
+
+/// What an endpoint can take in percent of its share. With gRPC, one takes everything.
+fn overprovisioning_factor(members: &Members, config: &Cluster) -> u32 {
+    if config.proxyless { UNLIMITED } else { members.overprovisioning_factor() }
 }
 
 fn has_health(endpoint: &EndpointState, wanted: Option<Health>) -> bool {

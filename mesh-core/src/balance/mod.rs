@@ -23,6 +23,7 @@ mod turns;
 
 use thiserror::Error;
 
+pub(crate) use build::Availability;
 pub use context::{Avoid, PickContext};
 pub(crate) use picker::Picker;
 pub(crate) use turns::Cursors;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    balance::{Cursors, Picker},
+    balance::{Availability, Cursors, Picker},
     endpoint::{EndpointState, Health, Members},
     model::Cluster,
     rng::Rng,
@@ -16,6 +16,7 @@ pub struct EndpointSet {
     picker: Picker,
     healthy: usize,
     degraded: usize,
+    availability: Availability,
 }
 
 impl EndpointSet {
@@ -24,6 +25,7 @@ impl EndpointSet {
         Self {
             healthy: count(Health::Healthy),
             degraded: count(Health::Degraded),
+            availability: Availability::new(&members, config),
             picker: Picker::new(&members, config, cursors, rng),
             members,
         }
@@ -51,6 +53,10 @@ impl EndpointSet {
     #[must_use]
     pub fn excluded(&self) -> usize {
         self.members.endpoints().iter().filter(|endpoint| endpoint.is_excluded()).count()
+    }
+
+    pub(super) fn availability(&self) -> Availability {
+        self.availability
     }
 
     pub(super) fn members(&self) -> &Arc<Members> {

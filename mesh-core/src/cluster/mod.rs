@@ -8,6 +8,7 @@
 //! if a failure ejects an endpoint. Updates, ejections and sweeps take one lock per cluster and publish a new immutable
 //! [`EndpointSet`].
 
+mod aggregate;
 mod endpoint_set;
 mod state;
 

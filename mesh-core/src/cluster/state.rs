@@ -11,18 +11,20 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Attachment, ClusterStats, EndpointId, EndpointSet, EndpointState, StatKind};
+use super::{Attachment, ClusterStats, EndpointId, EndpointSet, EndpointState, StatKind, aggregate::Aggregated};
 use crate::{
-    balance::{Cursors, NoHealthyEndpoint, PickContext},
+    balance::{Availability, Cursors, NoHealthyEndpoint, PickContext},
     endpoint::Members,
     health::{
         connectivity::Connectivity,
         outlier::{Context, Detection, Detector, Ejected, LocalOriginFailure, Outcome},
     },
-    model::{Cluster, Discovery, DropOverload, FractionalPercent, LoadAssignment, RoutingPriority, Thresholds},
+    model::{
+        Cluster, ClusterName, Discovery, DropOverload, FractionalPercent, LoadAssignment, RoutingPriority, Thresholds,
+    },
     resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
     rng::Rng,
-    slot::SecretSlot,
+    slot::{SecretSlot, Slot},
 };
 
 /// A cluster at runtime.
@@ -31,6 +33,7 @@ pub struct ClusterState {
     config: Arc<Cluster>,
     runtime: Arc<Runtime>,
     secrets: Box<[Arc<SecretSlot>]>,
+    aggregated: Aggregated,
     attachment: Attachment,
 }
 
@@ -98,12 +101,17 @@ impl ClusterState {
             stats,
             breaker: Arc::default(),
             endpoints: ArcSwap::from_pointee(endpoints),
-            is_initialized: AtomicBool::new(matches!(config.discovery, Discovery::Static(_))),
+            is_initialized: AtomicBool::new(matches!(config.discovery, Discovery::Static(_) | Discovery::Aggregate(_))),
             is_sweeping_suspended: AtomicBool::new(compares(&config)),
             is_dropping: AtomicBool::new(is_dropping),
             control: Mutex::new(control),
         };
-        Self { config, runtime: Arc::new(runtime), secrets: Box::default(), attachment: Attachment::new() }
+        Self::of_runtime(config, Arc::new(runtime))
+    }
+
+    fn of_runtime(config: Arc<Cluster>, runtime: Arc<Runtime>) -> Self {
+        let (secrets, aggregated) = (Box::default(), Aggregated::default());
+        Self { config, runtime, secrets, aggregated, attachment: Attachment::new() }
     }
 
     /// The same cluster with another configuration. Endpoint states, circuit-breaker counts, ejections and statistics are
@@ -128,14 +136,48 @@ impl ClusterState {
         }
         self.publish(&mut control, members, rng);
         drop(control);
-        let runtime = Arc::clone(&self.runtime);
-        Self { config, runtime, secrets: Box::default(), attachment: Attachment::new() }
+        Self::of_runtime(config, Arc::clone(&self.runtime))
     }
 
     /// Sets the secrets of its transport sockets.
     #[must_use]
     pub fn with_secrets(self, secrets: Box<[Arc<SecretSlot>]>) -> Self {
         Self { secrets, ..self }
+    }
+
+    /// Sets the clusters that take its requests.
+    #[must_use]
+    pub fn with_aggregated(self, clusters: Box<[Arc<Slot<ClusterName, Self>>]>) -> Self {
+        Self { aggregated: Aggregated(clusters), ..self }
+    }
+
+    /// Whether other clusters take its requests: [`Discovery::Aggregate`].
+    #[must_use]
+    pub fn is_aggregate(&self) -> bool {
+        !self.aggregated.0.is_empty()
+    }
+
+    /// Picks the cluster that takes a request; `None` if this is not an aggregate, or none of its clusters exists.
+    pub fn choose(&self, rng: &mut impl Rng) -> Option<Arc<Self>> {
+        self.aggregated.choose(rng)
+    }
+
+    /// The percentage of load that its endpoints can take.
+    pub(super) fn availability(&self, depth: usize) -> Availability {
+        if self.is_aggregate() {
+            return self.aggregated.availability(depth);
+        }
+        self.runtime.endpoints.load().availability()
+    }
+
+    /// Whether any endpoint is known, healthy or not.
+    pub(super) fn has_endpoints(&self) -> bool {
+        !self.runtime.endpoints.load().endpoints().is_empty()
+    }
+
+    /// The clusters that take its requests.
+    pub(super) fn aggregated(&self) -> &Aggregated {
+        &self.aggregated
     }
 
     /// The secrets that its transport sockets refer to.

@@ -98,6 +98,15 @@ impl Cluster {
         }
     }
 
+    /// The clusters that take its requests, if it is an aggregate.
+    #[must_use]
+    pub fn aggregated(&self) -> &[ClusterName] {
+        match &self.discovery {
+            Discovery::Aggregate(clusters) => clusters,
+            _ => &[],
+        }
+    }
+
     /// The names of the secrets that its transport sockets refer to.
     pub fn secret_names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.transport_sockets().filter_map(UpstreamTransportSocket::tls).flat_map(|tls| tls.common.secret_names())
@@ -124,6 +133,9 @@ pub enum Discovery {
         /// Name of the load assignment to subscribe to.
         service_name: Arc<str>,
     },
+    /// It has none: other clusters take its requests, in order of preference. One takes load as far as its endpoints are healthy, the next
+    /// ones take the rest. Requests use the options of the cluster that takes them. Envoy `clusters.aggregate.v3.ClusterConfig`.
+    Aggregate(Arc<[ClusterName]>),
 }
 
 impl Discovery {
@@ -132,7 +144,7 @@ impl Discovery {
     pub fn is_dns(&self) -> bool {
         match self {
             Self::StrictDns(..) | Self::LogicalDns(..) => true,
-            Self::Static(_) | Self::Eds { .. } => false,
+            Self::Static(_) | Self::Eds { .. } | Self::Aggregate(_) => false,
         }
     }
 }

@@ -106,7 +106,8 @@ impl Store {
             None => ClusterState::new(config, now, rng),
         };
         let secrets = state.config().secret_names().map(|name| self.secret_slot(name)).collect();
-        let state = state.with_secrets(secrets);
+        let aggregated = state.config().aggregated().iter().map(|name| self.cluster_slot(name)).collect();
+        let state = state.with_secrets(secrets).with_aggregated(aggregated);
         if service != old_service {
             if let Some(old_service) = old_service {
                 services.leave(&old_service, &slot);
@@ -286,6 +287,6 @@ impl Store {
 fn eds_service(config: &Cluster) -> Option<&Arc<str>> {
     match &config.discovery {
         Discovery::Eds { service_name } => Some(service_name),
-        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) => None,
+        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::Aggregate(_) => None,
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     layer::{HttpService, Middleware, layers},
     pick::pick,
     retry::TriedEndpoints,
+    rng::ThreadRng,
     route::{RouteMatched, not_found_status},
 };
 
@@ -71,6 +72,8 @@ impl BalanceLayer {
         let Some(cluster) = RouteMatched::cluster_of(extensions, self.cluster.as_ref()) else {
             return Err(LocalReply::cluster_not_found(not_found_status(RouteMatched::of(extensions))));
         };
+        let chosen = cluster.choose(&mut ThreadRng);
+        let cluster = chosen.as_ref().unwrap_or(cluster);
         let picked = match extensions.get::<TriedEndpoints>() {
             Some(tried) => tried.pick_another(cluster),
             None => pick(cluster, Avoid::NONE),

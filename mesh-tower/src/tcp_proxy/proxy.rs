@@ -144,6 +144,7 @@ impl TcpProxy {
             is_chosen
         });
         let cluster = chosen.and_then(|(slot, _)| slot.load());
+        let cluster = cluster.map(|cluster| cluster.choose(&mut ThreadRng).unwrap_or(cluster));
         if cluster.is_none() {
             self.stats.downstream_cx_no_route.inc();
         }

@@ -47,7 +47,10 @@ use crate::{
 pub(super) struct Tries<'a, T> {
     exchange: &'a Exchange<'a>,
     transport: &'a T,
-    cluster: &'a Arc<ClusterState>,
+    /// The cluster that takes the request.
+    cluster: Cow<'a, Arc<ClusterState>>,
+    /// The aggregate that it belongs to, if the route names one.
+    aggregate: Option<&'a Arc<ClusterState>>,
     priority: RoutingPriority,
     origin: RequestOrigin,
     timeouts: Timeouts,
@@ -99,10 +102,12 @@ impl<'a, T: Transport> Tries<'a, T> {
         if exchange.reads_request_later() {
             call.keep_head();
         }
+        let aggregate = cluster.is_aggregate().then_some(cluster);
+        let cluster = chosen(cluster);
         Self {
             exchange,
             transport,
-            cluster,
+            aggregate,
             priority,
             origin: if overrides.internal { RequestOrigin::Internal } else { RequestOrigin::External },
             timeouts,
@@ -110,11 +115,8 @@ impl<'a, T: Transport> Tries<'a, T> {
             retries: Retries::new(policy, overrides, priority, call),
             attempt: 0,
             authority_rewritten: false,
-            server_name: if cluster.config().http_protocol_options.auto_sni {
-                request::server_name(&call.head)
-            } else {
-                None
-            },
+            server_name: server_name(&cluster, call),
+            cluster,
             latest: Try::default(),
             is_recorded: false,
         }
@@ -159,8 +161,12 @@ impl<'a, T: Transport> Tries<'a, T> {
         call: &mut Call,
         retry: Option<&mut RetryState<&'a RetryPolicy>>,
     ) -> Result<(), Failure> {
+        if let Some(aggregate) = self.aggregate.filter(|_| self.latest.endpoint.is_some()) {
+            self.cluster = chosen(aggregate);
+            self.server_name = server_name(&self.cluster, call);
+        }
         let avoid = retry.as_deref().map_or(Avoid::NONE, RetryState::avoid);
-        let picked = pick(self.cluster, avoid);
+        let picked = pick(&self.cluster, avoid);
         let endpoint = picked.map_err(|_| Failure::NoHealthyUpstream)?;
         let mut refusals = Refusals::SendAgain;
         if let Some(retry) = retry {
@@ -179,13 +185,13 @@ impl<'a, T: Transport> Tries<'a, T> {
         match (&result, &call.response) {
             (Ok(()), Some(response)) => {
                 let outcome = outcome_of_response(response, self.exchange.is_grpc);
-                record(self.cluster, endpoint, outcome, self.received_at());
+                record(&self.cluster, endpoint, outcome, self.received_at());
             }
             (Ok(()), None) => {}
             (Err(failure), _) => {
                 failure.count(self.cluster.stats(), self.latest.protocol.and_then(Protocol::version));
                 if let Some(outcome) = failure.outcome() {
-                    record(self.cluster, endpoint, outcome, now());
+                    record(&self.cluster, endpoint, outcome, now());
                 }
             }
         }
@@ -230,7 +236,7 @@ impl<'a, T: Transport> Tries<'a, T> {
     async fn connect(&mut self, protocol: Protocol) -> Result<T::Connection, Failure> {
         let Some(endpoint) = &self.latest.endpoint else { return Err(Failure::NoHealthyUpstream) };
         let server_name = self.server_name.as_ref();
-        let target = Target { cluster: self.cluster, endpoint, priority: self.priority, server_name };
+        let target = Target { cluster: &self.cluster, endpoint, priority: self.priority, server_name };
         let connected = {
             let mut connecting = pin!(self.transport.connection(&target, protocol));
             let info = self.exchange.info;
@@ -384,12 +390,26 @@ impl<'a, T: Transport> Tries<'a, T> {
     }
 }
 
+/// The cluster that takes a try.
+fn chosen(cluster: &Arc<ClusterState>) -> Cow<'_, Arc<ClusterState>> {
+    if cluster.is_aggregate() {
+        cluster.choose(&mut ThreadRng).map_or(Cow::Borrowed(cluster), Cow::Owned)
+    } else {
+        Cow::Borrowed(cluster)
+    }
+}
+
+/// The server name of connections for a request, if the request has it.
+fn server_name(cluster: &ClusterState, call: &Call) -> Option<Arc<str>> {
+    if cluster.config().http_protocol_options.auto_sni { request::server_name(&call.head) } else { None }
+}
+
 impl<'a, T: Transport> Attempt for Tries<'a, T> {
     type Policy = &'a RetryPolicy;
     type Result = Result<(), Failure>;
 
     fn cluster(&self) -> &ClusterState {
-        self.cluster
+        &self.cluster
     }
 
     async fn attempt(
@@ -448,7 +468,7 @@ impl<T> Tries<'_, T> {
     fn hand_over(&mut self) -> Option<ActiveTry> {
         let endpoint = self.latest.endpoint.as_ref().filter(|_| self.latest.is_active)?;
         self.latest.is_active = false;
-        let (cluster, endpoint) = (Arc::clone(self.cluster), Arc::clone(endpoint));
+        let (cluster, endpoint) = (Arc::clone(&self.cluster), Arc::clone(endpoint));
         Some(ActiveTry { cluster, endpoint, priority: self.priority })
     }
 
@@ -466,7 +486,7 @@ impl<T> Tries<'_, T> {
     fn record(&mut self) -> impl DerefMut<Target = StreamState> + use<'_, T> {
         self.is_recorded = true;
         let mut state = self.exchange.info.state();
-        state.upstream_cluster = Some(Arc::clone(self.cluster));
+        state.upstream_cluster = Some(Arc::clone(&self.cluster));
         state.upstream_host = self.latest.endpoint.take();
         state.attempt_count = self.attempt;
         state.upstream_protocol = self.latest.protocol.and_then(Protocol::version);

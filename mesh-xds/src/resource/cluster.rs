@@ -11,19 +11,21 @@ use mesh_core::model::{
 
 use super::endpoint::{self, Names};
 use super::field::{At, Result, fields};
-use super::value::{duration, enumeration, list, optional, positive_duration, required, whole_percent};
+use super::value::{duration, enumeration, list, optional, positive_duration, required, unpack, whole_percent};
 use super::{config_source, lb_policy, metadata, protocol_options, resilience, transport_socket};
 use crate::descriptor::{describe, type_name};
 use crate::filter::decode_without_effect;
 use crate::proto::envoy::config::cluster::v3::{
     Cluster as ProtoCluster,
     cluster::{
-        ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily as ProtoDnsLookupFamily, EdsClusterConfig,
+        ClusterDiscoveryType, CommonLbConfig, CustomClusterType, DiscoveryType,
+        DnsLookupFamily as ProtoDnsLookupFamily, EdsClusterConfig, LbPolicy,
         TransportSocketMatch as ProtoTransportSocketMatch,
         common_lb_config::{LocalityConfigSpecifier, ZoneAwareLbConfig},
     },
 };
 use crate::proto::envoy::config::core::v3::{ConfigSource, TypedExtensionConfig, config_source::ConfigSourceSpecifier};
+use crate::proto::envoy::extensions::clusters::aggregate::v3::ClusterConfig as AggregateConfig;
 
 /// Why options of Envoy's DNS resolvers have no effect.
 pub(super) const OWN_RESOLVER: &str = "names are resolved by the mesh's own resolver";
@@ -69,7 +71,11 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
         decode_without_effect(&at.item("filters", index), &filter.name, filter.typed_config.as_ref())?;
     }
     let common_lb = optional(&at.field("common_lb_config"), common_lb_config.as_ref(), common_lb);
-    let lb = lb_policy::decode(at, *lb_policy, lb_config.as_ref(), load_balancing_policy.as_ref());
+    let lb = if is_provided(*lb_policy, cluster_discovery_type.as_ref()) {
+        Ok(lb_policy::Chosen::default())
+    } else {
+        lb_policy::decode(at, *lb_policy, lb_config.as_ref(), load_balancing_policy.as_ref())
+    };
     let ((transport_socket, _), (common_lb, lb)) =
         at.both(at.both(transport_socket, resolver), at.both(common_lb, lb))?;
     let common_lb = common_lb.unwrap_or_default();
@@ -142,9 +148,7 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
     let kind = match endpoints.kind {
         Some(ClusterDiscoveryType::Type(kind)) => enumeration(&at.field("type"), *kind)?,
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            let message_name = custom.typed_config.as_ref().map_or("", |config| type_name(&config.type_url));
-            let kind = describe(&custom.name, message_name);
-            return Err(at.field("cluster_type").refuse(format_args!("{kind}: not supported")));
+            return custom_discovery(&at.field("cluster_type"), name, custom, endpoints);
         }
         None => DiscoveryType::Static,
     };
@@ -184,6 +188,42 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
     }
 }
 
+/// The full name of the message of an aggregate of clusters.
+pub(super) const AGGREGATE: &str = "envoy.extensions.clusters.aggregate.v3.ClusterConfig";
+
+/// Decodes a cluster whose type is an extension.
+fn custom_discovery(
+    at: &At<'_>,
+    cluster: &str,
+    custom: &CustomClusterType,
+    endpoints: &Endpoints<'_>,
+) -> Result<Discovery> {
+    let message_name = custom.typed_config.as_ref().map_or("", |config| type_name(&config.type_url));
+    let (Some(config), true) = (&custom.typed_config, message_name == AGGREGATE) else {
+        let kind = describe(&custom.name, message_name);
+        return Err(at.refuse(format_args!("{kind}: not supported")));
+    };
+    if endpoints.load_assignment.is_some() || endpoints.eds.is_some() {
+        return Err(at.refuse("an aggregate has no endpoints of its own"));
+    }
+    let at = at.field("typed_config");
+    let AggregateConfig { clusters } = unpack(&at, config)?;
+    for (index, name) in clusters.iter().enumerate() {
+        if name == cluster {
+            return Err(at.item("clusters", index).refuse("is the aggregate itself"));
+        }
+    }
+    Ok(Discovery::Aggregate(clusters.iter().map(|name| name.as_str().into()).collect()))
+}
+
+/// Whether the cluster, an aggregate, says how clusters are chosen. gRPC's control planes say nothing and use another policy, which has
+/// no effect (gRFC A37).
+fn is_provided(lb_policy: i32, kind: Option<&ClusterDiscoveryType>) -> bool {
+    let is_aggregate = matches!(kind, Some(ClusterDiscoveryType::ClusterType(custom))
+        if custom.typed_config.as_ref().is_some_and(|config| type_name(&config.type_url) == AGGREGATE));
+    is_aggregate && LbPolicy::try_from(lb_policy) == Ok(LbPolicy::ClusterProvided)
+}
+
 /// The message of the DNS resolver that may be configured, without effect.
 pub(super) const CARES: &str = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
 
@@ -203,7 +243,7 @@ fn only_default_resolver(at: &At<'_>, resolver: &TypedExtensionConfig) -> Result
     if kind != CARES {
         return Err(at.refuse(format_args!("DNS resolver {}: not supported", describe(name, kind))));
     }
-    let config: CaresDnsResolverConfig = super::value::unpack(at, config)?;
+    let config: CaresDnsResolverConfig = unpack(at, config)?;
     if !config.resolvers.is_empty() {
         return Err(at.field("resolvers").refuse("not supported"));
     }

@@ -407,7 +407,7 @@ pub(crate) fn extensions() -> impl Iterator<Item = String> {
     let listener_filters = listener_filter::FILTERS.iter().map(|(name, _)| *name);
     let network_filters = network_filter::FILTERS.iter().map(|(name, _)| *name);
     let loggers = access_log::LOGGERS.iter().map(|(name, _)| *name);
-    let others = [retry::PREVIOUS_HOSTS, protocol_options::UPSTREAM_OPTIONS];
+    let others = [retry::PREVIOUS_HOSTS, protocol_options::UPSTREAM_OPTIONS, cluster::AGGREGATE];
     let others = others.into_iter().chain(transport_socket::TRANSPORT_SOCKETS);
     let named = listener_filters.chain(network_filters).chain(loggers).chain(others).map(ToOwned::to_owned);
     named

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_core::filter::{FilterOverride, PerRouteConfig};
 use mesh_core::model::{
-    Action, ClusterSpecifier, Discovery, EndpointAddress, FractionalPercent, HeaderKeyFormat, HeaderMatch,
+    Action, ClusterName, ClusterSpecifier, Discovery, EndpointAddress, FractionalPercent, HeaderKeyFormat, HeaderMatch,
     Http1Options, Http2Keepalive, HttpProtocol, LbPolicy, MaxStreamDuration, PathMatcher, PathRewrite, RetryOn,
     RouteSource,
 };
@@ -870,4 +870,24 @@ fn conditions_on_metadata_are_decoded() {
             .inverted(true);
     assert_eq!(decoded(text), Ok(vec![expected]));
     assert!(decoded("{filter: f, path: [{key: a}], value: {}}").is_err());
+}
+
+#[test]
+fn an_aggregate_names_its_clusters() {
+    let aggregate = |fields: &str, clusters: &str| {
+        let url = "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig";
+        let kind =
+            format!("{{name: envoy.clusters.aggregate, typed_config: {{'@type': {url}, clusters: {clusters}}}}}");
+        cluster(&format!("{{name: all, cluster_type: {kind}{fields}}}"))
+    };
+    let decoded = aggregate(", lb_policy: CLUSTER_PROVIDED", "[a, b]").unwrap();
+    assert_eq!(decoded.aggregated(), [ClusterName::from("a"), ClusterName::from("b")]);
+    assert_eq!(aggregate("", "[a]").unwrap().aggregated().len(), 1, "as control planes of gRPC write it");
+    check(aggregate("", "[a, all]"), "cluster all: cluster_type.typed_config.clusters[1]: is the aggregate itself");
+    check(
+        aggregate(", load_assignment: {cluster_name: x}", "[a]"),
+        "cluster all: cluster_type: an aggregate has no endpoints of its own",
+    );
+    assert!(aggregate("", "[]").is_err(), "Envoy requires one");
+    assert!(cluster("{name: a, lb_policy: CLUSTER_PROVIDED}").is_err());
 }

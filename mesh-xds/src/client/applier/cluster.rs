@@ -19,6 +19,8 @@ const RESOLUTION_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Clusters {
     /// Whether clusters are requested by the names in routes, instead of all at once.
     by_name: bool,
+    /// Whether clusters that are not wanted any more are removed even if routes name them.
+    removes_at_once: bool,
     slots: HashMap<ClusterName, Slot<Cluster>>,
     /// Endpoint resources in force.
     endpoints: HashSet<Arc<str>>,
@@ -37,6 +39,8 @@ pub(super) struct Clusters {
     may_be_unused: bool,
     /// Whether other endpoints may be named than when [`Clusters::endpoint_interest`] looked.
     is_endpoint_interest_stale: bool,
+    /// Whether aggregates may name other clusters than when [`Clusters::take_aggregates_stale`] was called.
+    are_aggregates_stale: bool,
     /// Whether other secrets may be named than when [`Clusters::take_secrets_stale`] was called.
     are_secrets_stale: bool,
 }
@@ -45,6 +49,11 @@ impl Clusters {
     /// For clusters that are requested one by one.
     pub(super) fn by_name() -> Self {
         Self { by_name: true, ..Self::default() }
+    }
+
+    /// Does not keep clusters that are not wanted any more for the routes that name them.
+    pub(super) fn remove_at_once(&mut self) {
+        self.removes_at_once = true;
     }
 
     /// Whether clusters are requested one by one.
@@ -60,6 +69,7 @@ impl Clusters {
         self.forget_cold(&name);
         self.is_endpoint_interest_stale = true;
         self.are_secrets_stale = true;
+        self.are_aggregates_stale |= !cluster.aggregated().is_empty();
         let slot = self.slots.entry(name.clone()).or_insert_with(|| Slot::empty(now));
         slot.want(Arc::clone(cluster), now + RESOURCE_TIMEOUT);
         let is_new = slot.in_force.is_none();
@@ -87,7 +97,8 @@ impl Clusters {
             if let Some(slot) = self.slots.get_mut(&name) {
                 slot.wanted = None;
             }
-            self.unwanted.insert(name, now + RESOURCE_TIMEOUT);
+            let until = if self.removes_at_once { now } else { now + RESOURCE_TIMEOUT };
+            self.unwanted.insert(name, until);
         } else {
             self.slots.remove(&name);
         }
@@ -169,12 +180,29 @@ impl Clusters {
     }
 
     /// Whether routes that name these clusters may go into force: each exists, or is not expected. Unknown clusters are
-    /// expected only if they are requested by name.
+    /// expected only if they are requested by name. So do the clusters of aggregates.
     pub(super) fn are_settled(&self, names: &BTreeSet<ClusterName>) -> bool {
-        names.iter().all(|name| match self.slots.get(name) {
+        self.with_aggregated(names.clone()).iter().all(|name| match self.slots.get(name) {
             Some(slot) => slot.in_force.is_some() && !self.unresolved.contains_key(name),
             None => !self.by_name || self.missing.contains(name),
         })
+    }
+
+    /// Adds the clusters of aggregates among `names`, as they are wanted and in force, and of those among these.
+    pub(super) fn with_aggregated(&self, mut names: BTreeSet<ClusterName>) -> BTreeSet<ClusterName> {
+        let mut added: Vec<ClusterName> = names.iter().cloned().collect();
+        while let Some(name) = added.pop() {
+            for cluster in self.slots.get(&name).into_iter().flat_map(Slot::both) {
+                let new = cluster.aggregated().iter().filter(|name| names.insert((*name).clone()));
+                added.extend(new.cloned());
+            }
+        }
+        names
+    }
+
+    /// Whether aggregates may name other clusters than when this was last called.
+    pub(super) fn take_aggregates_stale(&mut self) -> bool {
+        std::mem::take(&mut self.are_aggregates_stale)
     }
 
     /// Handles that only these clusters are requested: whether others exist is unknown.
@@ -268,6 +296,6 @@ impl Clusters {
 fn service_name(cluster: &Cluster) -> Option<&Arc<str>> {
     match &cluster.discovery {
         Discovery::Eds { service_name } => Some(service_name),
-        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) => None,
+        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::Aggregate(_) => None,
     }
 }

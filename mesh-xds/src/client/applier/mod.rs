@@ -72,6 +72,13 @@ impl Applier {
         Self { clusters: Clusters::by_name(), ..Self::default() }
     }
 
+    /// Clusters that the control plane no longer has are removed at once, also if routes name them.
+    #[must_use]
+    pub fn removing_at_once(mut self) -> Self {
+        self.clusters.remove_at_once();
+        self
+    }
+
     /// Whether everything that was accepted is in force.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -178,9 +185,13 @@ impl Applier {
         if let Some(names) = self.routes.route_interest() {
             return Some((ResourceType::RouteConfiguration, names.into_iter().collect()));
         }
+        if self.clusters.take_aggregates_stale() {
+            self.routes.note_aggregates();
+        }
         if self.clusters.are_by_name()
             && let Some(names) = self.routes.cluster_interest()
         {
+            let names = self.clusters.with_aggregated(names);
             self.clusters.retain_missing(&names);
             return Some((ResourceType::Cluster, names.iter().map(|name| name.as_str().into()).collect()));
         }

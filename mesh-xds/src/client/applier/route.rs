@@ -180,6 +180,11 @@ impl Routes {
         Some(configs.chain(own).collect())
     }
 
+    /// Handles that aggregates may name other clusters.
+    pub(super) fn note_aggregates(&mut self) {
+        self.is_cluster_interest_stale = true;
+    }
+
     /// Whether listeners may name other secrets than when this was last called.
     pub(super) fn take_secrets_stale(&mut self) -> bool {
         std::mem::take(&mut self.are_secrets_stale)

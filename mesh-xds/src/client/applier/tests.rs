@@ -107,3 +107,35 @@ fn routes_to_a_new_cluster_with_host_names_wait_until_these_are_resolved() {
     applier.handle_timeout(until);
     assert!(matches!(changes(&mut applier).as_slice(), [Change::SetListener(_)]), "names are not resolved");
 }
+
+#[test]
+fn routes_to_an_aggregate_wait_for_its_clusters_which_are_requested_for_it() {
+    let now = Instant::now();
+    let mut applier = Applier::with_clusters_by_name();
+    let action = Action::Route(Box::new(RouteAction::to_cluster("all")));
+    let route = Route::new(RouteMatch::path(PathMatcher::Prefix("/".into())), action);
+    let routes = RouteConfiguration::new("r", vec![VirtualHost::new("all", vec![route])]);
+    applier.handle_update(update(listener(RouteSource::Inline(Arc::new(routes)))), now);
+    let clusters = |applier: &mut Applier| {
+        let all: Vec<_> = std::iter::from_fn(|| applier.poll_interest()).collect();
+        all.into_iter().filter(|(kind, _)| *kind == ResourceType::Cluster).map(|(_, names)| names).next_back()
+    };
+    let names = |names: &[&str]| Some(names.iter().map(|name| Arc::from(*name)).collect::<Interest>());
+    assert_eq!(clusters(&mut applier), names(&["all"]));
+    let set = |applier: &mut Applier, name: &str, discovery: Discovery| {
+        applier.handle_update(update(Resource::Cluster(Arc::new(Cluster::new(name, discovery)))), now);
+        std::iter::from_fn(|| applier.poll_change()).collect::<Vec<_>>()
+    };
+    let aggregate = |names: &[&str]| Discovery::Aggregate(names.iter().map(|name| (*name).into()).collect());
+    assert_eq!(set(&mut applier, "all", aggregate(&["a", "nested"])).len(), 1);
+    assert_eq!(clusters(&mut applier), names(&["a", "all", "nested"]));
+    set(&mut applier, "nested", aggregate(&["b"]));
+    assert_eq!(clusters(&mut applier), names(&["a", "all", "b", "nested"]));
+    set(&mut applier, "a", Discovery::Static(LoadAssignment::default()));
+    assert!(!applier.is_settled(), "b is missing");
+    let last = set(&mut applier, "b", Discovery::Static(LoadAssignment::default()));
+    assert!(matches!(last.as_slice(), [Change::SetCluster(_), Change::SetListener(_)]), "{last:?}");
+    assert!(applier.is_settled());
+    set(&mut applier, "all", aggregate(&["a"]));
+    assert_eq!(clusters(&mut applier), names(&["a", "all"]));
+}

@@ -48,7 +48,7 @@ struct Legacy {
 }
 
 /// A policy, and whether a locality is selected by weight before it chooses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Chosen {
     pub(super) policy: LbPolicy,
     pub(super) locality_weighted: bool,
