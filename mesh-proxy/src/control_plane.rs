@@ -83,7 +83,8 @@ pub(crate) fn follow(bootstrap: &Bootstrap, store: &Arc<Store>) -> Following {
             let cluster = api.cluster.as_ref().into();
             let channel = ClusterChannel::new(&store, upstream.clone(), &cluster, api.authority.as_deref());
             let headers: HeaderMap = api.initial_metadata.iter().cloned().collect();
-            channel.map(|channel| Grpc::new(channel).with_metadata(headers))
+            let grpc = channel.map(|channel| Grpc::new(channel).with_metadata(headers));
+            grpc.map(|grpc| if api.is_incremental { grpc.incremental() } else { grpc })
         }
     };
     let node = with_user_agent(bootstrap.node.clone(), USER_AGENT, env!("CARGO_PKG_VERSION"));
@@ -104,6 +105,9 @@ pub(crate) fn follow(bootstrap: &Bootstrap, store: &Arc<Store>) -> Following {
     let mut agent = Agent::new(ads, node, scope, Arc::clone(store), rng())
         .with_sources(bootstrap.sources.clone(), make)
         .with_fixed(bootstrap.resources.iter().cloned());
+    if dynamic.ads_config.as_ref().is_some_and(|api| api.is_incremental) {
+        agent = agent.incremental();
+    }
     for (resource_type, source) in types {
         if let Some(source) = source {
             agent = agent.with_all_from(resource_type, &source.source);

@@ -7,9 +7,9 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use http::uri::Authority;
 use mesh_xds::{
-    bootstrap::grpc::{GrpcBootstrap, keep},
+    bootstrap::grpc::{GrpcBootstrap, ServerFeatures, keep},
     client::{
-        Agent, Scope,
+        Agent, Scope, ServerOptions,
         load::{self, Reported},
         transport::grpc::Grpc,
     },
@@ -76,17 +76,28 @@ impl Source for Xds {
             for (name, provider) in &bootstrap.certificate_providers {
                 tasks.spawn(keep(Arc::clone(&member.store), Arc::clone(name), provider.clone()));
             }
-            let connection = Connection::new(&bootstrap.xds_servers[0], &member.resolver)?;
-            let transport = Grpc::new(connection.channel.clone());
+            let servers = bootstrap.xds_servers.iter();
+            let connections: Vec<_> =
+                servers.map(|server| Connection::new(server, &member.resolver)).collect::<Result<_, _>>()?;
+            let transport = Grpc::new(connections[0].channel.clone());
+            let others = connections[1..].iter().map(|connection| Grpc::new(connection.channel.clone()));
             let (node, store) = (bootstrap.node.clone(), Arc::clone(&member.store));
             let reports =
                 load::report(transport.clone(), node.clone(), Arc::clone(&store), Reported::WithLrsServer, rng());
             tasks.spawn(reports);
-            let agent = Agent::new(transport, node, Scope::UsedListeners, store, rng());
+            let options = options(bootstrap.xds_servers[0].server_features);
+            let agent = Agent::new(transport, node, Scope::UsedListeners, store, rng()).with_servers(others, options);
             let followed = run(agent, member, tasks, None).await?;
-            Ok(Box::new(FollowedXds { followed, bootstrap, _connections: vec![connection] }) as Box<dyn Followed>)
+            Ok(Box::new(FollowedXds { followed, bootstrap, _connections: connections }) as Box<dyn Followed>)
         })
     }
+}
+
+fn options(features: ServerFeatures) -> ServerOptions {
+    let mut options = ServerOptions::default();
+    options.ignore_resource_deletion = features.ignore_resource_deletion;
+    options.resource_timer_is_transient_error = features.resource_timer_is_transient_error;
+    options
 }
 
 /// A running agent whose listeners are named by a bootstrap.

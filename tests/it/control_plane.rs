@@ -56,7 +56,7 @@ async fn serve_discovery(mut acceptor: Acceptor, mut addresses: watch::Receiver<
             }
         };
         let address = *addresses.borrow_and_update();
-        stream.responses.send(Ok(response(kind, version, address))).await.unwrap();
+        stream.responses.send(Ok(response(kind, version, address).into())).await.unwrap();
         version += 1;
     }
 }
@@ -134,12 +134,12 @@ async fn a_refused_listener_is_shown_with_its_predecessor() {
         let mut stream = acceptor.accept().await.unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         stream.requests.recv().await.unwrap();
-        stream.responses.send(Ok(response(ResourceType::Listener, 1, address))).await.unwrap();
+        stream.responses.send(Ok(response(ResourceType::Listener, 1, address).into())).await.unwrap();
         changes.await.unwrap();
         let text = LISTENER.replace("stat_prefix: shop", "stat_prefix: shop\n    codec_type: HTTP3");
         let mut refused = response(ResourceType::Listener, 2, address);
         refused.resources = vec![pack(&from_text::<Listener>(&text, "listener").unwrap())];
-        stream.responses.send(Ok(refused)).await.unwrap();
+        stream.responses.send(Ok(refused.into())).await.unwrap();
         while stream.requests.recv().await.is_some() {}
     });
     let mesh = Mesh::builder().control_plane(transport).build().await.unwrap();

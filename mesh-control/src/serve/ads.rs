@@ -86,6 +86,7 @@ impl StateOfTheWorld {
             response_nonce: request.response_nonce.into(),
             node: self.node.clone(),
             error: request.error_detail.map(|status| status.message),
+            changes: None,
         })
     }
 }

@@ -88,6 +88,7 @@ mod tests {
             response_nonce: Arc::default(),
             node: Some(Arc::new(node::to_xds(&node))),
             error: None,
+            changes: None,
         };
         state.handle_request(first).unwrap();
         state

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use mesh_xds::client::Disconnected;
 use mesh_xds::client::transport::in_process::{Acceptor, ServerStream};
+use mesh_xds::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use mesh_xds::status::SourceStatus;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -113,7 +114,7 @@ impl Wire for ServerStream {
     }
 
     async fn send(&mut self, response: Response) -> bool {
-        self.responses.send(Ok(response.into())).await.is_ok()
+        self.responses.send(Ok(DiscoveryResponse::from(response).into())).await.is_ok()
     }
 
     async fn refuse(&mut self, refusal: Refusal) {

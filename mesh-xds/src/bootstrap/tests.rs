@@ -74,7 +74,7 @@ fn unsupported_fields_are_refused_with_their_path() {
     check(
         "static_resources:",
         "dynamic_resources: {ads_config: {api_type: REST}}\nstatic_resources:",
-        "dynamic_resources.ads_config.api_type: REST: not supported, GRPC is",
+        "dynamic_resources.ads_config.api_type: REST: not supported, GRPC and DELTA_GRPC are",
     );
     check(
         "envoy.reloadable_features.x",

@@ -98,7 +98,7 @@ impl Elsewhere {
     /// Follows all resources of a type from `source`.
     pub(super) fn follow_all(&mut self, resource_type: ResourceType, source: &Source) {
         let Some(transport) = self.transport(resource_type, source) else { return };
-        self.start(resource_type, Arc::default(), Interest::Everything, transport);
+        self.start((resource_type, Arc::default()), Interest::Everything, source, transport);
     }
 
     /// Follows these resources of a type, by their names in the store, and no others.
@@ -111,7 +111,7 @@ impl Elsewhere {
             let Some((own_name, source)) = elsewhere(name) else { continue };
             let Some(transport) = self.transport(resource_type, &source) else { continue };
             let interest = Interest::from_iter([Arc::from(own_name)]);
-            self.start(resource_type, Arc::clone(name), interest, transport);
+            self.start((resource_type, Arc::clone(name)), interest, &source, transport);
         }
     }
 
@@ -138,8 +138,17 @@ impl Elsewhere {
         }
     }
 
-    fn start(&mut self, kind: ResourceType, name: Arc<str>, interest: Interest, transport: AnyTransport) {
+    fn start(
+        &mut self,
+        (kind, name): (ResourceType, Arc<str>),
+        interest: Interest,
+        source: &Source,
+        transport: AnyTransport,
+    ) {
         let mut machine = Machine::new(self.node.clone(), now()).with_sources(self.sources.clone());
+        if matches!(source, Source::Grpc(api) if api.is_incremental) {
+            machine = machine.incremental();
+        }
         machine.subscribe(kind, interest, now());
         let sender = self.sender.clone();
         let task = tokio::spawn(run(machine, transport, Arc::clone(&name), sender));
@@ -162,8 +171,10 @@ async fn run(mut machine: Machine, transport: AnyTransport, name: Arc<str>, send
         while let Some(event) = machine.poll_event() {
             match event {
                 Event::Connect => link.connect(Box::pin(transport.connect())),
-                Event::Abandon => link.end(),
+                Event::Abandon | Event::Leave => link.end(),
                 Event::Send(request) => link.send(request),
+                // There is one control plane.
+                Event::Probe { .. } => {}
                 event @ (Event::Update(_) | Event::Missing { .. } | Event::Unsubscribed { .. }) => {
                     if sender.send(named(event, &name, &machine)).await.is_err() {
                         return;

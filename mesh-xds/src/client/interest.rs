@@ -26,6 +26,14 @@ impl Interest {
         }
     }
 
+    /// The names in a request, which are none for everything.
+    pub(super) fn names(&self) -> Arc<BTreeSet<Arc<str>>> {
+        match self {
+            Self::Names(names) => Arc::clone(names),
+            Self::Nothing | Self::Everything => Arc::default(),
+        }
+    }
+
     /// The names, empty for the other variants.
     pub(super) fn into_names(self) -> BTreeSet<Arc<str>> {
         match self {

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use tokio::sync::mpsc;
 
 use super::request::Request;
+use super::response::Response;
 use super::transport::{Disconnected, Stream};
-use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 
 /// Requests that may wait for a control plane that does not read; then its responses wait, too.
 const MAX_UNSENT: usize = 64;
@@ -35,7 +35,7 @@ enum State {
 pub(super) enum LinkEvent {
     Connected,
     Disconnected(Disconnected),
-    Response(DiscoveryResponse),
+    Response(Response),
     Sent,
 }
 

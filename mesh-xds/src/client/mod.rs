@@ -35,6 +35,7 @@ pub mod load;
 mod machine;
 mod notice;
 mod request;
+mod response;
 mod state;
 mod status;
 mod subscription;
@@ -46,9 +47,12 @@ pub mod transport;
 pub use agent::Agent;
 pub use elsewhere::{AnyTransport, MakeTransport};
 pub use interest::Interest;
-pub use machine::{CONNECT_TIMEOUT, Event, Machine, RESOURCE_TIMEOUT, Rejected, Update};
+pub use machine::{
+    CONNECT_TIMEOUT, Event, LONG_RESOURCE_TIMEOUT, Machine, RESOURCE_TIMEOUT, Rejected, ServerOptions, Update,
+};
 pub use notice::{ApplyReport, Notice};
-pub use request::Request;
+pub use request::{Changes, Request};
+pub use response::Response;
 pub use state::{ClientState, Output, Scope, UNUSED_CLUSTER_TIME};
 pub use status::{Accepted, ClientStatus, Failure, Refused, ResourceStatus, TypeStatus, Updates, Waiting};
 pub use subscription::{Subscriber, Subscription};

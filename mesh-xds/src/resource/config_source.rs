@@ -1,7 +1,7 @@
 //! `envoy.config.core.v3.ConfigSource`: where the resources come from that a resource names.
 //!
 //! Most come from the stream that brought the resource itself. A name in the store stands for one resource, so that of a
-//! resource from elsewhere contains the source: `file:NAME@PATH`, `grpc:NAME@CLUSTER`.
+//! resource from elsewhere contains the source: `file:NAME@PATH`, `grpc:NAME@CLUSTER`, `delta_grpc:NAME@CLUSTER`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::proto::envoy::config::core::v3::{
 
 const IN_FILE: &str = "file:";
 const OVER_GRPC: &str = "grpc:";
+const OVER_DELTA_GRPC: &str = "delta_grpc:";
 
 /// A source of resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct ApiSource {
     pub cluster: Arc<str>,
     /// `:authority` of its requests; `None` = the name of the cluster.
     pub authority: Option<Arc<str>>,
+    /// Whether it uses the incremental variant of the protocol: Envoy `DELTA_GRPC`.
+    pub is_incremental: bool,
     /// Header fields that are added to its requests.
     pub initial_metadata: Vec<(HeaderName, HeaderValue)>,
 }
@@ -45,7 +48,7 @@ impl ApiSource {
     /// The service at a cluster.
     #[must_use]
     pub fn at_cluster(cluster: impl Into<Arc<str>>) -> Self {
-        Self { cluster: cluster.into(), authority: None, initial_metadata: Vec::new() }
+        Self { cluster: cluster.into(), authority: None, is_incremental: false, initial_metadata: Vec::new() }
     }
 }
 
@@ -55,8 +58,10 @@ pub fn elsewhere(name_in_store: &str) -> Option<(&str, Source)> {
     if let Some((name, path)) = in_file(name_in_store) {
         return Some((name, Source::File(path.into())));
     }
-    let (name, cluster) = name_in_store.strip_prefix(OVER_GRPC)?.split_once('@')?;
-    Some((name, Source::Grpc(ApiSource::at_cluster(cluster))))
+    let over_delta_grpc = name_in_store.strip_prefix(OVER_DELTA_GRPC);
+    let (name, cluster) = over_delta_grpc.or_else(|| name_in_store.strip_prefix(OVER_GRPC))?.split_once('@')?;
+    let api = ApiSource { is_incremental: over_delta_grpc.is_some(), ..ApiSource::at_cluster(cluster) };
+    Some((name, Source::Grpc(api)))
 }
 
 /// The name of a resource and the path of its file, of its name in the store; `None` = it is not in a file.
@@ -77,8 +82,11 @@ pub(crate) fn name_in_store(at: &At<'_>, source: &ConfigSource, name: &str) -> R
     }
     let sources = at.sources();
     match source {
-        Source::Aggregated if name.starts_with(IN_FILE) || name.starts_with(OVER_GRPC) => {
-            Err(at.refuse(format_args!("a name that begins with {IN_FILE:?} or {OVER_GRPC:?} is not supported")))
+        Source::Aggregated if [IN_FILE, OVER_GRPC, OVER_DELTA_GRPC].iter().any(|prefix| name.starts_with(prefix)) => {
+            let reason = format_args!(
+                "a name that begins with {IN_FILE:?}, {OVER_GRPC:?} or {OVER_DELTA_GRPC:?} is not supported"
+            );
+            Err(at.refuse(reason))
         }
         Source::Aggregated => Ok(name.into()),
         Source::File(path) if sources.has_files() => Ok(format!("{IN_FILE}{name}@{path}").into()),
@@ -88,7 +96,8 @@ pub(crate) fn name_in_store(at: &At<'_>, source: &ConfigSource, name: &str) -> R
             Err(at.item("grpc_services", 0).refuse("authority and initial_metadata are supported in ads_config only"))
         }
         Source::Grpc(api) if sources.has_cluster(&api.cluster) => {
-            Ok(format!("{OVER_GRPC}{name}@{}", api.cluster).into())
+            let prefix = if api.is_incremental { OVER_DELTA_GRPC } else { OVER_GRPC };
+            Ok(format!("{prefix}{name}@{}", api.cluster).into())
         }
         Source::Grpc(_) if !sources.has_clusters() => Err(at.refuse("only ads and self are supported")),
         Source::Grpc(api) => {
@@ -146,11 +155,14 @@ pub(crate) fn api_source(at: &At<'_>, source: &ApiConfigSource) -> Result<ApiSou
     // The node is in the first message of a stream, as the protocol has it, whatever the value is.
     let _ = set_node_on_first_message_only;
     let type_at = at.field("api_type");
-    match enumeration::<ApiType>(&type_at, *api_type)? {
-        ApiType::Grpc => {}
-        ApiType::DeltaGrpc => return Err(type_at.refuse("DELTA_GRPC: not supported, GRPC is")),
-        other => return Err(type_at.refuse(format_args!("{}: not supported, GRPC is", other.as_str_name()))),
-    }
+    let is_incremental = match enumeration::<ApiType>(&type_at, *api_type)? {
+        ApiType::Grpc => false,
+        ApiType::DeltaGrpc => true,
+        other => {
+            let reason = format_args!("{}: not supported, GRPC and DELTA_GRPC are", other.as_str_name());
+            return Err(type_at.refuse(reason));
+        }
+    };
     if enumeration::<ApiVersion>(&at.field("transport_api_version"), *transport_api_version)? != ApiVersion::V3 {
         return Err(at.field("transport_api_version").refuse("must be V3"));
     }
@@ -158,7 +170,10 @@ pub(crate) fn api_source(at: &At<'_>, source: &ApiConfigSource) -> Result<ApiSou
         return Err(at.field("cluster_names").refuse("must be empty for GRPC; grpc_services names the cluster"));
     }
     match &grpc_services[..] {
-        [service] => grpc_service(&at.item("grpc_services", 0), service),
+        [service] => {
+            let api = grpc_service(&at.item("grpc_services", 0), service)?;
+            Ok(ApiSource { is_incremental, ..api })
+        }
         services => {
             let number = services.len();
             Err(at.field("grpc_services").refuse(format_args!("there must be one service, not {number}")))
@@ -238,6 +253,9 @@ mod tests {
         assert_eq!(named("{self: {}}", Sources::default()).unwrap(), "own");
         let over_grpc = named(GRPC, all()).unwrap();
         assert_eq!(elsewhere(&over_grpc), Some(("own", Source::Grpc(ApiSource::at_cluster("sds-grpc")))));
+        let incremental = named(&GRPC.replace("api_type: GRPC", "api_type: DELTA_GRPC"), all()).unwrap();
+        let api = ApiSource { is_incremental: true, ..ApiSource::at_cluster("sds-grpc") };
+        assert_eq!(elsewhere(&incremental), Some(("own", Source::Grpc(api))));
         let in_file = named("{path_config_source: {path: /etc/a@b.yaml}}", all()).unwrap();
         assert_eq!(elsewhere(&in_file), Some(("own", Source::File("/etc/a@b.yaml".into()))));
         assert_eq!(named("{path: /etc/a@b.yaml}", all()).unwrap(), in_file);
@@ -255,16 +273,12 @@ mod tests {
         );
         assert_eq!(refused("{path: /etc/a}", at_clusters()), "a file: only resources of a bootstrap may name files");
         assert_eq!(
-            refused(&GRPC.replace("api_type: GRPC", "api_type: DELTA_GRPC"), at_clusters()),
-            "api_config_source.api_type: DELTA_GRPC: not supported, GRPC is"
-        );
-        assert_eq!(
             refused(&GRPC.replace("transport_api_version: V3, ", ""), at_clusters()),
             "api_config_source.transport_api_version: must be V3"
         );
         assert_eq!(
             refused("{api_config_source: {api_type: REST, transport_api_version: V3}}", at_clusters()),
-            "api_config_source.api_type: REST: not supported, GRPC is"
+            "api_config_source.api_type: REST: not supported, GRPC and DELTA_GRPC are"
         );
         assert_eq!(
             refused(&GRPC.replace("}}]", "}, initial_metadata: [{key: a, value: b}]}]"), at_clusters()),

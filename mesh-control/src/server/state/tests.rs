@@ -57,6 +57,7 @@ fn request(resource_type: ResourceType, names: &[&str]) -> Request {
         response_nonce: Arc::default(),
         node: Some(Arc::new(node::to_xds(&Node::client(Role::Library, "default")))),
         error: None,
+        changes: None,
     }
 }
 

@@ -47,8 +47,7 @@ pub struct ServerFeatures {
     pub ignore_resource_deletion: bool,
     /// Resources that it reports as faulty are no longer used. Default false. gRFC A88.
     pub fail_on_data_errors: bool,
-    /// A resource that does not arrive in 30 s is awaited further, instead of taken to be missing after 15 s. Default false.
-    /// gRFC A88.
+    /// A resource that does not arrive is taken to be missing after 30 s instead of 15 s. Default false. gRFC A88.
     pub resource_timer_is_transient_error: bool,
     /// It may have the authority of requests rewritten. Default false. gRFC A81.
     pub trusted_xds_server: bool,

@@ -3,7 +3,8 @@
 mod log;
 
 use std::fmt;
-use std::future::pending;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -15,7 +16,9 @@ use tokio::time;
 use super::applier::apply;
 use super::elsewhere::{Elsewhere, FromElsewhere, MakeTransport};
 use super::link::{Link, LinkEvent};
+use super::machine::{CONNECT_TIMEOUT, ServerOptions};
 use super::notice::Notice;
+use super::request::Request;
 use super::state::{ClientState, Output, Scope};
 use super::status::ClientStatus;
 use super::subscription::Subscriber;
@@ -51,8 +54,10 @@ use log::Log;
 /// ```
 pub struct Agent<T, R> {
     state: ClientState,
-    transport: T,
+    /// To the control planes, in order of preference.
+    transports: Vec<T>,
     link: Link,
+    probe: Option<Probe>,
     elsewhere: Elsewhere,
     subscriber: Subscriber,
     store: Arc<Store>,
@@ -62,8 +67,12 @@ pub struct Agent<T, R> {
     log: Log,
 }
 
+/// Yields the first control plane that responds, by its position.
+type Probe = Pin<Box<dyn Future<Output = Option<usize>> + Send>>;
+
 enum Input {
     Link(LinkEvent),
+    Probed(Option<usize>),
     Elsewhere(FromElsewhere),
     UsedListeners,
     Resolved,
@@ -77,8 +86,9 @@ impl<T: Transport, R: Rng> Agent<T, R> {
     pub fn new(transport: T, node: Node, scope: Scope, store: Arc<Store>, rng: R) -> Self {
         Self {
             state: ClientState::new(node.clone(), scope, now()),
-            transport,
+            transports: vec![transport],
             link: Link::default(),
+            probe: None,
             elsewhere: Elsewhere::new(node),
             subscriber: Subscriber::default(),
             store,
@@ -87,6 +97,21 @@ impl<T: Transport, R: Rng> Agent<T, R> {
             status: Arc::default(),
             log: Log::default(),
         }
+    }
+
+    /// Uses the incremental variant of the protocol ("delta xDS"), which the transports must carry. Default state of the world.
+    #[must_use]
+    pub fn incremental(self) -> Self {
+        Self { state: self.state.incremental(), ..self }
+    }
+
+    /// Adds control planes that are used when those before them fail and resources are missing (gRFC A71), and sets what is special about
+    /// all of them.
+    #[must_use]
+    pub fn with_servers(mut self, others: impl IntoIterator<Item = T>, options: ServerOptions) -> Self {
+        self.transports.extend(others);
+        self.state = self.state.with_servers(self.transports.len(), options);
+        self
     }
 
     /// Lets resources name `sources`, to which `make` makes transports. Default none.
@@ -173,8 +198,12 @@ impl<T: Transport, R: Rng> Agent<T, R> {
 
     fn act(&mut self, output: Output, now: Instant, on_notice: &mut impl FnMut(Notice)) {
         match output {
-            Output::Connect => self.link.connect(Box::pin(self.transport.connect())),
-            Output::Abandon => self.link.end(),
+            Output::Connect(server) => {
+                self.probe = None;
+                self.link.connect(Box::pin(self.transports[server].connect()));
+            }
+            Output::Abandon | Output::Leave => self.link.end(),
+            Output::Probe { servers, request } => self.probe = Some(probe(&self.transports[..servers], request)),
             Output::Send(request) => self.link.send(request),
             Output::Follow { resource_type, names } => self.elsewhere.follow(resource_type, &names),
             Output::Change(change) => {
@@ -207,7 +236,14 @@ impl<T: Transport, R: Rng> Agent<T, R> {
                 None => pending().await,
             }
         };
+        let probed = async {
+            match &mut self.probe {
+                Some(probe) => probe.await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
+            server = probed => Input::Probed(server),
             event = self.link.event() => Input::Link(event),
             event = self.elsewhere.event() => Input::Elsewhere(event),
             () = used.changed() => Input::UsedListeners,
@@ -226,10 +262,33 @@ impl<T: Transport, R: Rng> Agent<T, R> {
             Input::Elsewhere(FromElsewhere { event, received }) => {
                 self.state.handle_elsewhere(event, received, now());
             }
+            Input::Probed(server) => {
+                self.probe = None;
+                self.state.handle_probe(server, now(), &mut self.rng);
+            }
             Input::UsedListeners => self.state.handle_used_listeners(self.subscriber.names(), now()),
             Input::Link(LinkEvent::Sent) | Input::Resolved | Input::Timeout => {}
         }
     }
+}
+
+/// Asks each control plane, and yields the first that responds.
+fn probe(transports: &[impl Transport], request: Request) -> Probe {
+    let attempts: Vec<_> = transports.iter().map(Transport::connect).collect();
+    Box::pin(async move {
+        for (server, attempt) in attempts.into_iter().enumerate() {
+            let request = request.clone();
+            let responds = async {
+                let mut stream = attempt.await.ok()?;
+                stream.requests.send(request).await.ok()?;
+                stream.responses.recv().await?.ok()
+            };
+            if let Ok(Some(_)) = time::timeout(CONNECT_TIMEOUT, responds).await {
+                return Some(server);
+            }
+        }
+        None
+    })
 }
 
 fn now() -> Instant {

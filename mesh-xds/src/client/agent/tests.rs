@@ -20,7 +20,7 @@ fn start<T: Transport>(agent: Agent<T, SplitMix64>) -> UnboundedReceiver<Notice>
 }
 
 async fn answer(server: &ServerStream, kind: ResourceType, version: &str, resources: Vec<prost_types::Any>) {
-    server.responses.send(Ok(response(kind, version, resources))).await.unwrap();
+    server.responses.send(Ok(response(kind, version, resources).into())).await.unwrap();
 }
 
 /// The next request about this kind.
@@ -166,4 +166,36 @@ async fn a_resource_from_elsewhere_has_a_stream_of_its_own_whose_loss_changes_no
     answer(&server, ResourceType::Cluster, "2", vec![]).await;
     // The stream ends with the cluster.
     while own_server.requests.recv().await.is_some() {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_control_plane_serves_until_the_first_responds() {
+    let (first, mut first_acceptor) = pair();
+    let (second, mut second_acceptor) = pair();
+    let store = Arc::new(Store::new());
+    let agent = Agent::new(first, Node::default(), Scope::UsedListeners, Arc::clone(&store), SplitMix64::new(1))
+        .with_servers([second], ServerOptions::default());
+    let (subscriber, mut settled) = (agent.subscriber(), agent.settled());
+    let _subscription = subscriber.subscribe(&"l".into());
+    let _notices = start(agent);
+    // It accepts the stream and fails.
+    drop(first_acceptor.accept().await.unwrap());
+    let mut server = second_acceptor.accept().await.unwrap();
+    request(&mut server, ResourceType::Listener).await;
+    answer(&server, ResourceType::Listener, "7", vec![listener("l", "r")]).await;
+    request(&mut server, ResourceType::RouteConfiguration).await;
+    answer(&server, ResourceType::RouteConfiguration, "7", vec![routes("r", "a")]).await;
+    request(&mut server, ResourceType::Cluster).await;
+    answer(&server, ResourceType::Cluster, "7", vec![cluster("{name: a}")]).await;
+    settled.changed().await;
+    assert!(store.cluster("a").is_some());
+
+    let mut probe = first_acceptor.accept().await.unwrap();
+    let first_request = probe.requests.recv().await.unwrap();
+    answer(&probe, first_request.resource_type, "1", Vec::new()).await;
+    let mut preferred = first_acceptor.accept().await.unwrap();
+    let again = request(&mut preferred, ResourceType::Cluster).await;
+    assert_eq!((&*again.version_info, again.resource_names.contains("a")), ("", true));
+    assert!(store.cluster("a").is_some(), "until the preferred one has sent others");
+    while server.requests.recv().await.is_some() {}
 }

@@ -9,15 +9,18 @@
 //!        the attempt failed or took too long; the stream ended
 //! ```
 //!
-//! The variant of the protocol is state-of-the-world: a response for clusters or listeners has all of them, a response
-//! for endpoints or routes has the resources that it names. If some resources of a response are refused, the others are
+//! There are two variants of the protocol. State-of-the-world: a response for clusters or listeners has all of them, a response
+//! for endpoints or routes has the resources that it names. Incremental: see `incremental`. If some resources of a response are refused, the others are
 //! accepted and the response gets a NACK with the reasons (gRFC A46, A57). Accepted resources survive a lost stream:
 //! the next stream requests them again, and only differences are reported.
 //!
 //! Connecting is an input like any other: the machine requests it with [`Event::Connect`], and
 //! [`Machine::handle_stream_up`] or [`Machine::handle_stream_down`] handles the outcome.
 
-use std::collections::VecDeque;
+mod incremental;
+mod servers;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,19 +28,39 @@ use hashbrown::{HashMap, HashSet};
 use mesh_core::rng::Rng;
 use prost_types::Any;
 
+use self::servers::Servers;
 use super::back_off::back_off;
 use super::interest::Interest;
-use super::request::Request;
+use super::request::{Changes, Request};
+use super::response::Response;
 use crate::proto::envoy::config::core::v3::Node;
-use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
+use crate::proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
 use crate::resource::{self, Decoded, FieldError, ResourceError, ResourceType, Sources};
 
 /// Timeout of a requested resource. Envoy `initial_fetch_timeout`, gRFC A57.
 pub const RESOURCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Timeout of a requested resource of a control plane with [`ServerOptions::resource_timer_is_transient_error`]. gRFC A88.
+pub const LONG_RESOURCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of opening a stream.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest text of a NACK, in bytes; it ends with the number of reasons that are left out.
 const MAX_ERROR_TEXT: usize = 4096;
+
+/// What is special about a control plane. gRFC A53, A88 `server_features`. By default nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerOptions {
+    /// Listeners and clusters that a response no longer has stay in force.
+    pub ignore_resource_deletion: bool,
+    /// The control plane says which resources do not exist, so the client waits for them for 30 s instead of 15 s.
+    pub resource_timer_is_transient_error: bool,
+}
+
+impl ServerOptions {
+    fn resource_timeout(self) -> Duration {
+        if self.resource_timer_is_transient_error { LONG_RESOURCE_TIMEOUT } else { RESOURCE_TIMEOUT }
+    }
+}
 
 /// The changes of a response.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +106,15 @@ pub enum Event {
     Connect,
     /// Abandon opening a stream: it took longer than [`CONNECT_TIMEOUT`].
     Abandon,
+    /// End the stream: a preferred control plane has responded.
+    Leave,
+    /// Find out whether one of the first control planes responds, and report it to [`Machine::handle_probe`].
+    Probe {
+        /// How many of them.
+        servers: usize,
+        /// What to send.
+        request: Request,
+    },
     /// Send this.
     Send(Request),
     /// Apply this.
@@ -108,6 +140,9 @@ pub enum Event {
 pub struct Machine {
     node: Arc<Node>,
     sources: Sources,
+    options: ServerOptions,
+    servers: Servers,
+    is_incremental: bool,
     stream: StreamState,
     types: [TypeState; ResourceType::ALL.len()],
     events: VecDeque<Event>,
@@ -142,6 +177,10 @@ struct TypeState {
     awaited: HashMap<Arc<str>, Option<Instant>>,
     /// Whether a response has been received.
     is_answered: bool,
+    /// The names that this stream is subscribed to, in the incremental variant.
+    subscribed: Arc<BTreeSet<Arc<str>>>,
+    /// Versions of accepted resources, in the incremental variant.
+    versions: HashMap<Arc<str>, Arc<str>>,
 }
 
 impl Machine {
@@ -151,6 +190,9 @@ impl Machine {
         Self {
             node: Arc::new(node),
             sources: Sources::default(),
+            options: ServerOptions::default(),
+            servers: Servers::new(1),
+            is_incremental: false,
             stream: StreamState::Waiting { until: now, failures: 0 },
             types: Default::default(),
             events: VecDeque::new(),
@@ -161,6 +203,24 @@ impl Machine {
     #[must_use]
     pub fn with_sources(self, sources: Sources) -> Self {
         Self { sources, ..self }
+    }
+
+    /// Sets how many control planes there are, and what is special about them. Default one, and nothing.
+    #[must_use]
+    pub fn with_servers(self, number: usize, options: ServerOptions) -> Self {
+        Self { servers: Servers::new(number), options, ..self }
+    }
+
+    /// Uses the incremental variant of the protocol ("delta xDS"), which the transport must carry. Default state of the world.
+    #[must_use]
+    pub fn incremental(self) -> Self {
+        Self { is_incremental: true, ..self }
+    }
+
+    /// The control plane of [`Event::Connect`]: its position in order of preference.
+    #[must_use]
+    pub fn server(&self) -> usize {
+        self.servers.current()
     }
 
     /// Whether a stream is open.
@@ -193,7 +253,7 @@ impl Machine {
 
     /// Changes the interest in a type of resource. Without a stream, it is requested on the next one.
     pub fn subscribe(&mut self, resource_type: ResourceType, interest: Interest, now: Instant) {
-        let until = self.is_streaming().then(|| now + RESOURCE_TIMEOUT);
+        let until = self.is_streaming().then(|| now + self.options.resource_timeout());
         let state = &mut self.types[resource_type as usize];
         if state.interest == interest {
             return;
@@ -202,20 +262,26 @@ impl Machine {
         if !names.is_empty() {
             self.events.push_back(Event::Unsubscribed { resource_type, names });
         }
-        self.send(resource_type, None);
+        self.send(resource_type);
     }
 
     /// Handles that the stream of [`Event::Connect`] is open.
     pub fn handle_stream_up(&mut self, now: Instant) {
         let StreamState::Connecting { failures, .. } = self.stream else { return };
         self.stream = StreamState::Streaming { failures, node_sent: false };
+        let is_other = self.servers.handle_up(now);
+        let until = now + self.options.resource_timeout();
         for kind in ResourceType::ALL {
             let state = &mut self.types[kind as usize];
             // Nonces belong to a stream, versions do not.
-            (state.nonce, state.is_requested) = (Arc::default(), false);
-            state.awaited.values_mut().for_each(|until| *until = Some(now + RESOURCE_TIMEOUT));
+            (state.nonce, state.is_requested, state.subscribed) = (Arc::default(), false, Arc::default());
+            if is_other {
+                state.version = Arc::default();
+                state.versions.clear();
+            }
+            state.awaited.values_mut().for_each(|deadline| *deadline = Some(until));
             if state.interest != Interest::Nothing {
-                self.send(kind, None);
+                self.send(kind);
             }
         }
     }
@@ -225,33 +291,68 @@ impl Machine {
         let (StreamState::Streaming { failures, .. } | StreamState::Connecting { failures, .. }) = self.stream else {
             return;
         };
+        let goes_on = self.servers.handle_down(!self.is_answered());
+        let (until, failures) = if goes_on { (now, failures) } else { (now + back_off(failures, rng), failures + 1) };
+        self.wait(until, failures);
+    }
+
+    /// Handles which of the control planes of [`Event::Probe`] has responded first, if any.
+    pub fn handle_probe(&mut self, responded: Option<usize>, now: Instant, rng: &mut impl Rng) {
+        if self.is_streaming() && self.servers.handle_probe(responded, now, rng) {
+            self.wait(now, 0);
+            self.events.push_back(Event::Leave);
+        }
+    }
+
+    fn wait(&mut self, until: Instant, failures: u32) {
         // Requests and acknowledgements belong to the lost stream.
-        self.events.retain(|event| !matches!(event, Event::Send(_)));
+        self.events.retain(|event| !matches!(event, Event::Send(_) | Event::Probe { .. }));
         self.types.iter_mut().flat_map(|state| state.awaited.values_mut()).for_each(|until| *until = None);
-        self.stream = StreamState::Waiting { until: now + back_off(failures, rng), failures: failures + 1 };
+        self.stream = StreamState::Waiting { until, failures };
     }
 
     /// Handles a response: decodes new and changed resources, and acknowledges or refuses the response.
-    pub fn handle_response(&mut self, response: DiscoveryResponse) {
+    pub fn handle_response(&mut self, response: impl Into<Response>) {
         let StreamState::Streaming { failures, .. } = &mut self.stream else { return };
         *failures = 0;
-        let Some(kind) = ResourceType::from_type_url(&response.type_url) else {
+        self.servers.handle_response();
+        let response = response.into();
+        let (Response::Whole(DiscoveryResponse { type_url, .. })
+        | Response::Incremental(DeltaDiscoveryResponse { type_url, .. })) = &response;
+        let Some(kind) = ResourceType::from_type_url(type_url) else {
             // Not requested, and a type that is not supported cannot be refused.
             return;
         };
-        let state = &mut self.types[kind as usize];
         // An acknowledgement without names would subscribe to everything.
-        if !state.is_requested {
+        if !self.types[kind as usize].is_requested {
             return;
         }
+        match response {
+            Response::Whole(response) => self.handle_whole(kind, response),
+            Response::Incremental(response) => self.handle_incremental(kind, response),
+        }
+    }
+
+    fn handle_incremental(&mut self, kind: ResourceType, response: DeltaDiscoveryResponse) {
+        let state = &mut self.types[kind as usize];
+        state.nonce = response.nonce.as_str().into();
+        let (update, missing) = state.take_changes(kind, response, (&self.sources, self.options));
+        let error = (!update.rejected.is_empty()).then(|| error_text(&update.rejected));
+        self.answer(kind, error);
+        self.events.push_back(Event::Update(update));
+        self.events.extend(missing.into_iter().map(|name| Event::Missing { resource_type: kind, name }));
+    }
+
+    fn handle_whole(&mut self, kind: ResourceType, response: DiscoveryResponse) {
+        let state = &mut self.types[kind as usize];
         state.nonce = response.nonce.as_str().into();
         let version: Arc<str> = response.version_info.as_str().into();
-        let update = state.take(kind, Arc::clone(&version), response.resources, &self.sources);
+        let update = state.take(kind, Arc::clone(&version), response.resources, (&self.sources, self.options));
         let error = (!update.rejected.is_empty()).then(|| error_text(&update.rejected));
         if error.is_none() {
             state.version = version;
         }
-        self.send(kind, error);
+        self.answer(kind, error);
         self.events.push_back(Event::Update(update));
     }
 
@@ -265,6 +366,10 @@ impl Machine {
             StreamState::Connecting { until, .. } if until <= now => {
                 self.handle_stream_down(now, rng);
                 self.events.push_back(Event::Abandon);
+            }
+            StreamState::Streaming { .. } if self.servers.begin_probe(now) => {
+                self.events
+                    .extend(self.probe().map(|request| Event::Probe { servers: self.servers.current(), request }));
             }
             StreamState::Waiting { .. } | StreamState::Connecting { .. } | StreamState::Streaming { .. } => {}
         }
@@ -288,31 +393,59 @@ impl Machine {
         let stream = match self.stream {
             StreamState::Waiting { until, .. } => self.has_interest().then_some(until),
             StreamState::Connecting { until, .. } => Some(until),
-            StreamState::Streaming { .. } => None,
+            StreamState::Streaming { .. } => self.servers.poll_timeout(),
         };
         self.types.iter().flat_map(|state| state.awaited.values().copied().flatten()).chain(stream).min()
+    }
+
+    /// The first request of a stream, for one type of resource.
+    fn probe(&self) -> Option<Request> {
+        let kind =
+            ResourceType::ALL.into_iter().find(|kind| self.types[*kind as usize].interest != Interest::Nothing)?;
+        let names = self.types[kind as usize].interest.names();
+        let changes = self.is_incremental.then(|| Changes::subscribing(BTreeSet::clone(&names)));
+        let mut request = Request::new(kind, names);
+        (request.node, request.changes) = (Some(Arc::clone(&self.node)), changes.map(Box::new));
+        Some(request)
     }
 
     fn has_interest(&self) -> bool {
         self.types.iter().any(|state| state.interest != Interest::Nothing)
     }
 
-    fn send(&mut self, kind: ResourceType, error: Option<String>) {
+    /// Sends what is requested of a type.
+    fn send(&mut self, kind: ResourceType) {
+        let changes = if self.is_incremental && self.is_streaming() {
+            let Some(changes) = self.types[kind as usize].subscription_changes() else { return };
+            Some(changes)
+        } else {
+            None
+        };
+        // In the incremental variant, a nonce acknowledges.
+        let nonce = if self.is_incremental { Arc::default() } else { Arc::clone(&self.types[kind as usize].nonce) };
+        self.push_request(kind, nonce, changes, None);
+    }
+
+    /// Acknowledges the last response for a type, or refuses it.
+    fn answer(&mut self, kind: ResourceType, error: Option<String>) {
+        let changes = self.is_incremental.then(Changes::default);
+        let nonce = Arc::clone(&self.types[kind as usize].nonce);
+        self.push_request(kind, nonce, changes, error);
+    }
+
+    fn push_request(&mut self, kind: ResourceType, nonce: Arc<str>, changes: Option<Changes>, error: Option<String>) {
         let StreamState::Streaming { node_sent, .. } = &mut self.stream else { return };
         let node = (!std::mem::replace(node_sent, true)).then(|| Arc::clone(&self.node));
         let state = &mut self.types[kind as usize];
         state.is_requested = true;
-        let resource_names = match &state.interest {
-            Interest::Names(names) => Arc::clone(names),
-            Interest::Nothing | Interest::Everything => Arc::default(),
-        };
         self.events.push_back(Event::Send(Request {
             resource_type: kind,
-            resource_names,
+            resource_names: state.interest.names(),
             version_info: Arc::clone(&state.version),
-            response_nonce: Arc::clone(&state.nonce),
+            response_nonce: nonce,
             node,
             error,
+            changes: changes.map(Box::new),
         }));
     }
 }
@@ -335,7 +468,13 @@ impl TypeState {
         unwanted
     }
 
-    fn take(&mut self, kind: ResourceType, version: Arc<str>, resources: Vec<Any>, sources: &Sources) -> Update {
+    fn take(
+        &mut self,
+        kind: ResourceType,
+        version: Arc<str>,
+        resources: Vec<Any>,
+        (sources, options): (&Sources, ServerOptions),
+    ) -> Update {
         let (mut accepted, mut removed, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         // The first response for everything completes the subscription.
         let is_first = !std::mem::replace(&mut self.is_answered, true) && self.interest == Interest::Everything;
@@ -375,7 +514,7 @@ impl TypeState {
             }
         }
         // What cannot be read may be any of those that seem to be gone.
-        if kind.is_whole() && !present.contains("") {
+        if kind.is_whole() && !options.ignore_resource_deletion && !present.contains("") {
             let gone = self.accepted.extract_if(|name, _| !present.contains(name));
             removed.extend(gone.map(|(name, _)| name));
             removed.sort();

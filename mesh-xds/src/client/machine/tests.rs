@@ -2,7 +2,7 @@ use mesh_core::rng::SplitMix64;
 
 use super::*;
 use crate::client::testing::{cluster, endpoints, listener, response};
-use crate::proto::envoy::service::discovery::v3::DiscoveryRequest;
+use crate::proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 
 const CLUSTER: ResourceType = ResourceType::Cluster;
 const ENDPOINTS: ResourceType = ResourceType::ClusterLoadAssignment;
@@ -302,4 +302,192 @@ fn a_resource_that_is_requested_again_is_new_again() {
         assert_eq!(machine.poll_event(), Some(gone));
         sent(&mut machine);
     }
+}
+
+/// A client of three control planes that awaits endpoints.
+fn of_three(now: Instant) -> Machine {
+    let mut machine = Machine::new(Node::default(), now).with_servers(3, ServerOptions::default());
+    machine.subscribe(ENDPOINTS, names(&["a"]), now);
+    machine
+}
+
+fn answer(machine: &mut Machine, version: &str) {
+    machine.handle_response(response(ENDPOINTS, version, vec![endpoints("a", 1)]));
+    sent(machine);
+    updated(machine);
+}
+
+#[test]
+fn the_next_control_plane_is_tried_at_once_while_resources_are_missing() {
+    let now = Instant::now();
+    let mut machine = of_three(now);
+    for server in 0..3 {
+        machine.handle_timeout(now, &mut rng());
+        assert_eq!((machine.poll_event(), machine.server()), (Some(Event::Connect), server));
+        if server == 1 {
+            machine.handle_stream_up(now);
+            sent(&mut machine);
+        }
+        machine.handle_stream_down(now, &mut rng());
+    }
+    assert_eq!(machine.server(), 0, "all have failed");
+    assert!(machine.poll_timeout().unwrap() >= now + Duration::from_millis(800), "after a pause, the first again");
+}
+
+#[test]
+fn a_control_plane_that_has_responded_is_not_left_for_another() {
+    let now = Instant::now();
+    let mut machine = of_three(now);
+    connect(&mut machine, now);
+    sent(&mut machine);
+    answer(&mut machine, "1");
+    machine.handle_stream_down(now, &mut rng());
+    assert_eq!(machine.server(), 0);
+    let now = machine.poll_timeout().unwrap();
+    assert!(machine.poll_timeout().unwrap() >= now);
+    machine.handle_timeout(now, &mut rng());
+    assert_eq!(machine.poll_event(), Some(Event::Connect));
+    machine.handle_stream_down(now, &mut rng());
+    assert_eq!(machine.server(), 0, "everything is here, so that nothing is gained by another");
+}
+
+#[test]
+fn the_preferred_control_plane_is_used_again_when_it_responds() {
+    let now = Instant::now();
+    let mut machine = of_three(now);
+    machine.handle_timeout(now, &mut rng());
+    machine.poll_event();
+    machine.handle_stream_down(now, &mut rng());
+    connect(&mut machine, now);
+    sent(&mut machine);
+    answer(&mut machine, "other");
+    let now = machine.poll_timeout().unwrap();
+    machine.handle_timeout(now, &mut rng());
+    match machine.poll_event() {
+        Some(Event::Probe { servers: 1, request }) => {
+            assert_eq!((requested(&request), request.node.is_some(), &*request.version_info), (vec!["a"], true, ""));
+        }
+        other => panic!("expected a probe, not {other:?}"),
+    }
+    assert_eq!(machine.poll_timeout(), None, "until its outcome");
+    machine.handle_probe(None, now, &mut rng());
+    let now = machine.poll_timeout().unwrap();
+    machine.handle_timeout(now, &mut rng());
+    assert!(matches!(machine.poll_event(), Some(Event::Probe { .. })));
+    machine.handle_probe(Some(0), now, &mut rng());
+    assert_eq!((machine.poll_event(), machine.server()), (Some(Event::Leave), 0));
+    connect(&mut machine, now);
+    assert_eq!(&*sent(&mut machine).version_info, "", "versions are those of another control plane");
+    assert!(machine.has(ENDPOINTS, "a"), "until the preferred one has sent others");
+    assert_eq!(machine.poll_timeout(), None, "there is no preferred one to probe");
+}
+
+#[test]
+fn a_control_plane_may_have_its_deletions_ignored_and_take_longer() {
+    let now = Instant::now();
+    let options = ServerOptions { ignore_resource_deletion: true, resource_timer_is_transient_error: true };
+    let mut machine = unconnected(now).with_servers(1, options);
+    connect(&mut machine, now);
+    sent(&mut machine);
+    machine.handle_response(response(CLUSTER, "1", vec![cluster("{name: a}")]));
+    sent(&mut machine);
+    updated(&mut machine);
+    machine.handle_response(response(CLUSTER, "2", vec![cluster("{name: b}")]));
+    assert_eq!(&*sent(&mut machine).version_info, "2");
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.removed.len()), (vec!["b"], 0));
+    assert!(machine.has(CLUSTER, "a"));
+    machine.subscribe(ENDPOINTS, names(&["a"]), now);
+    assert_eq!(machine.poll_timeout(), Some(now + LONG_RESOURCE_TIMEOUT));
+}
+
+/// An incremental response with the nonce `nonce-VERSION`.
+fn changed(kind: ResourceType, version: &str, resources: Vec<Any>, removed: &[&str]) -> DeltaDiscoveryResponse {
+    let versioned = |any: Any| crate::proto::envoy::service::discovery::v3::Resource {
+        name: resource::name(&any),
+        version: format!("v{version}"),
+        resource: Some(any),
+        ..Default::default()
+    };
+    DeltaDiscoveryResponse {
+        system_version_info: version.to_owned(),
+        nonce: format!("nonce-{version}"),
+        type_url: kind.type_url(),
+        resources: resources.into_iter().map(versioned).collect(),
+        removed_resources: removed.iter().map(|name| (*name).to_owned()).collect(),
+        ..DeltaDiscoveryResponse::default()
+    }
+}
+
+fn delta(request: Request) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest::from(request)
+}
+
+#[test]
+fn the_incremental_variant_changes_subscriptions_and_acknowledges_by_nonce() {
+    let now = Instant::now();
+    let mut machine = unconnected(now).incremental();
+    connect(&mut machine, now);
+    let first = delta(sent(&mut machine));
+    assert_eq!((first.node.unwrap().id.as_str(), first.resource_names_subscribe.len()), ("me", 0), "everything");
+    machine.handle_response(changed(CLUSTER, "1", vec![cluster("{name: a}"), cluster("{name: b}")], &[]));
+    let ack = delta(sent(&mut machine));
+    assert_eq!((ack.response_nonce.as_str(), ack.error_detail, ack.node), ("nonce-1", None, None));
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.is_answer, machine.is_answered()), (vec!["a", "b"], true, true));
+
+    machine.handle_response(changed(CLUSTER, "2", vec![cluster("{name: c}")], &["a"]));
+    sent(&mut machine);
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.removed.clone()), (vec!["c"], vec![Arc::from("a")]), "b stays");
+    assert!(machine.has(CLUSTER, "b") && !machine.has(CLUSTER, "a"));
+
+    machine.subscribe(ENDPOINTS, names(&["a", "b"]), now);
+    assert_eq!(delta(sent(&mut machine)).resource_names_subscribe, ["a", "b"]);
+    machine.handle_response(changed(ENDPOINTS, "1", vec![endpoints("a", 1)], &["b"]));
+    sent(&mut machine);
+    assert_eq!(accepted(&updated(&mut machine)), ["a"]);
+    let missing = Event::Missing { resource_type: ENDPOINTS, name: "b".into() };
+    assert_eq!(machine.poll_event(), Some(missing), "the control plane says so");
+    machine.subscribe(ENDPOINTS, names(&["b", "c"]), now);
+    assert!(matches!(machine.poll_event(), Some(Event::Unsubscribed { .. })));
+    let change = delta(sent(&mut machine));
+    assert_eq!(
+        (change.resource_names_subscribe, change.resource_names_unsubscribe),
+        (vec!["c".into()], vec!["a".into()])
+    );
+    assert_eq!(change.response_nonce, "", "it answers nothing");
+}
+
+#[test]
+fn the_incremental_variant_refuses_and_resumes_by_versions() {
+    let mut now = Instant::now();
+    let mut machine = unconnected(now).incremental();
+    connect(&mut machine, now);
+    sent(&mut machine);
+    machine.handle_response(changed(CLUSTER, "1", vec![cluster("{name: a}"), cluster("{name: b}")], &[]));
+    sent(&mut machine);
+    updated(&mut machine);
+    let bad = cluster("{name: a, lb_policy: RING_HASH}");
+    machine.handle_response(changed(CLUSTER, "2", vec![bad, cluster("{name: b, connect_timeout: 1s}")], &[]));
+    let nack = delta(sent(&mut machine));
+    assert_eq!(nack.response_nonce, "nonce-2");
+    assert_eq!(nack.error_detail.unwrap().message, "cluster a: lb_policy: RING_HASH: not supported");
+    let update = updated(&mut machine);
+    assert_eq!((accepted(&update), update.removed.len(), machine.has(CLUSTER, "a")), (vec!["b"], 0, true));
+
+    machine.subscribe(ENDPOINTS, names(&["a"]), now);
+    sent(&mut machine);
+    machine.handle_stream_down(now, &mut rng());
+    now = machine.poll_timeout().unwrap();
+    connect(&mut machine, now);
+    let again = delta(sent(&mut machine));
+    let versions = again.initial_resource_versions;
+    assert_eq!((versions["a"].as_str(), versions["b"].as_str(), versions.len()), ("v1", "v2", 2), "those in force");
+    assert!(again.node.is_some() && again.response_nonce.is_empty());
+    let endpoints = delta(sent(&mut machine));
+    assert_eq!((endpoints.resource_names_subscribe, endpoints.initial_resource_versions.len()), (vec!["a".into()], 0));
+    machine.handle_response(changed(CLUSTER, "3", vec![], &["b"]));
+    sent(&mut machine);
+    assert_eq!(updated(&mut machine).removed, ["b".into()], "what has gone in the meantime");
 }

@@ -11,13 +11,13 @@ use prost_types::Any;
 
 use super::applier::{Applier, Change};
 use super::interest::Interest;
-use super::machine::{CONNECT_TIMEOUT, Event, Machine};
+use super::machine::{CONNECT_TIMEOUT, Event, Machine, ServerOptions};
 use super::notice::Notice;
 use super::request::Request;
+use super::response::Response;
 use super::status::Waiting;
 use super::transport::Disconnected;
 use crate::proto::envoy::config::core::v3::Node;
-use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::resource::{Resource, ResourceType, Source, Sources, elsewhere};
 
 /// How long a client stays subscribed to a cluster after the last route that refers to it was removed. A route that
@@ -49,10 +49,19 @@ pub enum Scope {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Output {
-    /// Begin to open a stream.
-    Connect,
+    /// Begin to open a stream to this control plane, by its position in order of preference.
+    Connect(usize),
     /// Abandon opening a stream.
     Abandon,
+    /// End the stream.
+    Leave,
+    /// Find out whether one of the first control planes responds, and report it to [`ClientState::handle_probe`].
+    Probe {
+        /// How many of them.
+        servers: usize,
+        /// What to send.
+        request: Request,
+    },
     /// Send this.
     Send(Request),
     /// Follow these resources of a type, by their names in the store, from [elsewhere](crate::resource::elsewhere), and no others.
@@ -96,7 +105,9 @@ impl ClientState {
     pub fn new(node: Node, scope: Scope, now: Instant) -> Self {
         let applier = match scope {
             Scope::Everything | Scope::Bootstrap { .. } => Applier::with_all_clusters(),
-            Scope::AllListeners | Scope::UsedListeners => Applier::with_clusters_by_name(),
+            Scope::AllListeners => Applier::with_clusters_by_name(),
+            // As clients of gRPC do: a control plane that wants otherwise says so (gRFC A53).
+            Scope::UsedListeners => Applier::with_clusters_by_name().removing_at_once(),
         };
         let machine = Machine::new(node, now);
         let mut client = Self {
@@ -133,6 +144,18 @@ impl ClientState {
         Self { machine: self.machine.with_sources(sources), ..self }
     }
 
+    /// Sets how many control planes there are, and what is special about them. Default one, and nothing.
+    #[must_use]
+    pub fn with_servers(self, number: usize, options: ServerOptions) -> Self {
+        Self { machine: self.machine.with_servers(number, options), ..self }
+    }
+
+    /// Uses the incremental variant of the protocol, which the transport must carry.
+    #[must_use]
+    pub fn incremental(self) -> Self {
+        Self { machine: self.machine.incremental(), ..self }
+    }
+
     /// Adds a resource of the bootstrap. No other of the same name replaces it.
     pub fn handle_fixed(&mut self, resource: Resource, now: Instant) {
         self.is_settled = false;
@@ -161,7 +184,12 @@ impl ClientState {
             Event::Missing { resource_type, name } => {
                 self.awaited.remove(&(*resource_type, Arc::clone(name)));
             }
-            Event::Connect | Event::Abandon | Event::Send(_) | Event::Unsubscribed { .. } => {}
+            Event::Connect
+            | Event::Abandon
+            | Event::Leave
+            | Event::Probe { .. }
+            | Event::Send(_)
+            | Event::Unsubscribed { .. } => {}
         }
         self.handle_event(event, now);
     }
@@ -190,6 +218,11 @@ impl ClientState {
         self.notify(Notice::Disconnected(reason));
     }
 
+    /// Handles which of the control planes of [`Output::Probe`] has responded first, if any.
+    pub fn handle_probe(&mut self, responded: Option<usize>, now: Instant, rng: &mut impl Rng) {
+        self.machine.handle_probe(responded, now, rng);
+    }
+
     /// New clusters whose host names have not been resolved, as far as [`ClientState::handle_resolved`] has said.
     pub fn unresolved_clusters(&self) -> impl Iterator<Item = &ClusterName> {
         self.applier.unresolved_clusters()
@@ -215,7 +248,7 @@ impl ClientState {
     }
 
     /// Handles a response.
-    pub fn handle_response(&mut self, response: DiscoveryResponse) {
+    pub fn handle_response(&mut self, response: impl Into<Response>) {
         self.machine.handle_response(response);
     }
 
@@ -263,7 +296,13 @@ impl ClientState {
 
     fn handle_event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Connect => self.outputs.push_back(Output::Connect),
+            Event::Connect => self.outputs.push_back(Output::Connect(self.machine.server())),
+            Event::Leave => {
+                self.outputs.push_back(Output::Leave);
+                let reason = "a preferred one responds again".to_owned();
+                self.notify(Notice::Disconnected(Disconnected { reason }));
+            }
+            Event::Probe { servers, request } => self.outputs.push_back(Output::Probe { servers, request }),
             Event::Abandon => {
                 self.outputs.push_back(Output::Abandon);
                 let reason = format!("no connection within {CONNECT_TIMEOUT:?}");

@@ -61,7 +61,7 @@ impl Plane {
     fn take(&mut self) {
         while let Some(output) = self.client.poll_output(self.now) {
             match output {
-                Output::Connect => self.client.handle_stream_up(self.now),
+                Output::Connect(_) => self.client.handle_stream_up(self.now),
                 Output::Send(request) => {
                     assert_eq!(request.error, None);
                     let names: Vec<&str> = request.resource_names.iter().map(|name| &**name).collect();
@@ -76,6 +76,7 @@ impl Plane {
                     self.seen.push(format!("follow {resource_type} {}", names.join(" ")));
                 }
                 Output::Abandon => panic!("the stream is open"),
+                Output::Leave | Output::Probe { .. } => panic!("there is one control plane"),
             }
         }
     }

@@ -38,7 +38,7 @@ impl Recorder {
     fn take(&mut self) {
         while let Some(output) = self.client.poll_output(self.now) {
             match output {
-                Output::Connect => self.client.handle_stream_up(self.now),
+                Output::Connect(_) => self.client.handle_stream_up(self.now),
                 Output::Notice(notice) => self.record(&notice),
                 _ => {}
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Disconnected, Stream, Transport};
+use crate::client::response::Response;
 use crate::json;
 use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
 use crate::resource::ResourceType;
@@ -55,14 +56,14 @@ impl Transport for File {
 
 impl File {
     /// Sends what the file has, for as long as it is received.
-    async fn follow(&self, sender: &mpsc::Sender<Result<DiscoveryResponse, Disconnected>>) {
+    async fn follow(&self, sender: &mpsc::Sender<Result<Response, Disconnected>>) {
         let mut last = None;
         loop {
             let text = std::fs::read_to_string(&*self.path).map_err(|error| error.to_string());
             if last.as_ref() != Some(&text) {
                 match text.as_ref().map_err(ToOwned::to_owned).and_then(|text| self.read(text)) {
                     Ok(response) => {
-                        if sender.send(Ok(response)).await.is_err() {
+                        if sender.send(Ok(response.into())).await.is_err() {
                             return;
                         }
                     }
@@ -88,6 +89,13 @@ impl File {
 mod tests {
     use super::*;
 
+    fn whole(received: Option<Result<Response, Disconnected>>) -> DiscoveryResponse {
+        match received {
+            Some(Ok(Response::Whole(response))) => response,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_response_follows_each_change_and_none_a_file_that_cannot_be_read() {
         let path = std::env::temp_dir().join(format!("mesh-file-{}.yaml", std::process::id()));
@@ -103,13 +111,13 @@ mod tests {
         // There is no file at first.
         assert!(tokio::time::timeout(3 * INTERVAL, stream.responses.recv()).await.is_err());
         cluster("one");
-        let response = stream.responses.recv().await.unwrap().unwrap();
+        let response = whole(stream.responses.recv().await);
         assert_eq!((&*response.version_info, response.resources.len()), ("one", 1));
         assert_eq!(response.type_url, ResourceType::Cluster.type_url());
         std::fs::write(&path, "resources: [").unwrap();
         assert!(tokio::time::timeout(3 * INTERVAL, stream.responses.recv()).await.is_err());
         cluster("two");
-        assert_eq!(stream.responses.recv().await.unwrap().unwrap().version_info, "two");
+        assert_eq!(whole(stream.responses.recv().await).version_info, "two");
         std::fs::remove_file(&path).unwrap();
     }
 }

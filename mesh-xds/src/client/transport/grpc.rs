@@ -1,4 +1,5 @@
-//! A control plane over gRPC: Envoy's "Aggregated Discovery Service", or the discovery service of one type of resource; state of the world.
+//! A control plane over gRPC: Envoy's "Aggregated Discovery Service", or the discovery service of one type of resource, in
+//! both variants of the protocol.
 //!
 //! The connection is the caller's: any tower service that carries gRPC calls, such as a channel of the mesh to the cluster of a
 //! control plane, or tonic's own channel.
@@ -20,7 +21,10 @@ use tonic_prost::ProstCodec;
 
 use super::{Disconnected, Stream, Transport};
 use crate::client::request::Request;
-use crate::proto::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use crate::client::response::Response;
+use crate::proto::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
 use crate::resource::ResourceType;
 
 /// Messages that may wait in either direction before the sender has to.
@@ -34,21 +38,30 @@ pub const MAX_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Grpc<S> {
     service: S,
-    method: &'static str,
+    resource_type: Option<ResourceType>,
+    is_incremental: bool,
     metadata: MetadataMap,
 }
 
-/// The method with all types of resources in one stream.
-const AGGREGATED: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
-
-/// The method with the resources of one type.
-const fn method_of(resource_type: ResourceType) -> &'static str {
-    match resource_type {
-        ResourceType::Secret => "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
-        ResourceType::Cluster => "/envoy.service.cluster.v3.ClusterDiscoveryService/StreamClusters",
-        ResourceType::ClusterLoadAssignment => "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints",
-        ResourceType::Listener => "/envoy.service.listener.v3.ListenerDiscoveryService/StreamListeners",
-        ResourceType::RouteConfiguration => "/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes",
+/// The method with the resources of one type, or with all types in one stream.
+const fn method_of(resource_type: Option<ResourceType>, is_incremental: bool) -> &'static str {
+    match (resource_type, is_incremental) {
+        (None, false) => "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+        (None, true) => "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+        (Some(ResourceType::Secret), false) => "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+        (Some(ResourceType::Secret), true) => "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
+        (Some(ResourceType::Cluster), false) => "/envoy.service.cluster.v3.ClusterDiscoveryService/StreamClusters",
+        (Some(ResourceType::Cluster), true) => "/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters",
+        (Some(ResourceType::ClusterLoadAssignment), false) => {
+            "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints"
+        }
+        (Some(ResourceType::ClusterLoadAssignment), true) => {
+            "/envoy.service.endpoint.v3.EndpointDiscoveryService/DeltaEndpoints"
+        }
+        (Some(ResourceType::Listener), false) => "/envoy.service.listener.v3.ListenerDiscoveryService/StreamListeners",
+        (Some(ResourceType::Listener), true) => "/envoy.service.listener.v3.ListenerDiscoveryService/DeltaListeners",
+        (Some(ResourceType::RouteConfiguration), false) => "/envoy.service.route.v3.RouteDiscoveryService/StreamRoutes",
+        (Some(ResourceType::RouteConfiguration), true) => "/envoy.service.route.v3.RouteDiscoveryService/DeltaRoutes",
     }
 }
 
@@ -61,13 +74,20 @@ impl<S> Grpc<S> {
     /// # }
     /// ```
     pub fn new(service: S) -> Self {
-        Self { service, method: AGGREGATED, metadata: MetadataMap::new() }
+        Self { service, resource_type: None, is_incremental: false, metadata: MetadataMap::new() }
     }
 
     /// Opens streams of the discovery service for one type of resource.
     #[must_use]
     pub fn for_type(self, resource_type: ResourceType) -> Self {
-        Self { method: method_of(resource_type), ..self }
+        Self { resource_type: Some(resource_type), ..self }
+    }
+
+    /// Opens streams of the incremental variant of the protocol ("delta xDS"), for a client of that
+    /// ([`Agent::incremental`](crate::client::Agent::incremental)).
+    #[must_use]
+    pub fn incremental(self) -> Self {
+        Self { is_incremental: true, ..self }
     }
 
     /// Adds header fields to the requests. Envoy `GrpcService.initial_metadata`.
@@ -118,13 +138,20 @@ where
     /// The stream is open at once, because a server may wait for the first request before it sends the head of its response.
     /// If the call fails, the stream ends with the reason.
     fn connect(&self) -> impl Future<Output = Result<Stream, Disconnected>> + Send + 'static {
-        let transport = self.clone();
+        let (transport, is_incremental) = (self.clone(), self.is_incremental);
         async move {
             let (requests, unsent) = mpsc::channel(CAPACITY);
             let (received, responses) = mpsc::channel(CAPACITY);
             tokio::spawn(async move {
+                let carried = async {
+                    if is_incremental {
+                        carry::<_, DeltaDiscoveryRequest, DeltaDiscoveryResponse>(transport, unsent, &received).await
+                    } else {
+                        carry::<_, DiscoveryRequest, DiscoveryResponse>(transport, unsent, &received).await
+                    }
+                };
                 tokio::select! {
-                    status = carry(transport, unsent, &received) => {
+                    status = carried => {
                         // The client may have ended the stream, too.
                         let _ = received.send(Err(Disconnected { reason: reason(&status) })).await;
                     }
@@ -137,25 +164,26 @@ where
 }
 
 /// Carries messages until the stream ends; returns how it did.
-async fn carry<S>(
+async fn carry<S, Q, A>(
     transport: Grpc<S>,
     unsent: mpsc::Receiver<Request>,
-    received: &mpsc::Sender<Result<DiscoveryResponse, Disconnected>>,
+    received: &mpsc::Sender<Result<Response, Disconnected>>,
 ) -> Status
 where
+    Q: Message + From<Request> + 'static,
+    A: Message + Into<Response> + Default + 'static,
     S: GrpcService<tonic::body::Body>,
     S::ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send> + Send + 'static,
 {
-    let requests = ReceiverStream::new(unsent).map(DiscoveryRequest::from);
-    let method = transport.method;
-    let opened = transport.open(method, requests).await;
-    let mut responses: Streaming<DiscoveryResponse> = match opened {
+    let method = method_of(transport.resource_type, transport.is_incremental);
+    let opened = transport.open(method, ReceiverStream::new(unsent).map(Q::from)).await;
+    let mut responses: Streaming<A> = match opened {
         Ok(responses) => responses,
         Err(status) => return status,
     };
     loop {
         match responses.message().await {
-            Ok(Some(response)) => drop(received.send(Ok(response)).await),
+            Ok(Some(response)) => drop(received.send(Ok(response.into())).await),
             Ok(None) => return Status::ok("it closed the stream"),
             Err(status) => return status,
         }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Disconnected, Stream, Transport};
 use crate::client::request::Request;
-use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
+use crate::client::response::Response;
 
 /// Messages that may wait in either direction before the sender has to.
 const CAPACITY: usize = 16;
@@ -36,7 +36,7 @@ pub struct ServerStream {
     /// Yields requests; `None` when the client has dropped its half.
     pub requests: mpsc::Receiver<Request>,
     /// Takes responses.
-    pub responses: mpsc::Sender<Result<DiscoveryResponse, Disconnected>>,
+    pub responses: mpsc::Sender<Result<Response, Disconnected>>,
 }
 
 impl Transport for InProcess {

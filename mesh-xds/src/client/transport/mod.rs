@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::request::Request;
-use crate::proto::envoy::service::discovery::v3::DiscoveryResponse;
+use super::response::Response;
 
 /// A transport to a control plane.
 pub trait Transport: Send + 'static {
@@ -38,7 +38,7 @@ pub struct Stream {
     /// Sends requests; bounded, so the client waits for a control plane that reads nothing.
     pub requests: mpsc::Sender<Request>,
     /// Yields responses; the channel closes when the stream ends.
-    pub responses: mpsc::Receiver<Result<DiscoveryResponse, Disconnected>>,
+    pub responses: mpsc::Receiver<Result<Response, Disconnected>>,
 }
 
 /// A stream ended or could not be opened.
