@@ -57,6 +57,7 @@ fn names_a_source(resource: &Resource) -> bool {
                 Discovery::Static(_)
                 | Discovery::StrictDns(..)
                 | Discovery::LogicalDns(..)
+                | Discovery::OriginalDst(_)
                 | Discovery::Aggregate(_) => false,
             };
             of_endpoints || cluster.secret_names().any(is_over_grpc)

@@ -3,17 +3,34 @@
 //! A task sweeps the cluster. It is spawned in the runtime of the request that caused the first ejection, or of the first pick if
 //! endpoints are compared. If that runtime shuts down, the next pick spawns a task in its own runtime.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use http::HeaderMap;
 use mesh_core::{
     balance::{Avoid, NoHealthyEndpoint, PickContext},
     cluster::{ClusterState, EndpointState},
+    model::Discovery,
 };
 
 use crate::{rng::ThreadRng, timer::now};
 
-/// Picks an endpoint for a request.
+/// Picks an endpoint for a request that no connection brought.
 pub(crate) fn pick(cluster: &Arc<ClusterState>, avoid: Avoid<'_>) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
+    pick_for(cluster, avoid, None, || None)
+}
+
+/// Picks an endpoint for a request with these `headers`, or for a connection. `original_destination` is where the client's connection
+/// was made to before it was redirected to this process.
+pub(crate) fn pick_for(
+    cluster: &Arc<ClusterState>,
+    avoid: Avoid<'_>,
+    headers: Option<&HeaderMap>,
+    original_destination: impl FnOnce() -> Option<SocketAddr>,
+) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
+    if let Discovery::OriginalDst(options) = &cluster.config().discovery {
+        let destination = options.destination(original_destination(), headers);
+        return cluster.pick_original(destination, now(), &mut ThreadRng);
+    }
     if cluster.resume_sweeping() {
         sweep(cluster);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::original_dst::Destinations;
 use crate::{
     balance::{Availability, Cursors, Picker},
     endpoint::{EndpointState, Health, Members},
@@ -14,6 +15,7 @@ use crate::{
 pub struct EndpointSet {
     members: Arc<Members>,
     picker: Picker,
+    destinations: Destinations,
     healthy: usize,
     degraded: usize,
     availability: Availability,
@@ -26,6 +28,7 @@ impl EndpointSet {
             healthy: count(Health::Healthy),
             degraded: count(Health::Degraded),
             availability: Availability::new(&members, config),
+            destinations: Destinations::new(&members, config),
             picker: Picker::new(&members, config, cursors, rng),
             members,
         }
@@ -61,6 +64,10 @@ impl EndpointSet {
 
     pub(super) fn members(&self) -> &Arc<Members> {
         &self.members
+    }
+
+    pub(super) fn destinations(&self) -> &Destinations {
+        &self.destinations
     }
 
     pub(super) fn picker(&self) -> &Picker {

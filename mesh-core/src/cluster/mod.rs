@@ -5,14 +5,16 @@
 //! `ClusterState`, while newer requests may already use the next.
 //!
 //! The request path ([`ClusterState::pick`], [`ClusterState::record`], `try_*`) takes no lock and does not allocate, except
-//! if a failure ejects an endpoint. Updates, ejections and sweeps take one lock per cluster and publish a new immutable
+//! if a failure ejects an endpoint, or a connection to a new original destination adds one. Updates, ejections and sweeps take one lock per cluster and publish a new immutable
 //! [`EndpointSet`].
 
 mod aggregate;
 mod endpoint_set;
+mod original_dst;
 mod state;
 
 pub use endpoint_set::EndpointSet;
+pub use original_dst::MAX_ORIGINAL_DESTINATIONS;
 pub use state::{ClusterState, Dropped};
 
 pub use crate::endpoint::{

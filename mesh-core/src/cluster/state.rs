@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,6 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
+use super::original_dst::CleanUp;
 use super::{Attachment, ClusterStats, EndpointId, EndpointSet, EndpointState, StatKind, aggregate::Aggregated};
 use crate::{
     balance::{Availability, Cursors, NoHealthyEndpoint, PickContext},
@@ -67,6 +69,7 @@ struct Control {
     cursors: Cursors,
     detector: Detector,
     connectivity: Connectivity,
+    clean_up: CleanUp,
 }
 
 impl Control {
@@ -86,6 +89,7 @@ impl ClusterState {
             cursors: Cursors::default(),
             detector: Detector::new(now),
             connectivity: Connectivity::default(),
+            clean_up: CleanUp::new(),
         };
         let members = match &config.discovery {
             Discovery::Static(assignment) => Members::empty().reconciled(assignment),
@@ -101,7 +105,10 @@ impl ClusterState {
             stats,
             breaker: Arc::default(),
             endpoints: ArcSwap::from_pointee(endpoints),
-            is_initialized: AtomicBool::new(matches!(config.discovery, Discovery::Static(_) | Discovery::Aggregate(_))),
+            is_initialized: AtomicBool::new(matches!(
+                config.discovery,
+                Discovery::Static(_) | Discovery::OriginalDst(_) | Discovery::Aggregate(_)
+            )),
             is_sweeping_suspended: AtomicBool::new(compares(&config)),
             is_dropping: AtomicBool::new(is_dropping),
             control: Mutex::new(control),
@@ -210,8 +217,8 @@ impl ClusterState {
         self.runtime.endpoints.load_full()
     }
 
-    /// Whether the endpoints are known: those of a [`Discovery::Static`] cluster always are, those of others once they have
-    /// been set for the first time.
+    /// Whether the endpoints are known: those of a cluster with [`Discovery::Static`] or [`Discovery::OriginalDst`] always are,
+    /// those of others once they have been set for the first time.
     #[must_use]
     pub fn is_initialized(&self) -> bool {
         self.runtime.is_initialized.load(Ordering::Acquire)
@@ -266,6 +273,45 @@ impl ClusterState {
                 return Ok(Arc::clone(endpoint));
             }
         }
+    }
+
+    /// The endpoint at `destination` of a cluster with [`Discovery::OriginalDst`].
+    ///
+    /// # Errors
+    /// If there is no destination, because the connection was not redirected, or if there are too many endpoints in use.
+    pub fn pick_original(
+        &self,
+        destination: Option<SocketAddr>,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Result<Arc<EndpointState>, NoHealthyEndpoint> {
+        let found = destination.and_then(|destination| {
+            let known = self.runtime.endpoints.load().destinations().find(destination).cloned();
+            known.or_else(|| self.add_original(destination, now, rng))
+        });
+        found.ok_or_else(|| {
+            self.runtime.stats.upstream_cx_none_healthy.inc();
+            NoHealthyEndpoint
+        })
+    }
+
+    fn add_original(&self, destination: SocketAddr, now: Instant, rng: &mut impl Rng) -> Option<Arc<EndpointState>> {
+        let mut control = self.control();
+        let current = self.runtime.endpoints.load_full();
+        // Another thread may have added it.
+        if let Some(endpoint) = current.destinations().find(destination) {
+            return Some(Arc::clone(endpoint));
+        }
+        let Control { clean_up, config, .. } = &mut *control;
+        let is_due = clean_up.is_due(config, now);
+        let assignment = current.destinations().with(destination, is_due)?;
+        let members = Arc::new(current.members().reconciled(&assignment));
+        self.publish(&mut control, members, rng);
+        let endpoints = self.runtime.endpoints.load();
+        if is_due {
+            endpoints.destinations().begin_period();
+        }
+        endpoints.destinations().find(destination).cloned()
     }
 
     /// Whether an endpoint other than `tried` can be picked.
@@ -565,5 +611,6 @@ fn connects_alike(one: &Cluster, other: &Cluster) -> bool {
         && one.transport_socket_matches == other.transport_socket_matches
         && one.http_protocol_options == other.http_protocol_options
         && one.tcp_keepalive == other.tcp_keepalive
+        && one.source_address == other.source_address
         && one.connect_timeout == other.connect_timeout
 }

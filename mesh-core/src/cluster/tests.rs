@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use super::{
-    ClusterState, Dropped, Health,
+    ClusterState, Dropped, EndpointState, Health, MAX_ORIGINAL_DESTINATIONS,
     testing::{Bench, assignment, endpoint, epoch, group, healthy},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     health::outlier::{LocalOriginFailure, Outcome},
     model::{
         Cluster, Discovery, DropOverload, Endpoint, EndpointAddress, HealthStatus, HttpProtocol, LbPolicy,
-        LoadAssignment, LocalityEndpoints, OutlierDetection, Percent,
+        LoadAssignment, LocalityEndpoints, OriginalDstOptions, OutlierDetection, Percent,
     },
     rng::SplitMix64,
 };
@@ -498,4 +499,49 @@ fn without_proxy_localities_are_weighted() {
     let weighted = LoadAssignment { localities, ..LoadAssignment::default() };
     let mut bench = Bench::new(weighted, |cluster| cluster.proxyless = true);
     assert_eq!(bench.shares(800), [(1, 25), (2, 38), (3, 38)].into());
+}
+
+#[test]
+fn an_original_destination_becomes_an_endpoint_that_goes_when_it_is_not_used() {
+    let options = OriginalDstOptions { cleanup_interval: Duration::from_secs(5), ..OriginalDstOptions::default() };
+    let config = Arc::new(Cluster::new("passthrough", Discovery::OriginalDst(options)));
+    let (begin, mut rng) = (epoch(), SplitMix64::new(1));
+    let cluster = ClusterState::new(config, begin, &mut rng);
+    assert!(cluster.is_initialized());
+    let mut pick = |last: u8, seconds: u64| {
+        let destination = Some(SocketAddr::from(([10, 0, 0, last], 80)));
+        cluster.pick_original(destination, begin + Duration::from_secs(seconds), &mut rng).unwrap()
+    };
+    let addresses = || {
+        let endpoints = cluster.endpoints();
+        let last = |endpoint: &Arc<EndpointState>| endpoint.address().to_string();
+        endpoints.endpoints().iter().map(last).collect::<Vec<_>>().join(" ")
+    };
+    let first = pick(1, 0);
+    assert!(Arc::ptr_eq(&first, &pick(1, 0)), "the endpoint is kept");
+    pick(2, 0);
+    pick(3, 6);
+    assert_eq!(addresses(), "10.0.0.1:80 10.0.0.2:80 10.0.0.3:80", "all were used in the first interval");
+    pick(2, 7);
+    pick(3, 7);
+    pick(4, 12);
+    assert_eq!(addresses(), "10.0.0.2:80 10.0.0.3:80 10.0.0.4:80");
+    assert!(!Arc::ptr_eq(&first, &pick(1, 13)), "another, which has no connections yet");
+
+    let none = cluster.pick_original(None, begin, &mut SplitMix64::new(1));
+    assert!(none.is_err(), "the connection was not redirected");
+    assert_eq!(cluster.stats().upstream_cx_none_healthy.get(), 1);
+}
+
+#[test]
+fn original_destinations_are_limited() {
+    let config = Arc::new(Cluster::new("passthrough", Discovery::OriginalDst(OriginalDstOptions::default())));
+    let (now, mut rng) = (epoch(), SplitMix64::new(1));
+    let cluster = ClusterState::new(config, now, &mut rng);
+    let all = (1..).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).take(MAX_ORIGINAL_DESTINATIONS);
+    cluster.set_endpoints(&all.collect(), &mut rng);
+    let other = Some(SocketAddr::from(([10, 1, 0, 0], 80)));
+    assert!(cluster.pick_original(other, now, &mut rng).is_err());
+    let known = Some(SocketAddr::from(([10, 0, 0, 1], 80)));
+    assert!(cluster.pick_original(known, now, &mut rng).is_ok());
 }

@@ -11,6 +11,8 @@ use crate::model::TransportProtocol;
 pub struct ConnectionFacts {
     /// The address that the client connected to.
     pub destination: Option<SocketAddr>,
+    /// Whether `destination` is where the connection was made to before the system redirected it to this process.
+    pub is_destination_restored: bool,
     /// The peer of the connection.
     pub direct_source: Option<SocketAddr>,
     /// The client. Differs from the peer if that is a proxy which passes on the client's address.

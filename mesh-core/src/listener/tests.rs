@@ -126,6 +126,7 @@ fn connection(rng: &mut SplitMix64) -> ConnectionFacts {
         (rng.below(10) > 0).then(|| (ip, PORTS[rng.index(PORTS.len())]).into())
     };
     ConnectionFacts {
+        is_destination_restored: false,
         destination: address(rng),
         direct_source: address(rng),
         source: address(rng),

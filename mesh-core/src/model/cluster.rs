@@ -2,14 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     num::{NonZeroU16, NonZeroU32},
     sync::Arc,
     time::Duration,
 };
 
 use super::{
-    ClusterName, Http1Options, Http2Keepalive, LbPolicy, LoadAssignment, MetadataExchange, OutlierDetection, Percent,
-    RetryBudget, UpstreamTlsContext,
+    ClusterName, Http1Options, Http2Keepalive, LbPolicy, LoadAssignment, MetadataExchange, OriginalDstOptions,
+    OutlierDetection, Percent, RetryBudget, UpstreamTlsContext,
 };
 
 /// A group of equivalent endpoints and how to use them.
@@ -59,6 +60,9 @@ pub struct Cluster {
     pub http_protocol_options: HttpProtocolOptions,
     /// TCP keep-alive of upstream connections; `None` = not enabled.
     pub tcp_keepalive: Option<TcpKeepalive>,
+    /// The local address of upstream connections; port 0 = one chosen by the system. `None` = chosen by the system. Envoy
+    /// `upstream_bind_config.source_address`.
+    pub source_address: Option<SocketAddr>,
     /// Bytes of a request body that are buffered for a retry. Default 64 KiB. Envoy `per_connection_buffer_limit_bytes`.
     pub retry_buffer_bytes: usize,
     /// The service that the cluster belongs to, for telemetry.
@@ -92,6 +96,7 @@ impl Cluster {
             transport_socket_matches: Vec::new(),
             http_protocol_options: HttpProtocolOptions::default(),
             tcp_keepalive: None,
+            source_address: None,
             retry_buffer_bytes: Self::DEFAULT_RETRY_BUFFER_BYTES,
             service: None,
             metadata_exchange: MetadataExchange::default(),
@@ -136,6 +141,9 @@ pub enum Discovery {
     /// It has none: other clusters take its requests, in order of preference. One takes load as far as its endpoints are healthy, the next
     /// ones take the rest. Requests use the options of the cluster that takes them. Envoy `clusters.aggregate.v3.ClusterConfig`.
     Aggregate(Arc<[ClusterName]>),
+    /// The endpoint is where the client's connection was made to before it was redirected to this process. It is chosen without
+    /// `lb_policy`. Envoy `ORIGINAL_DST` with `CLUSTER_PROVIDED`.
+    OriginalDst(OriginalDstOptions),
 }
 
 impl Discovery {
@@ -144,7 +152,7 @@ impl Discovery {
     pub fn is_dns(&self) -> bool {
         match self {
             Self::StrictDns(..) | Self::LogicalDns(..) => true,
-            Self::Static(_) | Self::Eds { .. } | Self::Aggregate(_) => false,
+            Self::Static(_) | Self::Eds { .. } | Self::OriginalDst(_) | Self::Aggregate(_) => false,
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{AccessLog, FilterChain, HttpConnectionManager, ListenerFilter, NetworkFilter, TcpProxy};
+use super::{
+    AccessLog, FilterChain, HttpConnectionManager, ListenerFilter, ListenerFilterConfig, NetworkFilter, TcpProxy,
+};
 
 /// Accepts connections or requests, and serves them.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +17,12 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The address on which it accepts connections or requests.
     pub address: ListenerAddress,
+    /// Whether it has sockets. Without, it serves connections that another listener with `use_original_dst` hands to it, because they
+    /// were made to its address. Default true.
+    pub bind_to_port: bool,
+    /// Connections that were redirected to this listener are handed to the listener of the address that they were made to, or
+    /// to the one of that port on all addresses. If there is none, this one serves them. Default false.
+    pub use_original_dst: bool,
     /// The direction of its traffic, for telemetry. Default unspecified.
     pub traffic_direction: TrafficDirection,
     /// Prefix of statistics; defaults to the address. Envoy `stat_prefix`.
@@ -66,6 +74,8 @@ impl Listener {
         Self {
             name: name.into(),
             address,
+            bind_to_port: true,
+            use_original_dst: false,
             traffic_direction: TrafficDirection::Unspecified,
             stat_prefix,
             listener_filters: Vec::new(),
@@ -89,6 +99,13 @@ impl Listener {
         Self::new(name, ListenerAddress::Api)
             .with_traffic_direction(TrafficDirection::Outbound)
             .with_filter_chain(FilterChain::http(http))
+    }
+
+    /// Whether the address is found out that connections were made to before they were redirected to this process.
+    #[must_use]
+    pub fn restores_destination(&self) -> bool {
+        let is_original_dst = |filter: &ListenerFilter| filter.config == ListenerFilterConfig::OriginalDst;
+        self.use_original_dst || self.listener_filters.iter().any(is_original_dst)
     }
 
     /// Sets the direction of its traffic.

@@ -18,6 +18,9 @@ pub enum ListenerFilterConfig {
     TlsInspector(TlsInspector),
     /// HTTP/1.0, HTTP/1.1 and HTTP/2 without TLS. Envoy `http_inspector`.
     HttpInspector,
+    /// The address that the connection was made to before the system redirected it to this process, which is found out before
+    /// the other filters run. Envoy `original_dst`.
+    OriginalDst,
 }
 
 /// How TLS is recognized. Envoy `filters.listener.tls_inspector.v3.TlsInspector`.

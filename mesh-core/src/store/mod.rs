@@ -287,6 +287,10 @@ impl Store {
 fn eds_service(config: &Cluster) -> Option<&Arc<str>> {
     match &config.discovery {
         Discovery::Eds { service_name } => Some(service_name),
-        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::Aggregate(_) => None,
+        Discovery::Static(_)
+        | Discovery::StrictDns(..)
+        | Discovery::LogicalDns(..)
+        | Discovery::OriginalDst(_)
+        | Discovery::Aggregate(_) => None,
     }
 }

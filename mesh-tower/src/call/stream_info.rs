@@ -69,6 +69,8 @@ pub struct StreamState {
     pub downstream_direct_remote_address: Option<SocketAddr>,
     /// Local address of the downstream connection.
     pub downstream_local_address: Option<SocketAddr>,
+    /// Whether the downstream connection was made to its local address before it was redirected to this process.
+    pub is_local_address_restored: bool,
     /// ID of the downstream connection.
     pub connection_id: Option<u64>,
     /// The server name (SNI) that the client requests, also if TLS is passed through.
@@ -182,6 +184,11 @@ impl LoggedRequest {
 }
 
 impl StreamState {
+    /// Where the client's connection was made to before it was redirected to this process.
+    pub(crate) fn original_destination(&self) -> Option<SocketAddr> {
+        self.downstream_local_address.filter(|_| self.is_local_address_restored)
+    }
+
     /// Records the route, unless one is recorded.
     pub(crate) fn observe_route(&mut self, route: impl FnOnce() -> RouteHandle<Arc<ClusterSlot>>) {
         self.route.get_or_insert_with(route);

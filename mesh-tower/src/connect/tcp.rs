@@ -1,10 +1,10 @@
 //! Plain TCP, and unix sockets.
 
-use std::io::Result;
+use std::{io::Result, net::SocketAddr};
 
 use mesh_core::model::{NetworkAddress, TcpKeepalive};
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Connect, ConnectTo, Connected, Connecting, Io};
 
@@ -20,7 +20,7 @@ impl Connect for TcpConnector {
                 NetworkAddress::Socket(address) => address,
                 NetworkAddress::Pipe(path) => return Ok(Connected::plain_text(Io::boxed(unix(path).await?))),
             };
-            let stream = TcpStream::connect(address).await?;
+            let stream = connect(*address, to.cluster.source_address).await?;
             stream.set_nodelay(true)?;
             if let Some(keepalive) = to.cluster.tcp_keepalive {
                 set_keepalive(&stream, keepalive)?;
@@ -28,6 +28,16 @@ impl Connect for TcpConnector {
             Ok(Connected::plain_text(stream))
         })
     }
+}
+
+/// Connects from the local address `source`, or from any.
+async fn connect(address: SocketAddr, source: Option<SocketAddr>) -> Result<TcpStream> {
+    let Some(source) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) else {
+        return TcpStream::connect(address).await;
+    };
+    let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(source)?;
+    socket.connect(address).await
 }
 
 /// Connects to a unix socket by its path, or by `@` and its name in the abstract namespace.
@@ -102,6 +112,14 @@ mod tests {
             assert_eq!(&received, b"hello");
         }
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_have_the_source_address_of_their_cluster() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let source = "127.0.0.6:0".parse().unwrap();
+        let _connected = connect(listener.local_addr().unwrap(), |c| c.source_address = Some(source)).await.unwrap();
+        assert_eq!(listener.accept().await.unwrap().1.ip().to_string(), "127.0.0.6");
     }
 
     #[tokio::test]

@@ -186,7 +186,9 @@ impl Names {
             Discovery::StrictDns(assignment, options) | Discovery::LogicalDns(assignment, options) => {
                 (assignment, options)
             }
-            Discovery::Static(_) | Discovery::Eds { .. } | Discovery::Aggregate(_) => return Duration::MAX,
+            Discovery::Static(_) | Discovery::Eds { .. } | Discovery::OriginalDst(_) | Discovery::Aggregate(_) => {
+                return Duration::MAX;
+            }
         };
         let time_to_live = self.resolve(assignment, options).await;
         let resolved = self.resolved(assignment);
@@ -233,9 +235,11 @@ impl Names {
     fn resolved(&self, assignment: &LoadAssignment) -> LoadAssignment {
         let most = match self.config.discovery {
             Discovery::LogicalDns(..) => 1,
-            Discovery::StrictDns(..) | Discovery::Static(_) | Discovery::Eds { .. } | Discovery::Aggregate(_) => {
-                usize::MAX
-            }
+            Discovery::StrictDns(..)
+            | Discovery::Static(_)
+            | Discovery::Eds { .. }
+            | Discovery::OriginalDst(_)
+            | Discovery::Aggregate(_) => usize::MAX,
         };
         let mut resolved = assignment.clone();
         for locality in &mut resolved.localities {

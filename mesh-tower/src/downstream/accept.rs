@@ -39,16 +39,19 @@ pub struct AcceptedConnection<I> {
     pub remote_address: Option<SocketAddr>,
     /// The address that the client has connected to; `None` if it has none.
     pub local_address: Option<SocketAddr>,
+    /// Whether `local_address` is where the connection was made to before the system redirected it to this process.
+    pub is_local_address_restored: bool,
 }
 
 impl<I> AcceptedConnection<I> {
     /// A connection without addresses.
     pub fn new(io: I) -> Self {
-        Self { io, remote_address: None, local_address: None }
+        Self { io, remote_address: None, local_address: None, is_local_address_restored: false }
     }
 
     pub(crate) fn facts(&self) -> ConnectionFacts {
-        ConnectionFacts::between(self.remote_address, self.local_address)
+        let is_destination_restored = self.is_local_address_restored;
+        ConnectionFacts { is_destination_restored, ..ConnectionFacts::between(self.remote_address, self.local_address) }
     }
 }
 
@@ -59,7 +62,8 @@ impl Accept for TcpListener {
         Some(Self::accept(self).await.map(|(io, remote)| {
             // Without TCP_NODELAY small responses wait for acknowledgements. A socket that refuses it still works.
             let _ = io.set_nodelay(true);
-            AcceptedConnection { remote_address: Some(remote), local_address: io.local_addr().ok(), io }
+            let (remote_address, local_address) = (Some(remote), io.local_addr().ok());
+            AcceptedConnection { remote_address, local_address, ..AcceptedConnection::new(io) }
         }))
     }
 

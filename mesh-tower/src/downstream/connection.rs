@@ -52,6 +52,12 @@ impl Downstream {
         self.facts.destination
     }
 
+    /// The address that the client has connected to, if the system has redirected the connection to this process.
+    #[must_use]
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        self.facts.destination.filter(|_| self.facts.is_destination_restored)
+    }
+
     /// The server name (SNI) that the client requests, also if TLS is passed through.
     #[must_use]
     pub fn requested_server_name(&self) -> Option<&Arc<str>> {

@@ -89,8 +89,8 @@ impl ListenerFilters {
                 ListenerFilterConfig::HttpInspector if facts.transport_protocol == TransportProtocol::RawBuffer => {
                     self.find_http(io, facts).await?;
                 }
-                // Encrypted bytes cannot be inspected.
-                ListenerFilterConfig::HttpInspector => {}
+                // Encrypted bytes cannot be inspected. The original destination is known when the connection is accepted.
+                ListenerFilterConfig::HttpInspector | ListenerFilterConfig::OriginalDst => {}
             }
         }
         Ok(())

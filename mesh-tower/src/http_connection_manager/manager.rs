@@ -338,6 +338,7 @@ impl<S> ConnectionManager<S> {
             state.downstream_remote_address = downstream.remote_address();
             state.downstream_direct_remote_address = downstream.facts.direct_source;
             state.downstream_local_address = downstream.local_address();
+            state.is_local_address_restored = downstream.facts.is_destination_restored;
             state.connection_id = Some(downstream.id);
             state.requested_server_name = downstream.requested_server_name().cloned();
             state.downstream_tls.clone_from(&downstream.tls);

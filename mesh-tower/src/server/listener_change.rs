@@ -9,6 +9,8 @@ use thiserror::Error;
 pub enum ListenerChange {
     /// The listener accepts connections on this address.
     Added(Arc<str>, SocketAddr),
+    /// The listener serves connections that others hand to it; it has no sockets.
+    AddedWithoutSocket(Arc<str>),
     /// New connections use the new configuration.
     Updated(Arc<str>),
     /// The listener accepts no more connections.
@@ -31,6 +33,7 @@ impl fmt::Display for ListenerChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Added(name, address) => write!(f, "listener {name}: listening on {address}"),
+            Self::AddedWithoutSocket(name) => write!(f, "listener {name}: serves redirected connections"),
             Self::Updated(name) => write!(f, "listener {name}: configuration changed"),
             Self::Removed(name) => write!(f, "listener {name}: removed"),
             Self::Failed(error) => write!(f, "{error}"),

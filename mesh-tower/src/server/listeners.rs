@@ -10,12 +10,16 @@ use std::{collections::BTreeMap, error::Error as StdError, fmt, net::SocketAddr,
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use mesh_core::model::{Listener, ListenerAddress, TrafficDirection};
-use tokio::{net::TcpListener, runtime::Handle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Handle,
+};
 
 use super::{
     accept::accept,
     listen,
     listener_change::{ListenerChange, ListenerError},
+    redirect::{self, ByAddress, OriginalDestination},
 };
 use crate::{
     AcceptedConnection, AsyncReadWrite,
@@ -40,6 +44,8 @@ pub struct Listeners<S> {
     /// Listeners that could not be started or updated: their configuration, and the error that was reported.
     failed: HashMap<Arc<str>, (Arc<Listener>, String)>,
     times: DrainTimes,
+    original_destination: OriginalDestination,
+    by_address: ByAddress<Arc<ArcSwap<Generation<S>>>>,
     /// Connections of removed listeners and of previous versions.
     draining: Vec<Drain>,
 }
@@ -60,6 +66,8 @@ struct ActiveListener<S> {
 struct Generation<S> {
     servers: Vec<Arc<S>>,
     connections: Drain,
+    restores_destination: bool,
+    use_original_dst: bool,
 }
 
 /// A listener in use.
@@ -76,7 +84,15 @@ impl<S: ServeConnection> Listeners<S> {
     #[must_use]
     pub fn new(workers: Vec<(Handle, MakeServer<S>)>, times: DrainTimes) -> Self {
         let workers = workers.into_iter().map(|(runtime, make)| Worker { runtime, make }).collect();
-        Self { workers, active: HashMap::new(), failed: HashMap::new(), times, draining: Vec::new() }
+        Self {
+            workers,
+            active: HashMap::new(),
+            failed: HashMap::new(),
+            times,
+            original_destination: redirect::of_system,
+            by_address: ByAddress::default(),
+            draining: Vec::new(),
+        }
     }
 
     /// Starts, updates and removes listeners until they are the `wanted` ones; returns the changes. Every call retries
@@ -92,6 +108,7 @@ impl<S: ServeConnection> Listeners<S> {
         let mut changes = Vec::new();
         // Removals come first, because other listeners may need their addresses.
         for old in self.take_unwanted(&wanted) {
+            self.publish_addresses();
             self.stop(&old).await;
             changes.push(ListenerChange::Removed(Arc::clone(&old.config.name)));
         }
@@ -101,7 +118,13 @@ impl<S: ServeConnection> Listeners<S> {
         for (_, listener) in present.into_iter().chain(new) {
             changes.extend(self.apply_one(listener).await);
         }
+        self.publish_addresses();
         changes
+    }
+
+    /// Lets listeners hand connections to those that are active now.
+    fn publish_addresses(&self) {
+        self.by_address.set(self.active.values().map(|active| (active.address, Arc::clone(&active.generation))));
     }
 
     fn take_unwanted(&mut self, wanted: &BTreeMap<&str, &Arc<Listener>>) -> Vec<ActiveListener<S>> {
@@ -131,7 +154,9 @@ impl<S: ServeConnection> Listeners<S> {
             self.failed.remove(&name);
             return None;
         }
-        let moves = before.is_none_or(|before| before.config.address != listener.address);
+        let moves = before.is_none_or(|before| {
+            before.config.address != listener.address || before.config.bind_to_port != listener.bind_to_port
+        });
         let result = if moves { self.start(listener, address).await } else { self.update(listener) };
         match result {
             Ok(change) => {
@@ -153,16 +178,25 @@ impl<S: ServeConnection> Listeners<S> {
         address: SocketAddr,
     ) -> Result<ListenerChange, Box<dyn StdError + Send + Sync>> {
         let generation = Arc::new(ArcSwap::new(self.generation(listener)?));
-        let sockets = listen::bind(address, self.workers.len())?;
+        let sockets = if listener.bind_to_port { listen::bind(address, self.workers.len())? } else { Vec::new() };
         let address = sockets.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
         let accepting = Drain::new();
         for ((index, worker), socket) in self.workers.iter().enumerate().zip(sockets) {
             let _in_worker = worker.runtime.enter();
             let socket = TcpListener::from_std(socket)?;
-            let generation = Arc::clone(&generation);
-            worker.runtime.spawn(accept(socket, accepting.watch(), move |accepted| {
-                let generation = generation.load();
-                Arc::clone(&generation.servers[index]).serve(accepted, &generation.connections);
+            let (generation, others) = (Arc::clone(&generation), self.by_address.clone());
+            let original_destination = self.original_destination;
+            worker.runtime.spawn(accept(socket, accepting.watch(), move |mut accepted| {
+                let own = generation.load();
+                if own.restores_destination {
+                    restore(&mut accepted, original_destination);
+                }
+                let other =
+                    accepted.local_address.filter(|_| own.use_original_dst && accepted.is_local_address_restored);
+                match other.and_then(|destination| others.find(destination)) {
+                    Some(other) => other.load().serve(index, accepted),
+                    None => own.serve(index, accepted),
+                }
             }));
         }
         let name = Arc::clone(&listener.name);
@@ -170,7 +204,11 @@ impl<S: ServeConnection> Listeners<S> {
         if let Some(before) = self.active.insert(Arc::clone(&name), up) {
             self.stop(&before).await;
         }
-        Ok(ListenerChange::Added(name, address))
+        Ok(if listener.bind_to_port {
+            ListenerChange::Added(name, address)
+        } else {
+            ListenerChange::AddedWithoutSocket(name)
+        })
     }
 
     fn update(&mut self, listener: &Arc<Listener>) -> Result<ListenerChange, Box<dyn StdError + Send + Sync>> {
@@ -186,7 +224,8 @@ impl<S: ServeConnection> Listeners<S> {
 
     fn generation(&mut self, listener: &Arc<Listener>) -> Result<Arc<Generation<S>>, Box<dyn StdError + Send + Sync>> {
         let servers = self.workers.iter_mut().map(|worker| (worker.make)(listener)).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Generation { servers, connections: Drain::new() }))
+        let (restores_destination, use_original_dst) = (listener.restores_destination(), listener.use_original_dst);
+        Ok(Arc::new(Generation { servers, connections: Drain::new(), restores_destination, use_original_dst }))
     }
 
     /// Stops accepting and drains; the address is free afterwards.
@@ -252,6 +291,21 @@ impl<S: ServeConnection> Listeners<S> {
     }
 }
 
+impl<S: ServeConnection> Generation<S> {
+    fn serve(&self, worker: usize, accepted: AcceptedConnection<TcpStream>) {
+        Arc::clone(&self.servers[worker]).serve(accepted, &self.connections);
+    }
+}
+
+/// Sets the address that a redirected connection was made to.
+fn restore(accepted: &mut AcceptedConnection<TcpStream>, original_destination: OriginalDestination) {
+    let original = original_destination(&accepted.io);
+    // A connection that was not redirected may have its own address there.
+    if original.is_some() && original != accepted.local_address {
+        (accepted.local_address, accepted.is_local_address_restored) = (original, true);
+    }
+}
+
 impl<S> fmt::Debug for Listeners<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listeners").field("active", &self.active.keys()).finish_non_exhaustive()
@@ -260,10 +314,11 @@ impl<S> fmt::Debug for Listeners<S> {
 
 #[cfg(test)]
 mod tests {
-    use mesh_core::model::{HttpConnectionManager, RouteSource};
-    use tokio::net::TcpStream;
-
     use super::*;
+    use std::net::IpAddr;
+
+    use mesh_core::model::{HttpConnectionManager, RouteSource};
+    use tokio::{net::TcpSocket, sync::mpsc};
 
     struct Discard;
 
@@ -333,5 +388,63 @@ mod tests {
             ]
         );
         TcpStream::connect(address).await.unwrap();
+    }
+
+    /// Says which of its listeners has served a connection, and the address that it was made to.
+    struct Report(Arc<str>, mpsc::UnboundedSender<(String, Option<SocketAddr>)>);
+
+    impl ServeConnection for Report {
+        fn serve<I: AsyncReadWrite>(self: Arc<Self>, accepted: AcceptedConnection<I>, _: &Drain) {
+            let restored = accepted.local_address.filter(|_| accepted.is_local_address_restored);
+            self.1.send((self.0.to_string(), restored)).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn redirected_connections_are_handed_to_the_listener_of_their_address() {
+        let (sender, mut served) = mpsc::unbounded_channel();
+        let make: MakeServer<Report> =
+            Box::new(move |listener| Ok(Arc::new(Report(Arc::clone(&listener.name), sender.clone()))));
+        let mut listeners = Listeners::new(vec![(Handle::current(), make)], DrainTimes::default());
+        // The last byte of the client's address stands for where it was redirected from.
+        listeners.original_destination = |stream| {
+            let IpAddr::V4(ip) = stream.peer_addr().unwrap().ip() else { panic!("IPv4") };
+            match ip.octets()[3] {
+                1 => stream.local_addr().ok(),
+                2 => None,
+                port => Some(([10, 0, 0, 1], port.into()).into()),
+            }
+        };
+        let captured = |name: &str, address: &str| {
+            let mut listener = Listener::clone(&listener(name, address.parse().unwrap()));
+            listener.bind_to_port = false;
+            Arc::new(listener)
+        };
+        let mut outbound = Listener::clone(&listener("outbound", "127.0.0.1:0".parse().unwrap()));
+        outbound.use_original_dst = true;
+        let mut wanted = vec![Arc::new(outbound), captured("80", "0.0.0.0:80"), captured("own", "10.0.0.1:81")];
+        let changes = listeners.apply(&wanted).await;
+        assert_eq!(changes[0].to_string(), "listener 80: serves redirected connections");
+        let address = listeners.status().iter().find(|status| &*status.config.name == "outbound").unwrap().address;
+        let from = async |last: u8| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+            socket.connect(address).await.unwrap()
+        };
+        for (last, name, original) in [
+            (80, "80", Some("10.0.0.1:80")),
+            (81, "own", Some("10.0.0.1:81")),
+            (82, "outbound", Some("10.0.0.1:82")),
+            (1, "outbound", None),
+            (2, "outbound", None),
+        ] {
+            let _client = from(last).await;
+            let original = original.map(|text| text.parse().unwrap());
+            assert_eq!(served.recv().await.unwrap(), (name.to_owned(), original), "from {last}");
+        }
+        wanted.remove(1);
+        listeners.apply(&wanted).await;
+        let _client = from(80).await;
+        assert_eq!(served.recv().await.unwrap().0, "outbound", "its listener was removed");
     }
 }

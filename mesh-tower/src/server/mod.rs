@@ -8,6 +8,7 @@ mod listener_change;
 mod listener_server;
 mod listeners;
 mod own_service;
+mod redirect;
 mod workers;
 
 pub use connection::Connection;

@@ -75,6 +75,11 @@ impl ConnectionTelemetry {
 }
 
 impl<'a> Record<'a> {
+    /// Where the connection was made to before it was redirected to this process.
+    pub(super) fn original_destination(&self) -> Option<SocketAddr> {
+        self.downstream.original_destination()
+    }
+
     /// Starts the record of a connection.
     pub(super) fn new(telemetry: &'a ConnectionTelemetry, downstream: &'a Downstream) -> Self {
         Self {

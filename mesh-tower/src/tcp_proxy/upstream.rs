@@ -13,7 +13,7 @@ use mesh_core::{
 };
 
 use super::record::Record;
-use crate::{Target, TransportError, Worker, connect::UpstreamStream, outlier, pick::pick, timer::now};
+use crate::{Target, TransportError, Worker, connect::UpstreamStream, outlier, pick::pick_for, timer::now};
 
 const PRIORITY: RoutingPriority = RoutingPriority::Default;
 
@@ -51,7 +51,7 @@ pub(super) async fn connect(
             cluster.stats().upstream_cx_connect_attempts_exceeded.inc();
             return Err(record.fail(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED));
         }
-        let Ok(endpoint) = pick(&cluster, Avoid::NONE) else {
+        let Ok(endpoint) = pick_for(&cluster, Avoid::NONE, None, || record.original_destination()) else {
             return Err(record.fail(ResponseFlags::NO_HEALTHY_UPSTREAM));
         };
         record.attempts += 1;

@@ -33,7 +33,7 @@ use crate::{
     Body, Protocol, Target, Transport, TransportError,
     call::{Call, ResponseCause, ResponseSource, StreamState, Tunnelling, add_flags},
     outlier::{outcome_of_response, record},
-    pick::pick,
+    pick::pick_for,
     retry::{Attempt, Outcome, Retries, repeat},
     rng::ThreadRng,
     span::within,
@@ -166,7 +166,9 @@ impl<'a, T: Transport> Tries<'a, T> {
             self.server_name = server_name(&self.cluster, call);
         }
         let avoid = retry.as_deref().map_or(Avoid::NONE, RetryState::avoid);
-        let picked = pick(&self.cluster, avoid);
+        let picked = pick_for(&self.cluster, avoid, Some(&call.head.headers), || {
+            self.exchange.info.state().original_destination()
+        });
         let endpoint = picked.map_err(|_| Failure::NoHealthyUpstream)?;
         let mut refusals = Refusals::SendAgain;
         if let Some(retry) = retry {

@@ -145,7 +145,7 @@ layered_runtime: {layers: [{name: a, static_layer: {x.y: 1, z: 2}}, {name: b, di
 static_resources:
   clusters:
   - {name: a, type: STATIC, lb_policy: MAGLEV, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]}
-  - {connect_timeout: 0s, upstream_bind_config: {}}
+  - {connect_timeout: 0s, upstream_config: {name: x}}
   listeners:
   - address: {socket_address: {address: 127.0.0.1, port_value: 80}}
     filter_chains:
@@ -171,7 +171,7 @@ static_resources:
         "cluster a: lb_policy: MAGLEV: not supported".to_owned(),
         "cluster (unnamed): name: must have at least 1 character".to_owned(),
         "cluster (unnamed): connect_timeout: 0s is not greater than 0s".to_owned(),
-        "cluster (unnamed): upstream_bind_config: not supported".to_owned(),
+        "cluster (unnamed): upstream_config: not supported".to_owned(),
         format!("{typed_config}.stat_prefix: must have at least 1 character"),
         format!("{typed_config}.local_reply_config: not supported"),
         format!("{typed_config}.http_filters[0]: http filter lua (envoy.filters.http.lua): not supported"),

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::model::{
-    Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, Percent, TransportSocketMatch,
+    Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, LbPolicy, Percent, TransportSocketMatch,
 };
 
 use super::endpoint::{self, Names};
 use super::field::{At, Result, fields};
 use super::value::{duration, enumeration, list, optional, positive_duration, required, unpack, whole_percent};
-use super::{config_source, lb_policy, metadata, protocol_options, resilience, transport_socket};
+use super::{config_source, lb_policy, metadata, original_dst, protocol_options, resilience, transport_socket};
 use crate::descriptor::{describe, type_name};
 use crate::filter::decode_without_effect;
 use crate::proto::envoy::config::cluster::v3::{
     Cluster as ProtoCluster,
     cluster::{
         ClusterDiscoveryType, CommonLbConfig, CustomClusterType, DiscoveryType,
-        DnsLookupFamily as ProtoDnsLookupFamily, EdsClusterConfig, LbPolicy,
+        DnsLookupFamily as ProtoDnsLookupFamily, EdsClusterConfig, LbPolicy as ProtoLbPolicy,
         TransportSocketMatch as ProtoTransportSocketMatch,
         common_lb_config::{LocalityConfigSpecifier, ZoneAwareLbConfig},
     },
@@ -41,7 +41,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
             dns_lookup_family, typed_dns_resolver_config, outlier_detection, common_lb_config, transport_socket,
             metadata, upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config,
             max_requests_per_connection, common_http_protocol_options, http_protocol_options, http2_protocol_options,
-            protocol_selection, transport_socket_matches, lrs_server,
+            protocol_selection, transport_socket_matches, lrs_server, cleanup_interval, upstream_bind_config,
         }
         ignore {
             stats_matcher: "all statistics are kept",
@@ -49,7 +49,6 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
             dns_failure_refresh_rate: "a failed query is repeated at dns_refresh_rate",
             use_tcp_for_dns_lookups: OWN_RESOLVER,
             wait_for_warm_on_init: "requests to a cluster without endpoints are answered with 503",
-            cleanup_interval: "it has an effect on original destination clusters only",
             ignore_health_on_host_removal: "there is no active health checking",
             track_timeout_budgets: "it enables statistics",
             track_cluster_stats: "it enables statistics",
@@ -59,7 +58,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
         }
         refuse {
             transport_socket_matcher, health_checks, upstream_http_protocol_options,
-            dns_resolvers, dns_resolution_config, upstream_bind_config, lb_subset_config,
+            dns_resolvers, dns_resolution_config, lb_subset_config,
             lrs_report_endpoint_metrics, upstream_config, connection_pool_per_downstream_connection, queuing_policies,
         }
     }
@@ -71,7 +70,7 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
         decode_without_effect(&at.item("filters", index), &filter.name, filter.typed_config.as_ref())?;
     }
     let common_lb = optional(&at.field("common_lb_config"), common_lb_config.as_ref(), common_lb);
-    let lb = if is_provided(*lb_policy, cluster_discovery_type.as_ref()) {
+    let lb = if is_original_dst(cluster) || is_provided(*lb_policy, cluster_discovery_type.as_ref()) {
         Ok(lb_policy::Chosen::default())
     } else {
         lb_policy::decode(at, *lb_policy, lb_config.as_ref(), load_balancing_policy.as_ref())
@@ -84,9 +83,11 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     dns.dns_refresh_rate = refresh_rate.unwrap_or(dns.dns_refresh_rate);
     dns.respect_dns_ttl = *respect_dns_ttl;
     dns.dns_lookup_family = lookup_family(enumeration(&at.field("dns_lookup_family"), *dns_lookup_family)?);
-    let endpoints =
-        Endpoints { kind: cluster_discovery_type.as_ref(), load_assignment, eds: eds_cluster_config.as_ref() };
-    let mut model = Cluster::new(name.as_str(), discovery(at, name, &endpoints, dns)?);
+    // Read by `discovery`.
+    let _ = (cluster_discovery_type, load_assignment, eds_cluster_config, cleanup_interval);
+    let mut model = Cluster::new(name.as_str(), discovery(at, cluster, dns)?);
+    let bind_at = at.field("upstream_bind_config");
+    model.source_address = optional(&bind_at, upstream_bind_config.as_ref(), original_dst::source_address)?.flatten();
     if !alt_stat_name.is_empty() {
         model.stat_name = alt_stat_name.as_str().into();
     }
@@ -125,6 +126,11 @@ pub(super) fn decode(at: &At<'_>, cluster: &ProtoCluster) -> Result<Cluster> {
     Ok(model)
 }
 
+fn is_original_dst(cluster: &ProtoCluster) -> bool {
+    let kind = Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into()));
+    cluster.cluster_discovery_type == kind
+}
+
 fn socket_match(at: &At<'_>, message: &ProtoTransportSocketMatch) -> Result<TransportSocketMatch> {
     let ProtoTransportSocketMatch { name, r#match, transport_socket } = message;
     let labels_at = at.field("match");
@@ -134,31 +140,25 @@ fn socket_match(at: &At<'_>, message: &ProtoTransportSocketMatch) -> Result<Tran
     Ok(TransportSocketMatch::new(name, labels, socket))
 }
 
-/// The fields that determine where endpoints come from.
-struct Endpoints<'a> {
-    kind: Option<&'a ClusterDiscoveryType>,
-    load_assignment: &'a Option<crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment>,
-    eds: Option<&'a EdsClusterConfig>,
-}
-
-fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions) -> Result<Discovery> {
+/// Where endpoints come from.
+fn discovery(at: &At<'_>, cluster: &ProtoCluster, dns: DnsOptions) -> Result<Discovery> {
+    let ProtoCluster { name, load_assignment, eds_cluster_config, .. } = cluster;
     if name.is_empty() {
         return Err(at.field("name").refuse("is empty"));
     }
-    let kind = match endpoints.kind {
+    let kind = match &cluster.cluster_discovery_type {
         Some(ClusterDiscoveryType::Type(kind)) => enumeration(&at.field("type"), *kind)?,
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            return custom_discovery(&at.field("cluster_type"), name, custom, endpoints);
+            return custom_discovery(&at.field("cluster_type"), cluster, custom);
         }
         None => DiscoveryType::Static,
     };
     let assignment_at = at.field("load_assignment");
     let assignment = |names| {
-        let assignment = endpoints.load_assignment.as_ref();
-        optional(&assignment_at, assignment, |at, value| endpoint::decode(at, value, names))
+        optional(&assignment_at, load_assignment.as_ref(), |at, value| endpoint::decode(at, value, names))
             .map(Option::unwrap_or_default)
     };
-    if endpoints.eds.is_some() && kind != DiscoveryType::Eds {
+    if eds_cluster_config.is_some() && kind != DiscoveryType::Eds {
         return Err(at.field("eds_cluster_config").refuse("has an effect in a cluster of type EDS only"));
     }
     match kind {
@@ -173,18 +173,18 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
             Ok(Discovery::LogicalDns(assignment, dns))
         }
         DiscoveryType::Eds => {
-            if endpoints.load_assignment.is_some() {
+            if load_assignment.is_some() {
                 return Err(assignment_at.refuse("cannot be given in a cluster of type EDS"));
             }
             let at = at.field("eds_cluster_config");
-            let EdsClusterConfig { eds_config, service_name } = required(&at, endpoints.eds)?;
+            let EdsClusterConfig { eds_config, service_name } = required(&at, eds_cluster_config.as_ref())?;
             let config_at = at.field("eds_config");
             let source = required(&config_at, eds_config.as_ref())?;
             let service_name = if service_name.is_empty() { name } else { service_name };
             let service_name = config_source::name_in_store(&config_at, source, service_name)?;
             Ok(Discovery::Eds { service_name })
         }
-        DiscoveryType::OriginalDst => Err(at.field("type").refuse("ORIGINAL_DST: not supported")),
+        DiscoveryType::OriginalDst => original_dst::options(at, cluster).map(Discovery::OriginalDst),
     }
 }
 
@@ -192,24 +192,19 @@ fn discovery(at: &At<'_>, name: &str, endpoints: &Endpoints<'_>, dns: DnsOptions
 pub(super) const AGGREGATE: &str = "envoy.extensions.clusters.aggregate.v3.ClusterConfig";
 
 /// Decodes a cluster whose type is an extension.
-fn custom_discovery(
-    at: &At<'_>,
-    cluster: &str,
-    custom: &CustomClusterType,
-    endpoints: &Endpoints<'_>,
-) -> Result<Discovery> {
+fn custom_discovery(at: &At<'_>, cluster: &ProtoCluster, custom: &CustomClusterType) -> Result<Discovery> {
     let message_name = custom.typed_config.as_ref().map_or("", |config| type_name(&config.type_url));
     let (Some(config), true) = (&custom.typed_config, message_name == AGGREGATE) else {
         let kind = describe(&custom.name, message_name);
         return Err(at.refuse(format_args!("{kind}: not supported")));
     };
-    if endpoints.load_assignment.is_some() || endpoints.eds.is_some() {
+    if cluster.load_assignment.is_some() || cluster.eds_cluster_config.is_some() {
         return Err(at.refuse("an aggregate has no endpoints of its own"));
     }
     let at = at.field("typed_config");
     let AggregateConfig { clusters } = unpack(&at, config)?;
     for (index, name) in clusters.iter().enumerate() {
-        if name == cluster {
+        if *name == cluster.name {
             return Err(at.item("clusters", index).refuse("is the aggregate itself"));
         }
     }
@@ -221,7 +216,7 @@ fn custom_discovery(
 fn is_provided(lb_policy: i32, kind: Option<&ClusterDiscoveryType>) -> bool {
     let is_aggregate = matches!(kind, Some(ClusterDiscoveryType::ClusterType(custom))
         if custom.typed_config.as_ref().is_some_and(|config| type_name(&config.type_url) == AGGREGATE));
-    is_aggregate && LbPolicy::try_from(lb_policy) == Ok(LbPolicy::ClusterProvided)
+    is_aggregate && ProtoLbPolicy::try_from(lb_policy) == Ok(ProtoLbPolicy::ClusterProvided)
 }
 
 /// The message of the DNS resolver that may be configured, without effect.

@@ -46,21 +46,17 @@ pub(super) fn decode(at: &At<'_>, called: &str, listener: &ProtoListener) -> Res
     let mut model = if let Some(api) = api_listener {
         api_listener_of(&at.field("api_listener"), called, api)?
     } else {
-        let unbound = *bind_to_port == Some(false) || deprecated_v1.is_some_and(|v1| v1.bind_to_port == Some(false));
-        if unbound {
-            return Err(at.field("bind_to_port").refuse("false: not supported, connections are not captured"));
-        }
         for (name, value) in [("transparent", transparent), ("freebind", freebind)] {
             if *value == Some(true) {
                 at.report(*at.field(name).refuse("true: not supported"));
             }
         }
-        if *use_original_dst == Some(true) {
-            return Err(at.field("use_original_dst").refuse("true: not supported, connections are not captured"));
-        }
         let address_at = at.field("address");
         let socket = ip_address(&address_at, required(&address_at, address.as_ref())?)?;
         let mut model = Listener::new(called, ListenerAddress::Socket(socket));
+        model.bind_to_port =
+            *bind_to_port != Some(false) && deprecated_v1.is_none_or(|v1| v1.bind_to_port != Some(false));
+        model.use_original_dst = *use_original_dst == Some(true);
         let filters = list(at, "listener_filters", listener_filters, listener_filter::decode);
         let chains = filter_chains_of(at, &mut model, filter_chains, default_filter_chain.as_ref());
         (model.listener_filters, ()) = at.both(filters, chains)?;

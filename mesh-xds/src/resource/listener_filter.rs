@@ -12,7 +12,8 @@ use crate::proto::envoy::config::listener::v3::{
     listener_filter_chain_match_predicate::{MatchSet, Rule},
 };
 use crate::proto::envoy::extensions::filters::listener::{
-    http_inspector::v3::HttpInspector, tls_inspector::v3::TlsInspector as ProtoTlsInspector,
+    http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
+    tls_inspector::v3::TlsInspector as ProtoTlsInspector,
 };
 use crate::proto::envoy::r#type::v3::Int32Range;
 
@@ -22,6 +23,7 @@ type Decode = fn(&At<'_>, &Any) -> Result<ListenerFilterConfig>;
 pub(crate) const FILTERS: &[(&str, Decode)] = &[
     ("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", tls_inspector),
     ("envoy.extensions.filters.listener.http_inspector.v3.HttpInspector", http_inspector),
+    ("envoy.extensions.filters.listener.original_dst.v3.OriginalDst", original_dst),
 ];
 
 /// A listener filter.
@@ -83,6 +85,11 @@ fn tls_inspector(at: &At<'_>, config: &Any) -> Result<ListenerFilterConfig> {
         max_client_hello_size: usize::try_from(size).unwrap_or(TlsInspector::MAX_CLIENT_HELLO),
         close_connection_on_client_hello_parsing_errors: *close_connection_on_client_hello_parsing_errors,
     }))
+}
+
+fn original_dst(at: &At<'_>, config: &Any) -> Result<ListenerFilterConfig> {
+    let OriginalDst {} = unpack(at, config)?;
+    Ok(ListenerFilterConfig::OriginalDst)
 }
 
 fn http_inspector(at: &At<'_>, config: &Any) -> Result<ListenerFilterConfig> {

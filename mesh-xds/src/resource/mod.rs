@@ -19,6 +19,7 @@ mod listener_filter;
 mod metadata;
 mod network_filter;
 mod network_rbac;
+mod original_dst;
 mod protocol_options;
 mod resilience;
 mod retry;

@@ -141,7 +141,33 @@ fn the_discovery_type_of_a_cluster_is_decoded() {
         cluster("{name: a, type: LOGICAL_DNS}"),
         "cluster a: load_assignment: LOGICAL_DNS takes exactly one endpoint, not 0",
     );
-    check(cluster("{name: a, type: ORIGINAL_DST}"), "cluster a: type: ORIGINAL_DST: not supported");
+    let Discovery::OriginalDst(options) = cluster(
+        "{name: a, type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, cleanup_interval: 7s, original_dst_lb_config: \
+         {use_http_header: true, upstream_port_override: 81}, upstream_bind_config: {source_address: {address: 127.0.0.6, \
+         port_value: 0}}}",
+    )
+    .map(|cluster| {
+        assert_eq!(cluster.source_address, Some("127.0.0.6:0".parse().unwrap()));
+        cluster.discovery.clone()
+    })
+    .unwrap() else {
+        panic!()
+    };
+    assert_eq!(options.http_header_name.unwrap(), "x-envoy-original-dst-host");
+    assert_eq!(options.upstream_port_override.unwrap().get(), 81);
+    assert_eq!(options.cleanup_interval, Duration::from_secs(7));
+    check(
+        cluster("{name: a, type: ORIGINAL_DST}"),
+        "cluster a: lb_policy: ROUND_ROBIN: ORIGINAL_DST takes CLUSTER_PROVIDED only",
+    );
+    check(
+        cluster("{name: a, type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, load_assignment: {cluster_name: a}}"),
+        "cluster a: load_assignment: cannot be given in a cluster of type ORIGINAL_DST",
+    );
+    check(
+        cluster("{name: a, type: STATIC, lb_policy: CLUSTER_PROVIDED}"),
+        "cluster a: lb_policy: CLUSTER_PROVIDED: not supported",
+    );
     check(cluster("{}"), "cluster (unnamed): name: must have at least 1 character");
 }
 

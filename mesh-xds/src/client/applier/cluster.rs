@@ -296,6 +296,10 @@ impl Clusters {
 fn service_name(cluster: &Cluster) -> Option<&Arc<str>> {
     match &cluster.discovery {
         Discovery::Eds { service_name } => Some(service_name),
-        Discovery::Static(_) | Discovery::StrictDns(..) | Discovery::LogicalDns(..) | Discovery::Aggregate(_) => None,
+        Discovery::Static(_)
+        | Discovery::StrictDns(..)
+        | Discovery::LogicalDns(..)
+        | Discovery::OriginalDst(_)
+        | Discovery::Aggregate(_) => None,
     }
 }
