@@ -3,6 +3,7 @@
 
 mod authorization;
 mod connections;
+mod control_plane;
 mod cors;
 mod custom_authorization;
 mod draining;
