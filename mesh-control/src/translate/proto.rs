@@ -12,6 +12,7 @@ pub(super) use mesh_xds::proto::envoy::extensions::filters::http::jwt_authn::v3 
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::rbac::v3 as http_rbac;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::http::router::v3 as router;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;
+pub(super) use mesh_xds::proto::envoy::extensions::filters::network::ext_authz::v3 as network_ext_authz;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::http_connection_manager::v3 as http;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::mongo_proxy::v3 as mongo;
 pub(super) use mesh_xds::proto::envoy::extensions::filters::network::rbac::v3 as network_rbac;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::{DownstreamTlsContext, HttpConnectionManager, TcpProxy};
-use crate::filter::rbac::NetworkRbac;
+use crate::filter::{ext_authz::NetworkExtAuthz, rbac::NetworkRbac};
 
 /// The transport socket and the filters of the connections that it matches.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +95,8 @@ pub enum NetworkFilter {
     TcpProxy(Arc<TcpProxy>),
     /// Allows or denies connections, before another filter serves them.
     Rbac(Arc<NetworkRbac>),
+    /// Asks a service whether connections are allowed, before another filter serves them.
+    ExtAuthz(Arc<NetworkExtAuthz>),
     /// Sends these bytes to the client and closes the connection. Envoy `filters.network.direct_response.v3.Config`.
     DirectResponse(Bytes),
     /// Sends back what the client sends. Envoy `filters.network.echo.v3.Echo`.
@@ -107,7 +109,7 @@ impl NetworkFilter {
     pub fn is_terminal(&self) -> bool {
         match self {
             Self::HttpConnectionManager(_) | Self::TcpProxy(_) | Self::DirectResponse(_) | Self::Echo => true,
-            Self::Rbac(_) => false,
+            Self::Rbac(_) | Self::ExtAuthz(_) => false,
         }
     }
 }
@@ -167,6 +169,7 @@ impl FilterChain {
             NetworkFilter::HttpConnectionManager(http) => Some(http),
             NetworkFilter::TcpProxy(_)
             | NetworkFilter::Rbac(_)
+            | NetworkFilter::ExtAuthz(_)
             | NetworkFilter::DirectResponse(_)
             | NetworkFilter::Echo => None,
         }

@@ -163,6 +163,7 @@ impl Listener {
             NetworkFilter::TcpProxy(proxy) => Some(proxy),
             NetworkFilter::HttpConnectionManager(_)
             | NetworkFilter::Rbac(_)
+            | NetworkFilter::ExtAuthz(_)
             | NetworkFilter::DirectResponse(_)
             | NetworkFilter::Echo => None,
         })

@@ -108,8 +108,17 @@ fn references_of(chain: &FilterChain) -> impl Iterator<Item = (String, &ClusterN
         NetworkFilter::TcpProxy(proxy) => Some(proxy),
         NetworkFilter::HttpConnectionManager(_)
         | NetworkFilter::Rbac(_)
+        | NetworkFilter::ExtAuthz(_)
         | NetworkFilter::DirectResponse(_)
         | NetworkFilter::Echo => None,
+    });
+    let of_network = chain.filters.iter().enumerate().flat_map(|(index, filter)| {
+        let clusters = match filter {
+            NetworkFilter::ExtAuthz(filter) => filter.clusters(),
+            _ => Vec::new(),
+        };
+        let path = move |path| format!("filters[{index}].typed_config.{path}");
+        clusters.into_iter().map(move |NamedCluster { path: own, name, .. }| (path(own), name))
     });
     let names = proxies.flat_map(|proxy| match &proxy.clusters[..] {
         [cluster] => vec![("cluster".to_owned(), &cluster.name)],
@@ -118,7 +127,7 @@ fn references_of(chain: &FilterChain) -> impl Iterator<Item = (String, &ClusterN
             .map(|(index, cluster)| (format!("weighted_clusters.clusters[{index}].name"), &cluster.name))
             .collect(),
     });
-    routes.chain(of_filters).chain(names)
+    routes.chain(of_filters).chain(of_network).chain(names)
 }
 
 /// The clusters that routes refer to, with the paths of the references.

@@ -8,7 +8,12 @@ use std::{
     },
 };
 
-use mesh_core::{listener::ConnectionFacts, model::Metadata, telemetry::Attributes, tls::TlsInfo};
+use mesh_core::{
+    listener::ConnectionFacts,
+    model::Metadata,
+    telemetry::{Attributes, ResponseFlags},
+    tls::TlsInfo,
+};
 
 /// What is known about a connection when it is served.
 #[derive(Clone, Debug)]
@@ -24,6 +29,8 @@ pub struct Downstream {
     pub dynamic_metadata: Option<Box<Metadata>>,
     /// Why a network filter has closed the connection; `None` = none has. Envoy `%CONNECTION_TERMINATION_DETAILS%`.
     pub connection_termination_details: Option<Box<str>>,
+    /// The response flags and details of a connection that a network filter has closed; `None` = none has, or without.
+    pub closed: Option<(ResponseFlags, &'static str)>,
 }
 
 impl Downstream {
@@ -37,6 +44,7 @@ impl Downstream {
             tls: None,
             dynamic_metadata: None,
             connection_termination_details: None,
+            closed: None,
         }
     }
 

@@ -14,7 +14,7 @@
 
 mod chain;
 mod cors;
-mod ext_authz;
+pub(crate) mod ext_authz;
 pub mod fault;
 mod header_mutation;
 pub(crate) mod jwt_authn;

@@ -19,8 +19,8 @@ pub struct ListenerContext {
 }
 
 impl ListenerContext {
-    /// Makes the clients of HTTP filters.
-    pub(super) fn clients(&self) -> Option<impl ClusterClients> {
+    /// Makes the clients of filters.
+    pub(crate) fn clients(&self) -> Option<impl ClusterClients> {
         let worker = self.worker.clone()?;
         Some(UpstreamClients::new(Arc::clone(&self.store), Upstream::new(worker)))
     }

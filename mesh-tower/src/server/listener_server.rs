@@ -16,10 +16,11 @@ use thiserror::Error;
 
 use crate::{
     AcceptedConnection, AsyncReadWrite, ConnectionManager, Downstream, ListenerConfigError, Respond,
+    cluster_client::ClusterClients,
     downstream::{ListenerFilters, ReadAhead, Secured, SecuredIo, ServerSocket, SocketError},
     drain::{Drain, DrainWatch, Phase},
     http_connection_manager::ListenerContext,
-    network_filter::{self, NetworkFilters},
+    network_filter::{self, InvalidFilters, NetworkFilters},
     server::ServeConnection,
     tcp_proxy::{ConnectionTelemetry, TcpProxy},
     telemetry::{AccessLogs, ListenerStats, OpenError},
@@ -52,6 +53,10 @@ pub enum FilterChainError {
     /// A filter chain has a TCP proxy, but the listener is one of a program's own server.
     #[error("filter chain {0} has a TCP proxy, but a program's own server serves only HTTP")]
     TcpProxy(Arc<str>),
+    /// A filter chain asks a service about connections, but the listener is one of a program's own server, which has no
+    /// connections to it.
+    #[error("filter chain {0} asks a service about connections, but this server cannot connect to one")]
+    ExtAuthz(Arc<str>),
     /// The listener of a [`ServerLayer`](super::ServerLayer) requires TLS, which only a server of the mesh can do.
     #[error("it requires TLS of all connections, but those of a layer are accepted by another server")]
     TlsOfLayer,
@@ -135,13 +140,19 @@ impl Compiler<'_> {
     ) -> Result<Chain<S>, FilterChainError> {
         let not_terminated = || FilterChainError::NotTerminated(Arc::clone(&chain.name));
         let (last, before) = chain.filters.split_last().ok_or_else(not_terminated)?;
-        let filters = NetworkFilters::new(before, &self.context.telemetry).ok_or_else(not_terminated)?;
+        let clients = self.context.clients();
+        let clients = clients.as_ref().map(|clients| clients as &dyn ClusterClients);
+        let filters =
+            NetworkFilters::new(before, &self.context.telemetry, clients).map_err(|invalid| match invalid {
+                InvalidFilters::NotTerminated => not_terminated(),
+                InvalidFilters::NoClients => FilterChainError::ExtAuthz(Arc::clone(&chain.name)),
+            })?;
         let terminal = match last {
             NetworkFilter::HttpConnectionManager(http) => self.http(http, service(http))?,
             NetworkFilter::TcpProxy(proxy) => self.tcp(chain, proxy)?,
             NetworkFilter::DirectResponse(response) => Terminal::DirectResponse(response.clone()),
             NetworkFilter::Echo => Terminal::Echo,
-            NetworkFilter::Rbac(_) => return Err(not_terminated()),
+            NetworkFilter::Rbac(_) | NetworkFilter::ExtAuthz(_) => return Err(not_terminated()),
         };
         let stats = || self.context.telemetry.stats.listener(&self.listener.stat_prefix).tls();
         let transport_socket = ServerSocket::new(chain, &self.context.store, stats)
@@ -319,7 +330,8 @@ impl<'a> ConnectionLog<'a> {
     }
 
     fn ended(&self, downstream: &Downstream) {
-        self.write(downstream, ResponseFlags::NONE, None);
+        let (flags, details) = downstream.closed.unzip();
+        self.write(downstream, flags.unwrap_or(ResponseFlags::NONE), details);
     }
 
     fn write(&self, downstream: &Downstream, response_flags: ResponseFlags, response_code_details: Option<&str>) {

@@ -87,7 +87,7 @@ impl<'a> Record<'a> {
             downstream,
             start: now(),
             start_time: SystemTime::now(),
-            flags: ResponseFlags::NONE,
+            flags: downstream.closed.map_or(ResponseFlags::NONE, |(flags, _)| flags),
             cluster: None,
             endpoint: None,
             attempts: 0,

@@ -29,6 +29,7 @@ use prost_types::Any;
 
 pub(crate) use chain::decode_chain;
 pub(crate) use cors::refuse_deprecated as refuse_deprecated_cors;
+pub(crate) use ext_authz::decode_network as decode_network_ext_authz;
 pub(crate) use per_route::decode_overrides;
 pub(crate) use rbac::{Scope as RbacScope, decode_either as decode_rbac_engine};
 pub(crate) use without_effect::{WITHOUT_EFFECT, decode_without_effect};

@@ -9,7 +9,7 @@ use super::field::{At, Result};
 use super::value::{optional, unpack};
 use super::{data_source, http_connection_manager, network_rbac, tcp_proxy};
 use crate::descriptor::type_name;
-use crate::filter::decode_without_effect;
+use crate::filter::{decode_network_ext_authz, decode_without_effect};
 use crate::proto::envoy::config::listener::v3::{Filter, filter::ConfigType};
 use crate::proto::envoy::extensions::filters::network::direct_response::v3 as direct_response;
 use crate::proto::envoy::extensions::filters::network::echo::v3::Echo;
@@ -30,6 +30,9 @@ pub(crate) const FILTERS: &[(&str, Decode)] = &[
     }),
     ("envoy.extensions.filters.network.rbac.v3.RBAC", |at, config| {
         Ok(NetworkFilter::Rbac(Arc::new(network_rbac::decode(at, &unpack(at, config)?)?)))
+    }),
+    ("envoy.extensions.filters.network.ext_authz.v3.ExtAuthz", |at, config| {
+        Ok(NetworkFilter::ExtAuthz(Arc::new(decode_network_ext_authz(at, &unpack(at, config)?)?)))
     }),
     ("envoy.extensions.filters.network.direct_response.v3.Config", |at, config| {
         let direct_response::Config { response } = unpack(at, config)?;

@@ -134,12 +134,8 @@ impl ExtAuthz {
         let service = head.headers.get(DOWNSTREAM_SERVICE_CLUSTER).and_then(|value| value.to_str().ok());
         let sni = facts.requested_server_name.filter(|_| facts.tls.is_some()).cloned();
         CheckRequest {
-            source: self.source(facts, service.unwrap_or_default()),
-            destination: Peer {
-                address: facts.local_address,
-                principal: principal(facts.tls.and_then(|tls| tls.local.as_deref())),
-                ..Peer::default()
-            },
+            source: source(facts, service.unwrap_or_default(), self.include_peer_certificate),
+            destination: destination(facts),
             time: facts.start_time,
             id: facts.stream_id.to_string().into(),
             method: head.method.as_str().into(),
@@ -154,17 +150,6 @@ impl ExtAuthz {
             metadata_context: namespaces(facts.dynamic_metadata, &self.metadata_context_namespaces),
             route_metadata_context: namespaces(facts.route_metadata, &self.route_metadata_context_namespaces),
             sni: self.include_tls_session.then(|| sni.unwrap_or_default()),
-        }
-    }
-
-    fn source(&self, facts: &RequestFacts<'_>, service: &str) -> Peer {
-        let peer = facts.tls.and_then(|tls| tls.peer.as_ref()).filter(|peer| peer.is_verified);
-        let certificate = peer.filter(|_| self.include_peer_certificate).and_then(|peer| peer.chain.first());
-        Peer {
-            address: facts.remote_address,
-            principal: principal(peer.map(|peer| &*peer.certificate)),
-            certificate: certificate.map(|der| encoded_pem(der).into()).unwrap_or_default(),
-            service: service.into(),
         }
     }
 
@@ -187,6 +172,24 @@ impl ExtAuthz {
     }
 }
 
+/// The client.
+pub(super) fn source(facts: &RequestFacts<'_>, service: &str, include_certificate: bool) -> Peer {
+    let peer = facts.tls.and_then(|tls| tls.peer.as_ref()).filter(|peer| peer.is_verified);
+    let certificate = peer.filter(|_| include_certificate).and_then(|peer| peer.chain.first());
+    Peer {
+        address: facts.remote_address,
+        principal: principal(peer.map(|peer| &*peer.certificate)),
+        certificate: certificate.map(|der| encoded_pem(der).into()).unwrap_or_default(),
+        service: service.into(),
+    }
+}
+
+/// This side of the connection.
+pub(super) fn destination(facts: &RequestFacts<'_>) -> Peer {
+    let principal = principal(facts.tls.and_then(|tls| tls.local.as_deref()));
+    Peer { address: facts.local_address, principal, ..Peer::default() }
+}
+
 /// The URI, else the DNS name, else the subject of a certificate.
 fn principal(certificate: Option<&CertificateInfo>) -> Arc<str> {
     let Some(certificate) = certificate else { return "".into() };
@@ -194,7 +197,7 @@ fn principal(certificate: Option<&CertificateInfo>) -> Arc<str> {
     Arc::clone(name.unwrap_or(&certificate.subject))
 }
 
-fn namespaces(metadata: Option<&Metadata>, names: &[Box<str>]) -> Metadata {
+pub(super) fn namespaces(metadata: Option<&Metadata>, names: &[Box<str>]) -> Metadata {
     let mut selected = Metadata::default();
     for name in names {
         if let Some(value) = metadata.and_then(|metadata| metadata.filter_metadata.get(name)) {

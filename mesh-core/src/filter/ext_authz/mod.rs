@@ -14,6 +14,8 @@
 //! Differences from Envoy: what the service sends that is no valid header or path is refused in any case, and not only with
 //! `validate_mutations`. The identity of a peer is used only if it is verified.
 //!
+//! A service over gRPC may also be asked about connections that are not HTTP: [`NetworkExtAuthz`].
+//!
 //! Envoy `filters.http.ext_authz.v3` and "External Authorization".
 
 mod apply;
@@ -22,6 +24,7 @@ mod check;
 pub mod grpc;
 pub mod http;
 mod mutation_rules;
+mod network;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -35,6 +38,7 @@ pub use self::{
     grpc::GrpcService,
     http::HttpService,
     mutation_rules::MutationRules,
+    network::NetworkExtAuthz,
 };
 use super::{NamedCluster, ResolvedOverride};
 use crate::value::{FractionalPercent, Metadata, MetadataMatcher, StringMatcher};

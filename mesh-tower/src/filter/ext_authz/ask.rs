@@ -45,15 +45,23 @@ impl Ask {
                 fetch(client, request).await.map_or(Authorization::Failed(None), decide)
             }
             Self::Grpc(service, format, client) => {
-                let request = service.request(check, CheckFormat { pack_as_bytes, ..*format });
-                let decide =
-                    |fetched: Fetched| service.authorization(&fetched.head, &fetched.body, fetched.trailers.as_ref());
-                fetch(client, request).await.map_or(Authorization::Failed(None), decide)
+                ask_grpc(service, client, check, CheckFormat { pack_as_bytes, ..*format }).await
             }
             Self::InProcess(Some(authorizer)) => authorizer.authorize(check).await,
             Self::InProcess(None) => Authorization::Failed(None),
         }
     }
+}
+
+/// Asks a service over gRPC. A failure of any kind is [`Authorization::Failed`].
+pub(crate) async fn ask_grpc(
+    service: &GrpcService,
+    client: &Arc<dyn ClusterClient>,
+    check: &CheckRequest,
+    format: CheckFormat,
+) -> Authorization {
+    let decide = |fetched: Fetched| service.authorization(&fetched.head, &fetched.body, fetched.trailers.as_ref());
+    fetch(client, service.request(check, format)).await.map_or(Authorization::Failed(None), decide)
 }
 
 async fn fetch(client: &Arc<dyn ClusterClient>, request: http::Request<bytes::Bytes>) -> Option<Fetched> {

@@ -25,6 +25,7 @@ use mesh_core::{
     telemetry::{Counter, ResponseFlags, details},
 };
 
+pub(crate) use self::ask::ask_grpc;
 pub(crate) use self::authorizer::AnyAuthorizer;
 pub use self::authorizer::{Authorizer, AuthorizerLayer};
 use self::{ask::Ask, body::ReadBody};
@@ -33,7 +34,7 @@ use crate::{rng::ThreadRng, timer::now};
 
 const FAILURE_MODE_ALLOWED: http::HeaderName = http::HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
 /// How long the check took, in milliseconds, beside the dynamic metadata of the service.
-const DURATION: &str = "ext_authz_duration";
+pub(crate) const DURATION: &str = "ext_authz_duration";
 
 /// Asks a service about requests.
 #[derive(Debug)]

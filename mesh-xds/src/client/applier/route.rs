@@ -240,7 +240,7 @@ fn route_names(listener: &Listener) -> impl Iterator<Item = &RouteConfigName> {
     })
 }
 
-/// The clusters that a listener names itself: in routes that are part of it, in its HTTP filters, and for TCP connections.
+/// The clusters that a listener names itself: in routes that are part of it, in its filters, and for TCP connections.
 fn own_cluster_names(listener: &Listener) -> BTreeSet<ClusterName> {
     let mut names = BTreeSet::new();
     for filter in listener.all_filter_chains().flat_map(|chain| &chain.filters) {
@@ -254,6 +254,9 @@ fn own_cluster_names(listener: &Listener) -> BTreeSet<ClusterName> {
             }
             NetworkFilter::TcpProxy(proxy) => {
                 names.extend(proxy.clusters.iter().map(|cluster| cluster.name.clone()));
+            }
+            NetworkFilter::ExtAuthz(filter) => {
+                names.extend(filter.clusters().into_iter().map(|cluster| cluster.name.clone()));
             }
             NetworkFilter::Rbac(_) | NetworkFilter::DirectResponse(_) | NetworkFilter::Echo => {}
         }

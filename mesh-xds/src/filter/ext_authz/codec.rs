@@ -28,10 +28,12 @@ impl CheckCodec for CheckMessages {
         let attributes = AttributeContext {
             source: Some(peer(&check.source)),
             destination: Some(peer(&check.destination)),
-            request: Some(Request { time: Some(check.time.into()), http: Some(http_request(check, format)) }),
+            // Envoy says nothing of a request about a connection.
+            request: (!check.is_of_connection())
+                .then(|| Request { time: Some(check.time.into()), http: Some(http_request(check, format)) }),
             context_extensions: check.context_extensions.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
             metadata_context: Some(metadata(&check.metadata_context)),
-            route_metadata_context: Some(metadata(&check.route_metadata_context)),
+            route_metadata_context: (!check.is_of_connection()).then(|| metadata(&check.route_metadata_context)),
             tls_session: check.sni.as_ref().map(|sni| TlsSession { sni: sni.to_string() }),
         };
         auth::CheckRequest { attributes: Some(attributes) }.encode_to_vec().into()

@@ -2,6 +2,7 @@
 //! `envoy.service.auth.v3`.
 
 mod codec;
+mod network;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use mesh_core::filter::ext_authz::{
 use mesh_core::model::StringMatcher;
 
 use self::codec::CheckMessages;
+pub(crate) use self::network::decode as decode_network;
 use super::Decode;
 use crate::decode::field::{At, Result, fields, is_set};
 use crate::decode::metadata_matcher::metadata_matcher;

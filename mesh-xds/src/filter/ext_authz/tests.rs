@@ -351,3 +351,39 @@ fn what_makes_no_valid_header_or_status_is_invalid() {
         assert_eq!(decide(text), Authorization::Invalid, "{text}");
     }
 }
+
+#[test]
+fn a_service_may_be_asked_about_connections() {
+    use crate::proto::envoy::extensions::filters::network::ext_authz::v3 as network;
+    let decode = |yaml: &str| {
+        let message: network::ExtAuthz = json::from_text(yaml, "test").unwrap();
+        let notes = Notes::default();
+        let decoded = super::network::decode(&At::root(&notes), &message);
+        let result = notes.finish(decoded).map(|(model, _)| model);
+        result.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    };
+    let service = "grpc_service: {envoy_grpc: {cluster_name: authz}}, transport_api_version: V3";
+    let model = decode(&format!(
+        "{{stat_prefix: tcp, {service}, failure_mode_allow: true, include_peer_certificate: true, include_tls_session: true, \
+         metadata_context_namespaces: [a], filter_enabled_metadata: {{filter: f, path: [{{key: k}}], value: {{present_match: true}}}}}}"
+    ))
+    .unwrap();
+    assert_eq!((&*model.stat_prefix, model.service.cluster.as_str()), ("tcp", "authz"));
+    assert!(model.failure_mode_allow && model.include_peer_certificate && model.include_tls_session);
+    assert_eq!(model.metadata_context_namespaces, ["a".into()]);
+    assert!(!model.applies(None), "other connections are not checked");
+    assert!(decode(&format!("{{stat_prefix: a, {service}}}")).unwrap().applies(None));
+    for (field, reason) in [
+        ("send_tls_alert_on_denial: true", "send_tls_alert_on_denial: not supported"),
+        ("shadow_mode: true", "shadow_mode: not supported"),
+        ("bootstrap_metadata_labels_key: a", "bootstrap_metadata_labels_key: not supported"),
+        ("transport_api_version: V2", "transport_api_version: expected V3"),
+    ] {
+        let service = service.replace("transport_api_version: V3", "");
+        let version = if field.starts_with("transport") { "" } else { ", transport_api_version: V3" };
+        let error = decode(&format!("{{stat_prefix: a, {service}{field}{version}}}")).unwrap_err();
+        assert!(error.contains(reason), "{field}: {error}");
+    }
+    let error = decode("{stat_prefix: a, transport_api_version: V3}").unwrap_err();
+    assert!(error.contains("grpc_service: is missing"), "{error}");
+}

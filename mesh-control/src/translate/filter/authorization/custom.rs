@@ -3,9 +3,10 @@
 //! A filter with shadow policies finds out which requests these are. It denies nothing, but leaves the name of the rule in the
 //! dynamic metadata of the request, which makes the filter that asks the service do so.
 //!
-//! If there is no service to ask, the requests that a rule matches are denied. So are all connections that are not HTTP and that a
-//! rule matches, because no filter asks a service about connections: istiod has one for providers with gRPC, and lets
-//! connections pass that are to be checked over HTTP.
+//! If there is no service to ask, the requests that a rule matches are denied. Connections that are not HTTP are checked by
+//! providers with gRPC. Those that a rule matches are denied if the provider is asked over HTTP, which has no form for
+//! connections: istiod lets them pass. As in istiod, what a rule says about requests is left out for connections, so that
+//! it matches more of them, never less.
 
 use std::collections::BTreeMap;
 
@@ -53,11 +54,15 @@ pub(in crate::translate::filter) fn add_http(view: &View<'_>, side: Side, filter
         ..http_rbac::Rbac::default()
     };
     filters.push(http_filter(&name, any(&config)));
-    let key = format!("{SHADOW_PREFIX}shadow_effective_policy_id");
-    filters.push(http_filter(ext_authz::NAME, any(&ext_authz::config(&found, &key))));
+    filters.push(http_filter(ext_authz::NAME, any(&ext_authz::config(&found, &shadow_key()))));
 }
 
-/// Adds the filter that denies the connections that would have to be checked.
+/// Where the dynamic metadata has the name of the rule that matches.
+fn shadow_key() -> String {
+    format!("{SHADOW_PREFIX}shadow_effective_policy_id")
+}
+
+/// Adds the filters that ask a service about connections, or else the one that denies those that would have to be checked.
 pub(in crate::translate::filter) fn add_network(
     view: &View<'_>,
     side: Side,
@@ -66,6 +71,18 @@ pub(in crate::translate::filter) fn add_network(
 ) {
     let policies = policies(view);
     if side == Side::Outbound || policies.is_empty() {
+        return;
+    }
+    let found = provider(view, &policies);
+    if let Some(ext_authz) = found.as_ref().and_then(|found| ext_authz::network_config(found, &shadow_key())) {
+        let config = network_rbac::Rbac {
+            shadow_rules: Some(rules(view, &policies, Protocol::Tcp, "")),
+            shadow_rules_stat_prefix: SHADOW_PREFIX.to_owned(),
+            stat_prefix: NETWORK_STAT_PREFIX.to_owned(),
+            ..network_rbac::Rbac::default()
+        };
+        filters.push(network_filter(NETWORK_NAME, any(&config)));
+        filters.push(network_filter(ext_authz::NETWORK_NAME, any(&ext_authz)));
         return;
     }
     let config = network_rbac::Rbac {

@@ -1,31 +1,51 @@
 //! The filter that asks a service about requests.
 
-use super::HTTP_NAME;
 use super::custom::POLICY_PREFIX;
 use super::generate::{metadata, string_value};
+use super::{HTTP_NAME, NETWORK_NAME as RBAC_NETWORK_NAME, NETWORK_STAT_PREFIX};
 use crate::config::{BodyInCheck, ExtAuthzHttp, ExtAuthzProtocol};
 use crate::ext_authz_providers::Found;
 use crate::translate::names::outbound_cluster;
 use crate::translate::proto::matcher::{ListStringMatcher, RegexMatcher, StringMatcher, string_matcher::MatchPattern};
-use crate::translate::proto::{core, duration, ext_authz, percent};
+use crate::translate::proto::{core, duration, ext_authz, network_ext_authz, percent};
 use core::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use ext_authz::ext_authz::Services;
 
 /// Name of the filter.
 pub(in crate::translate::filter) const NAME: &str = "envoy.filters.http.ext_authz";
 
+/// Name of the filter of connections.
+pub(super) const NETWORK_NAME: &str = "envoy.filters.network.ext_authz";
+
+/// The filter for connections whose metadata has the name of a policy at `key`; `None` if the provider cannot be asked
+/// about connections.
+pub(super) fn network_config(found: &Found<'_>, key: &str) -> Option<network_ext_authz::ExtAuthz> {
+    matches!(found.provider.protocol, ExtAuthzProtocol::Grpc).then(|| network_ext_authz::ExtAuthz {
+        stat_prefix: NETWORK_STAT_PREFIX.to_owned(),
+        grpc_service: Some(grpc(found)),
+        failure_mode_allow: found.provider.fail_open,
+        transport_api_version: core::ApiVersion::V3.into(),
+        filter_enabled_metadata: Some(metadata(RBAC_NETWORK_NAME, [key], string_value(is_custom()))),
+        ..network_ext_authz::ExtAuthz::default()
+    })
+}
+
+/// Matches the names of the policies whose action is `CUSTOM`.
+fn is_custom() -> StringMatcher {
+    let prefix = MatchPattern::Prefix(POLICY_PREFIX.trim_end_matches('-').to_owned());
+    StringMatcher { match_pattern: Some(prefix), ignore_case: false }
+}
+
 /// The filter for requests whose metadata has the name of a policy at `key`.
 pub(super) fn config(found: &Found<'_>, key: &str) -> ext_authz::ExtAuthz {
     let provider = found.provider;
-    let is_custom = MatchPattern::Prefix(POLICY_PREFIX.trim_end_matches('-').to_owned());
-    let is_custom = StringMatcher { match_pattern: Some(is_custom), ignore_case: false };
     let mut config = ext_authz::ExtAuthz {
         failure_mode_allow: provider.fail_open,
         clear_route_cache: provider.clear_route_cache,
         status_on_error: provider.status_on_error.map(|status| percent::HttpStatus { code: status.as_u16().into() }),
         with_request_body: provider.include_request_body.map(body),
         transport_api_version: core::ApiVersion::V3.into(),
-        filter_enabled_metadata: Some(metadata(HTTP_NAME, [key], string_value(is_custom))),
+        filter_enabled_metadata: Some(metadata(HTTP_NAME, [key], string_value(is_custom()))),
         ..ext_authz::ExtAuthz::default()
     };
     config.services = Some(match &provider.protocol {

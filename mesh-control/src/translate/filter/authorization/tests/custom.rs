@@ -174,6 +174,36 @@ fn connections_that_would_be_checked_are_denied() {
 }
 
 #[test]
+fn a_provider_with_grpc_is_asked_about_connections() {
+    let text = mesh(GRPC) + &custom("p", "grpc", BELOW);
+    let loaded = load_custom(&text);
+    let gateway = node(Role::Gateway);
+    let view = View::new(&loaded.mesh, &gateway);
+    let chain = TcpChain { protocol: PortProtocol::Tcp, stat_prefix: "a" };
+    let found = crate::translate::filter::network_filters(&view, Side::Edge, &chain);
+    let names: Vec<_> = found.iter().map(|filter| filter.name.as_str()).collect();
+    assert_eq!(names, ["envoy.filters.network.rbac", "envoy.filters.network.ext_authz"]);
+    fn config<M: prost::Message + prost::Name + Default>(filter: &listener::Filter) -> M {
+        let Some(listener::filter::ConfigType::TypedConfig(config)) = &filter.config_type else { panic!("no config") };
+        config.to_msg().unwrap()
+    }
+    let rbac: network_rbac::Rbac = config(&found[0]);
+    assert!(rbac.rules.is_none(), "the service decides");
+    let shadow = rbac.shadow_rules.unwrap();
+    let policy = &shadow.policies["istio-ext-authz-ns[foo]-policy[p]-rule[0]"];
+    assert_eq!(policy.permissions, [from_text::<rbac::Permission>(ANYTHING, "expected").unwrap()]);
+    let asked: crate::translate::proto::network_ext_authz::ExtAuthz = config(&found[1]);
+    assert_eq!((&*asked.stat_prefix, asked.failure_mode_allow), ("tcp.", false));
+    let expected = from_text(
+        "{filter: envoy.filters.network.rbac, path: [{key: istio_ext_authz_shadow_effective_policy_id}], value: \
+         {string_match: {prefix: istio-ext-authz}}}",
+        "expected",
+    );
+    assert_eq!(asked.filter_enabled_metadata, Some(expected.unwrap()));
+    assert!(asked.grpc_service.is_some());
+}
+
+#[test]
 fn the_service_has_a_cluster_where_it_is_asked_and_no_routes() {
     let sidecar = "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s, namespace: foo}\nspec: {egress: \
                    [{hosts: [./*]}]}\n";
