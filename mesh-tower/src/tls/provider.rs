@@ -1,4 +1,7 @@
 //! The cryptography: aws-lc-rs, with the versions, cipher suites and groups of a context.
+//!
+//! Groups of key exchange that are secure against quantum computers are supported in any case, and used if the peer prefers
+//! them or a context names them. With the feature `prefer-post-quantum`, contexts that name none prefer them.
 
 use std::sync::Arc;
 
@@ -25,6 +28,8 @@ pub(super) fn provider(context: &CommonTlsContext) -> Arc<CryptoProvider> {
     }
     if !context.ecdh_curves.is_empty() {
         provider.kx_groups = context.ecdh_curves.iter().copied().map(group).collect();
+    } else if cfg!(feature = "prefer-post-quantum") {
+        provider.kx_groups = KeyExchangeGroup::ALL.map(group).into();
     }
     Arc::new(provider)
 }

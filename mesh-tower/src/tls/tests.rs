@@ -6,8 +6,9 @@ use std::{
 
 use mesh_core::{
     model::{
-        CertificateSource, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SanKind, SanMatcher,
-        Secret, SecretValue, StringMatcher, TlsCertificate, TrustBundle, UpstreamTlsContext, ValidationSource,
+        CertificateSource, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, KeyExchangeGroup,
+        SanKind, SanMatcher, Secret, SecretValue, StringMatcher, TlsCertificate, TrustBundle, UpstreamTlsContext,
+        ValidationSource,
     },
     store::Store,
     telemetry::TlsStats,
@@ -295,6 +296,36 @@ async fn versions_are_limited() {
     let (info, _) = pair.outcome().await.unwrap();
     assert_eq!((info.version, &*info.cipher_suite), (TlsVersion::Tls12, "ECDHE-ECDSA-AES256-GCM-SHA384"));
     assert_eq!((pair.server_stats.tls12.get(), pair.server_stats.no_certificate.get()), (1, 1));
+}
+
+/// The group that two sides with these groups agree on.
+async fn group(of_server: &[KeyExchangeGroup], of_client: &[KeyExchangeGroup]) -> rustls::NamedGroup {
+    let ca = Authority::new("root");
+    let mut server = server(ca.server("a.test"));
+    server.common.ecdh_curves = of_server.to_vec();
+    let mut client = client(None, ca.validation());
+    client.common.ecdh_curves = of_client.to_vec();
+    let pair = Pair::new(&server, &client);
+    let (near, far) = tokio::io::duplex(16 * 1024);
+    let endpoint = TlsEndpoint { address: None, hostname: None, server_name: None, protocol: None };
+    let accept = pair.server.accept(far, &pair.server_stats);
+    let (accepted, connected) = tokio::join!(accept, pair.client.connect(near, endpoint, &pair.client_stats));
+    let (accepted, connected) = (accepted.unwrap().0, connected.unwrap().0);
+    let group = accepted.get_ref().1.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(connected.get_ref().1.negotiated_key_exchange_group().unwrap().name(), group);
+    group
+}
+
+#[tokio::test]
+async fn a_key_exchange_may_be_secure_against_quantum_computers() {
+    use rustls::NamedGroup::{X25519, X25519MLKEM768, secp384r1};
+    let hybrid = &[KeyExchangeGroup::X25519MlKem768];
+    assert_eq!(group(hybrid, hybrid).await, X25519MLKEM768);
+    assert_eq!(group(&[], hybrid).await, X25519MLKEM768);
+    assert_eq!(group(hybrid, &[]).await, X25519MLKEM768);
+    assert_eq!(group(&[KeyExchangeGroup::P384], &[]).await, secp384r1);
+    let is_preferred = cfg!(feature = "prefer-post-quantum");
+    assert_eq!(group(&[], &[]).await, if is_preferred { X25519MLKEM768 } else { X25519 });
 }
 
 #[tokio::test]
