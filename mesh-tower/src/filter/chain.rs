@@ -107,12 +107,16 @@ impl FilterRun<'_> {
 }
 
 impl FilterReply {
-    /// Makes this the response of `call`.
-    pub(crate) fn respond(self, call: &mut Call, info: &StreamInfo) {
+    /// Makes this the response of `call`, with the changes of the route and then those of the filter.
+    pub(crate) fn respond(self, call: &mut Call, info: &StreamInfo, matched: Option<&Matched<'_>>) {
         info.state().observe_local_reply(&self.reply);
-        let mut response = local_reply(self.reply, call.is_grpc());
-        response.headers_mut().extend(self.headers);
-        call.respond(response);
+        call.respond(local_reply(self.reply, call.is_grpc()));
+        if let Some(matched) = matched {
+            matched.change_reply(call, info);
+        }
+        if let Some(response) = &mut call.response {
+            response.headers_mut().extend(self.headers);
+        }
     }
 }
 

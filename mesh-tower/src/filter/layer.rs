@@ -79,7 +79,7 @@ impl Middleware for FilterLayer {
         let mut router = Router::fixed(routing);
         let mut run = self.chain.start();
         match run.on_request(&mut call, &info, &mut router).await {
-            Some(reply) => reply.respond(&mut call, &info),
+            Some(reply) => reply.respond(&mut call, &info, None),
             None => {
                 let response = service.send(call.take_request().unwrap_or_default()).await?;
                 call.respond(response);

@@ -91,6 +91,34 @@ async fn every_response_passes_all_filters() {
 }
 
 #[tokio::test]
+async fn a_route_that_forwards_changes_the_replies_of_filters() {
+    let with = |path: &str, action: Action| {
+        let mut route = prefix(path, action);
+        let value = Format::parse("of the route %RESPONSE_CODE%").unwrap();
+        let added = Append {
+            name: HeaderName::from_static("x-route"),
+            value,
+            append_action: AppendAction::AppendIfExistsOrAdd,
+            keep_empty_value: false,
+        };
+        route.response_headers.add.push(added);
+        route
+    };
+    let routes = vec![with("/forwards", to_cluster()), with("/direct", direct())];
+    let fixture = Fixture::new(manager(routes, vec![HttpFilter::new(teapot())]), echo());
+    let response = async |path: &str, more: &str| {
+        fixture.exchange(&format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n{more}\r\n")).await
+    };
+    let close = "connection: close\r\n";
+    let aborted = response("/forwards", close).await;
+    assert!(aborted.contains(" 418 ") && aborted.contains("x-route: of the route 0"), "{aborted}");
+    let of_direct = response("/direct", close).await;
+    assert!(of_direct.contains(" 418 ") && !of_direct.contains("x-route"), "{of_direct}");
+    let refused = response("/forwards", "connection: upgrade\r\nupgrade: x\r\n").await;
+    assert!(refused.contains(" 403 ") && refused.contains("x-route: of the route 0"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_response_passes_the_filters_in_reverse() {
     let order = |name: &str| {
         let mutations = Mutations::new(

@@ -73,6 +73,7 @@ impl HttpListener {
         if let Err(reply) = upgrade {
             info.state().upstream_cluster = router.matched().and_then(|matched| matched.cluster.clone());
             call.reply(info, reply);
+            change_reply(call, info, &router);
             if let Some(run) = &mut run {
                 run.on_response(call, info, router.matched());
             }
@@ -96,6 +97,7 @@ impl HttpListener {
         if let Some(expired) = expired {
             self.count_expired(expired);
             call.reply(info, expired.reply());
+            change_reply(call, info, &router);
         }
         if let Some(run) = &mut run {
             run.on_response(call, info, router.matched());
@@ -118,7 +120,7 @@ impl HttpListener {
             if let Some(reply) = reply {
                 // Metrics have the service that the request would have reached.
                 info.state().upstream_cluster = router.matched().and_then(|matched| matched.cluster.clone());
-                reply.respond(call, info);
+                reply.respond(call, info, router.matched());
                 return true;
             }
         }
@@ -185,6 +187,13 @@ impl HttpListener {
 }
 
 /// Whether the program's own service responds.
+/// Changes the headers of a local reply as the route says.
+fn change_reply(call: &mut Call, info: &StreamInfo, router: &Router<'_>) {
+    if let Some(matched) = router.matched() {
+        matched.change_reply(call, info);
+    }
+}
+
 fn is_served_here(matched: &Matched<'_>) -> bool {
     !matched.route.is_forwarding() && matched.route.route().action == Action::NonForwarding
 }

@@ -4,13 +4,13 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use mesh_core::{
     local_reply::LocalReply,
     model::Action,
-    policy::header_mutation,
+    policy::header_mutation::{self, Changes},
     request::RequestHead,
     route::https_location,
     telemetry::{Attributes, ResponseFlags, details},
 };
 
-use super::{Matched, Routing};
+use super::{Matched, Route, Routing};
 use crate::{
     Body,
     call::{Call, ResponseSource, StreamInfo, local_reply},
@@ -102,6 +102,25 @@ fn set_location(response: &mut Response<Body>, location: Option<String>) {
     if let Some(location) = location.and_then(|location| HeaderValue::try_from(location).ok()) {
         response.headers_mut().insert(header::LOCATION, location);
     }
+}
+
+/// Changes the headers of a response as `route` says, for which its status is `response_code`. Envoy
+/// `finalizeResponseHeaders`.
+pub(crate) fn change_response(
+    route: &Route,
+    weighted: Option<usize>,
+    info: &StreamInfo,
+    (head, response): (&Parts, &mut Response<Body>),
+    response_code: Option<StatusCode>,
+) {
+    if route.response_changes() == Changes::None {
+        return;
+    }
+    let levels = route.response_headers(weighted);
+    let state = info.state();
+    let known = with_head(head, &state.attributes(info));
+    let attributes = Attributes { response_code, ..known };
+    header_mutation::apply_to_response(levels, response.headers_mut(), &attributes);
 }
 
 /// The head of a request, for the [`Attributes`] of header values.

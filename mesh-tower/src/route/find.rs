@@ -11,7 +11,8 @@ use mesh_core::{
     store::{ClusterSlot, Routes, Store},
 };
 
-use super::RouteMatched;
+use super::{RouteMatched, change_response};
+use crate::call::{Call, StreamInfo};
 
 /// The result of routing a request.
 #[derive(Debug)]
@@ -149,6 +150,17 @@ struct RoutedFrom<'a> {
 }
 
 impl<'r> Matched<'r> {
+    /// Changes the headers of a local reply that neither the route nor an attempt to forward has made. As in Envoy, routes that
+    /// do not forward change their own responses only.
+    pub(crate) fn change_reply(&self, call: &mut Call, info: &StreamInfo) {
+        if self.route.is_forwarding()
+            && let Call { head, response: Some(response), .. } = call
+        {
+            // As in Envoy, `%RESPONSE_CODE%` is not known yet.
+            change_response(&self.route, self.weighted, info, (head, response), None);
+        }
+    }
+
     fn new(route: RouteRef<'r, Arc<ClusterSlot>>, head: &RequestHead<'_>, random: u64, store: Option<&Store>) -> Self {
         if let Some(slot) = route.entry().only_cluster() {
             return Self { route, cluster: slot.load(), weighted: None, name: NamedBy::Route(slot) };

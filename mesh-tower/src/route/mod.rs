@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use mesh_core::{route::RouteEntry, store::ClusterSlot};
 
-pub(crate) use direct_response::{respond, with_head};
+pub(crate) use direct_response::{change_response, respond, with_head};
 pub(crate) use find::{Matched, Router, Routing};
 pub use layer::RouteLayer;
 pub use matched::RouteMatched;

@@ -4,18 +4,14 @@ use std::time::Instant;
 
 use http::{HeaderName, HeaderValue, Response, request::Parts};
 use mesh_core::{
-    local_reply::LocalReply,
-    policy::header_mutation::{self, Changes},
-    request::RequestHead,
-    route::RequestCounters,
-    telemetry::Attributes,
+    local_reply::LocalReply, policy::header_mutation::Changes, request::RequestHead, route::RequestCounters,
 };
 
 use super::{UpstreamOptions, request::X_ENVOY_ATTEMPT_COUNT};
 use crate::{
     Body,
     call::{Call, StreamInfo},
-    route::{Matched, Route, with_head},
+    route::{Matched, Route, change_response},
 };
 
 const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -95,13 +91,7 @@ impl<'a> Exchange<'a> {
                 response.headers_mut().insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(attempts));
             }
         }
-        if self.route.response_changes() != Changes::None {
-            let levels = self.route.response_headers(self.weighted);
-            let status = response.status();
-            let state = self.info.state();
-            let known = with_head(head, &state.attributes(self.info));
-            let attributes = Attributes { response_code: Some(status), ..known };
-            header_mutation::apply_to_response(levels, response.headers_mut(), &attributes);
-        }
+        let status = Some(response.status());
+        change_response(self.route, self.weighted, self.info, (head, response), status);
     }
 }
