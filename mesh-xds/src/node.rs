@@ -19,6 +19,8 @@ const NAMESPACE: &str = "NAMESPACE";
 const LABELS: &str = "LABELS";
 const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
 const SERVICE_ACCOUNT: &str = "SERVICE_ACCOUNT";
+/// What the programs of this project call themselves, or how the name begins that they call themselves.
+const USER_AGENT: &str = "mesh";
 const REDIRECT: &str = "REDIRECT";
 
 /// An xDS node cannot be decoded.
@@ -56,7 +58,13 @@ pub fn to_xds(node: &Node) -> core::Node {
     for (key, value) in [(GENERATOR, generator), (INTERCEPTION_MODE, interception), (SERVICE_ACCOUNT, account)] {
         fields.extend(value.map(|value| (key.to_owned(), string(value))));
     }
-    core::Node { id: node.id(), cluster: node.cluster(), metadata: Some(Struct { fields }), ..core::Node::default() }
+    core::Node {
+        id: node.id(),
+        cluster: node.cluster(),
+        metadata: Some(Struct { fields }),
+        user_agent_name: USER_AGENT.to_owned(),
+        ..core::Node::default()
+    }
 }
 
 fn string(text: &str) -> Value {
@@ -76,6 +84,13 @@ pub fn with_user_agent(node: core::Node, name: &str, version: &str) -> core::Nod
         user_agent_version_type: Some(core::node::UserAgentVersionType::UserAgentBuildVersion(build)),
         ..node
     }
+}
+
+/// Whether the node is a program of this project. A library of another project supports less of what a library gets.
+#[must_use]
+pub fn is_of_this_project(node: &core::Node) -> bool {
+    let name = node.user_agent_name.strip_prefix(USER_AGENT);
+    name.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// Decodes a node.

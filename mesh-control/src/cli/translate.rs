@@ -54,6 +54,8 @@ enum Role {
     Gateway,
     /// A program that is itself part of the mesh.
     Library,
+    /// A program with a gRPC library alone.
+    Grpc,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,7 +97,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => return super::fail(&error),
     };
     warn_of_unknown_service(&node, &loaded.mesh.registry);
-    let resources = translate::translate(&loaded.mesh, &node);
+    let mut resources = translate::translate(&loaded.mesh, &node);
+    if matches!(arguments.role, Role::Grpc) {
+        resources = translate::for_grpc(resources);
+    }
     let text = serde_json::to_string_pretty(&to_json(&resources, arguments.kind)).unwrap_or_default();
     super::written(writeln!(io::stdout().lock(), "{text}"), ExitCode::SUCCESS)
 }
@@ -124,7 +129,7 @@ fn node(arguments: &Arguments) -> Result<Node, ArgumentsError> {
         Role::Sidecar => translate::Role::Sidecar(Interception::None),
         Role::Intercepting => translate::Role::Sidecar(Interception::Redirect),
         Role::Gateway => translate::Role::Gateway,
-        Role::Library => translate::Role::Library,
+        Role::Library | Role::Grpc => translate::Role::Library,
     };
     if arguments.service.is_none() && matches!(role, translate::Role::Sidecar(_)) {
         return Err(ArgumentsError::NoService);

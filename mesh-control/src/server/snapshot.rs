@@ -12,7 +12,7 @@ use prost::{Message, Name};
 use prost_types::Any;
 
 use crate::mesh::Mesh;
-use crate::translate::translate;
+use crate::translate::{for_grpc, for_stock_envoy, translate};
 
 /// The version of a resource, or of several: a hash of the contents, so that it is the same in every process and after a
 /// restart.
@@ -80,6 +80,26 @@ pub(super) fn encode_secrets(secrets: &[Secret]) -> Named {
     encode(secrets, |secret| &secret.name)
 }
 
+/// What a client is. Clients for which it is equal have the same resources.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClientView {
+    pub(super) node: Node,
+    pub(super) program: Program,
+}
+
+/// What obeys the resources. Programs differ in what they support.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Program {
+    /// A library or proxy of this project.
+    OfThisProject,
+    /// Istio's build of Envoy.
+    IstioProxy,
+    /// Any other Envoy.
+    Envoy,
+    /// A gRPC library.
+    Grpc,
+}
+
 /// The resources of a node, without the secrets of its identity.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
@@ -87,8 +107,13 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    fn of(mesh: &Mesh, node: &Node) -> Self {
-        let resources = translate(mesh, node);
+    fn of(mesh: &Mesh, view: &ClientView) -> Self {
+        let resources = translate(mesh, &view.node);
+        let resources = match view.program {
+            Program::OfThisProject | Program::IstioProxy => resources,
+            Program::Grpc => for_grpc(resources),
+            Program::Envoy => for_stock_envoy(resources),
+        };
         let mut snapshot = Self::default();
         let mut put = |kind: ResourceType, named| snapshot.types[kind as usize] = named;
         put(ResourceType::Secret, encode_secrets(&resources.secrets));
@@ -114,7 +139,7 @@ pub(super) struct Slot(OnceLock<Snapshot>);
 pub(super) struct World {
     pub(super) mesh: Arc<Mesh>,
     /// Those of nodes that have left are dropped with the next new one.
-    slots: Mutex<HashMap<Node, Weak<Slot>>>,
+    slots: Mutex<HashMap<ClientView, Weak<Slot>>>,
 }
 
 impl World {
@@ -123,20 +148,20 @@ impl World {
     }
 
     /// The place of the resources of a node, as long as it is held.
-    pub(super) fn slot(&self, node: &Node) -> Arc<Slot> {
+    pub(super) fn slot(&self, view: &ClientView) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(node).and_then(Weak::upgrade) {
+        if let Some(slot) = slots.get(view).and_then(Weak::upgrade) {
             return slot;
         }
         slots.retain(|_, slot| slot.strong_count() > 0);
         let slot = Arc::default();
-        slots.insert(node.clone(), Arc::downgrade(&slot));
+        slots.insert(view.clone(), Arc::downgrade(&slot));
         slot
     }
 
     /// The resources of a node, made at its place if no equal node has them yet.
-    pub(super) fn snapshot<'a>(&self, node: &Node, slot: &'a Slot) -> &'a Snapshot {
-        slot.0.get_or_init(|| Snapshot::of(&self.mesh, node))
+    pub(super) fn snapshot<'a>(&self, view: &ClientView, slot: &'a Slot) -> &'a Snapshot {
+        slot.0.get_or_init(|| Snapshot::of(&self.mesh, view))
     }
 }
 

@@ -19,16 +19,20 @@ mod gateway_server;
 mod listener;
 mod names;
 mod proto;
+mod proxyless;
 mod route;
+mod stock_envoy;
 mod string_match;
 mod tls;
 mod traffic_policy;
 mod view;
 mod workload;
 
-pub use mesh_core::node::{Interception, Node, NodeError, Role};
+pub use mesh_core::node::{Interception, Labels, Node, NodeError, Role};
+pub use proxyless::for_grpc;
+pub use stock_envoy::for_stock_envoy;
 pub use tls::{identity_secrets, redacted};
-pub use workload::with_labels;
+pub use workload::{with_labels, with_service};
 
 use mesh_xds::proto::envoy::config::cluster::v3::Cluster;
 use mesh_xds::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;

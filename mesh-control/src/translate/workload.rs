@@ -23,6 +23,31 @@ pub fn with_labels(mut node: Node, registry: &Registry) -> Node {
     node
 }
 
+/// The node with a service: its own, if the mesh declares it, else the first one with an endpoint at one of these addresses whose
+/// labels do not contradict the node's. So a workload that names itself otherwise than its service is still found, as in Istio.
+#[must_use]
+pub fn with_service(mut node: Node, addresses: &[IpAddr], registry: &Registry) -> Node {
+    let is_declared = node.service.as_ref().is_some_and(|host| registry.find(host, &node.namespace).is_some());
+    if is_declared || addresses.is_empty() {
+        return node;
+    }
+    let is_node = |endpoint: &Endpoint| {
+        let mut labels = endpoint.labels.iter();
+        let agrees = labels.all(|(key, value)| node.labels.get(key).is_none_or(|own| own == value));
+        endpoint.namespace == node.namespace
+            && agrees
+            && endpoint.address.parse().is_ok_and(|it| addresses.contains(&it))
+    };
+    let found = {
+        let mut services = registry.visible_to(&node.namespace);
+        services.find(|service| service.endpoints.iter().any(is_node)).map(|service| service.host.clone())
+    };
+    if found.is_some() {
+        node.service = found;
+    }
+    node
+}
+
 fn shared_labels(node: &Node, registry: &Registry) -> Labels {
     let mut endpoints = all_endpoints(node, registry);
     let Some(first) = endpoints.next() else { return Labels::new() };
@@ -63,5 +88,35 @@ impl<'a> View<'a> {
     pub(super) fn address(&self, target_port: u16) -> Option<IpAddr> {
         let mut endpoints = self.endpoints();
         endpoints.find(|endpoint| endpoint.ports.values().any(|&port| port == target_port))?.address.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Options;
+    use crate::diagnostic::Source;
+    use crate::load::Loaded;
+
+    #[test]
+    fn a_node_without_a_declared_service_is_found_by_its_address() {
+        let text = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: \
+             [a.default.svc.cluster.local], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], endpoints: \
+             [{address: 10.0.0.1, labels: {app: a}}]}\n";
+        let loaded = Loaded::from_sources(vec![Arc::new(Source::new("a.yaml", text))], Options::default());
+        let found = |service: Option<&str>, namespace: &str, address: &str, label: &str| {
+            let labels = Labels::from([("app".to_owned(), label.to_owned())]);
+            let node = Node::new(Role::Library, service, Some(namespace), labels).unwrap();
+            let node = with_service(node, &[address.parse().unwrap()], &loaded.mesh.registry);
+            node.service.map(|host| host.to_string())
+        };
+        let own = Some("a.default.svc.cluster.local".to_owned());
+        assert_eq!(found(None, "default", "10.0.0.1", "a"), own);
+        assert_eq!(found(Some("misnamed"), "default", "10.0.0.1", "a"), own);
+        assert_eq!(found(None, "default", "10.0.0.2", "a"), None);
+        assert_eq!(found(None, "default", "10.0.0.1", "b"), None, "another workload");
+        assert_eq!(found(None, "other", "10.0.0.1", "a"), None, "another namespace");
     }
 }

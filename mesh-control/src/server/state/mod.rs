@@ -7,6 +7,7 @@
 //! Envoy waits for the endpoints of a cluster that has changed in any way, and does not ask for them. So a response with
 //! clusters is followed by one with their endpoints, even if these are the same. istiod does so, too.
 
+mod client;
 mod response;
 mod subscription;
 
@@ -26,10 +27,11 @@ use mesh_xds::resource::ResourceType;
 use mesh_xds::status::SourceStatus;
 
 use super::caller::Caller;
-use super::snapshot::{Named, Slot, Version, World, Worlds, encode_secrets};
+use super::snapshot::{Named, Version, World, Worlds, encode_secrets};
 use crate::identities::WorkloadCertificate;
 use crate::mesh::Mesh;
 use crate::translate::{identity, identity_secrets};
+use client::Client;
 use subscription::Subscription;
 
 /// A stream cannot be served.
@@ -90,18 +92,10 @@ pub struct StreamState {
     status: Arc<SourceStatus>,
 }
 
-#[derive(Debug)]
-struct Client {
-    /// As it names itself.
-    id: String,
-    node: Node,
-    slot: Arc<Slot>,
-}
-
 /// Without resources, which may be private keys.
 impl fmt::Debug for StreamState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let node = self.client.as_ref().map(|client| &client.node);
+        let node = self.client.as_ref().map(|client| &client.view.node);
         f.debug_struct("StreamState").field("node", &node).field("nonce", &self.nonce).finish_non_exhaustive()
     }
 }
@@ -172,7 +166,7 @@ impl StreamState {
     pub fn handle_mesh(&mut self, mesh: &Arc<Mesh>) {
         self.world = self.worlds.at(mesh);
         let Some(client) = &mut self.client else { return };
-        client.slot = self.world.slot(&client.node);
+        client.handle_world(&self.world);
         self.check_service();
         self.push_changes();
     }
@@ -181,7 +175,7 @@ impl StreamState {
     #[must_use]
     pub fn identity(&self) -> Option<String> {
         let client = self.client.as_ref().filter(|_| self.caller.is_known())?;
-        self.world.mesh.has_certificates.then(|| identity(&self.world.mesh, &client.node))
+        self.world.mesh.has_certificates.then(|| identity(&self.world.mesh, &client.view.node))
     }
 
     /// The secrets of the client's identity: its certificate and the roots.
@@ -208,8 +202,7 @@ impl StreamState {
         }
         let xds = node.ok_or(Refusal::Anonymous)?;
         let node = self.caller.check(node::from_xds(xds)?, &self.world.mesh)?;
-        let slot = self.world.slot(&node);
-        self.client = Some(Client { id: xds.id.clone(), node, slot });
+        self.client = Some(Client::new(xds, node, &self.world));
         self.check_service();
         Ok(())
     }
@@ -224,7 +217,7 @@ impl StreamState {
     /// Warns if the mesh does not declare the service of the client. Warns again only after the service has been declared.
     fn check_service(&mut self) {
         let Some(client) = &self.client else { return };
-        let undeclared = undeclared(&self.world.mesh, &client.node);
+        let undeclared = undeclared(&self.world.mesh, &client.view.node);
         let was_declared = std::mem::replace(&mut self.is_declared, undeclared.is_none());
         if let (true, Some(warning)) = (was_declared, undeclared) {
             tracing::warn!("{warning}");
@@ -253,7 +246,7 @@ impl StreamState {
         let Some(client) = self.client.as_ref().filter(|_| state.is_open) else { return BTreeSet::new() };
         let is_secret = kind == ResourceType::Secret;
         let is_hidden = is_secret && !self.caller.is_known();
-        let snapshot = self.world.snapshot(&client.node, &client.slot);
+        let snapshot = self.world.snapshot(&client.view, &client.slot);
         let own = if is_hidden { &NONE } else { snapshot.of_type(kind) };
         let of_identity = if is_secret { &self.identity } else { &NONE };
         let wanted: Vec<_> = state.wanted(own).chain(state.wanted(of_identity)).collect();

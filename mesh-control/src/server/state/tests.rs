@@ -292,7 +292,7 @@ fn a_node_must_be_of_the_identity_that_its_client_has_proved() {
     let one = "spiffe://cluster.local/ns/default/sa/one";
     for account in [None, Some("one")] {
         let state = open(one, account).unwrap();
-        assert_eq!(state.client.unwrap().node.service_account.as_deref(), Some("one"));
+        assert_eq!(state.client.unwrap().view.node.service_account.as_deref(), Some("one"));
     }
     for (identity, account) in [
         (one, Some("two")),

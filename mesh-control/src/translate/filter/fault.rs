@@ -6,7 +6,7 @@ use crate::translate::proto::{any, duration, fault, fault_common, http, percent}
 use crate::translate::view::View;
 use prost_types::Any;
 
-pub(super) const NAME: &str = "envoy.filters.http.fault";
+pub(in crate::translate) const NAME: &str = "envoy.filters.http.fault";
 
 pub(super) fn add_http(_: &View<'_>, _: Side, filters: &mut Vec<http::HttpFilter>) {
     filters.push(http_filter(NAME, any(&fault::HttpFault::default())));

@@ -7,9 +7,9 @@
 
 pub(super) mod authorization;
 mod cors;
-mod fault;
+pub(super) mod fault;
 mod mongo;
-mod peer_metadata;
+pub(super) mod peer_metadata;
 pub(super) mod request_authentication;
 mod router;
 

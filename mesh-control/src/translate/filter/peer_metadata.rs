@@ -5,7 +5,7 @@ use crate::translate::proto::{TypedStruct, any, http, list, object, structure};
 use crate::translate::view::View;
 use prost_types::Struct;
 
-const NAME: &str = "istio.metadata_exchange";
+pub(in crate::translate) const NAME: &str = "istio.metadata_exchange";
 const TYPE_URL: &str = "type.googleapis.com/io.istio.http.peer_metadata.Config";
 
 /// On the inbound side, metadata is read from requests and written to responses; on the other sides it is the reverse.
