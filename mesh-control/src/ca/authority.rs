@@ -11,7 +11,7 @@ use rcgen::{
 };
 
 use super::certificate::{Authentic, CertificateError};
-use super::{CaError, CaFiles, Identity};
+use super::{AUDIT, CaError, CaFiles, Identity};
 use crate::identities::{Identities, Unavailable, WorkloadCertificate};
 
 /// Lifetime of a certificate unless the request says another. Istio `DEFAULT_WORKLOAD_CERT_TTL`.
@@ -265,6 +265,8 @@ impl Authority {
         let serial = hex(&serial);
         let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         tracing::info!(
+            target: AUDIT,
+            outcome = "issued",
             identity = %request.identity,
             serial,
             not_before = seconds(not_before),

@@ -16,6 +16,8 @@ mod files;
 mod identity;
 mod local;
 mod rotation;
+#[cfg(feature = "serve")]
+pub(crate) mod service;
 
 pub use authority::{Authority, DEFAULT_TTL, IssueError, Issued, MAX_TTL, Request};
 pub use certificate::CertificateError;
@@ -23,6 +25,12 @@ pub use files::{CaFiles, FileError};
 pub use identity::{Identity, IdentityError};
 pub use local::{LocalError, local_directory};
 pub use rotation::{Fleet, Rotation, RotationError, SETTLE, Step};
+#[cfg(feature = "serve")]
+pub use service::{KeysError, Lifetimes, LifetimesError, TokenError, TokenSettings};
+
+/// Target of the log's events about certificates that are issued, at `info`, and refused, at `warn`. Their fields are `outcome`,
+/// `identity`, `serial`, `not_before` and `not_after` (seconds since 1970), `requester` and `reason`.
+pub const AUDIT: &str = "mesh_control::ca::audit";
 
 /// The reason why an authority cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,15 +1,29 @@
 //! Who a call is from.
 
-use tonic::{Request, Status};
+use std::time::SystemTime;
+
+use mesh_core::causes::with_causes;
+use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Request, Status};
 
 use super::incoming::Peer;
+use crate::ca::Identity;
+use crate::ca::service::{Authenticate, Authenticated, Proof, TokenVerifier, Unproven};
 use crate::server::Caller;
 
-/// Decides who a call is from: by the certificate of its connection.
-#[derive(Debug, Default)]
-pub(super) struct Authenticator {}
+/// Decides who a call is from: by the certificate of its connection or, if that has no identity, by a token.
+#[derive(Debug)]
+pub(super) struct Authenticator {
+    trust_domain: String,
+    /// `None` = tokens prove nothing.
+    tokens: Option<TokenVerifier>,
+}
 
 impl Authenticator {
+    pub(super) fn new(trust_domain: &str, tokens: Option<TokenVerifier>) -> Self {
+        Self { trust_domain: trust_domain.to_owned(), tokens }
+    }
+
     /// Who the call is from. One over TLS must prove an identity; what one in plain text says about itself is not looked at.
     ///
     /// # Errors
@@ -19,8 +33,48 @@ impl Authenticator {
         match request.extensions().get() {
             None | Some(Peer::Plain) => Ok(Caller::Anonymous),
             Some(Peer::Tls { identities }) if !identities.is_empty() => Ok(Caller::Verified(identities.clone())),
-            // The text is istiod's.
-            Some(Peer::Tls { .. }) => Err(Status::unauthenticated("request authenticate failure")),
+            Some(Peer::Tls { .. }) => match self.by_token(request.metadata(), SystemTime::now()) {
+                Ok(identity) => Ok(Caller::Verified(vec![identity.to_string()])),
+                Err(error) => {
+                    tracing::debug!("a caller is refused: {}", with_causes(&error));
+                    // The text is istiod's.
+                    Err(Status::unauthenticated("request authenticate failure"))
+                }
+            },
         }
     }
+
+    fn by_token(&self, metadata: &MetadataMap, now: SystemTime) -> Result<Identity, Unproven> {
+        let mut headers = metadata.get_all("authorization").iter().filter_map(|value| value.to_str().ok());
+        let bearer = headers.next().and_then(bearer).filter(|_| headers.next().is_none());
+        let token = bearer.ok_or(Unproven::Nothing)?;
+        let tokens = self.tokens.as_ref().ok_or(Unproven::NoKeys)?;
+        Ok(tokens.verify(token, now)?)
+    }
+}
+
+impl Authenticate for Authenticator {
+    fn authenticate(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+        now: SystemTime,
+    ) -> Result<Authenticated, Unproven> {
+        let Some(Peer::Tls { identities }) = extensions.get() else { return Err(Unproven::Nothing) };
+        let authenticated = match identities.as_slice() {
+            [] => Authenticated { identity: self.by_token(metadata, now)?, proof: Proof::Token },
+            [identity] => Authenticated { identity: Identity::parse(identity)?, proof: Proof::Certificate },
+            several => return Err(Unproven::Several(several.len())),
+        };
+        match authenticated.identity.trust_domain() {
+            own if own == self.trust_domain => Ok(authenticated),
+            other => Err(Unproven::TrustDomain(other.to_owned())),
+        }
+    }
+}
+
+/// The token of `Bearer TOKEN`; the scheme is in any case. RFC 9110 section 11.1.
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' ')).filter(|token| !token.is_empty())
 }

@@ -1,9 +1,9 @@
-//! The control plane on sockets, in the role of istiod: xDS over gRPC.
+//! The control plane on sockets, in the role of istiod: xDS and certificates over gRPC.
 //!
 //! | port | what | who may |
 //! |---|---|---|
 //! | `grpc_addr` | ADS in plain text | anyone; without secrets, because the client proves nothing |
-//! | `secure_grpc_addr` | ADS with TLS | who proves an identity of the mesh: by a certificate of the authority, or a token |
+//! | `secure_grpc_addr` | ADS and `CreateCertificate` with TLS | who proves an identity of the mesh: by a certificate of the authority, or a token |
 //! | `http_addr` | `/ready`, `/metrics` | anyone |
 //!
 //! The certificate of the second port is one of the authority, for the names that istiod has. [`services`] is the table of the
@@ -25,7 +25,8 @@ use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::ca::{Authority, CaError, IssueError};
+use crate::ca::service::TokenVerifier;
+use crate::ca::{Authority, CaError, IssueError, Lifetimes, TokenError, TokenSettings};
 use crate::config;
 use crate::server::{ControlPlane, Options};
 use crate::source::{Directory, Follower, OpenError};
@@ -54,6 +55,10 @@ pub struct Settings {
     pub ca_dir: Option<PathBuf>,
     /// Names of hosts that the certificate of the TLS port is for.
     pub dns_names: Vec<String>,
+    /// Tokens by which clients of the TLS port may prove an identity, besides certificates; `None` = none.
+    pub tokens: Option<TokenSettings>,
+    /// Lifetimes of certificates that clients ask for.
+    pub lifetimes: Lifetimes,
 }
 
 impl Settings {
@@ -68,6 +73,8 @@ impl Settings {
             http_addr: None,
             ca_dir: None,
             dns_names: DEFAULT_DNS_NAMES.map(str::to_owned).into(),
+            tokens: None,
+            lifetimes: Lifetimes::default(),
         }
     }
 }
@@ -85,6 +92,9 @@ pub enum Error {
     /// The authority issues no certificate for the TLS port.
     #[error("the certificate of the TLS port")]
     Certificate(#[from] IssueError),
+    /// Tokens cannot be verified.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
     /// Certificates or keys do not fit TLS.
     #[error("TLS of {what}")]
     Tls {
@@ -145,8 +155,9 @@ impl Server {
         let status = directory.status();
         let options = Options::default().with_identities(Some(Arc::clone(&authority) as _));
         let control_plane = ControlPlane::new(meshes, status, options);
-        let authenticator = Authenticator::default();
-        let context = Context { control_plane, authority, authenticator: Arc::new(authenticator) };
+        let tokens = settings.tokens.as_ref().map(|tokens| TokenVerifier::open(tokens, &trust_domain)).transpose()?;
+        let authenticator = Arc::new(Authenticator::new(&trust_domain, tokens));
+        let context = Context { control_plane, authority, authenticator, lifetimes: settings.lifetimes };
         let grpc = listen(settings.grpc_addr).await?;
         let secure_grpc = listen(settings.secure_grpc_addr).await?;
         let http = listen(settings.http_addr).await?;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use mesh_xds::proto::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use mesh_xds::proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateServiceServer;
 use tonic::service::Routes;
 
 use super::ads::Ads;
 use super::authenticate::Authenticator;
-use crate::ca::Authority;
+use crate::ca::service::{CertificateService, MAX_REQUEST_BYTES};
+use crate::ca::{Authority, Lifetimes};
 use crate::server::ControlPlane;
 
 /// What services are made of.
@@ -16,6 +18,7 @@ pub(super) struct Context {
     pub(super) control_plane: ControlPlane,
     pub(super) authority: Arc<Authority>,
     pub(super) authenticator: Arc<Authenticator>,
+    pub(super) lifetimes: Lifetimes,
 }
 
 /// The services of the port without TLS.
@@ -25,5 +28,11 @@ pub(super) fn plain(context: &Context) -> Routes {
 
 /// The services of the port with TLS, one in a line.
 pub(super) fn secure(context: &Context) -> Routes {
-    Routes::new(AggregatedDiscoveryServiceServer::new(Ads::new(context)))
+    Routes::new(AggregatedDiscoveryServiceServer::new(Ads::new(context))).add_service(certificates(context))
+}
+
+fn certificates(context: &Context) -> IstioCertificateServiceServer<CertificateService> {
+    let authority = Arc::clone(&context.authority);
+    let service = CertificateService::new(authority, Arc::clone(&context.authenticator) as _, context.lifetimes);
+    IstioCertificateServiceServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES)
 }

@@ -10,6 +10,7 @@ use mesh_xds::proto::envoy::service::discovery::v3::aggregated_discovery_service
 use mesh_xds::proto::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
+use mesh_xds::proto::istio::v1::auth::istio_certificate_service_client::IstioCertificateServiceClient;
 use mesh_xds::resource::ResourceType;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -21,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 use super::*;
+use crate::ca::service::tests::{self as ca_tests, Signer};
 use crate::ca::{Identity, Request};
 use crate::identities::WorkloadCertificate;
 
@@ -55,8 +57,19 @@ struct Running {
 }
 
 async fn start(name: &str) -> Running {
+    start_with(name, None).await
+}
+
+/// A control plane that believes the tokens of `signer`.
+async fn start_with(name: &str, signer: Option<&Signer>) -> Running {
     let directory = TemporaryDirectory::new(name);
     let mut settings = Settings::new(&directory.0);
+    settings.tokens = signer.map(|signer| {
+        // The directory of the resources has a file of a kind that is not read.
+        let path = directory.0.join("keys.jwks");
+        fs::write(&path, signer.jwks()).unwrap();
+        TokenSettings::new(path, ca_tests::ISSUER)
+    });
     let any = Some("127.0.0.1:0".parse().unwrap());
     (settings.grpc_addr, settings.secure_grpc_addr, settings.http_addr) = (any, any, any);
     let server = Server::bind(settings).await.unwrap();
@@ -247,4 +260,55 @@ async fn it_tells_that_it_is_ready_and_what_was_rejected() {
     stream.next(&[]).await;
     let metrics = running.get("/metrics").await;
     assert!(metrics.contains("pilot_total_xds_rejects{type=\"cds\"} 1\n"), "{metrics}");
+}
+
+/// Asks for a certificate, with a token or without one. What it identifies, or the code of the refusal.
+async fn ask(channel: Channel, token: Option<&str>) -> Result<Vec<String>, tonic::Code> {
+    let mut request = tonic::Request::new(ca_tests::request(0));
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let mut client = IstioCertificateServiceClient::new(channel);
+    let response = client.create_certificate(request).await.map_err(|status| status.code())?;
+    Ok(ca_tests::read(&response.into_inner().cert_chain[0]).0)
+}
+
+#[tokio::test]
+async fn a_workload_gets_its_first_certificate_for_a_token_and_the_next_for_its_certificate() {
+    let (signer, one) = (Signer::new(), "spiffe://cluster.local/ns/default/sa/one");
+    let running = start_with("issue", Some(&signer)).await;
+    let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
+    let token = |account: &str| signer.token(&format!("system:serviceaccount:default:{account}"), "istio-ca", exp);
+    assert_eq!(ask(running.tls(None).await, Some(&token("one"))).await.unwrap(), [one]);
+    assert_eq!(ask(running.tls(Some(one)).await, None).await.unwrap(), [one]);
+    assert_eq!(ask(running.tls(Some(one)).await, Some(&token("two"))).await.unwrap(), [one], "as in Istio");
+
+    let unauthenticated = Err(tonic::Code::Unauthenticated);
+    assert_eq!(ask(running.tls(None).await, None).await, unauthenticated);
+    assert_eq!(ask(running.tls(None).await, Some("a.b.c")).await, unauthenticated);
+    let other = running.tls(Some("spiffe://other/ns/default/sa/one")).await;
+    assert_eq!(ask(other, None).await, unauthenticated, "it is of another trust domain");
+    assert_eq!(ask(running.plain().await, Some(&token("one"))).await, Err(tonic::Code::Unimplemented));
+    let without_keys = start("issue-without-keys").await;
+    assert_eq!(ask(without_keys.tls(None).await, Some(&token("one"))).await, unauthenticated);
+}
+
+#[tokio::test]
+async fn a_token_proves_the_identity_of_a_client_of_ads() {
+    let signer = Signer::new();
+    let running = start_with("ads-token", Some(&signer)).await;
+    let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
+    let open = async |account: &str| {
+        let token = signer.token(&format!("system:serviceaccount:default:{account}"), "istio-ca", exp);
+        let (sender, receiver) = mpsc::channel(1);
+        sender.send(first(ResourceType::Secret, &["default"])).await.unwrap();
+        let mut request = tonic::Request::new(ReceiverStream::new(receiver));
+        request.metadata_mut().insert("authorization", format!("bearer {token}").parse().unwrap());
+        let mut client = AggregatedDiscoveryServiceClient::new(running.tls(None).await);
+        let mut responses = client.stream_aggregated_resources(request).await.unwrap().into_inner();
+        let response = responses.message().await;
+        drop(sender);
+        response
+    };
+    assert_eq!(open("one").await.unwrap().unwrap().resources.len(), 1);
 }
