@@ -30,10 +30,11 @@ impl Authenticator {
     ///
     /// If it proves none.
     pub(super) fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        match request.extensions().get() {
-            None | Some(Peer::Plain) => Ok(Caller::Anonymous),
-            Some(Peer::Tls { identities }) if !identities.is_empty() => Ok(Caller::Verified(identities.clone())),
-            Some(Peer::Tls { .. }) => match self.by_token(request.metadata(), SystemTime::now()) {
+        let now = SystemTime::now();
+        match request.extensions().get().and_then(|peer: &Peer| peer.identities(now)) {
+            None => Ok(Caller::Anonymous),
+            Some(identities) if !identities.is_empty() => Ok(Caller::Verified(identities.to_vec())),
+            Some(_) => match self.by_token(request.metadata(), now) {
                 Ok(identity) => Ok(Caller::Verified(vec![identity.to_string()])),
                 Err(error) => {
                     tracing::debug!("a caller is refused: {}", with_causes(&error));
@@ -60,8 +61,8 @@ impl Authenticate for Authenticator {
         extensions: &Extensions,
         now: SystemTime,
     ) -> Result<Authenticated, Unproven> {
-        let Some(Peer::Tls { identities }) = extensions.get() else { return Err(Unproven::Nothing) };
-        let authenticated = match identities.as_slice() {
+        let identities = extensions.get().and_then(|peer: &Peer| peer.identities(now)).ok_or(Unproven::Nothing)?;
+        let authenticated = match identities {
             [] => Authenticated { identity: self.by_token(metadata, now)?, proof: Proof::Token },
             [identity] => Authenticated { identity: Identity::parse(identity)?, proof: Proof::Certificate },
             several => return Err(Unproven::Several(several.len())),
@@ -77,4 +78,23 @@ impl Authenticate for Authenticator {
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' ')).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_while_its_connection_lasts_proves_nothing_more() {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let identities = vec!["spiffe://td/ns/n/sa/a".to_owned()];
+        let mut extensions = Extensions::new();
+        extensions.insert(Peer::Tls { identities, not_after: end });
+        let authenticator = Authenticator::new("td", None);
+        let at = |now| authenticator.authenticate(&MetadataMap::new(), &extensions, now);
+        assert_eq!(at(end - Duration::from_secs(1)).unwrap().proof, Proof::Certificate);
+        assert!(matches!(at(end), Err(Unproven::Nothing)));
+    }
 }

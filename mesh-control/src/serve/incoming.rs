@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mesh_core::causes::with_causes;
 use rustls::ServerConfig;
@@ -38,7 +38,21 @@ pub(super) enum Peer {
     Tls {
         /// `spiffe://…`
         identities: Vec<String>,
+        /// When its certificate ends. A connection may last longer.
+        not_after: SystemTime,
     },
+}
+
+impl Peer {
+    const NO_CERTIFICATE: Self = Self::Tls { identities: Vec::new(), not_after: SystemTime::UNIX_EPOCH };
+
+    /// The identities that it proves at this time, over TLS; `None` without TLS.
+    pub(super) fn identities(&self, now: SystemTime) -> Option<&[String]> {
+        match self {
+            Self::Plain => None,
+            Self::Tls { identities, not_after } => Some(if now < *not_after { identities } else { &[] }),
+        }
+    }
 }
 
 /// An accepted connection.
@@ -110,8 +124,8 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<Connecti
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
-            let identities = certificates.and_then(<[_]>::first).map(|it| identities(it)).unwrap_or_default();
-            Some(Connection { io: Io::Tls(Box::new(stream)), peer: Peer::Tls { identities } })
+            let peer = certificates.and_then(<[_]>::first).and_then(|it| peer(it)).unwrap_or(Peer::NO_CERTIFICATE);
+            Some(Connection { io: Io::Tls(Box::new(stream)), peer })
         }
         Ok(Err(error)) => {
             tracing::debug!(?from, "TLS: {}", with_causes(&error));
@@ -124,15 +138,17 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<Connecti
     }
 }
 
-/// The SPIFFE IDs of a certificate that has been verified.
-fn identities(der: &[u8]) -> Vec<String> {
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
-    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+/// The SPIFFE IDs of a certificate that has been verified, and its end.
+fn peer(der: &[u8]) -> Option<Peer> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
     let uri = |name: &GeneralName<'_>| match name {
         GeneralName::URI(uri) if uri.starts_with("spiffe://") => Some((*uri).to_owned()),
         _ => None,
     };
-    names.value.general_names.iter().filter_map(uri).collect()
+    let identities = names.value.general_names.iter().filter_map(uri).collect();
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(Peer::Tls { identities, not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) })
 }
 
 /// Serves gRPC on connections until there are no more.
