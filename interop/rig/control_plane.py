@@ -27,7 +27,8 @@ class ControlPlane:
     def start(self):
         flags = [f"--{k.replace('_', '-')}-addr={v}" for k, v in self.addresses.items()]
         self.log = open(self.folder + "/control-plane.log", "a")
-        self.child = subprocess.Popen([self.program, "serve", "--config", self.directory, "--ca-dir", self.ca, *flags],
+        self.child = subprocess.Popen([self.program, "serve", "--config", self.directory, "--ca-dir", self.ca,
+                                       "--dns-name", "istiod.istio-system.svc", "--dns-name", "localhost", *flags],
                                       stdout=subprocess.PIPE, stderr=self.log, text=True)
         line = self.child.stdout.readline()
         if not line:

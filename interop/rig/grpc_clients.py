@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from control_plane import Checks, ControlPlane, free_port
+from control_plane import Checks, ControlPlane, free_port, until
 
 HOST = "echo.default.svc.cluster.local"
 TARGET = f"xds:///{HOST}:7070"
@@ -70,7 +70,7 @@ class Rig:
     def __init__(self, rig, control, folder):
         self.echo, self.control, self.folder, self.children = rig + "/echo.py", control, folder, []
 
-    def bootstrap(self, name, cluster="", certificates=None):
+    def bootstrap(self, name, cluster="", certificates=None, is_secure=False):
         node = {"id": f"sidecar~127.0.0.1~{name}.default~default.svc.cluster.local", "cluster": cluster,
                 "metadata": {"GENERATOR": "grpc", "NAMESPACE": "default"}}
         content = {"xds_servers": [{"server_uri": self.control.addresses["grpc"],
@@ -80,6 +80,11 @@ class Rig:
             content["certificate_providers"] = {"default": {"plugin_name": "file_watcher", "config": {
                 "certificate_file": certificates + "/cert-chain.pem", "private_key_file": certificates + "/key.pem",
                 "ca_certificate_file": certificates + "/root-cert.pem", "refresh_interval": "1s"}}}
+        if is_secure:
+            content["xds_servers"][0].update(server_uri=f"localhost:{self.control.port('secure_grpc')}", channel_creds=[{
+                "type": "tls", "config": {"ca_certificate_file": certificates + "/root-cert.pem",
+                                          "certificate_file": certificates + "/cert-chain.pem",
+                                          "private_key_file": certificates + "/key.pem"}}])
         path = f"{self.folder}/{name}.json"
         with open(path, "w") as f:
             json.dump(content, f)
@@ -119,6 +124,14 @@ def client_checks(rig, check):
     time.sleep(0.5)
     r = rig.call(boot, 40)
     check("a client calls both endpoints in turn", not r["errors"] and min(r["answers"].get(n, 0) for n in "ab") > 14, r)
+
+    child = rig.spawn(boot, "call", TARGET, "700", "--gap-ms", "20")
+    found = until(lambda: HOST in control.get("/debug/loads"), 25)
+    check("load is reported", found and HOST in control.get("/debug/loads"), control.get("/debug/loads"))
+    status = json.loads(control.get("/debug/syncz"))[0]
+    kinds = ("listener", "route", "cluster", "endpoint")
+    check("all types are acknowledged", all(status[k + "_acked"] == status[k + "_sent"] for k in kinds), status)
+    child.terminate()
 
     child = rig.spawn(boot, "call", TARGET, "150", "--gap-ms", "20")
     time.sleep(1.5)
@@ -163,7 +176,7 @@ def client_checks(rig, check):
 
 def server_checks(rig, check, port):
     control = rig.control
-    server = rig.bootstrap("server", "echo.default", control.issue("server"))
+    server = rig.bootstrap("server", "echo.default", control.issue("server"), is_secure=True)
     client = rig.bootstrap("caller", "", control.issue("client"))
     address = f"127.0.0.1:{port}"
     control.write(entry([port]) + rule() + PLAIN)

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// Address of ADS and of the authority with TLS, or `none`. Clients need a certificate of the authority or a token.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:15012", value_parser = parse_address)]
     secure_grpc_addr: Address,
-    /// Address of /ready and /metrics, or `none`.
+    /// Address of /ready, /metrics and, for clients of this machine, /debug; or `none`.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15014", value_parser = parse_address)]
     http_addr: Address,
     /// Directory of the authority: ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem. By default a new root in memory,

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `grpc_addr` | ADS in plain text | anyone; without secrets, because the client proves nothing |
 //! | `secure_grpc_addr` | ADS and `CreateCertificate` with TLS | who proves an identity of the mesh: by a certificate of the authority, or a token |
-//! | `http_addr` | `/ready`, `/metrics` | anyone |
+//! | `http_addr` | `/ready`, `/metrics`, `/debug` | anyone; `/debug` only clients of the machine |
 //!
 //! The certificate of the second port is one of the authority, for the names that istiod has. [`services`] is the table of the
 //! services of both ports.
@@ -12,8 +12,10 @@
 mod ads;
 mod authenticate;
 mod certificate;
+mod debug;
 mod http;
 mod incoming;
+mod load_reports;
 mod services;
 
 use std::io;
@@ -157,7 +159,8 @@ impl Server {
         let control_plane = ControlPlane::new(meshes, status, options);
         let tokens = settings.tokens.as_ref().map(|tokens| TokenVerifier::open(tokens, &trust_domain)).transpose()?;
         let authenticator = Arc::new(Authenticator::new(&trust_domain, tokens));
-        let context = Context { control_plane, authority, authenticator, lifetimes: settings.lifetimes };
+        let context =
+            Context { control_plane, authority, authenticator, lifetimes: settings.lifetimes, loads: Arc::default() };
         let grpc = listen(settings.grpc_addr).await?;
         let secure_grpc = listen(settings.secure_grpc_addr).await?;
         let http = listen(settings.http_addr).await?;
@@ -198,7 +201,8 @@ impl Server {
             tasks.spawn(incoming::serve(incoming::tls(listener, config), services::secure(&context)));
         }
         if let Some(listener) = http {
-            tasks.spawn(http::serve(listener, context.control_plane.clone()));
+            let shown = http::Shown { control_plane: context.control_plane.clone(), loads: Arc::clone(&context.loads) };
+            tasks.spawn(http::serve(listener, shown));
         }
         tasks.spawn(certificate.renew());
         tasks.spawn(directory.run(|_| {}));

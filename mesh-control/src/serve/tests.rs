@@ -312,3 +312,62 @@ async fn a_token_proves_the_identity_of_a_client_of_ads() {
     };
     assert_eq!(open("one").await.unwrap().unwrap().resources.len(), 1);
 }
+
+#[tokio::test]
+async fn operators_see_what_clients_have() {
+    let running = start("debug").await;
+    let mut stream = Stream::open(running.plain().await, first(ResourceType::Cluster, &[])).await.unwrap();
+    stream.next(&[]).await;
+    // The next response shows that the acknowledgement has been handled, and is not acknowledged itself.
+    stream.requests.send(request(&ResourceType::Listener.type_url(), &[])).await.unwrap();
+    stream.responses.message().await.unwrap().unwrap();
+    stream.requests.send(request(&ResourceType::RouteConfiguration.type_url(), &["absent"])).await.unwrap();
+    stream.requests.send(request(&ResourceType::ClusterLoadAssignment.type_url(), &[CLUSTER])).await.unwrap();
+    stream.next(&[CLUSTER]).await;
+    let text = running.get("/debug/syncz").await;
+    for part in
+        ["\"proxy\":\"a.default\"", "\"cluster_sent\":\"1\"", "\"cluster_acked\":\"1\"", "\"listener_sent\":\"2\""]
+    {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("listener_acked"), "{text}");
+    let dump = running.get("/debug/config_dump?proxyID=a.default").await;
+    assert!(dump.contains(CLUSTER) && dump.contains("xds.istio.io/grpc/lds/inbound/127.0.0.1:80"), "{dump}");
+    assert!(running.get("/debug/config_dump?proxyID=nobody").await.starts_with("HTTP/1.1 404"));
+    assert!(running.get("/debug/config_dump").await.starts_with("HTTP/1.1 400"));
+    let endpoints = running.get("/debug/endpointz").await;
+    assert!(
+        endpoints.contains("\"svc\":\"a.default.svc.cluster.local:80\"") && endpoints.contains("127.0.0.1"),
+        "{endpoints}"
+    );
+    let metrics = running.get("/metrics").await;
+    for line in ["pilot_services 1", "pilot_virt_services 0", "pilot_xds_pushes{type=\"cds\"} 1"] {
+        assert!(metrics.lines().any(|it| it == line), "{line} is not in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn load_reports_are_asked_for_and_shown() {
+    use mesh_xds::proto::envoy::config::endpoint::v3::ClusterStats;
+    use mesh_xds::proto::envoy::service::load_stats::v3::LoadStatsRequest;
+    use mesh_xds::proto::envoy::service::load_stats::v3::load_reporting_service_client::LoadReportingServiceClient;
+
+    let running = start("loads").await;
+    let (requests, receiver) = mpsc::channel(8);
+    let hello = LoadStatsRequest { node: Some(to_xds(&node())), cluster_stats: Vec::new() };
+    requests.send(hello).await.unwrap();
+    let mut client = LoadReportingServiceClient::new(running.plain().await);
+    let mut responses = client.stream_load_stats(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    let wanted = responses.message().await.unwrap().unwrap();
+    assert_eq!((wanted.send_all_clusters, wanted.load_reporting_interval.unwrap().seconds), (true, 10));
+    let stats = ClusterStats { cluster_name: CLUSTER.to_owned(), total_dropped_requests: 7, ..Default::default() };
+    requests.send(LoadStatsRequest { node: None, cluster_stats: vec![stats] }).await.unwrap();
+    loop {
+        let loads = running.get("/debug/loads").await;
+        if loads.contains(CLUSTER) {
+            assert!(loads.contains("\"total_dropped_requests\":\"7\""), "{loads}");
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -24,6 +24,14 @@ impl Caller {
         matches!(self, Self::Local | Self::Verified(_))
     }
 
+    /// What it has proved.
+    pub(super) fn identities(&self) -> &[String] {
+        match self {
+            Self::Verified(identities) => identities,
+            Self::Local | Self::Anonymous => &[],
+        }
+    }
+
     /// The node, with the service account of the identity if it names none.
     ///
     /// # Errors

@@ -9,11 +9,13 @@
 
 mod caller;
 mod certificate;
+mod connections;
 mod session;
 mod snapshot;
 mod state;
 
 pub use caller::Caller;
+pub use connections::{Connection, Connections, TypeStatus};
 pub use session::{Incoming, Wire};
 pub use state::{Form, Refusal, Response, StreamState};
 
@@ -21,13 +23,18 @@ use std::sync::Arc;
 
 use mesh_xds::client::Disconnected;
 use mesh_xds::client::transport::in_process::{Acceptor, ServerStream};
+use mesh_xds::proto::envoy::extensions::transport_sockets::tls::v3::Secret;
 use mesh_xds::proto::envoy::service::discovery::v3::DiscoveryResponse;
+use mesh_xds::resource::{ResourceType, pack};
 use mesh_xds::status::SourceStatus;
+use prost::Message as _;
+use prost_types::Any;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::identities::Identities;
 use crate::mesh::Mesh;
+use crate::translate::redacted;
 use snapshot::Worlds;
 
 /// What the server needs beside the mesh.
@@ -54,6 +61,7 @@ pub struct ControlPlane {
     worlds: Arc<Worlds>,
     status: Arc<SourceStatus>,
     options: Options,
+    connections: Arc<Connections>,
 }
 
 impl ControlPlane {
@@ -61,13 +69,35 @@ impl ControlPlane {
     #[must_use]
     pub fn new(meshes: watch::Receiver<Arc<Mesh>>, status: Arc<SourceStatus>, options: Options) -> Self {
         let worlds = Arc::new(Worlds::new(Arc::clone(&meshes.borrow())));
-        Self { meshes, worlds, status, options }
+        Self { meshes, worlds, status, options, connections: Arc::default() }
     }
 
     /// The mesh in force.
     #[must_use]
     pub fn mesh(&self) -> Arc<Mesh> {
         Arc::clone(&self.meshes.borrow())
+    }
+
+    /// The streams that are open.
+    #[must_use]
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// The resources of a type of a client, in the mesh in force, without private keys and without the secrets of its identity.
+    #[must_use]
+    pub fn shown_resources(&self, connection: &Connection, kind: ResourceType) -> Vec<Any> {
+        let world = self.worlds.at(&self.mesh());
+        let slot = world.slot(&connection.view);
+        let resources = world.snapshot(&connection.view, &slot).of_type(kind).values();
+        let shown = |any: &Any| match kind {
+            ResourceType::Secret => Some(pack(&redacted(&Secret::decode(any.value.as_slice()).ok()?))),
+            ResourceType::Cluster
+            | ResourceType::ClusterLoadAssignment
+            | ResourceType::Listener
+            | ResourceType::RouteConfiguration => Some(any.clone()),
+        };
+        resources.filter_map(|resource| shown(&resource.any)).collect()
     }
 
     /// What became of configurations.

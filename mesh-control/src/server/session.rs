@@ -8,6 +8,7 @@ use mesh_xds::client::Request;
 use mesh_xds::proto::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
 use super::certificate::{Certificate, due};
+use super::connections::Place;
 use super::{Caller, ControlPlane, Form, Refusal, Response, StreamState};
 
 /// A request of either form.
@@ -43,10 +44,12 @@ impl ControlPlane {
     /// # Cancel safety
     /// Dropping the future ends the stream.
     pub async fn run<W: Wire>(mut self, mut wire: W, caller: Caller) {
+        let since = SystemTime::now();
         let mesh = Arc::clone(&self.meshes.borrow_and_update());
         let mut state = StreamState::new(Arc::clone(&self.worlds), &mesh, Arc::clone(&self.status), W::FORM, caller);
         let mut certificate = self.options.identities.take().map(Certificate::new);
         let mut is_followed = true;
+        let place = Place::new(&self.connections);
         loop {
             tokio::select! {
                 request = wire.receive() => {
@@ -73,9 +76,13 @@ impl ControlPlane {
                 certificate.renew(&mut state, SystemTime::now());
             }
             while let Some(response) = state.poll_response() {
+                place.count(response.resource_type());
                 if !wire.send(response).await {
                     return;
                 }
+            }
+            if let Some(status) = state.connection(since) {
+                place.put(status);
             }
         }
     }

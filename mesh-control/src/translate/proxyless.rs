@@ -9,6 +9,7 @@
 //! - Certificates and roots come from the certificate provider `default` of the program's bootstrap, not by SDS.
 //! - A server takes mutual TLS if it is required, otherwise plain text only. It takes clients of any identity that the roots
 //!   have signed; an AuthorizationPolicy can say more.
+//! - Load is reported to the control plane.
 //! - Filters that gRPC may pass over are left out, and `fault` on servers.
 //!
 //! Sources: gRFC A27, A29, A36; istiod `pilot/pkg/networking/grpcgen`.
@@ -40,6 +41,12 @@ pub fn for_grpc(mut resources: Resources) -> Resources {
 
 fn adapt_cluster(cluster: &mut cluster::Cluster) {
     cluster.set_lb_policy(cluster::cluster::LbPolicy::RoundRobin);
+    // Load is reported to the control plane that the cluster came from. gRFC A47.
+    let own = core::SelfConfigSource::default();
+    cluster.lrs_server = Some(core::ConfigSource {
+        config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Self_(own)),
+        ..core::ConfigSource::default()
+    });
     cluster.transport_socket_matches.clear();
     if let Some(socket) = &mut cluster.transport_socket {
         rewrite(&mut socket.config_type, |context: &mut tls::UpstreamTlsContext| {

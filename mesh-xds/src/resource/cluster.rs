@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::model::{
-    Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, LbPolicy, Percent, TransportSocketMatch,
+    Cluster, DestinationService, Discovery, DnsLookupFamily, DnsOptions, Percent, TransportSocketMatch,
 };
 
 use super::endpoint::{self, Names};

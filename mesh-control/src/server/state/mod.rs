@@ -16,6 +16,7 @@ pub use response::Response;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use mesh_core::node::Node;
 use mesh_core::target::Suggestion;
@@ -27,6 +28,7 @@ use mesh_xds::resource::ResourceType;
 use mesh_xds::status::SourceStatus;
 
 use super::caller::Caller;
+use super::connections::{Connection, TypeStatus};
 use super::snapshot::{Named, Version, World, Worlds, encode_secrets};
 use crate::identities::WorkloadCertificate;
 use crate::mesh::Mesh;
@@ -127,6 +129,7 @@ impl StreamState {
         self.handle_node(request.node.as_deref())?;
         self.handle_error(kind, request.error.as_deref());
         let state = &mut self.types[kind as usize];
+        state.handle_answer(&request.response_nonce, request.error.as_deref());
         // An acknowledgement of an older response is about resources that have been replaced.
         if state.is_open && !request.response_nonce.is_empty() && *request.response_nonce != *state.nonce.to_string() {
             return Ok(());
@@ -147,6 +150,7 @@ impl StreamState {
         let Some(kind) = ResourceType::from_type_url(&request.type_url) else { return Ok(()) };
         self.handle_error(kind, request.error_detail.as_ref().map(|status| status.message.as_str()));
         let state = &mut self.types[kind as usize];
+        state.handle_answer(&request.response_nonce, request.error_detail.as_ref().map(|it| it.message.as_str()));
         let is_first = !state.is_open;
         let (added, removed) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
         if is_first {
@@ -189,6 +193,24 @@ impl StreamState {
     pub fn handle_certificate(&mut self, certificate: &WorkloadCertificate) {
         self.identity = encode_secrets(&identity_secrets(certificate));
         self.push_changes();
+    }
+
+    /// What operators see of the stream, once it is identified.
+    pub(super) fn connection(&self, since: SystemTime) -> Option<Connection> {
+        let client = self.client.as_ref()?;
+        let status = |subscription: &Subscription| TypeStatus {
+            sent: subscription.nonce,
+            acked: subscription.acked,
+            rejected: subscription.rejected.clone(),
+        };
+        Some(Connection {
+            node_id: client.id.clone(),
+            identities: self.caller.identities().to_vec(),
+            since,
+            form: self.form,
+            types: self.types.each_ref().map(status),
+            view: client.view.clone(),
+        })
     }
 
     /// The next message for the client.

@@ -24,6 +24,10 @@ pub(super) struct Subscription {
     pub(super) sent: BTreeMap<Arc<str>, Option<Version>>,
     /// Number of the last response; 0 before the first.
     pub(super) nonce: u64,
+    /// Number of the last response that was accepted; 0 before the first.
+    pub(super) acked: u64,
+    /// Why the last response was refused, if it was.
+    pub(super) rejected: Option<String>,
 }
 
 impl Subscription {
@@ -79,6 +83,17 @@ impl Subscription {
         sent.retain(|name, _| self.includes(name));
         self.sent = sent;
         added
+    }
+
+    /// Handles what a client says about the response of a nonce.
+    pub(super) fn handle_answer(&mut self, nonce: &str, error: Option<&str>) {
+        if nonce.is_empty() || *nonce != *self.nonce.to_string() {
+            return;
+        }
+        self.rejected = error.map(str::to_owned);
+        if error.is_none() {
+            self.acked = self.nonce;
+        }
     }
 
     /// The same as a client writes it.
