@@ -9,6 +9,7 @@
 //! # Features
 //!
 //! - `watch` (default): `source::Directory`, a directory of files that is followed.
+//! - `kubernetes`: `source::kubernetes`, the API server of Kubernetes.
 //! - `ca` (default): the module `ca`, a certificate authority for workloads.
 //! - `serve` (default): the module `serve`, the control plane on sockets.
 //! - `cli` (default): the program `mesh-control`. A library that depends on this crate does not need it.

@@ -21,6 +21,12 @@ impl Condition {
     pub(super) fn new(condition_type: &'static str, status: bool, reason: &'static str, message: String) -> Self {
         Self { condition_type, status, reason, message }
     }
+
+    /// That a GatewayClass is served.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn of_class() -> Self {
+        Self::new("Accepted", true, "Accepted", String::new())
+    }
 }
 
 /// The status of a route for one parent.

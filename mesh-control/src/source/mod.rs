@@ -21,6 +21,8 @@ mod debounce;
 #[cfg(feature = "watch")]
 mod directory;
 mod follower;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod objects;
 mod outcome;
 #[cfg(feature = "watch")]

@@ -5,6 +5,8 @@
 //! whole way is real: registry, translation, server, client, store.
 
 mod directory;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod objects;
 
 use std::collections::BTreeSet;
