@@ -1,7 +1,7 @@
 //! Follows directories and registries as one mesh, and prints what becomes of each change, with the endpoints of all services.
 //!
 //! ```text
-//! cargo run -p mesh-control --features kubernetes --example follow -- [--kubeconfig FILE] [DIRECTORY...]
+//! cargo run -p mesh-control --features consul,kubernetes --example follow -- [--kubeconfig FILE] [--consul HOST:PORT] [DIRECTORY...]
 //! ```
 
 #![expect(clippy::print_stdout, reason = "an example reports on the terminal")]
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use mesh_control::config::Options;
 use mesh_control::diagnostic::Style;
 use mesh_control::mesh::Mesh;
+use mesh_control::source::consul::{Consul, ConsulOptions};
 use mesh_control::source::kubernetes::{Kubernetes, KubernetesOptions};
 use mesh_control::source::{ConfigSource, Directory, Follower, Reload};
 
@@ -21,13 +22,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut sources: Vec<Box<dyn ConfigSource>> = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        if argument == "--kubeconfig" {
-            let mut options = KubernetesOptions::default();
-            options.kubeconfig = arguments.next().map(PathBuf::from);
-            sources.push(Box::new(Kubernetes::connect(options).await?));
-        } else {
-            sources.push(Box::new(Directory::watch(Path::new(&argument))?));
-        }
+        sources.push(match argument.as_str() {
+            "--kubeconfig" => {
+                let mut options = KubernetesOptions::default();
+                options.kubeconfig = arguments.next().map(PathBuf::from);
+                Box::new(Kubernetes::connect(options).await?)
+            }
+            "--consul" => {
+                let mut options = ConsulOptions::default();
+                options.address = arguments.next().unwrap_or(options.address);
+                Box::new(Consul::new(options))
+            }
+            directory => Box::new(Directory::watch(Path::new(directory))?),
+        });
     }
     let (follower, meshes) = Follower::open(sources, Options::default().with_certificates(true)).await?;
     print(&meshes.borrow());

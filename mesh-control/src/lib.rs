@@ -9,6 +9,7 @@
 //! # Features
 //!
 //! - `watch` (default): `source::Directory`, a directory of files that is followed.
+//! - `consul`: `source::consul`, the catalog of Consul.
 //! - `kubernetes`: `source::kubernetes`, the API server of Kubernetes.
 //! - `ca` (default): the module `ca`, a certificate authority for workloads.
 //! - `serve` (default): the module `serve`, the control plane on sockets.

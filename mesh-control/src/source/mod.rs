@@ -17,6 +17,8 @@
 //! except that a policy of security is never left out: then the whole change is refused.
 
 mod admission;
+#[cfg(feature = "consul")]
+pub mod consul;
 mod debounce;
 #[cfg(feature = "watch")]
 mod directory;

@@ -4,6 +4,8 @@
 //! A registry is tested by [`check`], with an implementation of [`Place`] that writes instances where it reads them. The
 //! whole way is real: registry, translation, server, client, store.
 
+#[cfg(feature = "consul")]
+mod consul;
 mod directory;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
