@@ -54,6 +54,9 @@ pub struct ServerOptions {
     pub ignore_resource_deletion: bool,
     /// The control plane says which resources do not exist, so the client waits for them for 30 s instead of 15 s.
     pub resource_timer_is_transient_error: bool,
+    /// A cluster that a response no longer has is not used any more, as in clients of gRPC, even while a route in force names it. A
+    /// control plane whose responses need no order leaves it false.
+    pub removes_clusters_at_once: bool,
 }
 
 impl ServerOptions {

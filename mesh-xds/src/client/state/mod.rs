@@ -105,9 +105,7 @@ impl ClientState {
     pub fn new(node: Node, scope: Scope, now: Instant) -> Self {
         let applier = match scope {
             Scope::Everything | Scope::Bootstrap { .. } => Applier::with_all_clusters(),
-            Scope::AllListeners => Applier::with_clusters_by_name(),
-            // As clients of gRPC do: a control plane that wants otherwise says so (gRFC A53).
-            Scope::UsedListeners => Applier::with_clusters_by_name().removing_at_once(),
+            Scope::AllListeners | Scope::UsedListeners => Applier::with_clusters_by_name(),
         };
         let machine = Machine::new(node, now);
         let mut client = Self {
@@ -147,7 +145,8 @@ impl ClientState {
     /// Sets how many control planes there are, and what is special about them. Default one, and nothing.
     #[must_use]
     pub fn with_servers(self, number: usize, options: ServerOptions) -> Self {
-        Self { machine: self.machine.with_servers(number, options), ..self }
+        let applier = if options.removes_clusters_at_once { self.applier.removing_at_once() } else { self.applier };
+        Self { machine: self.machine.with_servers(number, options), applier, ..self }
     }
 
     /// Uses the incremental variant of the protocol, which the transport must carry.
