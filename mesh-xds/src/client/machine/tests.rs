@@ -385,7 +385,11 @@ fn the_preferred_control_plane_is_used_again_when_it_responds() {
 #[test]
 fn a_control_plane_may_have_its_deletions_ignored_and_take_longer() {
     let now = Instant::now();
-    let options = ServerOptions { ignore_resource_deletion: true, resource_timer_is_transient_error: true };
+    let options = ServerOptions {
+        ignore_resource_deletion: true,
+        resource_timer_is_transient_error: true,
+        ..ServerOptions::default()
+    };
     let mut machine = unconnected(now).with_servers(1, options);
     connect(&mut machine, now);
     sent(&mut machine);
