@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::{Rejected, ServerOptions, TypeState, Update, checked, duplicate};
+use super::type_state::{TypeState, checked, duplicate};
+use super::{Rejected, ServerOptions, Update};
 use crate::client::interest::Interest;
 use crate::client::request::Changes;
 use crate::proto::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource as Versioned};

@@ -3,6 +3,7 @@ use mesh_core::rng::SplitMix64;
 use super::*;
 use crate::client::testing::{cluster, endpoints, listener, response};
 use crate::proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use crate::resource;
 
 const CLUSTER: ResourceType = ResourceType::Cluster;
 const ENDPOINTS: ResourceType = ResourceType::ClusterLoadAssignment;

@@ -1,4 +1,8 @@
-//! [`ClusterState`].
+//! [`ClusterState`]: its configuration, endpoints and picks.
+
+mod outcomes;
+mod permits;
+mod stats;
 
 use std::{
     collections::HashSet,
@@ -13,18 +17,13 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::original_dst::CleanUp;
-use super::{Attachment, ClusterStats, EndpointId, EndpointSet, EndpointState, StatKind, aggregate::Aggregated};
+use super::{Attachment, ClusterStats, EndpointId, EndpointSet, EndpointState, aggregate::Aggregated};
 use crate::{
     balance::{Availability, Cursors, NoHealthyEndpoint, PickContext},
     endpoint::Members,
-    health::{
-        connectivity::Connectivity,
-        outlier::{Context, Detection, Detector, Ejected, LocalOriginFailure, Outcome},
-    },
-    model::{
-        Cluster, ClusterName, Discovery, DropOverload, FractionalPercent, LoadAssignment, RoutingPriority, Thresholds,
-    },
-    resilience::breaker::{CircuitBreaker, Overflow, Permit, Resource},
+    health::{connectivity::Connectivity, outlier::Detector},
+    model::{Cluster, ClusterName, Discovery, DropOverload, FractionalPercent, LoadAssignment},
+    resilience::breaker::CircuitBreaker,
     rng::Rng,
     slot::{SecretSlot, Slot},
 };
@@ -318,262 +317,6 @@ impl ClusterState {
     #[must_use]
     pub fn has_endpoint_besides(&self, tried: &[EndpointId]) -> bool {
         self.runtime.endpoints.load().picker().has_endpoint_besides(tried)
-    }
-
-    /// Acquires a permit for a connection. `upstream_cx_overflow` counts overflows.
-    ///
-    /// # Errors
-    /// If `max_connections` are open.
-    pub fn try_connection(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
-        let permit = self.try_acquire(priority, Resource::Connections);
-        permit.inspect_err(|_| self.runtime.stats.upstream_cx_overflow.inc())
-    }
-
-    /// Acquires a permit for a connection even if `max_connections` are open. `upstream_cx_overflow` counts overflows.
-    ///
-    /// For connection pools without a connection: as in Envoy, each pool may have one connection beyond the limit, because
-    /// its requests cannot use the connections of other pools.
-    pub fn first_connection(&self, priority: RoutingPriority) -> Permit {
-        self.try_connection(priority)
-            .unwrap_or_else(|_| self.runtime.breaker.acquire_beyond_limit(priority, Resource::Connections))
-    }
-
-    /// Acquires a permit to wait for a connection. `upstream_rq_pending_overflow` counts overflows.
-    ///
-    /// # Errors
-    /// If `max_pending_requests` are waiting.
-    pub fn try_pending(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
-        let permit = self.try_acquire(priority, Resource::PendingRequests);
-        permit.inspect_err(|_| self.runtime.stats.upstream_rq_pending_overflow.inc())
-    }
-
-    /// Acquires a permit for a request, to be held until the response body ends. `upstream_rq_active_overflow` counts
-    /// overflows.
-    ///
-    /// # Errors
-    /// If `max_requests` are active.
-    pub fn try_request(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
-        let permit = self.try_acquire(priority, Resource::Requests);
-        permit.inspect_err(|_| self.runtime.stats.upstream_rq_active_overflow.inc())
-    }
-
-    /// Counts a connection of other traffic than HTTP as a request, even if `max_requests` are active: as in Envoy, only
-    /// `max_connections` limit it. It ends when the permit is dropped.
-    pub fn request_beyond_limit(&self, priority: RoutingPriority) -> Permit {
-        self.runtime.breaker.acquire_beyond_limit(priority, Resource::Requests)
-    }
-
-    /// Begins a try at `endpoint`. It counts as a request of the cluster, as with [`ClusterState::try_request`], and of the
-    /// endpoint, as with [`EndpointState::start_request`]. Unlike these, it returns no guard: the caller must call
-    /// [`ClusterState::end_try`] once when the try ends.
-    ///
-    /// # Errors
-    /// If `max_requests` are active.
-    pub fn begin_try(&self, endpoint: &EndpointState, priority: RoutingPriority) -> Result<(), Overflow> {
-        let taken = self.runtime.breaker.acquire(priority, Resource::Requests, self.thresholds(priority));
-        taken.inspect_err(|_| self.runtime.stats.upstream_rq_active_overflow.inc())?;
-        endpoint.runtime().begin_request();
-        Ok(())
-    }
-
-    /// Ends a try that was begun by [`ClusterState::begin_try`].
-    pub fn end_try(&self, endpoint: &EndpointState, priority: RoutingPriority) {
-        self.runtime.breaker.release(priority, Resource::Requests);
-        endpoint.runtime().end_request();
-    }
-
-    /// Acquires a permit for a retry. `upstream_rq_retry_overflow` counts overflows.
-    ///
-    /// # Errors
-    /// If `max_retries`, or the limit of the retry budget, are active.
-    pub fn try_retry(&self, priority: RoutingPriority) -> Result<Permit, Overflow> {
-        let permit = self.try_acquire(priority, Resource::Retries);
-        permit.inspect_err(|_| self.runtime.stats.upstream_rq_retry_overflow.inc())
-    }
-
-    fn try_acquire(&self, priority: RoutingPriority, resource: Resource) -> Result<Permit, Overflow> {
-        self.runtime.breaker.try_acquire(priority, resource, self.thresholds(priority))
-    }
-
-    fn thresholds(&self, priority: RoutingPriority) -> &Thresholds {
-        match priority {
-            RoutingPriority::Default => &self.config.circuit_breakers.default,
-            RoutingPriority::High => &self.config.circuit_breakers.high,
-        }
-    }
-
-    /// Records the outcome of a try in the endpoint's statistics and for outlier detection.
-    ///
-    /// If the result has [`Ejected::starts_sweeping`], the caller must arrange that [`ClusterState::handle_timeout`] is
-    /// called at the time of [`ClusterState::poll_timeout`], repeatedly until that is `None`. Any `ClusterState` of the
-    /// cluster can be used, including one that has been replaced.
-    pub fn record(
-        &self,
-        endpoint: &EndpointState,
-        outcome: Outcome,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> Option<Ejected> {
-        outcome.count(endpoint.stats());
-        if self.config.proxyless {
-            self.note_connectivity(endpoint, outcome, now, rng);
-        }
-        let config = self.config.outlier_detection.as_ref()?;
-        match endpoint.runtime().outlier.record(outcome, config) {
-            [None, None] => None,
-            detections => self.eject(endpoint, detections.into_iter().flatten(), now, rng),
-        }
-    }
-
-    /// Avoids an endpoint to which no connection can be made, and no longer avoids one that was reached.
-    fn note_connectivity(&self, endpoint: &EndpointState, outcome: Outcome, now: Instant, rng: &mut impl Rng) {
-        let is_failure = outcome == Outcome::LocalOrigin(LocalOriginFailure::ConnectFailed);
-        let is_success = !matches!(outcome, Outcome::LocalOrigin(_));
-        let runtime = endpoint.runtime();
-        if is_success && !runtime.is_avoided() || !is_success && !is_failure {
-            return;
-        }
-        let mut control = self.control();
-        if is_success {
-            control.connectivity.handle_success(runtime);
-        } else {
-            let is_sweeping = control.next_sweep().is_some();
-            if !control.connectivity.handle_failure(runtime, now, rng) {
-                return;
-            }
-            if !is_sweeping {
-                self.runtime.is_sweeping_suspended.store(true, Ordering::Relaxed);
-            }
-        }
-        let members = Arc::clone(self.runtime.endpoints.load().members());
-        self.publish(&mut control, members, rng);
-    }
-
-    /// Ejects an endpoint for any of `detections`, if the detector allows it.
-    #[cold]
-    fn eject(
-        &self,
-        endpoint: &EndpointState,
-        detections: impl Iterator<Item = Detection>,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> Option<Ejected> {
-        let runtime = endpoint.runtime();
-        let mut ejected = None;
-        for detection in detections {
-            let mut control = self.control();
-            let Some(config) = control.config.outlier_detection else { continue };
-            let members = Arc::clone(self.runtime.endpoints.load().members());
-            let hosts = members.endpoints().len();
-            let context = Context { config: &config, hosts, stats: &self.runtime.stats, now };
-            let is_sweeping = control.next_sweep().is_some();
-            if let Some(ejection) = control.detector.eject(runtime, detection, context, rng) {
-                let starts_sweeping = ejection.starts_sweeping && !is_sweeping;
-                self.publish(&mut control, members, rng);
-                ejected = Some(Ejected {
-                    address: endpoint.address().clone(),
-                    detection,
-                    ejection_time: ejection.time,
-                    starts_sweeping,
-                });
-                if starts_sweeping {
-                    self.runtime.is_sweeping_suspended.store(false, Ordering::Relaxed);
-                }
-            }
-        }
-        ejected
-    }
-
-    /// The time at which [`ClusterState::handle_timeout`] must be called; `None` = not before the next ejection. For clusters with
-    /// [`Cluster::proxyless`], a request may make it earlier.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.control().next_sweep()
-    }
-
-    /// Begins an interval at whose end endpoints are compared, if they are. Must be called when sweeping starts.
-    pub fn begin_sweeping(&self, now: Instant) {
-        let mut control = self.control();
-        let Some(config) = control.config.outlier_detection else { return };
-        let members = Arc::clone(self.runtime.endpoints.load().members());
-        control.detector.begin_interval(&config, members.endpoints(), now);
-    }
-
-    /// Unejects endpoints whose ejection time is over, and compares endpoints, if a sweep is due.
-    pub fn handle_timeout(&self, now: Instant, rng: &mut impl Rng) {
-        let mut control = self.control();
-        let members = Arc::clone(self.runtime.endpoints.load().members());
-        let mut has_changed = control.connectivity.handle_timeout(now);
-        if let Some(config) = control.config.outlier_detection
-            && control.detector.next_sweep().is_some_and(|due| due <= now)
-        {
-            has_changed |= control.detector.sweep(&config, &self.runtime.stats, now);
-            if config.compares() {
-                let hosts = members.endpoints().len();
-                let context = Context { config: &config, hosts, stats: &self.runtime.stats, now };
-                has_changed |= control.detector.compare(members.endpoints(), context, rng);
-            }
-        }
-        if has_changed {
-            self.publish(&mut control, members, rng);
-        }
-    }
-
-    /// Records that [`ClusterState::handle_timeout`] is no longer called. If a sweep is scheduled, the next call of
-    /// [`ClusterState::resume_sweeping`] returns true.
-    pub fn suspend_sweeping(&self) {
-        if self.poll_timeout().is_some() || compares(&self.control().config) {
-            self.runtime.is_sweeping_suspended.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether sweeping was suspended. If so, the caller must start sweeping as after [`Ejected::starts_sweeping`].
-    #[must_use]
-    pub fn resume_sweeping(&self) -> bool {
-        let suspended = &self.runtime.is_sweeping_suspended;
-        suspended.load(Ordering::Relaxed) && suspended.swap(false, Ordering::Relaxed)
-    }
-
-    /// Calls `visit` with the name without `cluster.<name>.`, the kind and the value of each statistic.
-    pub fn for_each_stat(&self, visit: &mut dyn FnMut(&str, StatKind, u64)) {
-        self.runtime.stats.for_each(visit);
-        let mut gauge = |name: &str, value: u64| visit(name, StatKind::Gauge, value);
-        let endpoints = self.runtime.endpoints.load();
-        gauge("membership_total", endpoints.endpoints().len() as u64);
-        gauge("membership_healthy", endpoints.healthy() as u64);
-        gauge("membership_degraded", endpoints.degraded() as u64);
-        gauge("membership_excluded", endpoints.excluded() as u64);
-        let active = |resource| {
-            [RoutingPriority::Default, RoutingPriority::High]
-                .map(|priority| u64::from(self.runtime.breaker.in_use(priority, resource)))
-                .iter()
-                .sum()
-        };
-        gauge("upstream_cx_active", active(Resource::Connections));
-        gauge("upstream_rq_active", active(Resource::Requests));
-        gauge("upstream_rq_pending_active", active(Resource::PendingRequests));
-        self.for_each_breaker_stat(&mut gauge);
-    }
-
-    fn for_each_breaker_stat(&self, gauge: &mut dyn FnMut(&str, u64)) {
-        for (label, priority) in [("default", RoutingPriority::Default), ("high", RoutingPriority::High)] {
-            let thresholds = self.thresholds(priority);
-            for (open, remaining, resource) in [
-                ("cx_open", "remaining_cx", Resource::Connections),
-                ("rq_pending_open", "remaining_pending", Resource::PendingRequests),
-                ("rq_open", "remaining_rq", Resource::Requests),
-                ("rq_retry_open", "remaining_retries", Resource::Retries),
-            ] {
-                let used = self.runtime.breaker.in_use(priority, resource);
-                let limit = self.runtime.breaker.limit(priority, resource, thresholds);
-                // Envoy updates the gauge when a permit is acquired or released, which never happens with a limit of 0.
-                gauge(&format!("circuit_breakers.{label}.{open}"), u64::from(used > 0 && used >= limit));
-                if thresholds.track_remaining {
-                    let left = limit.saturating_sub(used);
-                    gauge(&format!("circuit_breakers.{label}.{remaining}"), u64::from(left));
-                }
-            }
-        }
     }
 
     /// Publishes an endpoint set of `members`.
