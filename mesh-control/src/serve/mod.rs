@@ -6,7 +6,7 @@
 //! | `secure_grpc_addr` | ADS and `CreateCertificate` with TLS | who proves an identity of the mesh: by a certificate of the authority, or a token |
 //! | `http_addr` | `/ready`, `/metrics`, `/debug` | anyone; `/debug` only clients of the machine |
 //!
-//! The certificate of the second port is one of the authority, for the names that istiod has. [`services`] is the table of the
+//! The certificate of the second port is one of the authority, for the names that istiod has. `services` is the table of the
 //! services of both ports.
 
 mod ads;

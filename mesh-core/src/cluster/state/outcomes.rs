@@ -96,7 +96,7 @@ impl ClusterState {
     }
 
     /// The time at which [`ClusterState::handle_timeout`] must be called; `None` = not before the next ejection. For clusters with
-    /// [`Cluster::proxyless`], a request may make it earlier.
+    /// [`Cluster::proxyless`](crate::model::Cluster::proxyless), a request may make it earlier.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.control().next_sweep()
