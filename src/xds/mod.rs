@@ -97,8 +97,8 @@ fn options(features: ServerFeatures) -> ServerOptions {
     let mut options = ServerOptions::default();
     options.ignore_resource_deletion = features.ignore_resource_deletion;
     options.resource_timer_is_transient_error = features.resource_timer_is_transient_error;
-    // A control plane that wants otherwise says so (gRFC A53).
-    options.removes_clusters_at_once = true;
+    options.proxyless = true;
+    options.trusted_xds_server = features.trusted_xds_server;
     options
 }
 

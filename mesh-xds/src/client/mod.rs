@@ -34,6 +34,7 @@ mod link;
 pub mod load;
 mod machine;
 mod notice;
+mod proxyless;
 mod request;
 mod response;
 mod state;

@@ -57,12 +57,10 @@ pub struct GrpcBootstrap {
     pub ignored: Vec<String>,
 }
 
-/// An authority of resource names. gRFC A47.
+/// An authority of resource names, whose control planes are those of the bootstrap. gRFC A47.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Authority {
-    /// Its control planes; empty = those of the bootstrap.
-    pub xds_servers: Vec<XdsServer>,
     /// The name of the listener of a target of this authority; `%s` stands for the target. Default
     /// `xdstp://AUTHORITY/envoy.config.listener.v3.Listener/%s`.
     pub client_listener_resource_name_template: String,
@@ -158,7 +156,7 @@ impl GrpcBootstrap {
             ignored: Vec::new(),
         };
         for (name, authority) in root.entries("authorities")? {
-            bootstrap.authorities.insert(name.to_owned(), Authority::read(name, &authority)?);
+            bootstrap.authorities.insert(name.to_owned(), Authority::read(name, &authority, &bootstrap.xds_servers)?);
             authority.finish();
         }
         for (name, provider) in root.entries("certificate_providers")? {
@@ -202,7 +200,7 @@ impl GrpcBootstrap {
 }
 
 impl Authority {
-    fn read(name: &str, object: &Object<'_>) -> Result<Self> {
+    fn read(name: &str, object: &Object<'_>, shared: &[XdsServer]) -> Result<Self> {
         const TEMPLATE: &str = "client_listener_resource_name_template";
         let prefix = format!("xdstp://{name}/");
         let template = match object.optional_string(TEMPLATE)? {
@@ -212,8 +210,11 @@ impl Authority {
                 return Err(object.refuse(TEMPLATE, format_args!("{template:?} does not begin with {prefix:?}")));
             }
         };
-        let xds_servers = object.list("xds_servers", XdsServer::read)?;
-        Ok(Self { xds_servers, client_listener_resource_name_template: template })
+        let own = object.list("xds_servers", XdsServer::read)?;
+        if !own.is_empty() && own != shared {
+            return Err(object.refuse("xds_servers", "other servers than those of the bootstrap are not supported"));
+        }
+        Ok(Self { client_listener_resource_name_template: template })
     }
 }
 

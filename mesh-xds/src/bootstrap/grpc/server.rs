@@ -39,14 +39,11 @@ pub struct TlsFiles {
 }
 
 /// What is special about a control plane. gRFC A53, A81, A88 `server_features`.
-#[expect(clippy::struct_excessive_bools, reason = "one for each feature, under its name")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerFeatures {
     /// Listeners and clusters that it no longer has stay in use. Default false. gRFC A53.
     pub ignore_resource_deletion: bool,
-    /// Resources that it reports as faulty are no longer used. Default false. gRFC A88.
-    pub fail_on_data_errors: bool,
     /// A resource that does not arrive is taken to be missing after 30 s instead of 15 s. Default false. gRFC A88.
     pub resource_timer_is_transient_error: bool,
     /// It may have the authority of requests rewritten. Default false. gRFC A81.
@@ -59,11 +56,11 @@ impl XdsServer {
         for feature in object.strings("server_features")? {
             match feature {
                 "ignore_resource_deletion" => features.ignore_resource_deletion = true,
-                "fail_on_data_errors" => features.fail_on_data_errors = true,
                 "resource_timer_is_transient_error" => features.resource_timer_is_transient_error = true,
                 "trusted_xds_server" => features.trusted_xds_server = true,
                 // The only version of the protocol there is.
                 "xds_v3" => {}
+                // Data errors never end the use of what is in force.
                 _ => object.ignore(&format!("server_features: {feature}")),
             }
         }

@@ -51,11 +51,12 @@ fn every_field_of_istios_agent_is_read() {
 fn a_target_with_an_authority_has_a_new_name() {
     let text = r#"{
       "xds_servers": [{"server_uri": "a:1", "channel_creds": [{"type": "insecure"}],
-                       "server_features": ["ignore_resource_deletion", "novel"]}],
+                       "server_features": ["ignore_resource_deletion", "fail_on_data_errors"]}],
       "authorities": {
         "one": {},
         "two": {"client_listener_resource_name_template": "xdstp://two/envoy.config.listener.v3.Listener/x/%s",
-                "xds_servers": [{"server_uri": "b:1", "channel_creds": [{"type": "google_default"}, {"type": "tls"}]}]}
+                "xds_servers": [{"server_uri": "a:1", "channel_creds": [{"type": "insecure"}],
+                                 "server_features": ["ignore_resource_deletion"]}]}
       },
       "client_default_listener_resource_name_template": "l/%s",
       "novel": 1
@@ -67,9 +68,15 @@ fn a_target_with_an_authority_has_a_new_name() {
     assert_eq!(name(Some("two"), "echo").unwrap(), "xdstp://two/envoy.config.listener.v3.Listener/x/echo");
     assert_eq!(name(Some("three"), "echo").unwrap_err().to_string(), "gRPC bootstrap: authorities has no \"three\"");
     assert!(bootstrap.xds_servers[0].server_features.ignore_resource_deletion);
-    let ChannelCreds::Tls(tls) = &bootstrap.authorities["two"].xds_servers[0].channel_creds else { panic!() };
+    assert_eq!(bootstrap.ignored, ["xds_servers[0].server_features: fail_on_data_errors", "novel"]);
+}
+
+#[test]
+fn the_first_credentials_that_are_supported_are_used() {
+    let text = server(r#"{"server_uri": "b:1", "channel_creds": [{"type": "google_default"}, {"type": "tls"}]}"#);
+    let bootstrap = GrpcBootstrap::from_json(&text).unwrap();
+    let ChannelCreds::Tls(tls) = &bootstrap.xds_servers[0].channel_creds else { panic!("{bootstrap:?}") };
     assert_eq!((&tls.files.certificate, &tls.files.ca_certificate_file), (&None, &None));
-    assert_eq!(bootstrap.ignored, ["xds_servers[0].server_features: novel", "novel"]);
 }
 
 #[test]
@@ -96,6 +103,10 @@ fn what_cannot_be_used_is_refused_with_its_path() {
     for (field, expected) in [
         (r#""node": {"idd": "x"}"#, "node: "),
         (r#""authorities": {"x": {"client_listener_resource_name_template": "%s"}}"#, "authorities[\"x\"].client"),
+        (
+            r#""authorities": {"x": {"xds_servers": [{"server_uri": "b:1", "channel_creds": [{"type": "insecure"}]}]}}"#,
+            "authorities[\"x\"].xds_servers: other servers than those of the bootstrap are not supported",
+        ),
         (
             r#""certificate_providers": {"p": {"plugin_name": "mesh_ca"}}"#,
             "certificate_providers[\"p\"].plugin_name: mesh_ca: not supported, only file_watcher is",

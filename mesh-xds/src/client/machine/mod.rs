@@ -48,14 +48,18 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is special about a control plane. gRFC A53, A88 `server_features`. By default nothing is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "one for each feature, under its name")]
 pub struct ServerOptions {
     /// Listeners and clusters that a response no longer has stay in force.
     pub ignore_resource_deletion: bool,
     /// The control plane says which resources do not exist, so the client waits for them for 30 s instead of 15 s.
     pub resource_timer_is_transient_error: bool,
-    /// A cluster that a response no longer has is not used any more, as in clients of gRPC, even while a route in force names it. A
-    /// control plane whose responses need no order leaves it false.
-    pub removes_clusters_at_once: bool,
+    /// The client behaves as those of gRPC, where they differ from Envoy. Its clusters are
+    /// [`proxyless`](mesh_core::model::Cluster::proxyless), and one that a response no longer has is not used any more, even
+    /// while a route in force names it (gRFC A53).
+    pub proxyless: bool,
+    /// A proxyless client lets the authority of requests be rewritten. gRFC A81.
+    pub trusted_xds_server: bool,
 }
 
 impl ServerOptions {
@@ -192,6 +196,12 @@ impl Machine {
     #[must_use]
     pub fn incremental(self) -> Self {
         Self { is_incremental: true, ..self }
+    }
+
+    /// What is special about the control planes.
+    #[must_use]
+    pub fn options(&self) -> ServerOptions {
+        self.options
     }
 
     /// The control plane of [`Event::Connect`]: its position in order of preference.

@@ -13,6 +13,7 @@ use super::applier::{Applier, Change};
 use super::interest::Interest;
 use super::machine::{CONNECT_TIMEOUT, Event, Machine, ServerOptions};
 use super::notice::Notice;
+use super::proxyless;
 use super::request::Request;
 use super::response::Response;
 use super::status::Waiting;
@@ -32,8 +33,7 @@ pub enum Scope {
     Everything,
     /// All listeners, so that their names are known. The routes, clusters and endpoints of used listeners, by name.
     AllListeners,
-    /// Used listeners, their routes, clusters and endpoints, all by name, as proxyless gRPC clients do. Clusters are
-    /// [`proxyless`](mesh_core::model::Cluster::proxyless).
+    /// Used listeners, their routes, clusters and endpoints, all by name, as clients of gRPC do.
     UsedListeners,
     /// What a bootstrap says: all listeners or those of the bootstrap only, all clusters or those of the bootstrap only. Routes,
     /// endpoints and secrets by name.
@@ -145,7 +145,7 @@ impl ClientState {
     /// Sets how many control planes there are, and what is special about them. Default one, and nothing.
     #[must_use]
     pub fn with_servers(self, number: usize, options: ServerOptions) -> Self {
-        let applier = if options.removes_clusters_at_once { self.applier.removing_at_once() } else { self.applier };
+        let applier = if options.proxyless { self.applier.removing_at_once() } else { self.applier };
         Self { machine: self.machine.with_servers(number, options), applier, ..self }
     }
 
@@ -310,8 +310,9 @@ impl ClientState {
             Event::Send(request) => self.outputs.push_back(Output::Send(request)),
             Event::Update(mut update) => {
                 self.is_settled = false;
-                if self.scope == Scope::UsedListeners {
-                    update.accepted.iter_mut().for_each(|decoded| use_without_proxy(&mut decoded.resource));
+                let options = self.machine.options();
+                if options.proxyless {
+                    update.accepted.iter_mut().for_each(|decoded| proxyless::adapt(&mut decoded.resource, options));
                 }
                 let report = self.applier.handle_update(update, now);
                 self.notify(Notice::Applied(report));
@@ -383,13 +384,6 @@ impl ClientState {
 
     fn notify(&mut self, notice: Notice) {
         self.outputs.push_back(Output::Notice(notice));
-    }
-}
-
-/// Clusters behave as those of gRPC.
-fn use_without_proxy(resource: &mut Resource) {
-    if let Resource::Cluster(cluster) = resource {
-        Arc::make_mut(cluster).proxyless = true;
     }
 }
 
