@@ -156,7 +156,7 @@ fn tell(addresses: Addresses) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Ends when the program is told to.
+/// Completes when the process receives SIGINT or SIGTERM.
 async fn stopped() {
     let interrupted = tokio::signal::ctrl_c();
     #[cfg(unix)]

@@ -73,7 +73,7 @@ impl ServerCertificate {
         Ok(config)
     }
 
-    /// Renews the certificate at about half of its life, for ever.
+    /// Renews the certificate at about half of its lifetime. It never returns.
     pub(super) async fn renew(self: Arc<Self>) {
         // The standard library's hasher has a random key.
         let mut rng = SplitMix64::new(std::hash::RandomState::new().hash_one(0));

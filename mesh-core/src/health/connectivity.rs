@@ -18,17 +18,9 @@ use std::time::{Duration, Instant};
 
 use crate::{
     endpoint::{EndpointId, EndpointRuntime},
+    resilience::connection_back_off,
     rng::Rng,
 };
-
-/// First pause. gRPC "Connection Backoff Protocol".
-const BASE: Duration = Duration::from_secs(1);
-/// Longest pause, before jitter.
-const MAX: Duration = Duration::from_secs(120);
-/// Growth of the pause from one failure to the next.
-const FACTOR: f64 = 1.6;
-/// Share of the pause by which it is made longer or shorter.
-const JITTER: f64 = 0.2;
 
 /// The endpoints of a cluster to which connections have failed.
 #[derive(Debug, Default)]
@@ -60,11 +52,10 @@ impl Connectivity {
         let failing = self.failing.entry(runtime.id()).or_insert_with(|| Failing {
             runtime: Arc::clone(runtime),
             failures: 0,
-            pause: BASE,
+            pause: Duration::ZERO,
             until: now,
         });
-        let pause = (BASE.as_secs_f64() * FACTOR.powf(f64::from(failing.failures.min(32)))).min(MAX.as_secs_f64());
-        failing.pause = Duration::from_secs_f64(pause * (1.0 - JITTER + 2.0 * JITTER * rng.unit_interval()));
+        failing.pause = connection_back_off(failing.failures, rng);
         failing.failures = failing.failures.saturating_add(1);
         failing.until = now + failing.pause;
         runtime.set_avoided(true);

@@ -27,7 +27,6 @@
 
 mod agent;
 pub mod applier;
-mod back_off;
 mod elsewhere;
 mod interest;
 mod link;

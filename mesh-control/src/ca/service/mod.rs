@@ -145,7 +145,7 @@ enum Refused {
 }
 
 impl Refused {
-    /// What the caller is told: codes and texts of istiod. Why it is not believed stays here.
+    /// The status that the caller gets, with the codes and texts of istiod. The reason for a refusal is only logged.
     fn status(&self) -> Status {
         let csr = || format!("CSR signing error ({})", with_causes(self));
         match self {

@@ -1,6 +1,6 @@
 //! The keys of those who issue tokens, and verification of signatures by aws-lc-rs.
 //!
-//! Only public keys: with a shared secret, whoever can verify a token could make one.
+//! Only public keys are supported. With a shared secret, everyone who can verify a token can also issue one.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, ParsedPublicKey,

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mesh_core::resilience::connection_back_off;
 use mesh_core::rng::Rng;
 use mesh_core::store::Store;
 use tokio::sync::mpsc;
@@ -14,7 +15,7 @@ use tonic::codegen::{Body, Bytes};
 use tonic::{Status, Streaming};
 
 use super::{LoadReports, Reported};
-use crate::client::back_off::back_off;
+
 use crate::client::transport::grpc::{Grpc, reason};
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
@@ -47,7 +48,7 @@ where
         let status = stream(transport.clone(), &node, &store, &mut reports, &mut has_responded).await;
         tracing::debug!("load reports: the control plane has ended the stream: {}", reason(&status));
         failures = if has_responded { 0 } else { failures + 1 };
-        time::sleep(back_off(failures, &mut rng)).await;
+        time::sleep(connection_back_off(failures, &mut rng)).await;
     }
 }
 

@@ -25,12 +25,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mesh_core::resilience::connection_back_off;
 use mesh_core::rng::Rng;
 use prost_types::Any;
 
 use self::servers::Servers;
 use self::type_state::{TypeState, error_text};
-use super::back_off::back_off;
 use super::interest::Interest;
 use super::request::{Changes, Request};
 use super::response::Response;
@@ -279,7 +279,8 @@ impl Machine {
             return;
         };
         let goes_on = self.servers.handle_down(!self.is_answered());
-        let (until, failures) = if goes_on { (now, failures) } else { (now + back_off(failures, rng), failures + 1) };
+        let (until, failures) =
+            if goes_on { (now, failures) } else { (now + connection_back_off(failures, rng), failures + 1) };
         self.wait(until, failures);
     }
 

@@ -5,9 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use mesh_core::resilience::connection_back_off;
 use mesh_core::rng::Rng;
-
-use crate::client::back_off::back_off;
 
 /// Pause before the first probe.
 const FIRST_PROBE: Duration = Duration::from_secs(1);
@@ -75,7 +74,7 @@ impl Servers {
             return true;
         }
         self.failed_probes = self.failed_probes.saturating_add(1);
-        self.probe_at = Some(now + back_off(self.failed_probes, rng));
+        self.probe_at = Some(now + connection_back_off(self.failed_probes, rng));
         false
     }
 

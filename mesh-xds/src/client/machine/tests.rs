@@ -190,7 +190,7 @@ fn reconnecting_backs_off_subscribes_again_and_keeps_accepted_resources() {
         pauses.push(pause);
     }
     let mut replay = SplitMix64::new(11);
-    let again: Vec<Duration> = (0..3).map(|failures| back_off(failures, &mut replay)).collect();
+    let again: Vec<Duration> = (0..3).map(|failures| connection_back_off(failures, &mut replay)).collect();
     assert_eq!(pauses, again, "the same seed gives the same pauses");
 
     machine.handle_stream_up(now);
